@@ -1,0 +1,205 @@
+"""Every private name of torch that torchremote needs, each with a check that can be run.
+
+torch offers no public way to compile TorchScript from anything but a source file, to make an object a constant of a
+graph, to register a graph under a name, or to ask an RPC agent for its device map. What stands here is all that the
+package uses of torch beyond its documentation, with the reason, so that a new torch is judged in one place:
+`check()` runs every check, and tests run `check()`.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+import torch._jit_internal
+import torch.distributed.rpc as rpc
+from torch import _sources, nn
+from torch._C._jit_tree_views import ClassDef, Def, Ident, Stmt
+from torch.distributed.rpc import api as _api
+from torch.jit import _recursive, frontend
+
+Resolver = Callable[[str], object]
+
+
+def resolver(namespace: Mapping[str, object]) -> Resolver:
+    """How TorchScript looks up a name, dotted or not, in generated source."""
+    resolve: Resolver = torch._jit_internal.createResolutionCallbackFromEnv(_Scope(namespace))
+    return resolve
+
+
+class _Scope:
+    def __init__(self, namespace: Mapping[str, object]) -> None:
+        self._namespace = namespace
+
+    def __getattr__(self, name: str) -> object:
+        return self._namespace.get(name, getattr(builtins, name, None))
+
+
+class SourceText:
+    """Generated source as TorchScript's frontend reads it, with the line numbers that its errors show.
+
+    torch.jit.script reads a function's source through inspect, and so from files; it also tokenises it again for
+    every function. The frontend's own functions take a syntax tree.
+    """
+
+    def __init__(self, text: str, title: str) -> None:
+        # One context for all functions, and so one copy of the text. The frontend asks for the function's name only to
+        # allow annotated attributes in `__init__` alone, which is where generated text has them.
+        self._context = _sources.SourceContext(text, title, 1, 0, True, "__init__")
+
+    def function(self, node: ast.FunctionDef, self_type: str | None = None) -> Def:
+        definition: Def = frontend.build_def(self._context, node, None, node.name, self_type)
+        return definition
+
+    def class_(self, node: ast.ClassDef) -> ClassDef:
+        methods = [self.function(item, node.name) for item in node.body if isinstance(item, ast.FunctionDef)]
+        return self._class(node, methods)
+
+    def interface(self, node: ast.ClassDef, method_texts: Iterable[str]) -> ClassDef:
+        """Read by TorchScript's own parser, not Python's frontend: only it knows defaults in an interface."""
+        return self._class(node, [torch._C._parse_source_def(text) for text in method_texts])
+
+    def _class(self, node: ast.ClassDef, methods: Iterable[Def]) -> ClassDef:
+        place = self._context.make_range(node.lineno, node.col_offset, node.col_offset + len("class"))
+        return ClassDef(Ident(place, node.name), [Stmt(method) for method in methods], [], [])
+
+
+# The compilers themselves: torch.jit.script and torch.jit.interface warn that they are deprecated, and silencing
+# that would silence other threads' warnings for as long.
+
+
+def compile_interface(name: str, definition: ClassDef, resolve: Resolver, of_modules: bool) -> str:
+    """The name under which TorchScript took it: another one when `name` was taken."""
+    taken: str = torch._C._jit_script_interface_compile(name, definition, resolve, of_modules)
+    return taken
+
+
+def compile_class(name: str, definition: ClassDef, resolve: Resolver) -> str:
+    compiled: Any = torch._C._jit_script_class_compile(name, definition, {}, resolve)
+    return str(compiled.qualified_name)
+
+
+def compile_function(name: str, definition: Def, resolve: Resolver) -> torch.jit.ScriptFunction[..., Any]:
+    compiled: torch.jit.ScriptFunction[..., Any] = torch._C._jit_script_compile(name, definition, resolve, {})
+    return compiled
+
+
+def compile_module(module: nn.Module, methods: Mapping[str, Def], resolve: Resolver) -> torch.jit.ScriptModule:
+    """Scripts `module`, a generated one, from `methods`."""
+    stubs = [
+        _recursive.ScriptMethodStub(resolve, definition, getattr(module, name)) for name, definition in methods.items()
+    ]
+    scripted: torch.jit.ScriptModule = _recursive.create_script_module(module, lambda _: stubs)
+    return scripted
+
+
+def script_module(module: nn.Module, methods: Iterable[str]) -> torch.jit.ScriptModule:
+    """torch.jit.script of a user's module, with `methods` compiled as if they were exported."""
+    scripted: torch.jit.ScriptModule = _recursive.create_script_module(module, _recursive.infer_methods_to_compile)
+    # torch shares one type among the modules of a class, and compiles its methods with the first of them.
+    missing = [name for name in methods if not scripted._c._has_method(name) and hasattr(module, name)]
+    if missing:
+        stubs = [_recursive.make_stub_from_method(module, name) for name in missing]
+        _recursive.create_methods_and_properties_from_stubs(scripted._concrete_type, stubs, [])
+    return scripted
+
+
+def set_qualified_name(cls: type, name: str) -> None:
+    """Makes TorchScript find what it compiled from `cls` under `name`."""
+    cls._jit_override_qualname = name  # type: ignore[attr-defined]
+
+
+def qualified_name(cls: type) -> str:
+    name: str = torch._jit_internal._qualified_name(cls)
+    return name
+
+
+# Graphs and functions
+
+
+def constant_holding(module: torch.jit.ScriptModule) -> torch._C.Node:
+    """The object that `module.forward` returns, as a constant of a graph: see table.py, Note [The constant table]."""
+    frozen: Any = torch._C._freeze_module(module._c, [], True, True)
+    for node in frozen._get_method("forward").graph.nodes():
+        if node.kind() == "prim::Constant":
+            constant: torch._C.Node = node
+            return constant
+    raise RuntimeError("torch did not make the table a constant")
+
+
+def register_bound(
+    name: str, function: torch.jit.ScriptFunction[..., Any], constant: torch._C.Node
+) -> torch.jit.ScriptFunction[..., Any]:
+    """Registers `function`, its first argument bound to `constant`, under `name`, for calls over RPC to find."""
+    graph: Any = function.graph.copy()
+    bound = graph.prependNode(graph.createClone(constant, lambda value: value))
+    next(graph.inputs()).replaceAllUsesWith(bound.output())
+    graph.eraseInput(0)
+    registered: torch.jit.ScriptFunction[..., Any] = torch.jit._state._python_cu.create_function(name, graph, False)
+    return registered
+
+
+def find_function(name: str) -> torch.jit.ScriptFunction[..., Any] | None:
+    found: torch.jit.ScriptFunction[..., Any] | None = torch.jit._state._python_cu.find_function(name)
+    return found
+
+
+def schema_of(module: torch.jit.ScriptModule, method: str) -> torch._C.FunctionSchema | None:
+    """The signature of a scripted method, or None where there is none of that name."""
+    if not module._c._has_method(method):
+        return None
+    schema: torch._C.FunctionSchema = module._c._get_method(method).schema
+    return schema
+
+
+def interface_schema(interface: type, method: str) -> torch._C.FunctionSchema:
+    schema = torch._C.InterfaceType(interface.__torch_script_interface__).getMethod(method)  # type: ignore[attr-defined]
+    assert schema is not None
+    return schema
+
+
+def copy_module(module: torch.jit.ScriptModule, cls: type[torch.jit.RecursiveScriptModule]) -> Any:
+    """A second instance of a scripted module, as a `cls`. Nothing is compiled; attributes are shared until assigned."""
+
+    def share_type(copied: Any) -> None:
+        copied._concrete_type = module._concrete_type
+
+    return cls._construct(copy.copy(module._c), share_type)
+
+
+# RPC
+
+
+def rpc_running() -> bool:
+    return bool(_api._is_current_rpc_agent_set())
+
+
+def worker_infos() -> list[rpc.WorkerInfo]:
+    return list(_api._get_current_rpc_agent().get_worker_infos())
+
+
+def has_device_map(worker: rpc.WorkerInfo) -> bool:
+    """Whether this process sends `worker` tensors from device to device."""
+    return bool(_api._get_current_rpc_agent()._get_device_map(worker))
+
+
+def check() -> list[str]:
+    """What is not as the package needs it; empty on a torch that is fit."""
+    problems = []
+    for needed, holder in {
+        "SourceContext": _sources,
+        "build_def": frontend,
+        "ScriptMethodStub create_script_module infer_methods_to_compile make_stub_from_method "
+        "create_methods_and_properties_from_stubs": _recursive,
+        "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile _freeze_module "
+        "InterfaceType": torch._C,
+        "_qualified_name createResolutionCallbackFromEnv": torch._jit_internal,
+        "_is_current_rpc_agent_set _get_current_rpc_agent": _api,
+        "_python_cu": torch.jit._state,
+    }.items():
+        problems += [f"{holder.__name__} has no {name}" for name in needed.split() if not hasattr(holder, name)]
+    return problems

@@ -1,0 +1,227 @@
+"""A Python class -> the model. Reads signatures, never source: bodies and docstrings may be anything."""
+
+from __future__ import annotations
+
+import abc
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, Protocol, Union
+
+import torch
+import typing_extensions
+
+from ..errors import InterfaceError, UnsupportedTypeError
+from . import _torch
+from .model import (
+    DICT_KEYS,
+    NONE,
+    REQUIRED,
+    TENSOR,
+    Argument,
+    DictType,
+    Interface,
+    ListType,
+    Method,
+    OptionalType,
+    ScalarType,
+    TensorType,
+    TupleType,
+    Type,
+)
+from .names import RESERVED_PREFIX
+
+# Bases that make a class an interface of some kind, and whose methods are nobody's to call.
+_BASES = frozenset({object, Generic, Protocol, typing_extensions.Protocol, abc.ABC, torch.nn.Module})
+
+_TYPES = "Tensor, int, float, bool, str, None, Optional, List, Dict and Tuple of these"
+
+
+def read_interface(cls: type, local_names: Mapping[str, object] | None = None) -> Interface:
+    """The model of `cls`: its methods and those of its bases, with their types, defaults and keyword-only arguments.
+
+    Args:
+        cls: a plain class, a Protocol, or a class under `torch.jit.interface`.
+        local_names: what annotations written as strings may also refer to, beside the globals of their module.
+
+    Raises:
+        InterfaceError: a signature that cannot cross; names interface, method and argument.
+    """
+    if not inspect.isclass(cls):
+        raise InterfaceError(f"an interface is a class with annotated methods, not {cls!r}")
+    functions = dict(_functions(cls))
+    if not functions:
+        raise InterfaceError(f"{cls.__name__}: no methods; declare at least one, such as `def forward(self, x: Tensor) -> Tensor: ...`")
+    _check_names(cls.__name__, functions)
+    reader = _Reader(cls, local_names or {})
+    methods = tuple(reader.method(name, functions[name]) for name in sorted(functions))
+    try:
+        return Interface(_torch.qualified_name(cls), methods)
+    except (ValueError, RuntimeError) as error:
+        raise InterfaceError(f"{cls.__name__}: {error}") from error
+
+
+def _functions(cls: type) -> Iterator[tuple[str, types.FunctionType]]:
+    members: dict[str, object] = {}
+    for base in reversed(cls.__mro__):
+        if base not in _BASES:
+            members.update(vars(base))
+    for name, member in members.items():
+        where = f"{cls.__name__}.{name}"
+        if isinstance(member, property):
+            raise InterfaceError(f"{where}: a property cannot be called remotely; declare a method")
+        if isinstance(member, (staticmethod, classmethod)):
+            kind = type(member).__name__
+            raise InterfaceError(f"{where}: a {kind} has no module to run on; declare an ordinary method with `self`")
+        if not isinstance(member, types.FunctionType):
+            continue
+        if name.startswith("__") and name.endswith("__"):
+            if hasattr(object, name) or name == "__subclasshook__":
+                continue  # Python's own machinery, which Protocol and dataclass also fill in
+            remedy = "declare `forward`" if name == "__call__" else "declare a method with an ordinary name"
+            raise InterfaceError(f"{where}: special methods cannot be called remotely; {remedy}")
+        yield name, member
+
+
+def _check_names(interface: str, functions: Mapping[str, object]) -> None:
+    for name in functions:
+        where = f"{interface}.{name}"
+        if name.startswith(RESERVED_PREFIX):
+            raise InterfaceError(f"{where}: names that begin with {RESERVED_PREFIX} are a stub's own; rename the method")
+        if name != "forward" and hasattr(torch.nn.Module, name):
+            raise InterfaceError(
+                f"{where}: a stub is a torch.nn.Module, whose own method {name}() this would replace; rename the method"
+            )
+        if name.endswith("_async") and name.removesuffix("_async") in functions:
+            raise InterfaceError(f"{where}: clashes with the {name} that stubs get for {name.removesuffix('_async')}; rename one")
+
+
+class _Reader:
+    def __init__(self, cls: type, local_names: Mapping[str, object]) -> None:
+        self._cls = cls
+        self._local_names = local_names
+
+    def method(self, name: str, function: types.FunctionType) -> Method:
+        where = f"{self._cls.__name__}.{name}"
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise InterfaceError(f"{where}: TorchScript has no async methods; declare it plain, stubs have {name}_async")
+        signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())
+        if not parameters or parameters[0].kind not in (parameters[0].POSITIONAL_ONLY, parameters[0].POSITIONAL_OR_KEYWORD):
+            raise InterfaceError(f"{where}: the first parameter is the module itself; declare `def {name}(self, ...)`")
+        arguments = tuple(self._argument(where, function, parameter) for parameter in parameters[1:])
+        returns = signature.return_annotation
+        if returns is inspect.Signature.empty:
+            raise InterfaceError(f"{where}: the return type is missing; write `-> Tensor`, or `-> None` for no result")
+        try:
+            return Method(name, arguments, self._type(f"{where}.return", function, returns))
+        except ValueError as error:
+            raise InterfaceError(f"{where}: {error}") from error
+
+    def _argument(self, where: str, function: types.FunctionType, parameter: inspect.Parameter) -> Argument:
+        where = f"{where}.{parameter.name}"
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise InterfaceError(
+                f"{where}: TorchScript has no *args and no **kwargs; name the arguments, or pass a List or Dict"
+            )
+        if parameter.name.startswith("__"):
+            raise InterfaceError(f"{where}: Python mangles names that begin with two underscores; rename the argument")
+        if parameter.annotation is inspect.Parameter.empty:
+            raise InterfaceError(f"{where}: the type is missing; possible are {_TYPES}")
+        type = self._type(where, function, parameter.annotation)
+        default: object = REQUIRED
+        if parameter.default is not inspect.Parameter.empty:
+            default = _default(where, parameter.default, type)
+        try:
+            return Argument(parameter.name, type, default, parameter.kind is parameter.KEYWORD_ONLY)
+        except ValueError as error:
+            raise InterfaceError(f"{where}: {error}; rename the argument") from error
+
+    def _type(self, where: str, function: types.FunctionType, annotation: object) -> Type:
+        # get_type_hints resolves strings at any depth; one annotation at a time, so that an error can name it.
+        holder = types.FunctionType((lambda: None).__code__, {})
+        holder.__annotations__ = {"it": annotation}
+        # A class body's names, then the decorator's surroundings, then the module's: inner before outer, as Python has it.
+        local_names = {**self._local_names, **vars(self._cls)}
+        try:
+            resolved = typing.get_type_hints(holder, function.__globals__, local_names)["it"]
+        except Exception as error:  # an annotation is any expression, and evaluating it may raise anything
+            raise InterfaceError(f"{where}: cannot evaluate the annotation {annotation!r}: {error}") from error
+        return read_type(where, resolved)
+
+
+def read_type(where: str, annotation: Any) -> Type:
+    """The type that a resolved annotation means.
+
+    Raises:
+        UnsupportedTypeError: none of those that can cross.
+    """
+    origin, items = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is torch.Tensor:
+        return TENSOR
+    if annotation in (None, type(None)):
+        return NONE
+    if annotation in (int, float, bool, str):
+        return ScalarType(annotation.__name__)
+    if origin in (Union, types.UnionType):
+        present = [item for item in items if item is not type(None)]
+        if len(present) == 1 and len(items) == 2:
+            return OptionalType(read_type(where, present[0]))
+    elif origin is list:
+        return ListType(read_type(where, items[0]))
+    elif origin is dict:
+        key = read_type(where, items[0])
+        if not isinstance(key, ScalarType) or str(key) not in DICT_KEYS:
+            raise UnsupportedTypeError(f"{where}: a Dict's key is one of {', '.join(DICT_KEYS)}, not {_spell(items[0])}")
+        return DictType(key, read_type(where, items[1]))
+    elif origin is tuple and Ellipsis not in items:
+        return TupleType(tuple(read_type(where, item) for item in items))
+    raise UnsupportedTypeError(f"{where}: {_spell(annotation)} cannot cross; possible are {_TYPES}; {_remedy(annotation)}")
+
+
+def _remedy(annotation: Any) -> str:
+    if annotation in (list, dict, tuple, typing.List, typing.Dict, typing.Tuple):
+        return "write what is inside, as in List[Tensor]"
+    if typing.get_origin(annotation) is tuple:
+        return "a tuple's length is part of its type: name every item, or use List"
+    return "pass what it holds in one of these"
+
+
+def _spell(annotation: Any) -> str:
+    return annotation.__qualname__ if inspect.isclass(annotation) and not typing.get_args(annotation) else str(annotation)
+
+
+def _default(where: str, value: Any, type: Type) -> object:
+    """`value` as a value of exactly `type`: what a caller who leaves the argument out is taken to have passed."""
+    match type:
+        case OptionalType(item):
+            return None if value is None else _default(where, value, item)
+        case ScalarType("None") if value is None:
+            return None
+        case ScalarType("bool") if isinstance(value, bool):
+            return value
+        case ScalarType("int") if isinstance(value, int) and not isinstance(value, bool):
+            if -(2**63) <= value < 2**63:
+                return int(value)
+        case ScalarType("float") if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        case ScalarType("str") if isinstance(value, str):
+            if not any("\ud800" <= character <= "\udfff" for character in value):
+                return str(value)
+        case ListType(item) if isinstance(value, list):
+            return [_default(where, element, item) for element in value]
+        case DictType(key, item) if isinstance(value, dict):
+            return {_default(where, name, key): _default(where, element, item) for name, element in value.items()}
+        case TupleType(items) if isinstance(value, tuple) and len(value) == len(items):
+            return tuple(_default(where, element, item) for element, item in zip(value, items, strict=True))
+        case TensorType():
+            raise InterfaceError(f"{where}: a Tensor has no literal; declare Optional[Tensor] = None")
+    raise InterfaceError(f"{where}: the default {value!r} is no {type}; change one of them")
+
+
+def caller_locals(depth: int) -> dict[str, object]:
+    """The local names `depth` frames up: where a decorated class stands, and what its annotations may refer to."""
+    frame = sys._getframe(depth + 1)
+    return dict(frame.f_locals)

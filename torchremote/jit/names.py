@@ -1,0 +1,45 @@
+"""Identifiers that collide with nothing.
+
+A generated function has the user's argument names and its own locals in one scope, over the globals that generated
+text uses. `Names` holds one such scope: what it gives out is new in the scope and hides none of the globals, so an
+argument may be called `torch`, `self` or `result_0`.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Iterable
+from typing import Final
+
+# What generated text refers to by name; emit's opening lines and table's definitions bind them.
+GLOBALS: Final = frozenset(
+    "torch rpc Tensor Dict Future List Optional RRef Tuple RuntimeError super float int bool str "
+    "Hosted Slot Page Table Host find Wire Attachable Disconnected Connected connect Stub".split()
+)
+# Names that TorchScript's own lexer or compiler takes for something else when a saved model is read again.
+_TORCHSCRIPT: Final = frozenset("inf nan uninitialized annotate fork awaitable".split())
+
+RESERVED_PREFIX: Final = "_torchremote"
+"""Begins the names of a stub's own attributes: the one thing that an interface's methods may not be called."""
+
+
+class Names:
+    """The identifiers of one scope."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = {*GLOBALS, *_TORCHSCRIPT, *keyword.kwlist, *taken}
+
+    def fresh(self, wanted: str) -> str:
+        """`wanted` itself when it is free, otherwise with the first free number."""
+        return self._claim(wanted) if wanted not in self._taken else self.numbered(wanted)
+
+    def numbered(self, stem: str) -> str:
+        """`stem_0`, `stem_1`, ...: the next that is free."""
+        number = 0
+        while f"{stem}_{number}" in self._taken:
+            number += 1
+        return self._claim(f"{stem}_{number}")
+
+    def _claim(self, name: str) -> str:
+        self._taken.add(name)
+        return name

@@ -1,0 +1,103 @@
+"""Source text -> what TorchScript makes of it. The only exec.
+
+The text is executed once, for the Python objects that it defines, under a file name that exists nowhere but in
+linecache; so tracebacks show its lines, and nothing touches the disk. Then every definition is compiled in order,
+under its name in TorchScript's global compilation unit.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ..errors import InternalError
+from . import _torch, ir
+
+
+def script(unit: ir.Unit, source: str, given: Mapping[str, object], table: torch._C.Node | None = None) -> dict[str, Any]:
+    """Compiles `unit`, whose text is `source`.
+
+    Args:
+        given: what it refers to in other units, by name.
+        table: the constant to which endpoints' first parameters are bound.
+
+    Returns:
+        What it defines, by name: classes and interfaces as Python classes, functions and modules scripted.
+
+    Raises:
+        InternalError: TorchScript refuses the text.
+    """
+    namespace: dict[str, Any] = {**given, "__name__": unit.scope.removeprefix("__torch__.")}
+    # An mtime of None keeps the entry: linecache.checkcache drops others whose file is not on the disk.
+    linecache.cache[unit.title] = (len(source), None, source.splitlines(keepends=True), unit.title)
+    try:
+        exec(compile(source, unit.title, "exec", dont_inherit=True), namespace)
+        _Scripting(unit.scope, source, unit.title, namespace, table).script_all(unit.definitions)
+    except Exception as error:
+        raise InternalError(f"{unit.title} does not compile: {error}", source) from error
+    return {definition.name: namespace[definition.name] for definition in unit.definitions}
+
+
+class _Scripting:
+    def __init__(
+        self, scope: str, source: str, title: str, namespace: dict[str, Any], table: torch._C.Node | None
+    ) -> None:
+        self._scope = scope
+        self._lines = source.split("\n")
+        self._text = _torch.SourceText(source, title)
+        self._nodes = {node.name: node for node in ast.parse(source).body if isinstance(node, _DEFINITIONS)}
+        self._namespace = namespace
+        self._resolve = _torch.resolver(namespace)
+        self._table = table
+
+    def script_all(self, definitions: tuple[ir.Definition, ...]) -> None:
+        for definition in definitions:
+            node = self._nodes[definition.name]
+            kind = definition.kind if isinstance(definition, ir.Given) else type(definition)
+            if isinstance(node, ast.FunctionDef):
+                self._script_function(node, definition.endpoint if isinstance(definition, ir.Function) else None)
+            elif isinstance(definition, ir.Interface):
+                self._script_interface(node, definition)
+            elif kind is ir.Class:
+                name = _torch.compile_class(f"{self._scope}.{node.name}", self._text.class_(node), self._resolve)
+                _torch.set_qualified_name(self._namespace[node.name], name)
+            else:
+                self._script_module(node)
+
+    def _script_function(self, node: ast.FunctionDef, endpoint: str | None) -> None:
+        definition = self._text.function(node)
+        if endpoint is None:
+            function = _torch.compile_function(f"{self._scope}.{node.name}", definition, self._resolve)
+        else:
+            assert self._table is not None, "an endpoint is bound to a table"
+            unbound = _torch.compile_function(f"{self._scope}.unbound.{node.name}", definition, self._resolve)
+            # Found, if an earlier attempt stopped after it: TorchScript has no way to take a function back.
+            function = _torch.find_function(endpoint) or _torch.register_bound(endpoint, unbound, self._table)
+        self._namespace[node.name] = function
+
+    def _script_interface(self, node: ast.ClassDef, definition: ir.Interface) -> None:
+        methods = [item for item in node.body if isinstance(item, ast.FunctionDef)]
+        texts = [textwrap.dedent("\n".join(self._lines[item.lineno - 1 : item.end_lineno])) + "\n" for item in methods]
+        name = _torch.compile_interface(
+            definition.qualified_name, self._text.interface(node, texts), self._resolve, definition.of_modules
+        )
+        cls = self._namespace[node.name]
+        cls.__torch_script_interface__ = name
+        _torch.set_qualified_name(cls, name)
+
+    def _script_module(self, node: ast.ClassDef) -> None:
+        methods = {
+            item.name: self._text.function(item, node.name)
+            for item in node.body
+            if isinstance(item, ast.FunctionDef) and item.name != "__init__"
+        }
+        module = self._namespace[node.name]()
+        self._namespace[node.name] = _torch.compile_module(module, methods, self._resolve)
+
+
+_DEFINITIONS = (ast.FunctionDef, ast.ClassDef)

@@ -1,0 +1,115 @@
+"""The owner's table of hosted modules, in TorchScript: the same for every interface but for the type `Hosted`.
+
+Note [Reading while writing]
+    Calls read the table on RPC threads without a lock while modules come and go. Three rules make that safe.
+
+    * Lists never grow. A list's storage would move under its readers, so pages are laid out blank, all at once,
+      and a page is exchanged for a real one when it is first needed: a store of one pointer.
+    * A slot never changes. Handle, module and device are read from one object, so a reader sees the whole of one
+      module or the whole of another; a new module means a new slot, again a store of one pointer.
+    * A slot that is taken out outlives its readers. Between loading the pointer and counting its reference, a reader
+      holds something that nobody knows of; freeing the slot there crashes the owner. So `put` moves it to a
+      graveyard, and host.py empties that only after a grace period.
+
+    What writes the table is serialised by host.py.
+
+Note [The constant table]
+    An endpoint has its table as a constant in its graph. TorchScript makes an object a constant by freezing a module
+    that holds it, and what becomes the constant is a shallow copy: it shares the lists. `Table` therefore has
+    nothing but a list that is never exchanged; a field that is assigned would differ between the two copies, and
+    keep its first value alive for ever. The graveyard is in `Host` for that reason.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .ir import Class, Function, Given, Module
+
+SLOT_BITS: Final = 9
+PAGE_BITS: Final = 8
+INDEX_BITS: Final = SLOT_BITS + PAGE_BITS
+CAPACITY: Final = 1 << INDEX_BITS
+"""Modules of one interface that a worker can host. A handle's low bits are the index, the others its token."""
+
+DEFINITIONS: Final = (
+    Given(
+        "Slot",
+        Class,
+        '''
+class Slot:
+    """One hosted module. Never changed: another module means another slot."""
+
+    def __init__(self, handle: int, module: Optional[Hosted], device: torch.device):
+        self.handle = handle
+        self.module: Optional[Hosted] = module
+        self.device = device
+''',
+    ),
+    Given(
+        "Page",
+        Class,
+        '''
+class Page:
+    def __init__(self, vacant: Slot):
+        self.slots: List[Slot] = [vacant] * 512
+''',
+    ),
+    Given(
+        "Table",
+        Class,
+        '''
+class Table:
+    def __init__(self, blank: Page, pages: int):
+        self.pages: List[Page] = [blank] * pages
+''',
+    ),
+    Given(
+        "Host",
+        Module,
+        '''
+class Host(torch.nn.Module):
+    """What may change the table; calls do not come through here."""
+
+    def __init__(self):
+        super().__init__()
+        self.vacant = Slot(-1, None, torch.device("cpu"))
+        self.table = Table(Page(self.vacant), 0)
+        self.graveyard = []
+
+    def forward(self) -> Table:
+        return self.table
+
+    @torch.jit.export
+    def lay_out(self) -> None:
+        self.table = Table(Page(self.vacant), 256)
+
+    @torch.jit.export
+    def open_page(self, page: int) -> None:
+        self.table.pages[page] = Page(self.vacant)
+
+    @torch.jit.export
+    def put(self, handle: int, module: Optional[Hosted], device: torch.device) -> None:
+        slots = self.table.pages[(handle >> 9) & 255].slots
+        self.graveyard.append(slots[handle & 511])
+        slots[handle & 511] = self.vacant if module is None else Slot(handle, module, device)
+
+    @torch.jit.export
+    def bury(self, count: int) -> None:
+        self.graveyard = self.graveyard[count:]
+Host.__annotations__["graveyard"] = List[Slot]
+''',
+    ),
+    Given(
+        "find",
+        Function,
+        '''
+def find(table: Table, handle: int) -> Tuple[Hosted, torch.device]:
+    slot = table.pages[(handle >> 9) & 255].slots[handle & 511]
+    module = slot.module
+    if module is None or slot.handle != handle:
+        raise RuntimeError("torchremote: stale handle")
+    return module, slot.device
+''',
+    ),
+)
