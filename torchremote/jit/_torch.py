@@ -78,9 +78,13 @@ def compile_interface(name: str, definition: ClassDef, resolve: Resolver, of_mod
     return taken
 
 
-def compile_class(name: str, definition: ClassDef, resolve: Resolver) -> str:
-    compiled: Any = torch._C._jit_script_class_compile(name, definition, {}, resolve)
-    return str(compiled.qualified_name)
+def compile_class(cls: type, name: str, definition: ClassDef, methods: Iterable[str], resolve: Resolver) -> None:
+    """Compiles `cls`, which has `methods`, under `name`, and has TorchScript know the one for the other."""
+    # An entry for every method, or torch's loop over them does not end.
+    no_defaults: dict[str, dict[str, object]] = {method: {} for method in methods}
+    compiled: Any = torch._C._jit_script_class_compile(name, definition, no_defaults, resolve)
+    set_qualified_name(cls, compiled.qualified_name())
+    torch.jit._state._add_script_class(cls, compiled)
 
 
 def compile_function(name: str, definition: Def, resolve: Resolver) -> torch.jit.ScriptFunction[..., Any]:
@@ -123,7 +127,7 @@ def qualified_name(cls: type) -> str:
 
 def constant_holding(module: torch.jit.ScriptModule) -> torch._C.Node:
     """The object that `module.forward` returns, as a constant of a graph: see table.py, Note [The constant table]."""
-    frozen: Any = torch._C._freeze_module(module._c, [], True, True)
+    frozen: Any = torch._C._freeze_module(module.eval()._c, [])
     for node in frozen._get_method("forward").graph.nodes():
         if node.kind() == "prim::Constant":
             constant: torch._C.Node = node
@@ -199,7 +203,7 @@ def check() -> list[str]:
         "InterfaceType": torch._C,
         "_qualified_name createResolutionCallbackFromEnv": torch._jit_internal,
         "_is_current_rpc_agent_set _get_current_rpc_agent": _api,
-        "_python_cu": torch.jit._state,
+        "_python_cu _add_script_class": torch.jit._state,
     }.items():
         problems += [f"{holder.__name__} has no {name}" for name in needed.split() if not hasattr(holder, name)]
     return problems

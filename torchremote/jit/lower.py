@@ -56,7 +56,7 @@ def _unit(interface: Interface, part: str, comment: str, *definitions: ir.Defini
 def lower_table(interface: Interface) -> ir.Unit:
     scope = f"{scope_of(interface)}.table"
     hosted = tuple(_declare(method.name, _positional(method), str(method.returns)) for method in interface.methods)
-    wire = tuple(_declare(method.name, _positional(method), _future(method)) for method in interface.methods)
+    wire = tuple(_declare(method.name, _crossing(method), _future(method)) for method in interface.methods)
     attach = _declare(ATTACH, (ir.Parameter("wire", "Wire"),), "None")
     return _unit(
         interface,
@@ -74,7 +74,7 @@ def _lower_disconnected(interface: Interface) -> ir.Class:
     methods = [ir.Function("__init__", (_SELF,), None, (ir.Pass(),))]
     for method in interface.methods:
         refusal = ir.Raise(f"torchremote: {interface.name}.{method.name}: this stub is not connected")
-        methods.append(ir.Function(method.name, (_SELF, *_renamed(method, Names())), _future(method), (refusal,)))
+        methods.append(ir.Function(method.name, (_SELF, *_crossing(method)), _future(method), (refusal,)))
     return ir.Class("Disconnected", tuple(methods))
 
 
@@ -139,7 +139,7 @@ def _lower_connected(interface: Interface) -> ir.Class:
         )
     ]
     for method in interface.methods:
-        parameters = _renamed(method, Names(["self"]))
+        parameters = _crossing(method)
         values = (ir.Attribute(self, "handle"), *(ir.Name(parameter.name) for parameter in parameters))
         call = ir.Call(
             ir.Attribute(ir.Name("rpc"), "rpc_async"),
@@ -231,6 +231,11 @@ def _positional(method: Method) -> tuple[ir.Parameter, ...]:
 def _renamed(method: Method, names: Names) -> tuple[ir.Parameter, ...]:
     """The arguments as they cross, under names that are free in a function's scope: nobody calls these by name."""
     return tuple(ir.Parameter(names.fresh(argument.name), str(argument.type)) for argument in method.arguments)
+
+
+def _crossing(method: Method) -> tuple[ir.Parameter, ...]:
+    """The arguments in a wire's methods. TorchScript compares names with its interface's, so all wires have the same."""
+    return _renamed(method, Names(["self"]))
 
 
 def _declared(method: Method) -> tuple[ir.Parameter, ...]:

@@ -64,8 +64,7 @@ class _Scripting:
             elif isinstance(definition, ir.Interface):
                 self._script_interface(node, definition)
             elif kind is ir.Class:
-                name = _torch.compile_class(f"{self._scope}.{node.name}", self._text.class_(node), self._resolve)
-                _torch.set_qualified_name(self._namespace[node.name], name)
+                self._script_class(node)
             else:
                 self._script_module(node)
 
@@ -80,9 +79,15 @@ class _Scripting:
             function = _torch.find_function(endpoint) or _torch.register_bound(endpoint, unbound, self._table)
         self._namespace[node.name] = function
 
+    def _script_class(self, node: ast.ClassDef) -> None:
+        methods = [item.name for item in _methods(node)]
+        cls = self._namespace[node.name]
+        _torch.compile_class(cls, f"{self._scope}.{node.name}", self._text.class_(node), methods, self._resolve)
+
     def _script_interface(self, node: ast.ClassDef, definition: ir.Interface) -> None:
-        methods = [item for item in node.body if isinstance(item, ast.FunctionDef)]
-        texts = [textwrap.dedent("\n".join(self._lines[item.lineno - 1 : item.end_lineno])) + "\n" for item in methods]
+        texts = [
+            textwrap.dedent("\n".join(self._lines[item.lineno - 1 : item.end_lineno])) + "\n" for item in _methods(node)
+        ]
         name = _torch.compile_interface(
             definition.qualified_name, self._text.interface(node, texts), self._resolve, definition.of_modules
         )
@@ -92,12 +97,14 @@ class _Scripting:
 
     def _script_module(self, node: ast.ClassDef) -> None:
         methods = {
-            item.name: self._text.function(item, node.name)
-            for item in node.body
-            if isinstance(item, ast.FunctionDef) and item.name != "__init__"
+            item.name: self._text.function(item, node.name) for item in _methods(node) if item.name != "__init__"
         }
         module = self._namespace[node.name]()
         self._namespace[node.name] = _torch.compile_module(module, methods, self._resolve)
+
+
+def _methods(node: ast.ClassDef) -> list[ast.FunctionDef]:
+    return [item for item in node.body if isinstance(item, ast.FunctionDef)]
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.ClassDef)

@@ -3,8 +3,8 @@
 Note [Reading while writing]
     Calls read the table on RPC threads without a lock while modules come and go. Three rules make that safe.
 
-    * Lists never grow. A list's storage would move under its readers, so pages are laid out blank, all at once,
-      and a page is exchanged for a real one when it is first needed: a store of one pointer.
+    * Lists do not grow. A list's storage would move under its readers, so pages are laid out blank before there are
+      any, and a page is exchanged for a real one when it is first needed: a store of one pointer.
     * A slot never changes. Handle, module and device are read from one object, so a reader sees the whole of one
       module or the whole of another; a new module means a new slot, again a store of one pointer.
     * A slot that is taken out outlives its readers. Between loading the pointer and counting its reference, a reader
@@ -17,7 +17,7 @@ Note [The constant table]
     An endpoint has its table as a constant in its graph. TorchScript makes an object a constant by freezing a module
     that holds it, and what becomes the constant is a shallow copy: it shares the lists. `Table` therefore has
     nothing but a list that is never exchanged; a field that is assigned would differ between the two copies, and
-    keep its first value alive for ever. The graveyard is in `Host` for that reason.
+    keep its first value alive for ever. (Nor would TorchScript freeze it.) The graveyard is in `Host` for that reason.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Page:
         Class,
         '''
 class Table:
-    def __init__(self, blank: Page, pages: int):
-        self.pages: List[Page] = [blank] * pages
+    def __init__(self):
+        self.pages: List[Page] = []
 ''',
     ),
     Given(
@@ -74,7 +74,7 @@ class Host(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.vacant = Slot(-1, None, torch.device("cpu"))
-        self.table = Table(Page(self.vacant), 0)
+        self.table = Table()
         self.graveyard = []
 
     def forward(self) -> Table:
@@ -82,7 +82,9 @@ class Host(torch.nn.Module):
 
     @torch.jit.export
     def lay_out(self) -> None:
-        self.table = Table(Page(self.vacant), 256)
+        blank = Page(self.vacant)
+        for _ in range(256):
+            self.table.pages.append(blank)
 
     @torch.jit.export
     def open_page(self, page: int) -> None:
