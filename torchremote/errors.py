@@ -53,6 +53,14 @@ class CapacityError(TorchRemoteError, RuntimeError):
 # -- a call
 
 
+class ArgumentError(TorchRemoteError, TypeError):
+    """A call whose arguments do not fit the method. Nothing was sent."""
+
+
+class DisconnectedError(TorchRemoteError, RuntimeError):
+    """A call on a stub that is attached to no module."""
+
+
 class RemoteError(TorchRemoteError, RuntimeError):
     """The remote method raised. The message begins with interface, method, worker and the remote message."""
 

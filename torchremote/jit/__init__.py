@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from . import _torch
 from .cache import Cache
 from .emit import emit
-from .interface import read_interface
+from .interface import caller_locals, read_interface
 from .lower import endpoint_name, lower_placement, lower_stub, lower_table
 from .model import Interface, parse_interface
 from .plan import Placement, plan_method
 from .script import script
 
-__all__ = ["CompiledInterface", "Contract", "Interface", "Placement", "compile_contract", "compile_interface"]
+__all__ = ["CompiledInterface", "Contract", "Interface", "Placement", "compile_contract", "compile_interface", "remote_scriptable"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contract:
     """What caller and owner share of an interface: compiled from its canonical text alone."""
 
@@ -36,7 +36,7 @@ class Contract:
         return host
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CompiledInterface:
     """An interface, compiled: `.source`, `.digest`, `.endpoints`."""
 
@@ -63,6 +63,9 @@ class CompiledInterface:
         return self.contract.endpoints
 
 
+Class = TypeVar("Class")
+_COMPILED = "__torchremote_compiled__"
+
 _tables: Cache[tuple[str, str], tuple[dict[str, Any], torch._C.Node]] = Cache()
 _contracts: Cache[tuple[str, str], Contract] = Cache()
 _interfaces: Cache[str, CompiledInterface] = Cache()
@@ -84,11 +87,41 @@ def compile_interface(interface: type | Interface) -> CompiledInterface:
     'score(x: Tensor, top: int) -> Tensor'
     """
     if isinstance(interface, type):
+        compiled: CompiledInterface | None = vars(interface).get(_COMPILED)
+        if compiled is not None:
+            return compiled
         interface = read_interface(interface)
     unit = lower_stub(interface)
     source = emit(unit)
     # The text is the key: it holds all that a stub depends on, defaults to the last bit included.
     return _interfaces.get(source, lambda: _compile(interface, source))
+
+
+def remote_scriptable(cls: type[Class]) -> type[Class]:
+    """Class decorator: makes `cls` an interface for remote modules, and a TorchScript module interface.
+
+    Any class of annotated methods will do: a plain one, a Protocol, one under `torch.jit.interface`, one typed into a
+    REPL. Signatures are read, the methods of bases among them, and never source. All that calls need is compiled
+    here and now, under the class's own qualified name.
+
+    Returns:
+        `cls` itself. As an annotation of a scripted module's attribute, it stands for a local module or for a stub,
+        and default values hold in TorchScript, too.
+
+    Raises:
+        InterfaceError: a signature that cannot cross; the message names interface, method and argument.
+
+    >>> import torch
+    >>> @remote_scriptable
+    ... class Encoder:
+    ...     def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor: ...
+    """
+    compiled = compile_interface(read_interface(cls, caller_locals(1)))
+    if "__torch_script_interface__" not in vars(cls):  # torch.jit.interface has compiled it already, otherwise
+        cls.__torch_script_interface__ = compiled.interface_name  # type: ignore[attr-defined]
+        _torch.set_qualified_name(cls, compiled.interface_name)
+    setattr(cls, _COMPILED, compiled)
+    return cls
 
 
 def _compile(interface: Interface, source: str) -> CompiledInterface:

@@ -169,10 +169,10 @@ def interface_schema(interface: type, method: str) -> torch._C.FunctionSchema:
 def copy_module(module: torch.jit.ScriptModule, cls: type[torch.jit.RecursiveScriptModule]) -> Any:
     """A second instance of a scripted module, as a `cls`. Nothing is compiled; attributes are shared until assigned."""
 
-    def share_type(copied: Any) -> None:
-        copied._concrete_type = module._concrete_type
-
-    return cls._construct(copy.copy(module._c), share_type)
+    copied: Any = cls(copy.copy(module._c))  # what RecursiveScriptModule._construct does, for a subclass
+    copied._concrete_type = module._concrete_type
+    cls._finalize_scriptmodule(copied)
+    return copied
 
 
 # RPC
@@ -201,6 +201,8 @@ def check() -> list[str]:
         "create_methods_and_properties_from_stubs": _recursive,
         "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile _freeze_module "
         "InterfaceType": torch._C,
+        "RecursiveScriptModule": torch.jit,
+        "_finalize_scriptmodule": torch.jit.RecursiveScriptModule,
         "_qualified_name createResolutionCallbackFromEnv": torch._jit_internal,
         "_is_current_rpc_agent_set _get_current_rpc_agent": _api,
         "_python_cu _add_script_class": torch.jit._state,

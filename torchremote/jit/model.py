@@ -112,6 +112,10 @@ class Argument:
     def __post_init__(self) -> None:
         _check_name(self.name)
 
+    @property
+    def has_default(self) -> bool:
+        return self.default is not REQUIRED
+
     def __str__(self) -> str:
         return f"{self.name}: {self.type}"
 

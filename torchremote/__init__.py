@@ -1,0 +1,22 @@
+"""Remote PyTorch modules: typed interfaces, compiled to TorchScript that runs over torch.distributed.rpc."""
+
+from ._version import __version__
+from .create import Pending, connect, create, create_async
+from .errors import TorchRemoteError
+from .host import serve, withdraw
+from .jit import remote_scriptable
+from .stub import remote_interface, with_timeout
+
+__all__ = [
+    "Pending",
+    "TorchRemoteError",
+    "__version__",
+    "connect",
+    "create",
+    "create_async",
+    "remote_interface",
+    "remote_scriptable",
+    "serve",
+    "with_timeout",
+    "withdraw",
+]

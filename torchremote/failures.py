@@ -1,0 +1,53 @@
+"""torch's account of a failed call -> an error that begins with interface, method, worker and what went wrong."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import ArgumentError, CallTimeoutError, DisconnectedError, RemoteError, StaleStubError, TorchRemoteError, WireError
+
+# How TensorPipe and torch's agents word a lost peer; none has a type or a code.
+_LOST = re.compile(
+    r"\beof\b|end of file|connection (reset|refused|aborted|closed)|broken pipe|pipe closed|peer|ECONN|EPIPE|"
+    r"shutting down|RPC agent is not set|transport .* error|handshake",
+    re.IGNORECASE,
+)
+_HERE = "<--- HERE"
+
+
+def explain(error: RuntimeError, method: str, worker: str) -> TorchRemoteError:
+    """The error to raise for `error`, which a call of `method` ("Interface.method") on `worker` ended with."""
+    text = str(error)
+    where = f"{method} on {worker}"
+    name = method.rpartition(".")[2]
+    if re.match(rf"{name}(_async)?\(\) ", text):
+        # Raised while the arguments were converted: nothing was sent.
+        return ArgumentError(f"{method}: {text.partition('() ')[2]}")
+    message = _message(text)
+    if "torchremote: stale handle" in message:
+        return StaleStubError(f"{where}: its module was withdrawn; create or connect again\n\n{text}")
+    if "this stub is not connected" in message:
+        return DisconnectedError(f"{where}: {message}")
+    if "RPC ran for more than set timeout" in message:
+        return CallTimeoutError(
+            f"{where}: {_after_code(message)}; the owner's work goes on. "
+            "Give the stub more time with torchremote.with_timeout, or create it with timeout=...\n\n" + text
+        )
+    if _HERE not in _remote_part(text) and _LOST.search(message):
+        return WireError(f"{where}: {_after_code(message)}; whether the method ran is not known\n\n{text}")
+    return RemoteError(f"{where}: {message}\n\n{text}")
+
+
+def _remote_part(text: str) -> str:
+    """What the owner's interpreter reported: the caller's own lines, in generated files, come first."""
+    return text.rpartition("> stub>")[2] if "> stub>" in text else text
+
+
+def _message(text: str) -> str:
+    """The exception's own words, which stand under the innermost line of TorchScript's traceback."""
+    tail = text.rpartition(_HERE)[2].strip() if _HERE in text else text.strip()
+    return re.sub(r"^(builtins\.)?RuntimeError: |^builtins\.", "", tail)
+
+
+def _after_code(message: str) -> str:
+    return re.sub(r"^RPCErr:\d+:", "", message)

@@ -1,0 +1,57 @@
+"""Whether a scripted module implements an interface, and where it does not."""
+
+from __future__ import annotations
+
+import torch
+
+from .errors import MismatchError
+from .jit import Contract, _torch
+
+
+def check_fit(module: torch.jit.ScriptModule, contract: Contract) -> None:
+    """
+    Raises:
+        MismatchError: `module` lacks a method of the interface, or has it with other arguments or results; the message
+            shows both signatures.
+    """
+    for method in contract.interface.methods:
+        where = f"{contract.interface.name}.{method.name}"
+        found = _torch.schema_of(module, method.name)
+        if found is None:
+            raise MismatchError(
+                f"{where}: {_class_of(module)} has no such scripted method; expected\n  {method}\n"
+                "what to do: define it; in a module that is scripted already, under @torch.jit.export"
+            )
+        difference = _difference(found, _torch.interface_schema(contract.table["Hosted"], method.name))
+        if difference:
+            raise MismatchError(
+                f"{where}{difference}\n  expected: {method}\n  {_class_of(module)} has: {_spell(found)}\n"
+                "what to do: make the module's signature the interface's, or the other way round"
+            )
+
+
+def _difference(found: torch._C.FunctionSchema, wanted: torch._C.FunctionSchema) -> str | None:
+    """What TorchScript would object to, in words that begin with the argument in question."""
+    mine, theirs = found.arguments[1:], wanted.arguments[1:]  # without self
+    for have, want in zip(mine, theirs):
+        if have.name != want.name:
+            return f".{want.name}: the module calls this argument {have.name!r}"
+        if not want.type.isSubtypeOf(have.type):
+            return f".{want.name}: the interface passes a {want.type.annotation_str}, the module takes a {have.type.annotation_str}"
+    if len(mine) < len(theirs):
+        return f".{theirs[len(mine)].name}: the module takes no such argument"
+    if len(mine) > len(theirs):
+        return f".{mine[len(theirs)].name}: the module takes one argument more (TorchScript counts those with defaults, too)"
+    have, want = found.returns[0].type, wanted.returns[0].type
+    if not have.isSubtypeOf(want):
+        return f".return: the interface promises a {want.annotation_str}, the module returns a {have.annotation_str}"
+    return None
+
+
+def _spell(schema: torch._C.FunctionSchema) -> str:
+    arguments = ", ".join(f"{argument.name}: {argument.type.annotation_str}" for argument in schema.arguments[1:])
+    return f"{schema.name}({arguments}) -> {schema.returns[0].type.annotation_str}"
+
+
+def _class_of(module: torch.jit.ScriptModule) -> str:
+    return str(getattr(module, "original_name", type(module).__name__))

@@ -1,0 +1,85 @@
+"""Workers and devices: what `where` means, and which placement a stub has there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed.rpc as rpc
+
+from .errors import NotInitializedError, PlaceError
+from .jit import Placement, _torch
+
+_FORMS = "'worker', 'worker/device', 'rank:N' or 'rank:N/device', such as 'ps0/cuda:0' or 'rank:1/cpu'"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A worker, and a device on it."""
+
+    worker: rpc.WorkerInfo
+    device: str | None  # None: `where` named no device
+
+
+def find_place(where: str) -> Place:
+    """What `where` means in this process's RPC group.
+
+    Raises:
+        NotInitializedError: RPC is not running here.
+        PlaceError: `where` is malformed, or names no worker of the group, or no device.
+    """
+    if not isinstance(where, str):
+        raise PlaceError(f"where: {where!r} is not a string; write {_FORMS}")
+    if not _torch.rpc_running():
+        raise NotInitializedError(
+            f"where={where!r}: RPC is not running in this process; call torch.distributed.rpc.init_rpc(...) first"
+        )
+    worker, slash, device = where.partition("/")
+    if not worker or (slash and not device):
+        raise PlaceError(f"where={where!r}: cannot be read; write {_FORMS}")
+    if device:
+        try:
+            torch.device(device)
+        except RuntimeError as error:
+            raise PlaceError(f"where={where!r}: {device!r} is no device: {str(error).splitlines()[0]}") from error
+    return Place(_find_worker(where, worker), device or None)
+
+
+def _find_worker(where: str, name: str) -> rpc.WorkerInfo:
+    workers = _torch.worker_infos()
+    scheme, colon, rank = name.partition(":")
+    for worker in workers:
+        if (scheme == "rank" and rank == str(worker.id)) if colon else worker.name == name:
+            return worker
+    known = ", ".join(f"{worker.name} (rank:{worker.id})" for worker in sorted(workers, key=lambda worker: worker.id))
+    raise PlaceError(f"where={where!r}: there is no worker {name!r}; the group has {known}; a worker is written {_FORMS}")
+
+
+def check_device(device: str) -> torch.device:
+    """`device` as a device of this process.
+
+    Raises:
+        PlaceError: there is no such device here, or no tensor can live on it.
+    """
+    found = torch.device(device)
+    try:
+        torch.empty(0, device=found)
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        raise PlaceError(f"device {device!r}: not on this worker: {str(error).splitlines()[0]}") from error
+    if found.type == "meta":
+        raise PlaceError("device 'meta': tensors there have no data to compute with; name a real device")
+    return found
+
+
+def device_of(module: torch.nn.Module) -> torch.device:
+    """The device on which `module` has its parameters and buffers; the CPU when it has none."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def placement_at(worker: rpc.WorkerInfo, device: str) -> Placement:
+    """How this process calls a module on `device` of `worker`."""
+    if torch.device(device).type == "cpu":
+        return Placement.HOST
+    return Placement.MAPPED if _torch.has_device_map(worker) else Placement.STAGED
