@@ -20,9 +20,9 @@ def explain(error: RuntimeError, method: str, worker: str) -> TorchRemoteError:
     text = str(error)
     where = f"{method} on {worker}"
     name = method.rpartition(".")[2]
-    if re.match(rf"{name}(_async)?\(\) ", text):
+    if re.match(rf"{name}(_async)?\(\) |Unknown keyword argument ", text):
         # Raised while the arguments were converted: nothing was sent.
-        return ArgumentError(f"{method}: {text.partition('() ')[2]}")
+        return ArgumentError(f"{method}: {text.removeprefix(f'{name}() ').removeprefix(f'{name}_async() ')}")
     message = _message(text)
     if "torchremote: stale handle" in message:
         return StaleStubError(f"{where}: its module was withdrawn; create or connect again\n\n{text}")

@@ -237,6 +237,18 @@ def withdraw(name: str) -> None:
         release(handle)
 
 
+def served_module(name: str) -> torch.jit.ScriptModule:
+    """What this process serves under `name`: for its owner's own use, such as an optimizer's.
+
+    Raises:
+        ServedNameError: nothing is served under `name` here.
+    """
+    with _lock:
+        if name not in _served:
+            raise ServedNameError(f"{name!r}: not served here; served are: {', '.join(sorted(_served)) or 'none'}")
+        return _served[name].module
+
+
 def withdraw_if_served(name: str, handle: int) -> None:
     """`withdraw(name)`, if that is still what is hosted under `handle`."""
     with _lock:
