@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 import torch.distributed.rpc as rpc
-from torch.distributed.rpc import PyRRef
 
 from . import host
 from .errors import CreationError, InterfaceError, MismatchError, PlaceError, TorchRemoteError
 from .failures import explain
 from .jit import CompiledInterface, Contract, Interface, compile_contract, compile_interface
+from .jit._torch import PyRRef
 from .jit.model import parse_interface
 from .stub import Route, check_timeout, make_stub
 from .workers import Place, check_device, device_of, find_place, placement_at
@@ -170,10 +170,13 @@ class Pending:
 def _checked(module_cls: object) -> Callable[..., torch.nn.Module]:
     if isinstance(module_cls, torch.nn.Module):
         raise MismatchError(
-            f"module_cls: an instance of {type(module_cls).__name__}; pass the class and its args, or torch.jit.script(module)"
+            f"module_cls: an instance of {type(module_cls).__name__}; "
+            "pass the class and its args, or torch.jit.script(module)"
         )
     if not callable(module_cls):
-        raise MismatchError(f"module_cls: {module_cls!r} cannot be called; pass a class or function that returns an nn.Module")
+        raise MismatchError(
+            f"module_cls: {module_cls!r} cannot be called; pass a class or function that returns an nn.Module"
+        )
     return module_cls
 
 

@@ -31,7 +31,7 @@ from tqdm import tqdm
 import torchremote
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
 FEATURES = 64
 TARGET_ACCURACY = 0.95
@@ -42,7 +42,8 @@ BUSY_THREADS = 2
 class Extractor(nn.Module):
     """What the second process offers: images [n, 1, 8, 8] float32 -> features [n, 64] float32."""
 
-    def forward(self, images: Tensor) -> Tensor: ...
+    def forward(self, images: Tensor) -> Tensor:
+        raise NotImplementedError  # an interface: signatures are all that is read
 
 
 class ConvExtractor(nn.Module):
@@ -111,7 +112,7 @@ def _train(extractor: Any, epochs: int) -> float:
                 dist_autograd.backward(context, [loss])
                 optimizer.step(context)
     with torch.no_grad():
-        return (classifier(extractor(test_x)).argmax(1) == test_y).float().mean().item()
+        return float((classifier(extractor(test_x)).argmax(1) == test_y).float().mean())
 
 
 def _served_parameters() -> list[rpc.RRef[Tensor]]:
@@ -134,7 +135,8 @@ class _SameExtractor(nn.Module):
         self.extractor.load_state_dict(_served().state_dict())
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.extractor(images)
+        features: Tensor = self.extractor(images)
+        return features
 
 
 def _time_calls(extractor: Any, rounds: int, calls: int) -> dict[str, list[float]]:
@@ -203,7 +205,7 @@ def _draw(latencies: dict[str, list[float]], output: str) -> str:
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlabel("microseconds a call (box: quartiles, whiskers: 1% and 99%)")
-    axes.set_title(f"A remote module whose owner's Python is busy ({BUSY_THREADS} threads), torch {torch.__version__}")
+    axes.set_title(f"A remote module, its owner's Python busy ({BUSY_THREADS} threads)")
     axes.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=120)
     return path

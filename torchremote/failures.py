@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import re
 
-from .errors import ArgumentError, CallTimeoutError, DisconnectedError, RemoteError, StaleStubError, TorchRemoteError, WireError
+from .errors import (
+    ArgumentError,
+    CallTimeoutError,
+    DisconnectedError,
+    RemoteError,
+    StaleStubError,
+    TorchRemoteError,
+    WireError,
+)
 
 # How TensorPipe and torch's agents word a lost peer; none has a type or a code.
 _LOST = re.compile(

@@ -33,18 +33,23 @@ def check_fit(module: torch.jit.ScriptModule, contract: Contract) -> None:
 def _difference(found: torch._C.FunctionSchema, wanted: torch._C.FunctionSchema) -> str | None:
     """What TorchScript would object to, in words that begin with the argument in question."""
     mine, theirs = found.arguments[1:], wanted.arguments[1:]  # without self
-    for have, want in zip(mine, theirs):
+    for have, want in zip(mine, theirs, strict=False):
         if have.name != want.name:
             return f".{want.name}: the module calls this argument {have.name!r}"
         if not want.type.isSubtypeOf(have.type):
-            return f".{want.name}: the interface passes a {want.type.annotation_str}, the module takes a {have.type.annotation_str}"
+            passed, taken = want.type.annotation_str, have.type.annotation_str
+            return f".{want.name}: the interface passes {passed}, the module takes {taken}"
     if len(mine) < len(theirs):
         return f".{theirs[len(mine)].name}: the module takes no such argument"
     if len(mine) > len(theirs):
-        return f".{mine[len(theirs)].name}: the module takes one argument more (TorchScript counts those with defaults, too)"
-    have, want = found.returns[0].type, wanted.returns[0].type
-    if not have.isSubtypeOf(want):
-        return f".return: the interface promises a {want.annotation_str}, the module returns a {have.annotation_str}"
+        return (
+            f".{mine[len(theirs)].name}: the module takes this argument, too (TorchScript counts those with defaults)"
+        )
+    returned, promised = found.returns[0].type, wanted.returns[0].type
+    if not returned.isSubtypeOf(promised):
+        return (
+            f".return: the interface promises {promised.annotation_str}, the module returns {returned.annotation_str}"
+        )
     return None
 
 

@@ -103,7 +103,9 @@ class _Shelf:
             return heapq.heappop(self.free)
         if self.unused == CAPACITY:
             name = self.contract.interface.name
-            raise CapacityError(f"{name}: this worker hosts {CAPACITY} modules of it already; withdraw some, or use another worker")
+            raise CapacityError(
+                f"{name}: this worker hosts {CAPACITY} modules of it already; withdraw some, or use another worker"
+            )
         self.unused += 1
         return self.unused - 1
 
@@ -283,7 +285,9 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         raise MismatchError(f"{interface.name}: {module!r} is not a torch.nn.Module; what is hosted has to be one")
     for method in interface.methods:
         if not callable(getattr(module, method.name, None)):
-            raise MismatchError(f"{interface.name}.{method.name}: {type(module).__name__} has no such method; expected\n  {method}")
+            raise MismatchError(
+                f"{interface.name}.{method.name}: {type(module).__name__} has no such method; expected\n  {method}"
+            )
     try:
         return _torch.script_module(module, [method.name for method in interface.methods])
     except Exception as error:  # whatever TorchScript's compiler raises for a user's module

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.distributed.rpc import PyRRef
 
 from .errors import InterfaceError
 from .failures import explain
 from .jit import CompiledInterface, Placement, _torch, compile_interface
+from .jit._torch import PyRRef
 
 _ROUTE = "_torchremote_route"
 _METHODS = "_torchremote_methods"
@@ -57,14 +57,20 @@ def with_timeout(stub: Any, timeout: float | None) -> Any:
     """
     route = getattr(stub, "__dict__", {}).get(_ROUTE)
     if not isinstance(stub, Stub) or route is None:
-        raise InterfaceError(f"with_timeout: {type(stub).__name__} is no stub; pass what create() or connect() returned")
+        raise InterfaceError(
+            f"with_timeout: {type(stub).__name__} is no stub; pass what create() or connect() returned"
+        )
     return make_stub(stub._torchremote_compiled, replace(route, timeout=check_timeout(timeout)))
 
 
 def check_timeout(timeout: float | None) -> float | None:
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not (math.isfinite(timeout) and timeout >= 0):
+    if (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, (int, float))
+        or not (math.isfinite(timeout) and timeout >= 0)
+    ):
         raise ValueError(f"timeout={timeout!r}: seconds, 0 for no limit, or None for RPC's default")
     return float(timeout)
 
@@ -99,7 +105,7 @@ def _method_names(compiled: CompiledInterface) -> list[str]:
     return [*names, *(f"{name}_async" for name in names)]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _face_of(compiled: CompiledInterface) -> type[Stub]:
     members: dict[str, Any] = {"_torchremote_compiled": compiled, "__module__": __name__}
     for method in compiled.interface.methods:

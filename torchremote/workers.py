@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.distributed.rpc as rpc
 
 from .errors import NotInitializedError, PlaceError
 from .jit import Placement, _torch
+from .jit._torch import WorkerInfo
 
 _FORMS = "'worker', 'worker/device', 'rank:N' or 'rank:N/device', such as 'ps0/cuda:0' or 'rank:1/cpu'"
 
@@ -17,7 +17,7 @@ _FORMS = "'worker', 'worker/device', 'rank:N' or 'rank:N/device', such as 'ps0/c
 class Place:
     """A worker, and a device on it."""
 
-    worker: rpc.WorkerInfo
+    worker: WorkerInfo
     device: str | None  # None: `where` named no device
 
 
@@ -45,14 +45,16 @@ def find_place(where: str) -> Place:
     return Place(_find_worker(where, worker), device or None)
 
 
-def _find_worker(where: str, name: str) -> rpc.WorkerInfo:
+def _find_worker(where: str, name: str) -> WorkerInfo:
     workers = _torch.worker_infos()
     scheme, colon, rank = name.partition(":")
     for worker in workers:
         if (scheme == "rank" and rank == str(worker.id)) if colon else worker.name == name:
             return worker
     known = ", ".join(f"{worker.name} (rank:{worker.id})" for worker in sorted(workers, key=lambda worker: worker.id))
-    raise PlaceError(f"where={where!r}: there is no worker {name!r}; the group has {known}; a worker is written {_FORMS}")
+    raise PlaceError(
+        f"where={where!r}: there is no worker {name!r}; the group has {known}; a worker is written {_FORMS}"
+    )
 
 
 def check_device(device: str) -> torch.device:
@@ -78,7 +80,7 @@ def device_of(module: torch.nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
-def placement_at(worker: rpc.WorkerInfo, device: str) -> Placement:
+def placement_at(worker: WorkerInfo, device: str) -> Placement:
     """How this process calls a module on `device` of `worker`."""
     if torch.device(device).type == "cpu":
         return Placement.HOST

@@ -12,11 +12,19 @@ from .cache import Cache
 from .emit import emit
 from .interface import caller_locals, read_interface
 from .lower import endpoint_name, lower_placement, lower_stub, lower_table
-from .model import Interface, parse_interface
+from .model import Interface
 from .plan import Placement, plan_method
 from .script import script
 
-__all__ = ["CompiledInterface", "Contract", "Interface", "Placement", "compile_contract", "compile_interface", "remote_scriptable"]
+__all__ = [
+    "CompiledInterface",
+    "Contract",
+    "Interface",
+    "Placement",
+    "compile_contract",
+    "compile_interface",
+    "remote_scriptable",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +35,7 @@ class Contract:
     sources: dict[str, str]  # the text of each unit: table, host, staged, mapped
     endpoints: dict[Placement, dict[str, str]]  # the names that TorchScript knows them by, by placement and method
     table: dict[str, Any]  # what the table unit defines
-    connect: dict[Placement, torch.jit.ScriptFunction[..., Any]]  # attaches a stub to a module in that placement
+    connect: dict[Placement, _torch.ScriptFunction]  # attaches a stub to a module in that placement
 
     @property
     def host(self) -> torch.jit.ScriptModule:
@@ -152,7 +160,9 @@ def _compile_contract(interface: Interface) -> Contract:
         unit = lower_placement(interface, placement, plans)
         source = sources[placement.value] = emit(unit)
         connect[placement] = script(unit, source, given=table, table=constant)["connect"]
-        endpoints[placement] = {method.name: endpoint_name(interface, placement, method) for method in interface.methods}
+        endpoints[placement] = {
+            method.name: endpoint_name(interface, placement, method) for method in interface.methods
+        }
     return Contract(interface, sources, endpoints, table, connect)
 
 

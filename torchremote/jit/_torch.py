@@ -12,15 +12,27 @@ import ast
 import builtins
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch._jit_internal
-import torch.distributed.rpc as rpc
 from torch import _sources, nn
 from torch._C._jit_tree_views import ClassDef, Def, Ident, Stmt
 from torch.distributed.rpc import api as _api
 from torch.jit import _recursive, frontend
+
+if TYPE_CHECKING:
+    from torch._C._distributed_rpc import PyRRef, WorkerInfo
+
+    ScriptFunction = torch.jit.ScriptFunction[Any, Any]
+else:  # present only where torch is built with RPC
+    from torch.distributed.rpc import PyRRef, WorkerInfo
+
+    ScriptFunction = torch.jit.ScriptFunction
+
+__all__ = ["PyRRef", "ScriptFunction", "WorkerInfo"]
+
+_C: Any = torch._C  # its stub files lag behind it
 
 Resolver = Callable[[str], object]
 
@@ -61,7 +73,7 @@ class SourceText:
 
     def interface(self, node: ast.ClassDef, method_texts: Iterable[str]) -> ClassDef:
         """Read by TorchScript's own parser, not Python's frontend: only it knows defaults in an interface."""
-        return self._class(node, [torch._C._parse_source_def(text) for text in method_texts])
+        return self._class(node, [_C._parse_source_def(text) for text in method_texts])
 
     def _class(self, node: ast.ClassDef, methods: Iterable[Def]) -> ClassDef:
         place = self._context.make_range(node.lineno, node.col_offset, node.col_offset + len("class"))
@@ -74,7 +86,7 @@ class SourceText:
 
 def compile_interface(name: str, definition: ClassDef, resolve: Resolver, of_modules: bool) -> str:
     """The name under which TorchScript took it: another one when `name` was taken."""
-    taken: str = torch._C._jit_script_interface_compile(name, definition, resolve, of_modules)
+    taken: str = _C._jit_script_interface_compile(name, definition, resolve, of_modules)
     return taken
 
 
@@ -82,13 +94,13 @@ def compile_class(cls: type, name: str, definition: ClassDef, methods: Iterable[
     """Compiles `cls`, which has `methods`, under `name`, and has TorchScript know the one for the other."""
     # An entry for every method, or torch's loop over them does not end.
     no_defaults: dict[str, dict[str, object]] = {method: {} for method in methods}
-    compiled: Any = torch._C._jit_script_class_compile(name, definition, no_defaults, resolve)
+    compiled: Any = _C._jit_script_class_compile(name, definition, no_defaults, resolve)
     set_qualified_name(cls, compiled.qualified_name())
     torch.jit._state._add_script_class(cls, compiled)
 
 
-def compile_function(name: str, definition: Def, resolve: Resolver) -> torch.jit.ScriptFunction[..., Any]:
-    compiled: torch.jit.ScriptFunction[..., Any] = torch._C._jit_script_compile(name, definition, resolve, {})
+def compile_function(name: str, definition: Def, resolve: Resolver) -> ScriptFunction:
+    compiled: ScriptFunction = _C._jit_script_compile(name, definition, resolve, {})
     return compiled
 
 
@@ -127,7 +139,7 @@ def qualified_name(cls: type) -> str:
 
 def constant_holding(module: torch.jit.ScriptModule) -> torch._C.Node:
     """The object that `module.forward` returns, as a constant of a graph: see table.py, Note [The constant table]."""
-    frozen: Any = torch._C._freeze_module(module.eval()._c, [])
+    frozen: Any = _C._freeze_module(module.eval()._c, [])
     for node in frozen._get_method("forward").graph.nodes():
         if node.kind() == "prim::Constant":
             constant: torch._C.Node = node
@@ -135,20 +147,18 @@ def constant_holding(module: torch.jit.ScriptModule) -> torch._C.Node:
     raise RuntimeError("torch did not make the table a constant")
 
 
-def register_bound(
-    name: str, function: torch.jit.ScriptFunction[..., Any], constant: torch._C.Node
-) -> torch.jit.ScriptFunction[..., Any]:
+def register_bound(name: str, function: ScriptFunction, constant: torch._C.Node) -> ScriptFunction:
     """Registers `function`, its first argument bound to `constant`, under `name`, for calls over RPC to find."""
     graph: Any = function.graph.copy()
     bound = graph.prependNode(graph.createClone(constant, lambda value: value))
     next(graph.inputs()).replaceAllUsesWith(bound.output())
     graph.eraseInput(0)
-    registered: torch.jit.ScriptFunction[..., Any] = torch.jit._state._python_cu.create_function(name, graph, False)
+    registered: ScriptFunction = torch.jit._state._python_cu.create_function(name, graph, False)
     return registered
 
 
-def find_function(name: str) -> torch.jit.ScriptFunction[..., Any] | None:
-    found: torch.jit.ScriptFunction[..., Any] | None = torch.jit._state._python_cu.find_function(name)
+def find_function(name: str) -> ScriptFunction | None:
+    found: ScriptFunction | None = torch.jit._state._python_cu.find_function(name)
     return found
 
 
@@ -161,12 +171,12 @@ def schema_of(module: torch.jit.ScriptModule, method: str) -> torch._C.FunctionS
 
 
 def interface_schema(interface: type, method: str) -> torch._C.FunctionSchema:
-    schema = torch._C.InterfaceType(interface.__torch_script_interface__).getMethod(method)  # type: ignore[attr-defined]
-    assert schema is not None
+    name = interface.__torch_script_interface__  # type: ignore[attr-defined]
+    schema: torch._C.FunctionSchema = _C.InterfaceType(name).getMethod(method)
     return schema
 
 
-def copy_module(module: torch.jit.ScriptModule, cls: type[torch.jit.RecursiveScriptModule]) -> Any:
+def copy_module(module: torch.jit.ScriptModule, cls: type[Any]) -> Any:
     """A second instance of a scripted module, as a `cls`. Nothing is compiled; attributes are shared until assigned."""
 
     copied: Any = cls(copy.copy(module._c))  # what RecursiveScriptModule._construct does, for a subclass
@@ -182,11 +192,11 @@ def rpc_running() -> bool:
     return bool(_api._is_current_rpc_agent_set())
 
 
-def worker_infos() -> list[rpc.WorkerInfo]:
+def worker_infos() -> list[WorkerInfo]:
     return list(_api._get_current_rpc_agent().get_worker_infos())
 
 
-def has_device_map(worker: rpc.WorkerInfo) -> bool:
+def has_device_map(worker: WorkerInfo) -> bool:
     """Whether this process sends `worker` tensors from device to device."""
     return bool(_api._get_current_rpc_agent()._get_device_map(worker))
 
@@ -194,18 +204,18 @@ def has_device_map(worker: rpc.WorkerInfo) -> bool:
 def check() -> list[str]:
     """What is not as the package needs it; empty on a torch that is fit."""
     problems = []
-    for needed, holder in {
+    holders: dict[str, Any] = {
         "SourceContext": _sources,
         "build_def": frontend,
         "ScriptMethodStub create_script_module infer_methods_to_compile make_stub_from_method "
         "create_methods_and_properties_from_stubs": _recursive,
         "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile _freeze_module "
         "InterfaceType": torch._C,
-        "RecursiveScriptModule": torch.jit,
         "_finalize_scriptmodule": torch.jit.RecursiveScriptModule,
         "_qualified_name createResolutionCallbackFromEnv": torch._jit_internal,
         "_is_current_rpc_agent_set _get_current_rpc_agent": _api,
         "_python_cu _add_script_class": torch.jit._state,
-    }.items():
+    }
+    for needed, holder in holders.items():
         problems += [f"{holder.__name__} has no {name}" for name in needed.split() if not hasattr(holder, name)]
     return problems

@@ -53,7 +53,9 @@ def read_interface(cls: type, local_names: Mapping[str, object] | None = None) -
         raise InterfaceError(f"an interface is a class with annotated methods, not {cls!r}")
     functions = dict(_functions(cls))
     if not functions:
-        raise InterfaceError(f"{cls.__name__}: no methods; declare at least one, such as `def forward(self, x: Tensor) -> Tensor: ...`")
+        raise InterfaceError(
+            f"{cls.__name__}: no methods; declare at least one, such as `def forward(self, x: Tensor) -> Tensor: ...`"
+        )
     _check_names(cls.__name__, functions)
     reader = _Reader(cls, local_names or {})
     methods = tuple(reader.method(name, functions[name]) for name in sorted(functions))
@@ -89,13 +91,17 @@ def _check_names(interface: str, functions: Mapping[str, object]) -> None:
     for name in functions:
         where = f"{interface}.{name}"
         if name.startswith(RESERVED_PREFIX):
-            raise InterfaceError(f"{where}: names that begin with {RESERVED_PREFIX} are a stub's own; rename the method")
+            raise InterfaceError(
+                f"{where}: names that begin with {RESERVED_PREFIX} are a stub's own; rename the method"
+            )
         if name != "forward" and hasattr(torch.nn.Module, name):
             raise InterfaceError(
                 f"{where}: a stub is a torch.nn.Module, whose own method {name}() this would replace; rename the method"
             )
         if name.endswith("_async") and name.removesuffix("_async") in functions:
-            raise InterfaceError(f"{where}: clashes with the {name} that stubs get for {name.removesuffix('_async')}; rename one")
+            raise InterfaceError(
+                f"{where}: clashes with the {name} that stubs get for {name.removesuffix('_async')}; rename one"
+            )
 
 
 class _Reader:
@@ -106,10 +112,15 @@ class _Reader:
     def method(self, name: str, function: types.FunctionType) -> Method:
         where = f"{self._cls.__name__}.{name}"
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise InterfaceError(f"{where}: TorchScript has no async methods; declare it plain, stubs have {name}_async")
+            raise InterfaceError(
+                f"{where}: TorchScript has no async methods; declare it plain, stubs have {name}_async"
+            )
         signature = inspect.signature(function)
         parameters = list(signature.parameters.values())
-        if not parameters or parameters[0].kind not in (parameters[0].POSITIONAL_ONLY, parameters[0].POSITIONAL_OR_KEYWORD):
+        if not parameters or parameters[0].kind not in (
+            parameters[0].POSITIONAL_ONLY,
+            parameters[0].POSITIONAL_OR_KEYWORD,
+        ):
             raise InterfaceError(f"{where}: the first parameter is the module itself; declare `def {name}(self, ...)`")
         arguments = tuple(self._argument(where, function, parameter) for parameter in parameters[1:])
         returns = signature.return_annotation
@@ -143,10 +154,9 @@ class _Reader:
         # get_type_hints resolves strings at any depth; one annotation at a time, so that an error can name it.
         holder = types.FunctionType((lambda: None).__code__, {})
         holder.__annotations__ = {"it": annotation}
-        # A class body's names, then the decorator's surroundings, then the module's: inner before outer, as Python has it.
-        local_names = {**self._local_names, **vars(self._cls)}
+        nested = {name: member for name, member in vars(self._cls).items() if isinstance(member, type)}
         try:
-            resolved = typing.get_type_hints(holder, function.__globals__, local_names)["it"]
+            resolved = typing.get_type_hints(holder, function.__globals__, {**self._local_names, **nested})["it"]
         except Exception as error:  # an annotation is any expression, and evaluating it may raise anything
             raise InterfaceError(f"{where}: cannot evaluate the annotation {annotation!r}: {error}") from error
         return read_type(where, resolved)
@@ -174,11 +184,15 @@ def read_type(where: str, annotation: Any) -> Type:
     elif origin is dict:
         key = read_type(where, items[0])
         if not isinstance(key, ScalarType) or str(key) not in DICT_KEYS:
-            raise UnsupportedTypeError(f"{where}: a Dict's key is one of {', '.join(DICT_KEYS)}, not {_spell(items[0])}")
+            raise UnsupportedTypeError(
+                f"{where}: a Dict's key is one of {', '.join(DICT_KEYS)}, not {_spell(items[0])}"
+            )
         return DictType(key, read_type(where, items[1]))
     elif origin is tuple and Ellipsis not in items:
         return TupleType(tuple(read_type(where, item) for item in items))
-    raise UnsupportedTypeError(f"{where}: {_spell(annotation)} cannot cross; possible are {_TYPES}; {_remedy(annotation)}")
+    raise UnsupportedTypeError(
+        f"{where}: {_spell(annotation)} cannot cross; possible are {_TYPES}; {_remedy(annotation)}"
+    )
 
 
 def _remedy(annotation: Any) -> str:
@@ -190,7 +204,9 @@ def _remedy(annotation: Any) -> str:
 
 
 def _spell(annotation: Any) -> str:
-    return annotation.__qualname__ if inspect.isclass(annotation) and not typing.get_args(annotation) else str(annotation)
+    return (
+        annotation.__qualname__ if inspect.isclass(annotation) and not typing.get_args(annotation) else str(annotation)
+    )
 
 
 def _default(where: str, value: Any, type: Type) -> object:

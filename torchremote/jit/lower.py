@@ -140,7 +140,10 @@ def _lower_connected(interface: Interface) -> ir.Class:
     ]
     for method in interface.methods:
         parameters = _crossing(method)
-        values = (ir.Attribute(self, "handle"), *(ir.Name(parameter.name) for parameter in parameters))
+        values: tuple[ir.Expression, ...] = (
+            ir.Attribute(self, "handle"),
+            *(ir.Name(parameter.name) for parameter in parameters),
+        )
         call = ir.Call(
             ir.Attribute(ir.Name("rpc"), "rpc_async"),
             (
@@ -234,7 +237,7 @@ def _renamed(method: Method, names: Names) -> tuple[ir.Parameter, ...]:
 
 
 def _crossing(method: Method) -> tuple[ir.Parameter, ...]:
-    """The arguments in a wire's methods. TorchScript compares names with its interface's, so all wires have the same."""
+    """The arguments of a wire's method: TorchScript compares names, so an interface and its classes share them."""
     return _renamed(method, Names(["self"]))
 
 

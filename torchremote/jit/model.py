@@ -183,7 +183,7 @@ def parse_interface(name: str, text: str) -> Interface:
 
 def _parse_method(line: str) -> Method:
     # A line is a Python signature, so Python's parser reads it; nothing is evaluated.
-    match _parse(f"def {line}: ...", "exec").body:
+    match _parse(f"def {line}: ...").body:
         case [ast.FunctionDef(name=name, args=arguments, returns=ast.expr() as returns)]:
             return Method(name, tuple(_arguments(arguments)), _parse_type(returns))
     raise ValueError(f"not a method: {line!r}")
@@ -191,15 +191,19 @@ def _parse_method(line: str) -> Method:
 
 def parse_type(text: str) -> Type:
     """The type that prints as `text`."""
-    found = _parse_type(_parse(text, "eval").body)
+    match _parse(text).body:
+        case [ast.Expr(value=node)]:
+            found = _parse_type(node)
+        case _:
+            raise ValueError(f"not a type: {text!r}")
     if str(found) != text:
         raise ValueError(f"not a canonical type: {text!r}")
     return found
 
 
-def _parse(text: str, mode: str) -> ast.Module | ast.Expression:
+def _parse(text: str) -> ast.Module:
     try:
-        return ast.parse(text, mode=mode)
+        return ast.parse(text)
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f"not canonical: {text!r}") from error
 

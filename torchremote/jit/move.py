@@ -28,9 +28,7 @@ class Mover:
         self._names = names
         self._transfer = transfer
 
-    def move(
-        self, value: ir.Expression, type: Type, plan: Plan, stem: str, into: list[ir.Statement]
-    ) -> ir.Expression:
+    def move(self, value: ir.Expression, type: Type, plan: Plan, stem: str, into: list[ir.Statement]) -> ir.Expression:
         """`value` with its tensors moved. The statements for it are added to `into`, their names begin with `stem`."""
         match plan, type:
             case Keep(), _:

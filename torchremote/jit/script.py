@@ -19,7 +19,9 @@ from ..errors import InternalError
 from . import _torch, ir
 
 
-def script(unit: ir.Unit, source: str, given: Mapping[str, object], table: torch._C.Node | None = None) -> dict[str, Any]:
+def script(
+    unit: ir.Unit, source: str, given: Mapping[str, object], table: torch._C.Node | None = None
+) -> dict[str, Any]:
     """Compiles `unit`, whose text is `source`.
 
     Args:

@@ -49,20 +49,20 @@ class Slot:
     Given(
         "Page",
         Class,
-        '''
+        """
 class Page:
     def __init__(self, vacant: Slot):
         self.slots: List[Slot] = [vacant] * 512
-''',
+""",
     ),
     Given(
         "Table",
         Class,
-        '''
+        """
 class Table:
     def __init__(self):
         self.pages: List[Page] = []
-''',
+""",
     ),
     Given(
         "Host",
@@ -105,13 +105,13 @@ Host.__annotations__["graveyard"] = List[Slot]
     Given(
         "find",
         Function,
-        '''
+        """
 def find(table: Table, handle: int) -> Tuple[Hosted, torch.device]:
     slot = table.pages[(handle >> 9) & 255].slots[handle & 511]
     module = slot.module
     if module is None or slot.handle != handle:
         raise RuntimeError("torchremote: stale handle")
     return module, slot.device
-''',
+""",
     ),
 )

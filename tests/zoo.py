@@ -1,0 +1,137 @@
+"""The interfaces and modules that tests share. Importable by every worker; nothing here is specific to one test."""
+
+from typing import Dict, List, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+import torchremote
+from torchremote.jit.model import parse_interface
+
+
+def interface_of(text, name="__torch__.zoo.Written"):
+    return parse_interface(name, text)
+
+
+@torchremote.remote_scriptable
+class Encoder:
+    """A docstring, an ellipsis, a pass and a raise: bodies are not read."""
+
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...
+
+    def topk(self, x: Tensor, *, k: int = 2) -> tuple[Tensor, Tensor]:
+        """The k largest."""
+
+    def reset(self) -> None:
+        pass
+
+    def fail(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class LinearEncoder(nn.Module):
+    def __init__(self, size: int = 8, seed: int = 0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.linear = nn.Linear(size, size)
+
+    def forward(self, x: Tensor, scale: float) -> Tensor:
+        return self.linear(x) * scale
+
+    def topk(self, x: Tensor, k: int) -> Tuple[Tensor, Tensor]:
+        return x.topk(k)
+
+    def reset(self) -> None:
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def fail(self, x: Tensor) -> Tensor:
+        raise ValueError("this method fails")
+
+
+class Raising(nn.Module):
+    def __init__(self):
+        super().__init__()
+        raise KeyError("no such weights")
+
+
+class WrongArgument(LinearEncoder):
+    def forward(self, x: Tensor, scale: int) -> Tensor:
+        return x * scale
+
+
+class WrongName(LinearEncoder):
+    def forward(self, input: Tensor, scale: float) -> Tensor:
+        return input * scale
+
+
+class WrongResult(LinearEncoder):
+    def topk(self, x: Tensor, k: int) -> Tensor:
+        return x.topk(k)[0]
+
+
+class TooMany(LinearEncoder):
+    def forward(self, x: Tensor, scale: float, more: int = 1) -> Tensor:
+        return x * scale * more
+
+
+class NotScriptable(LinearEncoder):
+    def forward(self, x: Tensor, scale: float) -> Tensor:
+        return __import__("numpy").array(x) * scale
+
+
+class Missing(nn.Module):
+    def forward(self, x: Tensor, scale: float) -> Tensor:
+        return x
+
+
+@torchremote.remote_scriptable
+class Deep:
+    def forward(
+        self, a: List[Dict[str, Optional[Tuple[Tensor, int]]]], b: Optional[List[Tensor]] = None
+    ) -> Tuple[Tensor, Dict[int, List[Tensor]], Optional[str]]: ...
+
+
+class DeepEcho(nn.Module):
+    def forward(
+        self, a: List[Dict[str, Optional[Tuple[Tensor, int]]]], b: Optional[List[Tensor]]
+    ) -> Tuple[Tensor, Dict[int, List[Tensor]], Optional[str]]:
+        total = torch.zeros(2)
+        for entry in a:
+            for pair in entry.values():
+                if pair is not None:
+                    total = total + pair[0] * pair[1]
+        if b is None:
+            return total, {0: [total]}, "no b"
+        return total, {1: b}, None
+
+
+@torchremote.remote_scriptable
+class Awkward:
+    def forward(self, torch: Tensor, device: str, args: int, kwargs: int, module: float, self_: bool) -> Tensor: ...
+    def encode(this, self: Tensor, out: int, result: Optional[Tensor], table: List[Tensor]) -> Tensor: ...
+
+
+class AwkwardModule(nn.Module):
+    def forward(self, torch: Tensor, device: str, args: int, kwargs: int, module: float, self_: bool) -> Tensor:
+        return torch * args + kwargs + module + len(device) + int(self_)
+
+    def encode(this, self: Tensor, out: int, result: Optional[Tensor], table: List[Tensor]) -> Tensor:
+        return self + out + len(table) + (0 if result is None else result)
+
+
+@torchremote.remote_scriptable
+class Counters:
+    def count(self, names: Dict[str, int], limit: Optional[int] = None) -> List[Tuple[str, int]]: ...
+
+
+@torchremote.remote_scriptable
+class Sleeper:
+    def forward(self, x: Tensor, rounds: int) -> Tensor: ...
+
+
+class SlowLoop(nn.Module):
+    def forward(self, x: Tensor, rounds: int) -> Tensor:
+        for _ in range(rounds):
+            x = x + 1
+        return x
