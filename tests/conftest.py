@@ -1,4 +1,17 @@
+"""Options, and the RPC worlds that tests run in: real processes on this machine, ports chosen by the system."""
+
+import subprocess
+import sys
+
+import hypothesis
 import pytest
+import torch
+import torch.distributed.rpc as rpc
+
+# The same examples in every run: what fails on one machine fails on all.
+hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("deterministic")
+torch.set_num_threads(1)
 
 
 def pytest_addoption(parser):
@@ -8,3 +21,19 @@ def pytest_addoption(parser):
 @pytest.fixture
 def record(request):
     return request.config.getoption("--record")
+
+
+@pytest.fixture(scope="session")
+def owner(tmp_path_factory):
+    """The name of a second worker, which imports tests.zoo; this process is the worker "caller"."""
+    store = f"file://{tmp_path_factory.mktemp('rpc')}/store"
+    process = subprocess.Popen([sys.executable, "-m", "tests.owner", store])
+    try:
+        options = rpc.TensorPipeRpcBackendOptions(init_method=store, rpc_timeout=30)
+        rpc.init_rpc("caller", rank=0, world_size=2, rpc_backend_options=options)
+        yield "owner"
+        rpc.shutdown()
+        process.wait(timeout=30)
+    finally:
+        process.kill()
+        process.wait()

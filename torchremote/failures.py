@@ -20,6 +20,7 @@ _LOST = re.compile(
     r"shutting down|RPC agent is not set|transport .* error|handshake",
     re.IGNORECASE,
 )
+_EXCEPTION = re.compile(r"^(?!else|try|finally|class|def)[A-Za-z_][\w.]*: ", re.MULTILINE)
 _HERE = "<--- HERE"
 
 
@@ -53,8 +54,10 @@ def _remote_part(text: str) -> str:
 
 def _message(text: str) -> str:
     """The exception's own words, which stand under the innermost line of TorchScript's traceback."""
-    tail = text.rpartition(_HERE)[2].strip() if _HERE in text else text.strip()
-    return re.sub(r"^(builtins\.)?RuntimeError: |^builtins\.", "", tail)
+    tail = text.rpartition(_HERE)[2] if _HERE in text else text
+    found = _EXCEPTION.search(tail)  # lines of source may stand in between, indented or not
+    message = tail[found.start() :] if _HERE in text and found else tail
+    return re.sub(r"^(builtins\.)?RuntimeError: |^builtins\.", "", message.strip())
 
 
 def _after_code(message: str) -> str:

@@ -42,6 +42,15 @@ def _containers(inner):
 
 
 types = st.recursive(st.one_of(st.just(TENSOR), scalars), _containers, max_leaves=6)
+# Those whose values can be defaults.
+literal_types = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        inner.filter(lambda item: item != NONE and not isinstance(item, OptionalType)).map(OptionalType),
+        st.lists(inner, max_size=3).map(tuple).map(TupleType),
+    ),
+    max_leaves=4,
+)
 identifiers = st.one_of(st.sampled_from(AWKWARD), st.text(string.ascii_letters, min_size=1, max_size=5))
 
 
@@ -69,9 +78,10 @@ def values(type, tensors):
 
 @st.composite
 def arguments(draw, name, defaults):
-    type = draw(types)
-    has_default = defaults and draw(st.booleans()) and "Tensor" not in str(type)
-    return Argument(name, type, draw(values(type, st.nothing())) if has_default else REQUIRED)
+    if defaults and draw(st.booleans()):
+        type = draw(literal_types)
+        return Argument(name, type, draw(values(type, st.nothing())))
+    return Argument(name, draw(types), REQUIRED)
 
 
 @st.composite

@@ -94,8 +94,8 @@ def compile_interface(interface: type | Interface) -> CompiledInterface:
     >>> compile_interface(Scorer).interface.text
     'score(x: Tensor, top: int) -> Tensor'
     """
-    if isinstance(interface, type):
-        compiled: CompiledInterface | None = vars(interface).get(_COMPILED)
+    if not isinstance(interface, Interface):
+        compiled: CompiledInterface | None = getattr(interface, "__dict__", {}).get(_COMPILED)
         if compiled is not None:
             return compiled
         interface = read_interface(interface)

@@ -182,10 +182,6 @@ def literal(value: object) -> str:
             return _string(value)
         case tuple():
             return _tuple(map(literal, value))
-        case list():
-            return f"[{', '.join(map(literal, value))}]"
-        case dict():
-            return f"{{{', '.join(f'{literal(key)}: {literal(item)}' for key, item in value.items())}}}"
     raise TypeError(f"no literal for {value!r}")
 
 

@@ -72,19 +72,19 @@ def _functions(cls: type) -> Iterator[tuple[str, types.FunctionType]]:
             members.update(vars(base))
     for name, member in members.items():
         where = f"{cls.__name__}.{name}"
+        if name.startswith("__") and name.endswith("__"):
+            # Python's own machinery, which Protocol and others also fill in, is nobody's method.
+            if name in vars(object) or not isinstance(member, types.FunctionType):
+                continue
+            remedy = "declare `forward`" if name == "__call__" else "declare a method with an ordinary name"
+            raise InterfaceError(f"{where}: special methods cannot be called remotely; {remedy}")
         if isinstance(member, property):
             raise InterfaceError(f"{where}: a property cannot be called remotely; declare a method")
         if isinstance(member, (staticmethod, classmethod)):
             kind = type(member).__name__
             raise InterfaceError(f"{where}: a {kind} has no module to run on; declare an ordinary method with `self`")
-        if not isinstance(member, types.FunctionType):
-            continue
-        if name.startswith("__") and name.endswith("__"):
-            if hasattr(object, name) or name == "__subclasshook__":
-                continue  # Python's own machinery, which Protocol and dataclass also fill in
-            remedy = "declare `forward`" if name == "__call__" else "declare a method with an ordinary name"
-            raise InterfaceError(f"{where}: special methods cannot be called remotely; {remedy}")
-        yield name, member
+        if isinstance(member, types.FunctionType):
+            yield name, member
 
 
 def _check_names(interface: str, functions: Mapping[str, object]) -> None:
@@ -226,10 +226,8 @@ def _default(where: str, value: Any, type: Type) -> object:
         case ScalarType("str") if isinstance(value, str):
             if not any("\ud800" <= character <= "\udfff" for character in value):
                 return str(value)
-        case ListType(item) if isinstance(value, list):
-            return [_default(where, element, item) for element in value]
-        case DictType(key, item) if isinstance(value, dict):
-            return {_default(where, name, key): _default(where, element, item) for name, element in value.items()}
+        case ListType() | DictType():
+            raise InterfaceError(f"{where}: TorchScript has no default that can change; declare Optional[{type}] = None")
         case TupleType(items) if isinstance(value, tuple) and len(value) == len(items):
             return tuple(_default(where, element, item) for element, item in zip(value, items, strict=True))
         case TensorType():

@@ -18,7 +18,7 @@ import ast
 import hashlib
 import keyword
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Union
 
 
@@ -106,7 +106,7 @@ REQUIRED: Final = _Required()
 class Argument:
     name: str
     type: Type
-    default: object = field(default=REQUIRED, hash=False)  # a value of `type`; lists and dicts do not hash
+    default: object = REQUIRED  # a value of `type`, without lists and dicts
     keyword_only: bool = False
 
     def __post_init__(self) -> None:

@@ -1,0 +1,60 @@
+"""The second worker of the `owner` fixture: serves until the first one shuts down. Also what tests ask it to do."""
+
+import ctypes
+import gc
+import sys
+import threading
+
+import torch
+import torch.distributed.rpc as rpc
+
+from torchremote import host
+
+from . import zoo  # noqa: F401  the modules that tests create here
+
+
+def count_hosted():
+    gc.collect()
+    return len(host._hosted)
+
+
+def hold_the_gil(seconds):
+    """Sleeps in C without giving the GIL up, as a long C extension call does."""
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+
+def is_compiled(name, text):
+    from torchremote import jit
+
+    return (name, text) in jit._contracts._values
+
+
+_gate = threading.Event()
+_done = 0
+
+
+def open_gate():
+    _gate.set()
+
+
+def close_gate():
+    _gate.clear()
+
+
+def count_done():
+    return _done
+
+
+def linear_behind_a_gate(seconds):
+    """A factory that is slow for as long as the test wants."""
+    global _done
+    _gate.wait(timeout=seconds)
+    _done += 1
+    return zoo.LinearEncoder()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    options = rpc.TensorPipeRpcBackendOptions(init_method=sys.argv[1], rpc_timeout=30)
+    rpc.init_rpc("owner", rank=1, world_size=2, rpc_backend_options=options)
+    rpc.shutdown()

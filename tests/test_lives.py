@@ -1,0 +1,279 @@
+"""Creating, serving, connecting, letting go; and what is refused."""
+
+import gc
+import threading
+import time
+
+import pytest
+import torch
+import torch.distributed.rpc as rpc
+from torch import Tensor, nn
+
+import torchremote as tr
+from torchremote import host
+from torchremote.errors import (
+    CreationError,
+    InterfaceError,
+    MismatchError,
+    NotInitializedError,
+    PlaceError,
+    ServedNameError,
+    WireError,
+)
+from torchremote.workers import placement_at
+
+from . import owner as remote
+from . import zoo
+from .test_calls import Ranker
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+X = torch.ones(2, 8)
+
+
+def hosted(owner):
+    gc.collect()
+    return rpc.rpc_sync(owner, remote.count_hosted)
+
+
+def until(condition, seconds=20):
+    """Waits for what another process does in its own time."""
+    pause, end = threading.Event(), time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        pause.wait(0.02)
+
+
+def test_without_rpc_there_is_an_error_of_its_own(monkeypatch):
+    monkeypatch.setattr("torchremote.jit._torch.rpc_running", lambda: False)
+    with pytest.raises(NotInitializedError, match="init_rpc"):
+        tr.create("owner", zoo.Encoder, zoo.LinearEncoder)
+
+
+# -- lives
+
+
+def test_an_unnamed_module_goes_with_its_last_stub(owner):
+    before = hosted(owner)
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    twin = tr.with_timeout(stub, 5)
+    assert hosted(owner) == before + 1
+    del stub
+    assert twin(X).shape == (2, 8)
+    assert hosted(owner) == before + 1
+    del twin
+    until(lambda: hosted(owner) == before)
+
+
+def test_a_stub_may_live_inside_a_scripted_model_alone(owner):
+    before = hosted(owner)
+    model = torch.jit.script(Ranker(tr.create(owner, zoo.Encoder, zoo.LinearEncoder)))
+    gc.collect()
+    assert hosted(owner) == before + 1
+    assert model(X).shape == (2, 8)
+    del model
+    until(lambda: hosted(owner) == before)
+
+
+def test_a_future_outlives_its_stub(owner):
+    future = tr.create(owner, zoo.Encoder, zoo.LinearEncoder).forward_async(X)
+    gc.collect()
+    assert future.wait().shape == (2, 8)
+
+
+def test_a_served_module_stays_until_it_is_withdrawn(owner):
+    before = hosted(owner)
+    stub = tr.create("rank:1/cpu", zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 9}, name="stays")
+    del stub
+    gc.collect()
+    assert hosted(owner) == before + 1
+    again = tr.connect("rank:1", zoo.Encoder, "stays", timeout=5)
+    assert torch.equal(again(X), zoo.LinearEncoder(seed=9)(X, 1.0))
+    rpc.rpc_sync(owner, tr.withdraw, ("stays",))
+    assert hosted(owner) == before
+
+
+def test_serve_offers_a_module_of_this_process_to_itself_too(owner):
+    module = zoo.LinearEncoder()
+    tr.serve(module, zoo.Encoder, "mine")
+    stub = tr.connect("caller", zoo.Encoder, "mine")
+    with torch.no_grad():
+        module.linear.weight.zero_()
+        module.linear.bias.fill_(2.0)
+    assert torch.equal(stub(X), torch.full((2, 8), 2.0))  # the parameters are shared
+    with pytest.raises(ServedNameError, match="'mine': this process serves a Encoder under that name"):
+        tr.serve(module, zoo.Encoder, "mine")
+    tr.withdraw("mine")
+    with pytest.raises(ServedNameError, match="'mine': not served here"):
+        tr.withdraw("mine")
+
+
+def test_connect_takes_any_interface_that_the_module_implements(owner):
+    class Fewer:
+        def forward(self, x: Tensor, scale: float = 7.0) -> Tensor: ...
+
+    class Other:
+        def forward(self, x: Tensor, scale: int) -> Tensor: ...
+
+    before = hosted(owner)
+    tr.create(owner, zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 1}, name="rich")
+    assert torch.equal(tr.connect(owner, Fewer, "rich")(X), zoo.LinearEncoder(seed=1)(X, 7.0))
+    with pytest.raises(MismatchError, match=r"Other\.forward\.scale: the interface passes int, the module takes float"):
+        tr.connect(owner, Other, "rich")
+    rpc.rpc_sync(owner, tr.withdraw, ("rich",))
+    assert hosted(owner) == before
+
+
+def test_hosting_on_oneself(owner):
+    before = len(host._hosted)
+    stub = tr.create("caller", zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 2})
+    assert torch.equal(stub(X), zoo.LinearEncoder(seed=2)(X, 1.0))
+    del stub
+    until(lambda: gc.collect() >= 0 and len(host._hosted) == before)
+
+
+def test_many_modules_behind_one_endpoint(owner):
+    before = hosted(owner)
+    pending = [tr.create_async(owner, zoo.Sleeper, zoo.SlowLoop) for _ in range(600)]  # more than a page
+    stubs = [one.wait() for one in pending]
+    assert hosted(owner) == before + 600
+    assert [int(stub(torch.zeros(1), n)) for n, stub in enumerate(stubs)] == list(range(600))
+    del stubs, pending
+    until(lambda: hosted(owner) == before)
+
+
+def test_creating_without_waiting(owner):
+    rpc.rpc_sync(owner, remote.close_gate)
+    pending = tr.create_async(owner, zoo.Encoder, remote.linear_behind_a_gate, (30,))
+    assert not pending.done()
+    rpc.rpc_sync(owner, remote.open_gate)
+    assert pending.wait() is pending.wait()
+    assert pending.done()
+    assert pending.wait()(X).shape == (2, 8)
+
+
+def test_a_scripted_module_is_sent_whole(owner):
+    scripted = torch.jit.script(ExportedEncoder(5.0))
+    stub = tr.create(owner, Doubling, scripted)
+    assert torch.equal(stub(X), X * 5)
+
+
+class Doubling:
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+class ExportedEncoder(nn.Module):
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+# -- what is refused, with nothing left on the owner
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (zoo.Raising, CreationError, r"Encoder on owner: Raising raised KeyError: 'no such weights'"),
+        (zoo.NotScriptable, CreationError, r"NotScriptable cannot be scripted"),
+        (zoo.Missing, MismatchError, r"Encoder\.(fail|reset|topk): Missing has no such method; expected\n"),
+        (
+            zoo.WrongArgument,
+            MismatchError,
+            r"Encoder\.forward\.scale: the interface passes float, the module takes int\n"
+            r"  expected: forward\(x: Tensor, scale: float\) -> Tensor\n"
+            r"  WrongArgument has: forward\(x: Tensor, scale: int\) -> Tensor",
+        ),
+        (zoo.WrongName, MismatchError, r"Encoder\.forward\.x: the module calls this argument 'input'"),
+        (zoo.WrongResult, MismatchError, r"Encoder\.topk\.return: the interface promises Tuple\[Tensor, Tensor\]"),
+        (zoo.TooMany, MismatchError, r"Encoder\.forward\.more: the module takes this argument, too"),
+        (dict, MismatchError, r"is not a torch\.nn\.Module"),
+    ],
+)
+def test_what_does_not_fit(owner, make, error, message):
+    before = hosted(owner)
+    with pytest.raises(error, match=message):
+        tr.create(owner, zoo.Encoder, make)
+    with pytest.raises(error, match=message):
+        tr.create(owner, zoo.Encoder, make, name="never")
+    with pytest.raises(ServedNameError, match="'never': not served by this worker"):
+        tr.connect(owner, zoo.Encoder, "never")
+    assert hosted(owner) == before
+
+
+def test_a_name_that_is_taken_leaves_the_first_one_alone(owner):
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="taken")
+    before = hosted(owner)
+    with pytest.raises(ServedNameError, match="'taken'"):
+        tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="taken")
+    assert hosted(owner) == before
+    assert stub(X).shape == (2, 8)
+    rpc.rpc_sync(owner, tr.withdraw, ("taken",))
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("nobody", r"there is no worker 'nobody'; the group has caller \(rank:0\), owner \(rank:1\)"),
+        ("rank:7", "there is no worker 'rank:7'"),
+        ("rank:x", "there is no worker 'rank:x'"),
+        ("", "cannot be read"),
+        ("owner/", "cannot be read"),
+        ("owner/warp:1", "'warp:1' is no device"),
+        ("owner/cuda:99", "not on this worker"),
+        ("owner/meta", "no data to compute with"),
+        (3, "is not a string"),
+    ],
+)
+def test_places_that_are_none(owner, where, message):
+    with pytest.raises(PlaceError, match=message):
+        tr.create(where, zoo.Encoder, zoo.LinearEncoder)
+
+
+def test_a_served_module_stays_on_its_device(owner):
+    with pytest.raises(PlaceError, match="write 'owner'"):
+        tr.connect("owner/cpu", zoo.Encoder, "any")
+
+
+def test_what_is_no_module_class(owner):
+    with pytest.raises(MismatchError, match="pass the class and its args"):
+        tr.create(owner, zoo.Encoder, zoo.LinearEncoder())
+    with pytest.raises(MismatchError, match="cannot be called"):
+        tr.create(owner, zoo.Encoder, "zoo.LinearEncoder")
+    with pytest.raises(InterfaceError, match="an interface is a class"):
+        tr.create(owner, "Encoder", zoo.LinearEncoder)
+
+
+def test_what_the_owner_cannot_import(owner):
+    with pytest.raises((CreationError, AttributeError, WireError), match="importable|pickle"):
+        tr.create(owner, zoo.Encoder, lambda: zoo.LinearEncoder())
+
+
+def test_a_caller_that_gives_up_leaves_nothing_behind(owner):
+    before = hosted(owner)
+    rpc.rpc_sync(owner, remote.close_gate)
+    torch._C._distributed_rpc._set_rpc_timeout(0.3)
+    try:
+        with pytest.raises(TimeoutError):
+            tr.create(owner, zoo.Encoder, remote.linear_behind_a_gate, (30,), name="given-up")
+        with pytest.raises(TimeoutError):
+            tr.create(owner, zoo.Encoder, remote.linear_behind_a_gate, (30,))
+    finally:
+        torch._C._distributed_rpc._set_rpc_timeout(30.0)
+    rpc.rpc_sync(owner, remote.open_gate)
+    until(lambda: rpc.rpc_sync(owner, remote.count_done) >= 2)
+    until(lambda: hosted(owner) == before)
+    with pytest.raises(ServedNameError):
+        tr.connect(owner, zoo.Encoder, "given-up")
+
+
+def test_placement_is_the_devices_and_the_device_maps(owner, monkeypatch):
+    info = rpc.get_worker_info(owner)
+    assert placement_at(info, "cpu").value == "host"
+    assert placement_at(info, "cuda:0").value == "staged"
+    monkeypatch.setattr("torchremote.jit._torch.has_device_map", lambda worker: True)
+    assert placement_at(info, "cuda:0").value == "mapped"
+    assert placement_at(info, "xpu").value == "mapped"
+    assert placement_at(info, "cpu").value == "host"
