@@ -8,8 +8,8 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "torchremote"
 # Each may import those before it.
 ORDER = (
-    "_version errors jit.model jit.plan jit.ir jit.names jit.table jit.move jit.lower jit.emit jit._torch jit.interface "
-    "jit.script jit.cache jit workers fit host failures stub create cli"
+    "_version errors jit.model jit.plan jit.ir jit.names jit.table jit.move jit.lower jit.emit jit._torch "
+    "jit.interface jit.script jit.cache jit workers fit host failures stub create cli"
 ).split()
 PURE = "jit.model jit.plan jit.ir jit.names jit.table jit.move jit.lower jit.emit".split()
 
@@ -45,5 +45,8 @@ def test_pure_passes_need_no_torch(module):
 
 
 def test_every_file_has_its_place():
-    found = {".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__") for path in PACKAGE.rglob("*.py")}
+    found = {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        for path in PACKAGE.rglob("*.py")
+    }
     assert found - {"__init__", "__main__", "demo"} == set(ORDER)

@@ -117,7 +117,7 @@ class AwkwardModule(nn.Module):
         return torch * args + kwargs + module + len(device) + int(self_)
 
     def encode(this, self: Tensor, out: int, result: Optional[Tensor], table: List[Tensor]) -> Tensor:
-        return self + out + len(table) + (0 if result is None else result)
+        return self + out + len(table) if result is None else self + result
 
 
 @torchremote.remote_scriptable

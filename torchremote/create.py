@@ -85,7 +85,13 @@ def create_async(
         name,
         ticket=secrets.token_hex(16),
     )
-    answer = rpc.rpc_async(place.worker, _create_here, (creation,))
+    try:
+        answer = rpc.rpc_async(place.worker, _create_here, (creation,))
+    except Exception as error:  # pickling raises what it will
+        where = f"{compiled.interface.name} on {place.worker.name}"
+        raise CreationError(
+            f"{where}: cannot be sent: {error}; what is sent must be importable by the owner"
+        ) from error
     return Pending(answer, compiled, place, check_timeout(timeout), creation.ticket)
 
 
@@ -235,13 +241,16 @@ def _create_here(creation: _Creation) -> _Grant | _Refusal:
         module = _build(contract.interface, creation, device)
         if creation.name is None:
             handle = host.host(contract, module)
-            lease, undo = rpc.RRef(host.Lease(handle)), partial(host.release, handle)
+            undo = partial(host.release, handle)
         else:
             handle = host.offer(module, contract, creation.name)
-            lease, undo = None, partial(host.withdraw_if_served, creation.name, handle)
-        _creations.done(creation.ticket, undo)
+            undo = partial(host.withdraw_if_served, creation.name, handle)
     except TorchRemoteError as error:
         return _Refusal(type(error), str(error))
+    if _creations.finish(creation.ticket, undo):
+        # Nobody waits for this answer. An RRef in it would never be confirmed, and keep RPC from shutting down.
+        return _Refusal(CreationError, "the caller gave up")
+    lease = rpc.RRef(host.Lease(handle)) if creation.name is None else None
     return _Grant(handle, str(device_of(module)), lease)
 
 
@@ -281,7 +290,8 @@ class _Creations:
         self._undo: OrderedDict[str, Callable[[], None]] = OrderedDict()
         self._abandoned: set[str] = set()
 
-    def done(self, ticket: str, undo: Callable[[], None]) -> None:
+    def finish(self, ticket: str, undo: Callable[[], None]) -> bool:
+        """Whether the creation was abandoned, and so is undone."""
         with self._lock:
             abandoned = ticket in self._abandoned
             self._abandoned.discard(ticket)
@@ -291,6 +301,7 @@ class _Creations:
                     self._undo.popitem(last=False)
         if abandoned:
             undo()
+        return abandoned
 
     def abandon(self, ticket: str) -> None:
         with self._lock:

@@ -87,9 +87,15 @@ def arguments(draw, name, defaults):
 @st.composite
 def interfaces(draw, defaults=False):
     methods = []
-    names = draw(st.lists(st.sampled_from(["forward", "encode", "print", "Tensor", "m", "List"]), min_size=1, max_size=2, unique=True))
+    names = draw(
+        st.lists(
+            st.sampled_from(["forward", "encode", "print", "Tensor", "m", "List"]), min_size=1, max_size=2, unique=True
+        )
+    )
     for name in sorted(names):
-        found = [draw(arguments(argument, defaults)) for argument in draw(st.lists(identifiers, max_size=3, unique=True))]
+        found = [
+            draw(arguments(argument, defaults)) for argument in draw(st.lists(identifiers, max_size=3, unique=True))
+        ]
         found.sort(key=lambda argument: argument.has_default)  # Python: those without come first
         methods.append(Method(name, tuple(found), draw(types)))
     return Interface("__torch__.fuzz.Fuzzed", tuple(methods))

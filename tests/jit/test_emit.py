@@ -48,7 +48,9 @@ def test_the_same_model_gives_the_same_text(interface):
 
 def test_without_tensors_no_placement_moves_anything():
     interface = read_interface(zoo.Counters)
-    bodies = {placement: placement_text(interface, placement).partition("from __future__")[2] for placement in Placement}
+    bodies = {
+        placement: placement_text(interface, placement).partition("from __future__")[2] for placement in Placement
+    }
     assert bodies[Placement.HOST] == bodies[Placement.STAGED] == bodies[Placement.MAPPED]
 
 

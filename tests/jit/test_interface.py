@@ -50,7 +50,10 @@ def test_every_kind_of_class(cls):
 
 def test_a_class_that_is_in_no_file():
     namespace = {}
-    exec("from torch import Tensor\nclass Typed:\n  def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...", namespace)
+    exec(
+        "from torch import Tensor\nclass Typed:\n  def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...",
+        namespace,
+    )
     assert remote_scriptable(namespace["Typed"]) is namespace["Typed"]
     assert read_interface(namespace["Typed"]).text == PLAIN
 
@@ -64,7 +67,9 @@ def test_a_class_typed_into_a_repl():
 
     print(torchremote.jit.compile_interface(Typed).interface.text)
     """
-    done = subprocess.run([sys.executable, "-i"], input=textwrap.dedent(session), capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        [sys.executable, "-i"], input=textwrap.dedent(session), capture_output=True, text=True, timeout=100
+    )
     assert PLAIN in done.stdout, done.stderr
 
 

@@ -25,8 +25,13 @@ INT = ScalarType("int")
 
 
 def encoder(**changes):
-    arguments = (Argument("x", TENSOR), Argument("k", INT, changes.get("default", 5), changes.get("keyword_only", True)))
-    return Interface(changes.get("name", "__torch__.a.Encoder"), (Method("topk", arguments, TupleType((TENSOR, TENSOR))),))
+    arguments = (
+        Argument("x", TENSOR),
+        Argument("k", INT, changes.get("default", 5), changes.get("keyword_only", True)),
+    )
+    return Interface(
+        changes.get("name", "__torch__.a.Encoder"), (Method("topk", arguments, TupleType((TENSOR, TENSOR))),)
+    )
 
 
 @given(types)
@@ -52,7 +57,9 @@ def test_names_and_defaults_and_keyword_only_are_not_part_of_the_digest():
 
 def test_types_and_argument_names_are():
     other_type = Interface("E", (Method("topk", (Argument("x", TENSOR), Argument("k", NONE)), TENSOR),))
-    other_name = Interface("E", (Method("topk", (Argument("x", TENSOR), Argument("n", INT)), TupleType((TENSOR, TENSOR))),))
+    other_name = Interface(
+        "E", (Method("topk", (Argument("x", TENSOR), Argument("n", INT)), TupleType((TENSOR, TENSOR))),)
+    )
     assert len({encoder().digest, other_type.digest, other_name.digest}) == 3
 
 

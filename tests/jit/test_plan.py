@@ -1,7 +1,18 @@
 import pytest
 
 from torchremote.jit.model import parse_interface, parse_type
-from torchremote.jit.plan import KEEP, MOVE, MethodPlan, Placement, WalkDict, WalkList, WalkOptional, WalkTuple, plan_method, plan_type
+from torchremote.jit.plan import (
+    KEEP,
+    MOVE,
+    MethodPlan,
+    Placement,
+    WalkDict,
+    WalkList,
+    WalkOptional,
+    WalkTuple,
+    plan_method,
+    plan_type,
+)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ def test_every_interface_compiles_in_every_placement(interface):
 
 @pytest.mark.parametrize("name", AWKWARD)
 def test_an_argument_may_be_called(name):
-    compile_interface(zoo.interface_of(f"forward({name}: Tensor, other: List[Tensor]) -> Tuple[Tensor, int]", f"A_{name}"))
+    compile_interface(
+        zoo.interface_of(f"forward({name}: Tensor, other: List[Tensor]) -> Tuple[Tensor, int]", f"A_{name}")
+    )
 
 
 def hosted(cls, module, placement=Placement.HOST):

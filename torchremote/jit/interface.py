@@ -227,7 +227,9 @@ def _default(where: str, value: Any, type: Type) -> object:
             if not any("\ud800" <= character <= "\udfff" for character in value):
                 return str(value)
         case ListType() | DictType():
-            raise InterfaceError(f"{where}: TorchScript has no default that can change; declare Optional[{type}] = None")
+            raise InterfaceError(
+                f"{where}: TorchScript has no default that can change; declare Optional[{type}] = None"
+            )
         case TupleType(items) if isinstance(value, tuple) and len(value) == len(items):
             return tuple(_default(where, element, item) for element, item in zip(value, items, strict=True))
         case TensorType():
