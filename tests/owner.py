@@ -9,6 +9,7 @@ import torch
 import torch.distributed.rpc as rpc
 
 from torchremote import host
+from torchremote.jit import compile_interface
 
 from . import zoo
 
@@ -27,6 +28,27 @@ def is_compiled(name, text):
     from torchremote import jit
 
     return (name, text) in jit._contracts._values
+
+
+def churn(rounds):
+    """Hosts and withdraws modules of one interface, as fast as it can."""
+    contract = compile_interface(zoo.Encoder).contract
+    modules = [host.scripted_module(zoo.LinearEncoder(seed=n), contract.interface) for n in range(8)]
+    for n in range(rounds):
+        host.release(host.host(contract, modules[n % 8]))
+
+
+def host_many(count):
+    """Hosts one module `count` times; the handles of the first and the last, and how many there were before."""
+    contract = compile_interface(zoo.Sleeper).contract
+    module = host.scripted_module(zoo.SlowLoop(), contract.interface)
+    handles = [host.host(contract, module) for _ in range(count)]
+    return handles
+
+
+def release_all(handles):
+    for handle in handles:
+        host.release(handle)
 
 
 _gate = threading.Event()

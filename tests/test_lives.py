@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 import torchremote as tr
 from torchremote import host
 from torchremote.errors import (
+    CapacityError,
     CreationError,
     InterfaceError,
     MismatchError,
@@ -19,6 +21,8 @@ from torchremote.errors import (
     PlaceError,
     ServedNameError,
 )
+from torchremote.jit import compile_interface, table
+from torchremote.stub import make_stub
 from torchremote.workers import placement_at
 
 from . import owner as remote
@@ -138,6 +142,63 @@ def test_many_modules_behind_one_endpoint(owner):
     assert [int(stub(torch.zeros(1), n)) for n, stub in enumerate(stubs)] == list(range(600))
     del stubs, pending
     until(lambda: hosted(owner) == before)
+
+
+def test_modules_come_and_go_under_load(owner):
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 6})
+    expected = zoo.LinearEncoder(seed=6)(X, 1.0)
+    churning = rpc.rpc_async(owner, remote.churn, (20_000,))
+    calls = 0
+    while not churning.done():
+        for result in torch.futures.wait_all([stub.forward_async(X) for _ in range(100)]):
+            assert torch.equal(result, expected)
+        calls += 100
+    churning.wait()
+    assert calls >= 100
+
+
+def test_a_worker_hosts_a_hundred_thousand_modules(owner):
+    stub = tr.create(owner, zoo.Sleeper, zoo.SlowLoop)
+    hosting = rpc.rpc_async(owner, remote.host_many, (100_000,), timeout=100)
+    while not hosting.done():
+        assert stub(torch.zeros(1), 2) == 2
+    handles = hosting.wait()
+    assert len(set(handles)) == 100_000
+    contract, route = compile_interface(zoo.Sleeper), stub.__dict__["_torchremote_route"]
+    for handle in (handles[0], handles[-1]):
+        far = make_stub(contract, replace(route, handle=handle, lease=None))
+        assert far(torch.zeros(1), 5) == 5
+    rpc.rpc_sync(owner, remote.release_all, (handles,), timeout=100)
+
+
+def test_a_slot_outlives_its_module_by_the_grace_period():
+    compiled = compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", "Buried"))
+    contract = compiled.contract
+    shelf = host._Shelf(contract)
+    with host._lock:
+        handle = shelf.put(torch.jit.script(ExportedEncoder(1.0)))
+        shelf.take(handle)
+        last = shelf.burials[-1]
+        shelf.bury(last + host.GRACE / 2)
+        assert len(contract.host.graveyard) == len(shelf.burials) == 2
+        shelf.bury(last + host.GRACE)
+        assert len(contract.host.graveyard) == len(shelf.burials) == 0
+        host._hosted.pop(handle)
+
+
+def test_a_full_table_says_so():
+    contract = compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", "Full")).contract
+    shelf = host._Shelf(contract, unused=table.CAPACITY, pages=table.CAPACITY >> table.SLOT_BITS)
+    with pytest.raises(CapacityError, match="hosts 131072 modules of it already"):
+        shelf.put(torch.jit.script(ExportedEncoder(1.0)))
+
+
+def test_the_tables_layout_is_the_one_in_its_text():
+    text = "".join(definition.text for definition in table.DEFINITIONS)
+    assert f"[vacant] * {1 << table.SLOT_BITS}" in text
+    assert f"range({1 << table.PAGE_BITS})" in text
+    assert text.count(f"(handle >> {table.SLOT_BITS}) & {(1 << table.PAGE_BITS) - 1}]") == 2
+    assert text.count(f"handle & {(1 << table.SLOT_BITS) - 1}]") == 3
 
 
 def test_creating_without_waiting(owner):

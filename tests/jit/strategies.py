@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import string
 
 from hypothesis import strategies as st
@@ -51,7 +52,10 @@ literal_types = st.recursive(
     ),
     max_leaves=4,
 )
-identifiers = st.one_of(st.sampled_from(AWKWARD), st.text(string.ascii_letters, min_size=1, max_size=5))
+identifiers = st.one_of(
+    st.sampled_from(AWKWARD),
+    st.text(string.ascii_letters, min_size=1, max_size=5).filter(lambda name: not keyword.iskeyword(name)),
+)
 
 
 def values(type, tensors):
