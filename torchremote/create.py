@@ -10,8 +10,9 @@ import io
 import secrets
 import threading
 import traceback
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -71,7 +72,11 @@ def create_async(
     name: str | None = None,
     timeout: float | None = None,
 ) -> Pending:
-    """`create` without waiting: the stub is `.wait()`ed for. Errors are raised there, too."""
+    """`create` without blocking: the same arguments, and the stub from `.wait()`.
+
+    What can be told here is raised at once: places and interfaces that are none, things that cannot be sent. What the
+    owner refuses is raised by `.wait()`.
+    """
     compiled = compile_interface(interface)
     place = find_place(where)
     check_timeout(timeout)
@@ -166,11 +171,10 @@ class Pending:
 
     def _abandon(self) -> None:
         # The owner may still be building, for a caller that has given up. Not awaited: it may be gone altogether.
-        if self._ticket is not None:
-            try:
-                rpc.rpc_async(self._place.worker, _abandon_here, (self._ticket,))
-            except RuntimeError:
-                return  # the worker is lost, and its modules with it
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            with suppress(RuntimeError):  # raised where the worker is lost, and its modules with it
+                rpc.rpc_async(self._place.worker, _abandon_here, (ticket,))
 
 
 def _checked(module_cls: object) -> Callable[..., torch.nn.Module]:
@@ -283,18 +287,17 @@ def _connect_here(interface: str, text: str, name: str) -> _Grant | _Refusal:
 class _Creations:
     """Which creations were given up by their caller, before or after they were done."""
 
-    _REMEMBERED = 1024  # done ones: a caller gives up within a message's time of the answer, or not at all
+    _REMEMBERED = 1024  # the last so many of each kind; a caller gives up about when the answer comes, or not at all
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._undo: OrderedDict[str, Callable[[], None]] = OrderedDict()
-        self._abandoned: set[str] = set()
+        self._abandoned: deque[str] = deque(maxlen=self._REMEMBERED)
 
     def finish(self, ticket: str, undo: Callable[[], None]) -> bool:
         """Whether the creation was abandoned, and so is undone."""
         with self._lock:
             abandoned = ticket in self._abandoned
-            self._abandoned.discard(ticket)
             if not abandoned:
                 self._undo[ticket] = undo
                 while len(self._undo) > self._REMEMBERED:
@@ -307,7 +310,7 @@ class _Creations:
         with self._lock:
             undo = self._undo.pop(ticket, None)
             if undo is None:
-                self._abandoned.add(ticket)
+                self._abandoned.append(ticket)
         if undo is not None:
             undo()
 

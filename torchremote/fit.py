@@ -30,7 +30,7 @@ def check_fit(module: torch.jit.ScriptModule, contract: Contract) -> None:
             )
 
 
-def _difference(found: torch._C.FunctionSchema, wanted: torch._C.FunctionSchema) -> str | None:
+def _difference(found: _torch.FunctionSchema, wanted: _torch.FunctionSchema) -> str | None:
     """What TorchScript would object to, in words that begin with the argument in question."""
     mine, theirs = found.arguments[1:], wanted.arguments[1:]  # without self
     for have, want in zip(mine, theirs, strict=False):
@@ -53,7 +53,7 @@ def _difference(found: torch._C.FunctionSchema, wanted: torch._C.FunctionSchema)
     return None
 
 
-def _spell(schema: torch._C.FunctionSchema) -> str:
+def _spell(schema: _torch.FunctionSchema) -> str:
     arguments = ", ".join(f"{argument.name}: {argument.type.annotation_str}" for argument in schema.arguments[1:])
     return f"{schema.name}({arguments}) -> {schema.returns[0].type.annotation_str}"
 

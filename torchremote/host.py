@@ -29,6 +29,7 @@ import torch
 from .errors import CapacityError, CreationError, MismatchError, ServedNameError
 from .fit import check_fit
 from .jit import Contract, Interface, _torch, compile_interface
+from .jit.cache import COMPILING
 from .jit.table import CAPACITY, INDEX_BITS, SLOT_BITS
 from .workers import device_of
 
@@ -289,6 +290,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
                 f"{interface.name}.{method.name}: {type(module).__name__} has no such method; expected\n  {method}"
             )
     try:
-        return _torch.script_module(module, [method.name for method in interface.methods])
+        with COMPILING:
+            return _torch.script_module(module, [method.name for method in interface.methods])
     except Exception as error:  # whatever TorchScript's compiler raises for a user's module
         raise CreationError(f"{type(module).__name__} cannot be scripted: {error}") from error

@@ -42,7 +42,7 @@ def make_stub(compiled: CompiledInterface, route: Route) -> Any:
     timeout = -1.0 if route.timeout is None else route.timeout  # torch's mark for its default
     compiled.contract.connect[route.placement](stub, route.worker, route.handle, timeout, route.lease)
     stub.__dict__[_ROUTE] = route
-    stub.__dict__[_METHODS] = {name: stub._c._get_method(name) for name in _method_names(compiled)}
+    stub.__dict__[_METHODS] = {name: _torch.scripted_method(stub, name) for name in _method_names(compiled)}
     return stub
 
 
@@ -122,7 +122,7 @@ def _blocking(where: str, name: str) -> Callable[..., Any]:
         try:
             return self.__dict__[_METHODS][name](*args, **kwargs)
         except RuntimeError as error:
-            raise explain(error, where, self.__dict__[_ROUTE].worker) from error
+            raise explain(error, where, self.__dict__[_ROUTE].worker) from None  # the message has all of it
 
     call.__name__ = call.__qualname__ = name
     return call
@@ -141,10 +141,10 @@ def _deferred(where: str, name: str) -> Callable[..., Any]:
         try:
             future = self.__dict__[_METHODS][name](*args, **kwargs)
         except RuntimeError as error:
-            raise explain(error, where, worker) from error
+            raise explain(error, where, worker) from None
         # An exception out of a callback would reach the waiter as text; torch's own way is to raise on unwrapping.
         settled = future.then(settle)
-        settled._set_unwrap_func(_raise_failure)
+        _torch.check_on_unwrap(settled, _raise_failure)
         return settled
 
     call.__name__ = call.__qualname__ = name

@@ -74,7 +74,7 @@ class CompiledInterface:
 Class = TypeVar("Class")
 _COMPILED = "__torchremote_compiled__"
 
-_tables: Cache[tuple[str, str], tuple[dict[str, Any], torch._C.Node]] = Cache()
+_tables: Cache[tuple[str, str], tuple[dict[str, Any], _torch.Node]] = Cache()
 _contracts: Cache[tuple[str, str], Contract] = Cache()
 _interfaces: Cache[str, CompiledInterface] = Cache()
 
@@ -166,7 +166,7 @@ def _compile_contract(interface: Interface) -> Contract:
     return Contract(interface, sources, endpoints, table, connect)
 
 
-def _make_table(interface: Interface) -> tuple[dict[str, Any], torch._C.Node]:
+def _make_table(interface: Interface) -> tuple[dict[str, Any], _torch.Node]:
     # Cached on its own. TorchScript never forgets a registered endpoint, and an endpoint is bound to its table; so if
     # compiling stops between two endpoints, the next attempt has to go on with the same table.
     unit = lower_table(interface)

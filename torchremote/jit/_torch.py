@@ -30,7 +30,10 @@ else:  # present only where torch is built with RPC
 
     ScriptFunction = torch.jit.ScriptFunction
 
-__all__ = ["PyRRef", "ScriptFunction", "WorkerInfo"]
+Node = torch._C.Node
+FunctionSchema = torch._C.FunctionSchema
+
+__all__ = ["FunctionSchema", "Node", "PyRRef", "ScriptFunction", "WorkerInfo"]
 
 _C: Any = torch._C  # its stub files lag behind it
 
@@ -137,17 +140,17 @@ def qualified_name(cls: type) -> str:
 # Graphs and functions
 
 
-def constant_holding(module: torch.jit.ScriptModule) -> torch._C.Node:
+def constant_holding(module: torch.jit.ScriptModule) -> Node:
     """The object that `module.forward` returns, as a constant of a graph: see table.py, Note [The constant table]."""
     frozen: Any = _C._freeze_module(module.eval()._c, [])
     for node in frozen._get_method("forward").graph.nodes():
         if node.kind() == "prim::Constant":
-            constant: torch._C.Node = node
+            constant: Node = node
             return constant
     raise RuntimeError("torch did not make the table a constant")
 
 
-def register_bound(name: str, function: ScriptFunction, constant: torch._C.Node) -> ScriptFunction:
+def register_bound(name: str, function: ScriptFunction, constant: Node) -> ScriptFunction:
     """Registers `function`, its first argument bound to `constant`, under `name`, for calls over RPC to find."""
     graph: Any = function.graph.copy()
     bound = graph.prependNode(graph.createClone(constant, lambda value: value))
@@ -162,17 +165,17 @@ def find_function(name: str) -> ScriptFunction | None:
     return found
 
 
-def schema_of(module: torch.jit.ScriptModule, method: str) -> torch._C.FunctionSchema | None:
+def schema_of(module: torch.jit.ScriptModule, method: str) -> FunctionSchema | None:
     """The signature of a scripted method, or None where there is none of that name."""
     if not module._c._has_method(method):
         return None
-    schema: torch._C.FunctionSchema = module._c._get_method(method).schema
+    schema: FunctionSchema = module._c._get_method(method).schema
     return schema
 
 
-def interface_schema(interface: type, method: str) -> torch._C.FunctionSchema:
+def interface_schema(interface: type, method: str) -> FunctionSchema:
     name = interface.__torch_script_interface__  # type: ignore[attr-defined]
-    schema: torch._C.FunctionSchema = _C.InterfaceType(name).getMethod(method)
+    schema: FunctionSchema = _C.InterfaceType(name).getMethod(method)
     return schema
 
 
@@ -185,7 +188,18 @@ def copy_module(module: torch.jit.ScriptModule, cls: type[Any]) -> Any:
     return copied
 
 
+def scripted_method(module: torch.jit.ScriptModule, name: str) -> Callable[..., Any]:
+    """The compiled method itself, without what Python finds under its name."""
+    method: Callable[..., Any] = module._c._get_method(name)
+    return method
+
+
 # RPC
+
+
+def check_on_unwrap(future: Any, check: Callable[[object], None]) -> None:
+    """Has `check` called with the future's value wherever it is waited for; what `check` raises, the waiter gets."""
+    future._set_unwrap_func(check)
 
 
 def rpc_running() -> bool:
@@ -214,6 +228,7 @@ def check() -> list[str]:
         "_finalize_scriptmodule": torch.jit.RecursiveScriptModule,
         "_qualified_name createResolutionCallbackFromEnv": torch._jit_internal,
         "_is_current_rpc_agent_set _get_current_rpc_agent": _api,
+        "_set_unwrap_func": torch._C.Future,
         "_python_cu _add_script_class": torch.jit._state,
     }
     for needed, holder in holders.items():

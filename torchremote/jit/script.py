@@ -13,15 +13,11 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from ..errors import InternalError
 from . import _torch, ir
 
 
-def script(
-    unit: ir.Unit, source: str, given: Mapping[str, object], table: torch._C.Node | None = None
-) -> dict[str, Any]:
+def script(unit: ir.Unit, source: str, given: Mapping[str, object], table: _torch.Node | None = None) -> dict[str, Any]:
     """Compiles `unit`, whose text is `source`.
 
     Args:
@@ -47,7 +43,7 @@ def script(
 
 class _Scripting:
     def __init__(
-        self, scope: str, source: str, title: str, namespace: dict[str, Any], table: torch._C.Node | None
+        self, scope: str, source: str, title: str, namespace: dict[str, Any], table: _torch.Node | None
     ) -> None:
         self._scope = scope
         self._lines = source.split("\n")
