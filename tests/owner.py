@@ -1,15 +1,19 @@
 """The second worker of the `owner` fixture: serves until the first one shuts down. Also what tests ask it to do."""
 
+import builtins
 import ctypes
 import gc
+import linecache
 import sys
 import threading
+import typing
 
 import torch
 import torch.distributed.rpc as rpc
 
 from torchremote import host
-from torchremote.jit import compile_interface
+from torchremote.jit import compile_contract, compile_interface
+from torchremote.jit.model import parse_interface
 
 from . import zoo
 
@@ -49,6 +53,18 @@ def host_many(count):
 def release_all(handles):
     for handle in handles:
         host.release(handle)
+
+
+def host_echo(name, text, type):
+    """Hosts a module whose forward returns its argument, a `type`; the handle."""
+    source = f"def forward(self, x: {type}) -> {type}:\n    return x\n"
+    title = f"<echo {name}>"
+    linecache.cache[title] = (len(source), None, source.splitlines(keepends=True), title)
+    namespace = {**vars(typing), "Tensor": torch.Tensor, "__name__": "echo"}
+    exec(compile(source, title, "exec"), namespace)
+    echo = builtins.type(name, (torch.nn.Module,), {"forward": namespace["forward"], "__module__": "echo"})
+    contract = compile_contract(parse_interface(name, text))
+    return host.host(contract, host.scripted_module(echo(), contract.interface))
 
 
 _gate = threading.Event()
