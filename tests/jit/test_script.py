@@ -42,6 +42,11 @@ def test_an_argument_may_be_called(name):
     )
 
 
+@pytest.mark.parametrize("name", [*AWKWARD, "Local", "Remote", "Interface"])
+def test_an_interface_may_be_called(name):
+    assert compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", f"__torch__.zoo.{name}")).source
+
+
 def hosted(cls, module, placement=Placement.HOST):
     """The endpoints of `cls`, called here and now, without RPC."""
     contract = compile_interface(cls).contract

@@ -139,7 +139,7 @@ def _compile(interface: Interface, source: str) -> CompiledInterface:
         interface,
         contract,
         source,
-        interface_name=defined[interface.name].__torch_script_interface__,
+        interface_name=defined["Local"].__torch_script_interface__,
         remote_interface=defined["Remote"],
         stub=defined["Stub"],
     )

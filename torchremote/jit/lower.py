@@ -180,7 +180,7 @@ def lower_stub(interface: Interface) -> ir.Unit:
         interface,
         "stub",
         f"{interface.qualified_name} as TorchScript knows it, and the stub that implements it.",
-        ir.Interface(interface.name, interface.qualified_name, local, of_modules=True),
+        ir.Interface("Local", interface.qualified_name, local, of_modules=True),
         ir.Interface("Remote", f"{scope_of(interface)}.stub.Remote", (*local, *deferred), of_modules=True),
         _lower_stub_module(interface),
     )
