@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import torchremote as tr
 from torchremote import host
 from torchremote.errors import (
+    ArgumentError,
     CapacityError,
     CreationError,
     InterfaceError,
@@ -283,6 +284,7 @@ def test_a_name_that_is_taken_leaves_the_first_one_alone(owner):
         ("owner/", "cannot be read"),
         ("owner/warp:1", "'warp:1' is no device"),
         ("owner/cuda:99", "not on this worker"),
+        ("owner/hpu", "not on this worker"),
         ("owner/meta", "no data to compute with"),
         (3, "is not a string"),
     ],
@@ -304,6 +306,38 @@ def test_what_is_no_module_class(owner):
         tr.create(owner, zoo.Encoder, "zoo.LinearEncoder")
     with pytest.raises(InterfaceError, match="an interface is a class"):
         tr.create(owner, "Encoder", zoo.LinearEncoder)
+
+
+def test_a_method_that_does_not_compile_is_no_trouble_to_others(owner):
+    class Good:
+        def good(self, x: Tensor) -> Tensor: ...
+
+    class Bad:
+        def bad(self, x: Tensor) -> Tensor: ...
+
+    for _ in range(2):  # torch keeps what is left of the first attempt
+        with pytest.raises(CreationError, match="HalfGood cannot be scripted: .*\n?.*no_such_method"):
+            tr.create(owner, Bad, zoo.HalfGood)
+    assert torch.equal(tr.create(owner, Good, zoo.HalfGood).good(X), X + 1)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"args": 5}, {"args": "abc"}, {"args": None}, {"kwargs": [1]}, {"kwargs": {1: 2}}, {"args": X}]
+)
+def test_arguments_that_are_no_tuple_and_no_mapping(owner, arguments):
+    with pytest.raises(ArgumentError, match="args="):
+        tr.create(owner, zoo.Encoder, zoo.LinearEncoder, **arguments)
+
+
+@pytest.mark.parametrize("name", ["", 5, ["list"]])
+def test_names_that_are_none(owner, name):
+    for act in (
+        lambda: tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name=name),
+        lambda: tr.connect(owner, zoo.Encoder, name),
+        lambda: tr.serve(zoo.LinearEncoder(), zoo.Encoder, name),
+    ):
+        with pytest.raises(ServedNameError, match="a string that is not empty"):
+            act()
 
 
 def test_what_the_owner_cannot_import(owner):

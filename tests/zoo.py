@@ -135,3 +135,14 @@ class SlowLoop(nn.Module):
         for _ in range(rounds):
             x = x + 1
         return x
+
+
+class HalfGood(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def good(self, x: Tensor) -> Tensor:
+        return x + 1
+
+    def bad(self, x: Tensor) -> Tensor:
+        return x.no_such_method()

@@ -21,7 +21,7 @@ import torch
 import torch.distributed.rpc as rpc
 
 from . import host
-from .errors import CreationError, InterfaceError, MismatchError, PlaceError, TorchRemoteError
+from .errors import ArgumentError, CreationError, InterfaceError, MismatchError, PlaceError, TorchRemoteError
 from .failures import explain
 from .jit import CompiledInterface, Contract, Interface, compile_contract, compile_interface
 from .jit._torch import PyRRef
@@ -84,8 +84,7 @@ def create_async(
         compiled.interface.name,
         compiled.interface.text,
         _Sent.of(module_cls) if isinstance(module_cls, torch.jit.ScriptModule) else _checked(module_cls),
-        tuple(args),
-        dict(kwargs or {}),
+        *_checked_arguments(args, kwargs),
         place.device or "cpu",
         name,
         ticket=secrets.token_hex(16),
@@ -114,6 +113,7 @@ def connect(where: str, interface: type, name: str, *, timeout: float | None = N
         MismatchError: the module does not implement `interface`.
     """
     compiled = compile_interface(interface)
+    host.check_name(name)
     place = find_place(where)
     if place.device is not None:
         raise PlaceError(f"where={where!r}: a served module stays where it is; write {where.partition('/')[0]!r}")
@@ -175,6 +175,14 @@ class Pending:
         if ticket is not None:
             with suppress(RuntimeError):  # raised where the worker is lost, and its modules with it
                 rpc.rpc_async(self._place.worker, _abandon_here, (ticket,))
+
+
+def _checked_arguments(args: object, kwargs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if not isinstance(args, (tuple, list)):
+        raise ArgumentError(f"args={args!r}: not a tuple; one argument is written args=(value,)")
+    if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
+        raise ArgumentError(f"kwargs={kwargs!r}: not a mapping from names to values")
+    return tuple(args), dict(kwargs or {})
 
 
 def _checked(module_cls: object) -> Callable[..., torch.nn.Module]:

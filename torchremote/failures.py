@@ -16,7 +16,7 @@ from .errors import (
 
 # How TensorPipe and torch's agents word a lost peer; none has a type or a code.
 _LOST = re.compile(
-    r"\beof\b|end of file|connection (reset|refused|aborted|closed)|broken pipe|pipe closed|peer|ECONN|EPIPE|"
+    r"\beof\b|end of file|connection (reset|refused|aborted|closed)|broken pipe|pipe closed|by peer|ECONN|EPIPE|"
     r"shutting down|RPC agent is not set|transport .* error|handshake",
     re.IGNORECASE,
 )
@@ -43,7 +43,7 @@ def explain(error: RuntimeError, method: str, worker: str) -> TorchRemoteError:
             "Give the stub more time with torchremote.with_timeout, or create it with timeout=...\n\n" + text
         )
     # An endpoint's line in the traceback tells that the call got through, whatever its module says of connections.
-    if f"in _remote_{name}\n" not in text and _LOST.search(message):
+    if f"in _remote_{name}\n" not in text and _LOST.search(message.partition("\n")[0]):
         return WireError(f"{where}: {_after_code(message)}; whether the method ran is not known\n\n{text}")
     return RemoteError(f"{where}: {message}\n\n{text}")
 

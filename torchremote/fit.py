@@ -16,12 +16,12 @@ def check_fit(module: torch.jit.ScriptModule, contract: Contract) -> None:
     """
     for method in contract.interface.methods:
         where = f"{contract.interface.name}.{method.name}"
-        found = _torch.schema_of(module, method.name)
-        if found is None:
+        if not _torch.has_method(module, method.name):
             raise MismatchError(
                 f"{where}: {_class_of(module)} has no such scripted method; expected\n  {method}\n"
                 "what to do: define it; in a module that is scripted already, under @torch.jit.export"
             )
+        found = _torch.schema_of(module, method.name)
         difference = _difference(found, _torch.interface_schema(contract.table["Hosted"], method.name))
         if difference:
             raise MismatchError(

@@ -211,8 +211,7 @@ def serve(module: torch.nn.Module, interface: type, name: str) -> None:
 
 def offer(module: torch.jit.ScriptModule, contract: Contract, name: str) -> int:
     """`serve`, for a module that is scripted: hosts it and gives it its name, or does neither."""
-    if not isinstance(name, str) or not name:
-        raise ServedNameError(f"name={name!r}: a served name is a string that is not empty")
+    check_name(name)
     handle = host(contract, module)
     with _lock:
         # Hosted first: whoever finds the name must be able to call.
@@ -223,6 +222,11 @@ def offer(module: torch.jit.ScriptModule, contract: Contract, name: str) -> int:
     raise ServedNameError(
         f"{name!r}: this process serves a {served.interface.name} under that name; withdraw it, or choose another"
     )
+
+
+def check_name(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise ServedNameError(f"name={name!r}: a served name is a string that is not empty")
 
 
 def withdraw(name: str) -> None:

@@ -119,10 +119,19 @@ def compile_module(module: nn.Module, methods: Mapping[str, Def], resolve: Resol
 def script_module(module: nn.Module, methods: Iterable[str]) -> torch.jit.ScriptModule:
     """torch.jit.script of a user's module, with `methods` compiled as if they were exported."""
     scripted: torch.jit.ScriptModule = _recursive.create_script_module(module, _recursive.infer_methods_to_compile)
-    # torch shares one type among the modules of a class, and compiles its methods with the first of them.
-    missing = [name for name in methods if not scripted._c._has_method(name) and hasattr(module, name)]
-    if missing:
-        stubs = [_recursive.make_stub_from_method(module, name) for name in missing]
+    # torch shares one type among the modules of a class, and compiles its methods with the first of them. A method
+    # that failed to compile stays in that type, without a result; then this module needs a type of its own.
+    missing = [name for name in methods if not has_method(scripted, name)]
+    broken = [name for name in methods if has_method(scripted, name) and not schema_of(scripted, name).returns]
+    stubs = [_recursive.make_stub_from_method(module, name) for name in missing + broken]
+    if broken:
+
+        def stubs_of(part: nn.Module) -> list[Any]:
+            inferred: list[Any] = _recursive.infer_methods_to_compile(part)
+            return inferred + stubs if part is module else inferred
+
+        scripted = _recursive.create_script_module(module, stubs_of, share_types=False)
+    elif missing:
         _recursive.create_methods_and_properties_from_stubs(scripted._concrete_type, stubs, [])
     return scripted
 
@@ -165,10 +174,12 @@ def find_function(name: str) -> ScriptFunction | None:
     return found
 
 
-def schema_of(module: torch.jit.ScriptModule, method: str) -> FunctionSchema | None:
-    """The signature of a scripted method, or None where there is none of that name."""
-    if not module._c._has_method(method):
-        return None
+def has_method(module: torch.jit.ScriptModule, method: str) -> bool:
+    return bool(module._c._has_method(method))
+
+
+def schema_of(module: torch.jit.ScriptModule, method: str) -> FunctionSchema:
+    """The signature of a scripted method."""
     schema: FunctionSchema = module._c._get_method(method).schema
     return schema
 
