@@ -1,5 +1,6 @@
 """Calls through stubs, between two processes."""
 
+import copy
 import inspect
 import re
 import time
@@ -129,7 +130,7 @@ class Deferring(nn.Module):
 
 
 def test_the_interface_annotates_stubs_and_local_modules_alike(encoder, x):
-    scripted = _torch.script_module(local(), ["topk", "reset", "fail"])
+    scripted = _torch.script_module(local(), ["forward", "topk", "reset", "fail"])
     remote_ranker, local_ranker = torch.jit.script(Ranker(encoder)), torch.jit.script(Ranker(scripted))
     assert torch.equal(remote_ranker(x), local_ranker(x))
 
@@ -203,6 +204,40 @@ def test_a_timeout_that_is_none_is_refused(encoder, timeout):
 def test_with_timeout_wants_a_stub():
     with pytest.raises(InterfaceError, match="Linear is no stub"):
         tr.with_timeout(nn.Linear(1, 1), 1.0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["RPC ran for more than set timeout (3 ms)", "torchremote: stale handle 3", "eof", "this stub is not connected"],
+)
+def test_what_a_module_says_is_not_taken_for_torchs_word(owner, words):
+    class Saying:
+        def forward(self, words: str) -> Tensor: ...
+
+    with pytest.raises(RemoteError) as raised:
+        tr.create(owner, Saying, zoo.Repeating)(words)
+    assert type(raised.value) is RemoteError
+    assert str(raised.value).startswith(f"Saying.forward on owner: {words}\n")
+
+
+def test_a_copy_of_a_stub_is_a_stub_of_the_same_module(encoder, x):
+    for copied in (copy.copy(encoder), copy.deepcopy(nn.ModuleList([encoder]))[0]):
+        assert torch.equal(copied(x), encoder(x))
+        assert copied is not encoder
+
+
+def test_a_modules_own_forward_need_not_be_scriptable(owner):
+    class OnlyGood:
+        def good(self, x: Tensor) -> Tensor: ...
+
+    assert torch.equal(tr.create(owner, OnlyGood, zoo.PythonForward).good(torch.zeros(1)), torch.ones(1))
+
+
+def test_a_keyword_only_argument_on_both_sides(owner, x):
+    class Keyword:
+        def forward(self, x: Tensor, *, k: int = 3) -> Tensor: ...
+
+    assert torch.equal(tr.create(owner, Keyword, zoo.KeywordOnly)(x), x * 3)
 
 
 # -- the owner's Python takes no part

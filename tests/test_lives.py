@@ -202,6 +202,13 @@ def test_the_tables_layout_is_the_one_in_its_text():
     assert text.count(f"handle & {(1 << table.SLOT_BITS) - 1}]") == 3
 
 
+def test_what_nobody_waited_for_goes_too(owner):
+    before = hosted(owner)
+    for _ in range(5):
+        tr.create_async(owner, zoo.Encoder, zoo.LinearEncoder)
+    until(lambda: hosted(owner) == before)
+
+
 def test_creating_without_waiting(owner):
     rpc.rpc_sync(owner, remote.close_gate)
     pending = tr.create_async(owner, zoo.Encoder, remote.linear_behind_a_gate, (30,))

@@ -154,3 +154,21 @@ class HalfGood(nn.Module):
 
     def bad(self, x: Tensor) -> Tensor:
         return x.no_such_method()
+
+
+class Repeating(nn.Module):
+    def forward(self, words: str) -> Tensor:
+        raise RuntimeError(words)
+
+
+class PythonForward(nn.Module):
+    def forward(self, *args, **kwargs):
+        return NotImplemented
+
+    def good(self, x: Tensor) -> Tensor:
+        return x + 1
+
+
+class KeywordOnly(nn.Module):
+    def forward(self, x: Tensor, *, k: int) -> Tensor:
+        return x * k

@@ -21,7 +21,16 @@ import torch
 import torch.distributed.rpc as rpc
 
 from . import host
-from .errors import ArgumentError, CreationError, InterfaceError, MismatchError, PlaceError, TorchRemoteError
+from .errors import (
+    ArgumentError,
+    CallTimeoutError,
+    CreationError,
+    InterfaceError,
+    MismatchError,
+    PlaceError,
+    TorchRemoteError,
+    WireError,
+)
 from .failures import explain
 from .jit import CompiledInterface, Contract, Interface, compile_contract, compile_interface
 from .jit._torch import PyRRef
@@ -79,7 +88,7 @@ def create_async(
     """
     compiled = compile_interface(interface)
     place = find_place(where)
-    check_timeout(timeout)
+    timeout = check_timeout(timeout)
     creation = _Creation(
         compiled.interface.name,
         compiled.interface.text,
@@ -89,14 +98,8 @@ def create_async(
         name,
         ticket=secrets.token_hex(16),
     )
-    try:
-        answer = rpc.rpc_async(place.worker, _create_here, (creation,))
-    except Exception as error:  # pickling raises what it will
-        where = f"{compiled.interface.name} on {place.worker.name}"
-        raise CreationError(
-            f"{where}: cannot be sent: {error}; what is sent must be importable by the owner"
-        ) from error
-    return Pending(answer, compiled, place, check_timeout(timeout), creation.ticket)
+    answer = _send(compiled, place, _create_here, creation)
+    return Pending(answer, compiled, place, timeout, creation.ticket)
 
 
 def connect(where: str, interface: type, name: str, *, timeout: float | None = None) -> Any:
@@ -117,8 +120,19 @@ def connect(where: str, interface: type, name: str, *, timeout: float | None = N
     place = find_place(where)
     if place.device is not None:
         raise PlaceError(f"where={where!r}: a served module stays where it is; write {where.partition('/')[0]!r}")
-    answer = rpc.rpc_async(place.worker, _connect_here, (compiled.interface.name, compiled.interface.text, name))
-    return Pending(answer, compiled, place, check_timeout(timeout), ticket=None).wait()
+    timeout = check_timeout(timeout)
+    answer = _send(compiled, place, _connect_here, compiled.interface.name, compiled.interface.text, name)
+    return Pending(answer, compiled, place, timeout, ticket=None).wait()
+
+
+def _send(compiled: CompiledInterface, place: Place, function: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return rpc.rpc_async(place.worker, function, args)
+    except Exception as error:  # pickling raises what it will
+        raise CreationError(
+            f"{compiled.interface.name} on {place.worker.name}: cannot be sent: {error}; "
+            "what is sent must be importable by the owner"
+        ) from error
 
 
 class Pending:
@@ -155,10 +169,14 @@ class Pending:
         where = f"{self._compiled.interface.name} on {self._place.worker.name}"
         try:
             answer: _Grant | _Refusal = self._answer.wait()
-        except Exception as error:  # torch raises what it will; _create_here itself raises nothing
+        except Exception as error:  # torch raises what it will; the owner's functions answer with a refusal
             self._abandon()
-            failure = explain(RuntimeError(str(error)), self._compiled.interface.name, self._place.worker.name)
-            if type(error) is RuntimeError or isinstance(failure, ConnectionError):
+            failure = explain(error, self._compiled.interface.name, self._place.worker.name)
+            if isinstance(failure, CallTimeoutError):
+                raise CallTimeoutError(
+                    f"{where}: not created within RPC's default timeout; raise rpc_timeout in init_rpc's options"
+                ) from error
+            if isinstance(failure, WireError):
                 raise failure from error
             raise CreationError(f"{where}: {error}; what is sent must be importable by the owner") from error
         if isinstance(answer, _Refusal):
@@ -257,13 +275,19 @@ def _create_here(creation: _Creation) -> _Grant | _Refusal:
         else:
             handle = host.offer(module, contract, creation.name)
             undo = partial(host.withdraw_if_served, creation.name, handle)
-    except TorchRemoteError as error:
-        return _Refusal(type(error), str(error))
+    except Exception as error:
+        return _refusal(error)
     if _creations.finish(creation.ticket, undo):
         # Nobody waits for this answer. An RRef in it would never be confirmed, and keep RPC from shutting down.
         return _Refusal(CreationError, "the caller gave up")
     lease = rpc.RRef(host.Lease(handle)) if creation.name is None else None
     return _Grant(handle, str(device_of(module)), lease)
+
+
+def _refusal(error: Exception) -> _Refusal:
+    if isinstance(error, TorchRemoteError):
+        return _Refusal(type(error), str(error))
+    return _Refusal(CreationError, f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}")
 
 
 def _build(interface: Interface, creation: _Creation, device: torch.device) -> torch.jit.ScriptModule:
@@ -287,8 +311,8 @@ def _contract(name: str, text: str) -> Contract:
 def _connect_here(interface: str, text: str, name: str) -> _Grant | _Refusal:
     try:
         handle, module = host.find_served(_contract(interface, text), name)
-    except TorchRemoteError as error:
-        return _Refusal(type(error), str(error))
+    except Exception as error:
+        return _refusal(error)
     return _Grant(handle, str(device_of(module)), lease=None)
 
 

@@ -24,8 +24,12 @@ _EXCEPTION = re.compile(r"^(?!else|try|finally|class|def)[A-Za-z_][\w.]*: ", re.
 _HERE = "<--- HERE"
 
 
-def explain(error: RuntimeError, method: str, worker: str) -> TorchRemoteError:
-    """The error to raise for `error`, which a call of `method` ("Interface.method") on `worker` ended with."""
+def explain(error: Exception, method: str, worker: str, handle: int | None = None) -> TorchRemoteError:
+    """The error to raise for `error`, which a call of `method` ("Interface.method") on `worker` ended with.
+
+    Args:
+        handle: the one that was called, to tell a stale stub from a module that has met with another one.
+    """
     text = str(error)
     where = f"{method} on {worker}"
     name = method.rpartition(".")[2]
@@ -33,18 +37,19 @@ def explain(error: RuntimeError, method: str, worker: str) -> TorchRemoteError:
         # Raised while the arguments were converted: nothing was sent.
         return ArgumentError(f"{method}: {text.removeprefix(f'{name}() ').removeprefix(f'{name}_async() ')}")
     message = _message(text)
-    if "torchremote: stale handle" in message:
+    if handle is not None and f"torchremote: stale handle {handle}" in message:
         return StaleStubError(f"{where}: its module was withdrawn; create or connect again\n\n{text}")
-    if "this stub is not connected" in message:
-        return DisconnectedError(f"{where}: {message}")
-    if "RPC ran for more than set timeout" in message:
-        return CallTimeoutError(
-            f"{where}: {_after_code(message)}; the owner's work goes on. "
-            "Give the stub more time with torchremote.with_timeout, or create it with timeout=...\n\n" + text
-        )
-    # An endpoint's line in the traceback tells that the call got through, whatever its module says of connections.
-    if f"in _remote_{name}\n" not in text and _LOST.search(message.partition("\n")[0]):
-        return WireError(f"{where}: {_after_code(message)}; whether the method ran is not known\n\n{text}")
+    # With its endpoint in the traceback, a call got through; what its module says of other calls is not about this one.
+    if f"in _remote_{name}\n" not in text:
+        if "this stub is not connected" in message:
+            return DisconnectedError(f"{where}: {message}")
+        if "RPC ran for more than set timeout" in message:
+            return CallTimeoutError(
+                f"{where}: {_after_code(message)}; the owner's work goes on. "
+                f"Give the stub more time with torchremote.with_timeout, or create it with timeout=...\n\n{text}"
+            )
+        if _LOST.search(message.partition("\n")[0]):
+            return WireError(f"{where}: {_after_code(message)}; whether the method ran is not known\n\n{text}")
     return RemoteError(f"{where}: {message}\n\n{text}")
 
 

@@ -81,7 +81,11 @@ class _Shelf:
             self.contract.host.open_page(self.pages)
             self.pages += 1
         handle = _next_token() << INDEX_BITS | index
-        self.contract.host.put(handle, module, device_of(module))
+        try:
+            self.contract.host.put(handle, module, device_of(module))
+        except RuntimeError:
+            heapq.heappush(self.free, index)
+            raise
         self._note_burial()
         _hosted[handle] = self
         return handle
@@ -260,8 +264,11 @@ def withdraw_if_served(name: str, handle: int) -> None:
     """`withdraw(name)`, if that is still what is hosted under `handle`."""
     with _lock:
         served = _served.get(name)
-    if served is not None and handle in served.handles.values():
-        withdraw(name)
+        if served is None or handle not in served.handles.values():
+            return
+        del _served[name]
+    for other in served.handles.values():
+        release(other)
 
 
 def find_served(contract: Contract, name: str) -> tuple[int, torch.jit.ScriptModule]:

@@ -94,6 +94,12 @@ class Stub(torch.jit.RecursiveScriptModule):
 
     _torchremote_compiled: CompiledInterface
 
+    def __copy__(self) -> Any:
+        return make_stub(self._torchremote_compiled, self.__dict__[_ROUTE])
+
+    def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
+        return self.__copy__()  # another stub of the one module, which is not copied
+
     def extra_repr(self) -> str:
         route: Route | None = self.__dict__.get(_ROUTE)
         place = "not connected" if route is None else f"on {route.worker}/{route.device}"
@@ -122,7 +128,8 @@ def _blocking(where: str, name: str) -> Callable[..., Any]:
         try:
             return self.__dict__[_METHODS][name](*args, **kwargs)
         except RuntimeError as error:
-            raise explain(error, where, self.__dict__[_ROUTE].worker) from None  # the message has all of it
+            route = self.__dict__[_ROUTE]
+            raise explain(error, where, route.worker, route.handle) from None  # the message has all of it
 
     call.__name__ = call.__qualname__ = name
     return call
@@ -130,18 +137,18 @@ def _blocking(where: str, name: str) -> Callable[..., Any]:
 
 def _deferred(where: str, name: str) -> Callable[..., Any]:
     def call(self: Stub, *args: Any, **kwargs: Any) -> Any:
-        worker = self.__dict__[_ROUTE].worker
+        route = self.__dict__[_ROUTE]
 
         def settle(done: torch.futures.Future[Any]) -> Any:
             try:
                 return done.value()
             except RuntimeError as error:
-                return _Failure(explain(error, where, worker))
+                return _Failure(explain(error, where, route.worker, route.handle))
 
         try:
             future = self.__dict__[_METHODS][name](*args, **kwargs)
         except RuntimeError as error:
-            raise explain(error, where, worker) from None
+            raise explain(error, where, route.worker, route.handle) from None
         # An exception out of a callback would reach the waiter as text; torch's own way is to raise on unwrapping.
         settled = future.then(settle)
         _torch.check_on_unwrap(settled, _raise_failure)

@@ -203,6 +203,15 @@ def refusals():
     class Mutable:
         def forward(self, x: List[int] = []) -> Tensor: ...  # noqa: B006
 
+    class HugeFloat:
+        def forward(self, x: float = 10**400) -> Tensor: ...
+
+    class Saving:
+        def save(self, x: Tensor) -> Tensor: ...
+
+    class Training:
+        def training(self, x: Tensor) -> Tensor: ...
+
     class Unicode:
         def forward(self, é: int) -> Tensor: ...
 
@@ -230,6 +239,9 @@ def refusals():
         (TensorDefault, r"TensorDefault.forward.x: a Tensor has no literal; declare Optional\[Tensor\] = None"),
         (Huge, "Huge.forward.x: the default"),
         (Mutable, r"Mutable.forward.x: .*declare Optional\[List\[int\]\] = None"),
+        (HugeFloat, "HugeFloat.forward.x: the default"),
+        (Saving, "Saving.save: .*rename"),
+        (Training, "Training.training: .*rename"),
         (Unicode, "Unicode.forward.é: .*ASCII"),
     ]
 

@@ -42,7 +42,12 @@ def test_an_argument_may_be_called(name):
     )
 
 
-@pytest.mark.parametrize("name", [*AWKWARD, "Local", "Remote", "Interface"])
+@pytest.mark.parametrize("name", ["handle", "worker", "timeout", "lease", "torch", "super", "Tensor", "wire", "find"])
+def test_a_method_may_be_called(name):
+    compile_interface(zoo.interface_of(f"{name}(x: Tensor) -> Tensor\nzz(x: Optional[Tensor]) -> int", f"M_{name}"))
+
+
+@pytest.mark.parametrize("name", [*AWKWARD, "Stub", "Wire", "Disconnected", "Local", "Remote", "Interface"])
 def test_an_interface_may_be_called(name):
     assert compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", f"__torch__.zoo.{name}")).source
 

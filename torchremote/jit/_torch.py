@@ -116,23 +116,34 @@ def compile_module(module: nn.Module, methods: Mapping[str, Def], resolve: Resol
     return scripted
 
 
+# Note [Types of hosted modules]
+#     torch gives the modules of a class one type, with the methods that the first of them was scripted with. Adding
+#     methods to it later would move its list of them under the calls that are reading it; so a class has one type for
+#     each set of methods that it is hosted with, in stores beside torch's own.
+_stores: dict[tuple[str, ...], Any] = {}
+
+
 def script_module(module: nn.Module, methods: Iterable[str]) -> torch.jit.ScriptModule:
-    """torch.jit.script of a user's module, with `methods` compiled as if they were exported."""
-    scripted: torch.jit.ScriptModule = _recursive.create_script_module(module, _recursive.infer_methods_to_compile)
-    # torch shares one type among the modules of a class, and compiles its methods with the first of them. A method
-    # that failed to compile stays in that type, without a result; then this module needs a type of its own.
-    missing = [name for name in methods if not has_method(scripted, name)]
-    broken = [name for name in methods if has_method(scripted, name) and not schema_of(scripted, name).returns]
-    stubs = [_recursive.make_stub_from_method(module, name) for name in missing + broken]
-    if broken:
+    """Scripts a user's module: `methods`, what it exports, and all that these call."""
+    wanted = tuple(methods)
+    store = _stores.setdefault(wanted, _recursive.ConcreteTypeStore())
 
-        def stubs_of(part: nn.Module) -> list[Any]:
+    def stubs_of(part: nn.Module) -> list[Any]:
+        if part is not module:
             inferred: list[Any] = _recursive.infer_methods_to_compile(part)
-            return inferred + stubs if part is module else inferred
+            return inferred
+        exported: list[Any] = _recursive.make_stubs_from_exported_methods(module)
+        names = {stub.original_method.__name__ for stub in exported}
+        return exported + [_recursive.make_stub_from_method(module, name) for name in wanted if name not in names]
 
-        scripted = _recursive.create_script_module(module, stubs_of, share_types=False)
-    elif missing:
-        _recursive.create_methods_and_properties_from_stubs(scripted._concrete_type, stubs, [])
+    try:
+        _recursive.check_module_initialized(module)
+        _recursive.AttributeTypeIsSupportedChecker().check(module)
+        concrete_type = store.get_or_create_concrete_type(module)
+        scripted: torch.jit.ScriptModule = _recursive.create_script_module_impl(module, concrete_type, stubs_of)
+    except Exception:
+        del _stores[wanted]  # a type whose methods failed to compile keeps what is left of them
+        raise
     return scripted
 
 
@@ -232,8 +243,9 @@ def check() -> list[str]:
     holders: dict[str, Any] = {
         "SourceContext": _sources,
         "build_def": frontend,
-        "ScriptMethodStub create_script_module infer_methods_to_compile make_stub_from_method "
-        "create_methods_and_properties_from_stubs": _recursive,
+        "ScriptMethodStub create_script_module infer_methods_to_compile make_stub_from_method ConcreteTypeStore "
+        "make_stubs_from_exported_methods check_module_initialized create_script_module_impl "
+        "AttributeTypeIsSupportedChecker": _recursive,
         "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile _freeze_module "
         "InterfaceType": torch._C,
         "_finalize_scriptmodule": torch.jit.RecursiveScriptModule,

@@ -85,8 +85,6 @@ def _emit_class(head: str, methods: Iterable[ir.Function], lines: Lines, keyword
 
 
 def _emit_function(function: ir.Function, lines: Lines, keyword_defaults: bool = True) -> None:
-    if function.exported:
-        lines.add("@torch.jit.export")
     arrow = "" if function.returns is None else f" -> {function.returns}"
     lines.add(f"def {function.name}({', '.join(_parameters(function, keyword_defaults))}){arrow}:")
     with lines.indented():

@@ -8,6 +8,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Generic, Protocol, Union
 
 import torch
@@ -35,6 +36,9 @@ from .names import RESERVED_PREFIX
 
 # Bases that make a class an interface of some kind, and whose methods are nobody's to call.
 _BASES = frozenset({object, Generic, Protocol, typing_extensions.Protocol, abc.ABC, torch.nn.Module})
+
+# Has what every stub has: a ScriptModule's methods, and the attributes that an instance gets.
+_A_STUBS_BASE = torch.jit.ScriptModule()
 
 _TYPES = "Tensor, int, float, bool, str, None, Optional, List, Dict and Tuple of these"
 
@@ -94,10 +98,8 @@ def _check_names(interface: str, functions: Mapping[str, object]) -> None:
             raise InterfaceError(
                 f"{where}: names that begin with {RESERVED_PREFIX} are a stub's own; rename the method"
             )
-        if name != "forward" and hasattr(torch.nn.Module, name):
-            raise InterfaceError(
-                f"{where}: a stub is a torch.nn.Module, whose own method {name}() this would replace; rename the method"
-            )
+        if name != "forward" and hasattr(_A_STUBS_BASE, name):
+            raise InterfaceError(f"{where}: a stub is a ScriptModule, whose own {name} this would replace; rename it")
         if name.endswith("_async") and name.removesuffix("_async") in functions:
             raise InterfaceError(
                 f"{where}: clashes with the {name} that stubs get for {name.removesuffix('_async')}; rename one"
@@ -222,7 +224,8 @@ def _default(where: str, value: Any, type: Type) -> object:
             if -(2**63) <= value < 2**63:
                 return int(value)
         case ScalarType("float") if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
+            with suppress(OverflowError):
+                return float(value)
         case ScalarType("str") if isinstance(value, str):
             if not any("\ud800" <= character <= "\udfff" for character in value):
                 return str(value)

@@ -146,7 +146,6 @@ class Function:
     parameters: tuple[Parameter, ...]
     returns: str | None
     body: tuple[Statement, ...]
-    exported: bool = False
     endpoint: str | None = None
 
 

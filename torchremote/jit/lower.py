@@ -123,12 +123,14 @@ def _lower_endpoint(interface: Interface, placement: Placement, method: Method, 
 
 def _lower_connected(interface: Interface) -> ir.Class:
     self = ir.Name("self")
+    # A class has one namespace for fields and methods, and the methods' names are the user's.
+    worker, handle, timeout = (f"{RESERVED_PREFIX}_{field}" for field in ("worker", "handle", "timeout"))
     fields = {
-        "worker": "str",
-        "handle": "int",
-        "timeout": "float",
+        worker: "str",
+        handle: "int",
+        timeout: "float",
         # The type is nominal: it is an RRef to a Python object, which TorchScript cannot name and never opens.
-        "lease": "Optional[RRef[int]]",
+        f"{RESERVED_PREFIX}_lease": "Optional[RRef[int]]",
     }
     methods = [
         ir.Function(
@@ -141,17 +143,17 @@ def _lower_connected(interface: Interface) -> ir.Class:
     for method in interface.methods:
         parameters = _crossing(method)
         values: tuple[ir.Expression, ...] = (
-            ir.Attribute(self, "handle"),
+            ir.Attribute(self, handle),
             *(ir.Name(parameter.name) for parameter in parameters),
         )
         call = ir.Call(
             ir.Attribute(ir.Name("rpc"), "rpc_async"),
             (
-                ir.Attribute(self, "worker"),
+                ir.Attribute(self, worker),
                 ir.Name(_endpoint(method)),
                 ir.TupleOf(values),
                 ir.Empty("{}"),
-                ir.Attribute(self, "timeout"),
+                ir.Attribute(self, timeout),
             ),
         )
         methods.append(ir.Function(method.name, (_SELF, *parameters), _future(method), (ir.Return(call),)))
@@ -200,13 +202,11 @@ def _lower_stub_module(interface: Interface) -> ir.Module:
         parameters = (ir.Parameter(own), *_declared(method))
         awaited = ir.Call(ir.Attribute(call, "wait"))
         methods += [
-            ir.Function(method.name, parameters, str(method.returns), (ir.Return(awaited),), exported=True),
-            ir.Function(f"{method.name}_async", parameters, _future(method), (ir.Return(call),), exported=True),
+            ir.Function(method.name, parameters, str(method.returns), (ir.Return(awaited),)),
+            ir.Function(f"{method.name}_async", parameters, _future(method), (ir.Return(call),)),
         ]
     attach = (_SELF, ir.Parameter("wire", "Wire"))
-    methods.append(
-        ir.Function(ATTACH, attach, "None", (ir.AssignAttribute(self, WIRE, ir.Name("wire")),), exported=True)
-    )
+    methods.append(ir.Function(ATTACH, attach, "None", (ir.AssignAttribute(self, WIRE, ir.Name("wire")),)))
     return ir.Module("Stub", tuple(methods), fields=((WIRE, "Wire"),))
 
 

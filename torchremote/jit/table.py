@@ -80,23 +80,19 @@ class Host(torch.nn.Module):
     def forward(self) -> Table:
         return self.table
 
-    @torch.jit.export
     def lay_out(self) -> None:
         blank = Page(self.vacant)
         for _ in range(256):
             self.table.pages.append(blank)
 
-    @torch.jit.export
     def open_page(self, page: int) -> None:
         self.table.pages[page] = Page(self.vacant)
 
-    @torch.jit.export
     def put(self, handle: int, module: Optional[Hosted], device: torch.device) -> None:
         slots = self.table.pages[(handle >> 9) & 255].slots
         self.graveyard.append(slots[handle & 511])
         slots[handle & 511] = self.vacant if module is None else Slot(handle, module, device)
 
-    @torch.jit.export
     def bury(self, count: int) -> None:
         self.graveyard = self.graveyard[count:]
 Host.__annotations__["graveyard"] = List[Slot]
@@ -110,7 +106,7 @@ def find(table: Table, handle: int) -> Tuple[Hosted, torch.device]:
     slot = table.pages[(handle >> 9) & 255].slots[handle & 511]
     module = slot.module
     if module is None or slot.handle != handle:
-        raise RuntimeError("torchremote: stale handle")
+        raise RuntimeError("torchremote: stale handle " + str(handle))
     return module, slot.device
 """,
     ),
