@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "torchremote"
 # Each may import those before it.
 ORDER = (
     "_version errors jit.model jit.plan jit.ir jit.names jit.table jit.move jit.lower jit.emit jit._torch "
-    "jit.interface jit.script jit.cache jit workers fit host failures stub create cli"
+    "jit.interface jit.script jit.cache jit workers fit host control failures stub create cli"
 ).split()
 PURE = "jit.model jit.plan jit.ir jit.names jit.table jit.move jit.lower jit.emit".split()
 

@@ -1,0 +1,163 @@
+"""What a caller asks of an owner, how it crosses, and the owner's answers: the control plane's three functions.
+
+An owner's function answers with a refusal rather than raise: so the caller raises our error, and not torch's account
+of one.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import traceback
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed.rpc as rpc
+
+from . import host
+from .errors import CreationError, InterfaceError, TorchRemoteError
+from .jit import Contract, Interface, compile_contract
+from .jit._torch import PyRRef
+from .jit.model import parse_interface
+from .workers import check_device, device_of
+
+# -- what crosses
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A ScriptModule as bytes: RPC's pickler takes one only as a whole argument."""
+
+    content: bytes
+
+    @staticmethod
+    def of(module: torch.jit.ScriptModule) -> Sent:
+        buffer = io.BytesIO()
+        torch.jit.save(module, buffer)
+        return Sent(buffer.getvalue())
+
+    def __call__(self) -> torch.jit.ScriptModule:
+        module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(self.content))
+        return module
+
+
+@dataclass(frozen=True)
+class Creation:
+    interface: str
+    text: str
+    make: Callable[..., torch.nn.Module]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    device: str
+    name: str | None
+    ticket: str
+
+
+@dataclass(frozen=True)
+class Grant:
+    handle: int
+    device: str
+    lease: PyRRef[Any] | None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    error: type[TorchRemoteError]
+    message: str
+
+
+# -- on the owner
+
+
+def create_here(creation: Creation) -> Grant | Refusal:
+    try:
+        contract = _contract(creation.interface, creation.text)
+        device = check_device(creation.device)
+        module = _build(contract.interface, creation, device)
+        if creation.name is None:
+            handle = host.host(contract, module)
+            undo = partial(host.release, handle)
+        else:
+            handle = host.offer(module, contract, creation.name)
+            undo = partial(host.withdraw_if_served, creation.name, handle)
+    except Exception as error:
+        return _refusal(error)
+    if _creations.finish(creation.ticket, undo):
+        # Nobody waits for this answer. An RRef in it would never be confirmed, and keep RPC from shutting down.
+        return Refusal(CreationError, "the caller gave up")
+    lease = rpc.RRef(host.Lease(handle)) if creation.name is None else None
+    return Grant(handle, str(device_of(module)), lease)
+
+
+def _refusal(error: Exception) -> Refusal:
+    if isinstance(error, TorchRemoteError):
+        return Refusal(type(error), str(error))
+    return Refusal(CreationError, f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}")
+
+
+def _build(interface: Interface, creation: Creation, device: torch.device) -> torch.jit.ScriptModule:
+    try:
+        module = creation.make(*creation.args, **creation.kwargs)
+        if isinstance(module, torch.nn.Module):
+            module = module.to(device)
+    except Exception as error:  # the user's code may raise anything
+        what = getattr(creation.make, "__qualname__", repr(creation.make))
+        raise CreationError(f"{what} raised {type(error).__name__}: {error}\n\n{traceback.format_exc()}") from error
+    return host.scripted_module(module, interface)
+
+
+def _contract(name: str, text: str) -> Contract:
+    try:
+        return compile_contract(parse_interface(name, text))
+    except ValueError as error:
+        raise InterfaceError(f"{name}: the owner cannot read the interface that it was sent: {error}") from error
+
+
+def connect_here(interface: str, text: str, name: str) -> Grant | Refusal:
+    try:
+        handle, module = host.find_served(_contract(interface, text), name)
+    except Exception as error:
+        return _refusal(error)
+    return Grant(handle, str(device_of(module)), lease=None)
+
+
+class _Creations:
+    """Which creations were given up by their caller, before or after they were done."""
+
+    _REMEMBERED = 1024  # the last so many of each kind; a caller gives up about when the answer comes, or not at all
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._undo: OrderedDict[str, Callable[[], None]] = OrderedDict()
+        self._abandoned: deque[str] = deque(maxlen=self._REMEMBERED)
+
+    def finish(self, ticket: str, undo: Callable[[], None]) -> bool:
+        """Whether the creation was abandoned, and so is undone."""
+        with self._lock:
+            abandoned = ticket in self._abandoned
+            if not abandoned:
+                self._undo[ticket] = undo
+                while len(self._undo) > self._REMEMBERED:
+                    self._undo.popitem(last=False)
+        if abandoned:
+            undo()
+        return abandoned
+
+    def abandon(self, ticket: str) -> None:
+        with self._lock:
+            undo = self._undo.pop(ticket, None)
+            if undo is None:
+                self._abandoned.append(ticket)
+        if undo is not None:
+            undo()
+
+
+_creations = _Creations()
+
+
+def abandon_here(ticket: str) -> None:
+    _creations.abandon(ticket)
