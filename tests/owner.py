@@ -13,7 +13,7 @@ import torch.distributed.rpc as rpc
 
 from torchremote import host
 from torchremote.jit import compile_contract, compile_interface
-from torchremote.jit.model import parse_interface
+from torchremote.jit.parse import parse_interface
 
 from . import zoo
 

@@ -374,7 +374,7 @@ def test_placement_is_the_devices_and_the_device_maps(owner, monkeypatch):
     info = rpc.get_worker_info(owner)
     assert placement_at(info, "cpu").value == "host"
     assert placement_at(info, "cuda:0").value == "staged"
-    monkeypatch.setattr("torchremote.jit._torch.has_device_map", lambda worker: True)
+    monkeypatch.setattr("torchremote.jit._torch.mapped_devices", lambda worker: [torch.device("meta")])
     assert placement_at(info, "cuda:0").value == "mapped"
     assert placement_at(info, "xpu").value == "mapped"
     assert placement_at(info, "cpu").value == "host"

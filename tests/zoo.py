@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import torchremote
-from torchremote.jit.model import parse_interface
+from torchremote.jit.parse import parse_interface
 
 
 def interface_of(text, name="__torch__.zoo.Written"):

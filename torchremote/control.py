@@ -22,7 +22,7 @@ from . import host
 from .errors import CreationError, InterfaceError, TorchRemoteError
 from .jit import Contract, Interface, compile_contract
 from .jit._torch import PyRRef
-from .jit.model import parse_interface
+from .jit.parse import parse_interface
 from .workers import check_device, device_of
 
 # -- what crosses

@@ -18,7 +18,7 @@ from . import host
 from .control import Creation, Grant, Refusal, Sent, abandon_here, connect_here, create_here
 from .errors import ArgumentError, CallTimeoutError, CreationError, MismatchError, PlaceError, WireError
 from .failures import explain
-from .jit import CompiledInterface, compile_interface
+from .jit import CompiledInterface, _torch, compile_interface
 from .stub import Route, check_timeout, make_stub
 from .workers import Place, find_place, placement_at
 
@@ -165,11 +165,17 @@ class Pending:
             raise CreationError(f"{where}: {error}; what is sent must be importable by the owner") from error
         if isinstance(answer, Refusal):
             raise answer.error(f"{where}: {answer.message}")
-        placement = placement_at(self._place.worker, answer.device)
-        worker = self._place.worker.name
-        return make_stub(
-            self._compiled, Route(worker, answer.device, placement, answer.handle, answer.lease, self._timeout)
+        devices = _torch.mapped_devices(self._place.worker)
+        route = Route(
+            self._place.worker.name,
+            answer.device,
+            placement_at(answer.device, devices),
+            answer.handle,
+            tuple(devices),
+            answer.lease,
+            self._timeout,
         )
+        return make_stub(self._compiled, route)
 
     def _abandon(self) -> None:
         # The owner may still be building, for a caller that has given up. Not awaited: it may be gone altogether.

@@ -20,7 +20,11 @@ class InterfaceError(TorchRemoteError, TypeError):
 
 
 class UnsupportedTypeError(InterfaceError):
-    """A type in an interface that TorchScript, or torchremote, cannot carry."""
+    """A type in an interface that can never cross."""
+
+
+class NotYetSupportedError(UnsupportedTypeError):
+    """A type in an interface that could cross, and does not yet."""
 
 
 class PlaceError(TorchRemoteError, ValueError):

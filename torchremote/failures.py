@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Final
+
+import torch
 
 from .errors import (
     ArgumentError,
@@ -20,8 +23,11 @@ _LOST = re.compile(
     r"shutting down|RPC agent is not set|transport .* error|handshake",
     re.IGNORECASE,
 )
+# A failure in TorchScript is the first over RPC, and the second where `raise` stands in code that runs here.
+FAILURES: Final = (RuntimeError, torch.jit.Error)
 _EXCEPTION = re.compile(r"^(?!else|try|finally|class|def)[A-Za-z_][\w.]*: ", re.MULTILINE)
 _HERE = "<--- HERE"
+_UNSENDABLE = "torchremote: cannot send "  # as jit/tensors.py and jit/anything.py begin it
 
 
 def explain(error: Exception, method: str, worker: str, handle: int | None = None) -> TorchRemoteError:
@@ -33,14 +39,21 @@ def explain(error: Exception, method: str, worker: str, handle: int | None = Non
     text = str(error)
     where = f"{method} on {worker}"
     name = method.rpartition(".")[2]
-    if re.match(rf"{name}(_async)?\(\) |Unknown keyword argument ", text):
+    called = re.match(
+        rf"(_torchremote_packed_)?{name}(_async)?\(\) |(?=Unknown keyword argument |Tracer cannot infer)", text
+    )
+    if called:
         # Raised while the arguments were converted: nothing was sent.
-        return ArgumentError(f"{method}: {text.removeprefix(f'{name}() ').removeprefix(f'{name}_async() ')}")
+        return ArgumentError(f"{method}: {text[called.end() :]}")
     message = _message(text)
     if handle is not None and f"torchremote: stale handle {handle}" in message:
         return StaleStubError(f"{where}: its module was withdrawn; create or connect again\n\n{text}")
     # With its endpoint in the traceback, a call got through; what its module says of other calls is not about this one.
     if f"in _remote_{name}\n" not in text:
+        if message.startswith(_UNSENDABLE):
+            return ArgumentError(message.removeprefix(_UNSENDABLE))
+        if "tensor does not have a device" in message:
+            return ArgumentError(f"{method}: an argument that is to be a Tensor is None")
         if "this stub is not connected" in message:
             return DisconnectedError(f"{where}: {message}")
         if "RPC ran for more than set timeout" in message:
@@ -50,7 +63,7 @@ def explain(error: Exception, method: str, worker: str, handle: int | None = Non
             )
         if _LOST.search(message.partition("\n")[0]):
             return WireError(f"{where}: {_after_code(message)}; whether the method ran is not known\n\n{text}")
-    return RemoteError(f"{where}: {message}\n\n{text}")
+    return RemoteError(f"{where}: {message.removeprefix('torchremote: ')}\n\n{text}")
 
 
 def _message(text: str) -> str:

@@ -22,7 +22,7 @@ def check_fit(module: torch.jit.ScriptModule, contract: Contract) -> None:
                 "what to do: define it; in a module that is scripted already, under @torch.jit.export"
             )
         found = _torch.schema_of(module, method.name)
-        difference = _difference(found, _torch.interface_schema(contract.table["Hosted"], method.name))
+        difference = _difference(found, _torch.interface_schema(contract.defined["Hosted"], method.name))
         if difference:
             raise MismatchError(
                 f"{where}{difference}\n  expected: {method}\n  {_class_of(module)} has: {_spell(found)}\n"

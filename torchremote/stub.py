@@ -15,10 +15,14 @@ from typing import Any
 
 import torch
 
-from .errors import InterfaceError
-from .failures import explain
+from .errors import ArgumentError, InterfaceError, TorchRemoteError
+from .failures import FAILURES, explain
 from .jit import CompiledInterface, Placement, _torch, compile_interface
 from .jit._torch import PyRRef
+from .jit.lower import packed_name
+from .jit.model import Method, Required
+from .jit.plan import crosses_otherwise
+from .values import Translator
 
 _ROUTE = "_torchremote_route"
 _METHODS = "_torchremote_methods"
@@ -32,6 +36,7 @@ class Route:
     device: str
     placement: Placement
     handle: int
+    devices: tuple[torch.device, ...]  # those that the device map to the worker knows
     lease: PyRRef[Any] | None  # None: the module is served, and lives without stubs
     timeout: float | None  # seconds that a call may take; None: RPC's own default
 
@@ -40,7 +45,9 @@ def make_stub(compiled: CompiledInterface, route: Route) -> Any:
     """A stub of its own, of the one class that the interface's stubs share; nothing is compiled."""
     stub = _torch.copy_module(compiled.stub, _face_of(compiled))
     timeout = -1.0 if route.timeout is None else route.timeout  # torch's mark for its default
-    compiled.contract.connect[route.placement](stub, route.worker, route.handle, timeout, route.lease)
+    compiled.contract.connect[route.placement](
+        stub, route.worker, route.handle, timeout, list(route.devices), route.lease
+    )
     stub.__dict__[_ROUTE] = route
     stub.__dict__[_METHODS] = {name: _torch.scripted_method(stub, name) for name in _method_names(compiled)}
     return stub
@@ -107,55 +114,144 @@ class Stub(torch.jit.RecursiveScriptModule):
 
 
 def _method_names(compiled: CompiledInterface) -> list[str]:
-    names = [method.name for method in compiled.interface.methods]
-    return [*names, *(f"{name}_async" for name in names)]
+    names: list[str] = []
+    for method in compiled.interface.methods:
+        names += [packed_name(method.name)] if _translates(method) else [method.name, f"{method.name}_async"]
+    return names
+
+
+def _translates(method: Method) -> bool:
+    """Whether Python packs and unpacks the method's values, and so calls past the TorchScript that does it."""
+    return any(map(crosses_otherwise, method.types))
 
 
 @functools.cache
 def _face_of(compiled: CompiledInterface) -> type[Stub]:
     members: dict[str, Any] = {"_torchremote_compiled": compiled, "__module__": __name__}
     for method in compiled.interface.methods:
-        signature = _signature(compiled, method.name)
-        where = f"{compiled.interface.name}.{method.name}"
-        for call in (_blocking(where, method.name), _deferred(where, f"{method.name}_async")):
-            call.__signature__ = signature  # type: ignore[attr-defined]
-            members[call.__name__] = call
+        calls = _Calls(compiled, method)
+        pair = (
+            (calls.translating(), calls.translating_async())
+            if _translates(method)
+            else (calls.plain(), calls.plain_async())
+        )
+        for call, name in zip(pair, (method.name, f"{method.name}_async"), strict=True):
+            call.__name__ = call.__qualname__ = name
+            call.__signature__ = calls.signature  # type: ignore[attr-defined]
+            members[name] = call
     return type(f"{compiled.interface.name}Stub", (Stub,), members)
 
 
-def _blocking(where: str, name: str) -> Callable[..., Any]:
-    def call(self: Stub, *args: Any, **kwargs: Any) -> Any:
+class _Calls:
+    """The Python methods of a stub for one method of its interface."""
+
+    def __init__(self, compiled: CompiledInterface, method: Method) -> None:
+        self.where = f"{compiled.interface.name}.{method.name}"
+        self.method = method
+        self.translator = Translator(compiled.contract.classes)
+        self.signature = _signature(method, self.translator)
+
+    # -- nothing to translate: TorchScript takes the arguments, and checks them
+
+    def plain(self) -> Callable[..., Any]:
+        name = self.method.name
+
+        def call(self_: Stub, /, *args: Any, **kwargs: Any) -> Any:
+            self._check_context()
+            try:
+                return self_.__dict__[_METHODS][name](*args, **kwargs)
+            except FAILURES as error:
+                raise self._failure(self_, error, args, kwargs) from None  # the message has all of it
+
+        return call
+
+    def plain_async(self) -> Callable[..., Any]:
+        name = f"{self.method.name}_async"
+
+        def call(self_: Stub, /, *args: Any, **kwargs: Any) -> Any:
+            self._check_context()
+            try:
+                future = self_.__dict__[_METHODS][name](*args, **kwargs)
+            except FAILURES as error:
+                raise self._failure(self_, error, args, kwargs) from None
+            return self._settled(self_, future, lambda value: value)
+
+        return call
+
+    # -- values that Python packs and unpacks
+
+    def translating(self) -> Callable[..., Any]:
+        def call(self_: Stub, /, *args: Any, **kwargs: Any) -> Any:
+            future = self._send(self_, args, kwargs)
+            try:
+                value = future.wait()
+            except FAILURES as error:
+                raise self._failure(self_, error) from None
+            return self.translator.unpack(value, self.method.returns)
+
+        return call
+
+    def translating_async(self) -> Callable[..., Any]:
+        def call(self_: Stub, /, *args: Any, **kwargs: Any) -> Any:
+            future = self._send(self_, args, kwargs)
+            return self._settled(self_, future, lambda value: self.translator.unpack(value, self.method.returns))
+
+        return call
+
+    def _send(self, stub: Stub, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._check_context()
+        packed = self._pack(args, kwargs)
         try:
-            return self.__dict__[_METHODS][name](*args, **kwargs)
-        except RuntimeError as error:
-            route = self.__dict__[_ROUTE]
-            raise explain(error, where, route.worker, route.handle) from None  # the message has all of it
+            return stub.__dict__[_METHODS][packed_name(self.method.name)](*packed)
+        except FAILURES as error:
+            raise self._failure(stub, error) from None
 
-    call.__name__ = call.__qualname__ = name
-    return call
+    def _pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        try:
+            bound = self.signature.bind(None, *args, **kwargs)
+        except TypeError as error:
+            raise ArgumentError(f"{self.where}: {error}") from None
+        bound.apply_defaults()
+        return [
+            self.translator.pack(bound.arguments[argument.name], argument.type, f"{self.where}.{argument.name}")
+            for argument in self.method.arguments
+        ]
 
+    # -- failures
 
-def _deferred(where: str, name: str) -> Callable[..., Any]:
-    def call(self: Stub, *args: Any, **kwargs: Any) -> Any:
-        route = self.__dict__[_ROUTE]
+    def _check_context(self) -> None:
+        # Its tensors would end the process: see jit/tensors.py, Note [Tensors that hurt].
+        if _torch.is_transforming():
+            raise ArgumentError(
+                f"{self.where}: called under a torch.func transform such as vmap, whose tensors cannot cross; "
+                "call it outside"
+            )
 
+    def _failure(
+        self, stub: Stub, error: Exception, args: tuple[Any, ...] | None = None, kwargs: dict[str, Any] | None = None
+    ) -> TorchRemoteError:
+        """What to raise for `error`. `args`, `kwargs`: of a call that TorchScript took as they were."""
+        route = stub.__dict__[_ROUTE]
+        failure = explain(error, self.where, route.worker, route.handle)
+        if args is not None and isinstance(failure, ArgumentError):
+            # torch names the argument at best; packing says where in it, and that an argument is None.
+            try:
+                self._pack(args, kwargs or {})
+            except ArgumentError as precise:
+                return precise
+        return failure
+
+    def _settled(self, stub: Stub, future: Any, unpack: Callable[[Any], Any]) -> Any:
         def settle(done: torch.futures.Future[Any]) -> Any:
             try:
-                return done.value()
-            except RuntimeError as error:
-                return _Failure(explain(error, where, route.worker, route.handle))
+                return unpack(done.value())
+            except FAILURES as error:
+                return _Failure(self._failure(stub, error))
 
-        try:
-            future = self.__dict__[_METHODS][name](*args, **kwargs)
-        except RuntimeError as error:
-            raise explain(error, where, route.worker, route.handle) from None
         # An exception out of a callback would reach the waiter as text; torch's own way is to raise on unwrapping.
         settled = future.then(settle)
         _torch.check_on_unwrap(settled, _raise_failure)
         return settled
-
-    call.__name__ = call.__qualname__ = name
-    return call
 
 
 class _Failure:
@@ -168,13 +264,13 @@ def _raise_failure(value: object) -> None:
         raise value.error
 
 
-def _signature(compiled: CompiledInterface, name: str) -> inspect.Signature:
-    method = compiled.interface.method(name)
-    assert method is not None
+def _signature(method: Method, translator: Translator) -> inspect.Signature:
     parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)]
     for argument in method.arguments:
         kind = inspect.Parameter.KEYWORD_ONLY if argument.keyword_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
-        default = argument.default if argument.has_default else inspect.Parameter.empty
+        default: Any = inspect.Parameter.empty
+        if not isinstance(argument.default, Required):
+            default = translator.value_of(argument.default)
         parameters.append(inspect.Parameter(argument.name, kind, default=default, annotation=str(argument.type)))
     if any(parameter.name == "self" for parameter in parameters[1:]):
         parameters[0] = parameters[0].replace(name="self_")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,8 +81,8 @@ def device_of(module: torch.nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
-def placement_at(worker: WorkerInfo, device: str) -> Placement:
-    """How this process calls a module on `device` of `worker`."""
+def placement_at(device: str, mapped: Sequence[torch.device]) -> Placement:
+    """How a module on `device` is called from where the devices `mapped` have a map to its worker."""
     if torch.device(device).type == "cpu":
         return Placement.HOST
-    return Placement.MAPPED if _torch.has_device_map(worker) else Placement.STAGED
+    return Placement.MAPPED if mapped else Placement.STAGED

@@ -7,17 +7,14 @@ import string
 
 from hypothesis import strategies as st
 
-from torchremote.jit.model import (
+from torchremote.jit.model import REQUIRED, Argument, Interface, Method
+from torchremote.jit.types import (
     DICT_KEYS,
     NONE,
-    REQUIRED,
     SCALARS,
     TENSOR,
-    Argument,
     DictType,
-    Interface,
     ListType,
-    Method,
     OptionalType,
     ScalarType,
     TupleType,

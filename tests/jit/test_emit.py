@@ -11,8 +11,9 @@ from torchremote.jit import compile_interface
 from torchremote.jit.emit import emit, literal
 from torchremote.jit.interface import read_interface
 from torchremote.jit.lower import lower_placement, lower_stub, lower_table
-from torchremote.jit.model import DictType, Interface, ListType, OptionalType, TensorType, TupleType, parse_type
+from torchremote.jit.model import Interface
 from torchremote.jit.plan import Placement, plan_method
+from torchremote.jit.types import DictType, ListType, OptionalType, TensorType, TupleType, parse_type
 
 from .. import zoo
 from .strategies import interfaces, literal_types, types, values

@@ -4,14 +4,12 @@ import sys
 import pytest
 from hypothesis import given
 
-from torchremote.jit.model import (
+from torchremote.jit.model import Argument, Interface, Method
+from torchremote.jit.types import (
     NONE,
     TENSOR,
-    Argument,
     DictType,
-    Interface,
     ListType,
-    Method,
     OptionalType,
     ScalarType,
     TupleType,

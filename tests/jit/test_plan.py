@@ -1,6 +1,6 @@
 import pytest
 
-from torchremote.jit.model import parse_interface, parse_type
+from torchremote.jit.parse import parse_interface, parse_type
 from torchremote.jit.plan import (
     KEEP,
     MOVE,

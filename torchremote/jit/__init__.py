@@ -9,14 +9,17 @@ import torch
 
 from . import _torch
 from .cache import Cache
+from .classes import Classes, find_classes
 from .emit import emit
 from .interface import caller_locals, read_interface
-from .lower import endpoint_name, lower_placement, lower_stub, lower_table
+from .lower import endpoint_name, lower_placement, lower_stub, lower_table, lower_types, lower_wire, scope_of
 from .model import Interface
-from .plan import Placement, plan_method
+from .plan import Placement
 from .script import script
+from .spell import Spelling
 
 __all__ = [
+    "Classes",
     "CompiledInterface",
     "Contract",
     "Interface",
@@ -32,15 +35,16 @@ class Contract:
     """What caller and owner share of an interface: compiled from its canonical text alone."""
 
     interface: Interface  # of whichever class came first: only its name and canonical text count
-    sources: dict[str, str]  # the text of each unit: table, host, staged, mapped
+    classes: Classes  # the Python classes of its enums and NamedTuples
+    sources: dict[str, str]  # the text of each unit: types, table, wire, host, staged, mapped
     endpoints: dict[Placement, dict[str, str]]  # the names that TorchScript knows them by, by placement and method
-    table: dict[str, Any]  # what the table unit defines
+    defined: dict[str, Any]  # what the types, table and wire units define, and the classes under their names there
     connect: dict[Placement, _torch.ScriptFunction]  # attaches a stub to a module in that placement
 
     @property
     def host(self) -> torch.jit.ScriptModule:
         """This process's table of modules of the interface; for host.py, which serialises its use."""
-        host: torch.jit.ScriptModule = self.table["Host"]
+        host: torch.jit.ScriptModule = self.defined["Host"]
         return host
 
 
@@ -74,7 +78,7 @@ class CompiledInterface:
 Class = TypeVar("Class")
 _COMPILED = "__torchremote_compiled__"
 
-_tables: Cache[tuple[str, str], tuple[dict[str, Any], _torch.Node]] = Cache()
+_foundations: Cache[tuple[str, str], Foundation] = Cache()
 _contracts: Cache[tuple[str, str], Contract] = Cache()
 _interfaces: Cache[str, CompiledInterface] = Cache()
 
@@ -99,8 +103,7 @@ def compile_interface(interface: type | Interface) -> CompiledInterface:
         if compiled is not None:
             return compiled
         interface = read_interface(interface)
-    unit = lower_stub(interface)
-    source = emit(unit)
+    source = emit(lower_stub(interface, Spelling(interface)))
     # The text is the key: it holds all that a stub depends on, defaults to the last bit included.
     return _interfaces.get(source, lambda: _compile(interface, source))
 
@@ -134,7 +137,7 @@ def remote_scriptable(cls: type[Class]) -> type[Class]:
 
 def _compile(interface: Interface, source: str) -> CompiledInterface:
     contract = compile_contract(interface)
-    defined = script(lower_stub(interface), source, given=contract.table)
+    defined = script(lower_stub(interface, Spelling(interface)), source, given=contract.defined)
     return CompiledInterface(
         interface,
         contract,
@@ -146,30 +149,51 @@ def _compile(interface: Interface, source: str) -> CompiledInterface:
 
 
 def compile_contract(interface: Interface) -> Contract:
-    """Compiles what an owner needs: on the canonical text alone, so also for an interface never imported here."""
+    """Compiles what an owner needs: on the canonical text alone, so also for an interface never imported here.
+
+    Raises:
+        InterfaceError: an enum or NamedTuple of the interface is not the same here.
+    """
     return _contracts.get((interface.name, interface.text), lambda: _compile_contract(interface))
 
 
 def _compile_contract(interface: Interface) -> Contract:
-    table, constant = _tables.get((interface.name, interface.text), lambda: _make_table(interface))
-    unit = lower_table(interface)
-    sources = {"table": emit(unit)}
+    foundation = _foundations.get((interface.name, interface.text), lambda: _lay_foundation(interface))
+    sources = dict(foundation.sources)
     connect, endpoints = {}, {}
     for placement in Placement:
-        plans = {method.name: plan_method(method, placement) for method in interface.methods}
-        unit = lower_placement(interface, placement, plans)
+        unit = lower_placement(interface, placement, Spelling(interface))
         source = sources[placement.value] = emit(unit)
-        connect[placement] = script(unit, source, given=table, table=constant)["connect"]
+        defined = script(unit, source, given=foundation.defined, table=foundation.constant)
+        connect[placement] = defined["connect"]
         endpoints[placement] = {
             method.name: endpoint_name(interface, placement, method) for method in interface.methods
         }
-    return Contract(interface, sources, endpoints, table, connect)
+    return Contract(interface, foundation.classes, sources, endpoints, foundation.defined, connect)
 
 
-def _make_table(interface: Interface) -> tuple[dict[str, Any], _torch.Node]:
-    # Cached on its own. TorchScript never forgets a registered endpoint, and an endpoint is bound to its table; so if
-    # compiling stops between two endpoints, the next attempt has to go on with the same table.
-    unit = lower_table(interface)
-    table = script(unit, emit(unit), given={})
-    table["Host"].lay_out()
-    return table, _torch.constant_holding(table["Host"])
+@dataclass(frozen=True, eq=False)
+class Foundation:
+    """What the endpoints of an interface are compiled on.
+
+    Cached on its own. TorchScript never forgets a registered endpoint, and an endpoint is bound to its table; so if
+    compiling stops between two endpoints, the next attempt has to go on with the same table.
+    """
+
+    classes: Classes
+    sources: dict[str, str]
+    defined: dict[str, Any]
+    constant: _torch.Node  # the table
+
+
+def _lay_foundation(interface: Interface) -> Foundation:
+    spelling = Spelling(interface)
+    classes = find_classes(interface, f"{scope_of(interface)}.types")
+    defined: dict[str, Any] = {spelling.classes[named]: cls for named, cls in classes.items()}
+    sources = {}
+    for part, lower in (("types", lower_types), ("table", lower_table), ("wire", lower_wire)):
+        unit = lower(interface, spelling)
+        sources[part] = emit(unit)
+        defined |= script(unit, sources[part], given=defined)
+    defined["Host"].lay_out()
+    return Foundation(classes, sources, defined, _torch.constant_holding(defined["Host"]))

@@ -11,6 +11,8 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
+import enum
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -147,6 +149,21 @@ def script_module(module: nn.Module, methods: Iterable[str]) -> torch.jit.Script
     return scripted
 
 
+def register_class(cls: type) -> None:
+    """Has TorchScript know an Enum or NamedTuple class, reading no source; its annotations mean what they do there."""
+    resolve = resolver(vars(sys.modules.get(cls.__module__, builtins)))
+    place = _sources.SourceContext(f"class {cls.__name__}: ...", f"<{cls.__name__}>", 1, 0).make_range(
+        1, 0, len("class")
+    )
+    if not issubclass(cls, enum.Enum):
+        _C._resolve_type_from_object(cls, place, resolve)
+    elif torch.jit._state._get_script_class(cls) is None:
+        # For a way back from the enum's name to the class, torch compiles it as a class, whose methods nobody needs.
+        empty = ClassDef(Ident(place, cls.__name__), [], [], [])
+        compiled: Any = _C._jit_script_class_compile(qualified_name(cls), empty, {}, resolve)
+        torch.jit._state._add_script_class(cls, compiled)
+
+
 def set_qualified_name(cls: type, name: str) -> None:
     """Makes TorchScript find what it compiled from `cls` under `name`."""
     cls._jit_override_qualname = name  # type: ignore[attr-defined]
@@ -232,9 +249,14 @@ def worker_infos() -> list[WorkerInfo]:
     return list(_api._get_current_rpc_agent().get_worker_infos())
 
 
-def has_device_map(worker: WorkerInfo) -> bool:
-    """Whether this process sends `worker` tensors from device to device."""
-    return bool(_api._get_current_rpc_agent()._get_device_map(worker))
+def mapped_devices(worker: WorkerInfo) -> list[torch.device]:
+    """The devices from which this process sends `worker` tensors, beside the CPU."""
+    return list(_api._get_current_rpc_agent()._get_device_map(worker))
+
+
+def is_transforming() -> bool:
+    """Whether a torch.func transform, such as vmap, is running on this thread: its tensors have no storage."""
+    return _C._functorch.peek_interpreter_stack() is not None
 
 
 def check() -> list[str]:
@@ -247,12 +269,12 @@ def check() -> list[str]:
         "make_stubs_from_exported_methods check_module_initialized create_script_module_impl "
         "AttributeTypeIsSupportedChecker": _recursive,
         "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile _freeze_module "
-        "InterfaceType": torch._C,
+        "InterfaceType _resolve_type_from_object": torch._C,
         "_finalize_scriptmodule": torch.jit.RecursiveScriptModule,
         "_qualified_name createResolutionCallbackFromEnv": torch._jit_internal,
         "_is_current_rpc_agent_set _get_current_rpc_agent": _api,
         "_set_unwrap_func": torch._C.Future,
-        "_python_cu _add_script_class": torch.jit._state,
+        "_python_cu _add_script_class _get_script_class": torch.jit._state,
     }
     for needed, holder in holders.items():
         problems += [f"{holder.__name__} has no {name}" for name in needed.split() if not hasattr(holder, name)]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from .._version import __version__
 from . import ir
-from .model import REQUIRED
+from .literals import literal, string, tuple_of
+from .model import Required
 
 _OPENING = """\
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch
 import torch.distributed.rpc as rpc
@@ -70,7 +70,7 @@ def _emit_definition(definition: ir.Definition, lines: Lines) -> None:
             _emit_class(f"{name}(torch.nn.Module)", methods, lines, keyword_defaults=False)
             for field, type in fields:
                 # torch reads a module's annotations as objects, and annotations here are text.
-                lines.add(f"{name}.__annotations__[{_string(field)}] = {type}")
+                lines.add(f"{name}.__annotations__[{string(field)}] = {type}")
             for method in methods:
                 _emit_keyword_defaults(name, method, lines)
 
@@ -99,7 +99,7 @@ def _parameters(function: ir.Function, keyword_defaults: bool) -> Iterator[str]:
             starred = True
             yield "*"
         text = parameter.name if parameter.type is None else f"{parameter.name}: {parameter.type}"
-        if parameter.default is not REQUIRED and (keyword_defaults or not parameter.keyword_only):
+        if not isinstance(parameter.default, Required) and (keyword_defaults or not parameter.keyword_only):
             text += f" = {literal(parameter.default)}"
         yield text
 
@@ -107,9 +107,9 @@ def _parameters(function: ir.Function, keyword_defaults: bool) -> Iterator[str]:
 def _emit_keyword_defaults(module: str, method: ir.Function, lines: Lines) -> None:
     # A scripted module's signatures may not have these; on the function object they are honoured.
     defaults = ", ".join(
-        f"{_string(parameter.name)}: {literal(parameter.default)}"
+        f"{string(parameter.name)}: {literal(parameter.default)}"
         for parameter in method.parameters
-        if parameter.keyword_only and parameter.default is not REQUIRED
+        if parameter.keyword_only and not isinstance(parameter.default, Required)
     )
     if defaults:
         lines.add(f"{module}.{method.name}.__kwdefaults__ = {{{defaults}}}")
@@ -130,11 +130,13 @@ def _emit_statement(statement: ir.Statement, lines: Lines) -> None:
         case ir.For(targets, iterable, body):
             lines.add(f"for {', '.join(targets)} in {_expression(iterable)}:")
             _emit_block(body, lines)
-        case ir.IfPresent(name, body):
-            lines.add(f"if {name} is not None:")
+        case ir.If(test, body):
+            lines.add(f"if {_expression(test)}:")
             _emit_block(body, lines)
+        case ir.AssertPresent(name):
+            lines.add(f"assert {name} is not None")
         case ir.Raise(message):
-            lines.add(f"raise RuntimeError({_string(message)})")
+            lines.add(f"raise RuntimeError({_expression(message)})")
         case ir.Return(value):
             lines.add(f"return {_expression(value)}")
         case ir.Pass():
@@ -158,41 +160,18 @@ def _expression(expression: ir.Expression) -> str:
         case ir.Call(function, arguments):
             return f"{_expression(function)}({', '.join(map(_expression, arguments))})"
         case ir.TupleOf(items):
-            return _tuple(map(_expression, items))
+            return tuple_of(*map(_expression, items))
         case ir.Concatenation(left, right):
             return f"{_expression(left)} + {_expression(right)}"
         case ir.Empty(brackets):
             return brackets
         case ir.Literal(value):
             return literal(value)
-
-
-def literal(value: object) -> str:
-    """The source of a default value, exactly: Python and TorchScript's own lexer read the same value back."""
-    match value:
-        case None | bool() | int():
-            return repr(value)
-        case float():
-            if math.isfinite(value):
-                return repr(value)
-            return f'float("{value}")'  # inf, -inf, nan
-        case str():
-            return _string(value)
-        case tuple():
-            return _tuple(map(literal, value))
-    raise TypeError(f"no literal for {value!r}")
-
-
-def _tuple(items: Iterable[str]) -> str:
-    texts = list(items)
-    return f"({texts[0]},)" if len(texts) == 1 else f"({', '.join(texts)})"
-
-
-def _string(value: str) -> str:
-    # Octal is the escape that Python's lexer and TorchScript's both know; a character beyond ASCII stands for itself.
-    def escape(character: str) -> str:
-        if character in '"\\':
-            return f"\\{character}"
-        return f"\\{ord(character):03o}" if ord(character) < 32 or ord(character) == 127 else character
-
-    return '"' + "".join(map(escape, value)) + '"'
+        case ir.Equal(left, right):
+            return f"{_expression(left)} == {_expression(right)}"
+        case ir.IsPresent(name):
+            return f"{name} is not None"
+        case ir.IsInstance(name, types, negated):
+            # TorchScript takes a tuple of types, but not of one.
+            wanted = types[0] if len(types) == 1 else tuple_of(*types)
+            return f"{'not ' if negated else ''}isinstance({name}, {wanted})"

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import abc
+import builtins
+import enum
 import inspect
 import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Generic, Protocol, Union
+from typing import Any, Generic, Protocol
 
 import torch
 import typing_extensions
 
-from ..errors import InterfaceError, UnsupportedTypeError
+from ..errors import InterfaceError
 from . import _torch
-from .model import (
-    DICT_KEYS,
-    NONE,
-    REQUIRED,
-    TENSOR,
-    Argument,
+from .annotations import POSSIBLE, SCALAR_CLASSES, path_of, read_type
+from .literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
+from .model import REQUIRED, Argument, Interface, Method, Required
+from .names import RESERVED_PREFIX
+from .types import (
+    SCALARS,
+    AnyType,
     DictType,
-    Interface,
+    EnumType,
     ListType,
-    Method,
+    NamedTupleType,
     OptionalType,
     ScalarType,
     TensorType,
     TupleType,
     Type,
+    UnionType,
 )
-from .names import RESERVED_PREFIX
 
 # Bases that make a class an interface of some kind, and whose methods are nobody's to call.
 _BASES = frozenset({object, Generic, Protocol, typing_extensions.Protocol, abc.ABC, torch.nn.Module})
@@ -40,7 +43,9 @@ _BASES = frozenset({object, Generic, Protocol, typing_extensions.Protocol, abc.A
 # Has what every stub has: a ScriptModule's methods, and the attributes that an instance gets.
 _A_STUBS_BASE = torch.jit.ScriptModule()
 
-_TYPES = "Tensor, int, float, bool, str, None, Optional, List, Dict and Tuple of these"
+
+# What stubs have, or will have, for every method.
+_GENERATED = ("_async", "_many", "_many_async")
 
 
 def read_interface(cls: type, local_names: Mapping[str, object] | None = None) -> Interface:
@@ -100,10 +105,11 @@ def _check_names(interface: str, functions: Mapping[str, object]) -> None:
             )
         if name != "forward" and hasattr(_A_STUBS_BASE, name):
             raise InterfaceError(f"{where}: a stub is a ScriptModule, whose own {name} this would replace; rename it")
-        if name.endswith("_async") and name.removesuffix("_async") in functions:
-            raise InterfaceError(
-                f"{where}: clashes with the {name} that stubs get for {name.removesuffix('_async')}; rename one"
-            )
+        for suffix in _GENERATED:
+            if name.endswith(suffix) and name.removesuffix(suffix) in functions:
+                raise InterfaceError(
+                    f"{where}: clashes with the {name} that stubs get for {name.removesuffix(suffix)}; rename one"
+                )
 
 
 class _Reader:
@@ -142,9 +148,9 @@ class _Reader:
         if parameter.name.startswith("__"):
             raise InterfaceError(f"{where}: Python mangles names that begin with two underscores; rename the argument")
         if parameter.annotation is inspect.Parameter.empty:
-            raise InterfaceError(f"{where}: the type is missing; possible are {_TYPES}")
+            raise InterfaceError(f"{where}: the type is missing; possible are {POSSIBLE}")
         type = self._type(where, function, parameter.annotation)
-        default: object = REQUIRED
+        default: Value | Required = REQUIRED
         if parameter.default is not inspect.Parameter.empty:
             default = _default(where, parameter.default, type)
         try:
@@ -164,58 +170,19 @@ class _Reader:
         return read_type(where, resolved)
 
 
-def read_type(where: str, annotation: Any) -> Type:
-    """The type that a resolved annotation means.
-
-    Raises:
-        UnsupportedTypeError: none of those that can cross.
-    """
-    origin, items = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation is torch.Tensor:
-        return TENSOR
-    if annotation in (None, type(None)):
-        return NONE
-    if annotation in (int, float, bool, str):
-        return ScalarType(annotation.__name__)
-    if origin in (Union, types.UnionType):
-        present = [item for item in items if item is not type(None)]
-        if len(present) == 1 and len(items) == 2:
-            return OptionalType(read_type(where, present[0]))
-    elif origin is list:
-        return ListType(read_type(where, items[0]))
-    elif origin is dict:
-        key = read_type(where, items[0])
-        if not isinstance(key, ScalarType) or str(key) not in DICT_KEYS:
-            raise UnsupportedTypeError(
-                f"{where}: a Dict's key is one of {', '.join(DICT_KEYS)}, not {_spell(items[0])}"
-            )
-        return DictType(key, read_type(where, items[1]))
-    elif origin is tuple and Ellipsis not in items:
-        return TupleType(tuple(read_type(where, item) for item in items))
-    raise UnsupportedTypeError(
-        f"{where}: {_spell(annotation)} cannot cross; possible are {_TYPES}; {_remedy(annotation)}"
-    )
-
-
-def _remedy(annotation: Any) -> str:
-    if annotation in (list, dict, tuple, typing.List, typing.Dict, typing.Tuple):
-        return "write what is inside, as in List[Tensor]"
-    if typing.get_origin(annotation) is tuple:
-        return "a tuple's length is part of its type: name every item, or use List"
-    return "pass what it holds in one of these"
-
-
-def _spell(annotation: Any) -> str:
-    return (
-        annotation.__qualname__ if inspect.isclass(annotation) and not typing.get_args(annotation) else str(annotation)
-    )
-
-
-def _default(where: str, value: Any, type: Type) -> object:
+def _default(where: str, value: Any, type: Type) -> Value:
     """`value` as a value of exactly `type`: what a caller who leaves the argument out is taken to have passed."""
     match type:
         case OptionalType(item):
             return None if value is None else _default(where, value, item)
+        case UnionType(items):
+            for item in sorted(items, key=lambda item: not _is_exactly(value, item)):
+                with suppress(InterfaceError):
+                    return _default(where, value, item)
+        case AnyType():
+            for name in SCALARS:
+                if _is_exactly(value, ScalarType(name)):
+                    return _default(where, value, ScalarType(name))
         case ScalarType("None") if value is None:
             return None
         case ScalarType("bool") if isinstance(value, bool):
@@ -226,9 +193,21 @@ def _default(where: str, value: Any, type: Type) -> object:
         case ScalarType("float") if isinstance(value, (int, float)) and not isinstance(value, bool):
             with suppress(OverflowError):
                 return float(value)
+        case ScalarType("complex") if isinstance(value, (int, float, complex)) and not isinstance(value, bool):
+            with suppress(OverflowError):
+                return complex(value)
         case ScalarType("str") if isinstance(value, str):
             if not any("\ud800" <= character <= "\udfff" for character in value):
                 return str(value)
+        case ScalarType("device") if isinstance(value, torch.device):
+            return DeviceValue(str(value))
+        case ScalarType("dtype") if isinstance(value, torch.dtype):
+            return DtypeValue(str(value).removeprefix("torch."))
+        case EnumType() if isinstance(value, enum.Enum) and path_of(builtins.type(value)) == type.name:
+            return MemberValue(type.name, value.name)
+        case NamedTupleType(name) if isinstance(value, tuple) and path_of(builtins.type(value)) == name:
+            pairs = zip(value, type.items, strict=True)
+            return NamedTupleValue(name, tuple(_default(where, element, item) for element, item in pairs))
         case ListType() | DictType():
             raise InterfaceError(
                 f"{where}: TorchScript has no default that can change; declare Optional[{type}] = None"
@@ -238,6 +217,10 @@ def _default(where: str, value: Any, type: Type) -> object:
         case TensorType():
             raise InterfaceError(f"{where}: a Tensor has no literal; declare Optional[Tensor] = None")
     raise InterfaceError(f"{where}: the default {value!r} is no {type}; change one of them")
+
+
+def _is_exactly(value: object, type: Type) -> bool:
+    return isinstance(type, ScalarType) and SCALAR_CLASSES[type.name] is builtins.type(value)
 
 
 def caller_locals(depth: int) -> dict[str, object]:

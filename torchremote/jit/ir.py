@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Union
 
-from .model import REQUIRED
+from .literals import Value
+from .model import REQUIRED, Required
 
 # -- expressions
 
@@ -56,10 +57,32 @@ class Empty:
 
 @dataclass(frozen=True)
 class Literal:
-    value: object
+    value: Value
 
 
-Expression = Union[Name, Attribute, Item, Call, TupleOf, Concatenation, Empty, Literal]
+@dataclass(frozen=True)
+class Equal:
+    left: Expression
+    right: Expression
+
+
+@dataclass(frozen=True)
+class IsPresent:
+    """`name is not None`; a bare name, because TorchScript refines nothing else."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class IsInstance:
+    """`isinstance(name, types)`, or its contrary."""
+
+    name: str
+    types: tuple[str, ...]
+    negated: bool = False
+
+
+Expression = Union[Name, Attribute, Item, Call, TupleOf, Concatenation, Empty, Literal, Equal, IsPresent, IsInstance]
 
 # -- statements
 
@@ -99,16 +122,21 @@ class For:
 
 
 @dataclass(frozen=True)
-class IfPresent:
-    """`if name is not None:`; a bare name, because TorchScript refines nothing else."""
-
-    name: str
+class If:
+    test: Expression
     body: tuple[Statement, ...]
 
 
 @dataclass(frozen=True)
+class AssertPresent:
+    """`assert name is not None`: from here on, TorchScript takes it for present."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Raise:
-    message: str
+    message: Expression
 
 
 @dataclass(frozen=True)
@@ -121,7 +149,7 @@ class Pass:
     pass
 
 
-Statement = Union[Assign, AssignAttribute, AssignItem, Do, For, IfPresent, Raise, Return, Pass]
+Statement = Union[Assign, AssignAttribute, AssignItem, Do, For, If, AssertPresent, Raise, Return, Pass]
 
 # -- definitions
 
@@ -130,7 +158,7 @@ Statement = Union[Assign, AssignAttribute, AssignItem, Do, For, IfPresent, Raise
 class Parameter:
     name: str
     type: str | None = None  # None for self
-    default: object = REQUIRED
+    default: Value | Required = REQUIRED
     keyword_only: bool = False
 
 

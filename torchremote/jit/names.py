@@ -13,8 +13,10 @@ from typing import Final
 
 # What generated text refers to by name; emit's opening lines and table's definitions bind them.
 GLOBALS: Final = frozenset(
-    "torch rpc Tensor Dict Future List Optional RRef Tuple RuntimeError super float int bool str "
-    "Hosted Slot Page Table Host find Wire Attachable Disconnected Connected connect Stub".split()
+    "torch rpc Any Tensor Dict Future List Optional RRef Tuple Union "
+    "RuntimeError super isinstance float int bool str complex "
+    "refuse_tensor check_tensor check_any move_any Walking Leaf Nest "
+    "Hosted Slot Page Table Host find Wire Attachable Disconnected Connected connect Local Remote Stub".split()
 )
 # Names that TorchScript's own lexer or compiler takes for something else when a saved model is read again.
 _TORCHSCRIPT: Final = frozenset("inf nan uninitialized annotate fork awaitable".split())

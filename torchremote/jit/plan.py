@@ -1,7 +1,18 @@
-"""Which tensors move where: for a type, the walk to its tensors; for a placement, whether the walk is taken.
+"""How values cross: as which type, and with what done to them on the way.
 
-A plan says where the tensors of a value are and nothing about how code for it looks. `Keep` means that there is no
-tensor to be found, so that no code is emitted.
+A plan is the walk from a value to what has to be done something with, and says nothing about how code for it looks.
+`Keep` means that there is nothing to do, so that no code is emitted. Three things are done to values:
+
+* Tensors move between devices; which ones, the placement says.
+* What torch cannot carry crosses as something that it can: see Note [Wire types].
+* Tensors that torch would choke on are refused. The walk is that to tensors; check.py reads it as a visit.
+
+Note [Wire types]
+    torch's unpickler fails on enums, forgets which NamedTuple a tuple was, and TorchScript cannot convert every
+    Python value to a Union. So an enum crosses as the position of its member, a NamedTuple as a tuple, and a Union as a
+    tuple with a place for every member, all but one of them None. A dtype is an integer everywhere in TorchScript.
+    Values are packed before they are sent and unpacked where they arrive, in TorchScript; Python callers pack and
+    unpack in Python (values.py), which is how an empty list finds its place in a Union.
 """
 
 from __future__ import annotations
@@ -10,7 +21,23 @@ import enum
 from dataclasses import dataclass
 from typing import Final, Union
 
-from .model import DictType, ListType, Method, OptionalType, TensorType, TupleType, Type
+from .model import Method
+from .types import (
+    DTYPE,
+    INT,
+    AnyType,
+    DictType,
+    EnumType,
+    ListType,
+    NamedTupleType,
+    OptionalType,
+    ScalarType,
+    TensorType,
+    TupleType,
+    Type,
+    UnionType,
+    walk,
+)
 
 
 class Placement(enum.Enum):
@@ -23,12 +50,22 @@ class Placement(enum.Enum):
 
 @dataclass(frozen=True)
 class Keep:
-    """No tensor inside."""
+    """Nothing to do."""
 
 
 @dataclass(frozen=True)
 class Move:
     """A tensor."""
+
+
+@dataclass(frozen=True)
+class MoveAny:
+    """A value that may be or hold tensors: only the value knows."""
+
+
+@dataclass(frozen=True)
+class Translate:
+    """An enum member, or the integer that it crosses as."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +80,30 @@ class WalkList:
 
 @dataclass(frozen=True)
 class WalkDict:
+    key: Plan
     value: Plan
 
 
 @dataclass(frozen=True)
 class WalkTuple:
+    """A tuple or NamedTuple."""
+
     items: tuple[Plan, ...]
 
 
-Plan = Union[Keep, Move, WalkOptional, WalkList, WalkDict, WalkTuple]
+@dataclass(frozen=True)
+class WalkUnion:
+    """A Union, or the tuple that it crosses as."""
+
+    items: tuple[Plan, ...]
+
+
+Plan = Union[Keep, Move, MoveAny, Translate, WalkOptional, WalkList, WalkDict, WalkTuple, WalkUnion]
 
 KEEP: Final = Keep()
 MOVE: Final = Move()
+MOVE_ANY: Final = MoveAny()
+TRANSLATE: Final = Translate()
 
 
 @dataclass(frozen=True)
@@ -62,32 +111,90 @@ class MethodPlan:
     arguments: tuple[Plan, ...]
     result: Plan
 
+    @property
+    def keeps_all(self) -> bool:
+        return all(plan == KEEP for plan in (*self.arguments, self.result))
 
-def plan_method(method: Method, placement: Placement) -> MethodPlan:
-    """What moves when `method` is called on a module in `placement`."""
-    inward = placement is not Placement.HOST
-    outward = placement is Placement.STAGED
-    return MethodPlan(
-        tuple(plan_type(argument.type) if inward else KEEP for argument in method.arguments),
-        plan_type(method.returns) if outward else KEEP,
+
+def plan_endpoint(method: Method, placement: Placement) -> MethodPlan:
+    """What the owner does: it unpacks and moves in, and moves out and packs."""
+    return _plan_method(
+        method, moves_in=placement is not Placement.HOST, moves_out=placement is Placement.STAGED, translates=True
     )
 
 
-def plan_type(type: Type) -> Plan:
-    """The walk to every tensor in a value of `type`."""
+def plan_stub(method: Method) -> MethodPlan:
+    """What the caller does: it packs and unpacks. Nothing moves there."""
+    return _plan_method(method, moves_in=False, moves_out=False, translates=True)
+
+
+def _plan_method(method: Method, moves_in: bool, moves_out: bool, translates: bool) -> MethodPlan:
+    return MethodPlan(
+        tuple(plan_type(argument.type, moves_in, translates) for argument in method.arguments),
+        plan_type(method.returns, moves_out, translates),
+    )
+
+
+def plan_check(type: Type) -> Plan:
+    """The walk to every tensor in a value as it crosses."""
+    return plan_type(wire_type(type), moves=True, translates=False)
+
+
+def plan_type(type: Type, moves: bool, translates: bool) -> Plan:
+    """The walk to every tensor in a value of `type`, if tensors move, and to all that is translated, if it is."""
+
+    def plan(type: Type) -> Plan:
+        match type:
+            case TensorType():
+                return MOVE if moves else KEEP
+            case AnyType():
+                return MOVE_ANY if moves else KEEP
+            case EnumType():
+                return TRANSLATE if translates else KEEP
+            case OptionalType(item):
+                inner = plan(item)
+                return KEEP if inner == KEEP else WalkOptional(inner)
+            case ListType(item):
+                inner = plan(item)
+                return KEEP if inner == KEEP else WalkList(inner)
+            case DictType(key, value):
+                inners = plan(key), plan(value)
+                return KEEP if inners == (KEEP, KEEP) else WalkDict(*inners)
+            case UnionType(items) if translates:
+                return WalkUnion(tuple(map(plan, items)))
+            case TupleType(items):
+                walks = tuple(map(plan, items))
+                return KEEP if all(inner == KEEP for inner in walks) else WalkTuple(walks)
+            case NamedTupleType() if translates:
+                return WalkTuple(tuple(map(plan, type.items)))
+            case UnionType() | NamedTupleType():
+                raise ValueError(f"{type} does not cross as itself")
+        return KEEP
+
+    return plan(type)
+
+
+def wire_type(type: Type) -> Type:
+    """The type as which a value of `type` crosses: see Note [Wire types]."""
     match type:
-        case TensorType():
-            return MOVE
+        case EnumType() | ScalarType("dtype"):
+            return INT
+        case NamedTupleType():
+            return TupleType(tuple(map(wire_type, type.items)))
+        case UnionType(items):
+            return TupleType(tuple(OptionalType(wire_type(item)) for item in items))
         case OptionalType(item):
-            inner = plan_type(item)
-            return KEEP if inner == KEEP else WalkOptional(inner)
+            return OptionalType(wire_type(item))
         case ListType(item):
-            inner = plan_type(item)
-            return KEEP if inner == KEEP else WalkList(inner)
-        case DictType(_, value):
-            inner = plan_type(value)
-            return KEEP if inner == KEEP else WalkDict(inner)
+            return ListType(wire_type(item))
+        case DictType(key, value):
+            return DictType(wire_type(key), wire_type(value))
         case TupleType(items):
-            inners = tuple(map(plan_type, items))
-            return KEEP if all(inner == KEEP for inner in inners) else WalkTuple(inners)
-    return KEEP
+            return TupleType(tuple(map(wire_type, items)))
+    return type
+
+
+def crosses_otherwise(type: Type) -> bool:
+    """Whether Python has to translate or look at a value of `type` that crosses."""
+    otherwise = (EnumType, NamedTupleType, UnionType, AnyType)
+    return any(isinstance(part, otherwise) or part == DTYPE for part in walk(type))

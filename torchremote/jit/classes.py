@@ -1,0 +1,125 @@
+"""The Python classes behind an interface's enums and NamedTuples, on whichever worker they are needed.
+
+A class is found where its path says, as pickle finds one. Where it cannot be imported, a twin is made from the
+canonical text: it will do for a worker that only calls, and for NamedTuples, of which TorchScript compares the fields.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import typing
+from typing import Any, Optional, Union
+
+import torch
+from torch.distributed.rpc import RRef
+
+from ..errors import InterfaceError
+from . import _torch
+from .annotations import SCALAR_CLASSES, Never, find_class, read_enum, read_named_tuple
+from .model import Interface
+from .types import (
+    AnyType,
+    DictType,
+    EnumType,
+    ListType,
+    NamedTupleType,
+    NamedType,
+    OptionalType,
+    RRefType,
+    ScalarType,
+    TensorType,
+    TupleType,
+    Type,
+    UnionType,
+)
+
+Classes = dict[NamedType, type[Any]]
+
+
+def find_classes(interface: Interface, scope: str) -> Classes:
+    """The classes of `interface`, as TorchScript knows them, too. `scope`: where twins belong.
+
+    Raises:
+        InterfaceError: a class is defined otherwise here than where the interface was read, or TorchScript cannot read
+            it.
+    """
+    classes: Classes = {}
+    for named in interface.named_types:
+        found = find_class(named.name, _import)
+        if found is None:
+            found = _make_twin(named, classes)
+            _torch.set_qualified_name(found, f"{scope}.{found.__name__}")
+        else:
+            _check_same(interface, named, found)
+        try:
+            _torch.register_class(found)
+        except Exception as error:  # whatever TorchScript raises for a user's class
+            raise InterfaceError(
+                f"{interface.name}: TorchScript cannot read {named.name}: {error}; write its fields' types as "
+                "TorchScript knows them, such as Optional[int], and without `from __future__ import annotations`"
+            ) from error
+        classes[named] = found
+    return classes
+
+
+def _import(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        return None
+
+
+def _check_same(interface: Interface, named: NamedType, found: object) -> None:
+    definition = f"a {type(found).__name__}"
+    try:
+        if isinstance(found, type) and issubclass(found, enum.Enum):
+            definition = read_enum(found).definition
+        elif isinstance(found, type) and issubclass(found, tuple):
+            definition = read_named_tuple(found).definition
+    except Never as error:
+        definition = str(error)
+    if definition != named.definition:
+        raise InterfaceError(
+            f"{interface.name}: {named.name} is not the same on both workers\n  there: {named.definition}\n"
+            f"  here:  {definition}\nwhat to do: run the same version of its module on both"
+        )
+
+
+def _make_twin(named: NamedType, classes: Classes) -> type[Any]:
+    name = named.name.rpartition(".")[2]
+    if isinstance(named, EnumType):
+        twin: type[Any] = _enum(name, named.members)
+    else:
+        twin = _named_tuple(name, [(field, annotation_of(type, classes)) for field, type in named.fields])
+    return twin
+
+
+_enum: Any = enum.Enum  # called with what mypy has to see written
+_named_tuple: Any = typing.NamedTuple
+
+
+def annotation_of(type: Type, classes: Classes) -> Any:
+    """The annotation that means `type`, as torch reads it."""
+    match type:
+        case TensorType():
+            return torch.Tensor
+        case AnyType():
+            return Any
+        case ScalarType(name):
+            return SCALAR_CLASSES[name]
+        case EnumType() | NamedTupleType():
+            return classes[type]
+        case OptionalType(item):
+            return Optional[annotation_of(item, classes)]
+        case ListType(item):
+            return list[annotation_of(item, classes)]  # type: ignore[misc]
+        case RRefType(item):
+            return RRef[annotation_of(item, classes)]  # type: ignore[misc]
+        case DictType(key, value):
+            return dict[annotation_of(key, classes), annotation_of(value, classes)]  # type: ignore[misc]
+        case UnionType(items):
+            return Union[tuple(annotation_of(item, classes) for item in items)]
+        case TupleType(items):
+            return typing.Tuple[tuple(annotation_of(item, classes) for item in items)]
+    raise AssertionError(type)

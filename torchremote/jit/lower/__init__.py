@@ -1,0 +1,33 @@
+"""Interface and plans -> the units of source to emit. The one place where placements and defaults are settled.
+
+Note [Units]
+    An interface makes seven units, each a namespace of its own in TorchScript.
+
+    * `types` (types.py): what translates and checks values.
+    * `table` (owner.py): what an owner keeps its modules in.
+    * `wire` (caller.py): what a stub calls through.
+    * `host`, `staged`, `mapped` (owner.py, caller.py): for a placement, the endpoints, which run on the owner, and the
+      wire that calls them.
+    * `stub` (caller.py): the interface under the class's own name, and the stub that implements it.
+
+    All but the last depend on the canonical text alone, so every worker makes them alike, and classes that differ only
+    in their defaults share them. The stub unit is the caller's own.
+"""
+
+from __future__ import annotations
+
+from .caller import lower_stub, lower_wire, packed_name
+from .owner import lower_placement, lower_table
+from .scope import endpoint_name, scope_of
+from .types import lower_types
+
+__all__ = [
+    "endpoint_name",
+    "lower_placement",
+    "lower_stub",
+    "lower_table",
+    "lower_types",
+    "lower_wire",
+    "packed_name",
+    "scope_of",
+]

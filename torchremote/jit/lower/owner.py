@@ -1,0 +1,95 @@
+"""What runs on an owner: the table of its modules, and the endpoints that calls run."""
+
+from __future__ import annotations
+
+from .. import ir, table
+from ..check import Checker
+from ..convert import Converter, Direction
+from ..model import Interface, Method
+from ..plan import KEEP, MethodPlan, Placement, plan_check, plan_endpoint, wire_type
+from ..spell import Spelling
+from .caller import lower_connected
+from .scope import declare, endpoint, endpoint_name, renamed, scope_of, unit
+
+_COMMENTS = {
+    Placement.HOST: "Modules on the CPU: nothing moves.",
+    Placement.STAGED: "Modules on an accelerator, no device map: tensors move in, and back to the CPU.",
+    Placement.MAPPED: "Modules on an accelerator, with a device map: tensors move in, and stay.",
+}
+_ANYWHERE = ir.Literal(None)  # torch itself refuses a result on a device that its caller has not mapped
+
+
+def lower_table(interface: Interface, spelling: Spelling) -> ir.Unit:
+    hosted = []
+    for method in interface.methods:
+        parameters = tuple(ir.Parameter(part.name, spelling.declared(part.type)) for part in method.arguments)
+        hosted.append(declare(method.name, parameters, spelling.declared(method.returns)))
+    name = f"{scope_of(interface)}.table.Hosted"
+    return unit(
+        interface,
+        "table",
+        "What an owner keeps its modules in.",
+        ir.Interface("Hosted", name, tuple(hosted), of_modules=True),
+        *table.DEFINITIONS,
+    )
+
+
+def lower_placement(interface: Interface, placement: Placement, spelling: Spelling) -> ir.Unit:
+    """The endpoints of `placement`, and the wire that calls them."""
+    endpoints = [
+        _lower_endpoint(interface, placement, method, plan_endpoint(method, placement), spelling)
+        for method in interface.methods
+    ]
+    return unit(interface, placement.value, _COMMENTS[placement], *endpoints, *lower_connected(interface, spelling))
+
+
+def _lower_endpoint(
+    interface: Interface, placement: Placement, method: Method, plan: MethodPlan, spelling: Spelling
+) -> ir.Function:
+    names = spelling.names()
+    table_name, handle = names.fresh("table"), names.fresh("handle")
+    parameters = renamed(method, names, [spelling.wire(argument.type) for argument in method.arguments])
+    module, device = names.fresh("module"), names.fresh("device")
+
+    def to_device(tensor: ir.Expression) -> ir.Expression:
+        return ir.Call(ir.Attribute(tensor, "to"), (ir.Name(device),))
+
+    def any_to_device(value: ir.Expression) -> ir.Expression:
+        return ir.Call(ir.Name("move_any"), (value, ir.Name(device)))
+
+    found = ir.Call(ir.Name("find"), (ir.Name(table_name), ir.Name(handle)))
+    body: list[ir.Statement] = [ir.Assign((module, device), found)]
+    inward = Converter(names, spelling, Direction.UNPACK, to_device, any_to_device)
+    arguments = tuple(
+        inward.convert(ir.Name(parameter.name), argument.type, walk, parameter.name, body)
+        for parameter, argument, walk in zip(parameters, method.arguments, plan.arguments, strict=True)
+    )
+    result: ir.Expression = ir.Call(ir.Attribute(ir.Name(module), method.name), arguments)
+    check = plan_check(method.returns)
+    if plan.result != KEEP or check != KEEP:
+        name = names.fresh("result")
+        body.append(ir.Assign((name,), result))
+        outward = Converter(names, spelling, Direction.PACK, _to_cpu, _any_to_cpu)
+        result = outward.convert(ir.Name(name), method.returns, plan.result, "out", body)
+        if check != KEEP and not isinstance(result, ir.Name):
+            body.append(ir.Assign((sent := names.fresh("sent"),), result))
+            result = ir.Name(sent)
+        where = ir.Literal(f"{interface.name}.{method.name}.return")
+        Checker(names, _ANYWHERE).check(result, wire_type(method.returns), check, "item", where, body)
+    body.append(ir.Return(result))
+    return ir.Function(
+        endpoint(method),
+        (ir.Parameter(table_name, "Table"), ir.Parameter(handle, "int"), *parameters),
+        spelling.wire(method.returns),
+        tuple(body),
+        endpoint=endpoint_name(interface, placement, method),
+    )
+
+
+def _to_cpu(tensor: ir.Expression) -> ir.Expression:
+    return ir.Call(ir.Attribute(tensor, "cpu"))
+
+
+def _any_to_cpu(value: ir.Expression) -> ir.Expression:
+    cpu = ir.Call(ir.Attribute(ir.Name("torch"), "device"), (ir.Literal("cpu"),))
+    return ir.Call(ir.Name("move_any"), (value, cpu))

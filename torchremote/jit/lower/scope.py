@@ -1,0 +1,55 @@
+"""What the units share: their names in TorchScript, and the parameters of methods."""
+
+from __future__ import annotations
+
+from .. import ir
+from ..model import Interface, Method
+from ..names import Names
+from ..plan import Placement
+from ..spell import Spelling
+
+SELF = ir.Parameter("self")
+
+
+def scope_of(interface: Interface) -> str:
+    """The dotted name, in TorchScript, of everything that is generated for `interface`."""
+    return f"__torch__.torchremote.{interface.name}_{interface.digest}"
+
+
+def endpoint_name(interface: Interface, placement: Placement, method: Method) -> str:
+    """The name that a call of `method` carries over RPC, the same on every worker."""
+    return f"{scope_of(interface)}.{placement.value}.{endpoint(method)}"
+
+
+def endpoint(method: Method) -> str:
+    return f"_remote_{method.name}"
+
+
+def unit(interface: Interface, part: str, comment: str, *definitions: ir.Definition) -> ir.Unit:
+    title = f"<torchremote {interface.name}#{interface.digest} {part}>"
+    return ir.Unit(f"{scope_of(interface)}.{part}", title, f"{comment}\n\n{interface.text}", definitions)
+
+
+def future(type: str) -> str:
+    return f"Future[{type}]"
+
+
+def declare(name: str, parameters: tuple[ir.Parameter, ...], returns: str) -> ir.Function:
+    """A method of an interface: nothing but a signature."""
+    own = Names(parameter.name for parameter in parameters).fresh("self")
+    return ir.Function(name, (ir.Parameter(own), *parameters), returns, (ir.Pass(),))
+
+
+def crossing(method: Method, spelling: Spelling) -> tuple[ir.Parameter, ...]:
+    """The arguments as they cross, under names that are free in a method's scope: nobody calls these by name.
+
+    TorchScript compares names, so an interface and the classes that implement it share them.
+    """
+    return renamed(method, spelling.names(["self"]), [spelling.wire(argument.type) for argument in method.arguments])
+
+
+def renamed(method: Method, names: Names, types: list[str]) -> tuple[ir.Parameter, ...]:
+    """The arguments as `types`, under names that are free in the scope of `names`."""
+    return tuple(
+        ir.Parameter(names.fresh(argument.name), type) for argument, type in zip(method.arguments, types, strict=True)
+    )

@@ -1,0 +1,135 @@
+"""Canonical text -> the model. Python's parser reads it; nothing is evaluated. Whatever is read prints as it was."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+
+from .model import Argument, Interface, Method
+from .types import (
+    ANY,
+    NONE,
+    TENSOR,
+    DictType,
+    EnumType,
+    ListType,
+    NamedTupleType,
+    NamedType,
+    OptionalType,
+    RRefType,
+    ScalarType,
+    TupleType,
+    Type,
+    UnionType,
+)
+
+
+def parse_interface(name: str, text: str) -> Interface:
+    """The interface that `text` is the canonical text of: see model.py, Note [Canonical text].
+
+    Raises:
+        ValueError: `text` is not canonical: printing what was read does not give it back.
+    """
+    named: dict[str, NamedType] = {}
+    methods = []
+    for line in text.split("\n"):
+        if line.startswith(("enum ", "tuple ")):
+            type = _parse_enum(line) if line.startswith("enum ") else _parse_named_tuple(line, named)
+            named[type.name] = type
+        else:
+            methods.append(_parse_method(line, named))
+    interface = Interface(name, tuple(methods))
+    if interface.text != text:
+        raise ValueError(f"not a canonical interface text:\n{text}")
+    return interface
+
+
+def parse_type(text: str, named: Mapping[str, NamedType] | None = None) -> Type:
+    """The type that prints as `text`. `named`: the enums and NamedTuples that it may refer to, by name."""
+    match _parse(text).body:
+        case [ast.Expr(value=node)]:
+            found = _type(node, named or {})
+        case _:
+            raise ValueError(f"not a type: {text!r}")
+    if str(found) != text:
+        raise ValueError(f"not a canonical type: {text!r}")
+    return found
+
+
+def _parse(text: str) -> ast.Module:
+    try:
+        return ast.parse(text)
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(f"not canonical: {text!r}") from error
+
+
+def _parse_enum(line: str) -> EnumType:
+    path, _, members = line.removeprefix("enum ").partition(":")
+    match _parse(f"enum({members})").body:
+        case [ast.Expr(value=ast.Call(args=[], keywords=keywords))]:
+            return EnumType(path, tuple((keyword.arg or "", _constant(keyword.value)) for keyword in keywords))
+    raise ValueError(f"not an enum: {line!r}")
+
+
+def _constant(node: ast.expr) -> int | float | str:
+    match node:
+        case ast.Constant(value=int() | float() | str() as value):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return -value
+        case ast.Call(func=ast.Name(id="float"), args=[ast.Constant(value=str() as text)]):
+            return float(text)
+    raise ValueError(f"not a member's value: {ast.unparse(node)}")
+
+
+def _parse_named_tuple(line: str, named: Mapping[str, NamedType]) -> NamedTupleType:
+    path, parenthesis, fields = line.removeprefix("tuple ").partition("(")
+    match _parse(f"def named{parenthesis}{fields}: ...").body:
+        case [ast.FunctionDef(args=arguments, returns=None)]:
+            return NamedTupleType(path, tuple(_typed(arguments, named)))
+    raise ValueError(f"not a NamedTuple: {line!r}")
+
+
+def _parse_method(line: str, named: Mapping[str, NamedType]) -> Method:
+    match _parse(f"def {line}: ...").body:
+        case [ast.FunctionDef(name=name, args=arguments, returns=ast.expr() as returns)]:
+            taken = tuple(Argument(argument, type) for argument, type in _typed(arguments, named))
+            return Method(name, taken, _type(returns, named))
+    raise ValueError(f"not a method: {line!r}")
+
+
+def _typed(arguments: ast.arguments, named: Mapping[str, NamedType]) -> Iterator[tuple[str, Type]]:
+    for argument in arguments.args:
+        if argument.annotation is None:
+            raise ValueError(f"{argument.arg!r} has no type")
+        yield argument.arg, _type(argument.annotation, named)
+
+
+def _type(node: ast.expr, named: Mapping[str, NamedType]) -> Type:
+    match node:
+        case ast.Name(id="Tensor"):
+            return TENSOR
+        case ast.Name(id="Any"):
+            return ANY
+        case ast.Name(id=name):
+            return ScalarType(name)
+        case ast.Attribute() if (path := ast.unparse(node)) in named:
+            return named[path]
+        case ast.Constant(value=None):
+            return NONE
+        case ast.Subscript(value=ast.Name(id=generic), slice=slice):
+            items = tuple(_type(item, named) for item in (slice.elts if isinstance(slice, ast.Tuple) else [slice]))
+            match generic, items:
+                case "Optional", (item,):
+                    return OptionalType(item)
+                case "List", (item,):
+                    return ListType(item)
+                case "RRef", (item,):
+                    return RRefType(item)
+                case "Dict", (key, value):
+                    return DictType(key, value)
+                case "Union", _:
+                    return UnionType(items)
+                case "Tuple", _:
+                    return TupleType(items)
+    raise ValueError(f"not a type: {ast.unparse(node)}")

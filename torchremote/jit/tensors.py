@@ -1,0 +1,57 @@
+"""Which tensors can cross: a function that refuses the others, in TorchScript, before they are sent.
+
+Note [Tensors that hurt]
+    torch's pickler asks a tensor for its storage on a thread of its own. A tensor that has none ends the process
+    there: nested and opaque ones abort it, those of torch.func's transforms too, and fake ones crash it. Others raise
+    something that names neither the call nor the argument. So every tensor is looked at first, wherever it is in a
+    value: where a call is sent, and on the owner, where a result is.
+
+    `is_set_to` asks whether two tensors have one storage, offset and shape. Of a plain tensor and itself that is true;
+    what has no storage raises, and a fake tensor says that it is not.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .ir import Function, Given
+
+DEFINITIONS: Final = (
+    Given(
+        "refuse_tensor",
+        Function,
+        """
+def refuse_tensor(value: Tensor, where: str) -> None:
+    if value.is_nested:
+        found = "a nested tensor cannot cross; pass its parts as a List[Tensor]"
+    elif value.is_meta:
+        found = "a meta tensor has no values to send; pass its shape as a List[int]"
+    elif value.layout > 1:
+        found = "a tensor in a layout other than strided and sparse COO cannot cross; pass value.to_dense()"
+    elif value.is_cpu:
+        found = "a tensor without storage of its own (a fake one, say) cannot cross; pass a plain one"
+    else:
+        found = "a tensor on " + str(value.device) + ", which is not in the device map to the worker; pass value.cpu()"
+    raise RuntimeError("torchremote: cannot send " + where + ": " + found)
+""",
+    ),
+    Given(
+        "check_tensor",
+        Function,
+        """
+def check_tensor(value: Tensor, devices: Optional[List[torch.device]], where: str) -> None:
+    if value.is_nested or value.is_meta or value.layout > 1:
+        refuse_tensor(value, where)
+    elif value.is_cpu:
+        if value.layout == 0 and not value.is_set_to(value):
+            refuse_tensor(value, where)
+    elif devices is not None:
+        known = False
+        for device in devices:
+            known = known or device == value.device
+        if not known:
+            refuse_tensor(value, where)
+""",
+    ),
+)
+"""`devices`: where a tensor may be, beside the CPU; None for anywhere."""
