@@ -1,6 +1,5 @@
 """The second worker of the `owner` fixture: serves until the first one shuts down. Also what tests ask it to do."""
 
-import builtins
 import ctypes
 import gc
 import linecache
@@ -14,6 +13,7 @@ import torch.distributed.rpc as rpc
 from torchremote import host
 from torchremote.jit import compile_contract, compile_interface
 from torchremote.jit.parse import parse_interface
+from torchremote.jit.spell import Spelling
 
 from . import zoo
 
@@ -55,16 +55,24 @@ def release_all(handles):
         host.release(handle)
 
 
-def host_echo(name, text, type):
-    """Hosts a module whose forward returns its argument, a `type`; the handle."""
-    source = f"def forward(self, x: {type}) -> {type}:\n    return x\n"
-    title = f"<echo {name}>"
-    linecache.cache[title] = (len(source), None, source.splitlines(keepends=True), title)
-    namespace = {**vars(typing), "Tensor": torch.Tensor, "__name__": "echo"}
-    exec(compile(source, title, "exec"), namespace)
-    echo = builtins.type(name, (torch.nn.Module,), {"forward": namespace["forward"], "__module__": "echo"})
+def host_source(name, text, source):
+    """Hosts a module with the methods that `source` defines, for the interface that `text` is the canonical text of; the handle."""
     contract = compile_contract(parse_interface(name, text))
-    return host.host(contract, host.scripted_module(echo(), contract.interface))
+    return host.host(contract, host.scripted_module(module_of(contract, source), contract.interface))
+
+
+def module_of(contract, source):
+    """A module with the methods that `source` defines; it may name the classes of the interface's types."""
+    title = f"<module of {contract.interface.name}#{contract.interface.digest}>"
+    linecache.cache[title] = (len(source), None, source.splitlines(keepends=True), title)
+    spelling = Spelling(contract.interface)
+    classes = {spelling.classes[named]: cls for named, cls in contract.classes.items()}
+    namespace = {**vars(typing), "Tensor": torch.Tensor, "torch": torch, **classes, "__name__": "fuzzed"}
+    exec(compile(source, title, "exec"), namespace)
+    methods = {method.name: namespace[f"method_{n}"] for n, method in enumerate(contract.interface.methods)}
+    # torch keeps one type for a class of one name in one module.
+    module = type(f"Module_{contract.interface.digest}", (torch.nn.Module,), {**methods, "__module__": "fuzzed"})
+    return module()
 
 
 _gate = threading.Event()

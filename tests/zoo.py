@@ -1,6 +1,8 @@
 """The interfaces and modules that tests share. Importable by every worker; nothing here is specific to one test."""
 
-from typing import Dict, List, Optional, Tuple
+import collections
+import enum
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,49 @@ from torchremote.jit.parse import parse_interface
 
 def interface_of(text, name="__torch__.zoo.Written"):
     return parse_interface(name, text)
+
+
+class Color(enum.Enum):
+    RED = 1
+    GREEN = 2
+    CRIMSON = 1  # another name of RED, and no member
+
+
+class Mode(enum.Enum):
+    TRAIN = 'tr"ain\n'
+    EVAL = "eval"
+
+
+class Level(enum.IntEnum):
+    LOW = -5
+    HIGH = 5
+
+
+class Ratio(enum.Enum):
+    NONE = -0.0
+    ALL = float("inf")
+
+
+class Pair(NamedTuple):
+    a: Tensor
+    b: int = 3
+
+
+class Painted(NamedTuple):
+    pair: Pair
+    colors: List[Color]
+    by_name: Dict[str, Tuple[Pair, Mode]]
+    maybe: Optional[Tensor] = None
+    dtype: torch.dtype = torch.float32
+
+
+class Nothing(NamedTuple):
+    pass
+
+
+Untyped = collections.namedtuple("Untyped", "left right")
+
+NAMED = (Color, Mode, Level, Ratio, Pair, Painted, Nothing, Untyped)
 
 
 @torchremote.remote_scriptable
@@ -126,6 +171,58 @@ class AwkwardModule(nn.Module):
 
     def encode(this, self: Tensor, out: int, result: Optional[Tensor], table: List[Tensor]) -> Tensor:
         return self + out + len(table) if result is None else self + result
+
+
+@torchremote.remote_scriptable
+class Painter:
+    """Everything that crosses as something else."""
+
+    def forward(
+        self,
+        x: Tensor,
+        color: Color = Color.GREEN,
+        dtype: torch.dtype = torch.float32,
+        *,
+        device: torch.device = torch.device("cpu"),
+    ) -> Painted: ...
+
+    def either(
+        self, value: Union[int, List[int], Tensor, Color, Pair, None] = 1
+    ) -> Union[int, List[int], Tensor, Color, Pair, None]: ...
+
+    def anything(self, value: Any) -> Any: ...
+
+    def dtype_of(self, x: Tensor) -> torch.dtype: ...
+
+    def count(
+        self, painted: List[Painted], by_color: Dict[str, Color], by_dtype: Dict[torch.dtype, complex]
+    ) -> Tuple[int, Color]: ...
+
+
+class PainterModule(nn.Module):
+    def forward(self, x: Tensor, color: Color, dtype: torch.dtype, device: torch.device) -> Painted:
+        pair = Pair(x.to(device=device, dtype=dtype), 5)
+        mode = Mode.EVAL if color == Color.RED else Mode.TRAIN
+        return Painted(pair, [color, Color.RED], {"only": (pair, mode)}, None, dtype)
+
+    def either(
+        self, value: Optional[Union[int, List[int], Tensor, Color, Pair]]
+    ) -> Optional[Union[int, List[int], Tensor, Color, Pair]]:
+        return value
+
+    def anything(self, value: Any) -> Any:
+        return value
+
+    def dtype_of(self, x: Tensor) -> int:
+        return x.dtype
+
+    def count(
+        self, painted: List[Painted], by_color: Dict[str, Color], by_dtype: Dict[int, complex]
+    ) -> Tuple[int, Color]:
+        total = len(by_dtype)
+        for one in painted:
+            total += one.pair.b
+        return total, by_color["last"]
 
 
 @torchremote.remote_scriptable

@@ -70,6 +70,11 @@ def with_timeout(stub: Any, timeout: float | None) -> Any:
     return make_stub(stub._torchremote_compiled, replace(route, timeout=check_timeout(timeout)))
 
 
+def at_placement(stub: Any, placement: Placement) -> Any:
+    """The same remote module as if it were in `placement`: for tests, to which all placements are the same on a CPU."""
+    return make_stub(stub._torchremote_compiled, replace(stub.__dict__[_ROUTE], placement=placement))
+
+
 def check_timeout(timeout: float | None) -> float | None:
     if timeout is None:
         return None

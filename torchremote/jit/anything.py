@@ -11,11 +11,11 @@ Note [Walking down]
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 from typing import Final
 
 from . import ir
-from .check import Checker
 from .convert import Converter, Direction
 from .plan import KEEP, Plan, plan_type
 from .spell import Spelling
@@ -46,15 +46,12 @@ HELD: Final[tuple[Type, ...]] = (NONE, ListType(NONE), *_held(TENSOR), *chain.fr
 
 _VALUE, _DEVICE, _DEVICES, _WHERE = (ir.Name(name) for name in ("value", "device", "devices", "where"))
 _MOVE: Final = (ir.Parameter("value", "Any"), ir.Parameter("device", "torch.device"))
-_CHECK: Final = (
+_SEND: Final = (
     ir.Parameter("value", "Any"),
     ir.Parameter("devices", "Optional[List[torch.device]]"),
     ir.Parameter("where", "str"),
 )
 _SELF: Final = ir.Parameter("self")
-_AGAIN: Final = ir.Attribute(ir.Name("self"), "again")
-_AGAIN_MOVE, _AGAIN_CHECK = ir.Attribute(_AGAIN, "move"), ir.Attribute(_AGAIN, "check")
-_DONE: Final = ir.Return(ir.Literal(None))
 REFUSAL: Final = (
     "what is in a value of type Any is a tensor, a scalar, or a tuple, list or dict of these that TorchScript can look "
     "into (the README's table of types says which); declare the value's own type"
@@ -62,28 +59,28 @@ REFUSAL: Final = (
 
 
 def lower_anything(scope: str, spelling: Spelling) -> tuple[ir.Definition, ...]:
-    """The functions `move_any` and `check_any`, and what they need."""
+    """The functions `move_any` and `sendable_any`, and what they need."""
     walking = tuple(
-        ir.Function(name, (_SELF, *parameters), returns, (ir.Pass(),))
-        for name, parameters, returns in (("move", _MOVE, "Any"), ("check", _CHECK, "None"))
+        ir.Function(name, (_SELF, *parameters), "Any", (ir.Pass(),))
+        for name, parameters in (("move", _MOVE), ("send", _SEND))
     )
     walk = "Leaf()"
     for _ in range(DEPTH):
         walk = f"Nest({walk})"
     return (
         ir.Interface("Walking", f"{scope}.Walking", walking, of_modules=False),
-        ir.Class("Leaf", (_init(), _move_leaf(spelling), _check_leaf(spelling))),
-        ir.Class("Nest", (_init("again"), _move_nest(), _check_nest())),
+        ir.Class("Leaf", (_init(), _move_leaf(spelling), _send_leaf(spelling))),
+        ir.Class("Nest", (_init("again"), _nest("move", _MOVE), _nest("send", _SEND))),
         ir.Given(
             "move_any",
             ir.Function,
             f"def move_any(value: Any, device: torch.device) -> Any:\n    return {walk}.move(value, device)",
         ),
         ir.Given(
-            "check_any",
+            "sendable_any",
             ir.Function,
-            "def check_any(value: Any, devices: Optional[List[torch.device]], where: str) -> None:\n"
-            f"    {walk}.check(value, devices, where)",
+            "def sendable_any(value: Any, devices: Optional[List[torch.device]], where: str) -> Any:\n"
+            f"    return {walk}.send(value, devices, where)",
         ),
     )
 
@@ -98,52 +95,59 @@ def _init(*walks: str) -> ir.Function:
 
 
 def _plan(held: Type) -> Plan:
-    return plan_type(held, moves=True, translates=False)
+    return plan_type(held, tensors=True, translates=False)
 
 
 _WITH_TENSORS: Final = tuple(held for held in HELD if _plan(held) != KEEP)
 
 
 def _move_leaf(spelling: Spelling) -> ir.Function:
-    def to_device(tensor: ir.Expression) -> ir.Expression:
+    def move(tensor: ir.Expression) -> ir.Expression:
         return ir.Call(ir.Attribute(tensor, "to"), (_DEVICE,))
 
-    converter = Converter(spelling.names(["self", "value", "device"]), spelling, Direction.UNPACK, to_device)
-    body: list[ir.Statement] = []
-    for held in _WITH_TENSORS:
-        found: list[ir.Statement] = []
-        moved = converter.convert(_VALUE, held, _plan(held), "value", found)
-        body.append(_if(spelling.declared(held), *found, ir.Return(moved)))
-    return ir.Function("move", (_SELF, *_MOVE), "Any", (*body, ir.Return(_VALUE)))
+    return ir.Function("move", (_SELF, *_MOVE), "Any", (*_each(spelling, _MOVE, move), ir.Return(_VALUE)))
 
 
-def _check_leaf(spelling: Spelling) -> ir.Function:
-    checker = Checker(spelling.names(["self", "value", "devices", "where"]), _DEVICES)
-    body: list[ir.Statement] = []
-    for held in _WITH_TENSORS:
-        found: list[ir.Statement] = []
-        checker.check(_VALUE, held, _plan(held), "value", _WHERE, found)
-        body.append(_if(spelling.declared(held), *found, _DONE))
+def _send_leaf(spelling: Spelling) -> ir.Function:
+    def send(tensor: ir.Expression) -> ir.Expression:
+        return ir.Call(ir.Name("sendable"), (tensor, _DEVICES, _WHERE))
+
     others = tuple(spelling.declared(held) for held in HELD if held not in _WITH_TENSORS)
     beginning = ir.Concatenation(ir.Literal("torchremote: cannot send "), _WHERE)
     refusal = ir.Raise(ir.Concatenation(beginning, ir.Literal(f": {REFUSAL}")))
-    body.append(ir.If(ir.IsInstance("value", others, negated=True), (refusal,)))
-    return ir.Function("check", (_SELF, *_CHECK), "None", tuple(body))
+    body = (*_each(spelling, _SEND, send), ir.If(ir.IsInstance("value", others, negated=True), (refusal,)))
+    return ir.Function("send", (_SELF, *_SEND), "Any", (*body, ir.Return(_VALUE)))
+
+
+def _each(
+    spelling: Spelling, parameters: tuple[ir.Parameter, ...], transfer: Callable[[ir.Expression], ir.Expression]
+) -> list[ir.Statement]:
+    """For every type with tensors: if the value is of it, the value is returned with its tensors transferred."""
+    names = spelling.names(["self", *(parameter.name for parameter in parameters)])
+    converter = Converter(names, spelling, Direction.UNPACK, transfer)
+    body: list[ir.Statement] = []
+    for held in _WITH_TENSORS:
+        found: list[ir.Statement] = []
+        transferred = converter.convert(_VALUE, held, _plan(held), "value", found)
+        body.append(_if(spelling.declared(held), *found, ir.Return(transferred)))
+    return body
 
 
 # -- what is held in tuples, and in lists and dicts of Any
 
 
-def _move_nest() -> ir.Function:
-    def move(value: ir.Expression) -> ir.Expression:
-        return ir.Call(_AGAIN_MOVE, (value, _DEVICE))
+def _nest(name: str, parameters: tuple[ir.Parameter, ...]) -> ir.Function:
+    more = tuple(ir.Name(parameter.name) for parameter in parameters[1:])
 
-    body: list[ir.Statement] = []
+    def again(value: ir.Expression) -> ir.Expression:
+        return ir.Call(ir.Attribute(ir.Attribute(ir.Name("self"), "again"), name), (value, *more))
+
+    body: list[ir.Statement] = [_if("Tuple[()]", ir.Return(_VALUE))]
     for count in range(1, WIDTH + 1):
-        items = tuple(move(ir.Item(_VALUE, index)) for index in range(count))
+        items = tuple(again(ir.Item(_VALUE, index)) for index in range(count))
         body.append(_if(str(TupleType((ANY,) * count)), ir.Return(ir.TupleOf(items))))
     item = ir.Name("item")
-    append = ir.Do(ir.Call(ir.Attribute(ir.Name("items"), "append"), (move(item),)))
+    append = ir.Do(ir.Call(ir.Attribute(ir.Name("items"), "append"), (again(item),)))
     body.append(
         _if(
             "List[Any]",
@@ -154,7 +158,7 @@ def _move_nest() -> ir.Function:
     )
     for key in _KEYS:
         type, entries = str(DictType(key, ANY)), ir.Name(f"{key}_entries")
-        store = ir.AssignItem(entries, ir.Name(f"{key}_key"), move(item))
+        store = ir.AssignItem(entries, ir.Name(f"{key}_key"), again(item))
         body.append(
             _if(
                 type,
@@ -163,23 +167,7 @@ def _move_nest() -> ir.Function:
                 ir.Return(entries),
             )
         )
-    return ir.Function("move", (_SELF, *_MOVE), "Any", (*body, ir.Return(move(_VALUE))))
-
-
-def _check_nest() -> ir.Function:
-    def check(value: ir.Expression) -> ir.Statement:
-        return ir.Do(ir.Call(_AGAIN_CHECK, (value, _DEVICES, _WHERE)))
-
-    body: list[ir.Statement] = [_if("Tuple[()]", _DONE)]
-    for count in range(1, WIDTH + 1):
-        items = tuple(check(ir.Item(_VALUE, index)) for index in range(count))
-        body.append(_if(str(TupleType((ANY,) * count)), *items, _DONE))
-    each = (check(ir.Name("item")),)
-    body.append(_if("List[Any]", ir.For(("item",), _VALUE, each), _DONE))
-    for key in _KEYS:
-        values = ir.Call(ir.Attribute(_VALUE, "values"))
-        body.append(_if(str(DictType(key, ANY)), ir.For(("item",), values, each), _DONE))
-    return ir.Function("check", (_SELF, *_CHECK), "None", (*body, check(_VALUE)))
+    return ir.Function(name, (_SELF, *parameters), "Any", (*body, ir.Return(again(_VALUE))))
 
 
 def _if(type: str, *body: ir.Statement) -> ir.Statement:

@@ -1,4 +1,4 @@
-"""A plan -> the statements that carry a value across: what is packed or unpacked, and which tensors move.
+"""A plan -> the statements that carry a value across: what is packed or unpacked, which tensors move or are checked.
 
 Note [Typed accumulation]
     A TorchScript variable has one type, and a tuple's type is the types of its items. A tuple is therefore rebuilt
@@ -38,7 +38,7 @@ class Direction(enum.Enum):
     """See plan.py, Note [Wire types]."""
 
     PACK = "pack"  # from the declared type to the wire type
-    UNPACK = "unpack"  # and back
+    UNPACK = "unpack"  # and back; also for what stays as it is
 
 
 Transfer = Callable[[ir.Expression], ir.Expression]
@@ -49,8 +49,8 @@ class Converter:
 
     Args:
         names: the function's scope.
-        move: moves one tensor.
-        move_any: moves the tensors in one value of type Any.
+        move: what is done to one tensor.
+        move_any: what is done to one value of type Any.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from typing import Final
 GLOBALS: Final = frozenset(
     "torch rpc Any Tensor Dict Future List Optional RRef Tuple Union "
     "RuntimeError super isinstance float int bool str complex "
-    "refuse_tensor check_tensor check_any move_any Walking Leaf Nest "
+    "refuse_tensor sendable sendable_any move_any Walking Leaf Nest "
     "Hosted Slot Page Table Host find Wire Attachable Disconnected Connected connect Local Remote Stub".split()
 )
 # Names that TorchScript's own lexer or compiler takes for something else when a saved model is read again.

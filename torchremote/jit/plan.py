@@ -5,7 +5,7 @@ A plan is the walk from a value to what has to be done something with, and says 
 
 * Tensors move between devices; which ones, the placement says.
 * What torch cannot carry crosses as something that it can: see Note [Wire types].
-* Tensors that torch would choke on are refused. The walk is that to tensors; check.py reads it as a visit.
+* Tensors that are sent are looked at: see tensors.py, Note [Tensors that hurt].
 
 Note [Wire types]
     torch's unpickler fails on enums, forgets which NamedTuple a tuple was, and TorchScript cannot convert every
@@ -55,7 +55,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class Move:
-    """A tensor."""
+    """A tensor, to be moved or looked at."""
 
 
 @dataclass(frozen=True)
@@ -111,44 +111,41 @@ class MethodPlan:
     arguments: tuple[Plan, ...]
     result: Plan
 
-    @property
-    def keeps_all(self) -> bool:
-        return all(plan == KEEP for plan in (*self.arguments, self.result))
-
 
 def plan_endpoint(method: Method, placement: Placement) -> MethodPlan:
-    """What the owner does: it unpacks and moves in, and moves out and packs."""
-    return _plan_method(
-        method, moves_in=placement is not Placement.HOST, moves_out=placement is Placement.STAGED, translates=True
+    """What the owner does: it unpacks, and moves in; it moves out and looks at what is sent, and packs."""
+    moves_in = placement is not Placement.HOST
+    return MethodPlan(
+        tuple(plan_type(argument.type, moves_in, translates=True) for argument in method.arguments),
+        plan_type(method.returns, tensors=True, translates=True),
+    )
+
+
+def plan_wire(method: Method) -> MethodPlan:
+    """What a caller's wire does: it looks at what is sent, which is packed."""
+    return MethodPlan(
+        tuple(plan_type(wire_type(argument.type), tensors=True, translates=False) for argument in method.arguments),
+        KEEP,
     )
 
 
 def plan_stub(method: Method) -> MethodPlan:
-    """What the caller does: it packs and unpacks. Nothing moves there."""
-    return _plan_method(method, moves_in=False, moves_out=False, translates=True)
-
-
-def _plan_method(method: Method, moves_in: bool, moves_out: bool, translates: bool) -> MethodPlan:
+    """What a caller's stub does: it packs and unpacks."""
     return MethodPlan(
-        tuple(plan_type(argument.type, moves_in, translates) for argument in method.arguments),
-        plan_type(method.returns, moves_out, translates),
+        tuple(plan_type(argument.type, tensors=False, translates=True) for argument in method.arguments),
+        plan_type(method.returns, tensors=False, translates=True),
     )
 
 
-def plan_check(type: Type) -> Plan:
-    """The walk to every tensor in a value as it crosses."""
-    return plan_type(wire_type(type), moves=True, translates=False)
-
-
-def plan_type(type: Type, moves: bool, translates: bool) -> Plan:
-    """The walk to every tensor in a value of `type`, if tensors move, and to all that is translated, if it is."""
+def plan_type(type: Type, tensors: bool, translates: bool) -> Plan:
+    """The walk to what concerns us in a value of `type`: its tensors, and what crosses as something else."""
 
     def plan(type: Type) -> Plan:
         match type:
             case TensorType():
-                return MOVE if moves else KEEP
+                return MOVE if tensors else KEEP
             case AnyType():
-                return MOVE_ANY if moves else KEEP
+                return MOVE_ANY if tensors else KEEP
             case EnumType():
                 return TRANSLATE if translates else KEEP
             case OptionalType(item):

@@ -1,10 +1,12 @@
-"""Which tensors can cross: a function that refuses the others, in TorchScript, before they are sent.
+"""Which tensors can cross: a function that makes one sendable or refuses it, in TorchScript, before it is sent.
 
 Note [Tensors that hurt]
     torch's pickler asks a tensor for its storage on a thread of its own. A tensor that has none ends the process
     there: nested and opaque ones abort it, those of torch.func's transforms too, and fake ones crash it. Others raise
     something that names neither the call nor the argument. So every tensor is looked at first, wherever it is in a
     value: where a call is sent, and on the owner, where a result is.
+
+    An empty view that begins after the end of its storage ends the process that receives it; a copy of it does not.
 
     `is_set_to` asks whether two tensors have one storage, offset and shape. Of a plain tensor and itself that is true;
     what has no storage raises, and a fake tensor says that it is not.
@@ -36,21 +38,25 @@ def refuse_tensor(value: Tensor, where: str) -> None:
 """,
     ),
     Given(
-        "check_tensor",
+        "sendable",
         Function,
         """
-def check_tensor(value: Tensor, devices: Optional[List[torch.device]], where: str) -> None:
+def sendable(value: Tensor, devices: Optional[List[torch.device]], where: str) -> Tensor:
     if value.is_nested or value.is_meta or value.layout > 1:
         refuse_tensor(value, where)
     elif value.is_cpu:
-        if value.layout == 0 and not value.is_set_to(value):
-            refuse_tensor(value, where)
+        if value.layout == 0:
+            if not value.is_set_to(value):
+                refuse_tensor(value, where)
+            if value.storage_offset() > 0 and value.numel() == 0:
+                return value.clone()
     elif devices is not None:
         known = False
         for device in devices:
             known = known or device == value.device
         if not known:
             refuse_tensor(value, where)
+    return value
 """,
     ),
 )

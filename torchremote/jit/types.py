@@ -164,7 +164,15 @@ Type = Union[
 ]
 
 SCALARS: Final = ("int", "float", "bool", "complex", "str", "None", "device", "dtype")
-DICT_KEYS: Final = ("str", "int", "float", "bool", "complex", "device", "dtype", "Tensor")
+DICT_KEYS: Final = (
+    "str",
+    "int",
+    "float",
+    "bool",
+    "complex",
+    "dtype",
+    "Tensor",
+)  # of others, TorchScript reads no items
 TENSOR: Final = TensorType()
 NONE: Final = ScalarType("None")
 INT: Final = ScalarType("int")

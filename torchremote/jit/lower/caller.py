@@ -10,12 +10,11 @@ Note [The wire]
 from __future__ import annotations
 
 from .. import ir
-from ..check import Checker
 from ..convert import Converter, Direction
 from ..literals import Value
 from ..model import REQUIRED, Argument, Interface, Method, Required
 from ..names import RESERVED_PREFIX, Names
-from ..plan import KEEP, crosses_otherwise, plan_check, plan_stub, wire_type
+from ..plan import KEEP, crosses_otherwise, plan_stub, plan_wire, wire_type
 from ..spell import Spelling
 from .scope import SELF, crossing, declare, endpoint, future, renamed, scope_of, unit
 
@@ -87,22 +86,19 @@ def lower_connected(interface: Interface, spelling: Spelling) -> tuple[ir.Defini
     for method in interface.methods:
         parameters = crossing(method, spelling)
         names = spelling.names(["self", *(parameter.name for parameter in parameters)])
-        checker = Checker(names, ir.Attribute(self, devices))
         body: list[ir.Statement] = []
-        for parameter, argument in zip(parameters, method.arguments, strict=True):
+        values: list[ir.Expression] = [ir.Attribute(self, handle)]
+        for parameter, argument, plan in zip(parameters, method.arguments, plan_wire(method).arguments, strict=True):
             where = ir.Literal(f"{interface.name}.{method.name}.{argument.name}")
-            plan = plan_check(argument.type)
-            checker.check(ir.Name(parameter.name), wire_type(argument.type), plan, parameter.name, where, body)
-        values: tuple[ir.Expression, ...] = (
-            ir.Attribute(self, handle),
-            *(ir.Name(parameter.name) for parameter in parameters),
-        )
+            checking = _checking(names, spelling, ir.Attribute(self, devices), where)
+            type = wire_type(argument.type)
+            values.append(checking.convert(ir.Name(parameter.name), type, plan, parameter.name, body))
         call = ir.Call(
             ir.Attribute(ir.Name("rpc"), "rpc_async"),
             (
                 ir.Attribute(self, worker),
                 ir.Name(endpoint(method)),
-                ir.TupleOf(values),
+                ir.TupleOf(tuple(values)),
                 ir.Empty("{}"),
                 ir.Attribute(self, timeout),
             ),
@@ -112,6 +108,16 @@ def lower_connected(interface: Interface, spelling: Spelling) -> tuple[ir.Defini
             ir.Function(method.name, (SELF, *parameters), future(spelling.wire(method.returns)), tuple(body))
         )
     return ir.Class("Connected", tuple(methods)), _CONNECT
+
+
+def _checking(names: Names, spelling: Spelling, devices: ir.Expression, where: ir.Expression) -> Converter:
+    def send(tensor: ir.Expression) -> ir.Expression:
+        return ir.Call(ir.Name("sendable"), (tensor, devices, where))
+
+    def send_any(value: ir.Expression) -> ir.Expression:
+        return ir.Call(ir.Name("sendable_any"), (value, devices, where))
+
+    return Converter(names, spelling, Direction.UNPACK, send, send_any)  # packed already
 
 
 _CONNECT = ir.Given(

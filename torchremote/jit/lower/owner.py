@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from .. import ir, table
-from ..check import Checker
 from ..convert import Converter, Direction
 from ..model import Interface, Method
-from ..plan import KEEP, MethodPlan, Placement, plan_check, plan_endpoint, wire_type
+from ..names import Names
+from ..plan import KEEP, MethodPlan, Placement, plan_endpoint
 from ..spell import Spelling
 from .caller import lower_connected
 from .scope import declare, endpoint, endpoint_name, renamed, scope_of, unit
@@ -65,17 +65,12 @@ def _lower_endpoint(
         for parameter, argument, walk in zip(parameters, method.arguments, plan.arguments, strict=True)
     )
     result: ir.Expression = ir.Call(ir.Attribute(ir.Name(module), method.name), arguments)
-    check = plan_check(method.returns)
-    if plan.result != KEEP or check != KEEP:
+    if plan.result != KEEP:
         name = names.fresh("result")
         body.append(ir.Assign((name,), result))
-        outward = Converter(names, spelling, Direction.PACK, _to_cpu, _any_to_cpu)
-        result = outward.convert(ir.Name(name), method.returns, plan.result, "out", body)
-        if check != KEEP and not isinstance(result, ir.Name):
-            body.append(ir.Assign((sent := names.fresh("sent"),), result))
-            result = ir.Name(sent)
         where = ir.Literal(f"{interface.name}.{method.name}.return")
-        Checker(names, _ANYWHERE).check(result, wire_type(method.returns), check, "item", where, body)
+        outward = _outward(names, spelling, where, to_cpu=placement is Placement.STAGED)
+        result = outward.convert(ir.Name(name), method.returns, plan.result, "out", body)
     body.append(ir.Return(result))
     return ir.Function(
         endpoint(method),
@@ -86,10 +81,15 @@ def _lower_endpoint(
     )
 
 
-def _to_cpu(tensor: ir.Expression) -> ir.Expression:
-    return ir.Call(ir.Attribute(tensor, "cpu"))
-
-
-def _any_to_cpu(value: ir.Expression) -> ir.Expression:
+def _outward(names: Names, spelling: Spelling, where: ir.Expression, to_cpu: bool) -> Converter:
     cpu = ir.Call(ir.Attribute(ir.Name("torch"), "device"), (ir.Literal("cpu"),))
-    return ir.Call(ir.Name("move_any"), (value, cpu))
+
+    def send(tensor: ir.Expression) -> ir.Expression:
+        moved = ir.Call(ir.Attribute(tensor, "cpu")) if to_cpu else tensor
+        return ir.Call(ir.Name("sendable"), (moved, _ANYWHERE, where))
+
+    def send_any(value: ir.Expression) -> ir.Expression:
+        moved = ir.Call(ir.Name("move_any"), (value, cpu)) if to_cpu else value
+        return ir.Call(ir.Name("sendable_any"), (moved, _ANYWHERE, where))
+
+    return Converter(names, spelling, Direction.PACK, send, send_any)

@@ -1,0 +1,233 @@
+"""Random interfaces, each through everything: `make fuzz` runs thousands, tests/test_fuzz.py a small share.
+
+For an interface: its canonical text parses back, its source is the same when emitted twice, and a module that passes
+on what it is given, some of it changed, gives through a stub what it gives here: in every placement, sync and async,
+from Python, and from TorchScript as far as torch can convert the arguments.
+"""
+
+import argparse
+import collections
+import itertools
+import subprocess
+import sys
+import tempfile
+import time
+
+import hypothesis
+import torch
+import torch.distributed.rpc as rpc
+from hypothesis import strategies as st
+
+from torchremote import testing
+from torchremote.jit import Placement, _torch, compile_interface
+from torchremote.jit.emit import emit
+from torchremote.jit.lower import lower_placement, lower_stub, lower_table, lower_types, lower_wire
+from torchremote.jit.model import Interface
+from torchremote.jit.parse import parse_interface
+from torchremote.jit.spell import Spelling
+from torchremote.jit.types import (
+    TENSOR,
+    AnyType,
+    NamedTupleType,
+    ScalarType,
+    TupleType,
+    UnionType,
+    items_of,
+    walk,
+)
+from torchremote.stub import Route, make_stub
+from torchremote.testing.strategies import _calls
+
+from . import owner as remote
+from . import zoo
+
+_numbers = itertools.count()
+
+
+@st.composite
+def echoes(draw):
+    """Interfaces whose methods return their arguments: so a module is known for each."""
+    drawn = draw(testing.interfaces(zoo.NAMED))
+    hypothesis.assume(any(method.arguments for method in drawn.methods))
+    methods = []
+    for method in drawn.methods:
+        returns = TupleType(tuple(argument.type for argument in method.arguments))
+        methods.append(type(method)(method.name, method.arguments, returns))
+    return Interface(f"__torch__.fuzz.Fuzzed{next(_numbers)}", tuple(methods))
+
+
+def module_source(interface):
+    """The text of a module's methods: what has an opposite at the top of an argument is changed, the rest passed on."""
+    spelling = Spelling(interface)
+    lines = []
+    for number, method in enumerate(interface.methods):
+        own = spelling.names([argument.name for argument in method.arguments]).fresh("me")
+        parameters = [own, *(f"{argument.name}: {spelling.declared(argument.type)}" for argument in method.arguments)]
+        changed = "".join(f"{_changed(argument.name, argument.type)}, " for argument in method.arguments)
+        lines += [
+            f"def method_{number}({', '.join(parameters)}) -> {spelling.declared(method.returns)}:",
+            f"    return ({changed})",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _changed(name, type):
+    match type:
+        case ScalarType("int"):
+            return f"{name} ^ 1"
+        case ScalarType("float" | "complex"):
+            return f"-{name}"
+        case ScalarType("bool"):
+            return f"not {name}"
+        case ScalarType("str"):
+            return f'{name} + "."'
+    if type == TENSOR:
+        return f"{name}.unsqueeze(0)"
+    return name
+
+
+def check_pure(interface):
+    """What needs no second process."""
+    again = parse_interface(interface.qualified_name, interface.text)
+    assert (again.text, again.digest) == (interface.text, interface.digest)
+    for lower in (lower_types, lower_table, lower_wire, lower_stub):
+        assert emit(lower(interface, Spelling(interface))) == emit(lower(interface, Spelling(interface)))
+    for placement in Placement:
+        text = emit(lower_placement(interface, placement, Spelling(interface)))
+        assert text == emit(lower_placement(interface, placement, Spelling(interface)))
+
+
+def check_calls(interface, owner, draw):
+    """A module gives through a stub what it gives here."""
+    compiled = compile_interface(interface)
+    source = module_source(interface)
+    local = remote.module_of(compiled.contract, source)
+    handle = rpc.rpc_sync(owner, remote.host_source, (interface.name, interface.text, source))
+    try:
+        for placement in Placement:
+            stub = make_stub(compiled, Route(owner, "cpu", placement, handle, (), None, None))
+            for method in interface.methods:
+                args, kwargs = draw(_calls(method, compiled.contract.classes))
+                expected = here(local, stub, method, args, kwargs)
+                through = getattr(stub, method.name)(*args, **kwargs)
+                deferred = getattr(stub, f"{method.name}_async")(*args, **kwargs).wait()
+                assert testing.same(through, expected), (interface.text, args, kwargs, through, expected)
+                assert testing.same(deferred, expected), (interface.text, args, kwargs, deferred, expected)
+                if can_be_converted(method):
+                    scripted = _torch.scripted_method(stub, method.name)(*args, **kwargs)
+                    seen = as_torchscript_shows(expected, method.returns)
+                    assert testing.same(plain(scripted), plain(seen)), (interface.text, args, kwargs, scripted, seen)
+    finally:
+        rpc.rpc_sync(owner, remote.release_all, ([handle],))
+
+
+def here(module, stub, method, args, kwargs):
+    bound = type(stub).__dict__[method.name].__signature__.bind(stub, *args, **kwargs)
+    bound.apply_defaults()
+    values = [bound.arguments[argument.name] for argument in method.arguments]
+    return getattr(module, method.name)(*values)
+
+
+def can_be_converted(method):
+    """Whether torch takes every Python value of the arguments."""
+    for argument in method.arguments:
+        for part in walk(argument.type):
+            if isinstance(part, (UnionType, AnyType)) or any(
+                item == ScalarType("dtype") for item in items_of(part) if not isinstance(part, TupleType)
+            ):
+                return False
+            if isinstance(part, NamedTupleType) and not part.items:
+                return False
+    return True
+
+
+class Tally:
+    """How many interfaces were run, and how deep their types were."""
+
+    def __init__(self):
+        self.count, self.depths, self.began = 0, collections.Counter(), time.monotonic()
+
+    def add(self, interface):
+        self.count += 1
+        self.depths[max(depth(type) for method in interface.methods for type in method.types)] += 1
+
+    def __str__(self):
+        depths = ", ".join(f"{count} of depth {depth}" for depth, count in sorted(self.depths.items()))
+        return f"{self.count} interfaces in {time.monotonic() - self.began:.0f} s: {depths}"
+
+
+def depth(type):
+    return 1 + max(map(depth, items_of(type)), default=0)
+
+
+def as_torchscript_shows(value, type):
+    """`value` as torch converts it for Python: a dtype is an int there."""
+    if isinstance(value, torch.dtype):
+        return testing_codes()[value]
+    if isinstance(value, (list, tuple)):
+        parts = [as_torchscript_shows(part, type) for part in value]
+        return parts if isinstance(value, list) else tuple(parts)
+    if isinstance(value, dict):
+        return {as_torchscript_shows(k, type): as_torchscript_shows(v, type) for k, v in value.items()}
+    return value
+
+
+def testing_codes():
+    from torchremote.values import _codes
+
+    return _codes()
+
+
+def plain(value):
+    """NamedTuples as tuples: torch makes a class of its own for them."""
+    if isinstance(value, tuple):
+        return tuple(map(plain, value))
+    if isinstance(value, list):
+        return list(map(plain, value))
+    if isinstance(value, dict):
+        return {plain(key): plain(part) for key, part in value.items()}
+    return value
+
+
+def run(count, seed):
+    """Fuzzes `count` interfaces against a second process."""
+    tally = Tally()
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[hypothesis.Phase.generate],  # each example compiles for good: what fails is shown as it is
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(echoes(), st.data())
+    def fuzz(interface, data):
+        tally.add(interface)
+        check_pure(interface)
+        check_calls(interface, "owner", data.draw)
+        if tally.count % 100 == 0:
+            print(tally, flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = f"file://{folder}/store"
+        process = subprocess.Popen([sys.executable, "-m", "tests.owner", store])
+        try:
+            options = rpc.TensorPipeRpcBackendOptions(init_method=store, rpc_timeout=30)
+            rpc.init_rpc("caller", rank=0, world_size=2, rpc_backend_options=options)
+            fuzz()
+            rpc.shutdown()
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+            process.wait()
+    print(tally, "and no failure")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--interfaces", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    run(options.interfaces, options.seed)

@@ -1,0 +1,296 @@
+"""Hypothesis strategies: types, values of a type, calls of an interface, signatures, interfaces."""
+
+from __future__ import annotations
+
+import functools
+import keyword
+import string
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed.rpc as rpc
+from hypothesis import strategies as st
+
+from ..errors import MismatchError
+from ..jit import Classes, compile_interface
+from ..jit.annotations import read_type
+from ..jit.classes import annotation_of
+from ..jit.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
+from ..jit.model import REQUIRED, Argument, Interface, Method
+from ..jit.types import (
+    ANY,
+    DICT_KEYS,
+    NONE,
+    SCALARS,
+    TENSOR,
+    AnyType,
+    DictType,
+    EnumType,
+    ListType,
+    NamedTupleType,
+    OptionalType,
+    RRefType,
+    ScalarType,
+    TupleType,
+    Type,
+    UnionType,
+)
+
+# -- types
+
+
+def types(named: Iterable[type] = (), max_leaves: int = 6) -> st.SearchStrategy[Type]:
+    """Types of the model (torchremote.jit.types), of every kind but RRef, which needs a running RPC.
+
+    Args:
+        named: Enum and NamedTuple classes that may be among them.
+        max_leaves: about how large they get.
+
+    >>> from hypothesis import find
+    >>> str(find(types(), lambda type: isinstance(type, ListType)))
+    'List[Tensor]'
+    """
+    return _types(tuple(named), max_leaves)
+
+
+@functools.cache  # hypothesis prepares a strategy once
+def _types(named: tuple[type, ...], max_leaves: int) -> st.SearchStrategy[Type]:
+    leaves = st.one_of(
+        st.just(TENSOR),
+        st.sampled_from([ScalarType(name) for name in SCALARS]),
+        st.sampled_from([ANY, *(read_type("named", cls) for cls in named)]),
+    )
+    return st.recursive(leaves, _containers, max_leaves=max_leaves)
+
+
+def _containers(inner: st.SearchStrategy[Type]) -> st.SearchStrategy[Type]:
+    keys = st.sampled_from([TENSOR if key == "Tensor" else ScalarType(key) for key in DICT_KEYS])
+    return st.one_of(
+        inner.filter(_can_be_optional).map(OptionalType),
+        inner.map(ListType),
+        st.builds(DictType, keys, inner),
+        st.lists(inner, max_size=3).map(tuple).map(TupleType),
+        st.lists(inner, min_size=2, max_size=3).map(_union).filter(bool),
+    )
+
+
+def _can_be_optional(type: Type) -> bool:
+    return type not in (NONE, ANY) and not isinstance(type, OptionalType)
+
+
+def _union(items: Sequence[Type]) -> Any:
+    try:
+        return UnionType(tuple(sorted(set(items), key=str)))
+    except ValueError:
+        return None  # two that TorchScript cannot tell apart
+
+
+# -- values
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> torch.Tensor:
+    """CPU tensors of many dtypes, of 0 to 3 dimensions, some empty, some views with other strides."""
+    dtype = draw(
+        st.sampled_from(
+            "float32 float64 float16 bfloat16 complex64 complex128 int8 uint8 int16 int32 int64 bool".split()
+        )
+    )
+    shape = draw(st.lists(st.integers(0, 3), max_size=3))
+    count = torch.Size(shape).numel()
+    tensor = (torch.arange(count) - draw(st.integers(0, 5))).reshape(shape).to(getattr(torch, dtype))
+    views: list[Callable[[torch.Tensor], torch.Tensor]] = [lambda plain: plain, lambda plain: plain.expand(2, *shape)]
+    if shape:
+        views += [lambda plain: plain.transpose(0, -1), lambda plain: plain[::2], lambda plain: plain[1:]]
+    return draw(st.sampled_from(views))(tensor)
+
+
+_SCALARS: dict[str, st.SearchStrategy[Any]] = {
+    "int": st.integers(-(2**63), 2**63 - 1),
+    "float": st.floats(),
+    "bool": st.booleans(),
+    "complex": st.complex_numbers(),
+    "str": st.text(st.characters(exclude_categories=["Cs"]), max_size=5),  # no lone surrogates
+    "None": st.none(),
+    "device": st.sampled_from(["cpu", "cuda", "cuda:1", "meta"]).map(torch.device),
+    "dtype": st.sampled_from([torch.float32, torch.int8, torch.bfloat16, torch.complex64, torch.bool]),
+}
+
+
+def values(
+    type: Any, *, tensors: st.SearchStrategy[Any] | None = None, classes: Classes | None = None
+) -> st.SearchStrategy[Any]:
+    """Python values of a type.
+
+    Args:
+        type: an annotation, such as `List[Tensor]`, or a type of the model.
+        tensors: the tensors in them; `tensors()` unless given.
+        classes: those of the enums and NamedTuples in a type of the model.
+
+    >>> from hypothesis import find
+    >>> find(values(list[int]), lambda value: len(value) == 2)
+    [0, 0]
+    """
+    found: Classes = dict(classes or {})
+    if not isinstance(type, Type.__args__):  # type: ignore[attr-defined]
+        interface = Interface("Values", (Method("value", (), read_type("value", type)),))
+        found |= compile_interface(interface).contract.classes
+        type = interface.methods[0].returns
+    return _values(type, _tensors() if tensors is None else tensors, found)
+
+
+_tensors = tensors
+
+
+def _values(type: Type, tensors: st.SearchStrategy[Any], classes: Classes) -> st.SearchStrategy[Any]:
+    def inner(type: Type) -> st.SearchStrategy[Any]:
+        return _values(type, tensors, classes)
+
+    match type:
+        case ScalarType(name):
+            return _SCALARS[name]
+        case AnyType():
+            # What Python can say the type of: a list or dict that is not empty, of things of one type.
+            plain: list[Type] = [TENSOR, *(ScalarType(name) for name in SCALARS if name != "dtype")]
+            alike: list[Type] = [TENSOR, ScalarType("int"), ScalarType("str")]
+            held, same = st.sampled_from(plain).flatmap(inner), st.sampled_from(alike)
+            return st.one_of(
+                held,
+                same.flatmap(lambda item: st.lists(inner(item), min_size=1, max_size=3)),
+                same.flatmap(lambda item: st.dictionaries(_SCALARS["str"], inner(item), min_size=1, max_size=3)),
+                st.lists(held, max_size=3).map(tuple),
+            )
+        case EnumType():
+            return st.sampled_from(list(classes[type]))  # type: ignore[call-overload]
+        case OptionalType(item):
+            return st.none() | inner(item)
+        case UnionType(items):
+            return st.one_of(*map(inner, items))
+        case ListType(item):
+            return st.lists(inner(item), max_size=3)
+        case DictType(key, value):
+            if key == TENSOR:  # which are different keys, however equal
+                return st.lists(st.tuples(tensors, inner(value)), max_size=3).map(dict)
+            return st.dictionaries(inner(key), inner(value), max_size=3)
+        case TupleType(items):
+            return st.tuples(*map(inner, items))
+        case NamedTupleType():
+            return st.builds(classes[type], *map(inner, type.items))
+        case RRefType(item):
+            return inner(item).map(lambda value: rpc.RRef(value, type_hint=annotation_of(item, classes)))
+    return tensors
+
+
+def calls(interface: type, method: str) -> st.SearchStrategy[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The arguments of calls: tuples and dicts for `stub.method(*args, **kwargs)`; what has a default is left out at
+    times, and keyword-only arguments are in the dict.
+
+    Args:
+        interface: a class of annotated methods.
+        method: the name of one of them.
+    """
+    compiled = compile_interface(interface)
+    found = compiled.interface.method(method)
+    if found is None:
+        raise MismatchError(f"{compiled.interface.name} has no method {method}")
+    return _calls(found, compiled.contract.classes)
+
+
+@st.composite
+def _calls(draw: st.DrawFn, method: Method, classes: Classes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for argument in method.arguments:
+        if argument.has_default and draw(st.booleans()):
+            continue
+        value = draw(values(argument.type, classes=classes))
+        # After one that was left out, all have to be named.
+        if argument.keyword_only or len(args) < method.arguments.index(argument) or draw(st.booleans()):
+            kwargs[argument.name] = value
+        else:
+            args.append(value)
+    return tuple(args), kwargs
+
+
+# -- signatures and interfaces
+
+# Names that generated source uses itself, that shadow its globals, or that are odd in some lexer.
+_AWKWARD = (
+    "device args kwargs module self self_ out out_0 torch result result_0 table handle find rpc Tensor List Optional "
+    "Tuple Dict Future RRef key wire worker timeout lease int float str super print inf nan type cls fork annotate "
+    "x _ __a__ range RuntimeError Hosted Slot Stub Connected self_0 _torchremote_wire match Union Any isinstance "
+    "check_tensor move_any value devices where pending send_forward receive_forward pack_Color Color Pair"
+).split()
+_identifiers = st.one_of(
+    st.sampled_from(_AWKWARD),
+    st.text(string.ascii_letters, min_size=1, max_size=5).filter(lambda name: not keyword.iskeyword(name)),
+)
+
+
+def signatures(
+    name: str = "forward", named: Iterable[type] = (), *, max_arguments: int = 3
+) -> st.SearchStrategy[Method]:
+    """Methods of the model: arguments of any type and name, some with defaults, some keyword-only.
+
+    Args:
+        named: Enum and NamedTuple classes that may be among the types.
+    """
+    return _signatures(name, tuple(named), max_arguments)
+
+
+@st.composite
+def _signatures(draw: st.DrawFn, name: str, named: tuple[type, ...], max_arguments: int) -> Method:
+    found = []
+    for argument in draw(st.lists(_identifiers, max_size=max_arguments, unique=True)):
+        type = draw(types(named))
+        defaults = _defaults(type) if draw(st.booleans()) else None
+        default = REQUIRED if defaults is None else draw(defaults)
+        found.append(Argument(argument, type, default, keyword_only=draw(st.integers(0, 3)) == 0))
+    # Python's rules: those without a default first, unless they are keyword-only, and those last.
+    found.sort(key=lambda argument: (argument.keyword_only, argument.has_default))
+    return Method(name, tuple(found), draw(types(named)))
+
+
+def _defaults(type: Type) -> st.SearchStrategy[Value] | None:
+    """Values of the model that can be defaults of `type`; None where there are none."""
+    match type:
+        case ScalarType("device"):
+            return st.sampled_from([DeviceValue("cpu"), DeviceValue("cuda:1")])
+        case ScalarType("dtype"):
+            return st.sampled_from([DtypeValue("float32"), DtypeValue("int8")])
+        case ScalarType(name):
+            return _SCALARS[name]
+        case EnumType(name, members):
+            return st.sampled_from([MemberValue(name, member) for member, _ in members])
+        case OptionalType(item):
+            return st.none() | (_defaults(item) or st.none())
+        case TupleType(items):
+            return _all_defaults(items)
+        case NamedTupleType(name):
+            whole = _all_defaults(type.items)
+            return None if whole is None else whole.map(lambda items: NamedTupleValue(name, items))
+    return None
+
+
+def _all_defaults(types: tuple[Type, ...]) -> st.SearchStrategy[tuple[Value, ...]] | None:
+    parts = [part for part in map(_defaults, types) if part is not None]
+    return st.tuples(*parts) if len(parts) == len(types) else None
+
+
+def interfaces(
+    named: Iterable[type] = (), *, methods: Sequence[str] = ("forward", "encode", "print", "Tensor", "m", "List")
+) -> st.SearchStrategy[Interface]:
+    """Interfaces of the model, of one or two methods; `compile_interface` compiles one.
+
+    Args:
+        named: Enum and NamedTuple classes that may be among the types.
+        methods: names to choose from.
+    """
+    return _interfaces(tuple(named), tuple(methods))
+
+
+@st.composite
+def _interfaces(draw: st.DrawFn, named: tuple[type, ...], methods: tuple[str, ...]) -> Interface:
+    names = draw(st.lists(st.sampled_from(methods), min_size=1, max_size=2, unique=True))
+    return Interface("__torch__.fuzz.Fuzzed", tuple(draw(signatures(name, named)) for name in sorted(names)))
