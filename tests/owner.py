@@ -56,7 +56,7 @@ def release_all(handles):
 
 
 def host_source(name, text, source):
-    """Hosts a module with the methods that `source` defines, for the interface that `text` is the canonical text of; the handle."""
+    """Hosts a module with the methods that `source` defines, for an interface's canonical text; the handle."""
     contract = compile_contract(parse_interface(name, text))
     return host.host(contract, host.scripted_module(module_of(contract, source), contract.interface))
 

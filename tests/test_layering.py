@@ -8,19 +8,19 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "torchremote"
 # Each may import those before it.
 ORDER = (
-    "_version errors jit.model jit.plan jit.ir jit.names jit.table jit.move jit.lower jit.emit jit._torch "
-    "jit.interface jit.script jit.cache jit workers fit host control failures stub create cli"
+    "_version errors jit.literals jit.types jit.model jit.parse jit.names jit.plan jit.spell jit.ir jit.convert "
+    "jit.table jit.tensors jit.anything jit.lower.scope jit.lower.types jit.lower.caller jit.lower.owner jit.lower "
+    "jit.emit jit._torch jit.annotations jit.interface jit.classes jit.script jit.cache jit "
+    "values workers fit host control failures stub create testing.strategies testing.check testing cli"
 ).split()
-PURE = "jit.model jit.plan jit.ir jit.names jit.table jit.move jit.lower jit.emit".split()
+PURE = ORDER[ORDER.index("jit.literals") : ORDER.index("jit._torch")]
 
 
 def imports(module):
     """The modules that `module` imports anywhere: ours by their name in the package, others by their first name."""
     path = PACKAGE.joinpath(*module.split("."))
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    package = [] if module == "jit" else module.split(".")[:-1]
-    if module == "jit":
-        package = ["jit"]
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)

@@ -370,11 +370,8 @@ def test_a_caller_that_gives_up_leaves_nothing_behind(owner):
         tr.connect(owner, zoo.Encoder, "given-up")
 
 
-def test_placement_is_the_devices_and_the_device_maps(owner, monkeypatch):
-    info = rpc.get_worker_info(owner)
-    assert placement_at(info, "cpu").value == "host"
-    assert placement_at(info, "cuda:0").value == "staged"
-    monkeypatch.setattr("torchremote.jit._torch.mapped_devices", lambda worker: [torch.device("meta")])
-    assert placement_at(info, "cuda:0").value == "mapped"
-    assert placement_at(info, "xpu").value == "mapped"
-    assert placement_at(info, "cpu").value == "host"
+def test_placement_is_the_devices_and_the_device_maps():
+    mapped = [torch.device("cuda:0")]
+    assert placement_at("cpu", []).value == placement_at("cpu", mapped).value == "host"
+    assert placement_at("cuda:0", []).value == placement_at("xpu", []).value == "staged"
+    assert placement_at("cuda:0", mapped).value == placement_at("xpu", mapped).value == "mapped"

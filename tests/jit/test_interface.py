@@ -182,8 +182,8 @@ def refusals():
     class Endless:
         def forward(self, x: Tuple[int, ...]) -> Tensor: ...
 
-    class TensorKey:
-        def forward(self, x: Dict[Tensor, int]) -> Tensor: ...
+    class DeviceKey:
+        def forward(self, x: Dict[torch.device, int]) -> Tensor: ...
 
     class Unknown:
         def forward(self, x: Nowhere) -> Tensor: ...  # noqa: F821
@@ -232,7 +232,7 @@ def refusals():
         (Sets, "Sets.forward.x: .*Set.* cannot cross; possible are Tensor"),
         (Bare, r"Bare.forward.x: list cannot cross.*List\[Tensor\]"),
         (Endless, "Endless.forward.x: .*use List"),
-        (TensorKey, "TensorKey.forward.x: a Dict's key is one of str, int, float, bool, not Tensor"),
+        (DeviceKey, "DeviceKey.forward.x: device cannot cross.* a Dict's key is one of str, int"),
         (Unknown, "Unknown.forward.x: cannot evaluate .*Nowhere"),
         (BadDefault, "BadDefault.forward.x: the default '1' is no int"),
         (Dots, "Dots.forward.x: the default Ellipsis is no int"),

@@ -4,20 +4,26 @@ import sys
 import pytest
 from hypothesis import given
 
+from torchremote.jit import compile_interface
 from torchremote.jit.model import Argument, Interface, Method
+from torchremote.jit.parse import parse_interface, parse_type
 from torchremote.jit.types import (
     NONE,
     TENSOR,
     DictType,
+    EnumType,
     ListType,
+    NamedTupleType,
     OptionalType,
     ScalarType,
     TupleType,
-    parse_interface,
-    parse_type,
+    UnionType,
+    includes,
+    named_types,
 )
+from torchremote.testing import interfaces, types
 
-from .strategies import interfaces, types
+from .. import zoo
 
 INT = ScalarType("int")
 
@@ -32,14 +38,17 @@ def encoder(**changes):
     )
 
 
-@given(types)
+@given(types(zoo.NAMED))
 def test_a_types_text_parses_back(type):
-    assert parse_type(str(type)) == type
+    named = {one.name: one for one in named_types([type])}
+    assert parse_type(str(type), named) == type
 
 
-@given(interfaces())
+@given(interfaces(zoo.NAMED))
 def test_an_interfaces_text_parses_back(interface):
-    assert parse_interface(interface.qualified_name, interface.text) == interface
+    again = parse_interface(interface.qualified_name, interface.text)
+    assert (again.text, again.digest) == (interface.text, interface.digest)
+    assert again.named_types == interface.named_types
 
 
 def test_the_canonical_text():
@@ -71,7 +80,24 @@ def test_types_and_argument_names_are():
         "forward(x: Tensor, x: int) -> Tensor",
         "forward(x: Set[int]) -> Tensor",
         "forward(x: Optional[None]) -> Tensor",
-        "forward(x: Dict[Tensor, int]) -> Tensor",
+        "forward(x: Dict[device, int]) -> Tensor",
+        "forward(x: Optional[Any]) -> Tensor",
+        "forward(x: Union[int]) -> Tensor",
+        "forward(x: Union[str, int]) -> Tensor",
+        "forward(x: Union[None, int]) -> Tensor",
+        "forward(x: Union[dtype, int]) -> Tensor",
+        "forward(x: a.Unknown) -> Tensor",
+        "enum a.E: A = 1\nforward() -> int",
+        "enum a.E: A = 1, B = 'b'\nforward() -> a.E",
+        "enum a.E: A = True\nforward() -> a.E",
+        "enum a.E: A = __import__('os')\nforward() -> a.E",
+        "enum a.E: A=1\nforward() -> a.E",
+        "enum E: A = 1\nforward() -> E",
+        "enum a.E(): A = 1\nforward() -> a.E",
+        "enum a.E: class = 1\nforward() -> a.E",
+        "tuple a.P(a: a.P)\nforward() -> a.P",
+        "tuple a.P(a: int): import os; x(\nforward() -> a.P",
+        "tuple a.P(a)\nforward() -> a.P",
         "b() -> int\na() -> int",
         "a() -> int; import os",
         "a(x: __import__('os').system('x')) -> int",
@@ -84,6 +110,41 @@ def test_what_is_not_canonical_is_refused(text):
         parse_interface("E", text)
 
 
+def test_the_canonical_text_of_named_types():
+    pair = NamedTupleType("m.Pair", (("a", TENSOR), ("b", UnionType((INT, ScalarType("str"))))))
+    mode = EnumType("m.Mode", (("TRAIN", 'a"\n'), ("EVAL", "b")))
+    interface = Interface("E", (Method("forward", (Argument("p", ListType(pair)),), OptionalType(mode)),))
+    assert interface.text == (
+        "tuple m.Pair(a: Tensor, b: Union[int, str])\n"
+        'enum m.Mode: TRAIN = "a\\"\\012", EVAL = "b"\n'
+        "forward(p: List[m.Pair]) -> Optional[m.Mode]"
+    )
+    assert parse_interface("E", interface.text) == interface
+
+
+def test_two_definitions_of_one_name_are_refused():
+    one, other = EnumType("m.Mode", (("A", 1),)), EnumType("m.Mode", (("A", 2),))
+    with pytest.raises(ValueError, match="two types of one name"):
+        Interface("E", (Method("forward", (Argument("x", one),), other),))
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "includes_it"),
+    [
+        ("Any", "int", True),
+        ("Tuple[Tensor, Any]", "Tuple[Tensor, int]", True),
+        ("Tuple[Optional[int]]", "Tuple[int]", True),
+        ("Tuple[int]", "Tuple[Optional[int]]", False),
+        ("List[Optional[int]]", "List[int]", False),
+        ("Union[int, str]", "str", True),
+        ("int", "dtype", True),
+        ("float", "int", False),
+    ],
+)
+def test_what_torchscript_cannot_tell_apart(wide, narrow, includes_it):
+    assert includes(parse_type(wide), parse_type(narrow)) is includes_it
+
+
 @pytest.mark.parametrize("name", ["class", "é", "a b", "", "a;b", "1"])
 def test_a_name_that_is_no_identifier_is_refused(name):
     with pytest.raises(ValueError, match="identifier"):
@@ -91,11 +152,14 @@ def test_a_name_that_is_no_identifier_is_refused(name):
 
 
 def test_the_digest_is_the_same_in_every_process():
-    program = "from tests.jit.test_model import encoder; print(encoder().digest)"
+    program = (
+        "from tests import zoo; from torchremote.jit import compile_interface as compiled;"
+        "print(*(compiled(cls).digest for cls in (zoo.Encoder, zoo.Painter, zoo.Deep)))"
+    )
     digests = {
         subprocess.run(
             [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
         ).stdout.strip()
         for seed in ("0", "1", "1234")
     }
-    assert digests == {encoder().digest}
+    assert digests == {" ".join(compile_interface(cls).digest for cls in (zoo.Encoder, zoo.Painter, zoo.Deep))}

@@ -16,9 +16,10 @@ import torchremote
 from torchremote.errors import InternalError
 from torchremote.jit import Placement, _torch, compile_contract, compile_interface, ir
 from torchremote.jit.script import script
+from torchremote.testing import interfaces
+from torchremote.testing.strategies import AWKWARD
 
 from .. import zoo
-from .strategies import AWKWARD, interfaces
 
 
 def test_every_private_name_of_torch_is_there():
@@ -26,7 +27,7 @@ def test_every_private_name_of_torch_is_there():
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(interfaces(defaults=True))
+@given(interfaces(zoo.NAMED))
 def test_every_interface_compiles_in_every_placement(interface):
     compiled = compile_interface(interface)
     for placement in Placement:
@@ -125,7 +126,7 @@ def test_generated_lines_stand_in_tracebacks_and_nowhere_on_the_disk(tmp_path, m
     linecache.checkcache()
     gc.collect()
     line = next(n for n, text in enumerate(linecache.getlines(title), 1) if "module.forward(x)" in text)
-    assert compiled.contract.sources["host"].splitlines()[line - 1].strip() == "return module.forward(x)"
+    assert compiled.contract.sources["host"].splitlines()[line - 1].strip() == "result = module.forward(x)"
     with pytest.raises(torch.jit.Error, match=f'File "{title}", line') as raised:
         _torch.find_function(compiled.endpoints[Placement.HOST]["forward"])(1, torch.ones(1))
     assert "find(table, handle)" in "".join(traceback.format_exception(raised.value))

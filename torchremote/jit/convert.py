@@ -8,7 +8,9 @@ Note [Typed accumulation]
         out_1 = out_0 + (result[0].cpu(),)
         out_2 = out_1 + (result[1],)
 
-    Lists, dicts and optionals declare the type of what they collect in.
+    Lists, dicts and optionals declare the type of what they collect in. A Union's member is put into a list of that
+    Union and taken out again: TorchScript has two types for a Union that may be None, joining branches makes the one
+    where a list has the other, and then its own optimiser fails. What comes out of a list has the list's.
 """
 
 from __future__ import annotations
@@ -87,16 +89,16 @@ class Converter:
             case WalkUnion(plans), UnionType():
                 convert = self._pack_union if self._packs else self._unpack_union
                 return convert(self._named(value, stem, into), type, plans, stem, into)
+            case WalkOptional(WalkUnion(plans)), OptionalType(UnionType()) if not self._packs:
+                return self._unpack_optional_union(self._named(value, stem, into), type, plans, stem, into)
             case WalkOptional(item), OptionalType(item_type):
                 return self._convert_optional(self._named(value, stem, into), type, item_type, item, stem, into)
             case WalkList(item), ListType(item_type):
-                done, element = self._names.numbered(stem), self._names.numbered(stem)
-                into.append(ir.Assign((done,), ir.Empty("[]"), self._target(type)))
+                collected, element = self._fresh_list(item_type, stem, into), self._names.numbered(stem)
                 body: list[ir.Statement] = []
-                appended = self.convert(ir.Name(element), item_type, item, stem, body)
-                body.append(ir.Do(ir.Call(ir.Attribute(ir.Name(done), "append"), (appended,))))
+                body.append(_append(collected, self.convert(ir.Name(element), item_type, item, stem, body)))
                 into.append(ir.For((element,), value, tuple(body)))
-                return ir.Name(done)
+                return collected
             case WalkDict(key_plan, value_plan), DictType(key_type, value_type):
                 done = self._names.numbered(stem)
                 key, element = self._names.fresh("key"), self._names.numbered(stem)
@@ -149,7 +151,7 @@ class Converter:
         places = []
         for item, plan in zip(type.items, plans, strict=True):
             place = self._names.numbered(stem)
-            into.append(ir.Assign((place,), ir.Literal(None), f"Optional[{self._target(item)}]"))
+            into.append(ir.Assign((place,), ir.Literal(None), self._target(OptionalType(item))))
             body: list[ir.Statement] = []
             packed = self.convert(value, item, plan, stem, body)
             body.append(ir.Assign((place,), packed))
@@ -160,17 +162,43 @@ class Converter:
     def _unpack_union(
         self, value: ir.Name, type: UnionType, plans: tuple[Plan, ...], stem: str, into: list[ir.Statement]
     ) -> ir.Expression:
-        done = self._names.numbered(stem)
-        into.append(ir.Assign((done,), ir.Literal(None), f"Optional[{self._target(type)}]"))
+        found = self._fresh_list(type, stem, into)
+        self._unpack_members(value, type, plans, stem, found, into)
+        return ir.Item(found, 0)
+
+    def _unpack_optional_union(
+        self, value: ir.Name, type: OptionalType, plans: tuple[Plan, ...], stem: str, into: list[ir.Statement]
+    ) -> ir.Expression:
+        found = self._fresh_list(type, stem, into)
+        body: list[ir.Statement] = []
+        assert isinstance(type.item, UnionType)
+        self._unpack_members(value, type.item, plans, stem, found, body)
+        into.append(ir.If(ir.IsPresent(value.id), tuple(body)))
+        count = ir.Call(ir.Name("len"), (found,))
+        into.append(ir.If(ir.Equal(count, ir.Literal(0)), (_append(found, ir.Literal(None)),)))
+        return ir.Item(found, 0)
+
+    def _unpack_members(
+        self,
+        value: ir.Name,
+        type: UnionType,
+        plans: tuple[Plan, ...],
+        stem: str,
+        found: ir.Name,
+        into: list[ir.Statement],
+    ) -> None:
         for index, (item, plan) in enumerate(zip(type.items, plans, strict=True)):
             place = self._names.numbered(stem)
             into.append(ir.Assign((place,), ir.Item(value, index)))
             body: list[ir.Statement] = []
             unpacked = self.convert(ir.Name(place), item, plan, stem, body)
-            body.append(ir.Assign((done,), unpacked))
+            body.append(_append(found, unpacked))
             into.append(ir.If(ir.IsPresent(place), tuple(body)))
-        into.append(ir.AssertPresent(done))
-        return ir.Name(done)
+
+    def _fresh_list(self, type: Type, stem: str, into: list[ir.Statement]) -> ir.Name:
+        name = ir.Name(self._names.numbered(stem))
+        into.append(ir.Assign((name.id,), ir.Empty("[]"), self._target(ListType(type))))
+        return name
 
     def _named(self, value: ir.Expression, stem: str, into: list[ir.Statement]) -> ir.Name:
         # Evaluated once, and refinable: TorchScript narrows an Optional only where it is a plain name.
@@ -179,3 +207,7 @@ class Converter:
         name = ir.Name(self._names.numbered(stem))
         into.append(ir.Assign((name.id,), value))
         return name
+
+
+def _append(items: ir.Name, item: ir.Expression) -> ir.Statement:
+    return ir.Do(ir.Call(ir.Attribute(items, "append"), (item,)))

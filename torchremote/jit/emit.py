@@ -133,8 +133,6 @@ def _emit_statement(statement: ir.Statement, lines: Lines) -> None:
         case ir.If(test, body):
             lines.add(f"if {_expression(test)}:")
             _emit_block(body, lines)
-        case ir.AssertPresent(name):
-            lines.add(f"assert {name} is not None")
         case ir.Raise(message):
             lines.add(f"raise RuntimeError({_expression(message)})")
         case ir.Return(value):

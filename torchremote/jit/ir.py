@@ -128,13 +128,6 @@ class If:
 
 
 @dataclass(frozen=True)
-class AssertPresent:
-    """`assert name is not None`: from here on, TorchScript takes it for present."""
-
-    name: str
-
-
-@dataclass(frozen=True)
 class Raise:
     message: Expression
 
@@ -149,7 +142,7 @@ class Pass:
     pass
 
 
-Statement = Union[Assign, AssignAttribute, AssignItem, Do, For, If, AssertPresent, Raise, Return, Pass]
+Statement = Union[Assign, AssignAttribute, AssignItem, Do, For, If, Raise, Return, Pass]
 
 # -- definitions
 

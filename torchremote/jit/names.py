@@ -14,7 +14,7 @@ from typing import Final
 # What generated text refers to by name; emit's opening lines and table's definitions bind them.
 GLOBALS: Final = frozenset(
     "torch rpc Any Tensor Dict Future List Optional RRef Tuple Union "
-    "RuntimeError super isinstance float int bool str complex "
+    "RuntimeError super isinstance len float int bool str complex "
     "refuse_tensor sendable sendable_any move_any Walking Leaf Nest "
     "Hosted Slot Page Table Host find Wire Attachable Disconnected Connected connect Local Remote Stub".split()
 )

@@ -13,6 +13,7 @@ from .model import Interface
 from .names import Names
 from .plan import wire_type
 from .types import (
+    NONE,
     DictType,
     EnumType,
     ListType,
@@ -55,6 +56,8 @@ class Spelling:
                 return "int"
             case ScalarType("device"):
                 return "torch.device"
+            case OptionalType(UnionType(items)):
+                return f"Union[{', '.join(map(self.declared, (*items, NONE)))}]"
             case OptionalType(item):
                 return f"Optional[{self.declared(item)}]"
             case ListType(item):

@@ -216,14 +216,14 @@ def _calls(draw: st.DrawFn, method: Method, classes: Classes) -> tuple[tuple[Any
 # -- signatures and interfaces
 
 # Names that generated source uses itself, that shadow its globals, or that are odd in some lexer.
-_AWKWARD = (
+AWKWARD = (
     "device args kwargs module self self_ out out_0 torch result result_0 table handle find rpc Tensor List Optional "
     "Tuple Dict Future RRef key wire worker timeout lease int float str super print inf nan type cls fork annotate "
     "x _ __a__ range RuntimeError Hosted Slot Stub Connected self_0 _torchremote_wire match Union Any isinstance "
     "check_tensor move_any value devices where pending send_forward receive_forward pack_Color Color Pair"
 ).split()
 _identifiers = st.one_of(
-    st.sampled_from(_AWKWARD),
+    st.sampled_from(AWKWARD),
     st.text(string.ascii_letters, min_size=1, max_size=5).filter(lambda name: not keyword.iskeyword(name)),
 )
 
@@ -264,7 +264,8 @@ def _defaults(type: Type) -> st.SearchStrategy[Value] | None:
         case EnumType(name, members):
             return st.sampled_from([MemberValue(name, member) for member, _ in members])
         case OptionalType(item):
-            return st.none() | (_defaults(item) or st.none())
+            inner = _defaults(item)
+            return st.none() if inner is None else st.none() | inner
         case TupleType(items):
             return _all_defaults(items)
         case NamedTupleType(name):
