@@ -100,6 +100,8 @@ def linear_behind_a_gate(seconds):
 
 
 if __name__ == "__main__":
+    from . import accelerator as accelerator
+
     torch.set_num_threads(1)
     options = rpc.TensorPipeRpcBackendOptions(init_method=sys.argv[1], rpc_timeout=30)
     rpc.init_rpc("owner", rank=1, world_size=2, rpc_backend_options=options)

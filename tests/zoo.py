@@ -226,8 +226,91 @@ class PainterModule(nn.Module):
 
 
 @torchremote.remote_scriptable
+class Everywhere:
+    """A tensor in every kind of place."""
+
+    def forward(
+        self,
+        plain: Tensor,
+        listed: List[Tensor],
+        maybe: Dict[str, Optional[Tensor]],
+        painted: Painted,
+        either: Union[Tensor, int],
+        anything: Any,
+        keys: Dict[Tensor, int],
+        deep: Tuple[int, Tuple[Tensor, str]],
+    ) -> Tuple[
+        List[str],
+        Tuple[
+            Tensor,
+            List[Tensor],
+            Dict[str, Optional[Tensor]],
+            Painted,
+            Union[Tensor, int],
+            Any,
+            Dict[Tensor, int],
+            Tuple[int, Tuple[Tensor, str]],
+        ],
+    ]: ...
+
+
+class EverywhereModule(nn.Module):
+    """Says on which device each tensor came, and returns them all, the first times a weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((2,), 3.0), requires_grad=False)
+
+    def forward(
+        self,
+        plain: Tensor,
+        listed: List[Tensor],
+        maybe: Dict[str, Optional[Tensor]],
+        painted: Painted,
+        either: Union[Tensor, int],
+        anything: Any,
+        keys: Dict[Tensor, int],
+        deep: Tuple[int, Tuple[Tensor, str]],
+    ) -> Tuple[
+        List[str],
+        Tuple[
+            Tensor,
+            List[Tensor],
+            Dict[str, Optional[Tensor]],
+            Painted,
+            Union[Tensor, int],
+            Any,
+            Dict[Tensor, int],
+            Tuple[int, Tuple[Tensor, str]],
+        ],
+    ]:
+        found = [plain.device.type, painted.pair.a.device.type, deep[1][0].device.type]
+        for part in listed:
+            found.append(part.device.type)
+        for value in maybe.values():
+            if value is not None:
+                found.append(value.device.type)
+        for pair, _ in painted.by_name.values():
+            found.append(pair.a.device.type)
+        if isinstance(either, Tensor):
+            found.append(either.device.type)
+        if isinstance(anything, Tuple[int, Any]):
+            inner = anything[1]
+            if isinstance(inner, List[Tensor]):
+                found.append(inner[0].device.type)
+        for key in keys:
+            found.append(key.device.type)
+        return found, (plain * self.weight, listed, maybe, painted, either, anything, keys, deep)
+
+
+@torchremote.remote_scriptable
 class Counters:
     def count(self, names: Dict[str, int], limit: Optional[int] = None) -> List[Tuple[str, int]]: ...
+
+
+class CountersModule(nn.Module):
+    def count(self, names: Dict[str, int], limit: Optional[int]) -> List[Tuple[str, int]]:
+        return list(names.items())
 
 
 @torchremote.remote_scriptable

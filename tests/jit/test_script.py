@@ -5,7 +5,6 @@ import linecache
 import threading
 import traceback
 import warnings
-from typing import List
 
 import pytest
 import torch
@@ -84,39 +83,11 @@ def test_a_stale_or_invented_handle_is_refused():
 def test_an_index_is_used_again_and_a_handle_never():
     handles = []
     for _ in range(200):
-        handle, _call = hosted(zoo.Counters, CountersModule())
+        handle, _call = hosted(zoo.Counters, zoo.CountersModule())
         handles.append(handle)
         torchremote.host.release(handle)
     assert len(set(handles)) == 200
     assert len({handle & 0x1FFFF for handle in handles}) == 1
-
-
-class CountersModule(nn.Module):
-    def count(self, names: dict[str, int], limit: int | None) -> List[tuple[str, int]]:
-        return list(names.items())
-
-
-def test_tensors_move_to_the_modules_device_and_stay_when_mapped():
-    class Meta(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.ones(2, device="meta"))
-
-        def forward(self, x: Tensor, scale: float) -> Tensor:
-            return x * self.weight
-
-        def topk(self, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-            return x, x
-
-        def reset(self) -> None:
-            pass
-
-        def fail(self, x: Tensor) -> Tensor:
-            return x
-
-    _, call = hosted(zoo.Encoder, Meta(), Placement.MAPPED)
-    assert call("forward", torch.ones(2), 1.0).device.type == "meta"
-    assert [part.device.type for part in call("topk", torch.ones(2), 1)] == ["meta", "meta"]
 
 
 def test_generated_lines_stand_in_tracebacks_and_nowhere_on_the_disk(tmp_path, monkeypatch):
