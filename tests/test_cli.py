@@ -28,7 +28,7 @@ def test_emit_prints_one_placement(capsys, placement):
     [
         ("tests.zoo", "write package.module:Interface"),
         ("no.such:Thing", "No module named"),
-        ("tests.zoo:Nothing", "no attribute 'Nothing'"),
+        ("tests.zoo:Absent", "no attribute 'Absent'"),
         ("tests.zoo:interface_of", "is a function, not a class"),
         ("tests.zoo:Missing.nothing", "no attribute 'nothing'"),
     ],

@@ -63,7 +63,7 @@ def explain(error: Exception, method: str, worker: str, handle: int | None = Non
             )
         if _LOST.search(message.partition("\n")[0]):
             return WireError(f"{where}: {_after_code(message)}; whether the method ran is not known\n\n{text}")
-    return RemoteError(f"{where}: {message.removeprefix('torchremote: ')}\n\n{text}")
+    return RemoteError(f"{where}: {message.removeprefix(_UNSENDABLE)}\n\n{text}")
 
 
 def _message(text: str) -> str:
