@@ -6,6 +6,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.rpc import RRef
 
 import torchremote
 from torchremote.jit.parse import parse_interface
@@ -301,6 +302,38 @@ class EverywhereModule(nn.Module):
         for key in keys:
             found.append(key.device.type)
         return found, (plain * self.weight, listed, maybe, painted, either, anything, keys, deep)
+
+
+@torchremote.remote_scriptable
+class References:
+    def forward(self, ref: RRef[Tensor], refs: Dict[str, List[RRef[Tensor]]]) -> Tuple[Tensor, RRef[Tensor]]: ...
+
+
+class ReferencesModule(nn.Module):
+    def forward(self, ref: RRef[Tensor], refs: Dict[str, List[RRef[Tensor]]]) -> Tuple[Tensor, RRef[Tensor]]:
+        return ref.to_here() + refs["a"][0].to_here(), ref
+
+
+@torchremote.remote_scriptable
+class Unsendable:
+    def nested(self, parts: List[Tensor]) -> Tensor: ...
+    def meta(self, parts: List[Tensor]) -> Dict[str, List[Tensor]]: ...
+    def inside_any(self, parts: List[Tensor]) -> Any: ...
+    def empty_view(self, x: Tensor) -> List[Tensor]: ...
+
+
+class UnsendableModule(nn.Module):
+    def nested(self, parts: List[Tensor]) -> Tensor:
+        return torch._nested_tensor_from_tensor_list(parts)
+
+    def meta(self, parts: List[Tensor]) -> Dict[str, List[Tensor]]:
+        return {"a": [parts[0].to(device="meta")]}
+
+    def inside_any(self, parts: List[Tensor]) -> Any:
+        return (1, [torch._nested_tensor_from_tensor_list(parts)])
+
+    def empty_view(self, x: Tensor) -> List[Tensor]:
+        return [x[:, 1:]]
 
 
 @torchremote.remote_scriptable

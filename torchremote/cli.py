@@ -1,4 +1,4 @@
-"""The command line: `python -m torchremote emit|demo`."""
+"""The command line: `python -m torchremote emit|types|demo`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ._version import __version__
 from .errors import TorchRemoteError
 from .jit import Placement, compile_interface
+from .reference import tables
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,6 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     emit.add_argument("interface", metavar="package.module:Interface")
     emit.add_argument("--placement", choices=[placement.value for placement in Placement], help="only its endpoints")
     emit.set_defaults(run=lambda options: print(_emitted(options.interface, options.placement), end=""))
+
+    types = commands.add_parser("types", help="print the tables of types: what can cross, and how")
+    types.set_defaults(run=lambda options: print(tables(), end=""))
 
     demo = commands.add_parser("demo", help="train a network split between two processes, and time calls to it")
     demo.add_argument("--quick", action="store_true", help="fewer epochs and calls")

@@ -164,7 +164,8 @@ class _Calls:
         def call(self_: Stub, /, *args: Any, **kwargs: Any) -> Any:
             self._check_context()
             try:
-                return self_.__dict__[_METHODS][name](*args, **kwargs)
+                with _torch.as_plain_tensors():
+                    return self_.__dict__[_METHODS][name](*args, **kwargs)
             except FAILURES as error:
                 raise self._failure(self_, error, args, kwargs) from None  # the message has all of it
 
@@ -176,7 +177,8 @@ class _Calls:
         def call(self_: Stub, /, *args: Any, **kwargs: Any) -> Any:
             self._check_context()
             try:
-                future = self_.__dict__[_METHODS][name](*args, **kwargs)
+                with _torch.as_plain_tensors():
+                    future = self_.__dict__[_METHODS][name](*args, **kwargs)
             except FAILURES as error:
                 raise self._failure(self_, error, args, kwargs) from None
             return self._settled(self_, future, lambda value: value)
@@ -207,7 +209,8 @@ class _Calls:
         self._check_context()
         packed = self._pack(args, kwargs)
         try:
-            return stub.__dict__[_METHODS][packed_name(self.method.name)](*packed)
+            with _torch.as_plain_tensors():
+                return stub.__dict__[_METHODS][packed_name(self.method.name)](*packed)
         except FAILURES as error:
             raise self._failure(stub, error) from None
 

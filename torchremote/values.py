@@ -69,7 +69,7 @@ class Translator:
                 return None if value is None else self.pack(value, item, where, exact)
             case UnionType():
                 return self._pack_union(value, type, where)
-            case ListType(item) if isinstance(value, (list, tuple)):
+            case ListType(item) if isinstance(value, list if exact else (list, tuple)):
                 return [self.pack(part, item, f"{where}[{n}]", exact) for n, part in enumerate(value)]
             case DictType(key_type, item) if isinstance(value, dict):
                 return {
@@ -106,8 +106,11 @@ class Translator:
                 return _codes()[value]
             case enum.Enum():
                 raise ArgumentError(f"{where}: {value!r} cannot cross inside Any; declare {type(value).__name__}")
-            case int() | str():
-                return _scalar(value, type(value).__name__, exact=False)
+            case int() if -(2**63) <= value < 2**63:
+                return value
+            case str():
+                with suppress(UnicodeEncodeError):
+                    return _scalar(value, "str", exact=False)
             case list() | dict() if not value:
                 raise ArgumentError(
                     f"{where}: an empty {type(value).__name__} inside Any has no type; declare it, as in List[Tensor]"

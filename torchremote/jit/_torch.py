@@ -254,6 +254,10 @@ def mapped_devices(worker: WorkerInfo) -> list[torch.device]:
     return list(_api._get_current_rpc_agent()._get_device_map(worker))
 
 
+# While it is entered, a call takes tensors of subclasses as what they are in C++, and asks no subclass for its opinion.
+as_plain_tensors = _C.DisableTorchFunctionSubclass
+
+
 def is_transforming() -> bool:
     """Whether a torch.func transform, such as vmap, is running on this thread: its tensors have no storage."""
     return _C._functorch.peek_interpreter_stack() is not None

@@ -1,6 +1,6 @@
 """An annotation -> a type of the model, or the reason why there is none, and what to write instead.
 
-`SPELLINGS` is the table of what people write beside the types themselves; the README's tables come from it.
+Abstract containers, aliases and the like mean the nearest type; reference.py makes the README's tables of all that.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _DICTS: Final = (
     collections.abc.MutableMapping,
 )
 
-_BARE = "write what is inside, as in List[Tensor]"
+_BARE = "write what is inside, as in List[Tensor] or Dict[str, Tensor]"
 _NEVER: Final[dict[object, str]] = {
     set: "TorchScript has no sets; pass a List",
     frozenset: "TorchScript has no sets; pass a List",

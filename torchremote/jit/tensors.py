@@ -9,7 +9,8 @@ Note [Tensors that hurt]
     An empty view that begins after the end of its storage ends the process that receives it; a copy of it does not.
 
     `is_set_to` asks whether two tensors have one storage, offset and shape. Of a plain tensor and itself that is true;
-    what has no storage raises, and a fake tensor says that it is not.
+    what has no storage raises, and a fake tensor says that it is not. (So does a conjugated or negated view, which
+    torch copies first to answer.)
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def sendable(value: Tensor, devices: Optional[List[torch.device]], where: str) -
         refuse_tensor(value, where)
     elif value.is_cpu:
         if value.layout == 0:
-            if not value.is_set_to(value):
+            if not (value.is_set_to(value) or value.is_conj() or value.is_neg()):
                 refuse_tensor(value, where)
             if value.storage_offset() > 0 and value.numel() == 0:
                 return value.clone()
