@@ -51,6 +51,14 @@ def test_a_union_carries_each_of_its_types(painter, value):
     assert testing.same(painter.either_async(value).wait(), value)
 
 
+def test_a_union_keeps_its_members_apart(owner):
+    stub = tr.create(owner, zoo.Choosing, zoo.ChoosingModule)
+    for value in ([Pair(X, 1), zoo.Untyped(X, X)], [zoo.Untyped(X, X), Pair(X, 1)], []):
+        assert testing.same(stub(value), value)
+    for value in (zoo.Nothing(), 1, "s", None):
+        assert testing.same(stub.maybe([value]), {"only": value})
+
+
 def test_a_union_has_a_default(painter):
     assert painter.either() == 1
 

@@ -305,6 +305,22 @@ class EverywhereModule(nn.Module):
 
 
 @torchremote.remote_scriptable
+class Choosing:
+    """Unions whose members TorchScript mixes up where branches join."""
+
+    def forward(self, xs: List[Union[Pair, Untyped]]) -> List[Union[Pair, Untyped]]: ...
+    def maybe(self, xs: List[Optional[Union[Nothing, int, str]]]) -> Dict[str, Optional[Union[Nothing, int, str]]]: ...
+
+
+class ChoosingModule(nn.Module):
+    def forward(self, xs: List[Union[Pair, Untyped]]) -> List[Union[Pair, Untyped]]:
+        return xs
+
+    def maybe(self, xs: List[Optional[Union[Nothing, int, str]]]) -> Dict[str, Optional[Union[Nothing, int, str]]]:
+        return {"only": xs[0]}
+
+
+@torchremote.remote_scriptable
 class References:
     def forward(self, ref: RRef[Tensor], refs: Dict[str, List[RRef[Tensor]]]) -> Tuple[Tensor, RRef[Tensor]]: ...
 

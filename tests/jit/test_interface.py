@@ -167,6 +167,14 @@ def refusals():
         def go(self) -> int: ...
         def go_async(self) -> int: ...
 
+    class Batch:
+        def go(self) -> int: ...
+        def go_many(self) -> int: ...
+
+    class AsyncBatch:
+        def go(self) -> int: ...
+        def go_many_async(self) -> int: ...
+
     class Train:
         def train(self, x: Tensor) -> Tensor: ...
 
@@ -227,6 +235,8 @@ def refusals():
         (NoSelf, "NoSelf.forward: the first parameter"),
         (Coroutine, "Coroutine.forward: .*forward_async"),
         (Clash, "Clash.go_async: clashes"),
+        (Batch, "Batch.go_many: clashes with the go_many that stubs get for go"),
+        (AsyncBatch, "AsyncBatch.go_many_async: clashes"),
         (Train, "Train.train: .*rename"),
         (Reserved, "Reserved._torchremote_wire: .*rename"),
         (Sets, "Sets.forward.x: .*Set.* cannot cross; possible are Tensor"),

@@ -152,10 +152,13 @@ class Converter:
         for item, plan in zip(type.items, plans, strict=True):
             place = self._names.numbered(stem)
             into.append(ir.Assign((place,), ir.Literal(None), self._target(OptionalType(item))))
+            # Under a name of its own: what TorchScript takes it for after this `if` is not always what it was before.
+            candidate = ir.Name(self._names.numbered(stem))
+            into.append(ir.Assign((candidate.id,), value))
             body: list[ir.Statement] = []
-            packed = self.convert(value, item, plan, stem, body)
+            packed = self.convert(candidate, item, plan, stem, body)
             body.append(ir.Assign((place,), packed))
-            into.append(ir.If(ir.IsInstance(value.id, (self._spelling.declared(item),)), tuple(body)))
+            into.append(ir.If(ir.IsInstance(candidate.id, (self._spelling.declared(item),)), tuple(body)))
             places.append(ir.Name(place))
         return ir.TupleOf(tuple(places))
 

@@ -1,0 +1,86 @@
+"""The classes behind named types: found, or made; and never taken for others of their name."""
+
+import enum
+import sys
+import types
+from typing import List, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from torchremote.errors import InterfaceError
+from torchremote.jit import _torch, compile_interface
+from torchremote.jit.classes import find_classes
+from torchremote.jit.parse import parse_interface
+
+from .. import zoo
+
+NOWHERE = """\
+enum nowhere.Color: RED = 1, GREEN = 2
+tuple nowhere.Pair(a: Tensor, c: List[nowhere.Color])
+forward(x: List[nowhere.Pair], c: nowhere.Color) -> nowhere.Pair"""
+
+
+def test_a_class_is_found_where_its_path_says():
+    interface = compile_interface(zoo.Painter).interface
+    found = find_classes(interface, "scope")
+    assert {named.name: cls for named, cls in found.items()}["tests.zoo.Color"] is zoo.Color
+
+
+def test_a_class_that_is_nowhere_has_a_twin():
+    compiled = compile_interface(parse_interface("__torch__.Nowhere", NOWHERE))
+    color, pair = compiled.contract.classes.values()
+    assert [member.name for member in color] == ["RED", "GREEN"]
+    assert pair._fields == ("a", "c")
+    assert _torch.qualified_name(pair).startswith("__torch__.torchremote.Nowhere_")
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"RED": 1, "BLUE": 2}, "here:  enum elsewhere.Color: RED = 1, BLUE = 2"),
+        ({"GREEN": 2, "RED": 1}, "here:  enum elsewhere.Color: GREEN = 2, RED = 1"),
+        ({"RED": 1, "GREEN": "2"}, "here: .*not all int"),
+    ],
+)
+def test_another_class_of_that_name_is_refused(monkeypatch, members, message):
+    module = types.ModuleType("elsewhere")
+    monkeypatch.setitem(sys.modules, "elsewhere", module)
+    module.Color = enum.Enum("Color", members, module="elsewhere")
+    text = "enum elsewhere.Color: RED = 1, GREEN = 2\nforward(c: elsewhere.Color) -> int"
+    with pytest.raises(InterfaceError, match=f"(?s)elsewhere.Color is not the same on both workers.*{message}"):
+        compile_interface(parse_interface("Elsewhere", text))
+    module.Color = "a string"
+    with pytest.raises(InterfaceError, match="here:  a str"):
+        compile_interface(parse_interface("Elsewhere", text))
+
+
+class Strings(NamedTuple):
+    x: "List[int | None]"
+
+
+def test_a_class_that_torch_cannot_read_is_refused_with_its_reason():
+    class Reading:
+        def forward(self, x: Strings) -> int: ...
+
+    with pytest.raises(InterfaceError, match=r"(?s)TorchScript cannot read tests\S+Strings: .*Optional\[int\]"):
+        compile_interface(Reading)
+
+
+def test_an_enum_without_a_source_file_compiles(monkeypatch):
+    module = types.ModuleType("typed")
+    monkeypatch.setitem(sys.modules, "typed", module)
+    exec("import enum\nclass Color(enum.Enum):\n  RED = 'r'", vars(module))
+
+    class Typed:
+        def forward(self, c: module.Color = module.Color.RED) -> Tensor: ...
+
+    assert compile_interface(Typed).interface.text.startswith('enum typed.Color: RED = "r"')
+
+
+def test_every_dtype_has_a_code_and_a_way_back():
+    from torchremote.values import _codes, _dtypes
+
+    assert {torch.float32, torch.bool, torch.complex64, torch.float8_e5m2} <= set(_codes())
+    assert all(_dtypes()[code] is dtype for dtype, code in _codes().items())

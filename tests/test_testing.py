@@ -1,0 +1,130 @@
+"""The strategies and the check that users have: they reach every kind of type, and find what is wrong."""
+
+from typing import List, Union
+
+import pytest
+import torch
+from hypothesis import find, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from torchremote import testing
+from torchremote.errors import MismatchError
+from torchremote.jit import Interface, types
+from torchremote.jit.classes import find_classes
+from torchremote.jit.model import Method
+from torchremote.testing.check import same
+from torchremote.values import Translator
+
+from . import zoo
+
+KINDS = [
+    *(types.TensorType, types.ScalarType, types.AnyType, types.OptionalType, types.UnionType, types.ListType),
+    *(types.DictType, types.TupleType, types.EnumType, types.NamedTupleType),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_types_of_every_kind_are_found(kind):
+    find(testing.types(zoo.NAMED), lambda type: any(isinstance(part, kind) for part in types.walk(type)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_values_are_of_their_type(data):
+    type = data.draw(testing.types(zoo.NAMED))
+    classes = find_classes(Interface("Values", (Method("value", (), type),)), "tests")
+    value = data.draw(testing.values(type, classes=classes))
+    translator = Translator(classes)
+    assert testing.same(translator.unpack(translator.pack(value, type, "value"), type), value)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        lambda x: x.numel() == 0,
+        lambda x: x.dim() == 3,
+        lambda x: not x.is_contiguous(),
+        lambda x: x.storage_offset() > 0,
+        lambda x: 0 in x.stride() and x.numel() > 0,
+        lambda x: x.dtype == torch.bfloat16,
+        lambda x: x.dtype == torch.bool,
+    ],
+)
+def test_tensors_of_every_kind_are_found(wanted):
+    find(testing.tensors(), wanted)
+
+
+@given(testing.values(List[Union[int, str]]))
+def test_values_take_an_annotation(value):
+    assert all(isinstance(item, (int, str)) for item in value)
+
+
+@given(testing.calls(zoo.Encoder, "topk"))
+def test_calls_fit_their_method(call):
+    args, kwargs = call
+    assert len(args) + len(kwargs) in (1, 2)
+    assert len(args) < 2  # k is keyword-only
+
+
+def test_calls_of_no_method_are_refused():
+    with pytest.raises(MismatchError, match="Encoder has no method absent"):
+        testing.calls(zoo.Encoder, "absent")
+
+
+@given(testing.signatures(named=zoo.NAMED))
+def test_signatures_obey_pythons_rules(method):
+    plain = [argument for argument in method.arguments if not argument.keyword_only]
+    assert [argument.has_default for argument in plain] == sorted(argument.has_default for argument in plain)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (1, 1.0),
+        (1, True),
+        (0.0, -0.0),
+        ([1], (1,)),
+        (zoo.Pair(torch.ones(1), 1), (torch.ones(1), 1)),
+        (torch.ones(2), torch.ones(2, dtype=torch.float64)),
+        (torch.ones(2), torch.ones(2, 1)),
+        ({"a": 1}, {"b": 1}),
+        ({"a": 1}, {}),
+        (torch.ones(2), torch.ones(2).to_sparse()),
+    ],
+    ids=str,
+)
+def test_what_differs_is_not_the_same(left, right):
+    assert not same(left, right)
+    assert same(left, left)
+
+
+class Negating:
+    def forward(self, x: int, y: List[float]) -> int: ...
+    def flip(self, x: Tensor) -> Tensor: ...
+
+
+class Honest(nn.Module):
+    def forward(self, x: int, y: List[float]) -> int:
+        return x ^ len(y)
+
+    def flip(self, x: Tensor) -> Tensor:
+        if x.dim() > 2:
+            raise ValueError("too many dimensions")
+        return x.t()
+
+
+class Different(Honest):
+    def forward(self, x: int, y: List[float]) -> int:
+        return x if torch.jit.is_scripting() and x > 1000 else x ^ len(y)
+
+
+def test_an_honest_module_passes(owner):
+    assert testing.check_interface(Negating, Honest(), max_examples=10) >= 60
+
+
+def test_a_difference_is_found_and_made_small(owner):
+    with pytest.raises(
+        AssertionError, match=r"Negating.forward\(\*\(1001, \[0.0\]\).*here 1000, through the stub 1001"
+    ):
+        testing.check_interface(Negating, Different(), max_examples=300)
