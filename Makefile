@@ -1,11 +1,12 @@
 # demo: the main job, on real data.   test: lint, types and all tests.   lint: ruff and mypy alone.
+# fuzz: thousands of random interfaces, through everything.
 # Each makes its own environment in .venv, from constraints.txt.
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint fuzz clean
 
 demo: $(READY)
 	$(BIN)/python -m torchremote demo
@@ -17,6 +18,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: $(READY)
+	$(BIN)/python -W ignore -m tests.fuzz --interfaces 2000
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info demo-results

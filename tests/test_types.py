@@ -6,13 +6,14 @@ from typing import Any, List, Optional, Tuple, Union
 
 import pytest
 import torch
+import torch.distributed.autograd as autograd
 import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 import torchremote as tr
 from torchremote import testing
-from torchremote.errors import ArgumentError, RemoteError
+from torchremote.errors import ArgumentError, MismatchError, RemoteError
 
 from . import zoo
 from .zoo import Color, Mode, Painted, Pair
@@ -204,6 +205,25 @@ def test_references_cross_and_their_values_stay(owner):
     assert torch.equal(back.to_here(), X)
     with pytest.raises(ArgumentError, match=r"References.forward.refs\['a'\]\[0\]: a Tensor is no RRef"):
         stub(here, {"a": [X]})
+
+
+def test_an_enum_out_of_an_archive_is_another_type_and_said_to_be(owner):
+    with pytest.raises(
+        MismatchError, match=r"Tinting.forward.color: .*came with an archive; send the class and its args"
+    ):
+        tr.create(owner, zoo.Tinting, torch.jit.script(zoo.TintingModule()))
+    assert tr.create(owner, zoo.Tinting, zoo.TintingModule)(Color.GREEN) is Color.GREEN
+
+
+def test_gradients_go_through_named_tuples_unions_and_any(owner):
+    stub = tr.create(owner, zoo.Scaling, zoo.ScalingModule)
+    x, y, z = (torch.full((2,), float(n), requires_grad=True) for n in (2, 3, 5))
+    with autograd.context() as context:
+        pair, held = stub(Pair(x), y, [z])
+        assert testing.same(pair.a.detach(), torch.full((2,), 6.0))
+        autograd.backward(context, [(pair.a + held[0]).sum()])
+        found = autograd.get_gradients(context)
+    assert [found[leaf].tolist() for leaf in (x, y, z)] == [[18.0, 18.0], [12.0, 12.0], [6.0, 6.0]]
 
 
 # -- values that would hurt

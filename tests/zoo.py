@@ -321,6 +321,33 @@ class ChoosingModule(nn.Module):
 
 
 @torchremote.remote_scriptable
+class Tinting:
+    def forward(self, color: Color) -> Color: ...
+
+
+class TintingModule(nn.Module):
+    def forward(self, color: Color) -> Color:
+        return color
+
+
+@torchremote.remote_scriptable
+class Scaling:
+    def forward(self, pair: Pair, by: Union[Tensor, int], anything: Any) -> Tuple[Pair, Any]: ...
+
+
+class ScalingModule(nn.Module):
+    """Products, for gradients."""
+
+    def forward(self, pair: Pair, by: Union[Tensor, int], anything: Any) -> Tuple[Pair, Any]:
+        scaled = pair.a
+        if isinstance(by, Tensor):
+            scaled = scaled * by
+        if isinstance(anything, List[Tensor]):
+            return Pair(scaled, 1), [anything[0] * scaled]
+        return Pair(scaled, 1), anything
+
+
+@torchremote.remote_scriptable
 class References:
     def forward(self, ref: RRef[Tensor], refs: Dict[str, List[RRef[Tensor]]]) -> Tuple[Tensor, RRef[Tensor]]: ...
 

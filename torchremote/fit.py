@@ -38,7 +38,7 @@ def _difference(found: _torch.FunctionSchema, wanted: _torch.FunctionSchema) -> 
             return f".{want.name}: the module calls this argument {have.name!r}"
         if not want.type.isSubtypeOf(have.type):
             passed, taken = want.type.annotation_str, have.type.annotation_str
-            return f".{want.name}: the interface passes {passed}, the module takes {taken}"
+            return f".{want.name}: the interface passes {passed}, the module takes {taken}{_namesakes(passed, taken)}"
     if len(mine) < len(theirs):
         return f".{theirs[len(mine)].name}: the module takes no such argument"
     if len(mine) > len(theirs):
@@ -51,6 +51,12 @@ def _difference(found: _torch.FunctionSchema, wanted: _torch.FunctionSchema) -> 
             f".return: the interface promises {promised.annotation_str}, the module returns {returned.annotation_str}"
         )
     return None
+
+
+def _namesakes(one: str, other: str) -> str:
+    if one != other:
+        return ""
+    return ", an enum of that name that came with an archive; send the class and its args, so that its owner scripts it"
 
 
 def _spell(schema: _torch.FunctionSchema) -> str:

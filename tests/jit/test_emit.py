@@ -78,6 +78,19 @@ def test_without_tensors_no_placement_moves_anything():
     assert bodies[Placement.HOST] == bodies[Placement.STAGED] == bodies[Placement.MAPPED]
 
 
+def test_on_the_cpu_nothing_moves():
+    endpoints = placement_text(read_interface(zoo.Everywhere), Placement.HOST)
+    assert not [call for call in (".to(", ".cpu(", "move_any(") if call in endpoints]
+    assert ".to(" in placement_text(read_interface(zoo.Everywhere), Placement.MAPPED)
+
+
+def test_a_container_without_tensors_is_passed_on_as_it_is():
+    def forward(self, a: dict[str, list[tuple[int, float | None]]], b: torch.Tensor) -> list[complex]: ...
+
+    text = placement_text(read_interface(type("Containers", (), {"forward": forward})), Placement.STAGED)
+    assert "return module.forward(a, b.to(device))" in text
+
+
 class Fake(torch.Tensor):
     """A tensor that knows where it has been."""
 

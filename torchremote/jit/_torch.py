@@ -273,11 +273,12 @@ def check() -> list[str]:
         "make_stubs_from_exported_methods check_module_initialized create_script_module_impl "
         "AttributeTypeIsSupportedChecker": _recursive,
         "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile _freeze_module "
-        "InterfaceType _resolve_type_from_object": torch._C,
+        "InterfaceType _resolve_type_from_object DisableTorchFunctionSubclass _functorch": torch._C,
         "_finalize_scriptmodule": torch.jit.RecursiveScriptModule,
         "_qualified_name createResolutionCallbackFromEnv": torch._jit_internal,
         "_is_current_rpc_agent_set _get_current_rpc_agent": _api,
         "_set_unwrap_func": torch._C.Future,
+        "peek_interpreter_stack": torch._C._functorch,
         "_python_cu _add_script_class _get_script_class": torch.jit._state,
     }
     for needed, holder in holders.items():

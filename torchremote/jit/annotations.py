@@ -98,11 +98,11 @@ _NOT_YET: Final[dict[object, str]] = {
 }
 
 
-class Never(Exception):
+class CannotCross(Exception):
     """What cannot cross, and what to do. Caught where the argument's name is known."""
 
 
-class NotYet(Never):
+class CannotCrossYet(CannotCross):
     """What torchremote could carry, but does not."""
 
 
@@ -117,8 +117,8 @@ def read_type(where: str, annotation: Any) -> Type:
     """
     try:
         return _read(annotation, ())
-    except Never as error:
-        reason = NotYetSupportedError if isinstance(error, NotYet) else UnsupportedTypeError
+    except CannotCross as error:
+        reason = NotYetSupportedError if isinstance(error, CannotCrossYet) else UnsupportedTypeError
         raise reason(f"{where}: {error}") from None
 
 
@@ -205,12 +205,15 @@ def _read_dict(items: tuple[Any, ...], within: tuple[type, ...]) -> Type:
     return DictType(key, _read(items[1], within))
 
 
-def _never(annotation: Any, remedy: str) -> Never:
-    return Never(f"{spell(annotation)} cannot cross; possible are {POSSIBLE}; {remedy}")
+def _never(annotation: Any, remedy: str) -> CannotCross:
+    return CannotCross(f"{spell(annotation)} cannot cross; possible are {POSSIBLE}; {remedy}")
 
 
-def _refusal(annotation: Any, kind: Any) -> Never:
-    for table, error, verdict in ((_NOT_YET, NotYet, "cannot cross yet"), (_NEVER, Never, "cannot cross")):
+def _refusal(annotation: Any, kind: Any) -> CannotCross:
+    for table, error, verdict in (
+        (_NOT_YET, CannotCrossYet, "cannot cross yet"),
+        (_NEVER, CannotCross, "cannot cross"),
+    ):
         remedy = table.get(annotation) or table.get(kind) if _hashable(annotation) else None
         if remedy is not None:
             return error(f"{spell(annotation)} {verdict}; possible are {POSSIBLE}; {remedy}")
@@ -239,7 +242,7 @@ def spell(annotation: Any) -> str:
 def read_enum(cls: type[enum.Enum]) -> EnumType:
     """
     Raises:
-        Never: an enum that TorchScript does not have.
+        CannotCross: an enum that TorchScript does not have.
     """
     if issubclass(cls, enum.Flag):
         raise _never(cls, "a combination of flags is no member; declare an int")
@@ -252,7 +255,7 @@ def read_enum(cls: type[enum.Enum]) -> EnumType:
 def read_named_tuple(cls: type, within: tuple[type, ...] = ()) -> NamedTupleType:
     """
     Raises:
-        Never: a field's type cannot cross.
+        CannotCross: a field's type cannot cross.
     """
     if cls in within:
         raise _never(cls, "TorchScript has no types that contain themselves; refer to rows of a List by their index")
@@ -261,13 +264,13 @@ def read_named_tuple(cls: type, within: tuple[type, ...] = ()) -> NamedTupleType
     try:
         hints = typing.get_type_hints(cls, vars(sys.modules.get(cls.__module__, typing)))
     except Exception as error:  # an annotation is any expression, and evaluating it may raise anything
-        raise Never(f"{spell(cls)}: cannot evaluate its annotations: {error}") from None
+        raise CannotCross(f"{spell(cls)}: cannot evaluate its annotations: {error}") from None
     fields = []
     for name in cls._fields:  # type: ignore[attr-defined]
         try:
             # As TorchScript has it: a field of collections.namedtuple is a Tensor.
             fields.append((name, _read(hints[name], (*within, cls)) if name in hints else TENSOR))
-        except Never as error:
+        except CannotCross as error:
             raise type(error)(f"field {name} of {spell(cls)}: {error}") from None
     try:
         return NamedTupleType(path_of(cls), tuple(fields))
@@ -279,7 +282,7 @@ def path_of(cls: type) -> str:
     """The dotted path from which every worker can import `cls`.
 
     Raises:
-        Never: it cannot be imported.
+        CannotCross: it cannot be imported.
     """
     # A spawned process knows the main script by another name.
     module = "__main__" if cls.__module__ == "__mp_main__" else cls.__module__

@@ -16,7 +16,7 @@ from torch.distributed.rpc import RRef
 
 from ..errors import InterfaceError
 from . import _torch
-from .annotations import SCALAR_CLASSES, Never, find_class, read_enum, read_named_tuple
+from .annotations import SCALAR_CLASSES, CannotCross, find_class, read_enum, read_named_tuple
 from .model import Interface
 from .types import (
     AnyType,
@@ -77,7 +77,7 @@ def _check_same(interface: Interface, named: NamedType, found: object) -> None:
             definition = read_enum(found).definition
         elif isinstance(found, type) and issubclass(found, tuple):
             definition = read_named_tuple(found).definition
-    except Never as error:
+    except CannotCross as error:
         definition = str(error)
     if definition != named.definition:
         raise InterfaceError(
