@@ -12,7 +12,7 @@ from torchremote.errors import ArgumentError, RemoteError
 from torchremote.jit import Placement, _torch, compile_interface
 from torchremote.stub import at_placement
 
-from . import zoo
+from . import gallery, zoo
 from .zoo import Color, Mode, Painted, Pair
 
 
@@ -33,7 +33,7 @@ COUNT = 10  # tensors in `arguments()`
 
 
 def test_without_a_device_map_tensors_move_in_and_back_out(owner, toy):
-    stub = tr.create(f"{owner}/toy:0", zoo.Everywhere, zoo.EverywhereModule)
+    stub = tr.create(f"{owner}/toy:0", gallery.Everywhere, gallery.EverywhereModule)
     sent = arguments()
     for devices, results in (stub(*sent), stub.forward_async(*sent).wait()):
         assert devices == ["toy"] * COUNT
@@ -41,7 +41,7 @@ def test_without_a_device_map_tensors_move_in_and_back_out(owner, toy):
 
 
 def test_a_module_on_the_cpu_moves_nothing(owner):
-    stub = tr.create(owner, zoo.Everywhere, zoo.EverywhereModule)
+    stub = tr.create(owner, gallery.Everywhere, gallery.EverywhereModule)
     devices, results = stub(*arguments())
     assert devices == ["cpu"] * COUNT
     assert testing.same(results, (arguments()[0] * 3, *arguments()[1:]))
@@ -74,7 +74,7 @@ def test_a_result_on_a_device_that_nobody_mapped_is_an_error(owner, toy):
 
 
 def test_an_argument_on_a_device_that_nobody_mapped_is_refused(owner, toy):
-    stub = tr.create(owner, zoo.Everywhere, zoo.EverywhereModule)
+    stub = tr.create(owner, gallery.Everywhere, gallery.EverywhereModule)
     good = arguments()
     for place, bad in (("plain", torch.ones(2)), ("either", torch.ones(2)), ("anything", [torch.ones(2)])):
         moved = [bad[0].to("toy")] if isinstance(bad, list) else bad.to("toy")
@@ -105,7 +105,7 @@ rpc.shutdown()
 
 
 def call_on_cuda(mapped):
-    stub = tr.create("owner/cuda:0", zoo.Everywhere, zoo.EverywhereModule)
+    stub = tr.create("owner/cuda:0", gallery.Everywhere, gallery.EverywhereModule)
     sent = arguments()
     devices, results = stub(*sent)
     assert devices == ["cuda"] * COUNT

@@ -15,13 +15,13 @@ import torchremote as tr
 from torchremote import testing
 from torchremote.errors import ArgumentError, MismatchError, RemoteError
 
-from . import zoo
+from . import gallery, zoo
 from .zoo import Color, Mode, Painted, Pair
 
 
 @pytest.fixture(scope="module")
 def painter(owner):
-    return tr.create(owner, zoo.Painter, zoo.PainterModule)
+    return tr.create(owner, gallery.Painter, gallery.PainterModule)
 
 
 X = torch.arange(3.0)
@@ -53,7 +53,7 @@ def test_a_union_carries_each_of_its_types(painter, value):
 
 
 def test_a_union_keeps_its_members_apart(owner):
-    stub = tr.create(owner, zoo.Choosing, zoo.ChoosingModule)
+    stub = tr.create(owner, gallery.Choosing, gallery.ChoosingModule)
     for value in ([Pair(X, 1), zoo.Untyped(X, X)], [zoo.Untyped(X, X), Pair(X, 1)], []):
         assert testing.same(stub(value), value)
     for value in (zoo.Nothing(), 1, "s", None):
@@ -135,7 +135,7 @@ def test_what_does_not_fit_is_refused_with_its_place(painter, call, message):
 
 
 class Gallery(nn.Module):
-    painter: zoo.Painter
+    painter: gallery.Painter
 
     def __init__(self, painter):
         super().__init__()
@@ -158,7 +158,7 @@ class Gallery(nn.Module):
 
 
 class AsyncGallery(nn.Module):
-    painter: tr.remote_interface(zoo.Painter)
+    painter: tr.remote_interface(gallery.Painter)
 
     def __init__(self, painter):
         super().__init__()
@@ -198,7 +198,7 @@ def test_inside_torchscript_without_waiting(painter):
 
 
 def test_references_cross_and_their_values_stay(owner):
-    stub = tr.create(owner, zoo.References, zoo.ReferencesModule)
+    stub = tr.create(owner, gallery.References, gallery.ReferencesModule)
     here, there = rpc.RRef(X), rpc.remote(owner, torch.add, (X, 1))
     total, back = stub(here, {"a": [there]})
     assert torch.equal(total, X + X + 1)
@@ -211,12 +211,12 @@ def test_an_enum_out_of_an_archive_is_another_type_and_said_to_be(owner):
     with pytest.raises(
         MismatchError, match=r"Tinting.forward.color: .*came with an archive; send the class and its args"
     ):
-        tr.create(owner, zoo.Tinting, torch.jit.script(zoo.TintingModule()))
-    assert tr.create(owner, zoo.Tinting, zoo.TintingModule)(Color.GREEN) is Color.GREEN
+        tr.create(owner, gallery.Tinting, torch.jit.script(gallery.TintingModule()))
+    assert tr.create(owner, gallery.Tinting, gallery.TintingModule)(Color.GREEN) is Color.GREEN
 
 
 def test_gradients_go_through_named_tuples_unions_and_any(owner):
-    stub = tr.create(owner, zoo.Scaling, zoo.ScalingModule)
+    stub = tr.create(owner, gallery.Scaling, gallery.ScalingModule)
     x, y, z = (torch.full((2,), float(n), requires_grad=True) for n in (2, 3, 5))
     with autograd.context() as context:
         pair, held = stub(Pair(x), y, [z])
@@ -275,7 +275,7 @@ def test_a_transforms_tensors_are_refused(owner, painter, transform):
 
 
 def test_a_result_that_would_hurt_is_an_error_and_the_owner_lives(owner):
-    stub = tr.create(owner, zoo.Unsendable, zoo.UnsendableModule)
+    stub = tr.create(owner, gallery.Unsendable, gallery.UnsendableModule)
     for name, message in (
         ("nested", "a nested tensor cannot cross"),
         ("meta", "a meta tensor has no values"),
@@ -288,7 +288,7 @@ def test_a_result_that_would_hurt_is_an_error_and_the_owner_lives(owner):
 
 def test_an_empty_view_beyond_its_storage_crosses(owner):
     """torch alone: the process that receives it aborts."""
-    stub = tr.create(owner, zoo.Unsendable, zoo.UnsendableModule)
+    stub = tr.create(owner, gallery.Unsendable, gallery.UnsendableModule)
     (back,) = stub.empty_view(torch.ones(0, 4))
     assert back.shape == (0, 3)
     assert stub.empty_view(torch.ones(0, 4)[:, 1:])[0].shape == (0, 2)

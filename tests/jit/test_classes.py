@@ -14,7 +14,7 @@ from torchremote.jit import _torch, compile_interface
 from torchremote.jit.classes import find_classes
 from torchremote.jit.parse import parse_interface
 
-from .. import zoo
+from .. import gallery, zoo
 
 NOWHERE = """\
 enum nowhere.Color: RED = 1, GREEN = 2
@@ -23,7 +23,7 @@ forward(x: List[nowhere.Pair], c: nowhere.Color) -> nowhere.Pair"""
 
 
 def test_a_class_is_found_where_its_path_says():
-    interface = compile_interface(zoo.Painter).interface
+    interface = compile_interface(gallery.Painter).interface
     found = find_classes(interface, "scope")
     assert {named.name: cls for named, cls in found.items()}["tests.zoo.Color"] is zoo.Color
 

@@ -38,7 +38,7 @@ from torchremote.testing import interfaces, types, values
 from torchremote.testing.strategies import _defaults
 from torchremote.values import Translator
 
-from .. import zoo
+from .. import gallery, zoo
 
 RECORDED = pathlib.Path(__file__).parent / "recorded"
 
@@ -54,7 +54,7 @@ def whole_text(interface):
     return "\n\n".join([*first, *placements, emit(lower_stub(interface, spelling))])
 
 
-@pytest.mark.parametrize("cls", [zoo.Encoder, zoo.Deep, zoo.Awkward, zoo.Painter], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", [zoo.Encoder, zoo.Deep, zoo.Awkward, gallery.Painter], ids=lambda cls: cls.__name__)
 def test_recorded_sources(cls, record):
     text = whole_text(read_interface(cls))
     path = RECORDED / f"{cls.__name__}.py.txt"
@@ -79,9 +79,9 @@ def test_without_tensors_no_placement_moves_anything():
 
 
 def test_on_the_cpu_nothing_moves():
-    endpoints = placement_text(read_interface(zoo.Everywhere), Placement.HOST)
+    endpoints = placement_text(read_interface(gallery.Everywhere), Placement.HOST)
     assert not [call for call in (".to(", ".cpu(", "move_any(") if call in endpoints]
-    assert ".to(" in placement_text(read_interface(zoo.Everywhere), Placement.MAPPED)
+    assert ".to(" in placement_text(read_interface(gallery.Everywhere), Placement.MAPPED)
 
 
 def test_a_container_without_tensors_is_passed_on_as_it_is():
