@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ._version import __version__
 from .errors import TorchRemoteError
-from .jit import Placement, compile_interface
+from .jit import Placement, common_source, compile_interface
 from .reference import tables
 
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     emit = commands.add_parser("emit", help="print what is generated for an interface")
-    emit.add_argument("interface", metavar="package.module:Interface")
+    emit.add_argument("interface", metavar="package.module:Interface", nargs="?", help="without: what all have alike")
     emit.add_argument("--placement", choices=[placement.value for placement in Placement], help="only its endpoints")
     emit.set_defaults(run=lambda options: print(_emitted(options.interface, options.placement), end=""))
 
@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _emitted(target: str, placement: str | None) -> str:
+def _emitted(target: str | None, placement: str | None) -> str:
+    if target is None:
+        return common_source()
     compiled = compile_interface(_load(target))
     return compiled.source if placement is None else compiled.contract.sources[placement]
 

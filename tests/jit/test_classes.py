@@ -3,13 +3,13 @@
 import enum
 import sys
 import types
-from typing import List, NamedTuple
+from typing import Any, List, NamedTuple, Tuple, Union
 
 import pytest
 import torch
 from torch import Tensor
 
-from torchremote.errors import InterfaceError
+from torchremote.errors import InterfaceError, UnsupportedTypeError
 from torchremote.jit import _torch, compile_interface
 from torchremote.jit.classes import find_classes
 from torchremote.jit.parse import parse_interface
@@ -77,6 +77,14 @@ def test_an_enum_without_a_source_file_compiles(monkeypatch):
         def forward(self, c: module.Color = module.Color.RED) -> Tensor: ...
 
     assert compile_interface(Typed).interface.text.startswith('enum typed.Color: RED = "r"')
+
+
+def test_a_union_that_torchscript_gets_wrong_is_refused():
+    class Wrong:
+        def forward(self, x: int, y: List[Union[Tuple[Tensor], Tuple[float, Any]]]) -> Tensor: ...
+
+    with pytest.raises(UnsupportedTypeError, match=r"Wrong.forward.y: TorchScript cannot have .*declare Any"):
+        compile_interface(Wrong)
 
 
 def test_every_dtype_has_a_code_and_a_way_back():

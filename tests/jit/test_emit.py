@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchremote.jit import compile_interface
+from torchremote.jit import common_source, compile_interface
 from torchremote.jit.annotations import read_type
 from torchremote.jit.classes import annotation_of, find_classes
 from torchremote.jit.emit import emit
@@ -62,6 +62,13 @@ def test_recorded_sources(cls, record):
         path.write_text(text)
     assert text == path.read_text(), "pytest --record writes what is emitted now"
     assert compile_interface(cls).source == text  # and TorchScript takes it
+
+
+def test_the_recorded_common_source(record):
+    path = RECORDED / "common.py.txt"
+    if record:
+        path.write_text(common_source())
+    assert common_source() == path.read_text(), "pytest --record writes what is emitted now"
 
 
 @given(interfaces(zoo.NAMED))

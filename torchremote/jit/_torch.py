@@ -174,6 +174,13 @@ def qualified_name(cls: type) -> str:
     return name
 
 
+def check_type(text: str, resolve: Resolver) -> None:
+    """Raises what TorchScript raises for a type that it cannot have."""
+    _C._jit_script_compile(
+        "__torch__.torchremote.check", _C._parse_source_def(f"def check(x: {text}):\n  pass\n"), resolve, {}
+    )
+
+
 # Graphs and functions
 
 

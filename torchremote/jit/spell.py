@@ -28,19 +28,22 @@ from .types import (
 
 
 class Spelling:
-    """What the source that is generated for one interface calls its types, and the functions that translate them."""
+    """What the source that is generated for an interface, or for none, calls its types and what translates them."""
 
-    def __init__(self, interface: Interface) -> None:
-        arguments = {argument.name for method in interface.methods for argument in method.arguments}
+    def __init__(self, interface: Interface | None = None) -> None:
+        methods, types = (interface.methods, interface.named_types) if interface else ((), ())
+        arguments = {argument.name for method in methods for argument in method.arguments}
         # Methods of a stub keep their arguments' names, and may not hide what they refer to.
         names = Names(arguments)
-        self.classes = {named: names.fresh(named.name.rpartition(".")[2]) for named in interface.named_types}
+        self.classes = {
+            named: names.fresh(named.name.rpartition(".")[2]) for named in (interface.named_types if interface else ())
+        }
         enums = [named for named in self.classes if isinstance(named, EnumType)]
         self.pack = {enum: names.fresh(f"pack_{self.classes[enum]}") for enum in enums}
         self.unpack = {enum: names.fresh(f"unpack_{self.classes[enum]}") for enum in enums}
-        self.send = {method.name: names.fresh(f"send_{method.name}") for method in interface.methods}
-        self.receive = {method.name: names.fresh(f"receive_{method.name}") for method in interface.methods}
-        self.defer = {method.name: names.fresh(f"defer_{method.name}") for method in interface.methods}
+        self.send = {method.name: names.fresh(f"send_{method.name}") for method in methods}
+        self.receive = {method.name: names.fresh(f"receive_{method.name}") for method in methods}
+        self.defer = {method.name: names.fresh(f"defer_{method.name}") for method in methods}
 
     def names(self, taken: Iterable[str] = ()) -> Names:
         """A scope over the globals of generated source."""

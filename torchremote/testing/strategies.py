@@ -35,6 +35,7 @@ from ..jit.types import (
     TupleType,
     Type,
     UnionType,
+    walk,
 )
 
 # -- types
@@ -80,6 +81,9 @@ def _can_be_optional(type: Type) -> bool:
 
 
 def _union(items: Sequence[Type]) -> Any:
+    tuples = [item for item in items if isinstance(item, (TupleType, NamedTupleType))]
+    if len(tuples) > 1 and any(ANY in walk(item) for item in tuples):
+        return None  # TorchScript gets these wrong
     try:
         return UnionType(tuple(sorted(set(items), key=str)))
     except ValueError:

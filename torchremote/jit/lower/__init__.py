@@ -3,7 +3,7 @@
 Note [Units]
     An interface makes seven units, each a namespace of its own in TorchScript.
 
-    * `types` (types.py): what translates and checks values.
+    * `types` (types.py): what translates values.
     * `table` (owner.py): what an owner keeps its modules in.
     * `wire` (caller.py): what a stub calls through.
     * `host`, `staged`, `mapped` (owner.py, caller.py): for a placement, the endpoints, which run on the owner, and the
@@ -11,21 +11,25 @@ Note [Units]
     * `stub` (caller.py): the interface under the class's own name, and the stub that implements it.
 
     All but the last depend on the canonical text alone, so every worker makes them alike, and classes that differ only
-    in their defaults share them. The stub unit is the caller's own.
+    in their defaults share them. The stub unit is the caller's own. What depends on no interface is in two units that a
+    process compiles once: `tensors` and `anything` (common.py).
 """
 
 from __future__ import annotations
 
 from .caller import lower_stub, lower_wire, packed_name
+from .common import lower_any, lower_tensors
 from .owner import lower_placement, lower_table
 from .scope import endpoint_name, scope_of
 from .types import lower_types
 
 __all__ = [
     "endpoint_name",
+    "lower_any",
     "lower_placement",
     "lower_stub",
     "lower_table",
+    "lower_tensors",
     "lower_types",
     "lower_wire",
     "packed_name",

@@ -1,23 +1,19 @@
-"""The types unit: functions that translate what torch cannot carry, and that check what is sent."""
+"""The types unit: functions that translate what torch cannot carry."""
 
 from __future__ import annotations
 
 from .. import ir
-from ..anything import lower_anything
 from ..model import Interface
 from ..spell import Spelling
-from ..tensors import DEFINITIONS
-from ..types import AnyType, EnumType, walk
-from .scope import scope_of, unit
+from ..types import EnumType
+from .scope import unit
 
 
 def lower_types(interface: Interface, spelling: Spelling) -> ir.Unit:
-    definitions: list[ir.Definition] = list(DEFINITIONS)
-    if any(isinstance(part, AnyType) for method in interface.methods for type in method.types for part in walk(type)):
-        definitions += lower_anything(f"{scope_of(interface)}.types", spelling)
+    definitions: list[ir.Definition] = []
     for enum in spelling.pack:
         definitions += [_lower_pack(enum, spelling), _lower_unpack(enum, spelling)]
-    return unit(interface, "types", "What translates and checks values.", *definitions)
+    return unit(interface, "types", "What translates values.", *definitions)
 
 
 def _lower_pack(enum: EnumType, spelling: Spelling) -> ir.Function:
