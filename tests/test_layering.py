@@ -11,7 +11,7 @@ ORDER = (
     "_version errors jit.literals jit.types jit.model jit.parse jit.names jit.plan jit.spell jit.ir jit.convert "
     "jit.table jit.tensors jit.anything "
     "jit.lower.scope jit.lower.common jit.lower.types jit.lower.caller jit.lower.owner jit.lower jit.emit "
-    "jit._torch jit.annotations jit.interface jit.classes jit.script jit.cache jit "
+    "jit._torch jit.annotations jit.interface jit.classes jit.script jit.cache jit.foundation jit "
     "values workers fit host control failures stub create testing.strategies testing.check testing reference cli"
 ).split()
 PURE = ORDER[ORDER.index("jit.literals") : ORDER.index("jit._torch")]

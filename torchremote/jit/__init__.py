@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import typing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch.distributed.rpc import RRef
 
-from ..errors import UnsupportedTypeError
-from . import _torch, ir
+from . import _torch
 from .cache import Cache
-from .classes import Classes, find_classes
+from .classes import Classes
 from .emit import emit
+from .foundation import Foundation, common_source, lay_foundation
 from .interface import caller_locals, read_interface
-from .lower import (
-    endpoint_name,
-    lower_any,
-    lower_placement,
-    lower_stub,
-    lower_table,
-    lower_tensors,
-    lower_types,
-    lower_wire,
-    scope_of,
-)
+from .lower import endpoint_name, lower_placement, lower_stub
 from .model import Interface
 from .plan import Placement
 from .script import script
 from .spell import Spelling
-from .types import ANY, UnionType, walk
 
 __all__ = [
     "Classes",
@@ -126,22 +113,21 @@ def compile_interface(interface: type | Interface) -> CompiledInterface:
 def remote_scriptable(cls: type[Class]) -> type[Class]:
     """Class decorator: makes `cls` an interface for remote modules, and a TorchScript module interface.
 
-        Any class of annotated methods will do: a plain one, a Protocol, one under `torch.jit.interface`, one typed into a
-        REPL. Signatures are read, the methods of bases among them, and never source. All that calls need is compiled
-        here and now, under the class's own qualified name.
+    Any class of annotated methods will do: a plain one, a Protocol, one under `torch.jit.interface`, one typed into a
+    REPL. Signatures are read, the methods of bases among them, and never source. All that calls need is compiled
+    here and now, under the class's own qualified name.
 
-        Returns:
-            `cls` itself. As an annotation of a scripted module's attribute, it stands for a local module or for a stub,
-            and default values hold in TorchScript, too.
+    Returns:
+        `cls` itself. As an annotation of a scripted module's attribute, it stands for a local module or for a stub,
+        and default values hold in TorchScript, too.
 
-        Raises:
-            InterfaceError: a signature that cannot cross; the message names interface, method and argument.
+    Raises:
+        InterfaceError: a signature that cannot cross; the message names interface, method and argument.
 
-        >>> import torch
-    from torch.distributed.rpc import RRef
-        >>> @remote_scriptable
-        ... class Encoder:
-        ...     def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor: ...
+    >>> import torch
+    >>> @remote_scriptable
+    ... class Encoder:
+    ...     def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor: ...
     """
     compiled = compile_interface(read_interface(cls, caller_locals(1)))
     if "__torch_script_interface__" not in vars(cls):  # torch.jit.interface has compiled it already, otherwise
@@ -174,79 +160,15 @@ def compile_contract(interface: Interface) -> Contract:
 
 
 def _compile_contract(interface: Interface) -> Contract:
-    foundation = _foundations.get((interface.name, interface.text), lambda: _lay_foundation(interface))
+    foundation = _foundations.get((interface.name, interface.text), lambda: lay_foundation(interface))
     sources = dict(foundation.sources)
     connect, endpoints = {}, {}
     for placement in Placement:
         unit = lower_placement(interface, placement, Spelling(interface))
         source = sources[placement.value] = emit(unit)
-        defined = script(unit, source, given=foundation.defined, table=foundation.constant)
+        defined = script(unit, source, given=foundation.defined, table=foundation.table)
         connect[placement] = defined["connect"]
         endpoints[placement] = {
             method.name: endpoint_name(interface, placement, method) for method in interface.methods
         }
     return Contract(interface, foundation.classes, sources, endpoints, foundation.defined, connect)
-
-
-@dataclass(frozen=True, eq=False)
-class Foundation:
-    """What the endpoints of an interface are compiled on.
-
-    Cached on its own. TorchScript never forgets a registered endpoint, and an endpoint is bound to its table; so if
-    compiling stops between two endpoints, the next attempt has to go on with the same table.
-    """
-
-    classes: Classes
-    sources: dict[str, str]
-    defined: dict[str, Any]
-    constant: _torch.Node  # the table
-
-
-def _check_unions(interface: Interface, spelling: Spelling, defined: dict[str, Any]) -> None:
-    # The model knows which members cannot be told apart; that TorchScript gets some others wrong, only TorchScript knows.
-    resolve = _torch.resolver({**vars(typing), "torch": torch, "Tensor": torch.Tensor, "RRef": RRef, **defined})
-    for method in interface.methods:
-        places = [*(argument.name for argument in method.arguments), "return"]
-        for place, type in zip(places, method.types, strict=True):
-            if any(isinstance(part, UnionType) for part in walk(type)):
-                try:
-                    _torch.check_type(spelling.declared(type), resolve)
-                except RuntimeError as error:
-                    raise UnsupportedTypeError(
-                        f"{interface.name}.{method.name}.{place}: TorchScript cannot have {type}; "
-                        f"declare Any, or Optionals: {str(error).strip().splitlines()[0]}"
-                    ) from error
-
-
-_shared: Cache[str, dict[str, Any]] = Cache()
-
-
-def _common(interface: Interface) -> dict[str, Any]:
-    """What every interface is compiled on, and what those that use Any are."""
-
-    tensors = _compile_common(lower_tensors(), {})
-    uses_any = any(type == ANY for method in interface.methods for whole in method.types for type in walk(whole))
-    return {**tensors, **_compile_common(lower_any(), tensors)} if uses_any else tensors
-
-
-def _compile_common(unit: ir.Unit, given: dict[str, Any]) -> dict[str, Any]:
-    return _shared.get(unit.scope, lambda: script(unit, emit(unit), given))
-
-
-def common_source() -> str:
-    """What is generated alike for every interface."""
-    return "\n\n".join(emit(unit) for unit in (lower_tensors(), lower_any()))
-
-
-def _lay_foundation(interface: Interface) -> Foundation:
-    spelling = Spelling(interface)
-    classes = find_classes(interface, f"{scope_of(interface)}.types")
-    defined = {**_common(interface), **{spelling.classes[named]: cls for named, cls in classes.items()}}
-    _check_unions(interface, spelling, defined)
-    sources = {}
-    for part, lower in (("types", lower_types), ("table", lower_table), ("wire", lower_wire)):
-        unit = lower(interface, spelling)
-        sources[part] = emit(unit)
-        defined |= script(unit, sources[part], given=defined)
-    defined["Host"].lay_out()
-    return Foundation(classes, sources, defined, _torch.constant_holding(defined["Host"]))

@@ -176,9 +176,8 @@ def qualified_name(cls: type) -> str:
 
 def check_type(text: str, resolve: Resolver) -> None:
     """Raises what TorchScript raises for a type that it cannot have."""
-    _C._jit_script_compile(
-        "__torch__.torchremote.check", _C._parse_source_def(f"def check(x: {text}):\n  pass\n"), resolve, {}
-    )
+    definition = _C._parse_source_def(f"def check(value: {text}):\n  pass\n")
+    compile_function("__torch__.torchremote.check", definition, resolve)
 
 
 # Graphs and functions

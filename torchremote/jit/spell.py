@@ -35,9 +35,7 @@ class Spelling:
         arguments = {argument.name for method in methods for argument in method.arguments}
         # Methods of a stub keep their arguments' names, and may not hide what they refer to.
         names = Names(arguments)
-        self.classes = {
-            named: names.fresh(named.name.rpartition(".")[2]) for named in (interface.named_types if interface else ())
-        }
+        self.classes = {named: names.fresh(named.name.rpartition(".")[2]) for named in types}
         enums = [named for named in self.classes if isinstance(named, EnumType)]
         self.pack = {enum: names.fresh(f"pack_{self.classes[enum]}") for enum in enums}
         self.unpack = {enum: names.fresh(f"unpack_{self.classes[enum]}") for enum in enums}
