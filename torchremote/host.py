@@ -26,7 +26,7 @@ from typing import Final
 
 import torch
 
-from .errors import CapacityError, CreationError, MismatchError, ServedNameError
+from .errors import CapacityError, CreationError, InterfaceError, MismatchError, ServedNameError
 from .fit import check_fit
 from .jit import Contract, Interface, _torch, compile_interface
 from .jit.cache import COMPILING
@@ -50,7 +50,13 @@ def host(contract: Contract, module: torch.jit.ScriptModule) -> int:
     Raises:
         MismatchError: it does not implement the interface.
         CapacityError: this worker hosts as many modules of the interface as a table holds.
+        InterfaceError: a class of the interface was defined anew in this process.
     """
+    if not contract.hosts:
+        raise InterfaceError(
+            f"{contract.interface.name}: an enum or NamedTuple of it was defined anew since it was first compiled "
+            "here, and TorchScript keeps what it compiled; restart the process, or give the interface another name"
+        )
     check_fit(module, contract)
     with _lock:
         shelf = _shelves.setdefault((contract.interface.name, contract.interface.text), _Shelf(contract))

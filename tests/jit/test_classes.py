@@ -87,6 +87,43 @@ def test_a_union_that_torchscript_gets_wrong_is_refused():
         compile_interface(Wrong)
 
 
+@pytest.mark.parametrize("name", "Tensor List Stub Wire Local sendable pack_Color Color torch x".split())
+def test_a_class_may_be_called(monkeypatch, name):
+    module = types.ModuleType("odd")
+    monkeypatch.setitem(sys.modules, "odd", module)
+    setattr(module, name, enum.Enum(name, {"A": 1}, module="odd"))
+    pair = NamedTuple("Other", [("c", getattr(module, name))])
+    pair.__module__, module.Other = "odd", pair
+
+    class Odd:
+        def forward(self, x: getattr(module, name), Color: List[pair]) -> Tensor: ...
+
+    assert compile_interface(Odd).interface.text.startswith(f"enum odd.{name}: A = 1\ntuple odd.Other(c: odd.{name})")
+
+
+def test_classes_that_are_defined_anew_are_other_classes(monkeypatch):
+    """As in a REPL, or a module that is loaded again."""
+    module = types.ModuleType("again")
+    monkeypatch.setitem(sys.modules, "again", module)
+    source = (
+        "import enum\nfrom typing import NamedTuple\n"
+        "class Color(enum.Enum):\n  RED = 1\nclass Pair(NamedTuple):\n  c: Color\n  n: int\n"
+    )
+    compiled = []
+    for text in (source, source, source.replace("n: int", "m: str")):
+        exec(text, vars(module))
+
+        class Again:
+            def forward(self, x: module.Pair) -> module.Color: ...
+
+        compiled.append(compile_interface(Again))
+        assert list(compiled[-1].contract.classes.values()) == [module.Color, module.Pair]
+        taken = _torch.interface_schema(compiled[-1].contract.defined["Hosted"], "forward").arguments[1].type
+        assert str(taken) == _torch.qualified_name(module.Pair)
+    assert compiled[0].digest == compiled[1].digest != compiled[2].digest
+    assert [one.contract.hosts for one in compiled] == [True, False, True]
+
+
 def test_every_dtype_has_a_code_and_a_way_back():
     from torchremote.values import _codes, _dtypes
 

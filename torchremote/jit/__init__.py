@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 import torch
 
 from . import _torch
-from .cache import Cache
-from .classes import Classes
+from .cache import COMPILING, Cache
+from .classes import Classes, find_classes
 from .emit import emit
 from .foundation import Foundation, common_source, lay_foundation
 from .interface import caller_locals, read_interface
-from .lower import endpoint_name, lower_placement, lower_stub
+from .lower import endpoint_name, lower_placement, lower_stub, scope_of
 from .model import Interface
 from .plan import Placement
 from .script import script
@@ -42,6 +42,7 @@ class Contract:
     endpoints: dict[Placement, dict[str, str]]  # the names that TorchScript knows them by, by placement and method
     defined: dict[str, Any]  # what the types, table and wire units define, and the classes under their names there
     connect: dict[Placement, _torch.ScriptFunction]  # attaches a stub to a module in that placement
+    hosts: bool  # whether its table is the one that endpoints read: not if its classes were defined anew since
 
     @property
     def host(self) -> torch.jit.ScriptModule:
@@ -80,9 +81,10 @@ class CompiledInterface:
 Class = TypeVar("Class")
 _COMPILED = "__torchremote_compiled__"
 
-_foundations: Cache[tuple[str, str], Foundation] = Cache()
-_contracts: Cache[tuple[str, str], Contract] = Cache()
-_interfaces: Cache[str, CompiledInterface] = Cache()
+_foundations: Cache[tuple[object, ...], Foundation] = Cache()
+_first_foundations: dict[tuple[str, str], Foundation] = {}  # whose tables endpoints are bound to, for good
+_contracts: Cache[tuple[object, ...], Contract] = Cache()
+_interfaces: Cache[tuple[Contract, str], CompiledInterface] = Cache()
 
 
 def compile_interface(interface: type | Interface) -> CompiledInterface:
@@ -106,8 +108,9 @@ def compile_interface(interface: type | Interface) -> CompiledInterface:
             return compiled
         interface = read_interface(interface)
     source = emit(lower_stub(interface, Spelling(interface)))
-    # The text is the key: it holds all that a stub depends on, defaults to the last bit included.
-    return _interfaces.get(source, lambda: _compile(interface, source))
+    contract = compile_contract(interface)
+    # The text is in the key: it holds all else that a stub depends on, defaults to the last bit included.
+    return _interfaces.get((contract, source), lambda: _compile(interface, contract, source))
 
 
 def remote_scriptable(cls: type[Class]) -> type[Class]:
@@ -137,8 +140,7 @@ def remote_scriptable(cls: type[Class]) -> type[Class]:
     return cls
 
 
-def _compile(interface: Interface, source: str) -> CompiledInterface:
-    contract = compile_contract(interface)
+def _compile(interface: Interface, contract: Contract, source: str) -> CompiledInterface:
     defined = script(lower_stub(interface, Spelling(interface)), source, given=contract.defined)
     return CompiledInterface(
         interface,
@@ -156,11 +158,16 @@ def compile_contract(interface: Interface) -> Contract:
     Raises:
         InterfaceError: an enum or NamedTuple of the interface is not the same here.
     """
-    return _contracts.get((interface.name, interface.text), lambda: _compile_contract(interface))
+    with COMPILING:
+        classes = find_classes(interface, scope_of(interface))
+        # The classes are part of the key: in a REPL they may be defined again, the same and yet others.
+        key = (interface.name, interface.text, *classes.values())
+        return _contracts.get(key, lambda: _compile_contract(interface, classes, key))
 
 
-def _compile_contract(interface: Interface) -> Contract:
-    foundation = _foundations.get((interface.name, interface.text), lambda: lay_foundation(interface))
+def _compile_contract(interface: Interface, classes: Classes, key: tuple[object, ...]) -> Contract:
+    foundation = _foundations.get(key, lambda: lay_foundation(interface, classes))
+    first = _first_foundations.setdefault((interface.name, interface.text), foundation)
     sources = dict(foundation.sources)
     connect, endpoints = {}, {}
     for placement in Placement:
@@ -171,4 +178,5 @@ def _compile_contract(interface: Interface) -> Contract:
         endpoints[placement] = {
             method.name: endpoint_name(interface, placement, method) for method in interface.methods
         }
-    return Contract(interface, foundation.classes, sources, endpoints, foundation.defined, connect)
+    hosts = foundation is first
+    return Contract(interface, classes, sources, endpoints, foundation.defined, connect, hosts)

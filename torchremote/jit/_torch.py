@@ -152,16 +152,30 @@ def script_module(module: nn.Module, methods: Iterable[str]) -> torch.jit.Script
 def register_class(cls: type) -> None:
     """Has TorchScript know an Enum or NamedTuple class, reading no source; its annotations mean what they do there."""
     resolve = resolver(vars(sys.modules.get(cls.__module__, builtins)))
-    place = _sources.SourceContext(f"class {cls.__name__}: ...", f"<{cls.__name__}>", 1, 0).make_range(
-        1, 0, len("class")
-    )
-    if not issubclass(cls, enum.Enum):
+    text = f"class {cls.__name__}: ..."
+    place = _sources.SourceContext(text, f"<{cls.__name__}>", 1, 0).make_range(1, 0, len("class"))
+    if issubclass(cls, enum.Enum):
+        _register_enum(cls, place, resolve)
+        return
+    try:
         _C._resolve_type_from_object(cls, place, resolve)
-    elif torch.jit._state._get_script_class(cls) is None:
-        # For a way back from the enum's name to the class, torch compiles it as a class, whose methods nobody needs.
+    except RuntimeError as error:
+        if "redefine NamedTuple" not in str(error):
+            raise
+        # Defined before with other fields: in a REPL, or in a module that was loaded again.
+        set_qualified_name(cls, f"{qualified_name(cls)}_{id(cls)}")
+        _C._resolve_type_from_object(cls, place, resolve)
+
+
+def _register_enum(cls: type[enum.Enum], place: Any, resolve: Resolver) -> None:
+    # For a way back from the enum's name to the class, torch compiles it as a class, whose methods nobody needs.
+    state: Any = torch.jit._state
+    if state._script_classes.get(cls) is None:
         empty = ClassDef(Ident(place, cls.__name__), [], [], [])
         compiled: Any = _C._jit_script_class_compile(qualified_name(cls), empty, {}, resolve)
-        torch.jit._state._add_script_class(cls, compiled)
+        # Another name than its own, if the class was defined before.
+        set_qualified_name(cls, compiled.qualified_name())
+        state._add_script_class(cls, compiled)
 
 
 def set_qualified_name(cls: type, name: str) -> None:
@@ -285,7 +299,7 @@ def check() -> list[str]:
         "_is_current_rpc_agent_set _get_current_rpc_agent": _api,
         "_set_unwrap_func": torch._C.Future,
         "peek_interpreter_stack": torch._C._functorch,
-        "_python_cu _add_script_class _get_script_class": torch.jit._state,
+        "_python_cu _add_script_class _script_classes": torch.jit._state,
     }
     for needed, holder in holders.items():
         problems += [f"{holder.__name__} has no {name}" for name in needed.split() if not hasattr(holder, name)]

@@ -48,8 +48,7 @@ def find_classes(interface: Interface, scope: str) -> Classes:
     for named in interface.named_types:
         found = find_class(named.name, _import)
         if found is None:
-            found = _make_twin(named, classes)
-            _torch.set_qualified_name(found, f"{scope}.{found.__name__}")
+            found = _twins.get((scope, named)) or _make_twin(named, classes, scope)
         else:
             _check_same(interface, named, found)
         try:
@@ -86,12 +85,17 @@ def _check_same(interface: Interface, named: NamedType, found: object) -> None:
         )
 
 
-def _make_twin(named: NamedType, classes: Classes) -> type[Any]:
+_twins: dict[tuple[str, NamedType], type[Any]] = {}
+
+
+def _make_twin(named: NamedType, classes: Classes, scope: str) -> type[Any]:
     name = named.name.rpartition(".")[2]
     if isinstance(named, EnumType):
         twin: type[Any] = _enum(name, named.members)
     else:
         twin = _named_tuple(name, [(field, annotation_of(type, classes)) for field, type in named.fields])
+    _torch.set_qualified_name(twin, f"{scope}.{name}")
+    _twins[scope, named] = twin
     return twin
 
 

@@ -12,9 +12,9 @@ from torch.distributed.rpc import RRef
 from ..errors import UnsupportedTypeError
 from . import _torch, ir
 from .cache import Cache
-from .classes import Classes, find_classes
+from .classes import Classes
 from .emit import emit
-from .lower import lower_any, lower_table, lower_tensors, lower_types, lower_wire, scope_of
+from .lower import lower_any, lower_table, lower_tensors, lower_types, lower_wire
 from .model import Interface
 from .script import script
 from .spell import Spelling
@@ -27,19 +27,17 @@ class Foundation:
     compiling stops between two endpoints, the next attempt has to go on with the same table.
     """
 
-    classes: Classes
     sources: dict[str, str]  # the text of each unit: types, table, wire
     defined: dict[str, Any]  # what these units define, what is shared, and the classes, under their names there
     table: _torch.Node  # the constant to which endpoints are bound
 
 
-def lay_foundation(interface: Interface) -> Foundation:
+def lay_foundation(interface: Interface, classes: Classes) -> Foundation:
     """
     Raises:
-        InterfaceError: TorchScript cannot have a type of the interface, or knows it otherwise here.
+        UnsupportedTypeError: TorchScript cannot have a Union of the interface.
     """
     spelling = Spelling(interface)
-    classes = find_classes(interface, f"{scope_of(interface)}.types")
     defined = {**_common_to_all(interface), **{spelling.classes[named]: cls for named, cls in classes.items()}}
     _check_unions(interface, spelling, defined)
     sources = {}
@@ -48,7 +46,7 @@ def lay_foundation(interface: Interface) -> Foundation:
         sources[part] = emit(unit)
         defined |= script(unit, sources[part], given=defined)
     defined["Host"].lay_out()
-    return Foundation(classes, sources, defined, _torch.constant_holding(defined["Host"]))
+    return Foundation(sources, defined, _torch.constant_holding(defined["Host"]))
 
 
 def _check_unions(interface: Interface, spelling: Spelling, defined: dict[str, Any]) -> None:
