@@ -36,7 +36,7 @@ from torchremote.jit.types import (
     walk,
 )
 from torchremote.stub import Route, make_stub
-from torchremote.testing.strategies import _calls
+from torchremote.testing.strategies import draw_calls
 
 from . import owner as remote
 from . import zoo
@@ -107,7 +107,7 @@ def check_calls(interface, owner, draw):
         for placement in Placement:
             stub = make_stub(compiled, Route(owner, "cpu", placement, handle, (), None, None))
             for method in interface.methods:
-                args, kwargs = draw(_calls(method, compiled.contract.classes))
+                args, kwargs = draw(draw_calls(method, compiled.contract.classes, {}))
                 expected = here(local, stub, method, args, kwargs)
                 through = getattr(stub, method.name)(*args, **kwargs)
                 deferred = getattr(stub, f"{method.name}_async")(*args, **kwargs).wait()

@@ -52,8 +52,13 @@ def explain(error: Exception, method: str, worker: str, handle: int | None = Non
     if f"in _remote_{name}\n" not in text:
         if message.startswith(_UNSENDABLE):
             return ArgumentError(message.removeprefix(_UNSENDABLE))
-        if "tensor does not have a device" in message:
-            return ArgumentError(f"{method}: an argument that is to be a Tensor is None")
+        if "in sendable\n" in text:
+            # Raised while a tensor was looked at; the traceback shows the call, and that which argument it was.
+            place = re.search(rf'"({re.escape(method)}\.\w+)"', text)
+            return ArgumentError(
+                f"{place[1] if place else method}: torch cannot look at a tensor of it, and so not send it: "
+                f"{message.partition(chr(10))[0]}; pass a plain tensor"
+            )
         if "this stub is not connected" in message:
             return DisconnectedError(f"{where}: {message}")
         if "RPC ran for more than set timeout" in message:

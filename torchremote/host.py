@@ -14,6 +14,7 @@ Note [The sweeper]
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import heapq
 import queue
@@ -21,6 +22,7 @@ import secrets
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -159,29 +161,38 @@ class Lease:
         _sweeper.expire(self._handle)
 
 
+_STOP: Final = -1  # no handle
+
+
 class _Sweeper:
     """See Note [The sweeper]."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self._started = False
+        self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
 
     def expire(self, handle: int) -> None:
         self._queue.put(handle)
 
+    def stop(self) -> None:
+        # A thread that is inside torch while the interpreter goes away ends the process with an abort.
+        if self._thread is not None:
+            self._queue.put(_STOP)
+            self._thread.join()
+
     def wake(self) -> None:
         """Called under the lock, whenever there is a new burial."""
-        if not self._started:
-            self._started = True
-            threading.Thread(target=self._run, name="torchremote-sweeper", daemon=True).start()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="torchremote-sweeper", daemon=True)
+            self._thread.start()
+            atexit.register(self.stop)
 
     def _run(self) -> None:
         while True:
-            try:
+            with suppress(queue.Empty):
                 handle = self._queue.get(timeout=GRACE / 4)
-            except queue.Empty:
-                handle = None
-            if handle is not None:
+                if handle == _STOP:
+                    return
                 release(handle)
             with _lock:
                 now = time.monotonic()

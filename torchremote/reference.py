@@ -50,16 +50,17 @@ TYPES: Final = {
     "torch.device": "",
     "torch.dtype": "in the module's own TorchScript, an int",
     "Color": "an Enum whose values are all int, all float or all str; defined where every worker can import it",
-    "Pair": "a NamedTuple, of fields of any of these types; defined where every worker can import it",
+    "Pair": "a NamedTuple, of fields of any of these types but Any; defined where every worker can import it",
     "Optional[Tensor]": "also Tensor | None",
     "Union[int, Pair]": "also int | Pair; of types that TorchScript can tell apart",
     "List[Tensor]": "also list[Tensor]",
     "Dict[str, Tensor]": f"keys: {', '.join(DICT_KEYS)}",
     "Tuple[Tensor, int]": "also tuple[Tensor, int]; every item is named",
     "Tuple[()]": "",
-    "Any": "holds a tensor, a scalar, lists and dicts (keys str or int) of these, two deep, and up to four levels of "
-    "tuples of up to eight; empty lists and dicts only from TorchScript",
-    "RRef[Tensor]": "the reference crosses, and the value stays",
+    "Any": "holds a tensor, a scalar, a list or dict (keys str or int) of these, or of such lists and dicts, as "
+    "[x, None] and {'a': [x]}; also in tuples of up to eight, four deep, as (1, [x]); not [(x, 1)], [] or {}; a "
+    "dtype in it arrives as an int, a NamedTuple as a tuple",
+    "RRef[Tensor]": "the reference crosses, and the value stays; not of an enum or NamedTuple",
 }
 """What can be written, and what there is to say about it."""
 

@@ -17,6 +17,7 @@ import torch
 
 from .errors import ArgumentError, InterfaceError, TorchRemoteError
 from .failures import FAILURES, explain
+from .fitting import fitting
 from .jit import CompiledInterface, Placement, _torch, compile_interface
 from .jit._torch import PyRRef
 from .jit.lower import packed_name
@@ -155,6 +156,8 @@ class _Calls:
         self.method = method
         self.translator = Translator(compiled.contract.classes)
         self.signature = _signature(method, self.translator)
+        self._fitting = {argument.name: fitting(argument.type) for argument in method.arguments}
+        self._fitting_in_order = tuple(self._fitting[a.name] for a in method.arguments if not a.keyword_only)
 
     # -- nothing to translate: TorchScript takes the arguments, and checks them
 
@@ -165,6 +168,8 @@ class _Calls:
             self._check_context()
             try:
                 with _torch.as_plain_tensors():
+                    if not self._fits(args, kwargs):
+                        return self._call_packed(self_.__dict__[_METHODS][name], args, kwargs)
                     return self_.__dict__[_METHODS][name](*args, **kwargs)
             except FAILURES as error:
                 raise self._failure(self_, error, args, kwargs) from None  # the message has all of it
@@ -178,7 +183,10 @@ class _Calls:
             self._check_context()
             try:
                 with _torch.as_plain_tensors():
-                    future = self_.__dict__[_METHODS][name](*args, **kwargs)
+                    if not self._fits(args, kwargs):
+                        future = self._call_packed(self_.__dict__[_METHODS][name], args, kwargs)
+                    else:
+                        future = self_.__dict__[_METHODS][name](*args, **kwargs)
             except FAILURES as error:
                 raise self._failure(self_, error, args, kwargs) from None
             return self._settled(self_, future, lambda value: value)
@@ -213,6 +221,21 @@ class _Calls:
                 return stub.__dict__[_METHODS][packed_name(self.method.name)](*packed)
         except FAILURES as error:
             raise self._failure(stub, error) from None
+
+    def _fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether all arguments are what is declared, so that TorchScript need not guess: it takes None for False."""
+        if len(args) > len(self._fitting_in_order):
+            return False
+        for fits, value in zip(self._fitting_in_order, args, strict=False):
+            if not fits(value):
+                return False
+        return all(name in self._fitting and self._fitting[name](value) for name, value in kwargs.items())
+
+    def _call_packed(self, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        packed = self._pack(args, kwargs)
+        count = len(self._fitting_in_order)
+        names = (argument.name for argument in self.method.arguments[count:])
+        return method(*packed[:count], **dict(zip(names, packed[count:], strict=True)))
 
     def _pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         try:

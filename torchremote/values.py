@@ -9,13 +9,15 @@ from __future__ import annotations
 import enum
 import functools
 import operator
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import Any, Final, SupportsFloat, SupportsIndex
 
 import torch
 
 from .errors import ArgumentError
-from .jit import Classes
+from .jit import Classes, _torch
+from .jit._torch import PyRRef
 from .jit.annotations import SCALAR_CLASSES
 from .jit.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
 from .jit.types import (
@@ -32,6 +34,9 @@ from .jit.types import (
     Type,
     UnionType,
 )
+
+_TEXTS: Final = (str, bytes, bytearray)
+_NUMBERS: Final = ("", "bool", "int", "float", "complex")  # each includes those before it
 
 
 class Translator:
@@ -54,6 +59,7 @@ class Translator:
         """
         match type:
             case TensorType() if isinstance(value, torch.Tensor):
+                check_plain(value, where)
                 return value
             case ScalarType("dtype") if isinstance(value, torch.dtype):
                 return _codes()[value]
@@ -69,38 +75,61 @@ class Translator:
                 return None if value is None else self.pack(value, item, where, exact)
             case UnionType():
                 return self._pack_union(value, type, where)
-            case ListType(item) if isinstance(value, list if exact else (list, tuple)):
+            case ListType(item) if isinstance(value, list if exact else Sequence) and not isinstance(value, _TEXTS):
                 return [self.pack(part, item, f"{where}[{n}]", exact) for n, part in enumerate(value)]
-            case DictType(key_type, item) if isinstance(value, dict):
+            case DictType(key_type, item) if isinstance(value, Mapping):
                 return {
-                    self.pack(key, key_type, f"a key of {where}", exact): self.pack(
+                    self.pack(key, key_type, f"{where}, its key {key!r}", exact): self.pack(
                         part, item, f"{where}[{key!r}]", exact
                     )
                     for key, part in value.items()
                 }
-            case TupleType() | NamedTupleType() if isinstance(value, tuple) and len(value) == len(type.items):
+            case TupleType(items) if isinstance(value, tuple) and len(value) == len(items):
                 return tuple(
                     self.pack(part, item, f"{where}[{n}]", exact)
-                    for n, (part, item) in enumerate(zip(value, type.items, strict=True))
+                    for n, (part, item) in enumerate(zip(value, items, strict=True))
                 )
-            case RRefType() if isinstance(value, torch.distributed.rpc.RRef):
+            case NamedTupleType(fields=fields) if isinstance(value, tuple) and len(value) == len(fields):
+                return tuple(
+                    self.pack(part, item, f"{where}.{field}", exact)
+                    for part, (field, item) in zip(value, fields, strict=True)
+                )
+            case RRefType() if isinstance(value, PyRRef):
                 return value
         raise _misfit(where, value, type)
 
     def _pack_union(self, value: Any, type: UnionType, where: str) -> tuple[Any, ...]:
-        for exact in (True, False):
-            for place, item in enumerate(type.items):
-                # A NamedTuple is also a tuple; it goes where its own class is.
-                if isinstance(item, NamedTupleType) and not isinstance(value, self._classes[item]):
-                    continue
+        for item in type.items:
+            if self._is_of_class(value, item):
+                packed = self.pack(value, item, where)
+                return tuple(packed if member is item else None for member in type.items)
+        # What fits as it is comes first. Of what can be converted, the narrowest number: nothing is lost in that.
+        others = [item for item in type.items if not isinstance(item, NamedTupleType)]
+        numbers = sorted(others, key=lambda item: _NUMBERS.index(str(item)) if str(item) in _NUMBERS else 0)
+        for exact, items in ((True, others), (False, numbers)):
+            for item in items:
                 with suppress(ArgumentError):
                     packed = self.pack(value, item, where, exact)
-                    return (*(None for _ in range(place)), packed, *(None for _ in type.items[place + 1 :]))
+                    return tuple(packed if member is item else None for member in type.items)
+                if str(item) == "int" and isinstance(value, SupportsIndex):
+                    break  # an int that is too large is no float
         raise _misfit(where, value, type)
+
+    def _is_of_class(self, value: Any, type: Type) -> bool:
+        """Whether nothing but `type` comes into question for `value`, right or wrong in what it holds."""
+        match type:
+            case TensorType():
+                return isinstance(value, torch.Tensor)
+            case EnumType() | NamedTupleType():
+                return isinstance(value, self._classes[type])
+        return False
 
     def _pack_any(self, value: Any, where: str) -> Any:
         match value:
-            case None | bool() | float() | complex() | torch.Tensor() | torch.device():
+            case None | bool() | float() | complex() | torch.device():
+                return value
+            case torch.Tensor():
+                check_plain(value, where)
                 return value
             case torch.dtype():
                 return _codes()[value]
@@ -128,8 +157,8 @@ class Translator:
             case dict():
                 return {key: self._pack_any(part, f"{where}[{key!r}]") for key, part in value.items()}
         raise ArgumentError(
-            f"{where}: a {type(value).__name__} cannot cross inside Any; "
-            "possible are tensors, scalars, and tuples, lists and dicts of these"
+            f"{where}: {_shown(value)} cannot cross inside Any; "
+            "possible are tensors, scalars (an int of 64 bits), and tuples, lists and dicts of these"
         )
 
     # -- out
@@ -204,9 +233,32 @@ def _scalar(value: Any, name: str, exact: bool) -> Any:
 
 
 def _misfit(where: str, value: object, type: Type) -> ArgumentError:
-    brief = isinstance(value, (int, float, complex, str, enum.Enum, torch.dtype, torch.device))
-    found = "None" if value is None else f"{value!r:.60}" if brief else f"a {value.__class__.__name__}"
-    return ArgumentError(f"{where}: {found} is no {type}")
+    remedy = {"int": " of 64 bits", "str": " that UTF-8 can encode"}.get(str(type), "")
+    if isinstance(value, tuple) and isinstance(type, (TupleType, NamedTupleType)):
+        remedy = f"; {len(type.items)} items are wanted, and {len(value)} there"
+    elif isinstance(type, EnumType):
+        remedy = f"; pass one of its members, {', '.join(name for name, _ in type.members)}"
+    return ArgumentError(f"{where}: {_shown(value)} is no {type}{remedy}")
+
+
+def _shown(value: object) -> str:
+    if value is None or isinstance(value, (int, float, complex, str, enum.Enum, torch.dtype, torch.device)):
+        return f"{value!r:.60}" if type(value).__module__ != "numpy" else f"{value!r:.60} (numpy's)"
+    kind = type(value)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f"an object of class {module}{kind.__qualname__}"
+
+
+def check_plain(tensor: torch.Tensor, where: str) -> None:
+    """
+    Raises:
+        ArgumentError: `tensor` is of a subclass that keeps its values elsewhere, as a DTensor does: torch would look
+            for them in it, and crash. See jit/tensors.py, Note [Tensors that hurt].
+    """
+    if _torch.has_dispatch(tensor) and not tensor.is_nested:
+        raise ArgumentError(
+            f"{where}: {_shown(tensor)} keeps its values elsewhere and cannot cross; pass a plain tensor"
+        )
 
 
 @functools.cache

@@ -67,6 +67,9 @@ MEANINGS = {
     "Sequence[Mapping[int, Annotated[Sequence[UserId], 1]]]": "List[Dict[int, List[int]]]",
     "dict[torch.dtype, complex]": "Dict[dtype, complex]",
     "dict[Tensor, int]": "Dict[Tensor, int]",
+    "DefaultDict[str, int]": "Dict[str, int]",
+    "Deque[int]": "List[int]",
+    "RRef[List[int]]": "RRef[List[int]]",
     "tuple[()]": "Tuple[()]",
     "List[Literal[True, False]]": "List[bool]",
 }
@@ -75,6 +78,10 @@ REMEDIES = {
     "Union[int, Any]": "TorchScript cannot tell int from Any in a Union",
     "Union[int, torch.dtype]": "cannot tell",
     "Union[Tuple[int], Tuple[Optional[int]]]": "cannot tell",
+    "RRef[Color]": "refer to its parts",
+    "RRef[List[Pair]]": "refer to its parts",
+    "RRef": "as in RRef[Tensor]",
+    "Tuple": "write what is inside",
     "tuple[Tensor, ...]": "use List",
     "list": "write what is inside",
     "Dict": "write what is inside",
@@ -146,6 +153,14 @@ class Holding(NamedTuple):
     things: List[bytes]
 
 
+class Loose(NamedTuple):
+    x: typing.Dict[str, typing.Any]
+
+
+class Large(enum.Enum):
+    A = 2**63
+
+
 class Missing(NamedTuple):
     x: "Nowhere"  # noqa: F821
 
@@ -180,6 +195,8 @@ class Unicode(enum.Enum):
     [
         (Row, r"x: field parent of Row: Row cannot cross.*types that contain themselves"),
         (Holding, r"x: field things of Holding: bytes cannot cross.*uint8"),
+        (Loose, r"x: field x of Loose: .*no NamedTuples with Any"),
+        (Large, r"x: Large cannot cross.*Large.A is no int of 64 bits"),
         (Missing, r"x: Missing: cannot evaluate its annotations.*Nowhere"),
         (Wide, r"x: Wide cannot cross.*no generic classes"),
         (Flags, r"x: Flags cannot cross.*declare an int"),

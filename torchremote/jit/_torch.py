@@ -12,7 +12,6 @@ import ast
 import builtins
 import copy
 import enum
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -150,8 +149,8 @@ def script_module(module: nn.Module, methods: Iterable[str]) -> torch.jit.Script
 
 
 def register_class(cls: type) -> None:
-    """Has TorchScript know an Enum or NamedTuple class, reading no source; its annotations mean what they do there."""
-    resolve = resolver(vars(sys.modules.get(cls.__module__, builtins)))
+    """Has TorchScript know an Enum or NamedTuple class; reads no source."""
+    resolve = resolver({})  # as whoever refers to the class later: its annotations have to mean something by themselves
     text = f"class {cls.__name__}: ..."
     place = _sources.SourceContext(text, f"<{cls.__name__}>", 1, 0).make_range(1, 0, len("class"))
     if issubclass(cls, enum.Enum):
@@ -278,6 +277,12 @@ def mapped_devices(worker: WorkerInfo) -> list[torch.device]:
 as_plain_tensors = _C.DisableTorchFunctionSubclass
 
 
+def has_dispatch(tensor: torch.Tensor) -> bool:
+    """Whether operators on `tensor` are its Python class's affair."""
+    own = type(tensor).__torch_dispatch__ is not _C._disabled_torch_dispatch_impl
+    return own or bool(torch._is_functional_tensor(tensor))
+
+
 def is_transforming() -> bool:
     """Whether a torch.func transform, such as vmap, is running on this thread: its tensors have no storage."""
     return _C._functorch.peek_interpreter_stack() is not None
@@ -293,7 +298,8 @@ def check() -> list[str]:
         "make_stubs_from_exported_methods check_module_initialized create_script_module_impl "
         "AttributeTypeIsSupportedChecker": _recursive,
         "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile _freeze_module "
-        "InterfaceType _resolve_type_from_object DisableTorchFunctionSubclass _functorch": torch._C,
+        "InterfaceType _resolve_type_from_object DisableTorchFunctionSubclass _functorch "
+        "_disabled_torch_dispatch_impl": torch._C,
         "_finalize_scriptmodule": torch.jit.RecursiveScriptModule,
         "_qualified_name createResolutionCallbackFromEnv": torch._jit_internal,
         "_is_current_rpc_agent_set _get_current_rpc_agent": _api,

@@ -5,6 +5,7 @@ Abstract containers, aliases and the like mean the nearest type; reference.py ma
 
 from __future__ import annotations
 
+import builtins
 import collections.abc
 import enum
 import sys
@@ -33,6 +34,8 @@ from .types import (
     TupleType,
     Type,
     UnionType,
+    named_types,
+    walk,
 )
 
 POSSIBLE: Final = (
@@ -58,10 +61,12 @@ _LISTS: Final = (
     collections.abc.Collection,
     collections.abc.Iterable,
     collections.abc.Reversible,
+    collections.deque,
 )
 _DICTS: Final = (
     dict,
     collections.OrderedDict,
+    collections.defaultdict,
     collections.abc.Mapping,
     collections.abc.MutableMapping,
 )
@@ -145,8 +150,11 @@ def _read(annotation: Any, within: tuple[type, ...]) -> Type:
     if origin in _DICTS and len(items) == 2:
         return _read_dict(items, within)
     if origin is RRef:
-        return RRefType(_read(items[0], within))
-    if origin is tuple:
+        item = _read(items[0], within)
+        if named_types([item]):
+            raise _never(annotation, "torch mixes up the enums and NamedTuples that RRefs refer to; refer to its parts")
+        return RRefType(item)
+    if origin is tuple and annotation is not typing.Tuple:
         if Ellipsis in items:
             raise _never(annotation, "a tuple's length is part of its type: name every item, or use List")
         return TupleType(tuple(_read(item, within) for item in items))
@@ -269,9 +277,12 @@ def read_named_tuple(cls: type, within: tuple[type, ...] = ()) -> NamedTupleType
     for name in cls._fields:  # type: ignore[attr-defined]
         try:
             # As TorchScript has it: a field of collections.namedtuple is a Tensor.
-            fields.append((name, _read(hints[name], (*within, cls)) if name in hints else TENSOR))
+            type = _read(hints[name], (*within, cls)) if name in hints else TENSOR
+            if ANY in walk(type):
+                raise _never(hints[name], "TorchScript has no NamedTuples with Any in them; name the type")
+            fields.append((name, type))
         except CannotCross as error:
-            raise type(error)(f"field {name} of {spell(cls)}: {error}") from None
+            raise builtins.type(error)(f"field {name} of {spell(cls)}: {error}") from None
     try:
         return NamedTupleType(path_of(cls), tuple(fields))
     except ValueError as error:
@@ -284,17 +295,22 @@ def path_of(cls: type) -> str:
     Raises:
         CannotCross: it cannot be imported.
     """
-    # A spawned process knows the main script by another name.
-    module = "__main__" if cls.__module__ == "__mp_main__" else cls.__module__
+    module = "__main__" if cls.__module__ == _SPAWNED_MAIN else cls.__module__
     path = f"{module}.{cls.__qualname__}"
     if find_class(path) is not cls:
         raise _never(cls, f"no worker could import it as {path}; define it at the top level of a module")
     return path
 
 
+# How a process that multiprocessing spawned knows the main script, while it reads it and after.
+_SPAWNED_MAIN: Final = "__mp_main__"
+
+
 def find_class(path: str, load: Callable[[str], Any] = sys.modules.get) -> Any:
     """What can be imported as `path` with modules from `load`; None if nothing can."""
     parts = path.split(".")
+    if parts[0] == "__main__" and _SPAWNED_MAIN in sys.modules:
+        parts[0] = _SPAWNED_MAIN
     for count in range(len(parts) - 1, 0, -1):
         found = load(".".join(parts[:count]))
         for name in parts[count:]:

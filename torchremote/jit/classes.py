@@ -52,14 +52,22 @@ def find_classes(interface: Interface, scope: str) -> Classes:
         else:
             _check_same(interface, named, found)
         try:
-            _torch.register_class(found)
+            _register(found, named, classes)
         except Exception as error:  # whatever TorchScript raises for a user's class
-            raise InterfaceError(
-                f"{interface.name}: TorchScript cannot read {named.name}: {error}; write its fields' types as "
-                "TorchScript knows them, such as Optional[int], and without `from __future__ import annotations`"
-            ) from error
+            raise InterfaceError(f"{interface.name}: TorchScript cannot read {named.name}: {error}") from error
         classes[named] = found
     return classes
+
+
+def _register(cls: type[Any], named: NamedType, classes: Classes) -> None:
+    try:
+        _torch.register_class(cls)
+    except Exception:  # torch raises what it will
+        if not isinstance(named, NamedTupleType):
+            raise
+        # Strings, abstract containers and the like: from now on, the fields say what they mean in torch's own words.
+        cls.__annotations__ = {field: annotation_of(type, classes) for field, type in named.fields}
+        _torch.register_class(cls)
 
 
 def _import(module: str) -> Any:

@@ -8,9 +8,10 @@ Note [Tensors that hurt]
 
     An empty view that begins after the end of its storage ends the process that receives it; a copy of it does not.
 
-    `is_set_to` asks whether two tensors have one storage, offset and shape. Of a plain tensor and itself that is true;
-    what has no storage raises, and a fake tensor says that it is not. (So does a conjugated or negated view, which
-    torch copies first to answer.)
+    `as_strided` raises where a storage is smaller than what is to be seen of it. `is_set_to` asks whether two tensors
+    have one storage, offset and shape: what has no storage raises, and a fake tensor says that it is not. (So does a
+    conjugated or negated view, which torch copies first to answer.) Subclasses that answer for a tensor inside them are
+    refused in Python (stub.py), where they come from.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ def sendable(value: Tensor, devices: Optional[List[torch.device]], where: str) -
     if value.is_nested or value.is_meta or value.layout > 1:
         refuse_tensor(value, where)
     elif value.is_cpu:
-        if value.layout == 0:
-            if not (value.is_set_to(value) or value.is_conj() or value.is_neg()):
+        if value.layout == 0 and not value.is_quantized:
+            itself = value.as_strided(value.size(), value.stride(), value.storage_offset())
+            if not (value.is_set_to(itself) or value.is_conj() or value.is_neg()):
                 refuse_tensor(value, where)
             if value.storage_offset() > 0 and value.numel() == 0:
                 return value.clone()

@@ -127,6 +127,9 @@ class EnumType:
         kinds = {type(value) for _, value in self.members}
         if len(kinds) != 1 or not kinds <= {int, float, str}:
             raise ValueError(f"the values of {self.name} are not all int, all float or all str")
+        for member, value in self.members:
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise ValueError(f"{self.name}.{member} is no int of 64 bits")
 
     def __str__(self) -> str:
         return self.name

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed.rpc as rpc
 from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import SearchStrategy
 
 from .. import host
 from ..create import connect
@@ -20,22 +21,32 @@ from ..stub import at_placement
 from .strategies import calls
 
 
-def check_interface(interface: type, module: torch.nn.Module, *, max_examples: int = 50) -> int:
+def check_interface(
+    interface: type,
+    module: torch.nn.Module,
+    *,
+    arguments: Mapping[str, SearchStrategy[Any]] | None = None,
+    max_examples: int = 50,
+) -> int:
     """Calls every method of `module` here and through a stub, with arguments of all kinds, and compares.
 
     The stub's calls cross torch.distributed.rpc to this very process, in each placement, sync and async. If RPC is not
-    running, it runs for the while, as a group of one.
+    running, it runs for the while, as a group of one. A call that raises here has to raise through the stub, too.
 
     Args:
         interface: a class of annotated methods.
-        module: implements it, on the CPU. Its results have to depend on its arguments alone.
+        module: implements it, on the CPU. Its results have to depend on its arguments alone, and to be the same in
+            TorchScript; there, an int has 64 bits.
+        arguments: strategies for arguments of which not every value will do, by "method.argument", such as
+            `{"forward.x": testing.tensors(dtype=torch.float32, shape=(4, 128)), "forward.k": st.integers(1, 5)}`.
         max_examples: calls of each method in each placement, sync and async.
 
     Returns:
-        The number of calls that were compared.
+        The number of calls that returned something to compare.
 
     Raises:
-        AssertionError: a difference; the message shows the smallest call that hypothesis found for it.
+        AssertionError: a difference; the message shows the smallest call that hypothesis found for it. Or no call of
+            a method returned, so that nothing was compared.
         InterfaceError, MismatchError: as `serve`.
 
     >>> class Doubler:
@@ -53,14 +64,18 @@ def check_interface(interface: type, module: torch.nn.Module, *, max_examples: i
         try:
             stub = connect(worker, interface, name)
             for method in compile_interface(interface).interface.methods:
+                drawn = calls(interface, method.name, arguments)
                 for placement in Placement:
-                    count += _check_method(interface, method.name, module, at_placement(stub, placement), max_examples)
+                    placed = at_placement(stub, placement)
+                    count += _check_method(interface, method.name, module, placed, drawn, max_examples)
         finally:
             host.withdraw(name)
     return count
 
 
-def _check_method(interface: type, method: str, module: torch.nn.Module, stub: Any, max_examples: int) -> int:
+def _check_method(
+    interface: type, method: str, module: torch.nn.Module, stub: Any, drawn: SearchStrategy[Any], max_examples: int
+) -> int:
     remote, deferred = getattr(stub, method), getattr(stub, f"{method}_async")
     signature = inspect.signature(remote)
 
@@ -73,36 +88,59 @@ def _check_method(interface: type, method: str, module: torch.nn.Module, stub: A
     def awaited(*args: Any, **kwargs: Any) -> Any:
         return deferred(*args, **kwargs).wait()
 
-    return sum(_compare(interface, method, local, through, max_examples) for through in (remote, awaited))
+    where = f"{interface.__name__}.{method}"
+    return sum(_compare(where, local, through, drawn, max_examples) for through in (remote, awaited))
 
 
 def _compare(
-    interface: type, method: str, local: Callable[..., Any], remote: Callable[..., Any], max_examples: int
+    where: str,
+    local: Callable[..., Any],
+    remote: Callable[..., Any],
+    drawn: SearchStrategy[Any],
+    max_examples: int,
 ) -> int:
-    count = 0
+    returned = 0
+    raised: _Raised | None = None
 
     @settings(max_examples=max_examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(calls(interface, method))
+    @given(drawn)
     def compare(call: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
-        nonlocal count
-        count += 1
-        args, kwargs = call
-        here, there = _outcome(local, args, kwargs), _outcome(remote, args, kwargs)
-        where = f"{interface.__name__}.{method}(*{args}, **{kwargs})"
+        nonlocal returned, raised
+        # Tensors of their own for each side: a method may change them.
+        here, there = _outcome(local, *_fresh(call)), _outcome(remote, *_fresh(call))
+        shown = f"{where}(*{call[0]}, **{call[1]})"
         if isinstance(here, _Raised) or isinstance(there, _Raised):
-            assert type(here) is type(there), f"{where}: here {here}, through the stub {there}"
+            assert type(here) is type(there), f"{shown}: here {here!r}, through the stub {there!r}"
+            raised = here
         else:
-            assert same(here, there), f"{where}: here {here!r}, through the stub {there!r}"
+            assert same(here, there), f"{shown}: here {here!r}, through the stub {there!r}"
+            returned += 1
 
     compare()
-    return count
+    assert returned, f"{where}: nothing to compare, since every call {raised!r}; give it arguments that it takes"
+    return returned
+
+
+def _fresh(value: Any) -> Any:
+    """`value` with copies of its tensors, in the same types."""
+    match value:
+        case torch.Tensor():
+            return value.clone()
+        case list():
+            return list(map(_fresh, value))
+        case dict():
+            return {_fresh(key): _fresh(part) for key, part in value.items()}
+        case tuple():
+            parts = map(_fresh, value)
+            return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value
 
 
 class _Raised:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"raised {type(self._error).__name__}: {self._error}"
 
 
@@ -114,8 +152,8 @@ def _outcome(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two values are equal in all that crosses: types at every depth, tensors' dtypes, shapes and layouts, the
-    sign of zero, and what is not a number.
+    """Whether two values are equal in all that crosses: types at every depth; dtypes, shapes, layouts, devices and
+    values of tensors; the sign of zero in scalars, and what is not a number.
 
     >>> same([torch.zeros(2), 0.0], [torch.zeros(2), -0.0])
     False

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import keyword
 import string
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import torch
 import torch.distributed.rpc as rpc
@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from ..errors import MismatchError
 from ..jit import Classes, compile_interface
 from ..jit.annotations import read_type
-from ..jit.classes import annotation_of
 from ..jit.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
 from ..jit.model import REQUIRED, Argument, Interface, Method
 from ..jit.types import (
@@ -82,7 +81,7 @@ def _can_be_optional(type: Type) -> bool:
 
 def _union(items: Sequence[Type]) -> Any:
     tuples = [item for item in items if isinstance(item, (TupleType, NamedTupleType))]
-    if len(tuples) > 1 and any(ANY in walk(item) for item in tuples):
+    if len({len(item.items) for item in tuples}) > 1 or (len(tuples) > 1 and any(ANY in walk(item) for item in tuples)):
         return None  # TorchScript gets these wrong
     try:
         return UnionType(tuple(sorted(set(items), key=str)))
@@ -94,22 +93,30 @@ def _union(items: Sequence[Type]) -> Any:
 
 
 @st.composite
-def tensors(draw: st.DrawFn) -> torch.Tensor:
-    """CPU tensors of many dtypes, of 0 to 3 dimensions, some empty, some views with other strides."""
-    dtype = draw(
-        st.sampled_from(
-            "float32 float64 float16 bfloat16 complex64 complex128 int8 uint8 int16 int32 int64 bool".split()
-        )
-    )
-    shape = draw(st.lists(st.integers(0, 3), max_size=3))
-    count = torch.Size(shape).numel()
-    tensor = (torch.arange(count) - draw(st.integers(0, 5))).reshape(shape).to(getattr(torch, dtype))
-    views: list[Callable[[torch.Tensor], torch.Tensor]] = [lambda plain: plain, lambda plain: plain.expand(2, *shape)]
-    if shape:
+def tensors(draw: st.DrawFn, *, dtype: torch.dtype | None = None, shape: Sequence[int] | None = None) -> torch.Tensor:
+    """CPU tensors of many dtypes, of 0 to 3 dimensions, some empty, some views with other strides.
+
+    Args:
+        dtype: the one dtype, if there is to be one.
+        shape: the one shape, if there is to be one; strides and values vary.
+    """
+    chosen = draw(st.sampled_from(_DTYPES)) if dtype is None else dtype
+    sizes = draw(st.lists(st.integers(0, 3), max_size=3)) if shape is None else list(shape)
+    count = torch.Size(sizes).numel()
+    plain = (torch.arange(count) % 97 - draw(st.integers(0, 5))).to(chosen)
+    if shape is not None:
+        transposed = bool(sizes) and draw(st.booleans())
+        return plain.reshape(sizes[::-1]).permute(*reversed(range(len(sizes)))) if transposed else plain.reshape(sizes)
+    views: list[Callable[[torch.Tensor], torch.Tensor]] = [lambda plain: plain, lambda plain: plain.expand(2, *sizes)]
+    if sizes:
         views += [lambda plain: plain.transpose(0, -1), lambda plain: plain[::2], lambda plain: plain[1:]]
-    return draw(st.sampled_from(views))(tensor)
+    return draw(st.sampled_from(views))(plain.reshape(sizes))
 
 
+_DTYPES: Final = [
+    *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.complex128),
+    *(torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool),
+]
 _SCALARS: dict[str, st.SearchStrategy[Any]] = {
     "int": st.integers(-(2**63), 2**63 - 1),
     "float": st.floats(),
@@ -182,33 +189,46 @@ def _values(type: Type, tensors: st.SearchStrategy[Any], classes: Classes) -> st
         case NamedTupleType():
             return st.builds(classes[type], *map(inner, type.items))
         case RRefType(item):
-            return inner(item).map(lambda value: rpc.RRef(value, type_hint=annotation_of(item, classes)))
+            return inner(item).map(rpc.RRef)
     return tensors
 
 
-def calls(interface: type, method: str) -> st.SearchStrategy[tuple[tuple[Any, ...], dict[str, Any]]]:
+def calls(
+    interface: type, method: str, arguments: Mapping[str, st.SearchStrategy[Any]] | None = None
+) -> st.SearchStrategy[tuple[tuple[Any, ...], dict[str, Any]]]:
     """The arguments of calls: tuples and dicts for `stub.method(*args, **kwargs)`; what has a default is left out at
     times, and keyword-only arguments are in the dict.
 
     Args:
         interface: a class of annotated methods.
         method: the name of one of them.
+        arguments: strategies for some of the arguments, by "method.argument"; the others have any value of their type.
     """
     compiled = compile_interface(interface)
     found = compiled.interface.method(method)
     if found is None:
         raise MismatchError(f"{compiled.interface.name} has no method {method}")
-    return _calls(found, compiled.contract.classes)
+    known = {f"{one.name}.{argument.name}" for one in compiled.interface.methods for argument in one.arguments}
+    for place in arguments or {}:
+        if place not in known:
+            raise MismatchError(
+                f"{compiled.interface.name} has no argument {place}; there are {', '.join(sorted(known))}"
+            )
+    return draw_calls(found, compiled.contract.classes, dict(arguments or {}))
 
 
 @st.composite
-def _calls(draw: st.DrawFn, method: Method, classes: Classes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def draw_calls(
+    draw: st.DrawFn, method: Method, classes: Classes, arguments: Mapping[str, st.SearchStrategy[Any]]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """As `calls`, for a method of the model."""
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for argument in method.arguments:
         if argument.has_default and draw(st.booleans()):
             continue
-        value = draw(values(argument.type, classes=classes))
+        place = f"{method.name}.{argument.name}"
+        value = draw(arguments[place] if place in arguments else values(argument.type, classes=classes))
         # After one that was left out, all have to be named.
         if argument.keyword_only or len(args) < method.arguments.index(argument) or draw(st.booleans()):
             kwargs[argument.name] = value
