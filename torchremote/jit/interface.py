@@ -183,6 +183,7 @@ def _default(where: str, value: Any, type: Type) -> Value:
             for name in SCALARS:
                 if _is_exactly(value, ScalarType(name)):
                     return _default(where, value, ScalarType(name))
+            raise InterfaceError(f"{where}: a default of type Any is a scalar or None, not {value!r}; declare its type")
         case ScalarType("None") if value is None:
             return None
         case ScalarType("bool") if isinstance(value, bool):
