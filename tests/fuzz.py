@@ -19,6 +19,7 @@ import torch.distributed.rpc as rpc
 from hypothesis import strategies as st
 
 from torchremote import testing
+from torchremote.calls import Route
 from torchremote.jit import Placement, _torch, compile_interface
 from torchremote.jit.emit import emit
 from torchremote.jit.lower import lower_placement, lower_stub, lower_table, lower_types, lower_wire
@@ -35,7 +36,7 @@ from torchremote.jit.types import (
     items_of,
     walk,
 )
-from torchremote.stub import Route, make_stub
+from torchremote.stub import make_stub
 from torchremote.testing.strategies import draw_calls
 
 from . import owner as remote

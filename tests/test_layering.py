@@ -12,7 +12,7 @@ ORDER = (
     "jit.table jit.tensors jit.anything "
     "jit.lower.scope jit.lower.common jit.lower.types jit.lower.caller jit.lower.owner jit.lower jit.emit "
     "jit._torch jit.annotations jit.interface jit.classes jit.script jit.cache jit.foundation jit "
-    "values fitting workers fit host control failures stub create "
+    "values fitting workers fit host control failures calls stub create "
     "testing.strategies testing.check testing reference cli"
 ).split()
 PURE = ORDER[ORDER.index("jit.literals") : ORDER.index("jit._torch")]

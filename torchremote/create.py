@@ -15,11 +15,12 @@ import torch
 import torch.distributed.rpc as rpc
 
 from . import host
+from .calls import Route
 from .control import Creation, Grant, Refusal, Sent, abandon_here, connect_here, create_here
 from .errors import ArgumentError, CallTimeoutError, CreationError, MismatchError, PlaceError, WireError
 from .failures import explain
 from .jit import CompiledInterface, _torch, compile_interface
-from .stub import Route, check_timeout, make_stub
+from .stub import check_timeout, make_stub
 from .workers import Place, find_place, placement_at
 
 

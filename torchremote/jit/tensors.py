@@ -11,7 +11,7 @@ Note [Tensors that hurt]
     `as_strided` raises where a storage is smaller than what is to be seen of it. `is_set_to` asks whether two tensors
     have one storage, offset and shape: what has no storage raises, and a fake tensor says that it is not. (So does a
     conjugated or negated view, which torch copies first to answer.) Subclasses that answer for a tensor inside them are
-    refused in Python (stub.py), where they come from.
+    refused in Python (values.py), where they come from.
 """
 
 from __future__ import annotations

@@ -1,0 +1,217 @@
+"""What Python calls of a stub: arguments are checked, failures explained, and values packed where that is needed.
+
+Nothing is added to what crosses. A call is passed on to the stub's scripted methods, and torch's account of a failure
+is turned into one that begins with what the user knows.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .errors import ArgumentError, TorchRemoteError
+from .failures import FAILURES, explain
+from .fitting import fitting
+from .jit import CompiledInterface, Placement, _torch
+from .jit._torch import PyRRef
+from .jit.lower import packed_name
+from .jit.model import Method, Required
+from .jit.plan import crosses_otherwise
+from .values import Translator
+
+# Where a stub keeps its route, and its scripted methods by name.
+ROUTE = "_torchremote_route"
+METHODS = "_torchremote_methods"
+
+
+@dataclass(frozen=True)
+class Route:
+    """From a stub to its module."""
+
+    worker: str
+    device: str
+    placement: Placement
+    handle: int
+    devices: tuple[torch.device, ...]  # those that the device map to the worker knows
+    lease: PyRRef[Any] | None  # None: the module is served, and lives without stubs
+    timeout: float | None  # seconds that a call may take; None: RPC's own default
+
+
+def called_names(compiled: CompiledInterface) -> list[str]:
+    """The scripted methods of a stub that Python calls."""
+    names: list[str] = []
+    for method in compiled.interface.methods:
+        names += [packed_name(method.name)] if _translates(method) else [method.name, f"{method.name}_async"]
+    return names
+
+
+def python_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
+    """The two methods that a stub has in Python for one of its interface: it waits, and `<m>_async` does not."""
+    calls = _Calls(compiled, method)
+    pair = (calls.plain(), calls.plain_async())
+    if _translates(method):
+        pair = (calls.translating(), calls.translating_async())
+    for call, name in zip(pair, (method.name, f"{method.name}_async"), strict=True):
+        call.__name__ = call.__qualname__ = name
+        call.__signature__ = calls.signature  # type: ignore[attr-defined]
+        yield call
+
+
+def _translates(method: Method) -> bool:
+    """Whether Python packs and unpacks the method's values, and so calls past the TorchScript that does it."""
+    return any(map(crosses_otherwise, method.types))
+
+
+class _Calls:
+    """The Python methods of a stub for one method of its interface."""
+
+    def __init__(self, compiled: CompiledInterface, method: Method) -> None:
+        self.where = f"{compiled.interface.name}.{method.name}"
+        self.method = method
+        self.translator = Translator(compiled.contract.classes)
+        self.signature = _signature(method, self.translator)
+        self._fitting = {argument.name: fitting(argument.type) for argument in method.arguments}
+        self._fitting_in_order = tuple(self._fitting[a.name] for a in method.arguments if not a.keyword_only)
+
+    # -- nothing to translate: TorchScript takes the arguments, and checks them
+
+    def plain(self) -> Callable[..., Any]:
+        def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return self._call(self_, self.method.name, args, kwargs)
+
+        return call
+
+    def plain_async(self) -> Callable[..., Any]:
+        def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+            future = self._call(self_, f"{self.method.name}_async", args, kwargs)
+            return self._settled(self_, future, lambda value: value)
+
+        return call
+
+    def _call(self, stub: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._check_context()
+        try:
+            with _torch.as_plain_tensors():
+                if not self._fits(args, kwargs):
+                    args, kwargs = self._packed_call(args, kwargs)
+                return stub.__dict__[METHODS][name](*args, **kwargs)
+        except FAILURES as error:
+            raise self._failure(stub, error, args, kwargs) from None  # the message has all of it
+
+    def _fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether all arguments are what is declared, so that TorchScript need not guess: it takes None for False."""
+        if len(args) > len(self._fitting_in_order):
+            return False
+        for fits, value in zip(self._fitting_in_order, args, strict=False):
+            if not fits(value):
+                return False
+        return all(name in self._fitting and self._fitting[name](value) for name, value in kwargs.items())
+
+    def _packed_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        packed = self._pack(args, kwargs)
+        count = len(self._fitting_in_order)
+        names = (argument.name for argument in self.method.arguments[count:])
+        return tuple(packed[:count]), dict(zip(names, packed[count:], strict=True))
+
+    # -- values that Python packs and unpacks
+
+    def translating(self) -> Callable[..., Any]:
+        def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+            future = self._send(self_, args, kwargs)
+            try:
+                value = future.wait()
+            except FAILURES as error:
+                raise self._failure(self_, error) from None
+            return self.translator.unpack(value, self.method.returns)
+
+        return call
+
+    def translating_async(self) -> Callable[..., Any]:
+        def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+            future = self._send(self_, args, kwargs)
+            return self._settled(self_, future, lambda value: self.translator.unpack(value, self.method.returns))
+
+        return call
+
+    def _send(self, stub: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._check_context()
+        packed = self._pack(args, kwargs)
+        try:
+            with _torch.as_plain_tensors():
+                return stub.__dict__[METHODS][packed_name(self.method.name)](*packed)
+        except FAILURES as error:
+            raise self._failure(stub, error) from None
+
+    def _pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        try:
+            bound = self.signature.bind(None, *args, **kwargs)
+        except TypeError as error:
+            raise ArgumentError(f"{self.where}: {error}") from None
+        bound.apply_defaults()
+        return [
+            self.translator.pack(bound.arguments[argument.name], argument.type, f"{self.where}.{argument.name}")
+            for argument in self.method.arguments
+        ]
+
+    # -- failures
+
+    def _check_context(self) -> None:
+        # Its tensors would end the process: see jit/tensors.py, Note [Tensors that hurt].
+        if _torch.is_transforming():
+            raise ArgumentError(
+                f"{self.where}: called under a torch.func transform such as vmap, whose tensors cannot cross; "
+                "call it outside"
+            )
+
+    def _failure(
+        self, stub: Any, error: Exception, args: tuple[Any, ...] | None = None, kwargs: dict[str, Any] | None = None
+    ) -> TorchRemoteError:
+        """What to raise for `error`. `args`, `kwargs`: of a call that TorchScript took as they were."""
+        route = stub.__dict__[ROUTE]
+        failure = explain(error, self.where, route.worker, route.handle)
+        if args is not None and isinstance(failure, ArgumentError):
+            # torch names the argument at best; packing says where in it, and that an argument is None.
+            try:
+                self._pack(args, kwargs or {})
+            except ArgumentError as precise:
+                return precise
+        return failure
+
+    def _settled(self, stub: Any, future: Any, unpack: Callable[[Any], Any]) -> Any:
+        def settle(done: torch.futures.Future[Any]) -> Any:
+            try:
+                return unpack(done.value())
+            except FAILURES as error:
+                return _Failure(self._failure(stub, error))
+
+        # An exception out of a callback would reach the waiter as text; torch's own way is to raise on unwrapping.
+        settled = future.then(settle)
+        _torch.check_on_unwrap(settled, _raise_failure)
+        return settled
+
+
+class _Failure:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _raise_failure(value: object) -> None:
+    if isinstance(value, _Failure):
+        raise value.error
+
+
+def _signature(method: Method, translator: Translator) -> inspect.Signature:
+    parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)]
+    for argument in method.arguments:
+        kind = inspect.Parameter.KEYWORD_ONLY if argument.keyword_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        default: Any = inspect.Parameter.empty
+        if not isinstance(argument.default, Required):
+            default = translator.value_of(argument.default)
+        parameters.append(inspect.Parameter(argument.name, kind, default=default, annotation=str(argument.type)))
+    if any(parameter.name == "self" for parameter in parameters[1:]):
+        parameters[0] = parameters[0].replace(name="self_")
+    return inspect.Signature(parameters, return_annotation=str(method.returns))
