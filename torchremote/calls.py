@@ -7,6 +7,7 @@ is turned into one that begins with what the user knows.
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -104,12 +105,9 @@ class _Calls:
 
     def _fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether all arguments are what is declared, so that TorchScript need not guess: it takes None for False."""
-        if len(args) > len(self._fitting_in_order):
+        if len(args) > len(self._fitting_in_order) or not all(map(operator.call, self._fitting_in_order, args)):
             return False
-        for fits, value in zip(self._fitting_in_order, args, strict=False):
-            if not fits(value):
-                return False
-        return all(name in self._fitting and self._fitting[name](value) for name, value in kwargs.items())
+        return not kwargs or all(name in self._fitting and self._fitting[name](kwargs[name]) for name in kwargs)
 
     def _packed_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         packed = self._pack(args, kwargs)

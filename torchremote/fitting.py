@@ -21,7 +21,7 @@ def fitting(type: Type) -> Callable[[Any], bool]:
     """A quick test that says of nearly all values that fit a type as they are that they do, and of no others."""
     kinds = _kinds(type)
     if kinds is not None:
-        return lambda value: value.__class__ in kinds
+        return lambda value: builtins.type(value) in kinds
     match type:
         case ListType(item):
             inner = _kinds(item)

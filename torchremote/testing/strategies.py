@@ -34,7 +34,6 @@ from ..jit.types import (
     TupleType,
     Type,
     UnionType,
-    walk,
 )
 
 # -- types
@@ -80,9 +79,8 @@ def _can_be_optional(type: Type) -> bool:
 
 
 def _union(items: Sequence[Type]) -> Any:
-    tuples = [item for item in items if isinstance(item, (TupleType, NamedTupleType))]
-    if len({len(item.items) for item in tuples}) > 1 or (len(tuples) > 1 and any(ANY in walk(item) for item in tuples)):
-        return None  # TorchScript gets these wrong
+    if sum(isinstance(item, (TupleType, NamedTupleType)) for item in items) > 1:
+        return None  # TorchScript gets many of these wrong
     try:
         return UnionType(tuple(sorted(set(items), key=str)))
     except ValueError:
