@@ -6,7 +6,6 @@ packed first (values.py), which converts what loses nothing in that, and says wh
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable
 from types import NoneType
 from typing import Any
@@ -16,24 +15,26 @@ import torch
 from .jit.annotations import SCALAR_CLASSES
 from .jit.types import DictType, ListType, OptionalType, ScalarType, TensorType, TupleType, Type
 
+_class_of = type  # the functions below call a type of the model `type`
+
 
 def fitting(type: Type) -> Callable[[Any], bool]:
     """A quick test that says of nearly all values that fit a type as they are that they do, and of no others."""
     kinds = _kinds(type)
     if kinds is not None:
-        return lambda value: builtins.type(value) in kinds
+        return lambda value: _class_of(value) in kinds
     match type:
         case ListType(item):
             inner = _kinds(item)
             if inner is not None:
-                return lambda value: value.__class__ is list and inner.issuperset(map(builtins.type, value))
+                return lambda value: value.__class__ is list and inner.issuperset(map(_class_of, value))
         case DictType(key, item):
             keys, entries = _kinds(key), _kinds(item)
             if keys is not None and entries is not None:
                 return lambda value: (
                     value.__class__ is dict
-                    and keys.issuperset(map(builtins.type, value))
-                    and entries.issuperset(map(builtins.type, value.values()))
+                    and keys.issuperset(map(_class_of, value))
+                    and entries.issuperset(map(_class_of, value.values()))
                 )
         case TupleType(items):
             tests = tuple(map(fitting, items))
@@ -48,7 +49,7 @@ def fitting(type: Type) -> Callable[[Any], bool]:
     return lambda value: False
 
 
-def _kinds(type: Type) -> frozenset[builtins.type[Any]] | None:
+def _kinds(type: Type) -> frozenset[Any] | None:
     """The classes of which every instance fits, where the class is all that counts."""
     match type:
         case TensorType():
