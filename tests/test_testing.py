@@ -1,6 +1,6 @@
 """The strategies and the check that users have: they reach every kind of type, and find what is wrong."""
 
-from typing import List, Union
+from typing import List, Tuple, Union
 
 import pytest
 import torch
@@ -141,6 +141,14 @@ def test_arguments_may_be_given(owner):
     assert testing.check_interface(Counting, zoo.SlowLoop(), arguments=given, max_examples=5) == 30
     with pytest.raises(MismatchError, match="no argument forward.y; there are forward.rounds, forward.x"):
         testing.check_interface(Counting, zoo.SlowLoop(), arguments={"forward.y": st.none()})
+
+
+def test_a_tuple_of_a_class_of_torchs_own_is_a_tuple(owner):
+    class Largest:
+        def topk(self, x: Tensor, k: int = 2) -> Tuple[Tensor, Tensor]: ...
+
+    given = {"topk.x": testing.tensors(dtype=torch.float32, shape=(2, 8)), "topk.k": st.integers(0, 8)}
+    assert testing.check_interface(Largest, zoo.LinearEncoder(), arguments=given, max_examples=5) == 30
 
 
 class Raising(Honest):

@@ -16,8 +16,10 @@ from hypothesis.strategies import SearchStrategy
 
 from .. import host
 from ..create import connect
-from ..jit import Placement, _torch, compile_interface
+from ..jit import CompiledInterface, Placement, _torch, compile_interface
+from ..jit.model import Method
 from ..stub import at_placement
+from ..values import Translator
 from .strategies import calls
 
 
@@ -63,32 +65,40 @@ def check_interface(
         host.serve(module, interface, name)
         try:
             stub = connect(worker, interface, name)
-            for method in compile_interface(interface).interface.methods:
+            compiled = compile_interface(interface)
+            for method in compiled.interface.methods:
                 drawn = calls(interface, method.name, arguments)
                 for placement in Placement:
                     placed = at_placement(stub, placement)
-                    count += _check_method(interface, method.name, module, placed, drawn, max_examples)
+                    count += _check_method(compiled, method, module, placed, drawn, max_examples)
         finally:
             host.withdraw(name)
     return count
 
 
 def _check_method(
-    interface: type, method: str, module: torch.nn.Module, stub: Any, drawn: SearchStrategy[Any], max_examples: int
+    compiled: CompiledInterface,
+    method: Method,
+    module: torch.nn.Module,
+    stub: Any,
+    drawn: SearchStrategy[Any],
+    max_examples: int,
 ) -> int:
-    remote, deferred = getattr(stub, method), getattr(stub, f"{method}_async")
-    signature = inspect.signature(remote)
+    remote, deferred = getattr(stub, method.name), getattr(stub, f"{method.name}_async")
+    signature, translator = inspect.signature(remote), Translator(compiled.contract.classes)
+    where = f"{compiled.interface.name}.{method.name}"
 
     def local(*args: Any, **kwargs: Any) -> Any:
         # A module takes all of its arguments; the interface has the defaults.
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return getattr(module, method)(**bound.arguments)
+        result = getattr(module, method.name)(**bound.arguments)
+        # As the type that is declared: eager torch returns tuples of classes of its own, for one.
+        return translator.unpack(translator.pack(result, method.returns, f"{where}.return"), method.returns)
 
     def awaited(*args: Any, **kwargs: Any) -> Any:
         return deferred(*args, **kwargs).wait()
 
-    where = f"{interface.__name__}.{method}"
     return sum(_compare(where, local, through, drawn, max_examples) for through in (remote, awaited))
 
 
