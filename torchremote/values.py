@@ -233,8 +233,10 @@ def _scalar(value: Any, name: str, exact: bool) -> Any:
 
 
 def _misfit(where: str, value: object, type: Type) -> ArgumentError:
-    remedy = {"int": " of 64 bits", "str": " that UTF-8 can encode"}.get(str(type), "")
-    if isinstance(value, tuple) and isinstance(type, (TupleType, NamedTupleType)):
+    remedy = ""
+    if isinstance(value, (int, str)) and str(type) == value.__class__.__name__:
+        remedy = " of 64 bits" if isinstance(value, int) else " that UTF-8 can encode"
+    elif isinstance(value, tuple) and isinstance(type, (TupleType, NamedTupleType)):
         remedy = f"; {len(type.items)} items are wanted, and {len(value)} there"
     elif isinstance(type, EnumType):
         remedy = f"; pass one of its members, {', '.join(name for name, _ in type.members)}"

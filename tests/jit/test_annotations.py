@@ -282,5 +282,26 @@ def test_a_default_that_does_not_fit_is_refused(annotation, default):
         read_interface(type("Reading", (), {"forward": forward}))
 
 
+def test_a_default_of_a_class_that_no_worker_can_import_is_refused():
+    class Local(enum.Enum):
+        RED = 1
+
+    class LocalPair(NamedTuple):
+        a: Optional[int]
+        b: int
+
+    for annotation, default in ((zoo.Color, Local.RED), (zoo.Pair, LocalPair(None, 1))):
+
+        def forward(self, x=default) -> None: ...
+
+        forward.__annotations__["x"] = annotation
+        with pytest.raises(InterfaceError, match=r"Reading.forward.x: the default .* is no tests.zoo"):
+            read_interface(type("Reading", (), {"forward": forward}))
+
+
+def test_a_new_type_of_none_is_none():
+    assert str(read_type("x", Optional[NewType("Nothing", type(None))])) == "None"
+
+
 def test_a_new_type_of_a_new_type():
     assert str(read_type("x", NewType("A", NewType("B", List[int])))) == "List[int]"

@@ -88,8 +88,6 @@ _NEVER: Final[dict[object, str]] = {
     torch.Stream: "a stream belongs to its process",
     object: "write Any",
     type: "code does not cross; give the method a str or an Enum that says which",
-    list: _BARE,
-    dict: _BARE,
     tuple: _BARE,
     Union: _BARE,
     typing.Optional: _BARE,
@@ -133,7 +131,7 @@ def _read(annotation: Any, within: tuple[type, ...]) -> Type:
         return NONE
     if annotation is Any:
         return ANY
-    if inspect_class(annotation):
+    if is_class(annotation):
         return _read_class(annotation, within)
     if isinstance(annotation, typing.NewType):
         return _read(annotation.__supertype__, within)
@@ -161,7 +159,7 @@ def _read(annotation: Any, within: tuple[type, ...]) -> Type:
     raise _refusal(annotation, origin)
 
 
-def inspect_class(annotation: Any) -> bool:
+def is_class(annotation: Any) -> bool:
     return isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias)
 
 
@@ -190,6 +188,8 @@ def _read_union(annotation: Any, items: tuple[Type, ...]) -> Type:
     members = {str(member): member for item in items for member in _members(item)}
     optional = members.pop(str(NONE), None) is not None
     present = tuple(members[text] for text in sorted(members))
+    if not present:
+        return NONE
     try:
         inner = UnionType(present) if len(present) > 1 else present[0]
         return OptionalType(inner) if optional and inner != ANY else inner
@@ -239,7 +239,7 @@ def _hashable(value: object) -> bool:
 
 
 def spell(annotation: Any) -> str:
-    if inspect_class(annotation):
+    if is_class(annotation):
         return str(annotation.__qualname__)
     return str(annotation)
 

@@ -18,7 +18,7 @@ import typing_extensions
 
 from ..errors import InterfaceError
 from . import _torch
-from .annotations import POSSIBLE, SCALAR_CLASSES, path_of, read_type
+from .annotations import POSSIBLE, SCALAR_CLASSES, CannotCross, path_of, read_type
 from .literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
 from .model import REQUIRED, Argument, Interface, Method, Required
 from .names import RESERVED_PREFIX
@@ -204,9 +204,9 @@ def _default(where: str, value: Any, type: Type) -> Value:
             return DeviceValue(str(value))
         case ScalarType("dtype") if isinstance(value, torch.dtype):
             return DtypeValue(str(value).removeprefix("torch."))
-        case EnumType() if isinstance(value, enum.Enum) and path_of(builtins.type(value)) == type.name:
-            return MemberValue(type.name, value.name)
-        case NamedTupleType(name) if isinstance(value, tuple) and path_of(builtins.type(value)) == name:
+        case EnumType(name) if isinstance(value, enum.Enum) and _is_of_class(value, name):
+            return MemberValue(name, value.name)
+        case NamedTupleType(name) if isinstance(value, tuple) and _is_of_class(value, name):
             pairs = zip(value, type.items, strict=True)
             return NamedTupleValue(name, tuple(_default(where, element, item) for element, item in pairs))
         case ListType() | DictType():
@@ -218,6 +218,12 @@ def _default(where: str, value: Any, type: Type) -> Value:
         case TensorType():
             raise InterfaceError(f"{where}: a Tensor has no literal; declare Optional[Tensor] = None")
     raise InterfaceError(f"{where}: the default {value!r} is no {type}; change one of them")
+
+
+def _is_of_class(value: object, path: str) -> bool:
+    with suppress(CannotCross):  # a class that no worker can import is not the declared one
+        return path_of(builtins.type(value)) == path
+    return False
 
 
 def _is_exactly(value: object, type: Type) -> bool:
