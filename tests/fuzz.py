@@ -7,7 +7,10 @@ from Python, and from TorchScript as far as torch can convert the arguments.
 
 import argparse
 import collections
+import concurrent.futures
 import itertools
+import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
@@ -41,6 +44,10 @@ from torchremote.testing.strategies import draw_calls
 
 from . import owner as remote
 from . import zoo
+
+# TorchScript keeps what it compiles: an interface that is compiled and called costs each process about 7 MiB. So two
+# processes run this many, and end.
+ROUND = 200
 
 _numbers = itertools.count()
 
@@ -146,15 +153,20 @@ class Tally:
     """How many interfaces were run, and how deep their types were."""
 
     def __init__(self):
-        self.count, self.depths, self.began = 0, collections.Counter(), time.monotonic()
+        self.count, self.depths = 0, collections.Counter()
 
     def add(self, interface):
         self.count += 1
         self.depths[max(depth(type) for method in interface.methods for type in method.types)] += 1
 
+    def __iadd__(self, other):
+        self.count += other.count
+        self.depths += other.depths
+        return self
+
     def __str__(self):
         depths = ", ".join(f"{count} of depth {depth}" for depth, count in sorted(self.depths.items()))
-        return f"{self.count} interfaces in {time.monotonic() - self.began:.0f} s: {depths}"
+        return f"{self.count} interfaces, {depths}"
 
 
 def depth(type):
@@ -191,7 +203,20 @@ def plain(value):
 
 
 def run(count, seed):
-    """Fuzzes `count` interfaces against a second process."""
+    """Fuzzes `count` interfaces, in rounds that share the machine's cores, and prints how it goes."""
+    rounds = [min(ROUND, count - done) for done in range(0, count, ROUND)]
+    total, began = Tally(), time.monotonic()
+    spawning = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(os.cpu_count(), spawning, max_tasks_per_child=1) as pool:
+        for tally in pool.map(run_round, rounds, itertools.count(seed)):
+            total += tally
+            print(f"{time.monotonic() - began:.0f} s: {total}", flush=True)
+    print("no failure")
+
+
+def run_round(count, seed):
+    """Fuzzes `count` interfaces against a process of their own."""
+    torch.set_num_threads(1)
     tally = Tally()
 
     @hypothesis.seed(seed)
@@ -204,11 +229,9 @@ def run(count, seed):
     )
     @hypothesis.given(echoes(), st.data())
     def fuzz(interface, data):
-        tally.add(interface)
         check_pure(interface)
         check_calls(interface, "owner", data.draw)
-        if tally.count % 100 == 0:
-            print(tally, flush=True)
+        tally.add(interface)
 
     with tempfile.TemporaryDirectory() as folder:
         store = f"file://{folder}/store"
@@ -222,7 +245,7 @@ def run(count, seed):
         finally:
             process.kill()
             process.wait()
-    print(tally, "and no failure")
+    return tally
 
 
 if __name__ == "__main__":
@@ -230,5 +253,4 @@ if __name__ == "__main__":
     parser.add_argument("--interfaces", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     run(options.interfaces, options.seed)
