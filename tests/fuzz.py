@@ -8,6 +8,7 @@ from Python, and from TorchScript as far as torch can convert the arguments.
 import argparse
 import collections
 import concurrent.futures
+import io
 import itertools
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 
 import hypothesis
 import torch
@@ -22,7 +24,9 @@ import torch.distributed.rpc as rpc
 from hypothesis import strategies as st
 
 from torchremote import testing
-from torchremote.calls import Route
+from torchremote.calls import ROUTE, Route
+from torchremote.errors import NotSavableError
+from torchremote.inspection import stubs_in_archive
 from torchremote.jit import Placement, _torch, compile_interface
 from torchremote.jit.emit import emit
 from torchremote.jit.lower import lower_placement, lower_stub, lower_table, lower_types, lower_wire
@@ -39,7 +43,7 @@ from torchremote.jit.types import (
     items_of,
     walk,
 )
-from torchremote.stub import make_stub
+from torchremote.stub import attach, make_stub
 from torchremote.testing.strategies import draw_calls
 
 from . import owner as remote
@@ -98,6 +102,8 @@ def check_pure(interface):
     """What needs no second process."""
     again = parse_interface(interface.qualified_name, interface.text)
     assert (again.text, again.digest) == (interface.text, interface.digest)
+    declared = parse_interface(interface.qualified_name, interface.declaration)
+    assert repr(declared) == repr(interface)  # not ==, to which 0.0 is False
     for lower in (lower_types, lower_table, lower_wire, lower_stub):
         assert emit(lower(interface, Spelling(interface))) == emit(lower(interface, Spelling(interface)))
     for placement in Placement:
@@ -113,7 +119,8 @@ def check_calls(interface, owner, draw):
     handle = rpc.rpc_sync(owner, remote.host_source, (interface.name, interface.text, source))
     try:
         for placement in Placement:
-            stub = make_stub(compiled, Route(owner, "cpu", placement, handle, (), None, None))
+            stub = make_stub(compiled, Route(owner, None, "cpu", placement, handle, (), None, None))
+            archived = through_an_archive(compiled, stub.__dict__[ROUTE])
             for method in interface.methods:
                 args, kwargs = draw(draw_calls(method, compiled.contract.classes, {}))
                 expected = here(local, stub, method, args, kwargs)
@@ -121,12 +128,29 @@ def check_calls(interface, owner, draw):
                 deferred = getattr(stub, f"{method.name}_async")(*args, **kwargs).wait()
                 assert testing.same(through, expected), (interface.text, args, kwargs, through, expected)
                 assert testing.same(deferred, expected), (interface.text, args, kwargs, deferred, expected)
+                if archived is not None:
+                    loaded = getattr(archived, method.name)(*args, **kwargs)
+                    assert testing.same(loaded, expected), (interface.text, args, kwargs, loaded, expected)
                 if can_be_converted(method):
                     scripted = _torch.scripted_method(stub, method.name)(*args, **kwargs)
                     seen = as_torchscript_shows(expected, method.returns)
                     assert testing.same(plain(scripted), plain(seen)), (interface.text, args, kwargs, scripted, seen)
     finally:
         rpc.rpc_sync(owner, remote.release_all, ([handle],))
+
+
+def through_an_archive(compiled, route):
+    """A stub of the same module that was saved and loaded; None for what torch cannot save."""
+    file = io.BytesIO()
+    try:
+        torch.jit.save(make_stub(compiled, replace(route, name="fuzzed")), file)
+    except NotSavableError:
+        return None
+    file.seek(0)
+    (saved,) = stubs_in_archive(file)
+    assert repr(saved.interface) == repr(compiled.interface)
+    file.seek(0)
+    return attach(torch.jit.load(file), compiled, route)
 
 
 def here(module, stub, method, args, kwargs):

@@ -3,7 +3,6 @@
 import ctypes
 import gc
 import linecache
-import os
 import sys
 import threading
 import typing
@@ -17,6 +16,7 @@ from torchremote.jit.parse import parse_interface
 from torchremote.jit.spell import Spelling
 
 from . import zoo
+from .group import end_with_the_parent
 
 
 def count_hosted():
@@ -98,19 +98,6 @@ def linear_behind_a_gate(seconds):
     _gate.wait(timeout=seconds)
     _done += 1
     return zoo.LinearEncoder()
-
-
-def end_with_the_parent():
-    """A test run that is killed ends nothing; and a worker whose group is gone waits for it, busily."""
-    parent = os.getppid()
-
-    def watch():
-        pause = threading.Event()
-        while os.getppid() == parent:
-            pause.wait(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

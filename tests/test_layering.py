@@ -10,9 +10,9 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "torchremote"
 ORDER = (
     "_version errors jit.literals jit.types jit.model jit.parse jit.names jit.plan jit.spell jit.ir jit.convert "
     "jit.table jit.tensors jit.anything "
-    "jit.lower.scope jit.lower.common jit.lower.types jit.lower.caller jit.lower.owner jit.lower jit.emit "
+    "jit.lower.scope jit.lower.common jit.lower.types jit.lower.wire jit.lower.stub jit.lower.owner jit.lower jit.emit "
     "jit._torch jit.annotations jit.interface jit.classes jit.script jit.cache jit.foundation jit "
-    "values fitting workers fit host control failures calls stub create "
+    "values fitting workers fit host control failures saving calls stub create archives inspection "
     "testing.strategies testing.check testing reference cli"
 ).split()
 PURE = ORDER[ORDER.index("jit.literals") : ORDER.index("jit._torch")]

@@ -1,6 +1,7 @@
 """Remote PyTorch modules: typed interfaces, compiled to TorchScript that runs over torch.distributed.rpc."""
 
 from ._version import __version__
+from .archives import load, reconnect
 from .create import Pending, connect, create, create_async
 from .errors import TorchRemoteError
 from .host import serve, withdraw
@@ -14,6 +15,8 @@ __all__ = [
     "connect",
     "create",
     "create_async",
+    "load",
+    "reconnect",
     "remote_interface",
     "remote_scriptable",
     "serve",

@@ -34,11 +34,12 @@ class Route:
     """From a stub to its module."""
 
     worker: str
+    name: str | None  # under which the module is served; None: it lives as long as `lease`
     device: str
     placement: Placement
     handle: int
     devices: tuple[torch.device, ...]  # those that the device map to the worker knows
-    lease: PyRRef[Any] | None  # None: the module is served, and lives without stubs
+    lease: PyRRef[Any] | None  # None: the module lives without stubs
     timeout: float | None  # seconds that a call may take; None: RPC's own default
 
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m torchremote emit|types|demo`."""
+"""The command line: `python -m torchremote emit|inspect|types|demo`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from ._version import __version__
-from .errors import TorchRemoteError
+from .errors import ArchiveError, TorchRemoteError
+from .inspection import stubs_in_archive
 from .jit import Placement, common_source, compile_interface
 from .reference import tables
 
@@ -23,6 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     emit.add_argument("interface", metavar="package.module:Interface", nargs="?", help="without: what all have alike")
     emit.add_argument("--placement", choices=[placement.value for placement in Placement], help="only its endpoints")
     emit.set_defaults(run=lambda options: print(_emitted(options.interface, options.placement), end=""))
+
+    inspect = commands.add_parser("inspect", help="list the stubs in an archive, without running anything of it")
+    inspect.add_argument("archive", help="what torch.jit.save wrote")
+    inspect.set_defaults(run=lambda options: print(_inspected(options.archive)))
 
     types = commands.add_parser("types", help="print the tables of types: what can cross, and how")
     types.set_defaults(run=lambda options: print(tables(), end=""))
@@ -39,6 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"torchremote: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _inspected(archive: str) -> str:
+    try:
+        return "\n".join(map(str, stubs_in_archive(archive))) or "no stubs"
+    except OSError as error:
+        raise ArchiveError(f"{archive}: {error.strerror}") from error
 
 
 def _emitted(target: str | None, placement: str | None) -> str:

@@ -84,7 +84,7 @@ def create_async(
         ticket=secrets.token_hex(16),
     )
     answer = _send(compiled, place, create_here, creation)
-    return Pending(answer, compiled, place, timeout, creation.ticket)
+    return Pending(answer, compiled, place, name, timeout, creation.ticket)
 
 
 def connect(where: str, interface: type, name: str, *, timeout: float | None = None) -> Any:
@@ -105,9 +105,13 @@ def connect(where: str, interface: type, name: str, *, timeout: float | None = N
     place = find_place(where)
     if place.device is not None:
         raise PlaceError(f"where={where!r}: a served module stays where it is; write {where.partition('/')[0]!r}")
-    timeout = check_timeout(timeout)
+    return find_served(place, compiled, name, check_timeout(timeout)).wait()
+
+
+def find_served(place: Place, compiled: CompiledInterface, name: str, timeout: float | None) -> Pending:
+    """`connect` without blocking."""
     answer = _send(compiled, place, connect_here, compiled.interface.name, compiled.interface.text, name)
-    return Pending(answer, compiled, place, timeout, ticket=None).wait()
+    return Pending(answer, compiled, place, name, timeout, ticket=None)
 
 
 def _send(compiled: CompiledInterface, place: Place, function: Callable[..., Any], *args: Any) -> Any:
@@ -128,11 +132,13 @@ class Pending:
         answer: torch.futures.Future[Any],
         compiled: CompiledInterface,
         place: Place,
+        name: str | None,
         timeout: float | None,
         ticket: str | None,
     ) -> None:
         self._compiled = compiled
         self._place = place
+        self._name = name
         self._timeout = timeout
         self._ticket = ticket
         self._answer = answer
@@ -147,10 +153,11 @@ class Pending:
         """The stub; the same one however often it is asked for."""
         with self._lock:
             if self._stub is None:
-                self._stub = self._receive()
+                self._stub = make_stub(self._compiled, self.route())
             return self._stub
 
-    def _receive(self) -> Any:
+    def route(self) -> Route:
+        """The way to the module, for a stub that there is already."""
         where = f"{self._compiled.interface.name} on {self._place.worker.name}"
         try:
             answer: Grant | Refusal = self._answer.wait()
@@ -167,8 +174,9 @@ class Pending:
         if isinstance(answer, Refusal):
             raise answer.error(f"{where}: {answer.message}")
         devices = _torch.mapped_devices(self._place.worker)
-        route = Route(
+        return Route(
             self._place.worker.name,
+            self._name,
             answer.device,
             placement_at(answer.device, devices),
             answer.handle,
@@ -176,7 +184,6 @@ class Pending:
             answer.lease,
             self._timeout,
         )
-        return make_stub(self._compiled, route)
 
     def _abandon(self) -> None:
         # The owner may still be building, for a caller that has given up. Not awaited: it may be gone altogether.

@@ -31,6 +31,14 @@ class PlaceError(TorchRemoteError, ValueError):
     """A worker or device that does not exist, or a `where` that names neither."""
 
 
+class NotSavableError(TorchRemoteError, RuntimeError):
+    """A stub that cannot be saved: its module has no name, or TorchScript cannot write its interface."""
+
+
+class ArchiveError(TorchRemoteError, ValueError):
+    """A file that is no TorchScript archive, or that holds something else where a stub should be."""
+
+
 class NotInitializedError(TorchRemoteError, RuntimeError):
     """torch.distributed.rpc is not running in this process."""
 

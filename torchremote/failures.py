@@ -45,7 +45,7 @@ def explain(error: Exception, method: str, worker: str, handle: int | None = Non
     if called:
         # Raised while the arguments were converted: nothing was sent.
         return ArgumentError(f"{method}: {text[called.end() :]}")
-    message = _message(text)
+    message = message_of(error)
     if handle is not None and f"torchremote: stale handle {handle}" in message:
         return StaleStubError(f"{where}: its module was withdrawn; create or connect again\n\n{text}")
     # With its endpoint in the traceback, a call got through; what its module says of other calls is not about this one.
@@ -59,7 +59,7 @@ def explain(error: Exception, method: str, worker: str, handle: int | None = Non
                 f"{place[1] if place else method}: torch cannot look at a tensor of it, and so not send it: "
                 f"{message.partition(chr(10))[0]}; pass a plain tensor"
             )
-        if "this stub is not connected" in message:
+        if "is not connected; call torchremote.reconnect" in message:
             return DisconnectedError(f"{where}: {message}")
         if "RPC ran for more than set timeout" in message:
             return CallTimeoutError(
@@ -71,8 +71,9 @@ def explain(error: Exception, method: str, worker: str, handle: int | None = Non
     return RemoteError(f"{where}: {message.removeprefix(_UNSENDABLE)}\n\n{text}")
 
 
-def _message(text: str) -> str:
+def message_of(error: Exception) -> str:
     """The exception's own words, which stand under the innermost line of TorchScript's traceback."""
+    text = str(error)
     tail = text.rpartition(_HERE)[2] if _HERE in text else text
     found = _EXCEPTION.search(tail)  # lines of source may stand in between, indented or not
     message = tail[found.start() :] if _HERE in text and found else tail

@@ -6,28 +6,38 @@ import torch
 
 from .errors import MismatchError
 from .jit import Contract, _torch
+from .jit.model import Method
 
 
 def check_fit(module: torch.jit.ScriptModule, contract: Contract) -> None:
     """
     Raises:
         MismatchError: `module` lacks a method of the interface, or has it with other arguments or results; the message
-            shows both signatures.
+            compares all methods, with both signatures of those that differ.
     """
+    lines, wrong = [], 0
     for method in contract.interface.methods:
-        where = f"{contract.interface.name}.{method.name}"
-        if not _torch.has_method(module, method.name):
-            raise MismatchError(
-                f"{where}: {_class_of(module)} has no such scripted method; expected\n  {method}\n"
-                "what to do: define it; in a module that is scripted already, under @torch.jit.export"
-            )
-        found = _torch.schema_of(module, method.name)
-        difference = _difference(found, _torch.interface_schema(contract.defined["Hosted"], method.name))
-        if difference:
-            raise MismatchError(
-                f"{where}{difference}\n  expected: {method}\n  {_class_of(module)} has: {_spell(found)}\n"
-                "what to do: make the module's signature the interface's, or the other way round"
-            )
+        difference = _difference_in(module, contract, method)
+        wrong += difference is not None
+        lines.append(f"{method.name}: as it should be" if difference is None else f"{method.name}{difference}")
+    if wrong:
+        name = contract.interface.name
+        many = "\n".join(f"  {line}" for line in lines)
+        raise MismatchError(
+            f"{name}: {_class_of(module)} does not implement it, method by method:\n{many}\n"
+            "what to do: make the module's signatures the interface's, or the other way round"
+        )
+
+
+def _difference_in(module: torch.jit.ScriptModule, contract: Contract, method: Method) -> str | None:
+    if not _torch.has_method(module, method.name):
+        return (
+            f": the module has no such scripted method\n    expected: {method}\n    define it; in a module that is "
+            "scripted already, under @torch.jit.export"
+        )
+    found = _torch.schema_of(module, method.name)
+    difference = _difference(found, _torch.interface_schema(contract.defined["Hosted"], method.name))
+    return difference and f"{difference}\n    expected: {method}\n    the module has: {_spell(found)}"
 
 
 def _difference(found: _torch.FunctionSchema, wanted: _torch.FunctionSchema) -> str | None:

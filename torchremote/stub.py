@@ -1,6 +1,6 @@
 """Stubs: scripted modules whose methods run elsewhere, with a Python face.
 
-The scripted part is generated (jit/lower/caller.py), what Python calls is in calls.py; here the two are put together.
+The scripted part is generated (jit/lower/stub.py), what Python calls is in calls.py; here the two are put together.
 """
 
 from __future__ import annotations
@@ -13,17 +13,27 @@ from typing import Any
 import torch
 
 from .calls import METHODS, ROUTE, Route, called_names, python_calls
-from .errors import InterfaceError
+from .errors import InterfaceError, NotSavableError
 from .jit import CompiledInterface, Placement, _torch, compile_interface
+from .saving import refuse_before_saving
+
+_DEFAULT_TIMEOUT = -1.0  # torch's mark for what init_rpc's options say
 
 
 def make_stub(compiled: CompiledInterface, route: Route) -> Any:
     """A stub of its own, of the one class that the interface's stubs share; nothing is compiled."""
-    stub = _torch.copy_module(compiled.stub, _face_of(compiled))
-    timeout = -1.0 if route.timeout is None else route.timeout  # torch's mark for its default
-    compiled.contract.connect[route.placement](
-        stub, route.worker, route.handle, timeout, list(route.devices), route.lease
-    )
+    return attach(_torch.copy_module(compiled.stub), compiled, route)
+
+
+def attach(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> Any:
+    """Has a scripted stub call the module that `route` leads to, and gives it its Python face."""
+    refuse_before_saving()
+    interface = compiled.interface
+    timeout = _DEFAULT_TIMEOUT if route.timeout is None else route.timeout
+    address = (interface.qualified_name, interface.declaration, route.worker, route.name or "", timeout)
+    connect = compiled.contract.connect[route.placement]
+    connect(scripted, address, route.handle, list(route.devices), route.lease)
+    stub = _torch.as_class(scripted, _face_of(compiled))
     stub.__dict__[ROUTE] = route
     stub.__dict__[METHODS] = {name: _torch.scripted_method(stub, name) for name in called_names(compiled)}
     return stub
@@ -82,6 +92,12 @@ class Stub(torch.jit.RecursiveScriptModule):
 
     _torchremote_compiled: CompiledInterface
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        name = self._torchremote_compiled.interface.name
+        raise NotSavableError(
+            f"{name}: a stub is not pickled, but by RPC; torch.jit.save it, or a scripted model that holds it"
+        )
+
     def __copy__(self) -> Any:
         return make_stub(self._torchremote_compiled, self.__dict__[ROUTE])
 
@@ -89,9 +105,9 @@ class Stub(torch.jit.RecursiveScriptModule):
         return self.__copy__()  # another stub of the one module, which is not copied
 
     def extra_repr(self) -> str:
-        route: Route | None = self.__dict__.get(ROUTE)
-        place = "not connected" if route is None else f"on {route.worker}/{route.device}"
-        return f"{self._torchremote_compiled.interface.name} {place}"
+        route: Route = self.__dict__[ROUTE]
+        name = "" if route.name is None else f"{route.name!r} "
+        return f"{self._torchremote_compiled.interface.name} {name}on {route.worker}/{route.device}"
 
 
 @functools.cache

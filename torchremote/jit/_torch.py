@@ -12,6 +12,7 @@ import ast
 import builtins
 import copy
 import enum
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -237,13 +238,46 @@ def interface_schema(interface: type, method: str) -> FunctionSchema:
     return schema
 
 
-def copy_module(module: torch.jit.ScriptModule, cls: type[Any]) -> Any:
-    """A second instance of a scripted module, as a `cls`. Nothing is compiled; attributes are shared until assigned."""
-
-    copied: Any = cls(copy.copy(module._c))  # what RecursiveScriptModule._construct does, for a subclass
-    copied._concrete_type = module._concrete_type
-    cls._finalize_scriptmodule(copied)
+def copy_module(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    """A second instance of a scripted module. Nothing is compiled; attributes are shared until assigned."""
+    copied: torch.jit.ScriptModule = _wrapped(
+        copy.copy(module._c), torch.jit.RecursiveScriptModule, module._concrete_type
+    )
     return copied
+
+
+def as_class(module: torch.jit.ScriptModule, cls: type[Any]) -> Any:
+    """The same scripted module, as a `cls`, which derives from RecursiveScriptModule."""
+    return _wrapped(module._c, cls, module._concrete_type)
+
+
+def _wrapped(cpp_module: Any, cls: type[Any], concrete_type: Any) -> Any:
+    wrapped = cls(cpp_module)  # what RecursiveScriptModule._construct does, for a subclass
+    wrapped._concrete_type = concrete_type
+    cls._finalize_scriptmodule(wrapped)
+    return wrapped
+
+
+def replace_child(parent: nn.Module, name: str, child: nn.Module) -> None:
+    """Another Python object for the child that `parent` has under `name`; a scripted parent keeps what it runs."""
+    modules: Any = parent._modules
+    getattr(modules, "_python_modules", modules)[name] = child
+
+
+def before_saving(check: Callable[[torch.jit.ScriptModule], None]) -> None:
+    """Has `check` called with every scripted module that is going to be saved; what it raises, the saver gets."""
+    scripted: Any = torch.jit.RecursiveScriptModule
+
+    def checked(save: Any) -> Any:
+        @functools.wraps(save)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            check(self)
+            return save(self, *args, **kwargs)
+
+        return call
+
+    scripted.save = checked(scripted.save)
+    scripted.save_to_buffer = checked(scripted.save_to_buffer)
 
 
 def scripted_method(module: torch.jit.ScriptModule, name: str) -> Callable[..., Any]:

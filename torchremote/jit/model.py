@@ -12,6 +12,10 @@ Note [Canonical text]
     compile an interface that it never imported. The class's name, docstrings, default values and keyword-only
     markers are the caller's own affair and are not part of it; argument names are, because TorchScript compares
     them when it checks a module against an interface.
+
+    Where the caller's own part is needed, too, as in an archive of a stub, the interface's `declaration` has it::
+
+        topk(x: Tensor, *, k: int = 5) -> parts.Pair
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from .literals import Value
+from .literals import Value, literal
 from .types import NamedType, Type, check_name, named_types
 
 
@@ -48,6 +52,10 @@ class Argument:
     def has_default(self) -> bool:
         return self.default is not REQUIRED
 
+    @property
+    def declaration(self) -> str:
+        return str(self) if isinstance(self.default, Required) else f"{self} = {literal(self.default)}"
+
     def __str__(self) -> str:
         return f"{self.name}: {self.type}"
 
@@ -70,6 +78,14 @@ class Method:
     @property
     def types(self) -> tuple[Type, ...]:
         return (*(argument.type for argument in self.arguments), self.returns)
+
+    @property
+    def declaration(self) -> str:
+        arguments = [argument.declaration for argument in self.arguments]
+        positional = sum(not argument.keyword_only for argument in self.arguments)
+        if positional < len(arguments):
+            arguments.insert(positional, "*")
+        return f"{self.name}({', '.join(arguments)}) -> {self.returns}"
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(map(str, self.arguments))}) -> {self.returns}"
@@ -104,6 +120,12 @@ class Interface:
     def text(self) -> str:
         """The canonical text: see Note [Canonical text]."""
         return "\n".join([*(named.definition for named in self.named_types), *map(str, self.methods)])
+
+    @property
+    def declaration(self) -> str:
+        """The canonical text with what is the caller's own: default values, and which arguments are keyword-only."""
+        definitions = [named.definition for named in self.named_types]
+        return "\n".join([*definitions, *(method.declaration for method in self.methods)])
 
     @property
     def digest(self) -> str:

@@ -16,10 +16,13 @@ GLOBALS: Final = frozenset(
     "torch rpc Any Tensor Dict Future List Optional RRef Tuple Union "
     "RuntimeError super isinstance len float int bool str complex "
     "refuse_tensor sendable sendable_any move_any Walking Leaf Nest "
-    "Hosted Slot Page Table Host find Wire Attachable Disconnected Connected connect Local Remote Stub".split()
+    "Hosted Slot Page Table Host find "
+    "Wire Attachable disconnected Disconnected Connected connect Local Remote Stub".split()
 )
-# Names that TorchScript's own lexer or compiler takes for something else when a saved model is read again.
-_TORCHSCRIPT: Final = frozenset("inf nan uninitialized annotate fork awaitable".split())
+# Names of arguments that TorchScript replaces by others when it saves a model.
+REPLACED: Final = frozenset("_ inf nan ops CONSTANTS fork uninitialized getattr unchecked_cast __torch__ aten".split())
+# Names that it takes for something else when it reads a saved model.
+_MISREAD: Final = frozenset("annotate awaitable".split())
 
 RESERVED_PREFIX: Final = "_torchremote"
 """Begins the names of a stub's own attributes: the one thing that an interface's methods may not be called."""
@@ -29,7 +32,7 @@ class Names:
     """The identifiers of one scope."""
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
-        self._taken = {*GLOBALS, *_TORCHSCRIPT, *keyword.kwlist, *taken}
+        self._taken = {*GLOBALS, *REPLACED, *_MISREAD, *keyword.kwlist, *taken}
 
     def fresh(self, wanted: str) -> str:
         """`wanted` itself when it is free, otherwise with the first free number."""

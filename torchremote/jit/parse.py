@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 
-from .model import Argument, Interface, Method
+from .literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
+from .model import REQUIRED, Argument, Interface, Method, Required
 from .types import (
     ANY,
     NONE,
@@ -25,10 +26,10 @@ from .types import (
 
 
 def parse_interface(name: str, text: str) -> Interface:
-    """The interface that `text` is the canonical text of: see model.py, Note [Canonical text].
+    """The interface that `text` is the canonical text of, or the declaration: see model.py, Note [Canonical text].
 
     Raises:
-        ValueError: `text` is not canonical: printing what was read does not give it back.
+        ValueError: `text` is neither: printing what was read does not give it back.
     """
     named: dict[str, NamedType] = {}
     methods = []
@@ -39,7 +40,7 @@ def parse_interface(name: str, text: str) -> Interface:
         else:
             methods.append(_parse_method(line, named))
     interface = Interface(name, tuple(methods))
-    if interface.text != text:
+    if text not in (interface.text, interface.declaration):
         raise ValueError(f"not a canonical interface text:\n{text}")
     return interface
 
@@ -93,16 +94,46 @@ def _parse_named_tuple(line: str, named: Mapping[str, NamedType]) -> NamedTupleT
 def _parse_method(line: str, named: Mapping[str, NamedType]) -> Method:
     match _parse(f"def {line}: ...").body:
         case [ast.FunctionDef(name=name, args=arguments, returns=ast.expr() as returns)]:
-            taken = tuple(Argument(argument, type) for argument, type in _typed(arguments, named))
-            return Method(name, taken, _type(returns, named))
+            return Method(name, tuple(_arguments(arguments, named)), _type(returns, named))
     raise ValueError(f"not a method: {line!r}")
 
 
+def _arguments(arguments: ast.arguments, named: Mapping[str, NamedType]) -> Iterator[Argument]:
+    without = len(arguments.args) - len(arguments.defaults)
+    defaults = [*[None] * without, *arguments.defaults, *arguments.kw_defaults]
+    keyword_only = [*[False] * len(arguments.args), *[True] * len(arguments.kwonlyargs)]
+    for (name, type), node, keyword in zip(_typed(arguments, named), defaults, keyword_only, strict=True):
+        default: Value | Required = REQUIRED if node is None else _value(node, named)
+        yield Argument(name, type, default, keyword)
+
+
 def _typed(arguments: ast.arguments, named: Mapping[str, NamedType]) -> Iterator[tuple[str, Type]]:
-    for argument in arguments.args:
+    for argument in (*arguments.args, *arguments.kwonlyargs):
         if argument.annotation is None:
             raise ValueError(f"{argument.arg!r} has no type")
         yield argument.arg, _type(argument.annotation, named)
+
+
+def _value(node: ast.expr, named: Mapping[str, NamedType]) -> Value:
+    """What literals.py wrote."""
+    match node:
+        case ast.Constant(value=bool() | None as value):
+            return value
+        case ast.Tuple(elts=items):
+            return tuple(_value(item, named) for item in items)
+        case ast.Call(func=ast.Name(id="complex"), args=[real, imaginary]):
+            return complex(_constant(real), _constant(imaginary))  # type: ignore[arg-type]
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id="torch"), attr="device"), args=[ast.Constant(value=str() as name)]
+        ):
+            return DeviceValue(name)
+        case ast.Call(func=function, args=items) if (path := ast.unparse(function)) in named:
+            return NamedTupleValue(path, tuple(_value(item, named) for item in items))
+        case ast.Attribute(value=enum, attr=member) if (path := ast.unparse(enum)) in named:
+            return MemberValue(path, member)
+        case ast.Attribute(value=ast.Name(id="torch"), attr=dtype):
+            return DtypeValue(dtype)
+    return _constant(node)
 
 
 def _type(node: ast.expr, named: Mapping[str, NamedType]) -> Type:

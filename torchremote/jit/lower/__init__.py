@@ -5,10 +5,10 @@ Note [Units]
 
     * `types` (types.py): what translates values.
     * `table` (owner.py): what an owner keeps its modules in.
-    * `wire` (caller.py): what a stub calls through.
-    * `host`, `staged`, `mapped` (owner.py, caller.py): for a placement, the endpoints, which run on the owner, and the
+    * `wire` (wire.py): what a stub calls through.
+    * `host`, `staged`, `mapped` (owner.py, wire.py): for a placement, the endpoints, which run on the owner, and the
       wire that calls them.
-    * `stub` (caller.py): the interface under the class's own name, and the stub that implements it.
+    * `stub` (stub.py): the interface under the class's own name, and the stub that implements it.
 
     All but the last depend on the canonical text alone, so every worker makes them alike, and classes that differ only
     in their defaults share them. The stub unit is the caller's own. What depends on no interface is in two units that a
@@ -17,13 +17,15 @@ Note [Units]
 
 from __future__ import annotations
 
-from .caller import lower_stub, lower_wire, packed_name
 from .common import lower_any, lower_tensors
 from .owner import lower_placement, lower_table
 from .scope import endpoint_name, scope_of
+from .stub import lower_stub
 from .types import lower_types
+from .wire import ADDRESS, lower_wire, packed_name
 
 __all__ = [
+    "ADDRESS",
     "endpoint_name",
     "lower_any",
     "lower_placement",

@@ -8,8 +8,8 @@ from ..model import Interface, Method
 from ..names import Names
 from ..plan import KEEP, MethodPlan, Placement, plan_endpoint
 from ..spell import Spelling
-from .caller import lower_connected
 from .scope import declare, endpoint, endpoint_name, renamed, scope_of, unit
+from .wire import lower_connected
 
 _COMMENTS = {
     Placement.HOST: "Modules on the CPU: nothing moves.",
