@@ -24,7 +24,7 @@ import torch.distributed.rpc as rpc
 from hypothesis import strategies as st
 
 from torchremote import testing
-from torchremote.calls import ROUTE, Route
+from torchremote.calls import Route, route_of
 from torchremote.errors import NotSavableError
 from torchremote.inspection import stubs_in_archive
 from torchremote.jit import Placement, _torch, compile_interface
@@ -120,7 +120,7 @@ def check_calls(interface, owner, draw):
     try:
         for placement in Placement:
             stub = make_stub(compiled, Route(owner, None, "cpu", placement, handle, (), None, None))
-            archived = through_an_archive(compiled, stub.__dict__[ROUTE])
+            archived = through_an_archive(compiled, route_of(stub))
             for method in interface.methods:
                 args, kwargs = draw(draw_calls(method, compiled.contract.classes, {}))
                 expected = here(local, stub, method, args, kwargs)

@@ -21,7 +21,7 @@ from .group import end_with_the_parent
 
 def count_hosted():
     gc.collect()
-    return len(host._hosted)
+    return len(host._by_handle)
 
 
 def hold_the_gil(seconds):

@@ -12,7 +12,8 @@ ORDER = (
     "jit.table jit.tensors jit.anything "
     "jit.lower.scope jit.lower.common jit.lower.types jit.lower.wire jit.lower.stub jit.lower.owner jit.lower jit.emit "
     "jit._torch jit.annotations jit.interface jit.classes jit.script jit.cache jit.foundation jit "
-    "values fitting workers fit host control failures saving calls stub create archives inspection "
+    "values fitting workers fit failures sweeper leases saving calls stub sending shelves host control create archives "
+    "inspection "
     "testing.strategies testing.check testing reference cli"
 ).split()
 PURE = ORDER[ORDER.index("jit.literals") : ORDER.index("jit._torch")]

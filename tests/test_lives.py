@@ -9,7 +9,8 @@ import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
-from torchremote import host
+from torchremote import host, shelves
+from torchremote.calls import route_of
 from torchremote.errors import (
     CapacityError,
     MismatchError,
@@ -88,7 +89,7 @@ def test_serve_offers_a_module_of_this_process_to_itself_too(owner):
     with pytest.raises(ServedNameError, match="'mine': this process serves a Encoder under that name"):
         tr.serve(module, zoo.Encoder, "mine")
     tr.withdraw("mine")
-    with pytest.raises(ServedNameError, match="'mine': not served here"):
+    with pytest.raises(ServedNameError, match="'mine': not served by this worker"):
         tr.withdraw("mine")
 
 
@@ -109,11 +110,11 @@ def test_connect_takes_any_interface_that_the_module_implements(owner):
 
 
 def test_hosting_on_oneself(owner):
-    before = len(host._hosted)
+    before = len(host._by_handle)
     stub = tr.create("caller", zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 2})
     assert torch.equal(stub(X), zoo.LinearEncoder(seed=2)(X, 1.0))
     del stub
-    until(lambda: gc.collect() >= 0 and len(host._hosted) == before)
+    until(lambda: gc.collect() >= 0 and len(host._by_handle) == before)
 
 
 def test_many_modules_behind_one_endpoint(owner):
@@ -146,7 +147,7 @@ def test_a_worker_hosts_a_hundred_thousand_modules(owner):
         assert stub(torch.zeros(1), 2) == 2
     handles = hosting.wait()
     assert len(set(handles)) == 100_000
-    contract, route = compile_interface(zoo.Sleeper), stub.__dict__["_torchremote_route"]
+    contract, route = compile_interface(zoo.Sleeper), route_of(stub)
     for handle in (handles[0], handles[-1]):
         far = make_stub(contract, replace(route, handle=handle, lease=None))
         assert far(torch.zeros(1), 5) == 5
@@ -156,21 +157,20 @@ def test_a_worker_hosts_a_hundred_thousand_modules(owner):
 def test_a_slot_outlives_its_module_by_the_grace_period():
     compiled = compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", "Buried"))
     contract = compiled.contract
-    shelf = host._Shelf(contract)
-    with host._lock:
+    shelf = shelves.Shelf(contract)
+    with shelves.LOCK:
         handle = shelf.put(torch.jit.script(ExportedEncoder(1.0)))
         shelf.take(handle)
         last = shelf.burials[-1]
-        shelf.bury(last + host.GRACE / 2)
+        shelf.bury(last + shelves.GRACE / 2)
         assert len(contract.host.graveyard) == len(shelf.burials) == 2
-        shelf.bury(last + host.GRACE)
+        shelf.bury(last + shelves.GRACE)
         assert len(contract.host.graveyard) == len(shelf.burials) == 0
-        host._hosted.pop(handle)
 
 
 def test_a_full_table_says_so():
     contract = compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", "Full")).contract
-    shelf = host._Shelf(contract, unused=table.CAPACITY, pages=table.CAPACITY >> table.SLOT_BITS)
+    shelf = shelves.Shelf(contract, unused=table.CAPACITY, pages=table.CAPACITY >> table.SLOT_BITS)
     with pytest.raises(CapacityError, match="hosts 131072 modules of it already"):
         shelf.put(torch.jit.script(ExportedEncoder(1.0)))
 

@@ -6,7 +6,10 @@ from .create import Pending, connect, create, create_async
 from .errors import TorchRemoteError
 from .host import serve, withdraw
 from .jit import remote_scriptable
+from .sending import register
 from .stub import remote_interface, with_timeout
+
+register()
 
 __all__ = [
     "Pending",

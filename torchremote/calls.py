@@ -10,7 +10,7 @@ import inspect
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -19,13 +19,12 @@ from .failures import FAILURES, explain
 from .fitting import fitting
 from .jit import CompiledInterface, Placement, _torch
 from .jit._torch import PyRRef
-from .jit.lower import packed_name
+from .jit.lower import ADDRESS, WIRE, field, packed_name
 from .jit.model import Method, Required
 from .jit.plan import crosses_otherwise
 from .values import Translator
 
-# Where a stub keeps its route, and its scripted methods by name.
-ROUTE = "_torchremote_route"
+# Where a stub keeps its scripted methods, by name.
 METHODS = "_torchremote_methods"
 
 
@@ -41,6 +40,39 @@ class Route:
     devices: tuple[torch.device, ...]  # those that the device map to the worker knows
     lease: PyRRef[Any] | None  # None: the module lives without stubs
     timeout: float | None  # seconds that a call may take; None: RPC's own default
+
+
+_DEFAULT_TIMEOUT: Final = -1.0  # torch's mark for what init_rpc's options say
+
+
+def connect(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> None:
+    """Has a scripted stub call the module that `route` leads to."""
+    interface = compiled.interface
+    timeout = _DEFAULT_TIMEOUT if route.timeout is None else route.timeout
+    address = (interface.qualified_name, interface.declaration, route.worker, route.name or "", timeout)
+    attach = compiled.contract.connect[route.placement]
+    attach(scripted, address, route.handle, route.device, list(route.devices), route.lease)
+
+
+def disconnect(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> None:
+    """Takes a stub's route away, as saving does; it keeps an address, so that it can be saved."""
+    interface = compiled.interface
+    compiled.contract.defined["part"](
+        scripted, (interface.qualified_name, interface.declaration, route.worker, route.name or "on its way", 0.0)
+    )
+
+
+def route_of(scripted: torch.jit.ScriptModule) -> Route | None:
+    """The route that `connect` gave a scripted stub; None when it is not connected."""
+    wire = _torch.scripted_attribute(scripted, WIRE)
+    if type(wire).__name__ != "Connected":
+        return None
+    _, _, worker, name, timeout = _torch.scripted_method(scripted, ADDRESS)()
+    placement = Placement(type(wire).__module__.rpartition(".")[2])
+    handle, device, devices, lease = (getattr(wire, field(part)) for part in ("handle", "device", "devices", "lease"))
+    return Route(
+        worker, name or None, device, placement, handle, tuple(devices), lease, None if timeout < 0 else timeout
+    )
 
 
 def called_names(compiled: CompiledInterface) -> list[str]:
@@ -170,7 +202,8 @@ class _Calls:
         self, stub: Any, error: Exception, args: tuple[Any, ...] | None = None, kwargs: dict[str, Any] | None = None
     ) -> TorchRemoteError:
         """What to raise for `error`. `args`, `kwargs`: of a call that TorchScript took as they were."""
-        route = stub.__dict__[ROUTE]
+        route = route_of(stub)
+        assert route is not None, "a stub has its Python face from when it is connected"
         failure = explain(error, self.where, route.worker, route.handle)
         if args is not None and isinstance(failure, ArgumentError):
             # torch names the argument at best; packing says where in it, and that an argument is None.

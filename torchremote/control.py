@@ -23,6 +23,7 @@ from .errors import CreationError, InterfaceError, TorchRemoteError
 from .jit import Contract, Interface, compile_contract
 from .jit._torch import PyRRef
 from .jit.parse import parse_interface
+from .leases import Lease
 from .workers import check_device, device_of
 
 # -- what crosses
@@ -55,6 +56,7 @@ class Creation:
     device: str
     name: str | None
     ticket: str
+    caller: int  # its worker's id
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,10 @@ def create_here(creation: Creation) -> Grant | Refusal:
     if _creations.finish(creation.ticket, undo):
         # Nobody waits for this answer. An RRef in it would never be confirmed, and keep RPC from shutting down.
         return Refusal(CreationError, "the caller gave up")
-    lease = rpc.RRef(host.Lease(handle)) if creation.name is None else None
+    lease = None
+    if creation.name is None:
+        host.lend(handle)
+        lease = rpc.RRef(Lease(handle, creation.caller))
     return Grant(handle, str(device_of(module)), lease)
 
 

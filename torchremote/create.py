@@ -82,6 +82,7 @@ def create_async(
         place.device or "cpu",
         name,
         ticket=secrets.token_hex(16),
+        caller=rpc.get_worker_info().id,
     )
     answer = _send(compiled, place, create_here, creation)
     return Pending(answer, compiled, place, name, timeout, creation.ticket)

@@ -66,9 +66,14 @@ def explain(error: Exception, method: str, worker: str, handle: int | None = Non
                 f"{where}: {_after_code(message)}; the owner's work goes on. "
                 f"Give the stub more time with torchremote.with_timeout, or create it with timeout=...\n\n{text}"
             )
-        if _LOST.search(message.partition("\n")[0]):
+        if is_lost(message):
             return WireError(f"{where}: {_after_code(message)}; whether the method ran is not known\n\n{text}")
     return RemoteError(f"{where}: {message.removeprefix(_UNSENDABLE)}\n\n{text}")
+
+
+def is_lost(message: str) -> bool:
+    """Whether torch says that the peer, or the connection to it, is gone."""
+    return _LOST.search(message.partition("\n")[0]) is not None
 
 
 def message_of(error: Exception) -> str:

@@ -15,13 +15,12 @@ def check_fit(module: torch.jit.ScriptModule, contract: Contract) -> None:
         MismatchError: `module` lacks a method of the interface, or has it with other arguments or results; the message
             compares all methods, with both signatures of those that differ.
     """
-    lines, wrong = [], 0
+    name, lines, wrong = contract.interface.name, [], 0
     for method in contract.interface.methods:
         difference = _difference_in(module, contract, method)
         wrong += difference is not None
-        lines.append(f"{method.name}: as it should be" if difference is None else f"{method.name}{difference}")
+        lines.append(f"{name}.{method.name}{difference or ': as it should be'}")
     if wrong:
-        name = contract.interface.name
         many = "\n".join(f"  {line}" for line in lines)
         raise MismatchError(
             f"{name}: {_class_of(module)} does not implement it, method by method:\n{many}\n"

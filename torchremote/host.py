@@ -1,218 +1,149 @@
-"""Modules on their owner: hosting, handles, leases, served names. Calls do not come through here: see jit/table.py.
+"""Modules on their owner: hosting, names, and what happens to a module under its callers.
+
+Calls do not come through here: see jit/table.py.
 
 Note [Lives]
-    An unnamed module lives as long as a stub of it. Every stub holds the module's *lease*, an RRef to a Python object
-    of the owner that is never sent with a call; when the last one goes, on whatever worker and be it inside a
-    scripted model, torch deletes the object, and its finaliser has the module withdrawn. A served module has no lease
-    and lives until `withdraw`.
+    An unnamed module lives as long as a stub of it: see leases.py. A served module has no leases and lives until it is
+    withdrawn; another may take its place under its name.
 
-Note [The sweeper]
-    A finaliser runs wherever the last reference goes, possibly inside any of the functions below, so it may take no
-    lock: it puts the handle on a SimpleQueue, which is made for that. One daemon thread takes handles from the queue,
-    withdraws them, and empties graveyards after `GRACE` seconds.
+Note [Whole modules]
+    A module is replaced, or moved to another device, by exchanging what its handles lead to. A call that runs keeps the
+    module that it began with, and the next gets the other one; no call meets with half of each, and none fails. So
+    nothing of a module is changed in place: moving makes a copy.
+
+    A stub of a module on the CPU moves nothing. When the module leaves the CPU, the handles that such stubs have are
+    made to lead to a stub of it on the owner itself, which moves what has to move. They go on working, by way of a
+    second message, and stubs that are made from then on call directly.
 """
 
 from __future__ import annotations
 
-import atexit
-import hashlib
-import heapq
-import queue
-import secrets
-import threading
-import time
-from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
 
 import torch
+import torch.distributed.rpc as rpc
 
-from .errors import CapacityError, CreationError, InterfaceError, MismatchError, ServedNameError
+from . import leases
+from .calls import Route
+from .errors import CreationError, InterfaceError, MismatchError, ServedNameError, StaleStubError
 from .fit import check_fit
-from .jit import Contract, Interface, _torch, compile_interface
+from .jit import Contract, Interface, Placement, _torch, compile_interface
 from .jit.cache import COMPILING
-from .jit.table import CAPACITY, INDEX_BITS, SLOT_BITS
+from .shelves import LOCK, shelf_for, shelf_of
+from .stub import make_stub
 from .workers import device_of
 
-GRACE: Final = 10.0
-"""Seconds for which a withdrawn module's slot is kept. A call holds a slot uncounted for nanoseconds; it would have to
-be stopped there, by the scheduler, for this long, while the rest of its process runs on."""
+_by_handle: dict[int, Hosted] = {}
+_by_name: dict[str, Hosted] = {}
 
-_TOKEN_BITS: Final = 63 - INDEX_BITS
-_lock = threading.Lock()  # all that is below is changed under it; RPC threads and the sweeper meet here
-_shelves: dict[tuple[str, str], _Shelf] = {}
-_hosted: dict[int, _Shelf] = {}
-_served: dict[str, _Served] = {}
+
+@dataclass(eq=False)
+class Hosted:
+    """A module that this process hosts, under a handle for every interface that it is called through."""
+
+    module: torch.jit.ScriptModule
+    interface: Interface  # that it was hosted with
+    name: str | None
+    handles: dict[str, int] = field(default_factory=dict)  # what new stubs get, by the digest of their interface
+    forwarding: list[int] = field(default_factory=list)  # what older stubs have: see Note [Whole modules]
 
 
 def host(contract: Contract, module: torch.jit.ScriptModule) -> int:
-    """Makes `module` callable under a new handle.
+    """Makes `module` callable under a new handle, until `release`.
 
     Raises:
         MismatchError: it does not implement the interface.
         CapacityError: this worker hosts as many modules of the interface as a table holds.
         InterfaceError: a class of the interface was defined anew in this process.
     """
+    return _host(contract, Hosted(module, contract.interface, None))
+
+
+def _host(contract: Contract, hosted: Hosted) -> int:
     if not contract.hosts:
         raise InterfaceError(
             f"{contract.interface.name}: an enum or NamedTuple of it was defined anew since it was first compiled "
             "here, and TorchScript keeps what it compiled; restart the process, or give the interface another name"
         )
-    check_fit(module, contract)
-    with _lock:
-        shelf = _shelves.setdefault((contract.interface.name, contract.interface.text), _Shelf(contract))
-        return shelf.put(module)
+    check_fit(hosted.module, contract)
+    with LOCK:
+        handle = shelf_for(contract).put(hosted.module)
+        hosted.handles[contract.interface.digest] = handle
+        _by_handle[handle] = hosted
+    return handle
+
+
+def lend(handle: int) -> None:
+    """Has what is hosted under `handle` live as long as its leases."""
+    leases.lend(handle, release)
 
 
 def release(handle: int) -> None:
     """Withdraws what is hosted under `handle`; does nothing when it is gone already."""
-    with _lock:
-        shelf = _hosted.pop(handle, None)
-        if shelf is not None:
-            shelf.take(handle)
+    with LOCK:
+        hosted = _by_handle.get(handle)
+        if hosted is not None:
+            _remove(hosted)
 
 
-@dataclass
-class _Shelf:
-    """The Python side of one interface's table: which indices are free, and what waits in the graveyard."""
-
-    contract: Contract
-    pages: int = 0
-    unused: int = 0  # the first index that was never used
-    free: list[int] = field(default_factory=list)  # a heap, so that low pages fill up first
-    burials: deque[float] = field(default_factory=deque)  # when each slot in the graveyard got there
-
-    def put(self, module: torch.jit.ScriptModule) -> int:
-        index = self._next_index()
-        if index >> SLOT_BITS == self.pages:
-            self.contract.host.open_page(self.pages)
-            self.pages += 1
-        handle = _next_token() << INDEX_BITS | index
-        try:
-            self.contract.host.put(handle, module, device_of(module))
-        except RuntimeError:
-            heapq.heappush(self.free, index)
-            raise
-        self._note_burial()
-        _hosted[handle] = self
-        return handle
-
-    def take(self, handle: int) -> None:
-        self.contract.host.put(handle, None, torch.device("cpu"))
-        self._note_burial()
-        heapq.heappush(self.free, handle & (CAPACITY - 1))
-
-    def bury(self, now: float) -> None:
-        count = 0
-        while self.burials and self.burials[0] + GRACE <= now:
-            self.burials.popleft()
-            count += 1
-        if count:
-            self.contract.host.bury(count)
-
-    def _next_index(self) -> int:
-        if self.free:
-            return heapq.heappop(self.free)
-        if self.unused == CAPACITY:
-            name = self.contract.interface.name
-            raise CapacityError(
-                f"{name}: this worker hosts {CAPACITY} modules of it already; withdraw some, or use another worker"
-            )
-        self.unused += 1
-        return self.unused - 1
-
-    def _note_burial(self) -> None:
-        self.burials.append(time.monotonic())
-        _sweeper.wake()
+def _remove(hosted: Hosted) -> None:
+    for handle in (*hosted.handles.values(), *hosted.forwarding):
+        del _by_handle[handle]
+        shelf_of(handle).take(handle)
+        leases.forget(handle)
 
 
-# -- handles
-
-_serial = 0
-_key = secrets.token_bytes(16)
-
-
-def _next_token() -> int:
-    """A token that is not given again and cannot be guessed: a serial number through a keyed permutation.
-
-    Random numbers alone would repeat one day; a serial number alone would tell every other handle.
+def hosted_at(handle: int) -> Hosted:
     """
-    global _serial
-    _serial += 1
-    half = _TOKEN_BITS // 2
-    left, right = _serial >> half, _serial & ((1 << half) - 1)
-    for turn in range(4):  # a Feistel network: whatever the rounds compute, it can be undone, so no two serials meet
-        digest = hashlib.blake2b(bytes([turn]) + right.to_bytes(4, "little"), key=_key, digest_size=4).digest()
-        left, right = right, left ^ (int.from_bytes(digest, "little") & ((1 << half) - 1))
-    return left << half | right
+    Raises:
+        StaleStubError: nothing is hosted under `handle`.
+    """
+    with LOCK:
+        hosted = _by_handle.get(handle)
+    if hosted is None:
+        raise StaleStubError("its module was withdrawn; create or connect again")
+    return hosted
 
 
-# -- leases
+def exchange(hosted: Hosted, module: torch.jit.ScriptModule) -> None:
+    """Puts `module` in the place of the one that is hosted: see Note [Whole modules].
+
+    Raises:
+        MismatchError: it does not implement every interface that there are stubs of; nothing has changed.
+        StaleStubError: what was hosted is gone.
+    """
+    with LOCK:
+        contracts = {handle: shelf_of(handle).contract for handle in hosted.handles.values()}
+    for contract in contracts.values():
+        check_fit(module, contract)
+    leaves_cpu = device_of(hosted.module).type == "cpu" != device_of(module).type
+    forwards = leaves_cpu and _torch.rpc_running()  # without RPC, there are no stubs to forward
+    with LOCK:
+        if contracts.keys() != set(hosted.handles.values()) or not contracts.keys() <= _by_handle.keys():
+            raise StaleStubError("its module was withdrawn, or replaced by another thread, meanwhile")
+        for handle, contract in contracts.items():
+            if forwards:
+                direct = shelf_for(contract).put(module)
+                hosted.handles[contract.interface.digest] = direct
+                hosted.forwarding.append(handle)
+                _by_handle[direct] = hosted
+                shelf_of(handle).exchange(handle, _forwarder(contract, direct, device_of(module)))
+            else:
+                shelf_of(handle).exchange(handle, module)
+        hosted.module = module
 
 
-class Lease:
-    """What the lease RRefs of one hosted module refer to."""
+def _forwarder(contract: Contract, handle: int, device: torch.device) -> torch.jit.ScriptModule:
+    here = rpc.get_worker_info().name
+    route = Route(here, None, str(device), Placement.STAGED, handle, (), lease=None, timeout=0.0)
+    forwarder: torch.jit.ScriptModule = make_stub(compile_interface(contract.interface), route)
+    return forwarder
 
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-
-    def __del__(self) -> None:
-        _sweeper.expire(self._handle)
-
-
-_STOP: Final = -1  # no handle
-
-
-class _Sweeper:
-    """See Note [The sweeper]."""
-
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-
-    def expire(self, handle: int) -> None:
-        self._queue.put(handle)
-
-    def stop(self) -> None:
-        # A thread that is inside torch while the interpreter goes away ends the process with an abort.
-        if self._thread is not None:
-            self._queue.put(_STOP)
-            self._thread.join()
-
-    def wake(self) -> None:
-        """Called under the lock, whenever there is a new burial."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="torchremote-sweeper", daemon=True)
-            self._thread.start()
-            atexit.register(self.stop)
-
-    def _run(self) -> None:
-        while True:
-            with suppress(queue.Empty):
-                handle = self._queue.get(timeout=GRACE / 4)
-                if handle == _STOP:
-                    return
-                release(handle)
-            with _lock:
-                now = time.monotonic()
-                for shelf in _shelves.values():
-                    shelf.bury(now)
-
-
-_sweeper = _Sweeper()
 
 # -- served modules
 
 
-@dataclass
-class _Served:
-    interface: Interface
-    module: torch.jit.ScriptModule
-    handles: dict[str, int]  # by digest: a caller's interface may be another one that the module implements, too
-
-
-def serve(module: torch.nn.Module, interface: type, name: str) -> None:
+def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool = False) -> None:
     """Offers a module of this process under `name`, to `connect` from any worker, until `withdraw(name)`.
 
     RPC need not be running yet. The module is scripted, unless it is; the caller's object and the served one share
@@ -221,27 +152,39 @@ def serve(module: torch.nn.Module, interface: type, name: str) -> None:
     Args:
         module: implements `interface`; on whatever device.
         name: unique in this process.
+        replace: puts `module` in the place of what is served under `name`, if anything is. Stubs stay connected: each
+            call gets the old module or the new one, whole, and none fails.
 
     Raises:
-        ServedNameError: `name` is taken.
-        MismatchError: `module` does not implement `interface`.
+        ServedNameError: `name` is taken, and `replace` is not set.
+        MismatchError: `module` does not implement `interface`; or, when it replaces another, every interface that
+            this one is called through.
     """
     contract = compile_interface(interface).contract
-    offer(scripted_module(module, contract.interface), contract, name)
+    scripted = scripted_module(module, contract.interface)
+    with LOCK:
+        taken = _by_name.get(name) if replace else None
+    if taken is None:
+        offer(scripted, contract, name)
+        return
+    check_fit(scripted, contract)
+    exchange(taken, scripted)
 
 
 def offer(module: torch.jit.ScriptModule, contract: Contract, name: str) -> int:
     """`serve`, for a module that is scripted: hosts it and gives it its name, or does neither."""
     check_name(name)
-    handle = host(contract, module)
-    with _lock:
+    hosted = Hosted(module, contract.interface, name)
+    handle = _host(contract, hosted)
+    with LOCK:
         # Hosted first: whoever finds the name must be able to call.
-        served = _served.setdefault(name, _Served(contract.interface, module, {contract.interface.digest: handle}))
-    if handle in served.handles.values():
+        first = _by_name.setdefault(name, hosted)
+    if first is hosted:
         return handle
     release(handle)
     raise ServedNameError(
-        f"{name!r}: this process serves a {served.interface.name} under that name; withdraw it, or choose another"
+        f"{name!r}: this process serves a {first.interface.name} under that name; withdraw it, choose another, or "
+        "serve with replace=True"
     )
 
 
@@ -256,13 +199,22 @@ def withdraw(name: str) -> None:
     Raises:
         ServedNameError: nothing is served under `name` here.
     """
-    with _lock:
-        served = _served.pop(name, None)
-        known = sorted(_served)
-    if served is None:
-        raise ServedNameError(f"{name!r}: not served here; served are: {', '.join(known) or 'none'}")
-    for handle in served.handles.values():
-        release(handle)
+    _withdraw(_served(name))
+
+
+def withdraw_if_served(name: str, handle: int) -> None:
+    """`withdraw(name)`, if that is still what is hosted under `handle`."""
+    with LOCK:
+        hosted = _by_name.get(name)
+    if hosted is not None and handle in hosted.handles.values():
+        _withdraw(hosted)
+
+
+def _withdraw(hosted: Hosted) -> None:
+    with LOCK:
+        if hosted.name is not None and _by_name.get(hosted.name) is hosted:
+            del _by_name[hosted.name]
+            _remove(hosted)
 
 
 def served_module(name: str) -> torch.jit.ScriptModule:
@@ -271,39 +223,44 @@ def served_module(name: str) -> torch.jit.ScriptModule:
     Raises:
         ServedNameError: nothing is served under `name` here.
     """
-    with _lock:
-        if name not in _served:
-            raise ServedNameError(f"{name!r}: not served here; served are: {', '.join(sorted(_served)) or 'none'}")
-        return _served[name].module
-
-
-def withdraw_if_served(name: str, handle: int) -> None:
-    """`withdraw(name)`, if that is still what is hosted under `handle`."""
-    with _lock:
-        served = _served.get(name)
-        if served is None or handle not in served.handles.values():
-            return
-        del _served[name]
-    for other in served.handles.values():
-        release(other)
+    return _served(name).module
 
 
 def find_served(contract: Contract, name: str) -> tuple[int, torch.jit.ScriptModule]:
     """What is served as `name`, and the handle under which it can be called through `contract`."""
-    with _lock:
-        served = _served.get(name)
-        known = sorted(_served)
-    if served is None:
+    while True:
+        hosted = _served(name)
+        digest = contract.interface.digest
+        with LOCK:
+            handle = hosted.handles.get(digest) if _by_name.get(name) is hosted else None
+        if handle is not None:
+            return handle, hosted.module
+        _add_handle(contract, hosted)
+
+
+def _add_handle(contract: Contract, hosted: Hosted) -> None:
+    """Makes `hosted` callable through another interface that it implements, unless it is by now, or is gone."""
+    module = hosted.module
+    apart = Hosted(module, contract.interface, hosted.name)
+    handle = _host(contract, apart)
+    with LOCK:
+        if (
+            _by_name.get(hosted.name or "") is hosted
+            and hosted.module is module
+            and hosted.handles.setdefault(contract.interface.digest, handle) == handle
+        ):
+            _by_handle[handle] = hosted
+            return
+    release(handle)  # withdrawn, exchanged, or connected through the same interface by another thread, meanwhile
+
+
+def _served(name: str) -> Hosted:
+    with LOCK:
+        hosted = _by_name.get(name)
+        known = sorted(_by_name)
+    if hosted is None:
         raise ServedNameError(f"{name!r}: not served by this worker; served are: {', '.join(known) or 'none'}")
-    digest = contract.interface.digest
-    if digest not in served.handles:
-        handle = host(contract, served.module)
-        with _lock:
-            current = _served.get(name) is served and served.handles.setdefault(digest, handle) == handle
-        if not current:
-            release(handle)  # withdrawn, or connected through the same interface by another thread, meanwhile
-            return find_served(contract, name)
-    return served.handles[digest], served.module
+    return hosted
 
 
 def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptModule:

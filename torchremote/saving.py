@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import torch
 
@@ -18,11 +19,15 @@ from .jit import _torch
 from .jit.lower import ADDRESS
 
 
+def is_stub(module: object) -> TypeGuard[torch.jit.ScriptModule]:
+    return isinstance(module, torch.jit.ScriptModule) and _torch.has_method(module, ADDRESS)
+
+
 def stubs_in(
     module: torch.nn.Module, parent: torch.nn.Module | None = None, key: str = ""
 ) -> Iterator[tuple[torch.nn.Module | None, str, torch.jit.ScriptModule]]:
     """Each stub in `module` with its parent and its name there; `module` itself, if it is one, with None and ""."""
-    if isinstance(module, torch.jit.ScriptModule) and _torch.has_method(module, ADDRESS):
+    if is_stub(module):
         yield parent, key, module
         return
     for name, child in module._modules.items():

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from .calls import METHODS, ROUTE, Route, called_names, python_calls
+from .calls import METHODS, Route, called_names, connect, python_calls, route_of
 from .errors import InterfaceError, NotSavableError
-from .jit import CompiledInterface, Placement, _torch, compile_interface
+from .jit import CompiledInterface, Interface, Placement, _torch, compile_interface
+from .leases import renewed
 from .saving import refuse_before_saving
-
-_DEFAULT_TIMEOUT = -1.0  # torch's mark for what init_rpc's options say
+from .workers import find_place, placement_at
 
 
 def make_stub(compiled: CompiledInterface, route: Route) -> Any:
@@ -28,15 +28,25 @@ def make_stub(compiled: CompiledInterface, route: Route) -> Any:
 def attach(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> Any:
     """Has a scripted stub call the module that `route` leads to, and gives it its Python face."""
     refuse_before_saving()
-    interface = compiled.interface
-    timeout = _DEFAULT_TIMEOUT if route.timeout is None else route.timeout
-    address = (interface.qualified_name, interface.declaration, route.worker, route.name or "", timeout)
-    connect = compiled.contract.connect[route.placement]
-    connect(scripted, address, route.handle, list(route.devices), route.lease)
+    connect(scripted, compiled, route)
     stub = _torch.as_class(scripted, _face_of(compiled))
-    stub.__dict__[ROUTE] = route
     stub.__dict__[METHODS] = {name: _torch.scripted_method(stub, name) for name in called_names(compiled)}
     return stub
+
+
+def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterface]:
+    """What a stub calls, and how. `asked`: the function that was given it.
+
+    Raises:
+        InterfaceError: `stub` is none.
+    """
+    if isinstance(stub, Stub):
+        route = route_of(stub)
+        if route is not None:
+            return route, stub._torchremote_compiled
+    raise InterfaceError(
+        f"{asked}: {type(stub).__name__} is no stub; pass what create(), connect() or reconnect() returned"
+    )
 
 
 def with_timeout(stub: Any, timeout: float | None) -> Any:
@@ -48,17 +58,14 @@ def with_timeout(stub: Any, timeout: float | None) -> Any:
     The new stub is made in microseconds, so a single call can have a timeout of its own:
     `torchremote.with_timeout(encoder, 0.5)(x)`.
     """
-    route = getattr(stub, "__dict__", {}).get(ROUTE)
-    if not isinstance(stub, Stub) or route is None:
-        raise InterfaceError(
-            f"with_timeout: {type(stub).__name__} is no stub; pass what create() or connect() returned"
-        )
-    return make_stub(stub._torchremote_compiled, replace(route, timeout=check_timeout(timeout)))
+    route, compiled = route_and_interface(stub, "with_timeout")
+    return make_stub(compiled, replace(route, timeout=check_timeout(timeout)))
 
 
 def at_placement(stub: Any, placement: Placement) -> Any:
     """The same remote module as if it were in `placement`: for tests, to which all placements are the same on a CPU."""
-    return make_stub(stub._torchremote_compiled, replace(stub.__dict__[ROUTE], placement=placement))
+    route, compiled = route_and_interface(stub, "at_placement")
+    return make_stub(compiled, replace(route, placement=placement))
 
 
 def check_timeout(timeout: float | None) -> float | None:
@@ -99,13 +106,14 @@ class Stub(torch.jit.RecursiveScriptModule):
         )
 
     def __copy__(self) -> Any:
-        return make_stub(self._torchremote_compiled, self.__dict__[ROUTE])
+        route, compiled = route_and_interface(self, "copy")
+        return make_stub(compiled, route)
 
     def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
         return self.__copy__()  # another stub of the one module, which is not copied
 
     def extra_repr(self) -> str:
-        route: Route = self.__dict__[ROUTE]
+        route, _ = route_and_interface(self, "repr")
         name = "" if route.name is None else f"{route.name!r} "
         return f"{self._torchremote_compiled.interface.name} {name}on {route.worker}/{route.device}"
 
@@ -116,4 +124,26 @@ def _face_of(compiled: CompiledInterface) -> type[Stub]:
     for method in compiled.interface.methods:
         for call in python_calls(compiled, method):
             members[call.__name__] = call
-    return type(f"{compiled.interface.name}Stub", (Stub,), members)
+    face = type(f"{compiled.interface.name}Stub", (Stub,), members)
+    _torch.send_as(face, _taken_apart)
+    return face
+
+
+# -- as arguments and results of RPC
+
+
+def _taken_apart(stub: Stub) -> tuple[Any, ...]:
+    route, compiled = route_and_interface(stub, "RPC")
+    return _received, (compiled.interface, route)
+
+
+def _received(interface: Interface, route: Route) -> Any:
+    return make_stub(compile_interface(interface), route_from_here(route))
+
+
+def route_from_here(route: Route) -> Route:
+    """The way from this worker to where `route` led from another."""
+    lease = route.lease and renewed(route.worker, route.handle, route.lease)
+    devices = _torch.mapped_devices(find_place(route.worker).worker)
+    placement = placement_at(route.device, devices)
+    return replace(route, placement=placement, devices=tuple(devices), lease=lease)

@@ -264,6 +264,11 @@ def replace_child(parent: nn.Module, name: str, child: nn.Module) -> None:
     getattr(modules, "_python_modules", modules)[name] = child
 
 
+def set_child(parent: torch.jit.ScriptModule, name: str, child: torch.jit.ScriptModule) -> None:
+    """Another child of the same type, in what `parent` runs."""
+    parent._c.setattr(name, child._c)
+
+
 def before_saving(check: Callable[[torch.jit.ScriptModule], None]) -> None:
     """Has `check` called with every scripted module that is going to be saved; what it raises, the saver gets."""
     scripted: Any = torch.jit.RecursiveScriptModule
@@ -280,6 +285,11 @@ def before_saving(check: Callable[[torch.jit.ScriptModule], None]) -> None:
     scripted.save_to_buffer = checked(scripted.save_to_buffer)
 
 
+def scripted_attribute(module: torch.jit.ScriptModule, name: str) -> Any:
+    """The attribute itself; an object of a class that is scripted here comes as one of that class."""
+    return module._c.getattr(name)
+
+
 def scripted_method(module: torch.jit.ScriptModule, name: str) -> Callable[..., Any]:
     """The compiled method itself, without what Python finds under its name."""
     method: Callable[..., Any] = module._c._get_method(name)
@@ -292,6 +302,17 @@ def scripted_method(module: torch.jit.ScriptModule, name: str) -> Callable[..., 
 def check_on_unwrap(future: Any, check: Callable[[object], None]) -> None:
     """Has `check` called with the future's value wherever it is waited for; what `check` raises, the waiter gets."""
     future._set_unwrap_func(check)
+
+
+def creation_of(remote: PyRRef[Any]) -> torch.futures.Future[Any]:
+    """Done when the owner has what `rpc.remote` was to make there."""
+    created: torch.futures.Future[Any] = remote._get_future()  # type: ignore[assignment]
+    return created
+
+
+def send_as(cls: type[Any], reduce: Callable[[Any], tuple[Any, ...]]) -> None:
+    """Has RPC's pickler take objects of exactly `cls` apart by `reduce`, which returns what `__reduce__` does."""
+    _api._internal_rpc_pickler._register_reducer(cls, reduce)
 
 
 def rpc_running() -> bool:

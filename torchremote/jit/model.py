@@ -34,6 +34,9 @@ class Required:
     def __repr__(self) -> str:
         return "REQUIRED"
 
+    def __reduce__(self) -> str:
+        return "REQUIRED"  # pickled by name: there is one
+
 
 REQUIRED: Final = Required()
 

@@ -17,7 +17,7 @@ GLOBALS: Final = frozenset(
     "RuntimeError super isinstance len float int bool str complex "
     "refuse_tensor sendable sendable_any move_any Walking Leaf Nest "
     "Hosted Slot Page Table Host find "
-    "Wire Attachable disconnected Disconnected Connected connect Local Remote Stub".split()
+    "Wire Attachable part disconnected Disconnected Connected connect Local Remote Stub".split()
 )
 # Names of arguments that TorchScript replaces by others when it saves a model.
 REPLACED: Final = frozenset("_ inf nan ops CONSTANTS fork uninitialized getattr unchecked_cast __torch__ aten".split())

@@ -22,11 +22,13 @@ from .owner import lower_placement, lower_table
 from .scope import endpoint_name, scope_of
 from .stub import lower_stub
 from .types import lower_types
-from .wire import ADDRESS, lower_wire, packed_name
+from .wire import ADDRESS, WIRE, field, lower_wire, packed_name
 
 __all__ = [
     "ADDRESS",
+    "WIRE",
     "endpoint_name",
+    "field",
     "lower_any",
     "lower_placement",
     "lower_stub",

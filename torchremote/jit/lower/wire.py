@@ -60,6 +60,7 @@ def lower_wire(interface: Interface, spelling: Spelling) -> ir.Unit:
         _DISCONNECTED,
         _lower_disconnected(interface, spelling),
         ir.Interface("Attachable", f"{scope}.Attachable", (attach,), of_modules=True),
+        _PART,
     )
 
 
@@ -87,6 +88,15 @@ def disconnected(method: str, address: {ADDRESS_TYPE}) -> str:
 """,
 )
 
+_PART: Final = ir.Given(
+    "part",
+    ir.Function,
+    f"""
+def part(stub: Attachable, address: {ADDRESS_TYPE}) -> None:
+    stub.{ATTACH}(Disconnected(address))
+""",
+)
+
 
 # -- in a placement's unit
 
@@ -96,6 +106,7 @@ def lower_connected(interface: Interface, spelling: Spelling) -> tuple[ir.Defini
     self = ir.Name("self")
     given = {
         "handle": "int",
+        "device": "str",  # where the module was when the stub was made
         # Those that the caller's device map to the worker knows.
         "devices": "List[torch.device]",
         # The type is nominal: it is an RRef to a Python object, which TorchScript cannot name and never opens.
@@ -156,9 +167,10 @@ def connect(
     stub: Attachable,
     address: {ADDRESS_TYPE},
     handle: int,
+    device: str,
     devices: List[torch.device],
     lease: Optional[RRef[int]],
 ) -> None:
-    stub.{ATTACH}(Connected(address, handle, devices, lease))
+    stub.{ATTACH}(Connected(address, handle, device, devices, lease))
 """,
 )

@@ -1,0 +1,83 @@
+"""Scripted models with stubs inside, as arguments and results of RPC.
+
+A model crosses as the archive that torch.jit.save makes of it, and its stubs' routes beside it: leases among them,
+which RPC's pickler counts. (A stub alone crosses as its route: see stub.py.)
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import torch
+
+from .calls import Route, disconnect, route_of
+from .jit import CompiledInterface, Interface, _torch, compile_interface
+from .jit.lower import ADDRESS
+from .jit.parse import parse_interface
+from .saving import is_stub
+from .stub import attach, route_from_here
+
+Path = tuple[str, ...]
+
+
+def register() -> None:
+    """Has RPC send scripted modules of all kinds this way; torch itself sends one only as a call's whole result."""
+    for cls in (torch.jit.RecursiveScriptModule, torch.jit.TracedModule, torch.jit.TopLevelTracedModule):
+        _torch.send_as(cls, _taken_apart)
+
+
+def _taken_apart(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
+    routes: dict[Path, tuple[Interface, Route]] = {}
+    file = io.BytesIO()
+    torch.jit.save(_without_routes(model, (), routes), file)
+    return _received, (file.getvalue(), routes)
+
+
+def _without_routes(
+    module: torch.jit.ScriptModule, path: Path, routes: dict[Path, tuple[Interface, Route]]
+) -> torch.jit.ScriptModule:
+    """`module` itself if no stub in it is connected, or else a copy whose stubs are not. The routes go into `routes`.
+
+    Only what leads to such stubs is copied, and shares everything else with the original, which others may be using.
+    """
+    if is_stub(module):
+        route = route_of(module)
+        if route is None:
+            return module
+        compiled = _compiled(module)
+        routes[path] = compiled.interface, route
+        copied = _torch.copy_module(module)
+        disconnect(copied, compiled, route)
+        return copied
+    changed = {}
+    for name, child in module._modules.items():
+        if isinstance(child, torch.jit.ScriptModule):
+            replacement = _without_routes(child, (*path, name), routes)
+            if replacement is not child:
+                changed[name] = replacement
+    if not changed:
+        return module
+    copied = _torch.copy_module(module)
+    for name, child in changed.items():
+        _torch.set_child(copied, name, child)
+    return copied
+
+
+def _compiled(stub: torch.jit.ScriptModule) -> CompiledInterface:
+    qualified_name, declaration, *_ = _torch.scripted_method(stub, ADDRESS)()
+    return compile_interface(parse_interface(qualified_name, declaration))
+
+
+def _received(content: bytes, routes: dict[Path, tuple[Interface, Route]]) -> torch.jit.ScriptModule:
+    model: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))
+    for path, (interface, route) in routes.items():
+        parent: torch.nn.Module | None = None
+        stub: Any = model
+        for name in path:
+            parent, stub = stub, stub._modules[name]
+        face: torch.jit.ScriptModule = attach(stub, compile_interface(interface), route_from_here(route))
+        if parent is None:
+            return face
+        _torch.replace_child(parent, path[-1], face)
+    return model

@@ -1,0 +1,75 @@
+"""One daemon thread for what has to happen later, or again and again, on an owner.
+
+Note [Finalisers]
+    A finaliser runs wherever the last reference goes, possibly inside a function that holds a lock, so it may take
+    none. It puts what is to be done on a SimpleQueue, which is made for that, and this thread does it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+INTERVAL: Final = 2.5
+"""Seconds between two rounds of what is done regularly."""
+
+Chore = Callable[[], None]
+_log = logging.getLogger("torchremote")
+
+
+class _Sweeper:
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Chore | None] = queue.SimpleQueue()  # None: stop
+        self._regularly: list[Chore] = []
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def soon(self, chore: Chore) -> None:
+        """Has `chore` done by the thread; takes no lock, and so may be called from a finaliser."""
+        self._queue.put(chore)
+
+    def regularly(self, chore: Chore) -> None:
+        """Has `chore` done every `INTERVAL`, from now on. Without any, the thread does not run."""
+        with self._lock:
+            if chore not in self._regularly:
+                self._regularly.append(chore)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="torchremote-sweeper", daemon=True)
+                self._thread.start()
+                # A thread that is inside torch while the interpreter goes away ends the process with an abort.
+                atexit.register(self._stop)
+
+    def _run(self) -> None:
+        due = time.monotonic() + INTERVAL
+        while True:
+            with suppress(queue.Empty):
+                chore = self._queue.get(timeout=max(0.0, due - time.monotonic()))
+                if chore is None:
+                    return
+                self._do(chore)
+            if time.monotonic() >= due:
+                for chore in self._regularly:
+                    self._do(chore)
+                due = time.monotonic() + INTERVAL
+
+    def _do(self, chore: Chore) -> None:
+        try:
+            chore()
+        except Exception:
+            _log.exception("torchremote's sweeper goes on after this failed")
+
+    def _stop(self) -> None:
+        self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join()
+
+
+_sweeper = _Sweeper()
+soon: Callable[[Any], None] = _sweeper.soon
+regularly: Callable[[Any], None] = _sweeper.regularly
