@@ -13,7 +13,7 @@ ORDER = (
     "jit.lower.scope jit.lower.common jit.lower.types jit.lower.wire jit.lower.stub jit.lower.owner jit.lower jit.emit "
     "jit._torch jit.annotations jit.interface jit.classes jit.script jit.cache jit.foundation jit "
     "values fitting workers fit failures sweeper leases saving calls stub sending shelves host control create archives "
-    "inspection "
+    "upkeep at_owner inspection "
     "testing.strategies testing.check testing reference cli"
 ).split()
 PURE = ORDER[ORDER.index("jit.literals") : ORDER.index("jit._torch")]

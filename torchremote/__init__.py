@@ -2,6 +2,7 @@
 
 from ._version import __version__
 from .archives import load, reconnect
+from .at_owner import at_owner
 from .create import Pending, connect, create, create_async
 from .errors import TorchRemoteError
 from .host import serve, withdraw
@@ -15,6 +16,7 @@ __all__ = [
     "Pending",
     "TorchRemoteError",
     "__version__",
+    "at_owner",
     "connect",
     "create",
     "create_async",

@@ -1,4 +1,4 @@
-"""What a caller asks of an owner, how it crosses, and the owner's answers: the control plane's three functions.
+"""What a caller asks of an owner, how it crosses, and the owner's answers: creating and connecting.
 
 An owner's function answers with a refusal rather than raise: so the caller raises our error, and not torch's account
 of one.
@@ -6,7 +6,6 @@ of one.
 
 from __future__ import annotations
 
-import io
 import threading
 import traceback
 from collections import OrderedDict, deque
@@ -19,7 +18,7 @@ import torch
 import torch.distributed.rpc as rpc
 
 from . import host
-from .errors import CreationError, InterfaceError, TorchRemoteError
+from .errors import CreationError, InterfaceError, RemoteError, TorchRemoteError
 from .jit import Contract, Interface, compile_contract
 from .jit._torch import PyRRef
 from .jit.parse import parse_interface
@@ -30,27 +29,10 @@ from .workers import check_device, device_of
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A ScriptModule as bytes: RPC's pickler takes one only as a whole argument."""
-
-    content: bytes
-
-    @staticmethod
-    def of(module: torch.jit.ScriptModule) -> Sent:
-        buffer = io.BytesIO()
-        torch.jit.save(module, buffer)
-        return Sent(buffer.getvalue())
-
-    def __call__(self) -> torch.jit.ScriptModule:
-        module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(self.content))
-        return module
-
-
-@dataclass(frozen=True)
 class Creation:
     interface: str
     text: str
-    make: Callable[..., torch.nn.Module]
+    make: Callable[..., torch.nn.Module] | torch.jit.ScriptModule  # the latter as it is
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     device: str
@@ -87,7 +69,7 @@ def create_here(creation: Creation) -> Grant | Refusal:
             handle = host.offer(module, contract, creation.name)
             undo = partial(host.withdraw_if_served, creation.name, handle)
     except Exception as error:
-        return _refusal(error)
+        return _refusal(error, CreationError)
     if _creations.finish(creation.ticket, undo):
         # Nobody waits for this answer. An RRef in it would never be confirmed, and keep RPC from shutting down.
         return Refusal(CreationError, "the caller gave up")
@@ -98,15 +80,24 @@ def create_here(creation: Creation) -> Grant | Refusal:
     return Grant(handle, str(device_of(module)), lease)
 
 
-def _refusal(error: Exception) -> Refusal:
+def answering(function: Callable[..., Any], *args: Any) -> Any:
+    """What `function` returns, or a refusal for what it raises."""
+    try:
+        return function(*args)
+    except Exception as error:
+        return _refusal(error, RemoteError)
+
+
+def _refusal(error: Exception, otherwise: type[TorchRemoteError]) -> Refusal:
     if isinstance(error, TorchRemoteError):
         return Refusal(type(error), str(error))
-    return Refusal(CreationError, f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}")
+    return Refusal(otherwise, f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}")
 
 
 def _build(interface: Interface, creation: Creation, device: torch.device) -> torch.jit.ScriptModule:
     try:
-        module = creation.make(*creation.args, **creation.kwargs)
+        scripted = isinstance(creation.make, torch.jit.ScriptModule)
+        module = creation.make if scripted else creation.make(*creation.args, **creation.kwargs)
         if isinstance(module, torch.nn.Module):
             module = module.to(device)
     except Exception as error:  # the user's code may raise anything
@@ -126,7 +117,7 @@ def connect_here(interface: str, text: str, name: str) -> Grant | Refusal:
     try:
         handle, module = host.find_served(_contract(interface, text), name)
     except Exception as error:
-        return _refusal(error)
+        return _refusal(error, CreationError)
     return Grant(handle, str(device_of(module)), lease=None)
 
 

@@ -16,7 +16,7 @@ import torch.distributed.rpc as rpc
 
 from . import host
 from .calls import Route
-from .control import Creation, Grant, Refusal, Sent, abandon_here, connect_here, create_here
+from .control import Creation, Grant, Refusal, abandon_here, connect_here, create_here
 from .errors import ArgumentError, CallTimeoutError, CreationError, MismatchError, PlaceError, WireError
 from .failures import explain
 from .jit import CompiledInterface, _torch, compile_interface
@@ -77,7 +77,7 @@ def create_async(
     creation = Creation(
         compiled.interface.name,
         compiled.interface.text,
-        Sent.of(module_cls) if isinstance(module_cls, torch.jit.ScriptModule) else _checked(module_cls),
+        module_cls if isinstance(module_cls, torch.jit.ScriptModule) else _checked(module_cls),
         *_checked_arguments(args, kwargs),
         place.device or "cpu",
         name,

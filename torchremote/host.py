@@ -127,6 +127,7 @@ def exchange(hosted: Hosted, module: torch.jit.ScriptModule) -> None:
                 hosted.handles[contract.interface.digest] = direct
                 hosted.forwarding.append(handle)
                 _by_handle[direct] = hosted
+                leases.lend_alike(direct, handle)
                 shelf_of(handle).exchange(handle, _forwarder(contract, direct, device_of(module)))
             else:
                 shelf_of(handle).exchange(handle, module)

@@ -47,6 +47,13 @@ def lend(handle: int, end: Callable[[int], None]) -> None:
     sweeper.regularly(watch)
 
 
+def lend_alike(handle: int, other: int) -> None:
+    """`handle` is another one of the module that `other` is a handle of: it has the same leases, if it has any."""
+    with _lock:
+        if other in _lent:
+            _lent[handle] = _lent[other]
+
+
 def forget(handle: int) -> None:
     """What was hosted under `handle` is gone already."""
     with _lock:

@@ -1,0 +1,141 @@
+"""What an owner does to a module that it hosts, when `at_owner` asks: parameters, state, modes, device, checkpoints.
+
+Note [Pieces]
+    State crosses in pieces of at most `PIECE` bytes, each a range of one tensor's longest dimension, so that none takes
+    an RPC long. Nothing is stopped meanwhile: what trains goes on, as it would beside a local `state_dict()`.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+import torch.distributed.rpc as rpc
+
+from . import host
+from .jit._torch import PyRRef
+from .workers import check_device, device_of
+
+PIECE: Final = 64 << 20
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tensor of a state, without its values."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Elements `begin` to `end` of a tensor, along its dimension `dim`; of one without dimensions, the whole."""
+
+    name: str
+    dim: int
+    begin: int
+    end: int
+
+    def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.narrow(self.dim, self.begin, self.end - self.begin) if tensor.dim() else tensor
+
+
+def pieces(parts: dict[str, Part], size: int = PIECE) -> Iterator[list[Piece]]:
+    """All of `parts` in messages of at most `size` bytes, as far as one element of a longest dimension allows."""
+    message: list[Piece] = []
+    room = size
+    for name, part in parts.items():
+        dim = max(range(len(part.shape)), key=part.shape.__getitem__, default=0)
+        length = part.shape[dim] if part.shape else 1
+        each = torch.Size(part.shape).numel() // max(length, 1) * part.dtype.itemsize
+        begin = 0
+        while begin < length or begin == 0:
+            if message and room < each:
+                yield message
+                message, room = [], size
+            end = min(length, begin + max(1, room // max(each, 1)))
+            message.append(Piece(name, dim, begin, end))
+            room -= (end - begin) * each
+            begin = max(end, 1)
+    if message:
+        yield message
+
+
+# -- on the owner; `handle` is what the asking stub calls
+
+
+def parameters_here(handle: int) -> list[PyRRef[Any]]:
+    return [rpc.RRef(parameter) for parameter in _module(handle).parameters()]
+
+
+def parts_here(handle: int) -> dict[str, Part]:
+    return {name: Part(tuple(tensor.shape), tensor.dtype) for name, tensor in _module(handle).state_dict().items()}
+
+
+def read_here(handle: int, message: Sequence[Piece]) -> list[torch.Tensor]:
+    state = _module(handle).state_dict()
+    return [piece.of(state[piece.name]).detach().cpu().clone() for piece in message]
+
+
+def write_here(handle: int, message: Sequence[Piece], values: Sequence[torch.Tensor]) -> None:
+    state = _module(handle).state_dict()
+    with torch.no_grad():
+        for piece, value in zip(message, values, strict=True):
+            piece.of(state[piece.name]).copy_(value)
+
+
+def train_here(handle: int, mode: bool) -> None:
+    _module(handle).train(mode)
+
+
+def zero_grad_here(handle: int) -> None:
+    for parameter in _module(handle).parameters():
+        parameter.grad = None
+
+
+def requires_grad_here(handle: int, requires_grad: bool) -> None:
+    for parameter in _module(handle).parameters():
+        parameter.requires_grad_(requires_grad)
+
+
+def move_here(handle: int, digest: str, device: str) -> tuple[int, str]:
+    """The handle of the module where it is now, for stubs of the interface with that digest, and the device."""
+    hosted = host.hosted_at(handle)
+    there = check_device(device)
+    if device_of(hosted.module) != there:
+        host.exchange(hosted, _copy_on(there, hosted.module))
+    return hosted.handles[digest], str(device_of(hosted.module))
+
+
+def _copy_on(device: torch.device, module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    copied: torch.jit.ScriptModule = copy.deepcopy(module)
+    moved: dict[torch.Tensor, torch.Tensor] = {}  # by identity: a tensor that two parts share stays one
+    for part in copied.modules():
+        for name, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
+            if parameter not in moved:
+                moved[parameter] = torch.nn.Parameter(parameter.detach().to(device), parameter.requires_grad)
+            setattr(part, name, moved[parameter])
+        for name, buffer in part.named_buffers(recurse=False, remove_duplicate=False):
+            if buffer not in moved:
+                moved[buffer] = buffer.to(device)
+            setattr(part, name, moved[buffer])
+    return copied
+
+
+def checkpoint_here(handle: int, path: str) -> None:
+    unfinished = f"{path}.{secrets.token_hex(4)}"
+    try:
+        torch.save(_module(handle).state_dict(), unfinished)
+        os.replace(unfinished, path)  # what was there stays until the new one is whole
+    finally:
+        if os.path.exists(unfinished):
+            os.remove(unfinished)
+
+
+def _module(handle: int) -> torch.jit.ScriptModule:
+    return host.hosted_at(handle).module
