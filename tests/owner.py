@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import linecache
+import os
 import sys
 import threading
 import typing
@@ -10,6 +11,7 @@ import typing
 import torch
 import torch.distributed.rpc as rpc
 
+import torchremote
 from torchremote import host
 from torchremote.jit import compile_contract, compile_interface
 from torchremote.jit.parse import parse_interface
@@ -22,6 +24,22 @@ from .group import end_with_the_parent
 def count_hosted():
     gc.collect()
     return len(host._by_handle)
+
+
+def resident():
+    """This process's memory, in bytes."""
+    gc.collect()
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def serve_encoder(name, seed):
+    torchremote.serve(zoo.LinearEncoder(seed=seed), zoo.Encoder, name)
+
+
+def replace_encoder(name, seeds, rounds):
+    for n in range(rounds):
+        torchremote.serve(zoo.LinearEncoder(seed=seeds[n % 2]), zoo.Encoder, name, replace=True)
 
 
 def hold_the_gil(seconds):

@@ -34,8 +34,8 @@ X = torch.ones(2, 8)
             zoo.WrongArgument,
             MismatchError,
             r"Encoder\.forward\.scale: the interface passes float, the module takes int\n"
-            r"  expected: forward\(x: Tensor, scale: float\) -> Tensor\n"
-            r"  WrongArgument has: forward\(x: Tensor, scale: int\) -> Tensor",
+            r"    expected: forward\(x: Tensor, scale: float\) -> Tensor\n"
+            r"    the module has: forward\(x: Tensor, scale: int\) -> Tensor",
         ),
         (zoo.WrongName, MismatchError, r"Encoder\.forward\.x: the module calls this argument 'input'"),
         (zoo.WrongResult, MismatchError, r"Encoder\.topk\.return: the interface promises Tuple\[Tensor, Tensor\]"),

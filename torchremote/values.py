@@ -84,12 +84,14 @@ class Translator:
                     )
                     for key, part in value.items()
                 }
-            case TupleType(items) if isinstance(value, tuple) and len(value) == len(items):
+            case TupleType(items) if _is_tuple(value, exact) and len(value) == len(items):
                 return tuple(
                     self.pack(part, item, f"{where}[{n}]", exact)
                     for n, (part, item) in enumerate(zip(value, items, strict=True))
                 )
-            case NamedTupleType(fields=fields) if isinstance(value, tuple) and len(value) == len(fields):
+            case NamedTupleType(fields=fields) if isinstance(value, self._classes[type] if exact else tuple) and len(
+                value
+            ) == len(fields):
                 return tuple(
                     self.pack(part, item, f"{where}.{field}", exact)
                     for part, (field, item) in zip(value, fields, strict=True)
@@ -230,6 +232,10 @@ def _scalar(value: Any, name: str, exact: bool) -> Any:
         case "None" if value is None:
             return None
     raise TypeError
+
+
+def _is_tuple(value: Any, exact: bool) -> bool:
+    return type(value) is tuple if exact else isinstance(value, tuple)
 
 
 def _misfit(where: str, value: object, type: Type) -> ArgumentError:
