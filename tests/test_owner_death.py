@@ -1,4 +1,4 @@
-"""What a caller sees of an owner that goes, in order or not: in processes of their own, as the group does not survive."""
+"""What a caller sees of an owner that goes, in order or not: in processes of their own, for the group ends with it."""
 
 import os
 import signal
