@@ -1,4 +1,5 @@
 # demo: the main job, on real data.   test: lint, types and all tests.   lint: ruff and mypy alone.
+# compat: archives between torch versions; downloads the newest torch, which on Linux is several GB.
 # fuzz: thousands of random interfaces, through everything.
 # Each makes its own environment in .venv, from constraints.txt.
 
@@ -6,7 +7,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test lint fuzz clean
+NEWEST := 2.15.0
+
+.PHONY: demo test lint fuzz compat clean
 
 demo: $(READY)
 	$(BIN)/python -m torchremote demo
@@ -22,10 +25,20 @@ lint: $(READY)
 fuzz: $(READY)
 	$(BIN)/python -W ignore -m tests.fuzz --interfaces 2000
 
+compat: $(READY) .venv-newest/ready
+	$(BIN)/python -W ignore -m tests.compat $(BIN)/python .venv-newest/bin/python
+
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info demo-results
+	rm -rf .venv .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info demo-results
 
 $(READY): constraints.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,demo]'
+	touch $@
+
+.venv-newest/ready: constraints.txt setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-newest
+	grep -v '^torch==' constraints.txt > .venv-newest/constraints.txt
+	.venv-newest/bin/python -m pip install --quiet --constraint .venv-newest/constraints.txt --editable '.[test]' \
+		torch==$(NEWEST)
 	touch $@

@@ -13,8 +13,10 @@ import torch.distributed as dist
 import torch.distributed.rpc as rpc
 
 
-def play(tmp_path, *roles, timeout=80):
+def play(tmp_path, *roles, timeout=80, python=sys.executable):
     """Runs every role, a function of a test module, in a worker of its name; what each printed, in order.
+
+    `python`: of another environment, to play there.
 
     A role is given a store, in which roles tell each other how far they are. It may raise nothing, and may kill itself.
     """
@@ -23,7 +25,7 @@ def play(tmp_path, *roles, timeout=80):
     outputs = [(folder / f"{rank}.txt").open("w+") for rank in range(len(roles))]
     workers = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.group", role.__module__, role.__name__, str(rank), str(len(roles)), folder],
+            [python, "-m", "tests.group", role.__module__, role.__name__, str(rank), str(len(roles)), folder],
             stdout=output,
             stderr=subprocess.STDOUT,
         )

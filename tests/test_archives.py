@@ -67,8 +67,9 @@ def test_a_stub_alone(encoder, tmp_path):
     assert torch.equal(tr.with_timeout(again, 3)(X), again(X))
 
 
-def test_a_model_with_a_stub(encoder):
-    model = torch.jit.script(Ranker(encoder))
+@pytest.mark.parametrize("kind", [Ranker, Deferring])
+def test_a_model_with_a_stub(encoder, kind):
+    model = torch.jit.script(kind(encoder))
     expected = model(X)
     assert torch.equal(tr.load(saved(model))(X), expected)
     assert torch.equal(model(X), expected)  # saving changed nothing

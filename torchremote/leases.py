@@ -89,6 +89,12 @@ def _end_all(leases: list[tuple[int, int]]) -> None:
         lent.end(handle)
 
 
+def _leases() -> list[tuple[int, int, int]]:
+    """Handle, number and holder of each."""
+    with _lock:
+        return [(handle, number, whose) for handle, lent in _lent.items() for number, whose in lent.holders.items()]
+
+
 def renewed(worker: str, handle: int, sent: PyRRef[Any]) -> PyRRef[Any]:
     """This worker's own lease, in place of the one that came with a stub; nothing is waited for."""
     own: PyRRef[Any] = rpc.remote(worker, Lease, args=(handle, rpc.get_worker_info().id))
@@ -108,19 +114,17 @@ _asked: dict[int, torch.futures.Future[Any] | None] = {}  # None: torch would no
 
 def watch() -> None:
     """See Note [Holders that die]; what was asked in one round is read in the next."""
-    if not _torch.rpc_running():
+    own = _torch.own_id()
+    if own is None:  # RPC has ended, and all leases with it
         _asked.clear()
+        _end_all([(handle, number) for handle, number, _ in _leases()])
         return
-    with _lock:
-        holders = {holder for lent in _lent.values() for holder in lent.holders.values()}
-    holders.discard(rpc.get_worker_info().id)
+    holders = {holder for _, _, holder in _leases() if holder != own}
     for holder in holders:
         if holder not in _asked:
             _asked[holder] = _ask(holder)
         elif _answered(holder) and _is_lost(_asked.pop(holder)):
-            with _lock:
-                gone = [(h, n) for h, lent in _lent.items() for n, whose in lent.holders.items() if whose == holder]
-            _end_all(gone)
+            _end_all([(handle, number) for handle, number, whose in _leases() if whose == holder])
     for stranger in _asked.keys() - holders:
         del _asked[stranger]
 

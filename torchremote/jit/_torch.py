@@ -319,6 +319,14 @@ def rpc_running() -> bool:
     return bool(_api._is_current_rpc_agent_set())
 
 
+def own_id() -> int | None:
+    """This worker's id; None when RPC is not running."""
+    try:
+        return int(_api._get_current_rpc_agent().get_worker_info().id)
+    except RuntimeError:
+        return None
+
+
 def worker_infos() -> list[WorkerInfo]:
     return list(_api._get_current_rpc_agent().get_worker_infos())
 
@@ -357,7 +365,8 @@ def check() -> list[str]:
         "_disabled_torch_dispatch_impl": torch._C,
         "_finalize_scriptmodule": torch.jit.RecursiveScriptModule,
         "_qualified_name createResolutionCallbackFromEnv": torch._jit_internal,
-        "_is_current_rpc_agent_set _get_current_rpc_agent": _api,
+        "_is_current_rpc_agent_set _get_current_rpc_agent _internal_rpc_pickler": _api,
+        "_register_reducer": _api._internal_rpc_pickler,
         "_set_unwrap_func": torch._C.Future,
         "peek_interpreter_stack": torch._C._functorch,
         "_python_cu _add_script_class _script_classes": torch.jit._state,

@@ -1,0 +1,17 @@
+"""scikit-learn's 1,797 handwritten digits, 8 by 8 pixels each: images in 0..1, labels, three quarters for training."""
+
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+
+def load():
+    digits = load_digits()
+    images = torch.tensor(digits.data, dtype=torch.float32) / 16
+    labels = torch.tensor(digits.target)
+    return train_test_split(images, labels, random_state=0)
+
+
+def accuracy(model, images, labels):
+    with torch.no_grad():
+        return (model(images).argmax(1) == labels).float().mean().item()
