@@ -1,25 +1,18 @@
 """Stubs that are saved, loaded, copied and frozen: with plain torch calls, and connected again by worker and name."""
 
-import contextlib
 import copy
-import io
 import os
 import pickle
 import subprocess
 import sys
-import zipfile
 
 import pytest
 import torch
 import torch.distributed.rpc as rpc
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import torchremote as tr
-from torchremote import cli
 from torchremote.errors import (
-    ArchiveError,
     InterfaceError,
     MismatchError,
     NotSavableError,
@@ -30,25 +23,13 @@ from torchremote.inspection import stubs_in_archive
 from torchremote.jit import _torch
 
 from . import gallery, reader, zoo
+from .archiving import encoder as encoder
+from .archiving import saved
 from .group import play
 from .test_calls import Deferring, Ranker
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 X = torch.ones(2, 8)
-
-
-@pytest.fixture
-def encoder(owner):
-    """A stub of a module that is served as "encoder"."""
-    yield tr.create(owner, zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 4}, name="encoder", timeout=7)
-    rpc.rpc_sync(owner, tr.withdraw, ("encoder",))
-
-
-def saved(module):
-    buffer = io.BytesIO()
-    torch.jit.save(module, buffer)
-    buffer.seek(0)
-    return buffer
 
 
 # -- alone, and inside models
@@ -253,11 +234,11 @@ def test_an_owner_whose_interface_differs_is_refused_method_by_method(owner, enc
         def fail(self, x: Tensor) -> Tensor: ...
         def more(self) -> int: ...
 
-    tr.serve(RicherModule(), Richer, "encoder")
+    tr.serve(zoo.RicherModule(), Richer, "encoder")
     rich = tr.reconnect(torch.jit.load(archive), workers={"owner": "caller"})
     assert torch.equal(rich(X), X)  # its own default, 1.0, and not 9.0
     tr.withdraw("encoder")
-    tr.serve(OtherModule(), Other, "encoder")
+    tr.serve(zoo.OtherModule(), zoo.Other, "encoder")
     archive.seek(0)
     with pytest.raises(MismatchError) as caught:
         tr.load(archive, workers={"owner": "caller"})
@@ -267,40 +248,6 @@ def test_an_owner_whose_interface_differs_is_refused_method_by_method(owner, enc
     assert "forward.scale: the interface passes float, the module takes int" in told
     assert "reset: as it should be" in told
     assert "topk.k: the module takes no such argument" in told
-
-
-class Other:
-    def forward(self, x: Tensor, scale: int) -> Tensor: ...
-    def topk(self, x: Tensor) -> Tensor: ...
-    def reset(self) -> None: ...
-
-
-class OtherModule(nn.Module):
-    def forward(self, x: Tensor, scale: int) -> Tensor:
-        return x
-
-    def topk(self, x: Tensor) -> Tensor:
-        return x
-
-    def reset(self) -> None:
-        pass
-
-
-class RicherModule(nn.Module):
-    def forward(self, x: Tensor, scale: float) -> Tensor:
-        return x * scale
-
-    def topk(self, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        return x, x
-
-    def reset(self) -> None:
-        pass
-
-    def fail(self, x: Tensor) -> Tensor:
-        return x
-
-    def more(self) -> int:
-        return 1
 
 
 # -- copies, and what TorchScript makes of a model
@@ -392,91 +339,3 @@ def test_processes_that_have_only_the_archives(tmp_path, monkeypatch):
     )
     assert f"model: {local(X).sum():.4f}" in told
     assert "tinting: Color.GREEN torchremote.jit.classes" in told  # a class of our own, where the user's is not
-
-
-# -- looking without running
-
-
-def test_inspect_lists_the_stubs(encoder, tmp_path, capsys):
-    torch.jit.save(torch.jit.script(Ranker(encoder)), tmp_path / "model.pt")
-    assert cli.main(["inspect", str(tmp_path / "model.pt")]) == 0
-    assert capsys.readouterr().out == (
-        "encoder: tests.zoo.Encoder\n"
-        "  worker 'owner', name 'encoder', timeout 7 s, digest 883caaec2eaf7713\n"
-        "  fail(x: Tensor) -> Tensor\n"
-        "  forward(x: Tensor, scale: float = 1.0) -> Tensor\n"
-        "  reset() -> None\n"
-        "  topk(x: Tensor, *, k: int = 2) -> Tuple[Tensor, Tensor]\n"
-    )
-    torch.jit.save(torch.jit.script(nn.Linear(1, 1)), tmp_path / "plain.pt")
-    assert cli.main(["inspect", str(tmp_path / "plain.pt")]) == 0
-    assert capsys.readouterr().out == "no stubs\n"
-    assert cli.main(["inspect", str(tmp_path / "none.pt")]) == 1
-    assert "none.pt: No such file" in capsys.readouterr().err
-
-
-def with_data(archive, data):
-    """The same archive with another data.pkl."""
-    changed = io.BytesIO()
-    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(changed, "w") as new:
-        for name in old.namelist():
-            new.writestr(name, data if name.endswith("/data.pkl") else old.read(name))
-    changed.seek(0)
-    return changed
-
-
-class Evil:
-    def __reduce__(self):
-        return os.abort, ()
-
-
-def data_of(archive):
-    with zipfile.ZipFile(archive) as file:
-        return next(file.read(name) for name in file.namelist() if name.endswith("/data.pkl"))
-
-
-@pytest.mark.parametrize("protocol", range(6))
-def test_what_would_run_code_is_not_run(encoder, protocol):
-    archive = with_data(saved(encoder), pickle.dumps([Evil(), Evil()], protocol))
-    with pytest.raises(ArchiveError, match=r"torch writes no|data\.pkl is no module"):
-        stubs_in_archive(archive)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        (b"forward(x: Tensor, ", b"forward(y: Tensor, ", "was not written by torchremote"),
-        (b"fail(x: Tensor)", b"fail(x: import)", "not a canonical|not written by a torchremote like this"),
-        (b"G@", b"N.", "not a TorchScript archive"),
-        (b"q\x00", b"r\xff\xff\xff\x7f", "not numbered as torch does"),
-    ],
-)
-def test_what_was_tampered_with_is_an_error(encoder, old, new, message):
-    archive = saved(encoder)
-    data = data_of(archive)
-    assert old in data
-    with pytest.raises(ArchiveError, match=message):
-        stubs_in_archive(with_data(archive, data.replace(old, new)))
-
-
-def test_a_truncated_archive_is_an_error(encoder):
-    content = saved(torch.jit.script(Ranker(encoder))).getvalue()
-    for length in (0, 1, 100, len(content) // 2, len(content) - 1):
-        with pytest.raises(ArchiveError):
-            stubs_in_archive(io.BytesIO(content[:length]))
-
-
-@settings(max_examples=300)
-@given(st.data())
-def test_any_damage_is_an_error_or_harmless(archived, data):
-    at = data.draw(st.integers(0, len(archived) - 1))
-    new = data.draw(st.binary(min_size=1, max_size=8))
-    with contextlib.suppress(ArchiveError):
-        stubs_in_archive(io.BytesIO(archived[:at] + new + archived[at + len(new) :]))
-
-
-@pytest.fixture(scope="module")
-def archived(owner):
-    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="archived")
-    yield saved(torch.jit.script(Ranker(stub))).getvalue()
-    rpc.rpc_sync(owner, tr.withdraw, ("archived",))

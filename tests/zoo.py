@@ -102,6 +102,44 @@ class LinearEncoder(nn.Module):
         raise ValueError("this method fails")
 
 
+class Other:
+    """Not the Encoder that callers expect."""
+
+    def forward(self, x: Tensor, scale: int) -> Tensor: ...
+    def topk(self, x: Tensor) -> Tensor: ...
+    def reset(self) -> None: ...
+
+
+class OtherModule(nn.Module):
+    def forward(self, x: Tensor, scale: int) -> Tensor:
+        return x
+
+    def topk(self, x: Tensor) -> Tensor:
+        return x
+
+    def reset(self) -> None:
+        pass
+
+
+class RicherModule(nn.Module):
+    """An Encoder, and more."""
+
+    def forward(self, x: Tensor, scale: float) -> Tensor:
+        return x * scale
+
+    def topk(self, x: Tensor, k: int) -> Tuple[Tensor, Tensor]:
+        return x, x
+
+    def reset(self) -> None:
+        pass
+
+    def fail(self, x: Tensor) -> Tensor:
+        return x
+
+    def more(self) -> int:
+        return 1
+
+
 class Raising(nn.Module):
     def __init__(self):
         super().__init__()

@@ -1,0 +1,111 @@
+"""What an archive holds, read without running anything of it: good ones, damaged ones, hostile ones."""
+
+import contextlib
+import io
+import os
+import pickle
+import zipfile
+
+import pytest
+import torch
+import torch.distributed.rpc as rpc
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import torchremote as tr
+from torchremote import cli
+from torchremote.errors import ArchiveError
+from torchremote.inspection import stubs_in_archive
+
+from . import zoo
+from .archiving import encoder as encoder
+from .archiving import saved
+from .test_calls import Ranker
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def test_inspect_lists_the_stubs(encoder, tmp_path, capsys):
+    torch.jit.save(torch.jit.script(Ranker(encoder)), tmp_path / "model.pt")
+    assert cli.main(["inspect", str(tmp_path / "model.pt")]) == 0
+    assert capsys.readouterr().out == (
+        "encoder: tests.zoo.Encoder\n"
+        "  worker 'owner', name 'encoder', timeout 7 s, digest 883caaec2eaf7713\n"
+        "  fail(x: Tensor) -> Tensor\n"
+        "  forward(x: Tensor, scale: float = 1.0) -> Tensor\n"
+        "  reset() -> None\n"
+        "  topk(x: Tensor, *, k: int = 2) -> Tuple[Tensor, Tensor]\n"
+    )
+    torch.jit.save(torch.jit.script(nn.Linear(1, 1)), tmp_path / "plain.pt")
+    assert cli.main(["inspect", str(tmp_path / "plain.pt")]) == 0
+    assert capsys.readouterr().out == "no stubs\n"
+    assert cli.main(["inspect", str(tmp_path / "none.pt")]) == 1
+    assert "none.pt: No such file" in capsys.readouterr().err
+
+
+def with_data(archive, data):
+    """The same archive with another data.pkl."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(changed, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, data if name.endswith("/data.pkl") else old.read(name))
+    changed.seek(0)
+    return changed
+
+
+class Evil:
+    def __reduce__(self):
+        return os.abort, ()
+
+
+def data_of(archive):
+    with zipfile.ZipFile(archive) as file:
+        return next(file.read(name) for name in file.namelist() if name.endswith("/data.pkl"))
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_what_would_run_code_is_not_run(encoder, protocol):
+    archive = with_data(saved(encoder), pickle.dumps([Evil(), Evil()], protocol))
+    with pytest.raises(ArchiveError, match=r"torch writes no|data\.pkl is no module"):
+        stubs_in_archive(archive)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"forward(x: Tensor, ", b"forward(y: Tensor, ", "was not written by torchremote"),
+        (b"fail(x: Tensor)", b"fail(x: import)", "not a canonical|not written by a torchremote like this"),
+        (b"G@", b"N.", "not a TorchScript archive"),
+        (b"q\x00", b"r\xff\xff\xff\x7f", "not numbered as torch does"),
+    ],
+)
+def test_what_was_tampered_with_is_an_error(encoder, old, new, message):
+    archive = saved(encoder)
+    data = data_of(archive)
+    assert old in data
+    with pytest.raises(ArchiveError, match=message):
+        stubs_in_archive(with_data(archive, data.replace(old, new)))
+
+
+def test_a_truncated_archive_is_an_error(encoder):
+    content = saved(torch.jit.script(Ranker(encoder))).getvalue()
+    for length in (0, 1, 100, len(content) // 2, len(content) - 1):
+        with pytest.raises(ArchiveError):
+            stubs_in_archive(io.BytesIO(content[:length]))
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_any_damage_is_an_error_or_harmless(archived, data):
+    at = data.draw(st.integers(0, len(archived) - 1))
+    new = data.draw(st.binary(min_size=1, max_size=8))
+    with contextlib.suppress(ArchiveError):
+        stubs_in_archive(io.BytesIO(archived[:at] + new + archived[at + len(new) :]))
+
+
+@pytest.fixture(scope="module")
+def archived(owner):
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="archived")
+    yield saved(torch.jit.script(Ranker(stub))).getvalue()
+    rpc.rpc_sync(owner, tr.withdraw, ("archived",))
