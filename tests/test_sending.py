@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+import torch.distributed.nn
 import torch.distributed.rpc as rpc
 from torch import nn
 

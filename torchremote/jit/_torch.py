@@ -312,7 +312,8 @@ def creation_of(remote: PyRRef[Any]) -> torch.futures.Future[Any]:
 
 def send_as(cls: type[Any], reduce: Callable[[Any], tuple[Any, ...]]) -> None:
     """Has RPC's pickler take objects of exactly `cls` apart by `reduce`, which returns what `__reduce__` does."""
-    _api._internal_rpc_pickler._register_reducer(cls, reduce)
+    # Its own function to register one keeps the first, and torch.distributed.nn registers one for scripted modules.
+    _api._internal_rpc_pickler._class_reducer_dict[cls] = reduce
 
 
 def rpc_running() -> bool:
@@ -366,7 +367,7 @@ def check() -> list[str]:
         "_finalize_scriptmodule": torch.jit.RecursiveScriptModule,
         "_qualified_name createResolutionCallbackFromEnv": torch._jit_internal,
         "_is_current_rpc_agent_set _get_current_rpc_agent _internal_rpc_pickler": _api,
-        "_register_reducer": _api._internal_rpc_pickler,
+        "_class_reducer_dict": _api._internal_rpc_pickler,
         "_set_unwrap_func": torch._C.Future,
         "peek_interpreter_stack": torch._C._functorch,
         "_python_cu _add_script_class _script_classes": torch.jit._state,
