@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.distributed.optim import DistributedOptimizer
 
 import torchremote as tr
-from torchremote import upkeep
+from torchremote import host, upkeep
 from torchremote.calls import route_of
-from torchremote.errors import InterfaceError, MismatchError, PlaceError, RemoteError, StaleStubError
+from torchremote.errors import ArgumentError, InterfaceError, MismatchError, PlaceError, RemoteError, StaleStubError
 from torchremote.testing import same
 from torchremote.upkeep import Part, Piece, pieces
 
@@ -177,7 +177,8 @@ def test_stubs_follow_a_module_to_another_device_and_back(owner, toy, encoder):
     further = tr.at_owner(again).to("toy:0")
     for stub in (again, further, moved, encoder, twin):
         assert same(stub(X, 2.0), expected)
-    assert route_of(again).handle == direct.handle  # nothing more to keep than the first time
+    assert route_of(again).handle == roundabout.handle  # two handles, however often it moves
+    assert route_of(further).handle == direct.handle
 
 
 def test_a_moved_module_goes_with_its_last_stub(owner, toy):
@@ -203,6 +204,48 @@ def test_everything_moves_behind_stubs_that_are_out(owner, toy):
     assert same(results, (arguments()[0] * 3, *arguments()[1:]))
 
 
+class Calling(nn.Module):
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+        self.linear = self.shared = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shared(self.linear(x)) + self.encoder(x.cpu()).to(x.device)
+
+
+def test_a_module_that_moves_keeps_its_stubs_and_what_it_shares(owner, toy, encoder):
+    module = torch.jit.script(Calling(encoder))
+    expected = module(X)
+    tr.serve(module, Dropping, "calling")
+    stub = tr.connect("caller", Dropping, "calling")
+    assert same(tr.at_owner(stub).to("toy:0")(X), expected)
+    moved = host.served_module("calling")
+    assert {parameter.device.type for parameter in moved.parameters()} == {"toy"}
+    assert len(list(moved.parameters())) == 2  # one Linear, at two places
+    assert same(stub(X), expected)
+    tr.withdraw("calling")
+
+
+def test_a_move_does_not_undo_a_replacement(owner, toy, monkeypatch):
+    tr.serve(local(1), zoo.Encoder, "raced")
+    stub = tr.connect("caller", zoo.Encoder, "raced")
+    copy_on = upkeep._copy_on
+
+    def slow_copy(device, module):
+        copied = copy_on(device, module)
+        if module is first:
+            tr.serve(local(2), zoo.Encoder, "raced", replace=True)
+        return copied
+
+    first = host.served_module("raced")
+    monkeypatch.setattr(upkeep, "_copy_on", slow_copy)
+    upkeep.move_here(route_of(stub).handle, "toy:0")
+    assert same(stub(X), local(2)(X, 1.0))
+    assert next(host.served_module("raced").parameters()).device.type == "toy"
+    tr.withdraw("raced")
+
+
 def test_no_call_fails_while_a_module_moves(owner, toy, encoder):
     expected, end, failures = local()(X, 1.0), threading.Event(), []
 
@@ -226,6 +269,12 @@ def test_no_call_fails_while_a_module_moves(owner, toy, encoder):
 
 
 def test_what_is_refused(owner, encoder):
+    for device in ("junk", torch.float64):
+        with pytest.raises(PlaceError, match=r"Encoder on owner: to\(.*\): no device"):
+            tr.at_owner(encoder).to(device)
+    for state in (None, {"linear.weight": 3}, {"linear.weight": torch.ones(2, 2).to_sparse()}):
+        with pytest.raises(ArgumentError, match="not a mapping of tensors|is no strided tensor with values"):
+            tr.at_owner(encoder).load_state_dict(state)
     with pytest.raises(InterfaceError, match="at_owner: Linear is no stub"):
         tr.at_owner(nn.Linear(1, 1))
     with pytest.raises(PlaceError, match="Encoder on owner: device 'cuda:77': not on this worker"):

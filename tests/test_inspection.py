@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ import torchremote as tr
 from torchremote import cli
 from torchremote.errors import ArchiveError
 from torchremote.inspection import stubs_in_archive
+from torchremote.jit.parse import parse_interface
 
 from . import zoo
 from .archiving import encoder as encoder
@@ -109,3 +111,42 @@ def archived(owner):
     stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="archived")
     yield saved(torch.jit.script(Ranker(stub))).getvalue()
     rpc.rpc_sync(owner, tr.withdraw, ("archived",))
+
+
+# -- what would take all memory, all time, or the stack
+
+
+def module_of(program):
+    """A pickle of a module with one attribute, which `program` makes."""
+    return b"\x80\x02c__torch__.m M\n".replace(b" ", b"\n") + b")\x81}X\x01\x00\x00\x00a" + program + b"sb."
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"}" + b")" + b"\x85" * 1_000_000 + b"Ks",  # a key that is tuples in tuples
+        b"](" + b"]" * 1_900_000 + b"e",
+        b"]" * 5_000_000,
+        b"N" * 3_000_000,
+        b"c__torch__.m\nM\n)\x81}X\x01\x00\x00\x00b" * 20_000,
+        b"j\xff\xff\xff\x7f",
+        b"a" * 100,
+        b"t\x85\x86\x87",
+    ],
+)
+def test_hostile_programs_end_soon(encoder, program):
+    with contextlib.suppress(ArchiveError):
+        stubs_in_archive(with_data(saved(encoder), module_of(program)))
+
+
+def test_types_that_nest_without_end_are_refused(encoder):
+    tuples = ["tuple q.T0(a: Tensor)"]
+    tuples += [f"tuple q.T{n}(a: q.T{n - 1}, b: q.T{n - 1})" for n in range(1, 60)]
+    text = "\n".join([*tuples, "forward(x: q.T59) -> Tensor"])
+    with pytest.raises(ValueError, match="types that nest to more than"):
+        parse_interface("__torch__.q.Deep", text)
+
+
+def test_what_a_terminal_would_obey_is_shown(encoder):
+    assert "\\x1b" in str(replace(stubs_in_archive(saved(encoder))[0], worker="\x1b[2J", name="\x9b2J"))
+    assert "\x1b" not in str(replace(stubs_in_archive(saved(encoder))[0], path="\x1b[2J"))

@@ -9,7 +9,7 @@ import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
-from torchremote import host, shelves
+from torchremote import host, leases, shelves
 from torchremote.calls import route_of
 from torchremote.errors import (
     CapacityError,
@@ -166,6 +166,42 @@ def test_connect_takes_any_interface_that_the_module_implements(owner):
         tr.connect(owner, Other, "rich")
     rpc.rpc_sync(owner, tr.withdraw, ("rich",))
     assert hosted(owner) == before
+
+
+def test_interfaces_of_one_text_and_two_names(owner):
+    def interface():
+        class Named:
+            def forward(self, x: Tensor, scale: float) -> Tensor: ...
+
+        return Named
+
+    one, other = interface(), interface()
+    other.__name__ = other.__qualname__ = "Otherwise"
+    assert compile_interface(one).digest == compile_interface(other).digest
+    tr.serve(zoo.LinearEncoder(seed=1), one, "both")
+    for named in (one, other):
+        assert torch.equal(tr.connect("caller", named, "both")(X, 1.0), zoo.LinearEncoder.output(1, X))
+    tr.withdraw("both")
+
+
+def test_a_lease_of_the_next_group_is_not_ended_by_what_was_asked_in_the_last(monkeypatch):
+    ended = []
+    monkeypatch.setattr(leases, "_lent", {})
+    monkeypatch.setattr(leases._torch, "own_id", lambda: 0)
+    monkeypatch.setattr(leases._torch, "rpc_running", lambda: True)
+    asked = torch.futures.Future()
+    monkeypatch.setattr(leases, "_ask", lambda holder: asked)
+    monkeypatch.setattr(leases, "_asked", {})
+    leases.lend(1, ended.append)
+    leases.lend(2, ended.append)
+    first = leases.Lease(1, holder=7)
+    leases.watch()
+    asked.set_exception(RuntimeError("eof"))
+    second = leases.Lease(2, holder=7)  # of another worker, which has the number by now
+    leases.watch()
+    assert ended == [1]
+    assert [handle for handle, _, _ in leases._leases()] == [2]
+    del first, second
 
 
 def test_hosting_on_oneself(owner):

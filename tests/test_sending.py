@@ -156,6 +156,31 @@ def test_a_module_lives_as_long_as_a_stub_of_it_anywhere(tmp_path):
     play(tmp_path, owning, leasing, third)
 
 
+# -- sends that fail
+
+
+def expire_soon():
+    leases.ON_THE_WAY = 1.0
+
+
+def failing(store):
+    rpc.rpc_sync("owning", expire_soon)
+    for form in (lambda stub: stub, lambda stub: torch.jit.script(Ranker(stub))):
+        stub = form(make())
+        for to in ("owning", "third"):
+            with pytest.raises((TypeError, AttributeError), match="pickle"):
+                rpc.rpc_sync(to, call_nested, (stub, lambda: 1))
+        assert stub(X).shape == (2, 8)
+        del stub
+        gc.collect()
+        until(lambda: rpc.rpc_sync("owning", count_hosted) == 0)
+    store.set("done", "yes")
+
+
+def test_a_stub_that_was_never_sent_holds_nothing_for_good(tmp_path):
+    play(tmp_path, owning, failing, third)  # to the end: nothing keeps RPC from shutting down
+
+
 # -- workers that die
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike
+from types import NoneType
 from typing import IO, Any
 
 import torch
@@ -17,8 +18,9 @@ from .jit import CompiledInterface, _torch, compile_interface
 from .jit.lower import ADDRESS
 from .jit.parse import parse_interface
 from .saving import stubs_in
+from .shelves import keep_for_readers
 from .stub import attach
-from .workers import find_place
+from .workers import find_worker
 
 
 def load(
@@ -43,8 +45,8 @@ def load(
 def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None) -> Any:
     """Connects every stub of a served module in `model`, by the worker and the name that it was saved with.
 
-    All or none: when a module is not found, no stub is changed. A stub that is connected is connected anew, as after a
-    restart of its owner. The interfaces' Python classes are not needed.
+    All or none: when a module is not found, no stub is changed. A stub that is connected is connected anew, as when its
+    module is served elsewhere by now. The interfaces' Python classes are not needed.
 
     Args:
         model: what torch.jit.load returned, or any module with such in it.
@@ -60,6 +62,8 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None) 
         MismatchError: a module that does not implement the interface that the stub was saved with. It may have more
             methods than that, and its own defaults.
     """
+    if not isinstance(workers, (Mapping, NoneType)):
+        raise PlaceError(f"workers={workers!r}: not a mapping from old workers to new ones")
     found = list(stubs_in(model))
     if not found:
         raise InterfaceError(
@@ -73,6 +77,8 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None) 
         unknown = ", ".join(map(repr, sorted(workers.keys() - known)))
         raise PlaceError(f"workers={dict(workers)!r}: no stub is on {unknown}; stubs are on {', '.join(sorted(known))}")
     routes = _routes([part[3] for part in saved])
+    # A call that is loading the wire to call through it holds it uncounted: jit/table.py, Note [Reading while writing].
+    keep_for_readers([_torch.copy_module(stub) for _, _, stub, _ in saved])
     for (parent, key, stub, it), route in zip(saved, routes, strict=True):
         face = attach(stub, it.compiled, route)
         if parent is None:
@@ -90,14 +96,14 @@ class _Saved:
         self.timeout = None if timeout < 0 else timeout
         try:
             self.compiled: CompiledInterface = compile_interface(parse_interface(qualified_name, declaration))
-        except ValueError as error:
+        except ValueError as error:  # of the parser, whatever the text
             raise ArchiveError(
                 f"{qualified_name}: the stub was not saved by a torchremote like this: {error}"
             ) from error
 
 
 def _routes(saved: list[_Saved]) -> list[Any]:
-    asked = [find_served(find_place(it.where), it.compiled, it.name, it.timeout) for it in saved]
+    asked = [find_served(find_worker(it.where), it.compiled, it.name, it.timeout) for it in saved]
     routes, errors = [], []
     for pending in asked:
         try:

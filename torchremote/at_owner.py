@@ -13,7 +13,7 @@ import torch.distributed.rpc as rpc
 from . import upkeep
 from .calls import Route
 from .control import Refusal, answering
-from .errors import MismatchError
+from .errors import ArgumentError, MismatchError, PlaceError
 from .failures import FAILURES, explain
 from .jit import CompiledInterface, _torch
 from .jit._torch import PyRRef
@@ -58,10 +58,10 @@ class AtOwner:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """A copy of the module's state, on this worker's CPU; it comes in pieces of 64 MiB."""
-        parts = self._parts()
+        exchanged, parts = self._parts()
         state = {name: torch.empty(part.shape, dtype=part.dtype) for name, part in parts.items()}
         for message in upkeep.pieces(parts):
-            for piece, values in zip(message, self._ask(upkeep.read_here, message), strict=True):
+            for piece, values in zip(message, self._ask(upkeep.read_here, exchanged, message), strict=True):
                 piece.of(state[piece.name]).copy_(values)
         return state
 
@@ -71,7 +71,13 @@ class AtOwner:
         Raises:
             MismatchError: names (if `strict`) or shapes differ; nothing was changed.
         """
-        parts = self._parts()
+        if not isinstance(state, Mapping):
+            raise ArgumentError(f"{self._where}: load_state_dict({type(state).__name__}): not a mapping of tensors")
+        for name, value in state.items():
+            if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_meta:
+                what = str(value.layout) if isinstance(value, torch.Tensor) else type(value).__name__
+                raise ArgumentError(f"{self._where}: {name} is no strided tensor with values, but a {what}")
+        exchanged, parts = self._parts()
         keys = IncompatibleKeys(
             [name for name in parts if name not in state], [name for name in state if name not in parts]
         )
@@ -87,7 +93,9 @@ class AtOwner:
             raise MismatchError(f"{self._where}: the state does not fit: {'; '.join(wrong)}")
         for message in upkeep.pieces(common):
             values = [piece.of(state[piece.name].detach()).to("cpu", common[piece.name].dtype) for piece in message]
-            self._ask(upkeep.write_here, message, [value.clone() for value in values])  # a view would send all it is of
+            self._ask(
+                upkeep.write_here, exchanged, message, [value.clone() for value in values]
+            )  # a view would send all it is of
         return keys
 
     def train(self, mode: bool = True) -> None:
@@ -118,7 +126,11 @@ class AtOwner:
         Raises:
             PlaceError: there is no such device on the owner.
         """
-        handle, device = self._ask(upkeep.move_here, self._compiled.digest, device)
+        try:
+            torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise PlaceError(f"{self._where}: to({device!r}): no device: {str(error).splitlines()[0]}") from error
+        handle, device = self._ask(upkeep.move_here, device)
         devices = _torch.mapped_devices(find_place(self._route.worker).worker)
         route = replace(self._route, handle=handle, device=device, placement=placement_at(device, devices))
         return make_stub(self._compiled, route)
@@ -135,9 +147,9 @@ class AtOwner:
     def _where(self) -> str:
         return f"{self._compiled.interface.name} on {self._route.worker}"
 
-    def _parts(self) -> dict[str, upkeep.Part]:
-        parts: dict[str, upkeep.Part] = self._ask(upkeep.parts_here)
-        return parts
+    def _parts(self) -> tuple[int, dict[str, upkeep.Part]]:
+        answer: tuple[int, dict[str, upkeep.Part]] = self._ask(upkeep.parts_here)
+        return answer
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
         try:

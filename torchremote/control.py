@@ -62,15 +62,11 @@ def create_here(creation: Creation) -> Grant | Refusal:
         contract = _contract(creation.interface, creation.text)
         device = check_device(creation.device)
         module = _build(contract.interface, creation, device)
-        if creation.name is None:
-            handle = host.host(contract, module)
-            undo = partial(host.release, handle)
-        else:
-            handle = host.offer(module, contract, creation.name)
-            undo = partial(host.withdraw_if_served, creation.name, handle)
+        name = creation.name
+        handle = host.host(contract, module) if name is None else host.offer(module, contract, name)
     except Exception as error:
         return _refusal(error, CreationError)
-    if _creations.finish(creation.ticket, undo):
+    if _creations.finish(creation.ticket, partial(host.release, handle)):
         # Nobody waits for this answer. An RRef in it would never be confirmed, and keep RPC from shutting down.
         return Refusal(CreationError, "the caller gave up")
     lease = None

@@ -17,11 +17,11 @@ import torch.distributed.rpc as rpc
 from . import host
 from .calls import Route
 from .control import Creation, Grant, Refusal, abandon_here, connect_here, create_here
-from .errors import ArgumentError, CallTimeoutError, CreationError, MismatchError, PlaceError, WireError
+from .errors import ArgumentError, CallTimeoutError, CreationError, MismatchError, WireError
 from .failures import explain
 from .jit import CompiledInterface, _torch, compile_interface
 from .stub import check_timeout, make_stub
-from .workers import Place, find_place, placement_at
+from .workers import Place, find_place, find_worker, placement_at
 
 
 def create(
@@ -103,10 +103,7 @@ def connect(where: str, interface: type, name: str, *, timeout: float | None = N
     """
     compiled = compile_interface(interface)
     host.check_name(name)
-    place = find_place(where)
-    if place.device is not None:
-        raise PlaceError(f"where={where!r}: a served module stays where it is; write {where.partition('/')[0]!r}")
-    return find_served(place, compiled, name, check_timeout(timeout)).wait()
+    return find_served(find_worker(where), compiled, name, check_timeout(timeout)).wait()
 
 
 def find_served(place: Place, compiled: CompiledInterface, name: str, timeout: float | None) -> Pending:

@@ -11,13 +11,15 @@ Note [Whole modules]
     module that it began with, and the next gets the other one; no call meets with half of each, and none fails. So
     nothing of a module is changed in place: moving makes a copy.
 
-    A stub of a module on the CPU moves nothing. When the module leaves the CPU, the handles that such stubs have are
-    made to lead to a stub of it on the owner itself, which moves what has to move. They go on working, by way of a
-    second message, and stubs that are made from then on call directly.
+    Stubs that were made while the module was on the CPU move no tensors, and have handles of their own. While it is on
+    an accelerator, these lead to a stub of it on the owner itself, which moves what has to move: such stubs go on
+    working, by way of a second message, and those that are made then call directly.
 """
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -33,44 +35,64 @@ from .shelves import LOCK, shelf_for, shelf_of
 from .stub import make_stub
 from .workers import device_of
 
+_Kind = tuple[str, bool]  # an interface's scope in TorchScript, and whether stubs move tensors
 _by_handle: dict[int, Hosted] = {}
 _by_name: dict[str, Hosted] = {}
+_exchanging = threading.Lock()  # one at a time, so that each sees what the last one made
 
 
 @dataclass(eq=False)
 class Hosted:
-    """A module that this process hosts, under a handle for every interface that it is called through."""
+    """A module that this process hosts. All but `name` is changed under LOCK."""
 
     module: torch.jit.ScriptModule
     interface: Interface  # that it was hosted with
     name: str | None
-    handles: dict[str, int] = field(default_factory=dict)  # what new stubs get, by the digest of their interface
-    forwarding: list[int] = field(default_factory=list)  # what older stubs have: see Note [Whole modules]
+    handles: dict[_Kind, int] = field(default_factory=dict)
+    exchanged: int = 0  # how many modules there were before this one
+    gone: bool = False
 
 
 def host(contract: Contract, module: torch.jit.ScriptModule) -> int:
-    """Makes `module` callable under a new handle, until `release`.
+    """Makes `module` callable under a new handle, until `release`. Raises what `reach` raises."""
+    return reach(Hosted(module, contract.interface, None), contract)[0]
+
+
+def reach(hosted: Hosted, contract: Contract) -> tuple[int, torch.jit.ScriptModule]:
+    """The handle under which new stubs of an interface call a module, and the module as it was then.
 
     Raises:
-        MismatchError: it does not implement the interface.
+        MismatchError: the module does not implement the interface.
         CapacityError: this worker hosts as many modules of the interface as a table holds.
         InterfaceError: a class of the interface was defined anew in this process.
+        StaleStubError: it is not hosted any more.
     """
-    return _host(contract, Hosted(module, contract.interface, None))
-
-
-def _host(contract: Contract, hosted: Hosted) -> int:
     if not contract.hosts:
         raise InterfaceError(
             f"{contract.interface.name}: an enum or NamedTuple of it was defined anew since it was first compiled "
             "here, and TorchScript keeps what it compiled; restart the process, or give the interface another name"
         )
-    check_fit(hosted.module, contract)
-    with LOCK:
-        handle = shelf_for(contract).put(hosted.module)
-        hosted.handles[contract.interface.digest] = handle
-        _by_handle[handle] = hosted
-    return handle
+    fits = None
+    while True:
+        with LOCK:
+            if hosted.gone:
+                raise _stale()
+            module = hosted.module
+            kind = (contract.scope, _on_accelerator(module))
+            if kind not in hosted.handles and fits is module:
+                handle = shelf_for(contract).put(module)
+                _add(hosted, kind, handle)
+            if kind in hosted.handles:
+                return hosted.handles[kind], module
+        check_fit(module, contract)
+        fits = module
+
+
+def _add(hosted: Hosted, kind: _Kind, handle: int) -> None:
+    for other in hosted.handles.values():
+        leases.lend_alike(handle, other)
+    hosted.handles[kind] = handle
+    _by_handle[handle] = hosted
 
 
 def lend(handle: int) -> None:
@@ -87,51 +109,95 @@ def release(handle: int) -> None:
 
 
 def _remove(hosted: Hosted) -> None:
-    for handle in (*hosted.handles.values(), *hosted.forwarding):
+    hosted.gone = True
+    if hosted.name is not None and _by_name.get(hosted.name) is hosted:
+        del _by_name[hosted.name]
+    for handle in hosted.handles.values():
         del _by_handle[handle]
         shelf_of(handle).take(handle)
         leases.forget(handle)
 
 
-def hosted_at(handle: int) -> Hosted:
-    """
+def hosted_at(handle: int) -> tuple[Hosted, Contract]:
+    """What is hosted under `handle`, and the interface that it is called through there.
+
     Raises:
-        StaleStubError: nothing is hosted under `handle`.
+        StaleStubError: nothing is.
     """
     with LOCK:
         hosted = _by_handle.get(handle)
-    if hosted is None:
-        raise StaleStubError("its module was withdrawn; create or connect again")
-    return hosted
+        if hosted is None:
+            raise _stale()
+        return hosted, shelf_of(handle).contract
 
 
-def exchange(hosted: Hosted, module: torch.jit.ScriptModule) -> None:
-    """Puts `module` in the place of the one that is hosted: see Note [Whole modules].
+def _stale() -> StaleStubError:
+    return StaleStubError("its module was withdrawn; create or connect again")
+
+
+def _on_accelerator(module: torch.jit.ScriptModule) -> bool:
+    return device_of(module).type != "cpu"
+
+
+# -- another module in the place of one
+
+
+def exchange(hosted: Hosted, module: torch.jit.ScriptModule, instead_of: torch.jit.ScriptModule | None = None) -> bool:
+    """Puts `module` in the place of the one that is hosted, or raises and changes nothing: see Note [Whole modules].
+
+    Args:
+        instead_of: does nothing, and returns False, unless this is what is hosted.
 
     Raises:
-        MismatchError: it does not implement every interface that there are stubs of; nothing has changed.
+        MismatchError: it does not implement every interface that there are stubs of.
+        CapacityError: there is no slot for a second handle of the kind that accelerators need.
         StaleStubError: what was hosted is gone.
     """
+    with _exchanging:
+        if instead_of is not None and hosted.module is not instead_of:
+            return False
+        while not _try_exchange(hosted, module):
+            pass
+    return True
+
+
+def _try_exchange(hosted: Hosted, module: torch.jit.ScriptModule) -> bool:
+    """False: a handle was added meanwhile, and nothing was changed."""
     with LOCK:
-        contracts = {handle: shelf_of(handle).contract for handle in hosted.handles.values()}
+        if hosted.gone:
+            raise _stale()
+        handles = dict(hosted.handles)
+        contracts = {kind: shelf_of(handle).contract for kind, handle in handles.items()}
     for contract in contracts.values():
         check_fit(module, contract)
-    leaves_cpu = device_of(hosted.module).type == "cpu" != device_of(module).type
-    forwards = leaves_cpu and _torch.rpc_running()  # without RPC, there are no stubs to forward
-    with LOCK:
-        if contracts.keys() != set(hosted.handles.values()) or not contracts.keys() <= _by_handle.keys():
-            raise StaleStubError("its module was withdrawn, or replaced by another thread, meanwhile")
-        for handle, contract in contracts.items():
-            if forwards:
-                direct = shelf_for(contract).put(module)
-                hosted.handles[contract.interface.digest] = direct
-                hosted.forwarding.append(handle)
-                _by_handle[direct] = hosted
-                leases.lend_alike(direct, handle)
-                shelf_of(handle).exchange(handle, _forwarder(contract, direct, device_of(module)))
-            else:
-                shelf_of(handle).exchange(handle, module)
-        hosted.module = module
+    lead_to = dict.fromkeys(handles.values(), module)
+    added: dict[_Kind, int] = {}
+    done = False
+    try:
+        if _on_accelerator(module) and _torch.rpc_running():  # without RPC, there are no stubs yet
+            for (scope, moves), handle in handles.items():
+                if not moves:
+                    contract = contracts[scope, moves]
+                    if (scope, True) not in handles:
+                        with LOCK:
+                            added[scope, True] = shelf_for(contract).put(module)
+                    direct = handles.get((scope, True)) or added[scope, True]
+                    lead_to[handle] = _forwarder(contract, direct, device_of(module))
+        with LOCK:
+            if not hosted.gone and hosted.handles == handles:
+                for kind, handle in added.items():
+                    _add(hosted, kind, handle)
+                for handle, what in lead_to.items():
+                    shelf_of(handle).exchange(handle, what)
+                hosted.module = module
+                hosted.exchanged += 1
+                done = True
+    finally:
+        if not done:
+            with LOCK:
+                for handle in added.values():
+                    shelf_of(handle).take(handle)
+    return done
 
 
 def _forwarder(contract: Contract, handle: int, device: torch.device) -> torch.jit.ScriptModule:
@@ -161,22 +227,29 @@ def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool 
         MismatchError: `module` does not implement `interface`; or, when it replaces another, every interface that
             this one is called through.
     """
+    check_name(name)
     contract = compile_interface(interface).contract
     scripted = scripted_module(module, contract.interface)
-    with LOCK:
-        taken = _by_name.get(name) if replace else None
-    if taken is None:
-        offer(scripted, contract, name)
-        return
-    check_fit(scripted, contract)
-    exchange(taken, scripted)
+    while True:
+        with LOCK:
+            taken = _by_name.get(name) if replace else None
+        try:
+            if taken is None:
+                offer(scripted, contract, name)
+            else:
+                check_fit(scripted, contract)
+                exchange(taken, scripted)
+            return
+        except (ServedNameError, StaleStubError):  # another thread took the name, or withdrew what had it
+            if not replace:
+                raise
 
 
 def offer(module: torch.jit.ScriptModule, contract: Contract, name: str) -> int:
     """`serve`, for a module that is scripted: hosts it and gives it its name, or does neither."""
     check_name(name)
     hosted = Hosted(module, contract.interface, name)
-    handle = _host(contract, hosted)
+    handle, _ = reach(hosted, contract)
     with LOCK:
         # Hosted first: whoever finds the name must be able to call.
         first = _by_name.setdefault(name, hosted)
@@ -200,22 +273,8 @@ def withdraw(name: str) -> None:
     Raises:
         ServedNameError: nothing is served under `name` here.
     """
-    _withdraw(_served(name))
-
-
-def withdraw_if_served(name: str, handle: int) -> None:
-    """`withdraw(name)`, if that is still what is hosted under `handle`."""
     with LOCK:
-        hosted = _by_name.get(name)
-    if hosted is not None and handle in hosted.handles.values():
-        _withdraw(hosted)
-
-
-def _withdraw(hosted: Hosted) -> None:
-    with LOCK:
-        if hosted.name is not None and _by_name.get(hosted.name) is hosted:
-            del _by_name[hosted.name]
-            _remove(hosted)
+        _remove(_served(name))
 
 
 def served_module(name: str) -> torch.jit.ScriptModule:
@@ -224,43 +283,25 @@ def served_module(name: str) -> torch.jit.ScriptModule:
     Raises:
         ServedNameError: nothing is served under `name` here.
     """
-    return _served(name).module
+    with LOCK:
+        return _served(name).module
 
 
 def find_served(contract: Contract, name: str) -> tuple[int, torch.jit.ScriptModule]:
-    """What is served as `name`, and the handle under which it can be called through `contract`."""
+    """What is served as `name`, and the handle for stubs of an interface. Raises ServedNameError, and as `reach`."""
     while True:
-        hosted = _served(name)
-        digest = contract.interface.digest
         with LOCK:
-            handle = hosted.handles.get(digest) if _by_name.get(name) is hosted else None
-        if handle is not None:
-            return handle, hosted.module
-        _add_handle(contract, hosted)
-
-
-def _add_handle(contract: Contract, hosted: Hosted) -> None:
-    """Makes `hosted` callable through another interface that it implements, unless it is by now, or is gone."""
-    module = hosted.module
-    apart = Hosted(module, contract.interface, hosted.name)
-    handle = _host(contract, apart)
-    with LOCK:
-        if (
-            _by_name.get(hosted.name or "") is hosted
-            and hosted.module is module
-            and hosted.handles.setdefault(contract.interface.digest, handle) == handle
-        ):
-            _by_handle[handle] = hosted
-            return
-    release(handle)  # withdrawn, exchanged, or connected through the same interface by another thread, meanwhile
+            hosted = _served(name)
+        with suppress(StaleStubError):  # withdrawn meanwhile: by now, the name may be another's
+            return reach(hosted, contract)
 
 
 def _served(name: str) -> Hosted:
-    with LOCK:
-        hosted = _by_name.get(name)
-        known = sorted(_by_name)
+    hosted = _by_name.get(name)
     if hosted is None:
-        raise ServedNameError(f"{name!r}: not served by this worker; served are: {', '.join(known) or 'none'}")
+        raise ServedNameError(
+            f"{name!r}: not served by this worker; served are: {', '.join(sorted(_by_name)) or 'none'}"
+        )
     return hosted
 
 

@@ -1,19 +1,18 @@
 """What stubs an archive holds, read without running anything of it: archives may come from anywhere.
 
 A TorchScript archive is a zip file; the state of its modules is in data.pkl, a pickle. Here no class or function that
-it names is ever looked up. Whatever it builds is an inert `_Object`, and every operation has to be one that torch
-writes: so a file that is no archive, or a hostile one, is an error, and nothing else.
+it names is ever looked up: a machine of our own runs the pickle, knows the operations that torch writes, and makes
+inert objects. So a file that is no archive, or a hostile one, is an error, in bounded time and memory.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
+import os
 import pickletools
 import re
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import IO, Any, Final
 
@@ -21,14 +20,10 @@ from .errors import ArchiveError
 from .jit import Interface
 from .jit.parse import parse_interface
 
-_LIMIT: Final = 1 << 28  # bytes of data.pkl, which holds everything but tensors
+_LIMIT: Final = 64 << 20  # bytes of data.pkl, which holds everything but tensors
 _STUB: Final = re.compile(r"__torch__\.torchremote\.(\w+)\.stub\.(?:___torch_mangle_\d+\.)?Stub")
-# What torch's pickler writes.
-_OPERATIONS: Final = frozenset(
-    "PROTO STOP MARK GLOBAL NEWOBJ REDUCE BUILD BINPERSID BINPUT LONG_BINPUT BINGET LONG_BINGET "
-    "NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE BINSTRING SHORT_BINSTRING "
-    "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS".split()
-)
+_OPERATIONS_AT_MOST: Final = 2_000_000  # about five an attribute
+_PATH_AT_MOST: Final = 10_000  # characters
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ class SavedStub:
         timeout = "RPC's default" if self.timeout is None else f"{self.timeout:g} s" if self.timeout else "none"
         qualified_name = self.interface.qualified_name.removeprefix("__torch__.")
         methods = "".join(f"\n  {line}" for line in self.interface.declaration.split("\n"))
-        return (
+        return _printable(
             f"{self.path or '(the archive itself)'}: {qualified_name}\n"
             f"  worker {self.worker!r}, name {self.name!r}, timeout {timeout}, digest {self.interface.digest}{methods}"
         )
@@ -58,94 +53,157 @@ def stubs_in_archive(file: str | PathLike[str] | IO[bytes]) -> list[SavedStub]:
         OSError: the file cannot be read.
         ArchiveError: it is no TorchScript archive, or what is in it is not what torch and torchremote write.
     """
+    if isinstance(file, (str, PathLike)) and os.path.exists(file) and not os.path.isfile(file):
+        raise ArchiveError(f"{os.fspath(file)} is no file")
     try:
         return list(_find(_state(_data(file))))
-    except (ArchiveError, OSError):
+    except OSError:
         raise
-    except Exception as error:  # zipfile and pickle raise whatever a damaged file makes them
+    except ArchiveError as error:
+        raise ArchiveError(f"not a TorchScript archive, or a damaged one: {error}") from None
+    except Exception as error:  # zipfile and this file's machine raise whatever a damaged file makes them
         raise ArchiveError(f"not a TorchScript archive, or a damaged one: {type(error).__name__}: {error}") from error
+
+
+def _printable(text: str) -> str:
+    """`text` without what a terminal would obey."""
+    return "".join(part if part.isprintable() or part == "\n" else ascii(part)[1:-1] for part in text)
 
 
 def _data(file: str | PathLike[str] | IO[bytes]) -> bytes:
     with zipfile.ZipFile(file) as archive:
         names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", name)]
         if len(names) != 1:
-            raise ArchiveError(f"not a TorchScript archive: {len(names)} files in it are its data.pkl")
+            raise ArchiveError(f"{len(names)} files in it are its data.pkl")
         with archive.open(names[0]) as data:
             content = data.read(_LIMIT + 1)
     if len(content) > _LIMIT:
-        raise ArchiveError(f"not a TorchScript archive: its data.pkl has more than {_LIMIT} bytes")
+        raise ArchiveError(f"its data.pkl has more than {_LIMIT} bytes")
     return content
 
 
 class _Object:
-    """What the pickle builds in place of anything that it names: it remembers, and does nothing."""
+    """What the pickle makes of anything that it names: what it was made of, and its state."""
 
-    qualified_name = ""
-    parts: list[object]
-
-    def __new__(cls, *arguments: object) -> _Object:
-        made = super().__new__(cls)
-        made.parts = list(arguments)
-        return made
-
-    def __setstate__(self, state: object) -> None:
-        self.parts.append(state)
-
-    def __setitem__(self, key: object, value: object) -> None:
-        self.parts += (key, value)
-
-    def append(self, value: object) -> None:
-        self.parts.append(value)
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        return type("_Object", (_Object,), {"qualified_name": f"{module}.{name}"})
-
-    def persistent_load(self, pid: object) -> Any:
-        return None  # a tensor's storage
+    def __init__(self, name: str, parts: list[object]) -> None:
+        self.name = name
+        self.parts = parts
 
 
 def _state(data: bytes) -> object:
-    known, end = 0, -1
+    """Runs the pickle's program. Values are constants, tuples, lists, `_Object`s, and dicts as lists of their items;
+    nothing is hashed or compared, so that no nesting does harm."""
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: list[object] = []
+    end = count = 0
+
+    def since_mark() -> list[Any]:
+        start = marks.pop()
+        parts = stack[start:]
+        del stack[start:]
+        return parts
+
     for operation, argument, at in pickletools.genops(data):
-        end = at or 0
-        if operation.name not in _OPERATIONS:
-            raise ArchiveError(f"not a TorchScript archive: torch writes no {operation.name}")
-        if operation.name.endswith("BINPUT"):
-            # Python makes room for the whole memo up to a number; torch counts from nought.
-            if argument != known:
-                raise ArchiveError("not a TorchScript archive: its objects are not numbered as torch does")
-            known += 1
-    state = _Unpickler(io.BytesIO(data)).load()
-    if end != len(data) - 1 or not isinstance(state, _Object):
-        raise ArchiveError("not a TorchScript archive: its data.pkl is no module")
-    return state
+        end, count = at or 0, count + 1
+        if count > _OPERATIONS_AT_MOST:
+            raise ArchiveError(f"more than {_OPERATIONS_AT_MOST} operations in its data.pkl")
+        match operation.name:
+            case "PROTO" | "STOP":
+                pass
+            case (
+                "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING"
+            ):
+                stack.append(argument)
+            case "NONE":
+                stack.append(None)
+            case "NEWTRUE" | "NEWFALSE":
+                stack.append(operation.name == "NEWTRUE")
+            case "GLOBAL":
+                stack.append(str(argument).replace(" ", "."))
+            case "MARK":
+                marks.append(len(stack))
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE":
+                stack.append(tuple(since_mark()))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                marks.append(len(stack) - int(operation.name[-1]))
+                stack.append(tuple(since_mark()))
+            case "EMPTY_LIST" | "EMPTY_DICT":
+                stack.append([])
+            case "APPEND":
+                stack[-2].append(stack.pop())
+            case "APPENDS":
+                parts = since_mark()
+                stack[-1].extend(parts)
+            case "SETITEM":
+                value, key = stack.pop(), stack.pop()
+                _items(stack[-1]).append((key, value))
+            case "SETITEMS":
+                parts = since_mark()
+                _items(stack[-1]).extend(zip(parts[::2], parts[1::2], strict=True))
+            case "NEWOBJ" | "REDUCE":
+                arguments, name = stack.pop(), stack.pop()
+                stack.append(_Object(name, [arguments]))
+            case "BUILD":
+                state = stack.pop()
+                stack[-1].parts.append(state)
+            case "BINPERSID":
+                stack[-1] = None  # a tensor's storage
+            case "BINPUT" | "LONG_BINPUT":
+                if argument != len(memo):
+                    raise ArchiveError("its objects are not numbered as torch does")
+                memo.append(stack[-1])
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument or 0])
+            case other:
+                raise ArchiveError(f"torch writes no {other}")
+    if end != len(data) - 1 or len(stack) != 1 or not isinstance(stack[0], _Object):
+        raise ArchiveError("its data.pkl is no module")
+    return stack[0]
+
+
+def _items(holder: Any) -> list[Any]:
+    items: list[Any] = holder.parts if isinstance(holder, _Object) else holder
+    return items
 
 
 def _find(state: object) -> Iterator[SavedStub]:
     waiting: list[tuple[str, object]] = [("", state)]
     seen: set[int] = set()  # modules may be shared, and a hostile file may share them without end
+    stubs: dict[int, SavedStub] = {}
     while waiting:
         path, part = waiting.pop()
         if not isinstance(part, _Object):
             continue
-        if stub := _STUB.fullmatch(part.qualified_name):
-            yield _read(path, stub[1], part)
-        elif id(part) not in seen and len(part.parts) == 1 and isinstance(part.parts[0], dict):
+        if stub := _STUB.fullmatch(str(part.name)):
+            if id(part) not in stubs:
+                stubs[id(part)] = _read(path, stub[1], part)
+            yield replace(stubs[id(part)], path=path)
+        elif id(part) not in seen and len(part.parts) == 2 and isinstance(part.parts[1], list):
             seen.add(id(part))
-            attributes = reversed(part.parts[0].items())
-            waiting += [(f"{path}.{name}" if path else str(name), value) for name, value in attributes]
+            for item in reversed(part.parts[1]):
+                match item:
+                    case (str() as name, _Object() as child):
+                        waiting.append((_longer(path, name), child))
+
+
+def _longer(path: str, name: str) -> str:
+    longer = f"{path}.{name}" if path else name
+    if len(longer) > _PATH_AT_MOST or not re.fullmatch(r"[\w.]+", name):
+        raise ArchiveError(f"{longer[:80]!r}: no path of attributes")
+    return longer
 
 
 def _read(path: str, scope: str, stub: _Object) -> SavedStub:
     match stub.parts:
         case [
+            (),
             (
                 (str() as qualified_name, str() as declaration, str() as worker, str() as name, float() as timeout),
                 bool(),
-            )
+            ),
         ]:
             try:
                 interface = parse_interface(qualified_name, declaration)

@@ -1,7 +1,7 @@
 """Scripted models with stubs inside, as arguments and results of RPC.
 
-A model crosses as the archive that torch.jit.save makes of it, and its stubs' routes beside it: leases among them,
-which RPC's pickler counts. (A stub alone crosses as its route: see stub.py.)
+A model crosses as the archive that torch.jit.save makes of it, and its stubs' routes beside it. (A stub alone crosses
+as its route: see stub.py.)
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
-from .calls import Route, disconnect, route_of
+from .calls import disconnect, route_of
+from .errors import NotSavableError
+from .failures import message_of
 from .jit import CompiledInterface, Interface, _torch, compile_interface
 from .jit.lower import ADDRESS
 from .jit.parse import parse_interface
 from .saving import is_stub
-from .stub import attach, route_from_here
+from .stub import SentRoute, attach
 
 Path = tuple[str, ...]
 
@@ -28,14 +30,17 @@ def register() -> None:
 
 
 def _taken_apart(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
-    routes: dict[Path, tuple[Interface, Route]] = {}
+    routes: dict[Path, tuple[Interface, SentRoute]] = {}
     file = io.BytesIO()
-    torch.jit.save(_without_routes(model, (), routes), file)
+    try:
+        torch.jit.save(_without_routes(model, (), routes), file)
+    except torch.jit.Error as error:  # raised by a stub; others may raise what they will
+        raise NotSavableError(message_of(error).removeprefix("torchremote: ")) from error
     return _received, (file.getvalue(), routes)
 
 
 def _without_routes(
-    module: torch.jit.ScriptModule, path: Path, routes: dict[Path, tuple[Interface, Route]]
+    module: torch.jit.ScriptModule, path: Path, routes: dict[Path, tuple[Interface, SentRoute]]
 ) -> torch.jit.ScriptModule:
     """`module` itself if no stub in it is connected, or else a copy whose stubs are not. The routes go into `routes`.
 
@@ -46,7 +51,7 @@ def _without_routes(
         if route is None:
             return module
         compiled = _compiled(module)
-        routes[path] = compiled.interface, route
+        routes[path] = compiled.interface, SentRoute.of(route)
         copied = _torch.copy_module(module)
         disconnect(copied, compiled, route)
         return copied
@@ -69,14 +74,14 @@ def _compiled(stub: torch.jit.ScriptModule) -> CompiledInterface:
     return compile_interface(parse_interface(qualified_name, declaration))
 
 
-def _received(content: bytes, routes: dict[Path, tuple[Interface, Route]]) -> torch.jit.ScriptModule:
+def _received(content: bytes, routes: dict[Path, tuple[Interface, SentRoute]]) -> torch.jit.ScriptModule:
     model: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))
     for path, (interface, route) in routes.items():
         parent: torch.nn.Module | None = None
         stub: Any = model
         for name in path:
             parent, stub = stub, stub._modules[name]
-        face: torch.jit.ScriptModule = attach(stub, compile_interface(interface), route_from_here(route))
+        face: torch.jit.ScriptModule = attach(stub, compile_interface(interface), route.from_here())
         if parent is None:
             return face
         _torch.replace_child(parent, path[-1], face)

@@ -1,6 +1,6 @@
 """The Python side of the tables that calls read (jit/table.py): which slots are free, and when an old one may go.
 
-All that is here is called under `LOCK`: RPC threads and the sweeper meet here.
+What does not say otherwise is called under `LOCK`: RPC threads and the sweeper meet here.
 """
 
 from __future__ import annotations
@@ -45,6 +45,18 @@ def _bury() -> None:
         now = time.monotonic()
         for shelf in _shelves.values():
             shelf.bury(now)
+        while _kept and _kept[0][0] <= now:
+            _kept.popleft()
+
+
+_kept: deque[tuple[float, object]] = deque()
+
+
+def keep_for_readers(what: object) -> None:
+    """Keeps something that calls may be reading for `GRACE`; takes LOCK."""
+    with LOCK:
+        _kept.append((time.monotonic() + GRACE, what))
+    sweeper.regularly(_bury)
 
 
 @dataclass

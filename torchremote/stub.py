@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from . import leases
 from .calls import METHODS, Route, called_names, connect, python_calls, route_of
 from .errors import InterfaceError, NotSavableError
 from .jit import CompiledInterface, Interface, Placement, _torch, compile_interface
-from .leases import renewed
 from .saving import refuse_before_saving
 from .workers import find_place, placement_at
 
@@ -134,16 +134,30 @@ def _face_of(compiled: CompiledInterface) -> type[Stub]:
 
 def _taken_apart(stub: Stub) -> tuple[Any, ...]:
     route, compiled = route_and_interface(stub, "RPC")
-    return _received, (compiled.interface, route)
+    return _received, (compiled.interface, SentRoute.of(route))
 
 
-def _received(interface: Interface, route: Route) -> Any:
-    return make_stub(compile_interface(interface), route_from_here(route))
+def _received(interface: Interface, sent: SentRoute) -> Any:
+    return make_stub(compile_interface(interface), sent.from_here())
 
 
-def route_from_here(route: Route) -> Route:
-    """The way from this worker to where `route` led from another."""
-    lease = route.lease and renewed(route.worker, route.handle, route.lease)
-    devices = _torch.mapped_devices(find_place(route.worker).worker)
-    placement = placement_at(route.device, devices)
-    return replace(route, placement=placement, devices=tuple(devices), lease=lease)
+@dataclass(frozen=True)
+class SentRoute:
+    """A route on its way to another worker, with a ticket in the place of its lease."""
+
+    route: Route
+    ticket: str | None
+
+    @staticmethod
+    def of(route: Route) -> SentRoute:
+        ticket = None if route.lease is None else leases.send(route.worker, route.handle, route.lease)
+        return SentRoute(replace(route, lease=None), ticket)
+
+    def from_here(self) -> Route:
+        """The way from this worker to where the route led from the sender."""
+        worker, handle = self.route.worker, self.route.handle
+        lease = None if self.ticket is None else leases.receive(worker, handle, self.ticket)
+        devices = _torch.mapped_devices(find_place(worker).worker)
+        return replace(
+            self.route, placement=placement_at(self.route.device, devices), devices=tuple(devices), lease=lease
+        )

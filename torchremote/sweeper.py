@@ -39,7 +39,7 @@ class _Sweeper:
         with self._lock:
             if chore not in self._regularly:
                 self._regularly.append(chore)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():  # a fork leaves it behind
                 self._thread = threading.Thread(target=self._run, name="torchremote-sweeper", daemon=True)
                 self._thread.start()
                 # A thread that is inside torch while the interpreter goes away ends the process with an abort.

@@ -18,7 +18,10 @@ import torch
 import torch.distributed.rpc as rpc
 
 from . import host
+from .errors import ArgumentError, StaleStubError
+from .jit import _torch
 from .jit._torch import PyRRef
+from .saving import is_stub
 from .workers import check_device, device_of
 
 PIECE: Final = 64 << 20
@@ -73,20 +76,36 @@ def parameters_here(handle: int) -> list[PyRRef[Any]]:
     return [rpc.RRef(parameter) for parameter in _module(handle).parameters()]
 
 
-def parts_here(handle: int) -> dict[str, Part]:
-    return {name: Part(tuple(tensor.shape), tensor.dtype) for name, tensor in _module(handle).state_dict().items()}
+def parts_here(handle: int) -> tuple[int, dict[str, Part]]:
+    """The state's parts, and which of the modules that the handle has had they are of: for the functions below."""
+    hosted, _ = host.hosted_at(handle)
+    exchanged, parts = hosted.exchanged, {}
+    for name, tensor in hosted.module.state_dict().items():
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            what = "quantized" if tensor.is_quantized else str(tensor.layout)
+            raise ArgumentError(f"{name}: a {what} tensor cannot be sent in pieces; write a checkpoint() instead")
+        parts[name] = Part(tuple(tensor.shape), tensor.dtype)
+    return exchanged, parts
 
 
-def read_here(handle: int, message: Sequence[Piece]) -> list[torch.Tensor]:
-    state = _module(handle).state_dict()
+def read_here(handle: int, exchanged: int, message: Sequence[Piece]) -> list[torch.Tensor]:
+    state = _state(handle, exchanged)
     return [piece.of(state[piece.name]).detach().cpu().clone() for piece in message]
 
 
-def write_here(handle: int, message: Sequence[Piece], values: Sequence[torch.Tensor]) -> None:
-    state = _module(handle).state_dict()
+def write_here(handle: int, exchanged: int, message: Sequence[Piece], values: Sequence[torch.Tensor]) -> None:
+    state = _state(handle, exchanged)
     with torch.no_grad():
         for piece, value in zip(message, values, strict=True):
             piece.of(state[piece.name]).copy_(value)
+
+
+def _state(handle: int, exchanged: int) -> dict[str, torch.Tensor]:
+    hosted, _ = host.hosted_at(handle)
+    if hosted.exchanged != exchanged:
+        raise StaleStubError("its module was moved or replaced meanwhile; ask again")
+    state: dict[str, torch.Tensor] = hosted.module.state_dict()
+    return state
 
 
 def train_here(handle: int, mode: bool) -> None:
@@ -103,28 +122,41 @@ def requires_grad_here(handle: int, requires_grad: bool) -> None:
         parameter.requires_grad_(requires_grad)
 
 
-def move_here(handle: int, digest: str, device: str) -> tuple[int, str]:
-    """The handle of the module where it is now, for stubs of the interface with that digest, and the device."""
-    hosted = host.hosted_at(handle)
+def move_here(handle: int, device: str) -> tuple[int, str]:
+    """The handle of the module where it is now, for stubs of the same interface, and the device."""
+    hosted, contract = host.hosted_at(handle)
     there = check_device(device)
-    if device_of(hosted.module) != there:
-        host.exchange(hosted, _copy_on(there, hosted.module))
-    return hosted.handles[digest], str(device_of(hosted.module))
+    while True:
+        module = hosted.module
+        if device_of(module) == there or host.exchange(hosted, _copy_on(there, module), instead_of=module):
+            break
+    direct, module = host.reach(hosted, contract)
+    return direct, str(device_of(module))
 
 
 def _copy_on(device: torch.device, module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
-    copied: torch.jit.ScriptModule = copy.deepcopy(module)
     moved: dict[torch.Tensor, torch.Tensor] = {}  # by identity: a tensor that two parts share stays one
-    for part in copied.modules():
+
+    def copy_of(part: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+        if is_stub(part):
+            return part  # a stub of something else, which stays where it is
+        copied: torch.jit.ScriptModule = copy.copy(part)
+        for name, child in part._modules.items():
+            if isinstance(child, torch.jit.ScriptModule):
+                child = copy_of(child)
+                _torch.set_child(copied, name, child)
+                _torch.replace_child(copied, name, child)
         for name, parameter in part.named_parameters(recurse=False, remove_duplicate=False):
             if parameter not in moved:
-                moved[parameter] = torch.nn.Parameter(parameter.detach().to(device), parameter.requires_grad)
-            setattr(part, name, moved[parameter])
+                moved[parameter] = torch.nn.Parameter(parameter.detach().to(device, copy=True), parameter.requires_grad)
+            setattr(copied, name, moved[parameter])
         for name, buffer in part.named_buffers(recurse=False, remove_duplicate=False):
             if buffer not in moved:
-                moved[buffer] = buffer.to(device)
-            setattr(part, name, moved[buffer])
-    return copied
+                moved[buffer] = buffer.to(device, copy=True)
+            setattr(copied, name, moved[buffer])
+        return copied
+
+    return copy_of(module)
 
 
 def checkpoint_here(handle: int, path: str) -> None:
@@ -138,4 +170,4 @@ def checkpoint_here(handle: int, path: str) -> None:
 
 
 def _module(handle: int) -> torch.jit.ScriptModule:
-    return host.hosted_at(handle).module
+    return host.hosted_at(handle)[0].module

@@ -46,6 +46,14 @@ def find_place(where: str) -> Place:
     return Place(_find_worker(where, worker), device or None)
 
 
+def find_worker(where: str) -> Place:
+    """`find_place` for a module that is served, and so not to be placed."""
+    place = find_place(where)
+    if place.device is not None:
+        raise PlaceError(f"where={where!r}: a served module stays where it is; write {where.partition('/')[0]!r}")
+    return place
+
+
 def _find_worker(where: str, name: str) -> WorkerInfo:
     workers = _torch.worker_infos()
     scheme, colon, rank = name.partition(":")
@@ -66,7 +74,7 @@ def check_device(device: str) -> torch.device:
     """
     found = torch.device(device)
     try:
-        torch.empty(0, device=found)
+        found = torch.empty(0, device=found).device  # with its index
     except Exception as error:  # a backend that is not there raises what it will
         raise PlaceError(f"device {device!r}: not on this worker: {str(error).splitlines()[0]}") from error
     if found.type == "meta":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torchremote.errors import InterfaceError, UnsupportedTypeError
-from torchremote.jit import _torch, compile_interface
+from torchremote.jit import _torch, compile_contract, compile_interface
 from torchremote.jit.classes import find_classes
 from torchremote.jit.parse import parse_interface
 
@@ -138,3 +138,23 @@ def test_every_dtype_has_a_code_and_a_way_back():
 
     assert {torch.float32, torch.bool, torch.complex64, torch.float8_e5m2} <= set(_codes())
     assert all(_dtypes()[code] is dtype for dtype, code in _codes().items())
+
+
+def test_modules_are_imported_without_the_compile_lock(tmp_path, monkeypatch):
+    """Whoever imports a module holds its lock, and may be waiting to compile an interface that is in it."""
+    (tmp_path / "lately_imported.py").write_text(
+        "import enum, threading\n"
+        "from torchremote.jit.cache import COMPILING\n"
+        "free = []\n"
+        "def try_it():\n"
+        "    free.append(COMPILING.acquire(timeout=5))\n"
+        "    COMPILING.release() if free[0] else None\n"
+        "thread = threading.Thread(target=try_it)\n"
+        "thread.start(); thread.join()\n"
+        "class Late(enum.Enum):\n"
+        "    ONE = 1\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "enum lately_imported.Late: ONE = 1\nforward(x: lately_imported.Late) -> int"
+    compile_contract(parse_interface("__torch__.Lately", text))
+    assert sys.modules["lately_imported"].free == [True]

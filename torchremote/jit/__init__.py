@@ -9,7 +9,7 @@ import torch
 
 from . import _torch
 from .cache import COMPILING, Cache
-from .classes import Classes, find_classes
+from .classes import Classes, find_classes, import_classes
 from .emit import emit
 from .foundation import Foundation, common_source, lay_foundation
 from .interface import caller_locals, read_interface
@@ -45,8 +45,13 @@ class Contract:
     hosts: bool  # whether its table is the one that endpoints read: not if its classes were defined anew since
 
     @property
+    def scope(self) -> str:
+        """The dotted name, in TorchScript, of all that is generated for it: equal where stubs and endpoints match."""
+        return scope_of(self.interface)
+
+    @property
     def host(self) -> torch.jit.ScriptModule:
-        """This process's table of modules of the interface; for host.py, which serialises its use."""
+        """This process's table of modules of the interface; for shelves.py, which serialises its use."""
         host: torch.jit.ScriptModule = self.defined["Host"]
         return host
 
@@ -64,7 +69,7 @@ class CompiledInterface:
 
     @property
     def digest(self) -> str:
-        """Equal for two interfaces exactly if one can call the other: see model.py, Note [Canonical text]."""
+        """Equal for two interfaces whose methods are the same to TorchScript: see model.py, Note [Canonical text]."""
         return self.interface.digest
 
     @property
@@ -158,6 +163,7 @@ def compile_contract(interface: Interface) -> Contract:
     Raises:
         InterfaceError: an enum or NamedTuple of the interface is not the same here.
     """
+    import_classes(interface)
     with COMPILING:
         classes = find_classes(interface, scope_of(interface))
         # The classes are part of the key: in a REPL they may be defined again, the same and yet others.

@@ -304,16 +304,12 @@ def check_on_unwrap(future: Any, check: Callable[[object], None]) -> None:
     future._set_unwrap_func(check)
 
 
-def creation_of(remote: PyRRef[Any]) -> torch.futures.Future[Any]:
-    """Done when the owner has what `rpc.remote` was to make there."""
-    created: torch.futures.Future[Any] = remote._get_future()  # type: ignore[assignment]
-    return created
-
-
 def send_as(cls: type[Any], reduce: Callable[[Any], tuple[Any, ...]]) -> None:
     """Has RPC's pickler take objects of exactly `cls` apart by `reduce`, which returns what `__reduce__` does."""
     # Its own function to register one keeps the first, and torch.distributed.nn registers one for scripted modules.
-    _api._internal_rpc_pickler._class_reducer_dict[cls] = reduce
+    # Exchanged rather than changed: other threads may be looking through it.
+    pickler = _api._internal_rpc_pickler
+    pickler._class_reducer_dict = {**pickler._class_reducer_dict, cls: reduce}
 
 
 def rpc_running() -> bool:

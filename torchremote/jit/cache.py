@@ -10,7 +10,7 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 # One lock for every cache: TorchScript's compiler is not made for two threads, and whoever asks for an interface that
-# is being compiled has to wait for it anyway. Reentrant, since compiling an interface compiles its contract.
+# is being compiled has to wait for it anyway. Reentrant, since compiling a contract compiles what it stands on.
 COMPILING = threading.RLock()
 
 

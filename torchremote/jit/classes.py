@@ -46,7 +46,7 @@ def find_classes(interface: Interface, scope: str) -> Classes:
     """
     classes: Classes = {}
     for named in interface.named_types:
-        found = find_class(named.name, _import)
+        found = find_class(named.name)
         if found is None:
             found = _twins.get((scope, named)) or _make_twin(named, classes, scope)
         else:
@@ -57,6 +57,13 @@ def find_classes(interface: Interface, scope: str) -> Classes:
             raise InterfaceError(f"{interface.name}: TorchScript cannot read {named.name}: {error}") from error
         classes[named] = found
     return classes
+
+
+def import_classes(interface: Interface) -> None:
+    """Imports what the classes of `interface` are in, as far as there is such. Not under COMPILING: whoever imports a
+    module holds its lock, and may be waiting to compile an interface that is in it."""
+    for named in interface.named_types:
+        find_class(named.name, _import)
 
 
 def _register(cls: type[Any], named: NamedType, classes: Classes) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from .literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
 from .model import REQUIRED, Argument, Interface, Method, Required
@@ -32,17 +34,35 @@ def parse_interface(name: str, text: str) -> Interface:
         ValueError: `text` is neither: printing what was read does not give it back.
     """
     named: dict[str, NamedType] = {}
+    sizes: dict[str, int] = {}
     methods = []
-    for line in text.split("\n"):
-        if line.startswith(("enum ", "tuple ")):
-            type = _parse_enum(line) if line.startswith("enum ") else _parse_named_tuple(line, named)
-            named[type.name] = type
-        else:
-            methods.append(_parse_method(line, named))
+    try:
+        for line in text.split("\n"):
+            if line.startswith(("enum ", "tuple ")):
+                path = re.split(r"[:(]", line.partition(" ")[2], maxsplit=1)[0]
+                sizes[path] = _written_out(line, sizes)
+                type = _parse_enum(line) if line.startswith("enum ") else _parse_named_tuple(line, named)
+                named[type.name] = type
+            else:
+                _written_out(line, sizes)
+                methods.append(_parse_method(line, named))
+    except (TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a canonical interface text: {error}") from error
     interface = Interface(name, tuple(methods))
     if text not in (interface.text, interface.declaration):
         raise ValueError(f"not a canonical interface text:\n{text}")
     return interface
+
+
+_LONGEST: Final = 1_000_000
+
+
+def _written_out(line: str, sizes: Mapping[str, int]) -> int:
+    """How long `line` is with each named type written out where it is named: types nest, and their text does not."""
+    size = len(line) + sum(sizes.get(word, 0) for word in re.findall(r"[\w.]+", line.partition("(")[2]))
+    if size > _LONGEST:
+        raise ValueError(f"types that nest to more than {_LONGEST} characters: {line[:80]!r}")
+    return size
 
 
 def parse_type(text: str, named: Mapping[str, NamedType] | None = None) -> Type:

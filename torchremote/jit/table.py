@@ -9,9 +9,9 @@ Note [Reading while writing]
       module or the whole of another; a new module means a new slot, again a store of one pointer.
     * A slot that is taken out outlives its readers. Between loading the pointer and counting its reference, a reader
       holds something that nobody knows of; freeing the slot there crashes the owner. So `put` moves it to a
-      graveyard, and host.py empties that only after a grace period.
+      graveyard, and shelves.py empties that only after a grace period.
 
-    What writes the table is serialised by host.py.
+    What writes the table is serialised by shelves.py.
 
 Note [The constant table]
     An endpoint has its table as a constant in its graph. TorchScript makes an object a constant by freezing a module
@@ -74,6 +74,7 @@ class Host(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.vacant = Slot(-1, None, torch.device("cpu"))
+        self.blank = Page(self.vacant)
         self.table = Table()
         self.graveyard = []
 
@@ -81,9 +82,8 @@ class Host(torch.nn.Module):
         return self.table
 
     def lay_out(self) -> None:
-        blank = Page(self.vacant)
         for _ in range(256):
-            self.table.pages.append(blank)
+            self.table.pages.append(self.blank)
 
     def open_page(self, page: int) -> None:
         self.table.pages[page] = Page(self.vacant)

@@ -145,8 +145,9 @@ def _unsavable(interface: Interface) -> str | None:
                 return f"torch gives {method.name}'s argument {argument.name!r} another name in an archive; rename it"
         defaults = [argument.has_default for argument in method.arguments]  # an archive knows no keyword-only ones
         if defaults != sorted(defaults):
+            shown = method.declaration
             return (
-                f"torch cannot load an argument without a default behind one that has one, as in {method}; reorder them"
+                f"torch cannot load an argument without a default behind one that has one, as in {shown}; reorder them"
             )
     return None
 

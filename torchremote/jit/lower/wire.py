@@ -84,7 +84,9 @@ _DISCONNECTED: Final = ir.Given(
     f"""
 def disconnected(method: str, address: {ADDRESS_TYPE}) -> str:
     stub = "this stub" if address[{NAME}] == "" else "the stub of '" + address[{NAME}] + "' on " + address[2]
-    return "torchremote: " + method + ": " + stub + " is not connected; call torchremote.reconnect(model)"
+    return "torchremote: " + method + ": " + stub + " is not connected; call torchremote.reconnect(model)" + (
+        " (what was frozen cannot be connected: freeze only parts without stubs)"
+    )
 """,
 )
 
