@@ -104,6 +104,10 @@ def sending(store):
         assert torch.equal(rpc.rpc_sync(to, make)(X), local)
         given = rpc.remote(to, make).to_here()
         assert torch.equal(given.topk(X, k=3)[0], named.topk(X, k=3)[0])
+        reference = rpc.remote(to, make)
+        assert torch.equal(reference.rpc_sync().forward(X), local)
+        assert torch.equal(reference.rpc_async().topk(X, k=3).wait()[0], named.topk(X, k=3)[0])
+        del reference
         assert "topk" in dir(given)
         assert repr(given) == "EncoderStub(Encoder on owning/cpu)"
         model = rpc.rpc_sync(to, make_model)

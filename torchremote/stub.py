@@ -94,7 +94,11 @@ def remote_interface(interface: type) -> type:
     return compile_interface(interface).remote_interface
 
 
-class Stub(torch.jit.RecursiveScriptModule):
+class _Face(type(torch.jit.RecursiveScriptModule)):  # type: ignore[misc]
+    """The class of the classes of stubs, which nobody can import: by it, RPC's pickler knows them."""
+
+
+class Stub(torch.jit.RecursiveScriptModule, metaclass=_Face):
     """What `create` and `connect` return: the methods of the interface, and for every `<m>` an `<m>_async`."""
 
     _torchremote_compiled: CompiledInterface
@@ -124,8 +128,9 @@ def _face_of(compiled: CompiledInterface) -> type[Stub]:
     for method in compiled.interface.methods:
         for call in python_calls(compiled, method):
             members[call.__name__] = call
-    face = type(f"{compiled.interface.name}Stub", (Stub,), members)
+    face: type[Stub] = _Face(f"{compiled.interface.name}Stub", (Stub,), members)
     _torch.send_as(face, _taken_apart)
+    _torch.send_as(_Face, _face_taken_apart)
     return face
 
 
@@ -135,6 +140,15 @@ def _face_of(compiled: CompiledInterface) -> type[Stub]:
 def _taken_apart(stub: Stub) -> tuple[Any, ...]:
     route, compiled = route_and_interface(stub, "RPC")
     return _received, (compiled.interface, SentRoute.of(route))
+
+
+def _face_taken_apart(face: type[Stub]) -> str | tuple[Any, ...]:
+    """torch asks an RRef's owner for the class of its value."""
+    return "Stub" if face is Stub else (_face_received, (face._torchremote_compiled.interface,))
+
+
+def _face_received(interface: Interface) -> type[Stub]:
+    return _face_of(compile_interface(interface))
 
 
 def _received(interface: Interface, sent: SentRoute) -> Any:

@@ -304,7 +304,7 @@ def check_on_unwrap(future: Any, check: Callable[[object], None]) -> None:
     future._set_unwrap_func(check)
 
 
-def send_as(cls: type[Any], reduce: Callable[[Any], tuple[Any, ...]]) -> None:
+def send_as(cls: type[Any], reduce: Callable[[Any], str | tuple[Any, ...]]) -> None:
     """Has RPC's pickler take objects of exactly `cls` apart by `reduce`, which returns what `__reduce__` does."""
     # Its own function to register one keeps the first, and torch.distributed.nn registers one for scripted modules.
     # Exchanged rather than changed: other threads may be looking through it.
