@@ -146,9 +146,7 @@ def _unsavable(interface: Interface) -> str | None:
         defaults = [argument.has_default for argument in method.arguments]  # an archive knows no keyword-only ones
         if defaults != sorted(defaults):
             shown = method.declaration
-            return (
-                f"torch cannot load an argument without a default behind one that has one, as in {shown}; reorder them"
-            )
+            return f"torch cannot load a required argument behind one with a default; give it one, too: {shown}"
     return None
 
 
