@@ -13,11 +13,10 @@ from typing import IO, Any
 import torch
 
 from .create import find_served
-from .errors import ArchiveError, InterfaceError, PlaceError, TorchRemoteError
-from .jit import CompiledInterface, _torch, compile_interface
+from .errors import InterfaceError, PlaceError, TorchRemoteError
+from .jit import _torch
 from .jit.lower import ADDRESS
-from .jit.parse import parse_interface
-from .saving import stubs_in
+from .saving import compiled_of, stubs_in
 from .shelves import keep_for_readers
 from .stub import attach
 from .workers import find_worker
@@ -91,15 +90,10 @@ class _Saved:
     """What a stub was saved with, and what that means here."""
 
     def __init__(self, stub: torch.jit.ScriptModule, workers: Mapping[str, str]) -> None:
-        qualified_name, declaration, self.saved_worker, self.name, timeout = _torch.scripted_method(stub, ADDRESS)()
+        _, _, self.saved_worker, self.name, timeout = _torch.scripted_method(stub, ADDRESS)()
         self.where = workers.get(self.saved_worker, self.saved_worker)
         self.timeout = None if timeout < 0 else timeout
-        try:
-            self.compiled: CompiledInterface = compile_interface(parse_interface(qualified_name, declaration))
-        except ValueError as error:  # of the parser, whatever the text
-            raise ArchiveError(
-                f"{qualified_name}: the stub was not saved by a torchremote like this: {error}"
-            ) from error
+        self.compiled = compiled_of(stub)
 
 
 def _routes(saved: list[_Saved]) -> list[Any]:

@@ -70,6 +70,7 @@ class AtOwner:
 
         Raises:
             MismatchError: names (if `strict`) or shapes differ; nothing was changed.
+            ArgumentError: `state` is no mapping of strided tensors; nothing was changed.
         """
         if not isinstance(state, Mapping):
             raise ArgumentError(f"{self._where}: load_state_dict({type(state).__name__}): not a mapping of tensors")
@@ -93,9 +94,8 @@ class AtOwner:
             raise MismatchError(f"{self._where}: the state does not fit: {'; '.join(wrong)}")
         for message in upkeep.pieces(common):
             values = [piece.of(state[piece.name].detach()).to("cpu", common[piece.name].dtype) for piece in message]
-            self._ask(
-                upkeep.write_here, exchanged, message, [value.clone() for value in values]
-            )  # a view would send all it is of
+            copies = [value.clone() for value in values]  # a view would send all that it is of
+            self._ask(upkeep.write_here, exchanged, message, copies)
         return keys
 
     def train(self, mode: bool = True) -> None:
@@ -118,8 +118,8 @@ class AtOwner:
         """Moves the module to another device of its owner, and returns a stub that calls it there.
 
         Stubs that are out follow: each call gets the module where it was or where it is, whole. Those that were made
-        while it was on the CPU call by way of a second message within the owner, when it leaves the CPU; the stub
-        that is returned does not.
+        while it was on the CPU call by way of a second message within the owner, when it leaves the CPU, and for that
+        torch takes the owner's GIL once a call; the stub that is returned calls directly, as do those made after it.
 
         The module on the new device is a copy: optimizers that have the old parameters are to be made again.
 

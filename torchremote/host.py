@@ -13,7 +13,7 @@ Note [Whole modules]
 
     Stubs that were made while the module was on the CPU move no tensors, and have handles of their own. While it is on
     an accelerator, these lead to a stub of it on the owner itself, which moves what has to move: such stubs go on
-    working, by way of a second message, and those that are made then call directly.
+    working, by way of a second message, for which torch takes the owner's GIL; those that are made then call directly.
 """
 
 from __future__ import annotations

@@ -13,14 +13,28 @@ from typing import TypeGuard
 
 import torch
 
-from .errors import NotSavableError
+from .errors import ArchiveError, NotSavableError
 from .failures import FAILURES, message_of
-from .jit import _torch
+from .jit import CompiledInterface, _torch, compile_interface
 from .jit.lower import ADDRESS
+from .jit.parse import parse_interface
 
 
 def is_stub(module: object) -> TypeGuard[torch.jit.ScriptModule]:
     return isinstance(module, torch.jit.ScriptModule) and _torch.has_method(module, ADDRESS)
+
+
+def compiled_of(stub: torch.jit.ScriptModule) -> CompiledInterface:
+    """The interface that a stub was made or saved with, compiled here.
+
+    Raises:
+        ArchiveError: the stub comes from an archive that no torchremote like this one wrote.
+    """
+    qualified_name, declaration, *_ = _torch.scripted_method(stub, ADDRESS)()
+    try:
+        return compile_interface(parse_interface(qualified_name, declaration))
+    except ValueError as error:  # of the parser, whatever the text
+        raise ArchiveError(f"{qualified_name}: the stub was not saved by a torchremote like this: {error}") from error
 
 
 def stubs_in(

@@ -14,10 +14,8 @@ import torch
 from .calls import disconnect, route_of
 from .errors import NotSavableError
 from .failures import message_of
-from .jit import CompiledInterface, Interface, _torch, compile_interface
-from .jit.lower import ADDRESS
-from .jit.parse import parse_interface
-from .saving import is_stub
+from .jit import Interface, _torch, compile_interface
+from .saving import compiled_of, is_stub
 from .stub import SentRoute, attach
 
 Path = tuple[str, ...]
@@ -50,7 +48,7 @@ def _without_routes(
         route = route_of(module)
         if route is None:
             return module
-        compiled = _compiled(module)
+        compiled = compiled_of(module)
         routes[path] = compiled.interface, SentRoute.of(route)
         copied = _torch.copy_module(module)
         disconnect(copied, compiled, route)
@@ -67,11 +65,6 @@ def _without_routes(
     for name, child in changed.items():
         _torch.set_child(copied, name, child)
     return copied
-
-
-def _compiled(stub: torch.jit.ScriptModule) -> CompiledInterface:
-    qualified_name, declaration, *_ = _torch.scripted_method(stub, ADDRESS)()
-    return compile_interface(parse_interface(qualified_name, declaration))
 
 
 def _received(content: bytes, routes: dict[Path, tuple[Interface, SentRoute]]) -> torch.jit.ScriptModule:

@@ -130,7 +130,6 @@ def _face_of(compiled: CompiledInterface) -> type[Stub]:
             members[call.__name__] = call
     face: type[Stub] = _Face(f"{compiled.interface.name}Stub", (Stub,), members)
     _torch.send_as(face, _taken_apart)
-    _torch.send_as(_Face, _face_taken_apart)
     return face
 
 
@@ -145,6 +144,9 @@ def _taken_apart(stub: Stub) -> tuple[Any, ...]:
 def _face_taken_apart(face: type[Stub]) -> str | tuple[Any, ...]:
     """torch asks an RRef's owner for the class of its value."""
     return "Stub" if face is Stub else (_face_received, (face._torchremote_compiled.interface,))
+
+
+_torch.send_as(_Face, _face_taken_apart)
 
 
 def _face_received(interface: Interface) -> type[Stub]:
