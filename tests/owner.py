@@ -58,14 +58,14 @@ def churn(rounds):
     contract = compile_interface(zoo.Encoder).contract
     modules = [host.scripted_module(zoo.LinearEncoder(seed=n), contract.interface) for n in range(8)]
     for n in range(rounds):
-        host.release(host.host(contract, modules[n % 8]))
+        host.release(host.host(contract, modules[n % 8], torch.device("cpu")))
 
 
 def host_many(count):
     """Hosts one module `count` times; the handles of the first and the last, and how many there were before."""
     contract = compile_interface(zoo.Sleeper).contract
     module = host.scripted_module(zoo.SlowLoop(), contract.interface)
-    handles = [host.host(contract, module) for _ in range(count)]
+    handles = [host.host(contract, module, torch.device("cpu")) for _ in range(count)]
     return handles
 
 
@@ -77,7 +77,8 @@ def release_all(handles):
 def host_source(name, text, source):
     """Hosts a module with the methods that `source` defines, for an interface's canonical text; the handle."""
     contract = compile_contract(parse_interface(name, text))
-    return host.host(contract, host.scripted_module(module_of(contract, source), contract.interface))
+    module = host.scripted_module(module_of(contract, source), contract.interface)
+    return host.host(contract, module, torch.device("cpu"))
 
 
 def module_of(contract, source):

@@ -47,6 +47,15 @@ def test_a_module_on_the_cpu_moves_nothing(owner):
     assert testing.same(results, (arguments()[0] * 3, *arguments()[1:]))
 
 
+def test_a_module_without_tensors_is_on_the_device_that_was_asked_for(owner, toy):
+    stub = tr.create(f"{owner}/toy:0", zoo.WhereIs, zoo.WhereIsModule)
+    assert stub(torch.ones(1)) == "toy"
+    stub = tr.at_owner(stub).to("cpu")
+    assert stub(torch.ones(1)) == "cpu"
+    stub = tr.at_owner(stub).to("toy:0")
+    assert stub(torch.ones(1)) == "toy"
+
+
 def test_what_is_no_tensor_is_not_touched(owner, toy):
     stub = tr.create(f"{owner}/toy:0", zoo.Counters, zoo.CountersModule)
     assert stub.count({"a": 1, "b": 2}) == [("a", 1), ("b", 2)]
@@ -56,7 +65,8 @@ def test_with_a_device_map_tensors_move_in_and_stay(toy):
     """The endpoint itself, in this process: torch maps no device but its own accelerators."""
     contract = compile_interface(zoo.Encoder).contract
     module = zoo.LinearEncoder().to("toy")
-    handle = tr.host.host(contract, _torch.script_module(module, ["forward", "topk", "reset", "fail"]))
+    scripted = _torch.script_module(module, ["forward", "topk", "reset", "fail"])
+    handle = tr.host.host(contract, scripted, toy.DEVICE)
     x = torch.randn(3, 8)
     for placement, device in ((Placement.MAPPED, "toy"), (Placement.STAGED, "cpu")):
         endpoint = _torch.find_function(contract.endpoints[placement]["forward"])

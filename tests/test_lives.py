@@ -254,7 +254,7 @@ def test_a_slot_outlives_its_module_by_the_grace_period():
     contract = compiled.contract
     shelf = shelves.Shelf(contract)
     with shelves.LOCK:
-        handle = shelf.put(torch.jit.script(ExportedEncoder(1.0)))
+        handle = shelf.put(torch.jit.script(ExportedEncoder(1.0)), torch.device("cpu"))
         shelf.take(handle)
         last = shelf.burials[-1]
         shelf.bury(last + shelves.GRACE / 2)
@@ -267,7 +267,7 @@ def test_a_full_table_says_so():
     contract = compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", "Full")).contract
     shelf = shelves.Shelf(contract, unused=table.CAPACITY, pages=table.CAPACITY >> table.SLOT_BITS)
     with pytest.raises(CapacityError, match="hosts 131072 modules of it already"):
-        shelf.put(torch.jit.script(ExportedEncoder(1.0)))
+        shelf.put(torch.jit.script(ExportedEncoder(1.0)), torch.device("cpu"))
 
 
 def test_the_tables_layout_is_the_one_in_its_text():

@@ -260,3 +260,14 @@ class PythonForward(nn.Module):
 class KeywordOnly(nn.Module):
     def forward(self, x: Tensor, *, k: int) -> Tensor:
         return x * k
+
+
+class WhereIs:
+    def forward(self, x: Tensor) -> str: ...
+
+
+class WhereIsModule(nn.Module):
+    """Has no tensors of its own."""
+
+    def forward(self, x: Tensor) -> str:
+        return x.device.type

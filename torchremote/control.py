@@ -62,8 +62,8 @@ def create_here(creation: Creation) -> Grant | Refusal:
         contract = _contract(creation.interface, creation.text)
         device = check_device(creation.device)
         module = _build(contract.interface, creation, device)
-        name = creation.name
-        handle = host.host(contract, module) if name is None else host.offer(module, contract, name)
+        name, device = creation.name, device_of(module, otherwise=device)
+        handle = host.host(contract, module, device) if name is None else host.offer(module, device, contract, name)
     except Exception as error:
         return _refusal(error, CreationError)
     if _creations.finish(creation.ticket, partial(host.release, handle)):
@@ -73,7 +73,7 @@ def create_here(creation: Creation) -> Grant | Refusal:
     if creation.name is None:
         host.lend(handle)
         lease = rpc.RRef(Lease(handle, creation.caller))
-    return Grant(handle, str(device_of(module)), lease)
+    return Grant(handle, str(device), lease)
 
 
 def answering(function: Callable[..., Any], *args: Any) -> Any:
@@ -111,10 +111,10 @@ def _contract(name: str, text: str) -> Contract:
 
 def connect_here(interface: str, text: str, name: str) -> Grant | Refusal:
     try:
-        handle, module = host.find_served(_contract(interface, text), name)
+        handle, device = host.find_served(_contract(interface, text), name)
     except Exception as error:
         return _refusal(error, CreationError)
-    return Grant(handle, str(device_of(module)), lease=None)
+    return Grant(handle, str(device), lease=None)
 
 
 class _Creations:

@@ -46,6 +46,7 @@ class Hosted:
     """A module that this process hosts. All but `name` is changed under LOCK."""
 
     module: torch.jit.ScriptModule
+    device: torch.device
     interface: Interface  # that it was hosted with
     name: str | None
     handles: dict[_Kind, int] = field(default_factory=dict)
@@ -53,13 +54,13 @@ class Hosted:
     gone: bool = False
 
 
-def host(contract: Contract, module: torch.jit.ScriptModule) -> int:
-    """Makes `module` callable under a new handle, until `release`. Raises what `reach` raises."""
-    return reach(Hosted(module, contract.interface, None), contract)[0]
+def host(contract: Contract, module: torch.jit.ScriptModule, device: torch.device) -> int:
+    """Makes `module` callable on `device` under a new handle, until `release`. Raises what `reach` raises."""
+    return reach(Hosted(module, device, contract.interface, None), contract)[0]
 
 
-def reach(hosted: Hosted, contract: Contract) -> tuple[int, torch.jit.ScriptModule]:
-    """The handle under which new stubs of an interface call a module, and the module as it was then.
+def reach(hosted: Hosted, contract: Contract) -> tuple[int, torch.device]:
+    """The handle under which new stubs of an interface call a module, and the device that it was on then.
 
     Raises:
         MismatchError: the module does not implement the interface.
@@ -77,13 +78,13 @@ def reach(hosted: Hosted, contract: Contract) -> tuple[int, torch.jit.ScriptModu
         with LOCK:
             if hosted.gone:
                 raise _stale()
-            module = hosted.module
-            kind = (contract.scope, _on_accelerator(module))
+            module, device = hosted.module, hosted.device
+            kind = (contract.scope, _is_accelerator(device))
             if kind not in hosted.handles and fits is module:
-                handle = shelf_for(contract).put(module)
+                handle = shelf_for(contract).put(module, device)
                 _add(hosted, kind, handle)
             if kind in hosted.handles:
-                return hosted.handles[kind], module
+                return hosted.handles[kind], device
         check_fit(module, contract)
         fits = module
 
@@ -135,17 +136,23 @@ def _stale() -> StaleStubError:
     return StaleStubError("its module was withdrawn; create or connect again")
 
 
-def _on_accelerator(module: torch.jit.ScriptModule) -> bool:
-    return device_of(module).type != "cpu"
+def _is_accelerator(device: torch.device) -> bool:
+    return device.type != "cpu"
 
 
 # -- another module in the place of one
 
 
-def exchange(hosted: Hosted, module: torch.jit.ScriptModule, instead_of: torch.jit.ScriptModule | None = None) -> bool:
+def exchange(
+    hosted: Hosted,
+    module: torch.jit.ScriptModule,
+    device: torch.device,
+    instead_of: torch.jit.ScriptModule | None = None,
+) -> bool:
     """Puts `module` in the place of the one that is hosted, or raises and changes nothing: see Note [Whole modules].
 
     Args:
+        device: that `module` is on.
         instead_of: does nothing, and returns False, unless this is what is hosted.
 
     Raises:
@@ -156,12 +163,12 @@ def exchange(hosted: Hosted, module: torch.jit.ScriptModule, instead_of: torch.j
     with _exchanging:
         if instead_of is not None and hosted.module is not instead_of:
             return False
-        while not _try_exchange(hosted, module):
+        while not _try_exchange(hosted, module, device):
             pass
     return True
 
 
-def _try_exchange(hosted: Hosted, module: torch.jit.ScriptModule) -> bool:
+def _try_exchange(hosted: Hosted, module: torch.jit.ScriptModule, device: torch.device) -> bool:
     """False: a handle was added meanwhile, and nothing was changed."""
     with LOCK:
         if hosted.gone:
@@ -170,26 +177,26 @@ def _try_exchange(hosted: Hosted, module: torch.jit.ScriptModule) -> bool:
         contracts = {kind: shelf_of(handle).contract for kind, handle in handles.items()}
     for contract in contracts.values():
         check_fit(module, contract)
-    lead_to = dict.fromkeys(handles.values(), module)
+    lead_to = dict.fromkeys(handles.values(), (module, device))
     added: dict[_Kind, int] = {}
     done = False
     try:
-        if _on_accelerator(module) and _torch.rpc_running():  # without RPC, there are no stubs yet
+        if _is_accelerator(device) and _torch.rpc_running():  # without RPC, there are no stubs yet
             for (scope, moves), handle in handles.items():
                 if not moves:
                     contract = contracts[scope, moves]
                     if (scope, True) not in handles:
                         with LOCK:
-                            added[scope, True] = shelf_for(contract).put(module)
+                            added[scope, True] = shelf_for(contract).put(module, device)
                     direct = handles.get((scope, True)) or added[scope, True]
-                    lead_to[handle] = _forwarder(contract, direct, device_of(module))
+                    lead_to[handle] = _forwarder(contract, direct, device), torch.device("cpu")
         with LOCK:
             if not hosted.gone and hosted.handles == handles:
                 for kind, handle in added.items():
                     _add(hosted, kind, handle)
                 for handle, what in lead_to.items():
-                    shelf_of(handle).exchange(handle, what)
-                hosted.module = module
+                    shelf_of(handle).exchange(handle, *what)
+                hosted.module, hosted.device = module, device
                 hosted.exchanged += 1
                 done = True
     finally:
@@ -235,20 +242,20 @@ def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool 
             taken = _by_name.get(name) if replace else None
         try:
             if taken is None:
-                offer(scripted, contract, name)
+                offer(scripted, device_of(scripted), contract, name)
             else:
                 check_fit(scripted, contract)
-                exchange(taken, scripted)
+                exchange(taken, scripted, device_of(scripted))
             return
         except (ServedNameError, StaleStubError):  # another thread took the name, or withdrew what had it
             if not replace:
                 raise
 
 
-def offer(module: torch.jit.ScriptModule, contract: Contract, name: str) -> int:
+def offer(module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str) -> int:
     """`serve`, for a module that is scripted: hosts it and gives it its name, or does neither."""
     check_name(name)
-    hosted = Hosted(module, contract.interface, name)
+    hosted = Hosted(module, device, contract.interface, name)
     handle, _ = reach(hosted, contract)
     with LOCK:
         # Hosted first: whoever finds the name must be able to call.
@@ -287,8 +294,9 @@ def served_module(name: str) -> torch.jit.ScriptModule:
         return _served(name).module
 
 
-def find_served(contract: Contract, name: str) -> tuple[int, torch.jit.ScriptModule]:
-    """What is served as `name`, and the handle for stubs of an interface. Raises ServedNameError, and as `reach`."""
+def find_served(contract: Contract, name: str) -> tuple[int, torch.device]:
+    """The handle for stubs of an interface of what is served as `name`, and its device. Raises as `reach`, and
+    ServedNameError."""
     while True:
         with LOCK:
             hosted = _served(name)

@@ -20,7 +20,6 @@ from . import sweeper
 from .errors import CapacityError
 from .jit import Contract
 from .jit.table import CAPACITY, INDEX_BITS, SLOT_BITS
-from .workers import device_of
 
 GRACE: Final = 10.0
 """Seconds for which a withdrawn module's slot is kept. A call holds a slot uncounted for nanoseconds; it would have to
@@ -69,14 +68,14 @@ class Shelf:
     free: list[int] = field(default_factory=list)  # a heap, so that low pages fill up first
     burials: deque[float] = field(default_factory=deque)  # when each slot in the graveyard got there
 
-    def put(self, module: torch.jit.ScriptModule) -> int:
+    def put(self, module: torch.jit.ScriptModule, device: torch.device) -> int:
         index = self._next_index()
         if index >> SLOT_BITS == self.pages:
             self.contract.host.open_page(self.pages)
             self.pages += 1
         handle = _next_token() << INDEX_BITS | index
         try:
-            self.contract.host.put(handle, module, device_of(module))
+            self.contract.host.put(handle, module, device)
         except RuntimeError:
             heapq.heappush(self.free, index)
             raise
@@ -84,9 +83,9 @@ class Shelf:
         _shelf_of[handle] = self
         return handle
 
-    def exchange(self, handle: int, module: torch.jit.ScriptModule) -> None:
+    def exchange(self, handle: int, module: torch.jit.ScriptModule, device: torch.device) -> None:
         """Calls of `handle` that begin from now on get `module`; those that run keep what they have."""
-        self.contract.host.put(handle, module, device_of(module))
+        self.contract.host.put(handle, module, device)
         self._note_burial()
 
     def take(self, handle: int) -> None:

@@ -22,7 +22,7 @@ from .errors import ArgumentError, StaleStubError
 from .jit import _torch
 from .jit._torch import PyRRef
 from .saving import is_stub
-from .workers import check_device, device_of
+from .workers import check_device
 
 PIECE: Final = 64 << 20
 
@@ -122,16 +122,16 @@ def requires_grad_here(handle: int, requires_grad: bool) -> None:
         parameter.requires_grad_(requires_grad)
 
 
-def move_here(handle: int, device: str) -> tuple[int, str]:
+def move_here(handle: int, where: str) -> tuple[int, str]:
     """The handle of the module where it is now, for stubs of the same interface, and the device."""
     hosted, contract = host.hosted_at(handle)
-    there = check_device(device)
+    there = check_device(where)
     while True:
         module = hosted.module
-        if device_of(module) == there or host.exchange(hosted, _copy_on(there, module), instead_of=module):
+        if hosted.device == there or host.exchange(hosted, _copy_on(there, module), there, instead_of=module):
             break
-    direct, module = host.reach(hosted, contract)
-    return direct, str(device_of(module))
+    direct, device = host.reach(hosted, contract)
+    return direct, str(device)
 
 
 def _copy_on(device: torch.device, module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:

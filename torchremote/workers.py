@@ -12,6 +12,7 @@ from .jit import Placement, _torch
 from .jit._torch import WorkerInfo
 
 _FORMS = "'worker', 'worker/device', 'rank:N' or 'rank:N/device', such as 'ps0/cuda:0' or 'rank:1/cpu'"
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,11 @@ def check_device(device: str) -> torch.device:
     return found
 
 
-def device_of(module: torch.nn.Module) -> torch.device:
-    """The device on which `module` has its parameters and buffers; the CPU when it has none."""
+def device_of(module: torch.nn.Module, otherwise: torch.device = _CPU) -> torch.device:
+    """The device on which `module` has its parameters and buffers; `otherwise` when it has none."""
     for tensor in (*module.parameters(), *module.buffers()):
         return tensor.device
-    return torch.device("cpu")
+    return otherwise
 
 
 def placement_at(device: str, mapped: Sequence[torch.device]) -> Placement:

@@ -55,7 +55,8 @@ def test_an_interface_may_be_called(name):
 def hosted(cls, module, placement=Placement.HOST):
     """The endpoints of `cls`, called here and now, without RPC."""
     contract = compile_interface(cls).contract
-    handle = torchremote.host.host(contract, _torch.script_module(module, [m.name for m in contract.interface.methods]))
+    scripted = _torch.script_module(module, [m.name for m in contract.interface.methods])
+    handle = torchremote.host.host(contract, scripted, torch.device("cpu"))
     return handle, lambda method, *args: _torch.find_function(contract.endpoints[placement][method])(handle, *args)
 
 
@@ -137,7 +138,8 @@ def test_a_failed_compile_leaves_nothing_behind(monkeypatch, breaks_at):
             return x + 2
 
     compiled = compile_interface(interface)
-    handle = torchremote.host.host(compiled.contract, _torch.script_module(Module(), ["forward", "zzz"]))
+    scripted = _torch.script_module(Module(), ["forward", "zzz"])
+    handle = torchremote.host.host(compiled.contract, scripted, torch.device("cpu"))
     for method, expected in (("forward", 1), ("zzz", 2)):
         assert _torch.find_function(compiled.endpoints[Placement.HOST][method])(handle, torch.zeros(1)) == expected
 
