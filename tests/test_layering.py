@@ -11,9 +11,9 @@ ORDER = (
     "_version errors jit.literals jit.types jit.model jit.parse jit.names jit.plan jit.spell jit.ir jit.convert "
     "jit.table jit.tensors jit.anything "
     "jit.lower.scope jit.lower.common jit.lower.types jit.lower.wire jit.lower.stub jit.lower.owner jit.lower jit.emit "
-    "jit._torch jit.annotations jit.interface jit.classes jit.script jit.cache jit.foundation jit "
+    "jit._torch jit.annotations jit.interface jit.classes jit.script jit.cache jit.foundation jit jit.non_scriptable "
     "values fitting workers fit failures sweeper leases saving calls stub sending shelves host control create archives "
-    "upkeep at_owner inspection "
+    "upkeep at_owner remote_module inspection "
     "testing.strategies testing.check testing reference cli"
 ).split()
 PURE = ORDER[ORDER.index("jit.literals") : ORDER.index("jit._torch")]

@@ -7,6 +7,7 @@ from .create import Pending, connect, create, create_async
 from .errors import TorchRemoteError
 from .host import serve, withdraw
 from .jit import remote_scriptable
+from .remote_module import RemoteModule
 from .sending import register
 from .stub import remote_interface, with_timeout
 
@@ -14,6 +15,7 @@ register()
 
 __all__ = [
     "Pending",
+    "RemoteModule",
     "TorchRemoteError",
     "__version__",
     "at_owner",

@@ -51,9 +51,13 @@ class AtOwner:
         self._route = route
         self._compiled = compiled
 
-    def parameters(self) -> list[PyRRef[Any]]:
-        """References to the parameters, which stay: for `torch.distributed.optim.DistributedOptimizer`."""
-        found: list[PyRRef[Any]] = self._ask(upkeep.parameters_here)
+    def parameters(self, recurse: bool = True) -> list[PyRRef[Any]]:
+        """References to the parameters, which stay: for `torch.distributed.optim.DistributedOptimizer`.
+
+        Args:
+            recurse: the submodules', too.
+        """
+        found: list[PyRRef[Any]] = self._ask(upkeep.parameters_here, recurse)
         return found
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -105,6 +109,15 @@ class AtOwner:
     def eval(self) -> None:
         """`train(False)`."""
         self.train(False)
+
+    def module_rref(self) -> PyRRef[Any]:
+        """A reference to the module itself, as it is now: a moved or replaced module is another one.
+
+        Its type is the stub's interface, if the owner knows that by its name: with `@torch.jit.interface`, where the
+        class was imported. In TorchScript, it is an `RRef[Encoder]` then.
+        """
+        found: PyRRef[Any] = self._ask(upkeep.module_rref_here, self._compiled.interface_name)
+        return found
 
     def zero_grad(self) -> None:
         """Lets go of the gradients in the parameters' `.grad`. Those of distributed autograd are in its contexts."""

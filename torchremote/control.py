@@ -19,7 +19,7 @@ import torch.distributed.rpc as rpc
 
 from . import host
 from .errors import CreationError, InterfaceError, RemoteError, TorchRemoteError
-from .jit import Contract, Interface, compile_contract
+from .jit import Contract, Interface, _torch, compile_contract
 from .jit._torch import PyRRef
 from .jit.parse import parse_interface
 from .leases import Lease
@@ -36,6 +36,7 @@ class Creation:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     device: str
+    moves: bool  # False: the module is on `device` already, if on any
     name: str | None
     ticket: str
     caller: int  # its worker's id
@@ -94,12 +95,17 @@ def _build(interface: Interface, creation: Creation, device: torch.device) -> to
     try:
         scripted = isinstance(creation.make, torch.jit.ScriptModule)
         module = creation.make if scripted else creation.make(*creation.args, **creation.kwargs)
-        if isinstance(module, torch.nn.Module):
+        if creation.moves and isinstance(module, torch.nn.Module):
             module = module.to(device)
     except Exception as error:  # the user's code may raise anything
         what = getattr(creation.make, "__qualname__", repr(creation.make))
         raise CreationError(f"{what} raised {type(error).__name__}: {error}\n\n{traceback.format_exc()}") from error
     return host.scripted_module(module, interface)
+
+
+def referenced(rref: PyRRef[Any]) -> torch.nn.Module:
+    """The module that an RRef of this worker refers to."""
+    return _torch.wrapped(rref.local_value())
 
 
 def _contract(name: str, text: str) -> Contract:

@@ -16,10 +16,11 @@ import torch.distributed.rpc as rpc
 
 from . import host
 from .calls import Route
-from .control import Creation, Grant, Refusal, abandon_here, connect_here, create_here
+from .control import Creation, Grant, Refusal, abandon_here, connect_here, create_here, referenced
 from .errors import ArgumentError, CallTimeoutError, CreationError, MismatchError, WireError
 from .failures import explain
 from .jit import CompiledInterface, _torch, compile_interface
+from .jit._torch import PyRRef
 from .stub import check_timeout, make_stub
 from .workers import Place, find_place, find_worker, placement_at
 
@@ -74,12 +75,34 @@ def create_async(
     compiled = compile_interface(interface)
     place = find_place(where)
     timeout = check_timeout(timeout)
+    make = module_cls if isinstance(module_cls, torch.jit.ScriptModule) else _checked(module_cls)
+    return _create(place, compiled, make, *_checked_arguments(args, kwargs), name=name, timeout=timeout)
+
+
+def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> Pending:
+    """A stub of the module that `rref` refers to, which stays where it is. `device`: where, if it has no tensors."""
+    return _create(Place(rref.owner(), device), compiled, referenced, (rref,), {}, moves=False)
+
+
+def _create(
+    place: Place,
+    compiled: CompiledInterface,
+    make: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    moves: bool = True,
+    name: str | None = None,
+    timeout: float | None = None,
+) -> Pending:
     creation = Creation(
         compiled.interface.name,
         compiled.interface.text,
-        module_cls if isinstance(module_cls, torch.jit.ScriptModule) else _checked(module_cls),
-        *_checked_arguments(args, kwargs),
+        make,
+        args,
+        kwargs,
         place.device or "cpu",
+        moves,
         name,
         ticket=secrets.token_hex(16),
         caller=rpc.get_worker_info().id,

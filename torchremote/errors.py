@@ -7,6 +7,8 @@ All derive from `TorchRemoteError`, and each also from the built-in exception th
 
 from __future__ import annotations
 
+import torch
+
 
 class TorchRemoteError(Exception):
     """Base class of all errors of torchremote."""
@@ -31,7 +33,7 @@ class PlaceError(TorchRemoteError, ValueError):
     """A worker or device that does not exist, or a `where` that names neither."""
 
 
-class NotSavableError(TorchRemoteError, RuntimeError):
+class NotSavableError(TorchRemoteError, RuntimeError, torch.jit.Error):
     """A stub that cannot be saved: its module has no name, or TorchScript cannot write its interface."""
 
 

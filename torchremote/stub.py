@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -19,10 +19,19 @@ from .jit import CompiledInterface, Interface, Placement, _torch, compile_interf
 from .saving import refuse_before_saving
 from .workers import find_place, placement_at
 
+Bases = tuple[type, ...]  # importable, for a stub is sent with them
 
-def make_stub(compiled: CompiledInterface, route: Route) -> Any:
-    """A stub of its own, of the one class that the interface's stubs share; nothing is compiled."""
-    return attach(_torch.copy_module(compiled.stub), compiled, route)
+
+def make_stub(compiled: CompiledInterface, route: Route, bases: Bases = ()) -> Any:
+    """A stub of its own, of the one class that the interface's stubs share; nothing is compiled.
+
+    Args:
+        bases: what its Python class derives from before `Stub`.
+    """
+    stub = attach(_torch.copy_module(compiled.stub), compiled, route)
+    if bases:
+        object.__setattr__(stub, "__class__", _face_of(compiled, bases))
+    return stub
 
 
 def attach(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> Any:
@@ -32,6 +41,13 @@ def attach(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route:
     stub = _torch.as_class(scripted, _face_of(compiled))
     stub.__dict__[METHODS] = {name: _torch.scripted_method(stub, name) for name in called_names(compiled)}
     return stub
+
+
+def become_stub(module: torch.nn.Module, compiled: CompiledInterface, route: Route, *bases: type) -> None:
+    """Turns a module into a stub, which goes on being an instance of its class, and is one of `bases`."""
+    stub = make_stub(compiled, route, (*bases, type(module)))
+    object.__setattr__(module, "__dict__", stub.__dict__)
+    object.__setattr__(module, "__class__", type(stub))
 
 
 def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterface]:
@@ -59,7 +75,7 @@ def with_timeout(stub: Any, timeout: float | None) -> Any:
     `torchremote.with_timeout(encoder, 0.5)(x)`.
     """
     route, compiled = route_and_interface(stub, "with_timeout")
-    return make_stub(compiled, replace(route, timeout=check_timeout(timeout)))
+    return make_stub(compiled, replace(route, timeout=check_timeout(timeout)), stub._torchremote_bases)
 
 
 def at_placement(stub: Any, placement: Placement) -> Any:
@@ -102,8 +118,9 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=_Face):
     """What `create` and `connect` return: the methods of the interface, and for every `<m>` an `<m>_async`."""
 
     _torchremote_compiled: CompiledInterface
+    _torchremote_bases: Bases = ()
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __getstate__(self) -> NoReturn:
         name = self._torchremote_compiled.interface.name
         raise NotSavableError(
             f"{name}: a stub is not pickled, but by RPC; torch.jit.save it, or a scripted model that holds it"
@@ -111,7 +128,7 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=_Face):
 
     def __copy__(self) -> Any:
         route, compiled = route_and_interface(self, "copy")
-        return make_stub(compiled, route)
+        return make_stub(compiled, route, self._torchremote_bases)
 
     def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
         return self.__copy__()  # another stub of the one module, which is not copied
@@ -123,12 +140,16 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=_Face):
 
 
 @functools.cache
-def _face_of(compiled: CompiledInterface) -> type[Stub]:
-    members: dict[str, Any] = {"_torchremote_compiled": compiled, "__module__": __name__}
+def _face_of(compiled: CompiledInterface, bases: Bases = ()) -> type[Stub]:
+    members: dict[str, Any] = {
+        "_torchremote_compiled": compiled,
+        "_torchremote_bases": bases,
+        "__module__": __name__,
+    }
     for method in compiled.interface.methods:
         for call in python_calls(compiled, method):
             members[call.__name__] = call
-    face: type[Stub] = _Face(f"{compiled.interface.name}Stub", (Stub,), members)
+    face: type[Stub] = _Face(f"{compiled.interface.name}Stub", (*bases, Stub), members)
     _torch.send_as(face, _taken_apart)
     return face
 
@@ -138,23 +159,25 @@ def _face_of(compiled: CompiledInterface) -> type[Stub]:
 
 def _taken_apart(stub: Stub) -> tuple[Any, ...]:
     route, compiled = route_and_interface(stub, "RPC")
-    return _received, (compiled.interface, SentRoute.of(route))
+    return _received, (compiled.interface, stub._torchremote_bases, SentRoute.of(route))
 
 
 def _face_taken_apart(face: type[Stub]) -> str | tuple[Any, ...]:
     """torch asks an RRef's owner for the class of its value."""
-    return "Stub" if face is Stub else (_face_received, (face._torchremote_compiled.interface,))
+    if face is Stub:
+        return "Stub"
+    return _face_received, (face._torchremote_compiled.interface, face._torchremote_bases)
 
 
 _torch.send_as(_Face, _face_taken_apart)
 
 
-def _face_received(interface: Interface) -> type[Stub]:
-    return _face_of(compile_interface(interface))
+def _face_received(interface: Interface, bases: Bases) -> type[Stub]:
+    return _face_of(compile_interface(interface), bases)
 
 
-def _received(interface: Interface, sent: SentRoute) -> Any:
-    return make_stub(compile_interface(interface), sent.from_here())
+def _received(interface: Interface, bases: Bases, sent: SentRoute) -> Any:
+    return make_stub(compile_interface(interface), sent.from_here(), bases)
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,17 @@ def pieces(parts: dict[str, Part], size: int = PIECE) -> Iterator[list[Piece]]:
 # -- on the owner; `handle` is what the asking stub calls
 
 
-def parameters_here(handle: int) -> list[PyRRef[Any]]:
-    return [rpc.RRef(parameter) for parameter in _module(handle).parameters()]
+def parameters_here(handle: int, recurse: bool) -> list[PyRRef[Any]]:
+    return [rpc.RRef(parameter) for parameter in _module(handle).parameters(recurse)]
+
+
+def module_rref_here(handle: int, interface_name: str) -> PyRRef[Any]:
+    hosted, contract = host.hosted_at(handle)
+    interface = contract.defined["Hosted"]
+    if _torch.has_interface(interface_name):
+        interface = type("Interface", (), {})
+        _torch.set_qualified_name(interface, interface_name)
+    return rpc.RRef(hosted.module, interface)
 
 
 def parts_here(handle: int) -> tuple[int, dict[str, Part]]:

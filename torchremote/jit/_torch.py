@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch._jit_internal
+import torch.utils._pytree
 from torch import _sources, nn
 from torch._C._jit_tree_views import ClassDef, Def, Ident, Stmt
 from torch.distributed.rpc import api as _api
@@ -285,6 +286,20 @@ def before_saving(check: Callable[[torch.jit.ScriptModule], None]) -> None:
     scripted.save_to_buffer = checked(scripted.save_to_buffer)
 
 
+def wrapped(module: Any) -> nn.Module:
+    """What an RRef's `local_value` returns, as Python has it: of a scripted module, that is the bare C++ object."""
+    if isinstance(module, _C.ScriptModule):
+        scripted: nn.Module = _recursive.wrap_cpp_module(module)
+        return scripted
+    found: nn.Module = module
+    return found
+
+
+def has_interface(name: str) -> bool:
+    """Whether TorchScript knows an interface by that name here."""
+    return torch.jit._state._python_cu.get_interface(name) is not None
+
+
 def scripted_attribute(module: torch.jit.ScriptModule, name: str) -> Any:
     """The attribute itself; an object of a class that is scripted here comes as one of that class."""
     return module._c.getattr(name)
@@ -296,7 +311,15 @@ def scripted_method(module: torch.jit.ScriptModule, name: str) -> Callable[..., 
     return method
 
 
+# Values of any kind
+
+map_leaves: Callable[..., Any] = torch.utils._pytree.tree_map
+"""`map_leaves(function, value, is_leaf=)`: the same containers, the registered ones among them, of mapped leaves."""
+
 # RPC
+
+RemoteDevice = torch.distributed._remote_device
+"""`remote_device` as torch's RemoteModule reads it, with its errors."""
 
 
 def check_on_unwrap(future: Any, check: Callable[[object], None]) -> None:
@@ -360,7 +383,10 @@ def check() -> list[str]:
         "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile _freeze_module "
         "InterfaceType _resolve_type_from_object DisableTorchFunctionSubclass _functorch "
         "_disabled_torch_dispatch_impl": torch._C,
+        "wrap_cpp_module": _recursive,
         "_finalize_scriptmodule": torch.jit.RecursiveScriptModule,
+        "tree_map": torch.utils._pytree,
+        "worker_name rank device": torch.distributed._remote_device,
         "_qualified_name createResolutionCallbackFromEnv": torch._jit_internal,
         "_is_current_rpc_agent_set _get_current_rpc_agent _internal_rpc_pickler": _api,
         "_class_reducer_dict": _api._internal_rpc_pickler,

@@ -1,0 +1,363 @@
+"""RemoteModule, as torch.distributed.nn has it: the same names, arguments and refusals, on this package's compiler.
+
+For programs that have it already: one import changes. With an interface it is a stub, and all that is said of stubs
+holds; without one, it calls through Python on both sides, and takes whatever can be pickled.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+import torch
+import torch.distributed.rpc as rpc
+from torch import nn
+
+from .at_owner import AtOwner, at_owner
+from .calls import Route
+from .control import referenced
+from .create import adopt, create_async
+from .errors import ArgumentError, NotSavableError, PlaceError
+from .jit import _torch, compile_interface, non_scriptable
+from .jit._torch import PyRRef
+from .stub import become_stub, route_and_interface
+
+__all__ = ["RemoteModule"]
+
+# As what a remote module without an interface is sent. One that was received has these attributes, and its methods.
+_REMOTE_MODULE_PICKLED_ATTRIBUTES: Final = (
+    "on",
+    "device",
+    "is_device_map_set",
+    "is_scriptable",
+    "generated_methods",
+    "module_rref",
+)
+
+
+class _RemoteModule(nn.Module):
+    """Builds a module on another worker, and calls it as if it were here.
+
+    Args:
+        remote_device: "worker", "worker/device", "rank:N" or "rank:N/device"; without a device, the CPU.
+        module_cls: any callable that the owner can import and that returns an nn.Module.
+        args, kwargs: what `module_cls` is called with, on the owner.
+        _module_interface_cls: a class of annotated methods, which the module implements; `torch.jit.interface` is not
+            needed. With it, this is a stub, and scriptable. Without it, `forward` takes what can be pickled.
+        name: serves a module that has an interface under this name, so that it can be saved, and `connect` finds it.
+
+    Raises:
+        AssertionError: RPC is not running in this process.
+        ValueError: `remote_device` cannot be read.
+        RuntimeError: there is no such worker, or no such kind of device.
+        TorchRemoteError: with an interface, what `create` raises. Without one, nothing is waited for, and the first
+            call raises what the owner did.
+
+    Tensors in the arguments move to the module's device, and those in the result back to the CPU, unless this worker
+    has a device map to the owner: however deep in containers.
+
+    What cannot be done to a module that is elsewhere is refused with a ValueError: `parameters`, `to`, `apply` and the
+    like. A model that has a remote module as a part can do most of that, to its other parts.
+    """
+
+    on: str | int  # the worker, by its name or rank
+    device: str
+    is_device_map_set: bool
+    is_scriptable: bool
+    generated_methods: list[Callable[..., Any]]
+    module_rref: PyRRef[Any]
+
+    def __init__(
+        self,
+        remote_device: str,
+        module_cls: Callable[..., nn.Module],
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        _module_interface_cls: Any = None,
+        *,
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        place = _Place.at(remote_device)
+        args, kwargs = args or (), kwargs or {}
+        if _module_interface_cls is not None:
+            pending = create_async(place.where, _module_interface_cls, _made, (module_cls, args, kwargs), name=name)
+            become_stub(self, compile_interface(_module_interface_cls), pending.route(), _Scripted)
+        elif name is not None:
+            raise ArgumentError(f"RemoteModule: name={name!r} is for modules with an interface; a stub is found by it")
+        else:
+            _refer(self, place, rpc.remote(place.on, _made_on, (place.device, module_cls, args, kwargs)))
+
+    @staticmethod
+    def init_from_module_rref(
+        remote_device: str, module_rref: PyRRef[Any], _module_interface_cls: Any = None
+    ) -> RemoteModule:
+        """Another remote module for a module that exists.
+
+        Args:
+            remote_device: as for `RemoteModule`. The module stays where it is: on the worker that owns `module_rref`,
+                and on the device that is named here.
+            module_rref: a reference to the module.
+            _module_interface_cls: as for `_RemoteModule`. What is called then is the module, scripted, which shares
+                its parameters.
+        """
+        place = _Place.at(remote_device)
+        module = RemoteModule.__new__(RemoteModule)
+        if _module_interface_cls is None:
+            _refer(module, place, module_rref)
+        else:
+            compiled = compile_interface(_module_interface_cls)
+            become_stub(module, compiled, adopt(module_rref, compiled, place.device).route(), _Scripted)
+        return module
+
+    def get_module_rref(self) -> PyRRef[Any]:
+        """A reference to the remote module."""
+        return self.module_rref
+
+    def remote_parameters(self, recurse: bool = True) -> list[PyRRef[Any]]:
+        """References to the parameters, for `torch.distributed.optim.DistributedOptimizer`.
+
+        Args:
+            recurse: the submodules', too.
+        """
+        return self._owner_side().parameters(recurse)
+
+    def train(self, mode: bool = True) -> Any:
+        """Sets the remote module's training mode, which all its callers share. Returns this one."""
+        self._owner_side().train(mode)
+        self.training = mode
+        return self
+
+    def eval(self) -> Any:
+        """`train(False)`."""
+        return self.train(False)
+
+    def _owner_side(self) -> AtOwner | _Referenced:
+        return _Referenced(self.module_rref)
+
+    # Properties, so that an instance need not hold methods that hold it: it would keep the remote module until Python's
+    # garbage collector runs.
+    @property
+    def forward(self) -> Callable[..., Any]:  # type: ignore[override]
+        """Calls the remote module's `forward` and waits for the result."""
+        return self._generated("forward")
+
+    @property
+    def forward_async(self) -> Callable[..., Any]:
+        """`forward` without waiting: returns a torch Future."""
+        return self._generated("forward_async")
+
+    def _generated(self, name: str) -> Callable[..., Any]:
+        if name not in self.__dict__:
+            raise AttributeError(f"{self!r} has no {name}: its interface has none")
+        return types.MethodType(self.__dict__[name], self)
+
+    def __getattr__(self, name: str) -> Any:
+        if "module_rref" in self.__dict__ and "_parameters" not in self.__dict__:
+            # Made from a reference, or received: it becomes an nn.Module when something asks for that.
+            nn.Module.__init__(self)
+            return getattr(self, name)
+        return super().__getattr__(name)
+
+    def __getstate__(self) -> NoReturn:
+        raise NotSavableError(
+            "Cannot pickle RemoteModule in python pickler. RemoteModule can only be pickled when using RPC"
+        )
+
+    def __setstate__(self, state: object) -> NoReturn:
+        raise NotSavableError(
+            "Cannot unpickle RemoteModule in python pickler. RemoteModule can only be unpickled when using RPC"
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.on}/{self.device})"
+
+    # -- refused, but for a model that this is a part of, which passes over it
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        raise ValueError(
+            "Method ``parameters`` not supported for RemoteModule. Please use ``remote_parameters`` instead."
+        )
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        if memo is None:
+            _refuse("named_modules")
+        return iter(())
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        if destination is None:
+            _refuse("state_dict")
+        return destination
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+        return self
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"Method ``{name}`` not supported for RemoteModule")
+
+
+def _refusing(name: str) -> Callable[..., NoReturn]:
+    def refused(self: _RemoteModule, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse(name)
+
+    refused.__name__ = name
+    refused.__qualname__ = f"_RemoteModule.{name}"
+    return refused
+
+
+for _name in (
+    "register_buffer register_parameter add_module apply cuda ipu xpu cpu type float double half bfloat16 to "
+    "register_backward_hook register_forward_pre_hook register_forward_hook load_state_dict named_parameters buffers "
+    "named_buffers children named_children modules requires_grad_ zero_grad share_memory extra_repr"
+).split():
+    setattr(_RemoteModule, _name, _refusing(_name))
+
+
+class RemoteModule(_RemoteModule):
+    """Builds a module on another worker, and calls it as if it were here; through Python, and with any arguments.
+
+    See `_RemoteModule`, which also takes an interface, and then calls without the owner's Python; or better, `create`.
+
+    >>> RemoteModule("ps/cuda:0", torch.nn.Linear, (20, 30))  # doctest: +SKIP
+    RemoteModule(ps/cuda:0)
+    """
+
+    def __init__(
+        self,
+        remote_device: str,
+        module_cls: Callable[..., nn.Module],
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(remote_device, module_cls, args, kwargs)
+
+
+class _Scripted:
+    """What a remote module with an interface has of a stub; the class of one derives from this, its own, and Stub."""
+
+    @property
+    def on(self) -> str:
+        return self._route().worker
+
+    @property
+    def device(self) -> str:
+        return self._route().device
+
+    @property
+    def is_device_map_set(self) -> bool:
+        return bool(self._route().devices)
+
+    @property
+    def is_scriptable(self) -> bool:
+        return True
+
+    @property
+    def generated_methods(self) -> list[Callable[..., Any]]:
+        _, compiled = route_and_interface(self, "RemoteModule")
+        names = [name for method in compiled.interface.methods for name in (f"{method.name}_async", method.name)]
+        return [getattr(type(self), name) for name in names]
+
+    @property
+    def module_rref(self) -> PyRRef[Any]:
+        return self._owner_side().module_rref()
+
+    def _route(self) -> Route:
+        return route_and_interface(self, "RemoteModule")[0]
+
+    def _owner_side(self) -> AtOwner:
+        return at_owner(self)
+
+
+@dataclass(frozen=True)
+class _Place:
+    on: str | int
+    device: str
+    is_device_map_set: bool
+
+    @classmethod
+    def at(cls, remote_device: str) -> _Place:
+        if not _torch.rpc_running():
+            raise AssertionError("RemoteModule only works in RPC.")
+        parsed = _torch.RemoteDevice(remote_device)
+        on = parsed.rank() if parsed.worker_name() is None else parsed.worker_name()
+        if on is None:
+            raise PlaceError(f"remote_device={remote_device!r}: names no worker; write 'worker/{parsed.device()}'")
+        mapped = _torch.mapped_devices(rpc.get_worker_info(on))
+        return cls(on, str(parsed.device()), bool(mapped))
+
+    @property
+    def where(self) -> str:
+        worker = self.on if isinstance(self.on, str) else f"rank:{self.on}"
+        return f"{worker}/{self.device}"
+
+
+# -- without an interface
+
+
+def _refer(module: _RemoteModule, place: _Place, module_rref: PyRRef[Any]) -> None:
+    functions = non_scriptable._generated_methods
+    values = (place.on, place.device, place.is_device_map_set, False, functions, module_rref)
+    module.__dict__.update(zip(_REMOTE_MODULE_PICKLED_ATTRIBUTES, values, strict=True))
+    module.__dict__.update((function.__name__, function) for function in functions)
+
+
+def _taken_apart(module: _RemoteModule) -> tuple[Any, ...]:
+    return _received, (type(module), *(module.__dict__[name] for name in _REMOTE_MODULE_PICKLED_ATTRIBUTES))
+
+
+def _received(cls: type[_RemoteModule], *values: Any) -> _RemoteModule:
+    module = cls.__new__(cls)
+    module.__dict__.update(zip(_REMOTE_MODULE_PICKLED_ATTRIBUTES, values, strict=True))
+    module.__dict__.update((function.__name__, function) for function in module.generated_methods)
+    return module
+
+
+for _class in (_RemoteModule, RemoteModule):  # others have attributes that would be lost
+    _torch.send_as(_class, _taken_apart)
+
+
+class _Referenced:
+    """What `AtOwner` is for a stub's module, for one that there is an RRef to."""
+
+    def __init__(self, module_rref: PyRRef[Any]) -> None:
+        self._module_rref = module_rref
+
+    def parameters(self, recurse: bool) -> list[PyRRef[Any]]:
+        found: list[PyRRef[Any]] = self._ask(_parameters_of, recurse)
+        return found
+
+    def train(self, mode: bool) -> None:
+        self._ask(_train, mode)
+
+    def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
+        return rpc.rpc_sync(self._module_rref.owner(), function, (self._module_rref, *args))
+
+
+# -- on the owner
+
+
+def _made(module_cls: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> nn.Module:
+    module = module_cls(*args, **kwargs)
+    if not isinstance(module, nn.Module):
+        raise ValueError(
+            "Expect `module_cls(*args, **kwargs)` returns an instance of <class nn.Module>, but it returns an instance "
+            f"of {type(module)}."
+        )
+    return module
+
+
+def _made_on(device: str, module_cls: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> nn.Module:
+    return _made(module_cls, args, kwargs).to(device)
+
+
+def _parameters_of(module_rref: PyRRef[Any], recurse: bool) -> list[PyRRef[Any]]:
+    return [rpc.RRef(parameter) for parameter in referenced(module_rref).parameters(recurse)]
+
+
+def _train(module_rref: PyRRef[Any], mode: bool) -> None:
+    referenced(module_rref).train(mode)
