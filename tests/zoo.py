@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import torchremote
+from torchremote.jit import _torch
 from torchremote.jit.parse import parse_interface
 
 
@@ -100,6 +101,12 @@ class LinearEncoder(nn.Module):
 
     def fail(self, x: Tensor) -> Tensor:
         raise ValueError("this method fails")
+
+
+def refill(module_rref, seed=0):
+    """On the owner: as the module was when it was made."""
+    module = _torch.wrapped(module_rref.local_value())
+    module.load_state_dict(LinearEncoder(seed=seed).state_dict())
 
 
 class Other:

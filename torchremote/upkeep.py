@@ -78,11 +78,8 @@ def parameters_here(handle: int, recurse: bool) -> list[PyRRef[Any]]:
 
 def module_rref_here(handle: int, interface_name: str) -> PyRRef[Any]:
     hosted, contract = host.hosted_at(handle)
-    interface = contract.defined["Hosted"]
-    if _torch.has_interface(interface_name):
-        interface = type("Interface", (), {})
-        _torch.set_qualified_name(interface, interface_name)
-    return rpc.RRef(hosted.module, interface)
+    known = _torch.has_interface(interface_name)
+    return rpc.RRef(hosted.module, _torch.interface_called(interface_name) if known else contract.defined["Hosted"])
 
 
 def parts_here(handle: int) -> tuple[int, dict[str, Part]]:

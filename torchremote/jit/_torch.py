@@ -300,6 +300,13 @@ def has_interface(name: str) -> bool:
     return torch.jit._state._python_cu.get_interface(name) is not None
 
 
+def interface_called(name: str) -> type:
+    """A Python class for an interface that TorchScript knows."""
+    interface = type(name.rpartition(".")[2], (), {"__torch_script_interface__": name})
+    set_qualified_name(interface, name)
+    return interface
+
+
 def scripted_attribute(module: torch.jit.ScriptModule, name: str) -> Any:
     """The attribute itself; an object of a class that is scripted here comes as one of that class."""
     return module._c.getattr(name)

@@ -60,8 +60,11 @@ def _emit_definition(definition: ir.Definition, lines: Lines) -> None:
     match definition:
         case ir.Given(_, _, text):
             lines.add(*text.strip().splitlines())
-        case ir.Function():
+        case ir.Function(scripted=True):
             _emit_function(definition, lines)
+        case ir.Function(name):
+            _emit_function(definition, lines, keyword_defaults=False)
+            _emit_keyword_defaults(name, definition, lines)
         case ir.Interface(name, _, methods, of_modules):
             _emit_class(f"{name}(torch.nn.Module)" if of_modules else name, methods, lines)
         case ir.Class(name, methods):
@@ -72,7 +75,7 @@ def _emit_definition(definition: ir.Definition, lines: Lines) -> None:
                 # torch reads a module's annotations as objects, and annotations here are text.
                 lines.add(f"{name}.__annotations__[{string(field)}] = {type}")
             for method in methods:
-                _emit_keyword_defaults(name, method, lines)
+                _emit_keyword_defaults(f"{name}.{method.name}", method, lines)
 
 
 def _emit_class(head: str, methods: Iterable[ir.Function], lines: Lines, keyword_defaults: bool = True) -> None:
@@ -104,7 +107,7 @@ def _parameters(function: ir.Function, keyword_defaults: bool) -> Iterator[str]:
         yield text
 
 
-def _emit_keyword_defaults(module: str, method: ir.Function, lines: Lines) -> None:
+def _emit_keyword_defaults(path: str, method: ir.Function, lines: Lines) -> None:
     # A scripted module's signatures may not have these; on the function object they are honoured.
     defaults = ", ".join(
         f"{string(parameter.name)}: {literal(parameter.default)}"
@@ -112,7 +115,7 @@ def _emit_keyword_defaults(module: str, method: ir.Function, lines: Lines) -> No
         if parameter.keyword_only and not isinstance(parameter.default, Required)
     )
     if defaults:
-        lines.add(f"{module}.{method.name}.__kwdefaults__ = {{{defaults}}}")
+        lines.add(f"{path}.__kwdefaults__ = {{{defaults}}}")
 
 
 def _emit_statement(statement: ir.Statement, lines: Lines) -> None:

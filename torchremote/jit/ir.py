@@ -161,6 +161,9 @@ class Function:
 
     `endpoint`: the function's first parameter is the owner's table, which scripting turns into a constant of the
     graph; what is left is registered with TorchScript under `endpoint`, the name that calls over RPC carry.
+
+    `scripted`: False for one that stays a Python function, to become a method of somebody's module; TorchScript
+    compiles it when it compiles that.
     """
 
     name: str
@@ -168,6 +171,7 @@ class Function:
     returns: str | None
     body: tuple[Statement, ...]
     endpoint: str | None = None
+    scripted: bool = True
 
 
 @dataclass(frozen=True)

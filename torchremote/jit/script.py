@@ -55,6 +55,8 @@ class _Scripting:
 
     def script_all(self, definitions: tuple[ir.Definition, ...]) -> None:
         for definition in definitions:
+            if isinstance(definition, ir.Function) and not definition.scripted:
+                continue
             node = self._nodes[definition.name]
             kind = definition.kind if isinstance(definition, ir.Given) else type(definition)
             if isinstance(node, ast.FunctionDef):

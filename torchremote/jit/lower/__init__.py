@@ -12,14 +12,16 @@ Note [Units]
 
     All but the last depend on the canonical text alone, so every worker makes them alike, and classes that differ only
     in their defaults share them. The stub unit is the caller's own. What depends on no interface is in two units that a
-    process compiles once: `tensors` and `anything` (common.py).
+    process compiles once: `tensors` and `anything` (common.py). Calls through RRefs (referring.py) are a unit
+    for who asks for them.
 """
 
 from __future__ import annotations
 
 from .common import lower_any, lower_tensors
 from .owner import lower_placement, lower_table
-from .scope import endpoint_name, scope_of
+from .referring import lower_referring, method_name
+from .scope import endpoint, endpoint_name, scope_of
 from .stub import lower_stub
 from .types import lower_types
 from .wire import ADDRESS, WIRE, field, lower_wire, packed_name
@@ -27,15 +29,18 @@ from .wire import ADDRESS, WIRE, field, lower_wire, packed_name
 __all__ = [
     "ADDRESS",
     "WIRE",
+    "endpoint",
     "endpoint_name",
     "field",
     "lower_any",
     "lower_placement",
+    "lower_referring",
     "lower_stub",
     "lower_table",
     "lower_tensors",
     "lower_types",
     "lower_wire",
+    "method_name",
     "packed_name",
     "scope_of",
 ]

@@ -6,7 +6,7 @@ from .. import ir, table
 from ..convert import Converter, Direction
 from ..model import Interface, Method
 from ..names import Names
-from ..plan import KEEP, MethodPlan, Placement, plan_endpoint
+from ..plan import KEEP, Placement, plan_endpoint
 from ..spell import Spelling
 from .scope import declare, endpoint, endpoint_name, renamed, scope_of, unit
 from .wire import lower_connected
@@ -36,20 +36,43 @@ def lower_table(interface: Interface, spelling: Spelling) -> ir.Unit:
 
 def lower_placement(interface: Interface, placement: Placement, spelling: Spelling) -> ir.Unit:
     """The endpoints of `placement`, and the wire that calls them."""
-    endpoints = [
-        _lower_endpoint(interface, placement, method, plan_endpoint(method, placement), spelling)
-        for method in interface.methods
-    ]
+    endpoints = [_lower_endpoint(interface, placement, method, spelling) for method in interface.methods]
     return unit(interface, placement.value, _COMMENTS[placement], *endpoints, *lower_connected(interface, spelling))
 
 
-def _lower_endpoint(
-    interface: Interface, placement: Placement, method: Method, plan: MethodPlan, spelling: Spelling
-) -> ir.Function:
+def _lower_endpoint(interface: Interface, placement: Placement, method: Method, spelling: Spelling) -> ir.Function:
     names = spelling.names()
     table_name, handle = names.fresh("table"), names.fresh("handle")
     parameters = renamed(method, names, [spelling.wire(argument.type) for argument in method.arguments])
     module, device = names.fresh("module"), names.fresh("device")
+    found = ir.Call(ir.Name("find"), (ir.Name(table_name), ir.Name(handle)))
+    run = lower_run(interface, placement, method, parameters, module, device, names, spelling)
+    return ir.Function(
+        endpoint(method),
+        (ir.Parameter(table_name, "Table"), ir.Parameter(handle, "int"), *parameters),
+        spelling.wire(method.returns),
+        (ir.Assign((module, device), found), *run),
+        endpoint=endpoint_name(interface, placement, method),
+    )
+
+
+def lower_run(
+    interface: Interface,
+    placement: Placement,
+    method: Method,
+    parameters: tuple[ir.Parameter, ...],
+    module: str,
+    device: str,
+    names: Names,
+    spelling: Spelling,
+) -> tuple[ir.Statement, ...]:
+    """What an owner does for a call: arguments in, the method, its result out.
+
+    Args:
+        parameters: of the function in which this stands: the arguments, as they cross.
+        module, device: what holds the module there, and the device that it is on.
+        names: the function's scope.
+    """
 
     def to_device(tensor: ir.Expression) -> ir.Expression:
         return ir.Call(ir.Attribute(tensor, "to"), (ir.Name(device),))
@@ -57,8 +80,8 @@ def _lower_endpoint(
     def any_to_device(value: ir.Expression) -> ir.Expression:
         return ir.Call(ir.Name("move_any"), (value, ir.Name(device)))
 
-    found = ir.Call(ir.Name("find"), (ir.Name(table_name), ir.Name(handle)))
-    body: list[ir.Statement] = [ir.Assign((module, device), found)]
+    plan = plan_endpoint(method, placement)
+    body: list[ir.Statement] = []
     inward = Converter(names, spelling, Direction.UNPACK, to_device, any_to_device)
     arguments = tuple(
         inward.convert(ir.Name(parameter.name), argument.type, walk, parameter.name, body)
@@ -69,19 +92,13 @@ def _lower_endpoint(
         name = names.fresh("result")
         body.append(ir.Assign((name,), result))
         where = ir.Literal(f"{interface.name}.{method.name}.return")
-        outward = _outward(names, spelling, where, to_cpu=placement is Placement.STAGED)
+        outward = sending(names, spelling, where, to_cpu=placement is Placement.STAGED)
         result = outward.convert(ir.Name(name), method.returns, plan.result, "out", body)
-    body.append(ir.Return(result))
-    return ir.Function(
-        endpoint(method),
-        (ir.Parameter(table_name, "Table"), ir.Parameter(handle, "int"), *parameters),
-        spelling.wire(method.returns),
-        tuple(body),
-        endpoint=endpoint_name(interface, placement, method),
-    )
+    return (*body, ir.Return(result))
 
 
-def _outward(names: Names, spelling: Spelling, where: ir.Expression, to_cpu: bool) -> Converter:
+def sending(names: Names, spelling: Spelling, where: ir.Expression, to_cpu: bool) -> Converter:
+    """Converts values that are sent from here, wherever to. `where`: what an error calls them."""
     cpu = ir.Call(ir.Attribute(ir.Name("torch"), "device"), (ir.Literal("cpu"),))
 
     def send(tensor: ir.Expression) -> ir.Expression:

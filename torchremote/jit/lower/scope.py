@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from .. import ir
 from ..model import Interface, Method
 from ..names import Names
@@ -19,6 +21,13 @@ def scope_of(interface: Interface) -> str:
 def endpoint_name(interface: Interface, placement: Placement, method: Method) -> str:
     """The name that a call of `method` carries over RPC, the same on every worker."""
     return f"{scope_of(interface)}.{placement.value}.{endpoint(method)}"
+
+
+def referring_scope(interface: Interface, interface_name: str, moves: bool) -> str:
+    """The dotted name, in TorchScript, of what calls through an RRef: see referring.py."""
+    # What of it the canonical text does not say.
+    key = f"{interface_name} {moves}\n{interface.declaration}"
+    return f"{scope_of(interface)}.referring_{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
 
 
 def endpoint(method: Method) -> str:

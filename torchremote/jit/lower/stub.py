@@ -60,12 +60,19 @@ def _lower_send_and_receive(method: Method, spelling: Spelling) -> list[ir.Funct
         functions.append(
             ir.Function(spelling.send[method.name], (ir.Parameter(wire, "Wire"), *parameters), returns, tuple(body))
         )
+    return [*functions, *lower_receive(method, spelling)]
+
+
+def lower_receive(method: Method, spelling: Spelling) -> list[ir.Function]:
+    """The functions that wait for a method's result and unpack it, and do that later, if they are needed."""
+    plan = plan_stub(method)
+    functions: list[ir.Function] = []
     if plan.result != KEEP or _hides_torch(method):
         names = spelling.names()
         pending, received = ir.Name(names.fresh("pending")), ir.Name(names.fresh("received"))
         arriving = ir.Parameter(pending.id, future(spelling.wire(method.returns)))
         returns = spelling.declared(method.returns)
-        body = [ir.Assign((received.id,), ir.Call(ir.Attribute(pending, "wait")))]
+        body: list[ir.Statement] = [ir.Assign((received.id,), ir.Call(ir.Attribute(pending, "wait")))]
         result = Converter(names, spelling, Direction.UNPACK).convert(
             received, method.returns, plan.result, "out", body
         )
@@ -163,12 +170,20 @@ def _lower_stub_methods(method: Method, spelling: Spelling) -> tuple[ir.Function
         pending = ir.Call(ir.Name(spelling.send[method.name]), (wire, *arguments))
     else:
         pending = ir.Call(ir.Attribute(wire, method.name), arguments)
+    return lower_pair(method, ir.Parameter(own), pending, spelling)
+
+
+def lower_pair(
+    method: Method, self: ir.Parameter, pending: ir.Expression, spelling: Spelling
+) -> tuple[ir.Function, ir.Function]:
+    """The two methods for one of an interface, sync and async. `pending`: the future of the result, as it crosses."""
+    plan = plan_stub(method)
     awaited, deferred = ir.Call(ir.Attribute(pending, "wait")), pending
     if plan.result != KEEP or _hides_torch(method):
         awaited = ir.Call(ir.Name(spelling.receive[method.name]), (pending,))
     if plan.result != KEEP:
         deferred = ir.Call(ir.Name(spelling.defer[method.name]), (pending,))
-    parameters = (ir.Parameter(own), *_declared(method, spelling))
+    parameters = (self, *_declared(method, spelling))
     returns = spelling.declared(method.returns)
     return (
         ir.Function(method.name, parameters, returns, (ir.Return(awaited),)),

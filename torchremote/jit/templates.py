@@ -1,0 +1,30 @@
+"""In the place of torch.distributed.nn.jit.templates.remote_module_template: text that gives a module when it runs.
+
+For programs that fill torch's template themselves. What they fill in beside the interface is read from that.
+"""
+
+from __future__ import annotations
+
+
+def get_remote_module_template(enable_moving_cpu_tensors_to_cuda: bool) -> str:
+    """Text to be formatted with `assign_module_interface_cls`: a statement that binds `module_interface_cls`, to a
+    class or to None. Whoever executes it gets what instantiator.py's functions return.
+
+    >>> module = {}
+    >>> exec(get_remote_module_template(True).format(assign_module_interface_cls="module_interface_cls = None"), module)
+    >>> [method.__name__ for method in module["_generated_methods"]]
+    ['forward_async', 'forward']
+    """
+    return f"""\
+from torchremote.jit import instantiator
+
+{{assign_module_interface_cls}}
+
+if module_interface_cls is None:
+    _functions = instantiator.instantiate_non_scriptable_remote_module_template()
+else:
+    _functions = instantiator.instantiate_scriptable_remote_module_template(
+        module_interface_cls, {bool(enable_moving_cpu_tensors_to_cuda)}
+    )
+globals().update((name, value) for name, value in vars(_functions).items() if not name.startswith("__"))
+"""
