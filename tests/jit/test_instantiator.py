@@ -147,8 +147,8 @@ def test_deep_inside_containers_and_back(owner):
 
 def test_what_torch_cannot_send_is_refused_here(owner):
     holder = holder_of(owner, zoo.WhereIs, zoo.WhereIsModule)
-    with pytest.raises(RuntimeError, match=r"cannot send WhereIs.forward.x: a nested tensor"):
-        holder.forward(torch._nested_tensor_from_tensor_list([torch.ones(1), torch.ones(2)]))
+    with pytest.raises(RuntimeError, match=r"cannot send WhereIs.forward.x: a .*meta"):
+        holder.forward(torch.ones(1, device="meta"))
 
 
 def test_without_an_interface(owner):
