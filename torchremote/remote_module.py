@@ -83,7 +83,7 @@ class _RemoteModule(nn.Module):
         place = _Place.at(remote_device)
         args, kwargs = args or (), kwargs or {}
         if _module_interface_cls is not None:
-            pending = create_async(place.where, _module_interface_cls, _made, (module_cls, args, kwargs), name=name)
+            pending = create_async(place.where, _module_interface_cls, module_cls, tuple(args), kwargs, name=name)
             become_stub(self, compile_interface(_module_interface_cls), pending.route(), _Scripted)
         elif name is not None:
             raise ArgumentError(f"RemoteModule: name={name!r} is for modules with an interface; a stub is found by it")
@@ -341,18 +341,14 @@ class _Referenced:
 # -- on the owner
 
 
-def _made(module_cls: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> nn.Module:
+def _made_on(device: str, module_cls: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> nn.Module:
     module = module_cls(*args, **kwargs)
     if not isinstance(module, nn.Module):
         raise ValueError(
             "Expect `module_cls(*args, **kwargs)` returns an instance of <class nn.Module>, but it returns an instance "
             f"of {type(module)}."
         )
-    return module
-
-
-def _made_on(device: str, module_cls: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> nn.Module:
-    return _made(module_cls, args, kwargs).to(device)
+    return module.to(device)
 
 
 def _parameters_of(module_rref: PyRRef[Any], recurse: bool) -> list[PyRRef[Any]]:
