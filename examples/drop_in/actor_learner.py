@@ -2,8 +2,8 @@
 
     python actor_learner.py [--torch] [--rounds 30]
 
-The actors' calls run TorchScript on the learner, which learns from what they played (REINFORCE). With --torch, the class
-is torch's. Either prints the same numbers.
+The actors' calls run TorchScript on the learner, which learns from what they played (REINFORCE). With --torch, the
+class is torch's. Either prints the same numbers.
 """
 
 import argparse
@@ -102,7 +102,7 @@ def play(seed):
 
 def push(state, force):
     """A cart of 1 kg with a pole of 0.1 kg and 1 m, pushed for 20 ms with `force`, in newtons."""
-    x, speed, angle, turning = state.tolist()
+    _, speed, angle, turning = state.tolist()
     sine, cosine = math.sin(angle), math.cos(angle)
     pushed = (force + 0.05 * turning**2 * sine) / 1.1
     turned = (9.8 * sine - cosine * pushed) / (0.5 * (4 / 3 - 0.1 * cosine**2 / 1.1))
