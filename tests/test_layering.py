@@ -8,7 +8,8 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "torchremote"
 # Each may import those before it.
 ORDER = (
-    "_version errors jit.literals jit.types jit.model jit.parse jit.names jit.plan jit.spell jit.ir jit.convert "
+    "_version supported errors "
+    "jit.literals jit.types jit.model jit.parse jit.names jit.plan jit.spell jit.ir jit.convert "
     "jit.table jit.tensors jit.anything "
     "jit.lower.scope jit.lower.common jit.lower.types jit.lower.wire jit.lower.stub jit.lower.owner "
     "jit.lower.referring jit.lower jit.emit "
@@ -16,7 +17,7 @@ ORDER = (
     "jit.non_scriptable jit.instantiator jit.templates "
     "values fitting workers fit failures sweeper leases saving calls stub sending shelves host control create archives "
     "upkeep at_owner remote_module inspection "
-    "testing.strategies testing.check testing reference cli"
+    "testing.strategies testing.check testing reference doctor cli"
 ).split()
 PURE = ORDER[ORDER.index("jit.literals") : ORDER.index("jit._torch")]
 

@@ -1,5 +1,6 @@
 """Remote PyTorch modules: typed interfaces, compiled to TorchScript that runs over torch.distributed.rpc."""
 
+from . import supported as supported  # first: it refuses a torch that is not fit
 from ._version import __version__
 from .archives import load, reconnect
 from .at_owner import at_owner

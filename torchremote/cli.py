@@ -1,4 +1,4 @@
-"""The command line: `python -m torchremote emit|inspect|types|demo`."""
+"""The command line: `python -m torchremote emit|inspect|types|doctor|demo`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ._version import __version__
+from .doctor import examine
 from .errors import ArchiveError, TorchRemoteError
 from .inspection import stubs_in_archive
 from .jit import Placement, common_source, compile_interface
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     types = commands.add_parser("types", help="print the tables of types: what can cross, and how")
     types.set_defaults(run=lambda options: print(tables(), end=""))
 
+    doctor = commands.add_parser("doctor", help="see whether this machine is fit, and what to do if it is not")
+    doctor.set_defaults(run=lambda options: _examine())
+
     demo = commands.add_parser("demo", help="train a network split between two processes, and time calls to it")
     demo.add_argument("--quick", action="store_true", help="fewer epochs and calls")
     demo.add_argument("--output", default="demo-results", help="folder for the picture (default: %(default)s)")
@@ -39,11 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     options = parser.parse_args(arguments)
     try:
-        options.run(options)
+        status: int | None = options.run(options)
     except TorchRemoteError as error:
         print(f"torchremote: {error}", file=sys.stderr)
         return 1
-    return 0
+    return status or 0
+
+
+def _examine() -> int:
+    wrong = 0
+    for finding in examine():
+        print(finding, flush=True)
+        wrong += finding.remedy is not None
+    return int(wrong > 0)
 
 
 def _inspected(archive: str) -> str:

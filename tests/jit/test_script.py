@@ -21,10 +21,6 @@ from torchremote.testing.strategies import AWKWARD
 from .. import zoo
 
 
-def test_every_private_name_of_torch_is_there():
-    assert _torch.check() == []
-
-
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(interfaces(zoo.NAMED))
 def test_every_interface_compiles_in_every_placement(interface):

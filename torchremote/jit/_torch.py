@@ -1,9 +1,9 @@
-"""Every private name of torch that torchremote needs, each with a check that can be run.
+"""Every private name of torch that torchremote needs.
 
 torch offers no public way to compile TorchScript from anything but a source file, to make an object a constant of a
 graph, to register a graph under a name, or to ask an RPC agent for its device map. What stands here is all that the
-package uses of torch beyond its documentation, with the reason, so that a new torch is judged in one place:
-`check()` runs every check, and tests run `check()`.
+package uses of torch beyond its documentation, with the reason, so that a new torch is judged in one place.
+supported.py lists the names.
 """
 
 from __future__ import annotations
@@ -376,31 +376,3 @@ def has_dispatch(tensor: torch.Tensor) -> bool:
 def is_transforming() -> bool:
     """Whether a torch.func transform, such as vmap, is running on this thread: its tensors have no storage."""
     return _C._functorch.peek_interpreter_stack() is not None
-
-
-def check() -> list[str]:
-    """What is not as the package needs it; empty on a torch that is fit."""
-    problems = []
-    holders: dict[str, Any] = {
-        "SourceContext": _sources,
-        "build_def": frontend,
-        "ScriptMethodStub create_script_module infer_methods_to_compile make_stub_from_method ConcreteTypeStore "
-        "make_stubs_from_exported_methods check_module_initialized create_script_module_impl "
-        "AttributeTypeIsSupportedChecker": _recursive,
-        "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile _freeze_module "
-        "InterfaceType _resolve_type_from_object DisableTorchFunctionSubclass _functorch "
-        "_disabled_torch_dispatch_impl": torch._C,
-        "wrap_cpp_module": _recursive,
-        "_finalize_scriptmodule": torch.jit.RecursiveScriptModule,
-        "tree_map": torch.utils._pytree,
-        "worker_name rank device": torch.distributed._remote_device,
-        "_qualified_name createResolutionCallbackFromEnv": torch._jit_internal,
-        "_is_current_rpc_agent_set _get_current_rpc_agent _internal_rpc_pickler": _api,
-        "_class_reducer_dict": _api._internal_rpc_pickler,
-        "_set_unwrap_func": torch._C.Future,
-        "peek_interpreter_stack": torch._C._functorch,
-        "_python_cu _add_script_class _script_classes": torch.jit._state,
-    }
-    for needed, holder in holders.items():
-        problems += [f"{holder.__name__} has no {name}" for name in needed.split() if not hasattr(holder, name)]
-    return problems

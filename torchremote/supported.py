@@ -1,0 +1,103 @@
+"""Which Python and torch this package runs on, and every private name of torch that it leans on (jit/_torch.py).
+
+The package imports this first, and so a torch that is not fit is told of in one line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Final
+
+import torch
+import torch.distributed.rpc as rpc
+
+from ._version import __version__
+
+PYTHON: Final = (3, 11)  # the oldest
+TORCH: Final = (2, 13), (2, 15)  # the oldest and the newest that `make compat` has shown
+
+PRIVATE: Final = {
+    "torch._sources": "SourceContext",
+    "torch._C._jit_tree_views": "ClassDef Def Ident Stmt",
+    "torch.jit.frontend": "build_def",
+    "torch.jit._recursive": "ScriptMethodStub create_script_module create_script_module_impl infer_methods_to_compile "
+    "make_stub_from_method make_stubs_from_exported_methods ConcreteTypeStore check_module_initialized "
+    "AttributeTypeIsSupportedChecker wrap_cpp_module",
+    "torch.jit.RecursiveScriptModule": "_finalize_scriptmodule save save_to_buffer",
+    "torch.jit._state": "_python_cu _add_script_class _script_classes",
+    "torch.jit._state._python_cu": "create_function find_function get_interface",
+    "torch._jit_internal": "_qualified_name createResolutionCallbackFromEnv",
+    "torch._C": "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile "
+    "_freeze_module _resolve_type_from_object _disabled_torch_dispatch_impl _functorch InterfaceType ScriptModule Node "
+    "FunctionSchema DisableTorchFunctionSubclass",
+    "torch._C.ScriptModule": "_get_method _has_method",
+    "torch._C.Future": "_set_unwrap_func",
+    "torch._C._functorch": "peek_interpreter_stack",
+    "torch": "_is_functional_tensor",
+    "torch.utils._pytree": "tree_map",
+    "torch.distributed._remote_device": "worker_name rank device",
+    "torch.distributed.rpc.api": "_is_current_rpc_agent_set _get_current_rpc_agent _internal_rpc_pickler",
+    "torch.distributed.rpc.api._internal_rpc_pickler": "_class_reducer_dict",
+    "torch.distributed.rpc": "PyRRef WorkerInfo TensorPipeAgent",
+    "torch.distributed.rpc.TensorPipeAgent": "_get_device_map get_worker_infos",
+}
+
+
+def check_import() -> None:
+    """
+    Raises:
+        ImportError: this Python or torch is too old, or torch lacks what is needed.
+    """
+    oldest, newest = TORCH
+    here = f"torchremote {__version__} needs Python {dotted(PYTHON)} and torch {dotted(oldest)} to {dotted(newest)}"
+    if sys.version_info < PYTHON:
+        raise ImportError(f"{here}: this is Python {dotted(sys.version_info[:2])}")
+    if not rpc.is_available():
+        raise ImportError(f"{here}, built with RPC: this is torch {torch.__version__} without; on Linux, any has it")
+    version = torch_version()
+    if version < oldest:
+        raise ImportError(f"{here}: this is torch {torch.__version__}; pip install 'torch>={dotted(oldest)}'")
+    if version > newest:
+        missing = list(missing_names())
+        if missing:
+            raise ImportError(
+                f"{here}: this is torch {torch.__version__}, which has no {', '.join(missing)}; "
+                f"pip install 'torch=={dotted(newest)}.*'"
+            )
+        warnings.warn(f"{here}: this is torch {torch.__version__}, which was not tested", stacklevel=3)
+
+
+def missing_names() -> Iterator[str]:
+    """Those of `PRIVATE` that this torch does not have."""
+    for holder, names in PRIVATE.items():
+        try:
+            found = _find(holder)
+        except (ImportError, AttributeError):
+            yield holder
+        else:
+            yield from (f"{holder}.{name}" for name in names.split() if not hasattr(found, name))
+
+
+def torch_version() -> tuple[int, ...]:
+    return tuple(int(part) for part in torch.__version__.split(".")[:2])
+
+
+def _find(path: str) -> object:
+    found: object = torch
+    reached = "torch"
+    for name in path.split(".")[1:]:
+        reached = f"{reached}.{name}"
+        if not hasattr(found, name):
+            importlib.import_module(reached)
+        found = getattr(found, name)
+    return found
+
+
+def dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+check_import()
