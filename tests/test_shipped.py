@@ -5,7 +5,7 @@ import torch
 from torch.testing._internal.distributed.rpc.tensorpipe_rpc_agent_test_fixture import TensorPipeRpcAgentTestFixture
 from torch.testing._internal.distributed.rpc_utils import generate_tests
 
-from . import shipped
+from .shipped import suites
 
 # What cannot pass, because it asserts a limitation that is not here: at most two.
 LIFTED = {
@@ -13,15 +13,15 @@ LIFTED = {
 }
 
 
-def suites():
-    shipped_suites = [shipped.RemoteModuleTest, shipped.ThreeWorkersRemoteModuleTest]
+def generated():
+    wanted = [suites.RemoteModuleTest, suites.ThreeWorkersRemoteModuleTest]
     if torch.cuda.is_available():
-        shipped_suites.append(shipped.CudaRemoteModuleTest)
-    found = generate_tests("Shipped", TensorPipeRpcAgentTestFixture, shipped_suites, __name__)
+        wanted.append(suites.CudaRemoteModuleTest)
+    found = generate_tests("Shipped", TensorPipeRpcAgentTestFixture, wanted, __name__)
     for suite in found.values():
         for name in LIFTED.keys() & set(dir(suite)):
             setattr(suite, name, pytest.mark.xfail(reason=LIFTED[name])(getattr(suite, name)))
     return found
 
 
-globals().update(suites())
+globals().update(generated())
