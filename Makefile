@@ -1,5 +1,6 @@
 # demo: the main job, on real data.   test: lint, types and all tests.   lint: ruff and mypy alone.
-# compat: archives between torch versions; downloads the newest torch, which on Linux is several GB.
+# compat: all tests on the oldest and the newest torch that are supported, on other Pythons where these are installed, and
+#         archives between them; downloads both torches, which on Linux are several GB each.
 # fuzz: thousands of random interfaces, through everything.
 # Each makes its own environment in .venv, from constraints.txt.
 
@@ -7,7 +8,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
+OLDEST := 2.11.0
 NEWEST := 2.15.0
+PYTHON_OF_OLDEST ?= $(or $(shell python3.12 -c 'print("python3.12")' 2> /dev/null), $(PYTHON))
+PYTHON_OF_NEWEST ?= $(or $(shell python3.13 -c 'print("python3.13")' 2> /dev/null), $(PYTHON))
 
 .PHONY: demo test lint fuzz compat clean
 
@@ -25,20 +29,25 @@ lint: $(READY)
 fuzz: $(READY)
 	$(BIN)/python -W ignore -m tests.fuzz --interfaces 2000
 
-compat: $(READY) .venv-newest/ready
-	$(BIN)/python -W ignore -m tests.compat $(BIN)/python .venv-newest/bin/python
+compat: $(READY) .venv-oldest/ready .venv-newest/ready
+	$(BIN)/python -W ignore -m tests.compat $(BIN)/python .venv-oldest/bin/python .venv-newest/bin/python
+	.venv-oldest/bin/python -m pytest
+	.venv-newest/bin/python -m pytest
 
 clean:
-	rm -rf .venv .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info demo-results
+	rm -rf .venv .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info demo-results
 
 $(READY): constraints.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,demo]'
 	touch $@
 
-.venv-newest/ready: constraints.txt setup.cfg pyproject.toml
-	$(PYTHON) -m venv .venv-newest
-	grep -v '^torch==' constraints.txt > .venv-newest/constraints.txt
-	.venv-newest/bin/python -m pip install --quiet --constraint .venv-newest/constraints.txt --editable '.[test]' \
-		torch==$(NEWEST)
+.venv-oldest/ready: TORCH := $(OLDEST)
+.venv-oldest/ready: PYTHON := $(PYTHON_OF_OLDEST)
+.venv-newest/ready: TORCH := $(NEWEST)
+.venv-newest/ready: PYTHON := $(PYTHON_OF_NEWEST)
+.venv-oldest/ready .venv-newest/ready: constraints.txt setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	grep -v -e '^torch==' -e '^setuptools==' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install --quiet --constraint $(@D)/constraints.txt --editable '.[test,demo]' torch==$(TORCH)
 	touch $@

@@ -221,10 +221,8 @@ for _name in (
 class RemoteModule(_RemoteModule):
     """Builds a module on another worker, and calls it as if it were here; through Python, and with any arguments.
 
-    See `_RemoteModule`, which also takes an interface, and then calls without the owner's Python; or better, `create`.
-
-    >>> RemoteModule("ps/cuda:0", torch.nn.Linear, (20, 30))  # doctest: +SKIP
-    RemoteModule(ps/cuda:0)
+    Such as `RemoteModule("ps/cuda:0", torch.nn.Linear, (20, 30))`. See `_RemoteModule`, which also takes an interface,
+    and then calls without the owner's Python; for new code, `create` does.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ import torch.distributed.rpc as rpc
 from ._version import __version__
 
 PYTHON: Final = (3, 11)  # the oldest
-TORCH: Final = (2, 13), (2, 15)  # the oldest and the newest that `make compat` has shown
+TORCH: Final = (2, 11), (2, 15)  # the oldest and the newest that `make compat` has shown
 
 PRIVATE: Final = {
     "torch._sources": "SourceContext",
