@@ -10,6 +10,7 @@ import torchremote as tr
 from torchremote import testing
 from torchremote.errors import ArgumentError, RemoteError
 from torchremote.jit import Placement, _torch, compile_interface
+from torchremote.remote_module import _RemoteModule
 from torchremote.stub import at_placement
 
 from . import gallery, zoo
@@ -130,6 +131,13 @@ def call_on_cuda(mapped):
         with pytest.raises(ArgumentError, match=r"Encoder.forward.x: a tensor on cuda:0, which is not in"):
             encoder(x)
     assert encoder(x.cpu()).device.type == home
+    for interface in (None, zoo.Encoder):
+        module = _RemoteModule("owner/cuda:0", zoo.LinearEncoder, _module_interface_cls=interface)
+        assert module.is_device_map_set == mapped
+        assert module.device == "cuda:0"
+        result = module.forward(x.cpu(), 2.0)
+        assert result.device.type == home
+        assert torch.allclose(result.cpu(), zoo.LinearEncoder.output(0, x.cpu()) * 2)
 
 
 @pytest.mark.gpu
