@@ -14,8 +14,8 @@ ORDER = (
     "jit.lower.scope jit.lower.common jit.lower.types jit.lower.wire jit.lower.stub jit.lower.owner "
     "jit.lower.referring jit.lower jit.emit "
     "jit._torch jit.annotations jit.interface jit.classes jit.script jit.cache jit.foundation jit "
-    "jit.non_scriptable jit.instantiator jit.templates "
-    "values fitting workers fit failures sweeper leases saving calls stub sending shelves host control create archives "
+    "values fitting workers fit failures non_scriptable jit.instantiator jit.templates "
+    "sweeper leases saving calls stub sending shelves host control create archives "
     "upkeep at_owner remote_module inspection "
     "testing.strategies testing.check testing reference doctor cli"
 ).split()

@@ -1,7 +1,10 @@
 """RemoteModule, beyond what torch's does: see test_side_by_side.py for that."""
 
 import collections
+import copy
 import gc
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -11,7 +14,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 import torchremote as tr
 from torchremote import testing
-from torchremote.errors import ArgumentError, PlaceError
+from torchremote.errors import ArgumentError, InterfaceError, PlaceError
 from torchremote.remote_module import RemoteModule, _RemoteModule
 
 from . import owner as remote
@@ -96,6 +99,54 @@ def test_what_has_a_tensor_that_stays_on_the_cpu(owner, toy):
     assert testing.same(tuple(received), tuple(sequence))
 
 
+HURTING = {
+    "nested": lambda: torch._nested_tensor_from_tensor_list([X[0], X[0, :1]]),
+    "mkldnn": lambda: X.to_mkldnn(),
+    "freed": lambda: freed(X.clone()),
+    "functional": lambda: torch._to_functional_tensor(X),
+    "meta": lambda: X.to("meta"),
+}
+
+
+def freed(tensor):
+    tensor.untyped_storage().resize_(0)
+    return tensor
+
+
+class Hurting(nn.Module):
+    def forward(self, kind):
+        return {"it": HURTING[kind]()}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("kind", HURTING)
+def test_tensors_that_would_end_a_process_are_refused(owner, kind):
+    with pytest.raises(ArgumentError, match=r"RemoteModule\.forward\.args\[0\]\['a'\]: "):
+        RemoteModule(owner, Places)({"a": HURTING[kind]()})
+    with pytest.raises(RuntimeError, match=r"RemoteModule\.forward\.return\['it'\]: "):
+        RemoteModule(owner, Hurting)(kind)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support", "ignore:torch.quantize_per_tensor")
+def test_other_layouts_are_sent(owner):
+    sent = [X.to_sparse(), X.to_sparse_csr(), torch.quantize_per_tensor(X, 1.0, 0, torch.qint8), X[:0], X[2:]]
+    assert RemoteModule(owner, Totals)(sent) == [total(part) for part in sent]
+
+
+def total(part):
+    return (part.dequantize() if part.is_quantized else part.to_dense()).sum().item()
+
+
+class Totals(nn.Module):
+    def forward(self, parts):
+        return [total(part) for part in parts]
+
+
+def test_a_sparse_result(owner):
+    _, ((received,), _) = RemoteModule(owner, Places)(X.to_sparse())
+    assert torch.equal(received.to_dense(), X)
+
+
 def test_a_scripted_one_moves_them_too(owner, toy):
     module = _RemoteModule(f"{owner}/toy:0", zoo.WhereIsModule, _module_interface_cls=zoo.WhereIs)
     assert module(X) == "toy"
@@ -152,6 +203,69 @@ def test_a_class_of_the_users(owner, interface):
     mine = Mine(owner, interface)
     assert isinstance(mine, Mine)
     assert torch.equal(mine.double(X), zoo.LinearEncoder.output(0, X) * 2)
+
+
+class Overriding(_RemoteModule):
+    def __init__(self, owner, interface=None):
+        super().__init__(owner, zoo.LinearEncoder, _module_interface_cls=interface)
+        self.factor = 3.0
+
+    def forward(self, x):
+        return super().forward(x, 2.0) * self.factor
+
+
+@pytest.mark.parametrize("interface", [None, zoo.Encoder])
+def test_a_class_that_overrides_forward(owner, interface):
+    module = Overriding(owner, interface)
+    expected = zoo.LinearEncoder.output(0, X) * 6
+    assert torch.equal(module(X), expected)
+    assert torch.equal(module.forward_async(X, 1.0).wait() * 6, expected)
+    if interface is not None:
+        for other in (copy.deepcopy(module), tr.with_timeout(module, 5), rpc.rpc_sync(owner, give_back, (module,))):
+            assert torch.equal(other(X), expected)
+
+
+@pytest.mark.parametrize("interface", [None, zoo.Encoder])
+def test_forward_may_be_replaced(owner, interface, monkeypatch):
+    module = _RemoteModule(owner, zoo.LinearEncoder, _module_interface_cls=interface)
+    before = module(X, 1.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "forward", lambda x: "mine")
+        assert module(X) == "mine"
+    assert torch.equal(module(X, 1.0), before)
+
+
+def test_names_that_would_hide_a_remote_modules_own(owner):
+    def device(self) -> str: ...
+    def remote(self) -> str: ...
+
+    for name, method in (("device", device), ("remote_parameters", remote)):
+        interface = type("Hiding", (), {name: method})
+        with pytest.raises(InterfaceError, match=f"Hiding.{name}: a RemoteModule has a {name} of its own; rename it"):
+            _RemoteModule(owner, zoo.LinearEncoder, _module_interface_cls=interface)
+
+
+def test_threads_that_call_a_received_one_first(owner):
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(30):
+            module = rpc.rpc_sync(owner, give_back, (RemoteModule(owner, Tracked),))
+            with ThreadPoolExecutor(6) as pool:
+                list(pool.map(lambda _: module(), range(6)))
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_what_cannot_be_pickled_leaves_nothing_behind(owner):
+    before = rpc.rpc_sync(owner, tracked)
+    module = RemoteModule(owner, Tracked)
+    with pytest.raises((TypeError, AttributeError), match="pickle|local object"):
+        module.forward(lambda: 1)
+    with pytest.raises((TypeError, AttributeError), match="pickle|local object"):
+        module.forward(key=lambda: 1)
+    del module
+    until(lambda: rpc.rpc_sync(owner, tracked) == before)
 
 
 def test_two_for_one_module(owner):

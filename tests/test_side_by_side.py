@@ -5,6 +5,7 @@ What is meant to differ is in `DIFFERENT`, with what comes of it in either.
 
 import contextlib
 import copy
+import importlib
 import io
 import pickle
 import re
@@ -27,6 +28,16 @@ from .torch_interface import CallsIt, RemoteScorer, Scorer, ScorerModule
 
 X = torch.linspace(-1, 1, 6).reshape(2, 3)
 BEHAVIOURS = []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def their_functions(owner):
+    """torch's makes its template, on the owner as well, when it is imported."""
+    rpc.rpc_sync(owner, import_here, (theirs.__name__,))
+
+
+def import_here(name):
+    importlib.import_module(name)
 
 
 def behaviour(function):

@@ -11,13 +11,12 @@ import torch
 import torch.distributed.rpc as rpc
 
 from . import upkeep
-from .calls import Route
 from .control import Refusal, answering
 from .errors import ArgumentError, MismatchError, PlaceError
 from .failures import FAILURES, explain
-from .jit import CompiledInterface, _torch
+from .jit import _torch
 from .jit._torch import PyRRef
-from .stub import make_stub, route_and_interface
+from .stub import alike, route_and_interface
 from .workers import find_place, placement_at
 
 
@@ -37,7 +36,7 @@ def at_owner(stub: Any) -> AtOwner:
     Raises:
         InterfaceError: `stub` is none.
     """
-    return AtOwner(*route_and_interface(stub, "at_owner"))
+    return AtOwner(stub)
 
 
 class AtOwner:
@@ -47,9 +46,9 @@ class AtOwner:
     owner is lost, and `RemoteError` for what the module itself raises.
     """
 
-    def __init__(self, route: Route, compiled: CompiledInterface) -> None:
-        self._route = route
-        self._compiled = compiled
+    def __init__(self, stub: Any) -> None:
+        self._route, self._compiled = route_and_interface(stub, "at_owner")
+        self._stub = stub
 
     def parameters(self, recurse: bool = True) -> list[PyRRef[Any]]:
         """References to the parameters, which stay: for `torch.distributed.optim.DistributedOptimizer`.
@@ -146,7 +145,7 @@ class AtOwner:
         handle, device = self._ask(upkeep.move_here, device)
         devices = _torch.mapped_devices(find_place(self._route.worker).worker)
         route = replace(self._route, handle=handle, device=device, placement=placement_at(device, devices))
-        return make_stub(self._compiled, route)
+        return alike(self._stub, route)
 
     def checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Writes the module's state to a file on its owner, for `torch.load` there; a file that was there is replaced

@@ -96,7 +96,7 @@ def _build(interface: Interface, creation: Creation, device: torch.device) -> to
         scripted = isinstance(creation.make, torch.jit.ScriptModule)
         module = creation.make if scripted else creation.make(*creation.args, **creation.kwargs)
         if creation.moves and isinstance(module, torch.nn.Module):
-            module = module.to(device)
+            module.to(device)
     except Exception as error:  # the user's code may raise anything
         what = getattr(creation.make, "__qualname__", repr(creation.make))
         raise CreationError(f"{what} raised {type(error).__name__}: {error}\n\n{traceback.format_exc()}") from error

@@ -52,11 +52,14 @@ def examine() -> Iterator[Finding]:
 
 def _versions() -> Finding:
     found = f"torchremote {__version__}, torch {torch.__version__}, Python {platform.python_version()}"
-    oldest, newest = supported.TORCH
-    if oldest <= supported.torch_version() <= newest:
-        return Finding("versions", found)
-    tested = f"{supported.dotted(oldest)} to {supported.dotted(newest)}"
-    return Finding("versions", found, f"tested with torch {tested}: install one of these, or trust what follows")
+    for what, version, (_, newest) in (
+        ("torch", supported.torch_version(), supported.TORCH),
+        ("Python", sys.version_info[:2], supported.PYTHON),
+    ):
+        if version > newest:  # an older one cannot be imported
+            remedy = f"tested up to {what} {supported.dotted(newest)}: install that, or trust what follows"
+            return Finding("versions", found, remedy)
+    return Finding("versions", found)
 
 
 def _private_names() -> Finding:
@@ -128,17 +131,19 @@ def _rpc(device: str, mapped: bool) -> Finding:
                 workers.append(subprocess.Popen([*command, str(rank)], stdout=file, stderr=subprocess.STDOUT))
         try:
             answered = workers[0].wait(timeout=60) == 0
+            failed = [worker.poll() not in (None, 0) for worker in workers]
         except subprocess.TimeoutExpired:
-            answered = False
+            answered, failed = False, [worker.poll() not in (None, 0) for worker in workers]
         finally:
             for worker in workers:
                 worker.kill()
                 worker.wait()
         last_lines = [output.read_text().strip().rpartition("\n")[2] for output in outputs]
     if answered:
-        return Finding(what, last_lines[0])
-    found = next(filter(None, last_lines), "no answer within 60 seconds")
-    return Finding(what, found, _NO_MAP if mapped else _NO_ANSWER)
+        return Finding(what, "answered")
+    # If the owner failed, the caller may only say that it waited.
+    found = [line for line, how in zip(last_lines, failed, strict=True) if how]
+    return Finding(what, found[-1] if found else "no answer within 60 seconds", _NO_MAP if mapped else _NO_ANSWER)
 
 
 _NO_ANSWER: Final = (
@@ -156,17 +161,16 @@ def _work(rendezvous: str, device: str, mapped: str, rank: str) -> None:
         options.set_device_map(names[1 - int(rank)], {device: device})
     rpc.init_rpc(names[int(rank)], rank=int(rank), world_size=2, rpc_backend_options=options)
     if rank == "0":
-        print(_call(device, mapped == "1"), flush=True)
+        _call(device, mapped == "1")
     rpc.shutdown()
 
 
-def _call(device: str, mapped: bool) -> str:
+def _call(device: str, mapped: bool) -> None:
     double = create(f"owner/{device}", _Doubler, _DoublerModule)
     x = torch.ones(4, device=device if mapped else "cpu")
     result = double(x)
     assert torch.equal(result.cpu(), torch.full((4,), 2.0)), f"it returned {result}"
     assert result.device == x.device, f"it returned a tensor on {result.device}"
-    return "answered"
 
 
 if __name__ == "__main__":

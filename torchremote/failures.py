@@ -27,7 +27,7 @@ _LOST = re.compile(
 FAILURES: Final = (RuntimeError, torch.jit.Error)
 _EXCEPTION = re.compile(r"^(?!else|try|finally|class|def)[A-Za-z_][\w.]*: ", re.MULTILINE)
 _HERE = "<--- HERE"
-_UNSENDABLE = "torchremote: cannot send "  # as jit/tensors.py and jit/anything.py begin it
+UNSENDABLE = "torchremote: cannot send "  # as jit/tensors.py and jit/anything.py begin it
 
 
 def explain(error: Exception, method: str, worker: str, handle: int | None = None) -> TorchRemoteError:
@@ -50,15 +50,12 @@ def explain(error: Exception, method: str, worker: str, handle: int | None = Non
         return StaleStubError(f"{where}: its module was withdrawn; create or connect again\n\n{text}")
     # With its endpoint in the traceback, a call got through; what its module says of other calls is not about this one.
     if f"in _remote_{name}\n" not in text:
-        if message.startswith(_UNSENDABLE):
-            return ArgumentError(message.removeprefix(_UNSENDABLE))
+        if message.startswith(UNSENDABLE):
+            return ArgumentError(message.removeprefix(UNSENDABLE))
         if "in sendable\n" in text:
             # Raised while a tensor was looked at; the traceback shows the call, and that which argument it was.
             place = re.search(rf'"({re.escape(method)}\.\w+)"', text)
-            return ArgumentError(
-                f"{place[1] if place else method}: torch cannot look at a tensor of it, and so not send it: "
-                f"{message.partition(chr(10))[0]}; pass a plain tensor"
-            )
+            return ArgumentError(f"{place[1] if place else method}: {unsightly(message)}")
         if "is not connected; call torchremote.reconnect" in message:
             return DisconnectedError(f"{where}: {message}")
         if "RPC ran for more than set timeout" in message:
@@ -68,7 +65,13 @@ def explain(error: Exception, method: str, worker: str, handle: int | None = Non
             )
         if is_lost(message):
             return WireError(f"{where}: {_after_code(message)}; whether the method ran is not known\n\n{text}")
-    return RemoteError(f"{where}: {message.removeprefix(_UNSENDABLE)}\n\n{text}")
+    return RemoteError(f"{where}: {message.removeprefix(UNSENDABLE)}\n\n{text}")
+
+
+def unsightly(message: str) -> str:
+    """What to say of a tensor that raised `message` when it was looked at."""
+    first = message.partition("\n")[0]
+    return f"torch cannot look at a tensor of it, and so not send it: {first}; pass a plain tensor"
 
 
 def is_lost(message: str) -> bool:

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import torch
 import torch.distributed.rpc as rpc
 from torch import nn
 
+from . import non_scriptable
 from .at_owner import AtOwner, at_owner
 from .calls import Route
 from .control import referenced
 from .create import adopt, create_async
-from .errors import ArgumentError, NotSavableError, PlaceError
-from .jit import _torch, compile_interface, non_scriptable
+from .errors import ArgumentError, InterfaceError, NotSavableError, PlaceError
+from .jit import CompiledInterface, _torch, compile_interface
 from .jit._torch import PyRRef
-from .stub import become_stub, route_and_interface
+from .stub import Stub, become_stub, route_and_interface
 
 __all__ = ["RemoteModule"]
 
@@ -35,6 +36,33 @@ _REMOTE_MODULE_PICKLED_ATTRIBUTES: Final = (
     "generated_methods",
     "module_rref",
 )
+
+
+class _Generated:
+    """A generated method of a remote module, which may be assigned another.
+
+    A property, so that an instance need not hold a method that holds it: it would keep the remote module until Python's
+    garbage collector runs.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, module: _RemoteModule | None, cls: type) -> Any:
+        if module is None:
+            return self
+        given = module.__dict__.get(self._name)
+        if given is not None and given not in non_scriptable._generated_methods:
+            return given
+        if "generated_methods" not in module.__dict__:  # a stub
+            return getattr(super(_RemoteModule, module), self._name)
+        return types.MethodType(getattr(non_scriptable, self._name), module)
+
+    def __set__(self, module: _RemoteModule, value: Any) -> None:
+        module.__dict__[self._name] = value
+
+    def __delete__(self, module: _RemoteModule) -> None:
+        del module.__dict__[self._name]
 
 
 class _RemoteModule(nn.Module):
@@ -62,12 +90,13 @@ class _RemoteModule(nn.Module):
     like. A model that has a remote module as a part can do most of that, to its other parts.
     """
 
-    on: str | int  # the worker, by its name or rank
-    device: str
-    is_device_map_set: bool
-    is_scriptable: bool
-    generated_methods: list[Callable[..., Any]]
-    module_rref: PyRRef[Any]
+    if TYPE_CHECKING:  # torch.jit.script would read annotations of the class
+        on: str | int  # the worker, by its name or rank
+        device: str
+        is_device_map_set: bool
+        is_scriptable: bool
+        generated_methods: list[Callable[..., Any]]
+        module_rref: PyRRef[Any]
 
     def __init__(
         self,
@@ -81,14 +110,16 @@ class _RemoteModule(nn.Module):
     ) -> None:
         super().__init__()
         place = _Place.at(remote_device)
-        args, kwargs = args or (), kwargs or {}
+        args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
         if _module_interface_cls is not None:
-            pending = create_async(place.where, _module_interface_cls, module_cls, tuple(args), kwargs, name=name)
-            become_stub(self, compile_interface(_module_interface_cls), pending.route(), _Scripted)
+            compiled = _compile(_module_interface_cls)
+            pending = create_async(place.where, _module_interface_cls, module_cls, args, kwargs, name=name)
+            become_stub(self, compiled, pending.route(), _Scripted)
         elif name is not None:
             raise ArgumentError(f"RemoteModule: name={name!r} is for modules with an interface; a stub is found by it")
         else:
-            _refer(self, place, rpc.remote(place.on, _made_on, (place.device, module_cls, args, kwargs)))
+            # Without a limit: torch never gets over an RRef that was dropped after its creation took too long.
+            _refer(self, place, rpc.remote(place.on, _made_on, (place.device, module_cls, args, kwargs), timeout=0))
 
     @staticmethod
     def init_from_module_rref(
@@ -97,8 +128,8 @@ class _RemoteModule(nn.Module):
         """Another remote module for a module that exists.
 
         Args:
-            remote_device: as for `RemoteModule`. The module stays where it is: on the worker that owns `module_rref`,
-                and on the device that is named here.
+            remote_device: as for `RemoteModule`: says on which device the module is. It stays there, on the worker
+                that owns `module_rref`, be another named here or not.
             module_rref: a reference to the module.
             _module_interface_cls: as for `_RemoteModule`. What is called then is the module, scripted, which shares
                 its parameters.
@@ -106,9 +137,10 @@ class _RemoteModule(nn.Module):
         place = _Place.at(remote_device)
         module = RemoteModule.__new__(RemoteModule)
         if _module_interface_cls is None:
-            _refer(module, place, module_rref)
+            mapped = bool(_torch.mapped_devices(module_rref.owner()))
+            _refer(module, replace(place, is_device_map_set=mapped), module_rref)
         else:
-            compiled = compile_interface(_module_interface_cls)
+            compiled = _compile(_module_interface_cls)
             become_stub(module, compiled, adopt(module_rref, compiled, place.device).route(), _Scripted)
         return module
 
@@ -125,7 +157,7 @@ class _RemoteModule(nn.Module):
         return self._owner_side().parameters(recurse)
 
     def train(self, mode: bool = True) -> Any:
-        """Sets the remote module's training mode, which all its callers share. Returns this one."""
+        """Sets the training mode of the remote module, which all its callers share, and returns `self`."""
         self._owner_side().train(mode)
         self.training = mode
         return self
@@ -137,28 +169,18 @@ class _RemoteModule(nn.Module):
     def _owner_side(self) -> AtOwner | _Referenced:
         return _Referenced(self.module_rref)
 
-    # Properties, so that an instance need not hold methods that hold it: it would keep the remote module until Python's
-    # garbage collector runs.
-    @property
-    def forward(self) -> Callable[..., Any]:  # type: ignore[override]
-        """Calls the remote module's `forward` and waits for the result."""
-        return self._generated("forward")
-
-    @property
-    def forward_async(self) -> Callable[..., Any]:
-        """`forward` without waiting: returns a torch Future."""
-        return self._generated("forward_async")
-
-    def _generated(self, name: str) -> Callable[..., Any]:
-        if name not in self.__dict__:
-            raise AttributeError(f"{self!r} has no {name}: its interface has none")
-        return types.MethodType(self.__dict__[name], self)
+    forward: Any = _Generated("forward")
+    forward_async: Any = _Generated("forward_async")
 
     def __getattr__(self, name: str) -> Any:
-        if "module_rref" in self.__dict__ and "_parameters" not in self.__dict__:
-            # Made from a reference, or received: it becomes an nn.Module when something asks for that.
-            nn.Module.__init__(self)
-            return getattr(self, name)
+        if "module_rref" in self.__dict__:
+            # Made from a reference, or received: it becomes an nn.Module when something asks for that. One attribute
+            # after the other, and none that is there, for threads may come here together.
+            state = vars(nn.Module())
+            if name in state:
+                for missing, value in state.items():
+                    self.__dict__.setdefault(missing, value)
+                return self.__dict__[name]
         return super().__getattr__(name)
 
     def __getstate__(self) -> NoReturn:
@@ -258,7 +280,7 @@ class _Scripted:
     def generated_methods(self) -> list[Callable[..., Any]]:
         _, compiled = route_and_interface(self, "RemoteModule")
         names = [name for method in compiled.interface.methods for name in (f"{method.name}_async", method.name)]
-        return [getattr(type(self), name) for name in names]
+        return [getattr(super(_RemoteModule, cast(_RemoteModule, self)), name).__func__ for name in names]
 
     @property
     def module_rref(self) -> PyRRef[Any]:
@@ -266,6 +288,9 @@ class _Scripted:
 
     def _route(self) -> Route:
         return route_and_interface(self, "RemoteModule")[0]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({Stub.extra_repr(cast(Stub, self))})"
 
     def _owner_side(self) -> AtOwner:
         return at_owner(self)
@@ -294,6 +319,20 @@ class _Place:
         return f"{worker}/{self.device}"
 
 
+def _compile(interface: type) -> CompiledInterface:
+    """
+    Raises:
+        InterfaceError: a method of it, or one that stubs get for it, would replace one of a remote module's own.
+    """
+    compiled = compile_interface(interface)
+    for method in compiled.interface.methods:
+        for name in (method.name, f"{method.name}_async"):
+            if name not in ("forward", "forward_async") and (hasattr(_RemoteModule, name) or hasattr(_Scripted, name)):
+                where = f"{compiled.interface.name}.{method.name}"
+                raise InterfaceError(f"{where}: a RemoteModule has a {name} of its own; rename it, or use create()")
+    return compiled
+
+
 # -- without an interface
 
 
@@ -301,7 +340,6 @@ def _refer(module: _RemoteModule, place: _Place, module_rref: PyRRef[Any]) -> No
     functions = non_scriptable._generated_methods
     values = (place.on, place.device, place.is_device_map_set, False, functions, module_rref)
     module.__dict__.update(zip(_REMOTE_MODULE_PICKLED_ATTRIBUTES, values, strict=True))
-    module.__dict__.update((function.__name__, function) for function in functions)
 
 
 def _taken_apart(module: _RemoteModule) -> tuple[Any, ...]:
@@ -311,11 +349,11 @@ def _taken_apart(module: _RemoteModule) -> tuple[Any, ...]:
 def _received(cls: type[_RemoteModule], *values: Any) -> _RemoteModule:
     module = cls.__new__(cls)
     module.__dict__.update(zip(_REMOTE_MODULE_PICKLED_ATTRIBUTES, values, strict=True))
-    module.__dict__.update((function.__name__, function) for function in module.generated_methods)
+    module.__dict__.update((function.__name__, function) for function in module.generated_methods)  # as torch's has
     return module
 
 
-for _class in (_RemoteModule, RemoteModule):  # others have attributes that would be lost
+for _class in (_RemoteModule, RemoteModule):  # not what derives from them: its own attributes would be lost
     _torch.send_as(_class, _taken_apart)
 
 
@@ -346,7 +384,8 @@ def _made_on(device: str, module_cls: Callable[..., Any], args: tuple[Any, ...],
             "Expect `module_cls(*args, **kwargs)` returns an instance of <class nn.Module>, but it returns an instance "
             f"of {type(module)}."
         )
-    return module.to(device)
+    module.to(device)
+    return module
 
 
 def _parameters_of(module_rref: PyRRef[Any], recurse: bool) -> list[PyRRef[Any]]:

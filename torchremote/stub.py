@@ -5,6 +5,7 @@ The scripted part is generated (jit/lower/stub.py), what Python calls is in call
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from dataclasses import dataclass, replace
@@ -43,9 +44,28 @@ def attach(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route:
     return stub
 
 
+def alike(stub: Stub, route: Route) -> Any:
+    """Another stub along `route`, with the same class, and the same attributes from the user's code."""
+    return _with_own(make_stub(stub._torchremote_compiled, route, stub._torchremote_bases), *_own(stub))
+
+
+def _own(stub: Stub) -> tuple[bool, dict[str, Any]]:
+    """What the user's code gave a stub: whether it trains, and its attributes."""
+    every = {*stub._torchremote_compiled.stub.__dict__, METHODS}
+    return stub.training, {name: value for name, value in stub.__dict__.items() if name not in every}
+
+
+def _with_own(stub: Any, training: bool, attributes: dict[str, Any]) -> Any:
+    stub.training = training
+    stub.__dict__.update(attributes)
+    return stub
+
+
 def become_stub(module: torch.nn.Module, compiled: CompiledInterface, route: Route, *bases: type) -> None:
     """Turns a module into a stub, which goes on being an instance of its class, and is one of `bases`."""
     stub = make_stub(compiled, route, (*bases, type(module)))
+    every = vars(torch.nn.Module())
+    stub.__dict__.update((name, value) for name, value in module.__dict__.items() if name not in every)
     object.__setattr__(module, "__dict__", stub.__dict__)
     object.__setattr__(module, "__class__", type(stub))
 
@@ -61,7 +81,8 @@ def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterf
         if route is not None:
             return route, stub._torchremote_compiled
     raise InterfaceError(
-        f"{asked}: {type(stub).__name__} is no stub; pass what create(), connect() or reconnect() returned"
+        f"{asked}: {type(stub).__name__} is no stub; pass what create(), connect() or reconnect() returned, or a "
+        "RemoteModule with an interface"
     )
 
 
@@ -74,14 +95,14 @@ def with_timeout(stub: Any, timeout: float | None) -> Any:
     The new stub is made in microseconds, so a single call can have a timeout of its own:
     `torchremote.with_timeout(encoder, 0.5)(x)`.
     """
-    route, compiled = route_and_interface(stub, "with_timeout")
-    return make_stub(compiled, replace(route, timeout=check_timeout(timeout)), stub._torchremote_bases)
+    route, _ = route_and_interface(stub, "with_timeout")
+    return alike(stub, replace(route, timeout=check_timeout(timeout)))
 
 
 def at_placement(stub: Any, placement: Placement) -> Any:
     """The same remote module as if it were in `placement`: for tests, to which all placements are the same on a CPU."""
-    route, compiled = route_and_interface(stub, "at_placement")
-    return make_stub(compiled, replace(route, placement=placement))
+    route, _ = route_and_interface(stub, "at_placement")
+    return alike(stub, replace(route, placement=placement))
 
 
 def check_timeout(timeout: float | None) -> float | None:
@@ -127,11 +148,11 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=_Face):
         )
 
     def __copy__(self) -> Any:
-        route, compiled = route_and_interface(self, "copy")
-        return make_stub(compiled, route, self._torchremote_bases)
+        return alike(self, route_and_interface(self, "copy")[0])
 
     def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
-        return self.__copy__()  # another stub of the one module, which is not copied
+        # Another stub of the one module, which is not copied.
+        return _with_own(self.__copy__(), *copy.deepcopy(_own(self), memo))
 
     def extra_repr(self) -> str:
         route, _ = route_and_interface(self, "repr")
@@ -141,15 +162,17 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=_Face):
 
 @functools.cache
 def _face_of(compiled: CompiledInterface, bases: Bases = ()) -> type[Stub]:
-    members: dict[str, Any] = {
-        "_torchremote_compiled": compiled,
-        "_torchremote_bases": bases,
-        "__module__": __name__,
-    }
-    for method in compiled.interface.methods:
-        for call in python_calls(compiled, method):
-            members[call.__name__] = call
-    face: type[Stub] = _Face(f"{compiled.interface.name}Stub", (*bases, Stub), members)
+    members: dict[str, Any] = {"__module__": __name__}
+    if bases:
+        members["_torchremote_bases"] = bases
+    else:
+        members["_torchremote_compiled"] = compiled
+        for method in compiled.interface.methods:
+            for call in python_calls(compiled, method):
+                members[call.__name__] = call
+    # What the user's class overrides, stays overridden.
+    bases = (*bases, _face_of(compiled)) if bases else (Stub,)
+    face: type[Stub] = _Face(f"{compiled.interface.name}Stub", bases, members)
     _torch.send_as(face, _taken_apart)
     return face
 
@@ -159,7 +182,7 @@ def _face_of(compiled: CompiledInterface, bases: Bases = ()) -> type[Stub]:
 
 def _taken_apart(stub: Stub) -> tuple[Any, ...]:
     route, compiled = route_and_interface(stub, "RPC")
-    return _received, (compiled.interface, stub._torchremote_bases, SentRoute.of(route))
+    return _received, (compiled.interface, stub._torchremote_bases, _own(stub), SentRoute.of(route))
 
 
 def _face_taken_apart(face: type[Stub]) -> str | tuple[Any, ...]:
@@ -176,8 +199,8 @@ def _face_received(interface: Interface, bases: Bases) -> type[Stub]:
     return _face_of(compile_interface(interface), bases)
 
 
-def _received(interface: Interface, bases: Bases, sent: SentRoute) -> Any:
-    return make_stub(compile_interface(interface), sent.from_here(), bases)
+def _received(interface: Interface, bases: Bases, own: tuple[bool, dict[str, Any]], sent: SentRoute) -> Any:
+    return _with_own(make_stub(compile_interface(interface), sent.from_here(), bases), *own)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ import torch.distributed.rpc as rpc
 
 from ._version import __version__
 
-PYTHON: Final = (3, 11)  # the oldest
-TORCH: Final = (2, 11), (2, 15)  # the oldest and the newest that `make compat` has shown
+# The oldest and the newest that `make compat` has shown.
+PYTHON: Final = (3, 11), (3, 13)
+TORCH: Final = (2, 11), (2, 15)
 
 PRIVATE: Final = {
     "torch._sources": "SourceContext",
@@ -37,7 +38,7 @@ PRIVATE: Final = {
     "torch._C.Future": "_set_unwrap_func",
     "torch._C._functorch": "peek_interpreter_stack",
     "torch": "_is_functional_tensor",
-    "torch.utils._pytree": "tree_map",
+    "torch.utils._pytree": "tree_map tree_map_with_path keystr",
     "torch.distributed._remote_device": "worker_name rank device",
     "torch.distributed.rpc.api": "_is_current_rpc_agent_set _get_current_rpc_agent _internal_rpc_pickler",
     "torch.distributed.rpc.api._internal_rpc_pickler": "_class_reducer_dict",
@@ -52,8 +53,9 @@ def check_import() -> None:
         ImportError: this Python or torch is too old, or torch lacks what is needed.
     """
     oldest, newest = TORCH
-    here = f"torchremote {__version__} needs Python {dotted(PYTHON)} and torch {dotted(oldest)} to {dotted(newest)}"
-    if sys.version_info < PYTHON:
+    needed = f"Python {dotted(PYTHON[0])} to {dotted(PYTHON[1])} and torch {dotted(oldest)} to {dotted(newest)}"
+    here = f"torchremote {__version__} needs {needed}"
+    if sys.version_info < PYTHON[0]:
         raise ImportError(f"{here}: this is Python {dotted(sys.version_info[:2])}")
     if not rpc.is_available():
         raise ImportError(f"{here}, built with RPC: this is torch {torch.__version__} without; on Linux, any has it")
@@ -67,7 +69,9 @@ def check_import() -> None:
                 f"{here}: this is torch {torch.__version__}, which has no {', '.join(missing)}; "
                 f"pip install 'torch=={dotted(newest)}.*'"
             )
-        warnings.warn(f"{here}: this is torch {torch.__version__}, which was not tested", stacklevel=3)
+        warnings.warn(f"{here}: this is torch {torch.__version__}, which was not tested", stacklevel=2)
+    if sys.version_info[:2] > PYTHON[1]:
+        warnings.warn(f"{here}: this is Python {dotted(sys.version_info[:2])}, which was not tested", stacklevel=2)
 
 
 def missing_names() -> Iterator[str]:

@@ -4,6 +4,7 @@ import inspect
 import pickle
 import sys
 import types
+import warnings
 from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 import pytest
@@ -74,7 +75,16 @@ class Ordinary:
             def forward(self, x: Tensor) -> Tensor: ...
 
 
-ORDINARY = [*(cls for name, cls in vars(Ordinary).items() if inspect.isclass(cls)), Ordinary.Nested.Inner]
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+
+    @torch.jit.interface
+    class OfClasses:
+        def forward(self, x: Tensor, n: int) -> Tensor:
+            pass
+
+
+ORDINARY = [OfClasses, *(cls for name, cls in vars(Ordinary).items() if inspect.isclass(cls)), Ordinary.Nested.Inner]
 ORDINARY.remove(Ordinary.Nested)
 
 

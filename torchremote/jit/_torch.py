@@ -322,6 +322,8 @@ def scripted_method(module: torch.jit.ScriptModule, name: str) -> Callable[..., 
 
 map_leaves: Callable[..., Any] = torch.utils._pytree.tree_map
 """`map_leaves(function, value, is_leaf=)`: the same containers, the registered ones among them, of mapped leaves."""
+map_leaves_with_path: Callable[..., Any] = torch.utils._pytree.tree_map_with_path
+path_text: Callable[[Any], str] = torch.utils._pytree.keystr
 
 # RPC
 
@@ -369,8 +371,11 @@ as_plain_tensors = _C.DisableTorchFunctionSubclass
 
 def has_dispatch(tensor: torch.Tensor) -> bool:
     """Whether operators on `tensor` are its Python class's affair."""
-    own = type(tensor).__torch_dispatch__ is not _C._disabled_torch_dispatch_impl
-    return own or bool(torch._is_functional_tensor(tensor))
+    return class_has_dispatch(type(tensor)) or bool(torch._is_functional_tensor(tensor))
+
+
+def class_has_dispatch(cls: type[torch.Tensor]) -> bool:
+    return cls.__torch_dispatch__ is not _C._disabled_torch_dispatch_impl
 
 
 def is_transforming() -> bool:

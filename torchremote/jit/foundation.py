@@ -45,8 +45,10 @@ def lay_foundation(interface: Interface, classes: Classes) -> Foundation:
         unit = lower(interface, spelling)
         sources[part] = emit(unit)
         defined |= script(unit, sources[part], given=defined)
+    # In this order: freezing looks at all that the table holds, and what becomes the constant shares the list of pages.
+    table = _torch.constant_holding(defined["Host"])
     defined["Host"].lay_out()
-    return Foundation(sources, defined, _torch.constant_holding(defined["Host"]))
+    return Foundation(sources, defined, table)
 
 
 def _check_unions(interface: Interface, spelling: Spelling, defined: dict[str, Any]) -> None:
@@ -77,6 +79,12 @@ def _common_to_all(interface: Interface) -> dict[str, Any]:
 
 def _compile_common(unit: ir.Unit, given: dict[str, Any]) -> dict[str, Any]:
     return _common.get(unit.scope, lambda: script(unit, emit(unit), given))
+
+
+def sendable() -> _torch.ScriptFunction:
+    """`sendable(tensor, devices, where)`, which returns a tensor as it can be sent, or raises: see tensors.py."""
+    function: _torch.ScriptFunction = _compile_common(lower_tensors(), given={})["sendable"]
+    return function
 
 
 def common_source() -> str:

@@ -10,8 +10,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from .. import non_scriptable
 from ..errors import InterfaceError
-from . import CompiledInterface, _torch, compile_interface, non_scriptable
+from . import CompiledInterface, _torch, compile_interface
 from .cache import Cache
 from .emit import emit
 from .literals import literal
@@ -30,8 +31,8 @@ def instantiate_scriptable_remote_module_template(
 
     Args:
         module_interface_cls: a class of annotated methods, under `torch.jit.interface` or not.
-        enable_moving_cpu_tensors_to_cuda: whether tensors move to a module on an accelerator, and back when there is
-            no device map. Of any kind, and in containers, too.
+        enable_moving_cpu_tensors_to_cuda: whether tensors, in containers too, move to a module on an accelerator (of
+            any kind), and back when there is no device map.
 
     Returns:
         A module with `_remote_<m>`, `<m>` and `<m>_async` for every method of the interface, and with

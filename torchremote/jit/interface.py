@@ -103,7 +103,9 @@ def _check_names(interface: str, functions: Mapping[str, object]) -> None:
             raise InterfaceError(
                 f"{where}: names that begin with {RESERVED_PREFIX} are a stub's own; rename the method"
             )
-        if name != "forward" and hasattr(_A_STUBS_BASE, name):
+        # First without being run: some are properties that raise.
+        own = inspect.getattr_static(_A_STUBS_BASE, name, None) is not None or hasattr(_A_STUBS_BASE, name)
+        if name != "forward" and own:
             raise InterfaceError(f"{where}: a stub is a ScriptModule, whose own {name} this would replace; rename it")
         for suffix in _GENERATED:
             if name.endswith(suffix) and name.removesuffix(suffix) in functions:

@@ -34,8 +34,9 @@ def script(unit: ir.Unit, source: str, given: Mapping[str, object], table: _torc
     # An mtime of None keeps the entry: linecache.checkcache drops others whose file is not on the disk.
     linecache.cache[unit.title] = (len(source), None, source.splitlines(keepends=True), unit.title)
     try:
-        exec(compile(source, unit.title, "exec", dont_inherit=True), namespace)
-        _Scripting(unit.scope, source, unit.title, namespace, table).script_all(unit.definitions)
+        tree = ast.parse(source)
+        exec(compile(tree, unit.title, "exec", dont_inherit=True), namespace)
+        _Scripting(unit, source, tree, namespace, table).script_all(unit.definitions)
     except Exception as error:
         raise InternalError(f"{unit.title} does not compile: {error}", source) from error
     return {definition.name: namespace[definition.name] for definition in unit.definitions}
@@ -43,12 +44,12 @@ def script(unit: ir.Unit, source: str, given: Mapping[str, object], table: _torc
 
 class _Scripting:
     def __init__(
-        self, scope: str, source: str, title: str, namespace: dict[str, Any], table: _torch.Node | None
+        self, unit: ir.Unit, source: str, tree: ast.Module, namespace: dict[str, Any], table: _torch.Node | None
     ) -> None:
-        self._scope = scope
+        self._scope = unit.scope
         self._lines = source.split("\n")
-        self._text = _torch.SourceText(source, title)
-        self._nodes = {node.name: node for node in ast.parse(source).body if isinstance(node, _DEFINITIONS)}
+        self._text = _torch.SourceText(source, unit.title)
+        self._nodes = {node.name: node for node in tree.body if isinstance(node, _DEFINITIONS)}
         self._namespace = namespace
         self._resolve = _torch.resolver(namespace)
         self._table = table

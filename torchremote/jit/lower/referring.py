@@ -19,7 +19,8 @@ from .stub import lower_pair, lower_receive
 
 
 def lower_referring(interface: Interface, interface_name: str, moves: bool, spelling: Spelling) -> ir.Unit:
-    """
+    """What serves modules of an interface on their owner, and the functions that become a caller's methods.
+
     Args:
         interface_name: what TorchScript calls the interface, which is `Local` here.
         moves: whether tensors move to a module on an accelerator, and back.
@@ -39,7 +40,7 @@ def lower_referring(interface: Interface, interface_name: str, moves: bool, spel
 
 
 def method_name(name: str) -> str:
-    """What the function is called that becomes the method `name`: in one namespace with what it refers to."""
+    """What the function is called that becomes the method `name`: it hides nothing that the functions refer to."""
     return f"{RESERVED_PREFIX}_{name}"
 
 
@@ -57,9 +58,11 @@ def _lower_placed(interface: Interface, placement: Placement, method: Method, sp
     names = spelling.names()
     module, device = names.fresh("module"), names.fresh("device")
     parameters = renamed(method, names, [spelling.wire(argument.type) for argument in method.arguments])
+    # `Hosted` takes every argument by position. But it is an interface of modules, and `Local` may be one of classes.
+    by_position = not any(argument.keyword_only for argument in method.arguments)
     return ir.Function(
         _placed(placement, method),
-        (ir.Parameter(module, "Hosted"), ir.Parameter(device, "torch.device"), *parameters),
+        (ir.Parameter(module, "Local" if by_position else "Hosted"), ir.Parameter(device, "torch.device"), *parameters),
         spelling.wire(method.returns),
         lower_run(interface, placement, method, parameters, module, device, names, spelling),
     )
@@ -111,7 +114,7 @@ def _lower_send(interface: Interface, method: Method, spelling: Spelling) -> ir.
 
 
 def _lower_methods(method: Method, spelling: Spelling) -> list[ir.Function]:
-    """The methods of whoever has the RRef, where torch's have it."""
+    """The functions that become methods, of whoever has the attributes that torch's remote modules have."""
     self = Names(argument.name for argument in method.arguments).fresh("self")
     referring = tuple(ir.Attribute(ir.Name(self), parameter.name) for parameter in _referring(Names()))
     arguments = tuple(ir.Name(argument.name) for argument in method.arguments)
