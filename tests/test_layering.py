@@ -14,9 +14,9 @@ ORDER = (
     "jit.lower.scope jit.lower.common jit.lower.types jit.lower.wire jit.lower.stub jit.lower.owner "
     "jit.lower.referring jit.lower jit.emit "
     "jit._torch jit.annotations jit.interface jit.classes jit.script jit.cache jit.foundation jit "
-    "values fitting workers fit failures non_scriptable jit.instantiator jit.templates "
+    "values fitting workers fit failures "
     "sweeper leases saving calls stub sending shelves host control create archives "
-    "upkeep at_owner remote_module inspection "
+    "upkeep at_owner non_scriptable jit.instantiator jit.templates remote_module inspection "
     "testing.strategies testing.check testing reference doctor cli"
 ).split()
 PURE = ORDER[ORDER.index("jit.literals") : ORDER.index("jit._torch")]

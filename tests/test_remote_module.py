@@ -168,6 +168,18 @@ def test_an_interface_without_forward(owner):
         module.forward({"a": 1})
 
 
+class OwnInterface(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_a_module_class_is_an_interface_too(owner):
+    """And can still be scripted."""
+    module = _RemoteModule(owner, OwnInterface, _module_interface_cls=OwnInterface)
+    assert torch.equal(torch.jit.script(OwnInterface())(X), module(X))
+
+
 def test_one_with_a_name_is_saved(owner, tmp_path):
     module = _RemoteModule(owner, zoo.LinearEncoder, _module_interface_cls=zoo.Encoder, name="drop-in")
     try:

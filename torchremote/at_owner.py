@@ -112,10 +112,10 @@ class AtOwner:
     def module_rref(self) -> PyRRef[Any]:
         """A reference to the module itself, as it is now: a moved or replaced module is another one.
 
-        Its type is the stub's interface, if the owner knows that by its name: with `@torch.jit.interface`, where the
-        class was imported. In TorchScript, it is an `RRef[Encoder]` then.
+        In TorchScript it is an `RRef[Encoder]`, if the owner knows the stub's interface by its name: when its module
+        there imports the class, under `remote_scriptable` or `torch.jit.interface`.
         """
-        found: PyRRef[Any] = self._ask(upkeep.module_rref_here, self._compiled.interface_name)
+        found: PyRRef[Any] = self._ask(upkeep.module_rref_here, self._compiled.interface.qualified_name)
         return found
 
     def zero_grad(self) -> None:

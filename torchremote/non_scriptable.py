@@ -6,6 +6,7 @@ written, and not generated.
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import torch
 import torch.distributed.rpc as rpc
 from torch.nn.utils.rnn import PackedSequence
 
+from .control import referenced
 from .errors import ArgumentError, RemoteError
 from .failures import FAILURES, UNSENDABLE, message_of, unsightly
 from .jit import _torch
@@ -62,6 +64,34 @@ def forward(self: Any, /, *args: Any, **kwargs: Any) -> Any:
 _generated_methods = [forward_async, forward]
 
 
+class GeneratedMethod:
+    """`forward` or `forward_async` of a remote module, which may be assigned another.
+
+    A property, so that an instance need not hold a method that holds it: it would keep the remote module until Python's
+    garbage collector runs.
+    """
+
+    def __set_name__(self, cls: type, name: str) -> None:
+        self._cls, self._name = cls, name
+
+    def __get__(self, module: Any, cls: type) -> Any:
+        if module is None:
+            return self
+        given = module.__dict__.get(self._name)
+        if given is not None and given not in _generated_methods:
+            return given
+        if "generated_methods" not in module.__dict__:  # a stub, whose methods follow
+            return getattr(super(self._cls, module), self._name)
+        generated = {function.__name__: function for function in _generated_methods}
+        return types.MethodType(generated[self._name], module)
+
+    def __set__(self, module: Any, value: Any) -> None:
+        module.__dict__[self._name] = value
+
+    def __delete__(self, module: Any) -> None:
+        del module.__dict__[self._name]
+
+
 def _moved(value: Any, device: torch.device) -> Any:
     """`value` with every tensor in it, however deep in containers, on `device`."""
 
@@ -101,3 +131,47 @@ def _checked(value: Any, where: str) -> Any:
             raise ArgumentError(f"{place}: {unsightly(message)}") from None
 
     return _torch.map_leaves_with_path(checked, value)
+
+
+# -- what else a caller asks of the module
+
+
+class Referenced:
+    """What `AtOwner` is for a stub's module, for one that there is an RRef to."""
+
+    def __init__(self, module_rref: PyRRef[Any]) -> None:
+        self._module_rref = module_rref
+
+    def parameters(self, recurse: bool) -> list[PyRRef[Any]]:
+        found: list[PyRRef[Any]] = self._ask(_parameters_of, recurse)
+        return found
+
+    def train(self, mode: bool) -> None:
+        self._ask(_train, mode)
+
+    def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
+        return rpc.rpc_sync(self._module_rref.owner(), function, (self._module_rref, *args))
+
+
+# -- on the owner, for a remote module
+
+
+def made_on(
+    device: str, module_cls: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> torch.nn.Module:
+    module = module_cls(*args, **kwargs)
+    if not isinstance(module, torch.nn.Module):
+        raise ValueError(
+            "Expect `module_cls(*args, **kwargs)` returns an instance of <class nn.Module>, but it returns an instance "
+            f"of {type(module)}."
+        )
+    module.to(device)
+    return module
+
+
+def _parameters_of(module_rref: PyRRef[Any], recurse: bool) -> list[PyRRef[Any]]:
+    return [rpc.RRef(parameter) for parameter in referenced(module_rref).parameters(recurse)]
+
+
+def _train(module_rref: PyRRef[Any], mode: bool) -> None:
+    referenced(module_rref).train(mode)

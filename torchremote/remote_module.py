@@ -6,7 +6,6 @@ holds; without one, it calls through Python on both sides, and takes whatever ca
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
@@ -18,11 +17,11 @@ from torch import nn
 from . import non_scriptable
 from .at_owner import AtOwner, at_owner
 from .calls import Route
-from .control import referenced
 from .create import adopt, create_async
 from .errors import ArgumentError, InterfaceError, NotSavableError, PlaceError
 from .jit import CompiledInterface, _torch, compile_interface
 from .jit._torch import PyRRef
+from .non_scriptable import GeneratedMethod, Referenced, made_on
 from .stub import Stub, become_stub, route_and_interface
 
 __all__ = ["RemoteModule"]
@@ -36,33 +35,6 @@ _REMOTE_MODULE_PICKLED_ATTRIBUTES: Final = (
     "generated_methods",
     "module_rref",
 )
-
-
-class _Generated:
-    """A generated method of a remote module, which may be assigned another.
-
-    A property, so that an instance need not hold a method that holds it: it would keep the remote module until Python's
-    garbage collector runs.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, module: _RemoteModule | None, cls: type) -> Any:
-        if module is None:
-            return self
-        given = module.__dict__.get(self._name)
-        if given is not None and given not in non_scriptable._generated_methods:
-            return given
-        if "generated_methods" not in module.__dict__:  # a stub
-            return getattr(super(_RemoteModule, module), self._name)
-        return types.MethodType(getattr(non_scriptable, self._name), module)
-
-    def __set__(self, module: _RemoteModule, value: Any) -> None:
-        module.__dict__[self._name] = value
-
-    def __delete__(self, module: _RemoteModule) -> None:
-        del module.__dict__[self._name]
 
 
 class _RemoteModule(nn.Module):
@@ -119,7 +91,7 @@ class _RemoteModule(nn.Module):
             raise ArgumentError(f"RemoteModule: name={name!r} is for modules with an interface; a stub is found by it")
         else:
             # Without a limit: torch never gets over an RRef that was dropped after its creation took too long.
-            _refer(self, place, rpc.remote(place.on, _made_on, (place.device, module_cls, args, kwargs), timeout=0))
+            _refer(self, place, rpc.remote(place.on, made_on, (place.device, module_cls, args, kwargs), timeout=0))
 
     @staticmethod
     def init_from_module_rref(
@@ -166,11 +138,11 @@ class _RemoteModule(nn.Module):
         """`train(False)`."""
         return self.train(False)
 
-    def _owner_side(self) -> AtOwner | _Referenced:
-        return _Referenced(self.module_rref)
+    def _owner_side(self) -> AtOwner | Referenced:
+        return Referenced(self.module_rref)
 
-    forward: Any = _Generated("forward")
-    forward_async: Any = _Generated("forward_async")
+    forward: Any = GeneratedMethod()
+    forward_async: Any = GeneratedMethod()
 
     def __getattr__(self, name: str) -> Any:
         if "module_rref" in self.__dict__:
@@ -355,42 +327,3 @@ def _received(cls: type[_RemoteModule], *values: Any) -> _RemoteModule:
 
 for _class in (_RemoteModule, RemoteModule):  # not what derives from them: its own attributes would be lost
     _torch.send_as(_class, _taken_apart)
-
-
-class _Referenced:
-    """What `AtOwner` is for a stub's module, for one that there is an RRef to."""
-
-    def __init__(self, module_rref: PyRRef[Any]) -> None:
-        self._module_rref = module_rref
-
-    def parameters(self, recurse: bool) -> list[PyRRef[Any]]:
-        found: list[PyRRef[Any]] = self._ask(_parameters_of, recurse)
-        return found
-
-    def train(self, mode: bool) -> None:
-        self._ask(_train, mode)
-
-    def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
-        return rpc.rpc_sync(self._module_rref.owner(), function, (self._module_rref, *args))
-
-
-# -- on the owner
-
-
-def _made_on(device: str, module_cls: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> nn.Module:
-    module = module_cls(*args, **kwargs)
-    if not isinstance(module, nn.Module):
-        raise ValueError(
-            "Expect `module_cls(*args, **kwargs)` returns an instance of <class nn.Module>, but it returns an instance "
-            f"of {type(module)}."
-        )
-    module.to(device)
-    return module
-
-
-def _parameters_of(module_rref: PyRRef[Any], recurse: bool) -> list[PyRRef[Any]]:
-    return [rpc.RRef(parameter) for parameter in referenced(module_rref).parameters(recurse)]
-
-
-def _train(module_rref: PyRRef[Any], mode: bool) -> None:
-    referenced(module_rref).train(mode)

@@ -20,8 +20,10 @@ from torchremote.jit.instantiator import (
     instantiate_scriptable_remote_module_template,
 )
 from torchremote.jit.templates import get_remote_module_template
+from torchremote.remote_module import _RemoteModule
 
 from .. import gallery, zoo
+from ..torch_interface import Scorer, ScorerModule
 
 
 class Pair(NamedTuple):
@@ -136,6 +138,18 @@ def test_it_is_called_eagerly_and_scripted(owner):
         assert it.reset() is None
         assert torch.equal(it.forward(x), torch.zeros(2, 8))
         rpc.rpc_sync(owner, zoo.refill, (holder.module_rref,))
+
+
+def test_the_reference_of_a_remote_module_has_the_interfaces_type(owner):
+    rpc.rpc_sync(owner, instantiate_here, (Scorer,))
+    module = _RemoteModule(owner, ScorerModule, _module_interface_cls=Scorer)
+    holder = Holder(instantiate_scriptable_remote_module_template(Scorer), module.get_module_rref(), "cpu")
+    x = torch.ones(1, 3)
+    assert torch.equal(torch.jit.script(holder).forward(x, 3)[0], module(x, 3)[0])
+
+
+def instantiate_here(interface):
+    instantiate_scriptable_remote_module_template(interface)
 
 
 @pytest.mark.parametrize(("moves", "where"), [(True, "toy"), (False, "cpu")])

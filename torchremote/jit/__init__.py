@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -111,7 +111,10 @@ def compile_interface(interface: type | Interface) -> CompiledInterface:
         compiled: CompiledInterface | None = getattr(interface, "__dict__", {}).get(_COMPILED)
         if compiled is not None:
             return compiled
-        interface = read_interface(interface)
+        cls, interface = interface, read_interface(interface)
+        if issubclass(cls, torch.nn.Module) and "__torch_script_interface__" not in vars(cls):
+            # The name itself is for the module, which may be scripted, too.
+            interface = replace(interface, qualified_name=f"{interface.qualified_name}_interface")
     source = emit(lower_stub(interface, Spelling(interface)))
     contract = compile_contract(interface)
     # The text is in the key: it holds all else that a stub depends on, defaults to the last bit included.
