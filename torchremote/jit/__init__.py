@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -84,12 +85,12 @@ class CompiledInterface:
 
 
 Class = TypeVar("Class")
-_COMPILED = "__torchremote_compiled__"
 
 _foundations: Cache[tuple[object, ...], Foundation] = Cache()
 _first_foundations: dict[tuple[str, str], Foundation] = {}  # whose tables endpoints are bound to, for good
 _contracts: Cache[tuple[object, ...], Contract] = Cache()
 _interfaces: Cache[tuple[Contract, str], CompiledInterface] = Cache()
+_of_classes: WeakKeyDictionary[type, CompiledInterface] = WeakKeyDictionary()
 
 
 def compile_interface(interface: type | Interface) -> CompiledInterface:
@@ -107,18 +108,16 @@ def compile_interface(interface: type | Interface) -> CompiledInterface:
     >>> compile_interface(Scorer).interface.text
     'score(x: Tensor, top: int) -> Tensor'
     """
-    if not isinstance(interface, Interface):
-        compiled: CompiledInterface | None = getattr(interface, "__dict__", {}).get(_COMPILED)
-        if compiled is not None:
-            return compiled
-        cls, interface = interface, read_interface(interface)
-        if issubclass(cls, torch.nn.Module) and "__torch_script_interface__" not in vars(cls):
+    if isinstance(interface, Interface):
+        return _compile_model(interface)
+    compiled = _of_classes.get(interface) if isinstance(interface, type) else None
+    if compiled is None:
+        model = read_interface(interface)
+        if issubclass(interface, torch.nn.Module) and "__torch_script_interface__" not in vars(interface):
             # The name itself is for the module, which may be scripted, too.
-            interface = replace(interface, qualified_name=f"{interface.qualified_name}_interface")
-    source = emit(lower_stub(interface, Spelling(interface)))
-    contract = compile_contract(interface)
-    # The text is in the key: it holds all else that a stub depends on, defaults to the last bit included.
-    return _interfaces.get((contract, source), lambda: _compile(interface, contract, source))
+            model = replace(model, qualified_name=f"{model.qualified_name}_interface")
+        compiled = _of_classes[interface] = _compile_model(model)
+    return compiled
 
 
 def remote_scriptable(cls: type[Class]) -> type[Class]:
@@ -140,12 +139,19 @@ def remote_scriptable(cls: type[Class]) -> type[Class]:
     ... class Encoder:
     ...     def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor: ...
     """
-    compiled = compile_interface(read_interface(cls, caller_locals(1)))
+    compiled = _compile_model(read_interface(cls, caller_locals(1)))
     if "__torch_script_interface__" not in vars(cls):  # torch.jit.interface has compiled it already, otherwise
         cls.__torch_script_interface__ = compiled.interface_name  # type: ignore[attr-defined]
         _torch.set_qualified_name(cls, compiled.interface_name)
-    setattr(cls, _COMPILED, compiled)
+    _of_classes[cls] = compiled
     return cls
+
+
+def _compile_model(interface: Interface) -> CompiledInterface:
+    source = emit(lower_stub(interface, Spelling(interface)))
+    contract = compile_contract(interface)
+    # The text is in the key: it holds all else that a stub depends on, defaults to the last bit included.
+    return _interfaces.get((contract, source), lambda: _compile(interface, contract, source))
 
 
 def _compile(interface: Interface, contract: Contract, source: str) -> CompiledInterface:
