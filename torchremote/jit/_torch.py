@@ -45,8 +45,17 @@ Resolver = Callable[[str], object]
 
 def resolver(namespace: Mapping[str, object]) -> Resolver:
     """How TorchScript looks up a name, dotted or not, in generated source."""
-    resolve: Resolver = torch._jit_internal.createResolutionCallbackFromEnv(_Scope(namespace))
+    evaluate: Resolver = torch._jit_internal.createResolutionCallbackFromEnv(_Scope(namespace))
+
+    def resolve(text: str) -> object:
+        if "[" in text or text in _OWN_TYPES:
+            return None  # TorchScript takes a type apart itself, and asks for its parts; in Python, that is slow
+        return namespace[text] if text in namespace else evaluate(text)
+
     return resolve
+
+
+_OWN_TYPES = frozenset("Tensor Any None bool int float complex str".split())
 
 
 class _Scope:
@@ -67,7 +76,7 @@ class SourceText:
     def __init__(self, text: str, title: str) -> None:
         # One context for all functions, and so one copy of the text. The frontend asks for the function's name only to
         # allow annotated attributes in `__init__` alone, which is where generated text has them.
-        self._context = _sources.SourceContext(text, title, 1, 0, True, "__init__")
+        self._context = _Context(text, title, 1, 0, True, "__init__")
 
     def function(self, node: ast.FunctionDef, self_type: str | None = None) -> Def:
         definition: Def = frontend.build_def(self._context, node, None, node.name, self_type)
@@ -84,6 +93,27 @@ class SourceText:
     def _class(self, node: ast.ClassDef, methods: Iterable[Def]) -> ClassDef:
         place = self._context.make_range(node.lineno, node.col_offset, node.col_offset + len("class"))
         return ClassDef(Ident(place, node.name), [Stmt(method) for method in methods], [], [])
+
+
+class _Context(_sources.SourceContext):
+    """Has its text encoded once, where torch's encodes it for every attribute that it reads."""
+
+    def __init__(self, text: str, *args: Any) -> None:
+        super().__init__(text, *args)
+        self._text = _Encoded(text)
+
+    @property
+    def source(self) -> str:
+        return self._text
+
+
+class _Encoded(str):
+    def __init__(self, text: str) -> None:
+        self._bytes = text.encode()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        assert encoding == "utf-8"
+        return self._bytes
 
 
 # The compilers themselves: torch.jit.script and torch.jit.interface warn that they are deprecated, and silencing

@@ -20,6 +20,7 @@ Note [Canonical text]
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from typing import Final
@@ -114,25 +115,28 @@ class Interface:
     def name(self) -> str:
         return self.qualified_name.rpartition(".")[2]
 
-    @property
+    @functools.cached_property
     def named_types(self) -> tuple[NamedType, ...]:
         """Every enum and NamedTuple in the interface, each after those that it refers to."""
         return tuple(named_types(type for method in self.methods for type in method.types))
 
-    @property
+    @functools.cached_property
     def text(self) -> str:
         """The canonical text: see Note [Canonical text]."""
         return "\n".join([*(named.definition for named in self.named_types), *map(str, self.methods)])
 
-    @property
+    @functools.cached_property
     def declaration(self) -> str:
         """The canonical text with what is the caller's own: default values, and which arguments are keyword-only."""
         definitions = [named.definition for named in self.named_types]
         return "\n".join([*definitions, *(method.declaration for method in self.methods)])
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         return hashlib.blake2b(self.text.encode(), digest_size=8).hexdigest()
+
+    def __reduce__(self) -> tuple[type[Interface], tuple[str, tuple[Method, ...]]]:
+        return Interface, (self.qualified_name, self.methods)  # not what is cached
 
     def method(self, name: str) -> Method | None:
         return next((method for method in self.methods if method.name == name), None)

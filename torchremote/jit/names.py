@@ -24,26 +24,38 @@ REPLACED: Final = frozenset("_ inf nan ops CONSTANTS fork uninitialized getattr 
 # Names that it takes for something else when it reads a saved model.
 _MISREAD: Final = frozenset("annotate awaitable".split())
 
+TAKEN: Final = GLOBALS | REPLACED | _MISREAD | frozenset(keyword.kwlist)
+"""What no identifier of any scope may be."""
+
 RESERVED_PREFIX: Final = "_torchremote"
 """Begins the names of a stub's own attributes: the one thing that an interface's methods may not be called."""
 
 
 class Names:
-    """The identifiers of one scope."""
+    """The identifiers of one scope.
 
-    def __init__(self, taken: Iterable[str] = ()) -> None:
-        self._taken = {*GLOBALS, *REPLACED, *_MISREAD, *keyword.kwlist, *taken}
+    Args:
+        taken: names that are in it already.
+        around: names around it, that are not to be hidden.
+    """
+
+    def __init__(self, taken: Iterable[str] = (), around: frozenset[str] = TAKEN) -> None:
+        self._around = around
+        self._taken = set(taken)
 
     def fresh(self, wanted: str) -> str:
         """`wanted` itself when it is free, otherwise with the first free number."""
-        return self._claim(wanted) if wanted not in self._taken else self.numbered(wanted)
+        return self.numbered(wanted) if self._is_taken(wanted) else self._claim(wanted)
 
     def numbered(self, stem: str) -> str:
         """`stem_0`, `stem_1`, ...: the next that is free."""
         number = 0
-        while f"{stem}_{number}" in self._taken:
+        while self._is_taken(f"{stem}_{number}"):
             number += 1
         return self._claim(f"{stem}_{number}")
+
+    def _is_taken(self, name: str) -> bool:
+        return name in self._taken or name in self._around
 
     def _claim(self, name: str) -> str:
         self._taken.add(name)

@@ -1,6 +1,6 @@
 """Source text -> what TorchScript makes of it. The only exec.
 
-The text is executed once, for the Python objects that it defines, under a file name that exists nowhere but in
+The text is executed once, for the Python objects that are needed of it, under a file name that exists nowhere but in
 linecache; so tracebacks show its lines, and nothing touches the disk. Then every definition is compiled in order,
 under its name in TorchScript's global compilation unit.
 """
@@ -11,7 +11,7 @@ import ast
 import linecache
 import textwrap
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from ..errors import InternalError
 from . import _torch, ir
@@ -35,11 +35,32 @@ def script(unit: ir.Unit, source: str, given: Mapping[str, object], table: _torc
     linecache.cache[unit.title] = (len(source), None, source.splitlines(keepends=True), unit.title)
     try:
         tree = ast.parse(source)
-        exec(compile(tree, unit.title, "exec", dont_inherit=True), namespace)
+        exec(compile(_needed_in_python(unit, tree), unit.title, "exec", dont_inherit=True), namespace)
         _Scripting(unit, source, tree, namespace, table).script_all(unit.definitions)
     except Exception as error:
         raise InternalError(f"{unit.title} does not compile: {error}", source) from error
     return {definition.name: namespace[definition.name] for definition in unit.definitions}
+
+
+def _needed_in_python(unit: ir.Unit, tree: ast.Module) -> ast.Module:
+    """What of `tree` is executed: all but functions that are compiled, and, of what modules are made of, methods."""
+    kinds = {definition.name: _kind(definition) for definition in unit.definitions}
+    unscripted = {part.name for part in unit.definitions if isinstance(part, ir.Function) and not part.scripted}
+    body: list[ast.stmt] = []
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and kinds[node.name] is not ir.Module:
+            made: list[ast.stmt] = [item for item in _methods(node) if item.name == "__init__"]
+            body.append(ast.copy_location(ast.ClassDef(node.name, node.bases, [], made or [_PASS], []), node))
+        elif not isinstance(node, ast.FunctionDef) or node.name in unscripted:
+            body.append(node)
+    return ast.Module(body, [])
+
+
+_PASS: Final = ast.parse("pass").body[0]
+
+
+def _kind(definition: ir.Definition) -> type[ir.Definition]:
+    return definition.kind if isinstance(definition, ir.Given) else type(definition)
 
 
 class _Scripting:
@@ -59,12 +80,11 @@ class _Scripting:
             if isinstance(definition, ir.Function) and not definition.scripted:
                 continue
             node = self._nodes[definition.name]
-            kind = definition.kind if isinstance(definition, ir.Given) else type(definition)
             if isinstance(node, ast.FunctionDef):
                 self._script_function(node, definition.endpoint if isinstance(definition, ir.Function) else None)
             elif isinstance(definition, ir.Interface):
                 self._script_interface(node, definition)
-            elif kind is ir.Class:
+            elif _kind(definition) is ir.Class:
                 self._script_class(node)
             else:
                 self._script_module(node)

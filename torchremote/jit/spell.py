@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from .literals import MemberValue, NamedTupleValue, Value
 from .model import Interface
-from .names import Names
+from .names import TAKEN, Names
 from .plan import wire_type
 from .types import (
     NONE,
@@ -42,11 +42,12 @@ class Spelling:
         self.send = {method.name: names.fresh(f"send_{method.name}") for method in methods}
         self.receive = {method.name: names.fresh(f"receive_{method.name}") for method in methods}
         self.defer = {method.name: names.fresh(f"defer_{method.name}") for method in methods}
+        functions = (self.pack, self.unpack, self.send, self.receive, self.defer)
+        self._globals = TAKEN.union(self.classes.values(), *(function.values() for function in functions))
 
     def names(self, taken: Iterable[str] = ()) -> Names:
         """A scope over the globals of generated source."""
-        functions = (self.pack, self.unpack, self.send, self.receive, self.defer)
-        return Names([*taken, *self.classes.values(), *(name for function in functions for name in function.values())])
+        return Names(taken, self._globals)
 
     def declared(self, type: Type) -> str:
         """`type` as its module sees it."""
