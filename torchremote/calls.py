@@ -50,7 +50,7 @@ def connect(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route
     interface = compiled.interface
     timeout = _DEFAULT_TIMEOUT if route.timeout is None else route.timeout
     address = (interface.qualified_name, interface.declaration, route.worker, route.name or "", timeout)
-    attach = compiled.contract.connect[route.placement]
+    attach = compiled.contract.connect(route.placement)
     attach(scripted, address, route.handle, route.device, list(route.devices), route.lease)
 
 

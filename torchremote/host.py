@@ -86,7 +86,15 @@ def reach(hosted: Hosted, contract: Contract) -> tuple[int, torch.device]:
             if kind in hosted.handles:
                 return hosted.handles[kind], device
         check_fit(module, contract)
+        _prepare(contract, device)
         fits = module
+
+
+def _prepare(contract: Contract, device: torch.device) -> None:
+    """Compiles what stubs of a module on `device` call, before there is one."""
+    if _is_accelerator(device):
+        for placement in (Placement.STAGED, Placement.MAPPED):
+            contract.connect(placement)
 
 
 def _add(hosted: Hosted, kind: _Kind, handle: int) -> None:
@@ -177,6 +185,7 @@ def _try_exchange(hosted: Hosted, module: torch.jit.ScriptModule, device: torch.
         contracts = {kind: shelf_of(handle).contract for kind, handle in handles.items()}
     for contract in contracts.values():
         check_fit(module, contract)
+        _prepare(contract, device)
     lead_to = dict.fromkeys(handles.values(), (module, device))
     added: dict[_Kind, int] = {}
     done = False

@@ -35,14 +35,16 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Contract:
-    """What caller and owner share of an interface: compiled from its canonical text alone."""
+    """What caller and owner share of an interface: compiled from its canonical text alone.
+
+    Note [Accelerators come later]
+        The endpoints for modules on the CPU are compiled with the interface; those for accelerators, as much again
+        each, when the first module of it is hosted on one, or the first stub of such a module made: never in a call.
+    """
 
     interface: Interface  # of whichever class came first: only its name and canonical text count
     classes: Classes  # the Python classes of its enums and NamedTuples
-    sources: dict[str, str]  # the text of each unit: types, table, wire, host, staged, mapped
-    endpoints: dict[Placement, dict[str, str]]  # the names that TorchScript knows them by, by placement and method
-    defined: dict[str, Any]  # what the types, table and wire units define, and the classes under their names there
-    connect: dict[Placement, _torch.ScriptFunction]  # attaches a stub to a module in that placement
+    foundation: Foundation
     hosts: bool  # whether its table is the one that endpoints read: not if its classes were defined anew since
 
     @property
@@ -51,10 +53,45 @@ class Contract:
         return scope_of(self.interface)
 
     @property
+    def defined(self) -> dict[str, Any]:
+        """What the types, table and wire units define, and the classes, under their names there."""
+        return self.foundation.defined
+
+    @property
     def host(self) -> torch.jit.ScriptModule:
         """This process's table of modules of the interface; for shelves.py, which serialises its use."""
         host: torch.jit.ScriptModule = self.defined["Host"]
         return host
+
+    def connect(self, placement: Placement) -> _torch.ScriptFunction:
+        """What attaches a stub to a module in `placement`; its endpoints are compiled here, too, from then on."""
+        return _connects.get((self, placement), lambda: self._compile(placement))
+
+    def _compile(self, placement: Placement) -> _torch.ScriptFunction:
+        unit = lower_placement(self.interface, placement, Spelling(self.interface))
+        connect: _torch.ScriptFunction = script(unit, emit(unit), self.defined, self.foundation.table)["connect"]
+        return connect
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The text of each unit: types, table, wire, host, staged, mapped."""
+        units = {
+            placement.value: lower_placement(self.interface, placement, Spelling(self.interface))
+            for placement in Placement
+        }
+        return {**self.foundation.sources, **{name: emit(unit) for name, unit in units.items()}}
+
+    @property
+    def endpoints(self) -> dict[Placement, dict[str, str]]:
+        """The names that TorchScript knows them by, by placement and method; all are compiled, if they were not."""
+        for placement in Placement:
+            self.connect(placement)
+        return {
+            placement: {
+                method.name: endpoint_name(self.interface, placement, method) for method in self.interface.methods
+            }
+            for placement in Placement
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +126,7 @@ Class = TypeVar("Class")
 _foundations: Cache[tuple[object, ...], Foundation] = Cache()
 _first_foundations: dict[tuple[str, str], Foundation] = {}  # whose tables endpoints are bound to, for good
 _contracts: Cache[tuple[object, ...], Contract] = Cache()
+_connects: Cache[tuple[Contract, Placement], _torch.ScriptFunction] = Cache()
 _interfaces: Cache[tuple[Contract, str], CompiledInterface] = Cache()
 _of_classes: WeakKeyDictionary[type, CompiledInterface] = WeakKeyDictionary()
 
@@ -183,15 +221,6 @@ def compile_contract(interface: Interface) -> Contract:
 def _compile_contract(interface: Interface, classes: Classes, key: tuple[object, ...]) -> Contract:
     foundation = _foundations.get(key, lambda: lay_foundation(interface, classes))
     first = _first_foundations.setdefault((interface.name, interface.text), foundation)
-    sources = dict(foundation.sources)
-    connect, endpoints = {}, {}
-    for placement in Placement:
-        unit = lower_placement(interface, placement, Spelling(interface))
-        source = sources[placement.value] = emit(unit)
-        defined = script(unit, source, given=foundation.defined, table=foundation.table)
-        connect[placement] = defined["connect"]
-        endpoints[placement] = {
-            method.name: endpoint_name(interface, placement, method) for method in interface.methods
-        }
-    hosts = foundation is first
-    return Contract(interface, classes, sources, endpoints, foundation.defined, connect, hosts)
+    contract = Contract(interface, classes, foundation, hosts=foundation is first)
+    contract.connect(Placement.HOST)  # see Note [Accelerators come later]
+    return contract
