@@ -6,10 +6,12 @@ is turned into one that begins with what the user knows.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -21,7 +23,7 @@ from .jit import CompiledInterface, Placement, _torch
 from .jit._torch import PyRRef
 from .jit.lower import ADDRESS, WIRE, field, packed_name
 from .jit.model import Method, Required
-from .jit.plan import crosses_otherwise
+from .jit.plan import is_called_packed
 from .values import Translator
 
 # Where a stub keeps its scripted methods, by name.
@@ -78,16 +80,16 @@ def route_of(scripted: torch.jit.ScriptModule) -> Route | None:
 def called_names(compiled: CompiledInterface) -> list[str]:
     """The scripted methods of a stub that Python calls."""
     names: list[str] = []
-    for method in compiled.interface.methods:
-        names += [packed_name(method.name)] if _translates(method) else [method.name, f"{method.name}_async"]
+    for method in compiled.interface.messages:
+        names += [packed_name(method.name)] if is_called_packed(method) else [method.name, f"{method.name}_async"]
     return names
 
 
 def python_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
     """The two methods that a stub has in Python for one of its interface: it waits, and `<m>_async` does not."""
-    calls = _Calls(compiled, method)
+    calls = Calls(compiled, method)
     pair = (calls.plain(), calls.plain_async())
-    if _translates(method):
+    if is_called_packed(method):
         pair = (calls.translating(), calls.translating_async())
     for call, name in zip(pair, (method.name, f"{method.name}_async"), strict=True):
         call.__name__ = call.__qualname__ = name
@@ -95,12 +97,7 @@ def python_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callab
         yield call
 
 
-def _translates(method: Method) -> bool:
-    """Whether Python packs and unpacks the method's values, and so calls past the TorchScript that does it."""
-    return any(map(crosses_otherwise, method.types))
-
-
-class _Calls:
+class Calls:
     """The Python methods of a stub for one method of its interface."""
 
     def __init__(self, compiled: CompiledInterface, method: Method) -> None:
@@ -122,19 +119,19 @@ class _Calls:
     def plain_async(self) -> Callable[..., Any]:
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
             future = self._call(self_, f"{self.method.name}_async", args, kwargs)
-            return self._settled(self_, future, lambda value: value)
+            return settled(future, lambda value: value, partial(self.failure, self_))
 
         return call
 
     def _call(self, stub: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self._check_context()
+        self.check_context()
         try:
             with _torch.as_plain_tensors():
                 if not self._fits(args, kwargs):
                     args, kwargs = self._packed_call(args, kwargs)
                 return stub.__dict__[METHODS][name](*args, **kwargs)
         except FAILURES as error:
-            raise self._failure(stub, error, args, kwargs) from None  # the message has all of it
+            raise self.failure(stub, error, args, kwargs) from None  # the message has all of it
 
     def _fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether all arguments are what is declared, so that TorchScript need not guess: it takes None for False."""
@@ -156,7 +153,7 @@ class _Calls:
             try:
                 value = future.wait()
             except FAILURES as error:
-                raise self._failure(self_, error) from None
+                raise self.failure(self_, error) from None
             return self.translator.unpack(value, self.method.returns)
 
         return call
@@ -164,18 +161,19 @@ class _Calls:
     def translating_async(self) -> Callable[..., Any]:
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
             future = self._send(self_, args, kwargs)
-            return self._settled(self_, future, lambda value: self.translator.unpack(value, self.method.returns))
+            unpack = partial(self.translator.unpack, type=self.method.returns)
+            return settled(future, unpack, partial(self.failure, self_))
 
         return call
 
     def _send(self, stub: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self._check_context()
+        self.check_context()
         packed = self._pack(args, kwargs)
         try:
             with _torch.as_plain_tensors():
                 return stub.__dict__[METHODS][packed_name(self.method.name)](*packed)
         except FAILURES as error:
-            raise self._failure(stub, error) from None
+            raise self.failure(stub, error) from None
 
     def _pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         try:
@@ -183,14 +181,18 @@ class _Calls:
         except TypeError as error:
             raise ArgumentError(f"{self.where}: {error}") from None
         bound.apply_defaults()
+        return self.pack_arguments(bound.arguments, self.where)
+
+    def pack_arguments(self, arguments: Mapping[str, Any], where: str) -> list[Any]:
+        """All arguments as they cross, in their order. `where`: what an error calls the call."""
         return [
-            self.translator.pack(bound.arguments[argument.name], argument.type, f"{self.where}.{argument.name}")
+            self.translator.pack(arguments[argument.name], argument.type, f"{where}.{argument.name}")
             for argument in self.method.arguments
         ]
 
     # -- failures
 
-    def _check_context(self) -> None:
+    def check_context(self) -> None:
         # Its tensors would end the process: see jit/tensors.py, Note [Tensors that hurt].
         if _torch.is_transforming():
             raise ArgumentError(
@@ -198,7 +200,7 @@ class _Calls:
                 "call it outside"
             )
 
-    def _failure(
+    def failure(
         self, stub: Any, error: Exception, args: tuple[Any, ...] | None = None, kwargs: dict[str, Any] | None = None
     ) -> TorchRemoteError:
         """What to raise for `error`. `args`, `kwargs`: of a call that TorchScript took as they were."""
@@ -213,27 +215,31 @@ class _Calls:
                 return precise
         return failure
 
-    def _settled(self, stub: Any, future: Any, unpack: Callable[[Any], Any]) -> Any:
-        def settle(done: torch.futures.Future[Any]) -> Any:
-            try:
-                return unpack(done.value())
-            except FAILURES as error:
-                return _Failure(self._failure(stub, error))
 
-        # An exception out of a callback would reach the waiter as text; torch's own way is to raise on unwrapping.
-        settled = future.then(settle)
-        _torch.check_on_unwrap(settled, _raise_failure)
-        return settled
+def settled(future: Any, unpack: Callable[[Any], Any], failure: Callable[[Exception], Exception]) -> Any:
+    """A future of what `unpack` makes of the value of `future`, or which raises what `failure` makes of its error."""
+
+    def settle(done: torch.futures.Future[Any]) -> Any:
+        try:
+            return unpack(done.value())
+        except FAILURES as error:
+            return _Failure(partial(failure, error))
+
+    # An exception out of a callback would reach the waiter as text; torch's own way is to raise on unwrapping.
+    settled = future.then(settle)
+    _torch.check_on_unwrap(settled, _raise_failure)
+    return settled
 
 
 class _Failure:
-    def __init__(self, error: Exception) -> None:
-        self.error = error
+    def __init__(self, error: Callable[[], Exception]) -> None:
+        # Made where it is raised: it may have to ask the owner, which a callback, on a thread of RPC's, should not.
+        self.error = functools.cache(error)
 
 
 def _raise_failure(value: object) -> None:
     if isinstance(value, _Failure):
-        raise value.error
+        raise value.error()
 
 
 def _signature(method: Method, translator: Translator) -> inspect.Signature:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -30,11 +31,14 @@ _HERE = "<--- HERE"
 UNSENDABLE = "torchremote: cannot send "  # as jit/tensors.py and jit/anything.py begin it
 
 
-def explain(error: Exception, method: str, worker: str, handle: int | None = None) -> TorchRemoteError:
+def explain(
+    error: Exception, method: str, worker: str, handle: int | None = None, which: Callable[[], str] = str
+) -> TorchRemoteError:
     """The error to raise for `error`, which a call of `method` ("Interface.method") on `worker` ended with.
 
     Args:
         handle: the one that was called, to tell a stale stub from a module that has met with another one.
+        which: says in which call of a batch it is; asked only for what the method itself raised.
     """
     text = str(error)
     where = f"{method} on {worker}"
@@ -65,7 +69,7 @@ def explain(error: Exception, method: str, worker: str, handle: int | None = Non
             )
         if is_lost(message):
             return WireError(f"{where}: {_after_code(message)}; whether the method ran is not known\n\n{text}")
-    return RemoteError(f"{where}: {message.removeprefix(UNSENDABLE)}\n\n{text}")
+    return RemoteError(f"{where}: {which()}{message.removeprefix(UNSENDABLE)}\n\n{text}")
 
 
 def unsightly(message: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import torch
 
 from . import leases
+from .batches import many_calls
 from .calls import METHODS, Route, called_names, connect, python_calls, route_of
 from .errors import InterfaceError, NotSavableError
 from .jit import CompiledInterface, Interface, Placement, _torch, compile_interface
@@ -118,9 +119,10 @@ def check_timeout(timeout: float | None) -> float | None:
 
 
 def remote_interface(interface: type) -> type:
-    """The TorchScript interface of an interface's *stubs*: every method `<m>`, and `<m>_async`, which returns a Future.
+    """The TorchScript interface of an interface's *stubs*: `<m>`, `<m>_async`, `<m>_many` and `<m>_many_async`.
 
-    For annotations: a module with an attribute of this type can call a stub without waiting for it, in TorchScript.
+    For annotations: a module with an attribute of this type can call a stub without waiting for it, in TorchScript, or
+    make many calls at once, as a list of tuples of all arguments.
 
     >>> import torch
     >>> class Doubler:
@@ -136,7 +138,15 @@ class _Face(type(torch.jit.RecursiveScriptModule)):  # type: ignore[misc]
 
 
 class Stub(torch.jit.RecursiveScriptModule, metaclass=_Face):
-    """What `create` and `connect` return: the methods of the interface, and for every `<m>` an `<m>_async`."""
+    """What `create` and `connect` return: the methods of the interface, and for every `<m>` others, which this makes.
+
+    * `<m>_async(...)`: a `torch.futures.Future` of the result.
+    * `<m>_many(calls, return_exceptions=False)`: results of many calls, in order. A call is a tuple of arguments,
+      keyword-only ones last, of which those with a default may be left out, or a mapping from their names. All travel
+      in one message and run in their order; the first that fails ends the batch, and the error says which it was.
+      With `return_exceptions`, each is a message of its own, they run at the same time, and a failure is a result.
+    * `<m>_many_async(...)`: a Future of that.
+    """
 
     _torchremote_compiled: CompiledInterface
     _torchremote_bases: Bases = ()
@@ -168,7 +178,7 @@ def _face_of(compiled: CompiledInterface, bases: Bases = ()) -> type[Stub]:
     else:
         members["_torchremote_compiled"] = compiled
         for method in compiled.interface.methods:
-            for call in python_calls(compiled, method):
+            for call in (*python_calls(compiled, method), *many_calls(compiled, method)):
                 members[call.__name__] = call
     # What the user's class overrides, stays overridden.
     bases = (*bases, _face_of(compiled)) if bases else (Stub,)

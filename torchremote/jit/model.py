@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .literals import Value, literal
-from .types import NamedType, Type, check_name, named_types
+from .types import ListType, NamedType, TupleType, Type, check_name, named_types
 
 
 class Required:
@@ -69,6 +69,7 @@ class Method:
     name: str
     arguments: tuple[Argument, ...]  # in the order in which they cross: keyword-only ones last
     returns: Type
+    each: Method | None = None  # for a method's `many`, that method
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -82,6 +83,15 @@ class Method:
     @property
     def types(self) -> tuple[Type, ...]:
         return (*(argument.type for argument in self.arguments), self.returns)
+
+    @functools.cached_property
+    def many(self) -> Method:
+        """What makes many calls of this method, in one message: no method of the interface, but one of its stubs."""
+        call = TupleType(tuple(argument.type for argument in self.arguments))
+        return Method(f"{self.name}_many", (Argument("calls", ListType(call)),), ListType(self.returns), each=self)
+
+    def __reduce__(self) -> tuple[type[Method], tuple[str, tuple[Argument, ...], Type, Method | None]]:
+        return Method, (self.name, self.arguments, self.returns, self.each)  # not its `many`, which anybody can make
 
     @property
     def declaration(self) -> str:
@@ -134,6 +144,11 @@ class Interface:
     @functools.cached_property
     def digest(self) -> str:
         return hashlib.blake2b(self.text.encode(), digest_size=8).hexdigest()
+
+    @functools.cached_property
+    def messages(self) -> tuple[Method, ...]:
+        """What crosses: each method, and its `many`."""
+        return tuple(message for method in self.methods for message in (method, method.many))
 
     def __reduce__(self) -> tuple[type[Interface], tuple[str, tuple[Method, ...]]]:
         return Interface, (self.qualified_name, self.methods)  # not what is cached

@@ -191,6 +191,14 @@ def wire_type(type: Type) -> Type:
     return type
 
 
+def is_called_packed(method: Method) -> bool:
+    """Whether Python packs a method's arguments and unpacks its result, and so calls past the TorchScript that does it.
+
+    It always does for many calls: they may leave out arguments that have defaults, which TorchScript's may not.
+    """
+    return method.each is not None or any(map(crosses_otherwise, method.types))
+
+
 def crosses_otherwise(type: Type) -> bool:
     """Whether Python has to translate or look at a value of `type` that crosses."""
     otherwise = (EnumType, NamedTupleType, UnionType, AnyType)

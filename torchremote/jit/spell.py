@@ -31,7 +31,7 @@ class Spelling:
     """What the source that is generated for an interface, or for none, calls its types and what translates them."""
 
     def __init__(self, interface: Interface | None = None) -> None:
-        methods, types = (interface.methods, interface.named_types) if interface else ((), ())
+        methods, types = (interface.messages, interface.named_types) if interface else ((), ())
         arguments = {argument.name for method in methods for argument in method.arguments}
         # Methods of a stub keep their arguments' names, and may not hide what they refer to.
         names = Names(arguments)
@@ -42,7 +42,8 @@ class Spelling:
         self.send = {method.name: names.fresh(f"send_{method.name}") for method in methods}
         self.receive = {method.name: names.fresh(f"receive_{method.name}") for method in methods}
         self.defer = {method.name: names.fresh(f"defer_{method.name}") for method in methods}
-        functions = (self.pack, self.unpack, self.send, self.receive, self.defer)
+        self.in_parts = {method.name: names.fresh(f"in_parts_{method.name}") for method in methods}
+        functions = (self.pack, self.unpack, self.send, self.receive, self.defer, self.in_parts)
         self._globals = TAKEN.union(self.classes.values(), *(function.values() for function in functions))
 
     def names(self, taken: Iterable[str] = ()) -> Names:

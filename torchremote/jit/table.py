@@ -16,8 +16,14 @@ Note [Reading while writing]
 Note [The constant table]
     An endpoint has its table as a constant in its graph. TorchScript makes an object a constant by freezing a module
     that holds it, and what becomes the constant is a shallow copy: it shares the lists. `Table` therefore has
-    nothing but a list that is never exchanged; a field that is assigned would differ between the two copies, and
+    nothing but lists that are never exchanged; a field that is assigned would differ between the two copies, and
     keep its first value alive for ever. (Nor would TorchScript freeze it.) The graveyard is in `Host` for that reason.
+
+Note [Which call failed]
+    TorchScript cannot catch, so the endpoint of many calls notes how far it is before each of them, and a caller whose
+    batch failed asks (batches.py). A mark is a batch's number, shifted by 24; with a position added, it goes to the
+    place of 256 that its low bits name, where a later batch may overwrite it: then, the number is another one, and
+    which call failed is not known. Integers of one size are stored at once, so nothing is torn.
 """
 
 from __future__ import annotations
@@ -31,6 +37,8 @@ PAGE_BITS: Final = 8
 INDEX_BITS: Final = SLOT_BITS + PAGE_BITS
 CAPACITY: Final = 1 << INDEX_BITS
 """Modules of one interface that a worker can host. A handle's low bits are the index, the others its token."""
+POSITION_BITS: Final = 24
+"""Of a mark: see Note [Which call failed]."""
 
 DEFINITIONS: Final = (
     Given(
@@ -62,6 +70,7 @@ class Page:
 class Table:
     def __init__(self):
         self.pages: List[Page] = []
+        self.progress: List[int] = []
 """,
     ),
     Given(
@@ -84,6 +93,7 @@ class Host(torch.nn.Module):
     def lay_out(self) -> None:
         for _ in range(256):
             self.table.pages.append(self.blank)
+            self.table.progress.append(0)
 
     def open_page(self, page: int) -> None:
         self.table.pages[page] = Page(self.vacant)
@@ -92,6 +102,9 @@ class Host(torch.nn.Module):
         slots = self.table.pages[(handle >> 9) & 255].slots
         self.graveyard.append(slots[handle & 511])
         slots[handle & 511] = self.vacant if module is None else Slot(handle, module, device)
+
+    def progress(self, mark: int) -> int:
+        return self.table.progress[(mark >> 24) & 255]
 
     def bury(self, count: int) -> None:
         self.graveyard = self.graveyard[count:]
@@ -108,6 +121,14 @@ def find(table: Table, handle: int) -> Tuple[Hosted, torch.device]:
     if module is None or slot.handle != handle:
         raise RuntimeError("torchremote: stale handle " + str(handle))
     return module, slot.device
+""",
+    ),
+    Given(
+        "note",
+        Function,
+        """
+def note(table: Table, position: int) -> None:
+    table.progress[(position >> 24) & 255] = position
 """,
     ),
 )

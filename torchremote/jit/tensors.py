@@ -20,6 +20,10 @@ from typing import Final
 
 from .ir import Function, Given
 
+MOST_CALLS: Final = 1000
+MOST_BYTES: Final = 1 << 26
+"""What one message of many calls carries. Larger ones are no faster, and need as much memory on both sides at once."""
+
 DEFINITIONS: Final = (
     Given(
         "refuse_tensor",
@@ -62,5 +66,30 @@ def sendable(value: Tensor, devices: Optional[List[torch.device]], where: str) -
     return value
 """,
     ),
+    Given(
+        "counted",
+        Function,
+        """
+def counted(value: Tensor, devices: List[torch.device], where: str, sizes: List[int]) -> Tensor:
+    checked = sendable(value, devices, where)
+    sizes[1] += checked.numel() * checked.element_size()
+    return checked
+""",
+    ),
+    Given(
+        "begins_message",
+        Function,
+        f"""
+def begins_message(sizes: List[int]) -> bool:
+    begins = sizes[0] == 0 or sizes[0] == {MOST_CALLS} or sizes[1] > {MOST_BYTES}
+    if begins:
+        sizes[0] = 0
+        sizes[1] = 0
+    sizes[0] += 1
+    return begins
+""",
+    ),
 )
-"""`devices`: where a tensor may be, beside the CPU; None for anywhere."""
+"""`sizes`: of a message of many calls, how many it has already, and of how many bytes.
+
+`devices`: where a tensor may be, beside the CPU; None for anywhere."""

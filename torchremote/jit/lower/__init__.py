@@ -6,8 +6,8 @@ Note [Units]
     * `types` (types.py): what translates values.
     * `table` (owner.py): what an owner keeps its modules in.
     * `wire` (wire.py): what a stub calls through.
-    * `host`, `staged`, `mapped` (owner.py, wire.py): for a placement, the endpoints, which run on the owner, and the
-      wire that calls them.
+    * `host`, `staged`, `mapped` (owner.py, connected.py): for a placement, the endpoints, which run on the owner, and
+      the wire that calls them.
     * `stub` (stub.py): the interface under the class's own name, and the stub that implements it.
 
     All but the last depend on the canonical text alone, so every worker makes them alike, and classes that differ only

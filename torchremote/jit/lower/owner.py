@@ -8,8 +8,8 @@ from ..model import Interface, Method
 from ..names import Names
 from ..plan import KEEP, Placement, plan_endpoint
 from ..spell import Spelling
+from .connected import lower_connected
 from .scope import declare, endpoint, endpoint_name, renamed, scope_of, unit
-from .wire import lower_connected
 
 _COMMENTS = {
     Placement.HOST: "Modules on the CPU: nothing moves.",
@@ -36,7 +36,10 @@ def lower_table(interface: Interface, spelling: Spelling) -> ir.Unit:
 
 def lower_placement(interface: Interface, placement: Placement, spelling: Spelling) -> ir.Unit:
     """The endpoints of `placement`, and the wire that calls them."""
-    endpoints = [_lower_endpoint(interface, placement, method, spelling) for method in interface.methods]
+    endpoints = []
+    for method in interface.methods:
+        endpoints.append(_lower_endpoint(interface, placement, method, spelling))
+        endpoints.append(_lower_many_endpoint(interface, placement, method, spelling))
     return unit(interface, placement.value, _COMMENTS[placement], *endpoints, *lower_connected(interface, spelling))
 
 
@@ -46,13 +49,47 @@ def _lower_endpoint(interface: Interface, placement: Placement, method: Method, 
     parameters = renamed(method, names, [spelling.wire(argument.type) for argument in method.arguments])
     module, device = names.fresh("module"), names.fresh("device")
     found = ir.Call(ir.Name("find"), (ir.Name(table_name), ir.Name(handle)))
-    run = lower_run(interface, placement, method, parameters, module, device, names, spelling)
+    run, result = lower_run(interface, placement, method, parameters, module, device, names, spelling)
     return ir.Function(
         endpoint(method),
         (ir.Parameter(table_name, "Table"), ir.Parameter(handle, "int"), *parameters),
         spelling.wire(method.returns),
-        (ir.Assign((module, device), found), *run),
+        (ir.Assign((module, device), found), *run, ir.Return(result)),
         endpoint=endpoint_name(interface, placement, method),
+    )
+
+
+def _lower_many_endpoint(interface: Interface, placement: Placement, method: Method, spelling: Spelling) -> ir.Function:
+    """Runs many calls of `method`, in their order, on the one module that it finds first."""
+    many = method.many
+    names = spelling.names()
+    table, handle, calls, mark = (names.fresh(name) for name in ("table", "handle", "calls", "mark"))
+    module, device, results, call = (names.fresh(name) for name in ("module", "device", "results", "call"))
+    parameters = renamed(method, names, [spelling.wire(argument.type) for argument in method.arguments])
+    arguments = [
+        ir.Assign((parameter.name,), ir.Item(ir.Name(call), index)) for index, parameter in enumerate(parameters)
+    ]
+    run, result = lower_run(interface, placement, method, parameters, module, device, names, spelling)
+    position = ir.Concatenation(ir.Name(mark), ir.Call(ir.Name("len"), (ir.Name(results),)))
+    loop = (
+        ir.Do(ir.Call(ir.Name("note"), (ir.Name(table), position))),
+        *arguments,
+        *run,
+        ir.Do(ir.Call(ir.Attribute(ir.Name(results), "append"), (result,))),
+    )
+    types = {table: "Table", handle: "int", calls: spelling.wire(many.arguments[0].type), mark: "int"}
+    returns = spelling.wire(many.returns)
+    return ir.Function(
+        endpoint(many),
+        tuple(ir.Parameter(name, type) for name, type in types.items()),
+        returns,
+        (
+            ir.Assign((module, device), ir.Call(ir.Name("find"), (ir.Name(table), ir.Name(handle)))),
+            ir.Assign((results,), ir.Empty("[]"), returns),
+            ir.For((call,), ir.Name(calls), loop),
+            ir.Return(ir.Name(results)),
+        ),
+        endpoint=endpoint_name(interface, placement, many),
     )
 
 
@@ -65,8 +102,8 @@ def lower_run(
     device: str,
     names: Names,
     spelling: Spelling,
-) -> tuple[ir.Statement, ...]:
-    """What an owner does for a call: arguments in, the method, its result out.
+) -> tuple[tuple[ir.Statement, ...], ir.Expression]:
+    """What an owner does for a call: arguments in, the method, its result out, which is returned as it crosses.
 
     Args:
         parameters: of the function in which this stands: the arguments, as they cross.
@@ -94,7 +131,7 @@ def lower_run(
         where = ir.Literal(f"{interface.name}.{method.name}.return")
         outward = sending(names, spelling, where, to_cpu=placement is Placement.STAGED)
         result = outward.convert(ir.Name(name), method.returns, plan.result, "out", body)
-    return (*body, ir.Return(result))
+    return tuple(body), result
 
 
 def sending(names: Names, spelling: Spelling, where: ir.Expression, to_cpu: bool) -> Converter:

@@ -59,12 +59,13 @@ def _lower_placed(interface: Interface, placement: Placement, method: Method, sp
     module, device = names.fresh("module"), names.fresh("device")
     parameters = renamed(method, names, [spelling.wire(argument.type) for argument in method.arguments])
     # `Hosted` takes every argument by position. But it is an interface of modules, and `Local` may be one of classes.
+    run, result = lower_run(interface, placement, method, parameters, module, device, names, spelling)
     by_position = not any(argument.keyword_only for argument in method.arguments)
     return ir.Function(
         _placed(placement, method),
         (ir.Parameter(module, "Local" if by_position else "Hosted"), ir.Parameter(device, "torch.device"), *parameters),
         spelling.wire(method.returns),
-        lower_run(interface, placement, method, parameters, module, device, names, spelling),
+        (*run, ir.Return(result)),
     )
 
 

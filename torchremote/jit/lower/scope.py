@@ -54,7 +54,10 @@ def crossing(method: Method, spelling: Spelling) -> tuple[ir.Parameter, ...]:
 
     TorchScript compares names, so an interface and the classes that implement it share them.
     """
-    return renamed(method, spelling.names(["self"]), [spelling.wire(argument.type) for argument in method.arguments])
+    names = spelling.names(["self"])
+    parameters = renamed(method, names, [spelling.wire(argument.type) for argument in method.arguments])
+    # Which batch it is, for its caller to ask how far it came: see table.py, Note [Which call failed].
+    return parameters if method.each is None else (*parameters, ir.Parameter(names.fresh("mark"), "int"))
 
 
 def renamed(method: Method, names: Names, types: list[str]) -> tuple[ir.Parameter, ...]:

@@ -15,7 +15,7 @@ from ..convert import Converter, Direction
 from ..literals import Value, string
 from ..model import REQUIRED, Argument, Interface, Method, Required
 from ..names import REPLACED, Names
-from ..plan import KEEP, crosses_otherwise, plan_stub
+from ..plan import KEEP, is_called_packed, plan_stub
 from ..spell import Spelling
 from ..types import EnumType, NamedTupleType
 from .scope import SELF, crossing, declare, future, renamed, scope_of, unit
@@ -23,19 +23,20 @@ from .wire import ADDRESS, ADDRESS_TYPE, ATTACH, NAME, WIRE, packed_name
 
 
 def lower_stub(interface: Interface, spelling: Spelling) -> ir.Unit:
-    local, deferred, functions = [], [], []
-    for method in interface.methods:
+    remote, functions = [], []
+    for method in interface.messages:
         returns = spelling.declared(method.returns)
         parameters = _declared(method, spelling)
-        local.append(declare(method.name, parameters, returns))
-        deferred.append(declare(f"{method.name}_async", parameters, future(returns)))
+        remote.append(declare(method.name, parameters, returns))
+        remote.append(declare(f"{method.name}_async", parameters, future(returns)))
         functions += _lower_send_and_receive(method, spelling)
+    local = [function for function in remote if interface.method(function.name)]
     return unit(
         interface,
         "stub",
         f"{interface.qualified_name} as TorchScript knows it, and the stub that implements it.",
         ir.Interface("Local", interface.qualified_name, tuple(local), of_modules=True),
-        ir.Interface("Remote", f"{scope_of(interface)}.stub.Remote", (*local, *deferred), of_modules=True),
+        ir.Interface("Remote", f"{scope_of(interface)}.stub.Remote", tuple(remote), of_modules=True),
         *functions,
         _lower_stub_module(interface, spelling),
     )
@@ -55,7 +56,7 @@ def _lower_send_and_receive(method: Method, spelling: Spelling) -> list[ir.Funct
             packing.convert(ir.Name(parameter.name), argument.type, walk, parameter.name, body)
             for parameter, argument, walk in zip(parameters, method.arguments, plan.arguments, strict=True)
         )
-        body.append(ir.Return(ir.Call(ir.Attribute(ir.Name(wire), method.name), packed)))
+        body.append(ir.Return(_send(method, ir.Name(wire), packed)))
         returns = future(spelling.wire(method.returns))
         functions.append(
             ir.Function(spelling.send[method.name], (ir.Parameter(wire, "Wire"), *parameters), returns, tuple(body))
@@ -91,9 +92,9 @@ def _lower_stub_module(interface: Interface, spelling: Spelling) -> ir.Module:
     nowhere = ir.Literal((interface.qualified_name, interface.declaration, "", "", -1.0))
     parent = ir.Do(ir.Call(ir.Attribute(ir.Call(ir.Name("super")), "__init__")))
     methods = [ir.Function("__init__", (SELF,), None, (parent, _disconnect(nowhere)))]
-    for method in interface.methods:
+    for method in interface.messages:
         methods += _lower_stub_methods(method, spelling)
-        if any(map(crosses_otherwise, method.types)):
+        if is_called_packed(method):
             parameters = crossing(method, spelling)
             call = ir.Call(
                 ir.Attribute(ir.Attribute(self, WIRE), method.name),
@@ -157,6 +158,12 @@ def _unsavable(interface: Interface) -> str | None:
     return None
 
 
+def _send(method: Method, wire: ir.Expression, values: tuple[ir.Expression, ...]) -> ir.Expression:
+    # In TorchScript, nobody catches a failure, and so nobody asks which of many calls failed: there is no mark.
+    mark = () if method.each is None else (ir.Literal(0),)
+    return ir.Call(ir.Attribute(wire, method.name), (*values, *mark))
+
+
 def _disconnect(address: ir.Expression) -> ir.Statement:
     return ir.AssignAttribute(ir.Name("self"), WIRE, ir.Call(ir.Name("Disconnected"), (address,)))
 
@@ -167,9 +174,9 @@ def _lower_stub_methods(method: Method, spelling: Spelling) -> tuple[ir.Function
     wire = ir.Attribute(ir.Name(own), WIRE)
     arguments = tuple(ir.Name(argument.name) for argument in method.arguments)
     if any(walk != KEEP for walk in plan.arguments):
-        pending = ir.Call(ir.Name(spelling.send[method.name]), (wire, *arguments))
+        pending: ir.Expression = ir.Call(ir.Name(spelling.send[method.name]), (wire, *arguments))
     else:
-        pending = ir.Call(ir.Attribute(wire, method.name), arguments)
+        pending = _send(method, wire, arguments)
     return lower_pair(method, ir.Parameter(own), pending, spelling)
 
 
