@@ -9,7 +9,7 @@ import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
-from torchremote.errors import ArgumentError, RemoteError, StaleStubError
+from torchremote.errors import ArgumentError, InterfaceError, RemoteError, StaleStubError
 from torchremote.jit.tensors import MOST_BYTES, MOST_CALLS
 
 from . import zoo
@@ -101,11 +101,9 @@ def test_more_bytes_than_a_message_carries(encoder):
 @pytest.mark.parametrize("waits", [True, False])
 def test_the_first_failure_ends_a_batch_and_says_which_call_it_was(log, failing, waits):
     calls = [(n, n >= failing) for n in range(failing + 3)]
+    send = log.add_many if waits else lambda calls: log.add_many_async(calls).wait()
     with pytest.raises(RemoteError, match=rf"^Logging.add_many on owner: calls\[{failing}\]: .*told to fail"):
-        if waits:
-            log.add_many(calls)
-        else:
-            log.add_many_async(calls).wait()
+        send(calls)
     assert log.numbers() == list(range(failing))
 
 
@@ -114,10 +112,14 @@ def test_with_a_result_for_every_call_a_failure_is_one_of_them(log):
         log.add_many([(0,), (1, True), (2,), ("two",), ()], return_exceptions=True),
         log.add_many_async([(0,), (1, True), (2,), ("two",), ()], return_exceptions=True).wait(),
     ):
-        assert results[0] == 0 and results[2] == 4
-        assert isinstance(results[1], RemoteError) and "told to fail" in str(results[1])
-        assert isinstance(results[3], ArgumentError) and "Logging.add.number: 'two' is no int" in str(results[3])
-        assert isinstance(results[4], ArgumentError) and "missing: number" in str(results[4])
+        assert results[0] == 0
+        assert results[2] == 4
+        assert isinstance(results[1], RemoteError)
+        assert "told to fail" in str(results[1])
+        assert isinstance(results[3], ArgumentError)
+        assert "Logging.add.number: 'two' is no int" in str(results[3])
+        assert isinstance(results[4], ArgumentError)
+        assert "missing: number" in str(results[4])
 
 
 def test_after_many_other_batches_it_is_not_known_which_call_failed(log):
@@ -222,3 +224,184 @@ def test_values_that_cross_as_something_else(owner):
     assert isinstance(first, zoo.Pair)
     with pytest.raises(ArgumentError, match=r"^Painter.paint_many.calls\[0\].color: 1 is no .*Color"):
         stub.paint_many([(1, zoo.Pair(one, 1), {})])
+
+
+# -- batched methods
+
+
+class Joining:
+    @tr.batched(0)
+    def forward(self, x: Tensor, *, scale: float = 1.0) -> Tensor: ...
+    @tr.batched(-1)
+    def both(self, x: Tensor, color: zoo.Color, y: Tensor) -> Tuple[Tensor, Tensor]: ...
+    @tr.batched()
+    def pair(self, x: Tensor) -> zoo.Two: ...
+    @tr.batched(0)
+    def wrong(self, x: Tensor) -> Tensor: ...
+    def seen(self) -> List[List[int]]: ...
+
+
+class Joined(nn.Module):
+    """Remembers the shapes that it was called with."""
+
+    shapes: List[List[int]]
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def forward(self, x: Tensor, scale: float) -> Tensor:
+        self.shapes.append(x.shape)
+        if bool((x < 0).any()):
+            raise ValueError("negative")
+        return x * scale
+
+    def both(self, x: Tensor, color: zoo.Color, y: Tensor) -> Tuple[Tensor, Tensor]:
+        self.shapes.append(x.shape)
+        return (x + y, x) if color == zoo.Color.RED else (y, x)
+
+    def pair(self, x: Tensor) -> zoo.Two:
+        return zoo.Two(x + 1, x + 2)
+
+    def wrong(self, x: Tensor) -> Tensor:
+        return x.sum(0)
+
+    def seen(self) -> List[List[int]]:
+        seen, self.shapes = self.shapes, torch.jit.annotate(List[List[int]], [])
+        return seen
+
+
+@pytest.fixture
+def joining(owner):
+    return tr.create(owner, Joining, Joined)
+
+
+def test_many_calls_of_a_batched_method_are_one(joining, xs):
+    xs = [x.abs() for x in xs]
+    for send in (joining.forward_many, lambda calls: joining.forward_many_async(calls).wait()):
+        results = send([(x, 2.0) for x in xs])
+        assert joining.seen() == [[12, 8]]
+        for x, result in zip(xs, results, strict=True):
+            assert torch.equal(result, x * 2)
+
+
+def test_along_another_dimension_and_with_several_tensors(joining):
+    calls = [(torch.full((2, n), float(n)), zoo.Color.RED, torch.ones(2, n)) for n in (1, 3)]
+    (a, b), (c, d) = joining.both_many(calls)
+    assert joining.seen() == [[2, 4]]
+    assert torch.equal(a, torch.full((2, 1), 2.0))
+    assert torch.equal(b, torch.ones(2, 1))
+    assert torch.equal(c, torch.full((2, 3), 4.0))
+    assert torch.equal(d, torch.full((2, 3), 3.0))
+    first, second = joining.pair_many([(torch.zeros(1),), (torch.ones(2),)])
+    assert isinstance(first, zoo.Two)
+    assert torch.equal(second.b, torch.full((2,), 3.0))
+
+
+ONE = torch.ones(1, 8)
+
+
+@pytest.mark.parametrize(
+    ("calls", "shapes"),
+    [
+        ([(ONE, 1.0), (ONE, 2.0)], [[1, 8], [1, 8]]),  # another argument differs
+        ([(ONE,), (torch.ones(1, 7),)], [[1, 8], [1, 7]]),
+        ([(ONE,), (torch.ones(8),)], [[1, 8], [8]]),
+        ([(ONE,), (ONE.double(),)], [[1, 8], [1, 8]]),
+        ([(torch.tensor(1.0),), (torch.tensor(2.0),)], [[], []]),  # no such dimension
+        ([(ONE.to_sparse(),), (ONE.to_sparse(),)], None),
+        (
+            [(torch.ones(MOST_BYTES // 8),), (torch.ones(MOST_BYTES // 4 + 1),)],
+            [[MOST_BYTES // 8], [MOST_BYTES // 4 + 1]],
+        ),
+    ],
+)
+def test_what_cannot_be_joined_is_many_calls(joining, calls, shapes):
+    if shapes is None:
+        with pytest.raises(RemoteError):  # the module cannot compare sparse tensors
+            joining.forward_many(calls)
+        shapes = [[1, 8]]
+    else:
+        for call, result in zip(calls, joining.forward_many(calls), strict=True):
+            assert result.dtype == call[0].dtype
+            assert torch.equal(result, call[0] * (call[1] if len(call) > 1 else 1.0))
+    assert joining.seen() == shapes
+
+
+def test_tensors_of_one_call_that_do_not_match_are_not_joined(joining):
+    with pytest.raises(RemoteError, match=r"^Joining.both_many on owner: calls\[0\]"):
+        joining.both_many(
+            [(torch.ones(2, 2), zoo.Color.RED, torch.ones(2, 3)), (torch.ones(2, 3), zoo.Color.RED, torch.ones(2, 2))]
+        )
+
+
+def test_failures_of_a_joined_call(joining):
+    with pytest.raises(RemoteError, match="^Joining.forward_many on owner: ValueError: negative"):
+        joining.forward_many([(ONE,), (-ONE,)])
+    with pytest.raises(
+        RemoteError, match=r"Joining.wrong: declared batched along dimension 0, where 2 slices were sent"
+    ):
+        joining.wrong_many([(ONE,), (ONE,)])
+    results = joining.forward_many([(ONE,), (-ONE,)], return_exceptions=True)
+    assert torch.equal(results[0], ONE)
+    assert isinstance(results[1], RemoteError)
+
+
+def test_gradients_flow_through_a_joined_call(joining):
+    inputs = [torch.ones(n, 2, requires_grad=True) for n in (1, 2)]
+    with dist_autograd.context() as context:
+        first, second = joining.forward_many([(x, 3.0) for x in inputs])
+        dist_autograd.backward(context, [first.sum() + 2 * second.sum()])
+        gradients = dist_autograd.get_gradients(context)
+    for factor, x in zip((3.0, 6.0), inputs, strict=True):
+        assert torch.equal(gradients[x], torch.full_like(x, factor))
+
+
+class JoinsInScript(nn.Module):
+    encoder: tr.remote_interface(Joining)
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, xs: List[Tensor]) -> List[Tensor]:
+        return self.encoder.forward_many([(x, 2.0) for x in xs])
+
+
+def test_a_scripted_model_joins_calls(joining):
+    first, second = torch.jit.script(JoinsInScript(joining))([ONE, ONE + 1])
+    assert joining.seen() == [[2, 8]]
+    assert torch.equal(second, 2 * ONE + 2)
+    assert torch.equal(first, 2 * ONE)
+
+
+def refused(**members):
+    return type("Refused", (), {"__module__": __name__, **members})
+
+
+def test_what_cannot_be_batched_is_refused_when_it_is_decorated():
+    @tr.batched(0)
+    def no_tensor(self, k: int) -> Tensor: ...
+    @tr.batched(0)
+    def a_list(self, x: Tensor, ks: List[int]) -> Tensor: ...
+    @tr.batched(0)
+    def a_number(self, x: Tensor) -> int: ...
+
+    for method, message in (
+        (no_tensor, r"Refused.forward: batched, and has no Tensor to concatenate"),
+        (a_list, r"Refused.forward.ks: List\[int\] can be neither concatenated"),
+        (a_number, r"Refused.forward.return: int cannot be split"),
+    ):
+        with pytest.raises(InterfaceError, match=message):
+            tr.remote_scriptable(refused(forward=method))
+    with pytest.raises(InterfaceError, match="the dimension is an int"):
+        tr.batched("x")
+
+
+def test_an_archive_keeps_what_is_batched(owner, tmp_path, xs):
+    stub = tr.create(owner, Joining, Joined, name="joined")
+    torch.jit.save(stub, tmp_path / "stub.pt")
+    loaded = tr.load(tmp_path / "stub.pt")
+    loaded.forward_many([(x.abs(),) for x in xs])
+    assert stub.seen() == [[12, 8]]
+    rpc.rpc_sync(owner, tr.withdraw, ("joined",))

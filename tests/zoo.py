@@ -50,6 +50,11 @@ class Painted(NamedTuple):
     dtype: torch.dtype = torch.float32
 
 
+class Two(NamedTuple):
+    a: Tensor
+    b: Tensor
+
+
 class Nothing(NamedTuple):
     pass
 

@@ -4,10 +4,10 @@ from . import supported as supported  # first: it refuses a torch that is not fi
 from ._version import __version__
 from .archives import load, reconnect
 from .at_owner import at_owner
-from .create import Pending, connect, create, create_async
+from .create import Pending, connect, create, create_async, create_many
 from .errors import TorchRemoteError
 from .host import serve, withdraw
-from .jit import remote_scriptable
+from .jit import batched, remote_scriptable
 from .remote_module import RemoteModule
 from .sending import register
 from .stub import remote_interface, with_timeout
@@ -20,9 +20,11 @@ __all__ = [
     "TorchRemoteError",
     "__version__",
     "at_owner",
+    "batched",
     "connect",
     "create",
     "create_async",
+    "create_many",
     "load",
     "reconnect",
     "remote_interface",

@@ -77,6 +77,10 @@ def create_here(creation: Creation) -> Grant | Refusal:
     return Grant(handle, str(device), lease)
 
 
+def create_all_here(creations: list[Creation]) -> list[Grant | Refusal]:
+    return list(map(create_here, creations))
+
+
 def answering(function: Callable[..., Any], *args: Any) -> Any:
     """What `function` returns, or a refusal for what it raises."""
     try:

@@ -53,7 +53,8 @@ def explain(
     if handle is not None and f"torchremote: stale handle {handle}" in message:
         return StaleStubError(f"{where}: its module was withdrawn; create or connect again\n\n{text}")
     # With its endpoint in the traceback, a call got through; what its module says of other calls is not about this one.
-    if f"in _remote_{name}\n" not in text:
+    # Many calls may have been sent as one.
+    if not re.search(rf"in _remote_{name.removesuffix('_many')}(_many)?\n", text):
         if message.startswith(UNSENDABLE):
             return ArgumentError(message.removeprefix(UNSENDABLE))
         if "in sendable\n" in text:

@@ -117,6 +117,11 @@ def release(handle: int) -> None:
             _remove(hosted)
 
 
+def release_all(handles: list[int]) -> None:
+    for handle in handles:
+        release(handle)
+
+
 def _remove(hosted: Hosted) -> None:
     hosted.gone = True
     if hosted.name is not None and _by_name.get(hosted.name) is hosted:

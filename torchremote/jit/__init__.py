@@ -8,12 +8,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from . import _torch
+from . import _torch, ir
 from .cache import COMPILING, Cache
 from .classes import Classes, find_classes, import_classes
 from .emit import emit
 from .foundation import Foundation, common_source, lay_foundation
-from .interface import caller_locals, read_interface
+from .interface import batched, caller_locals, read_interface
 from .lower import endpoint_name, lower_placement, lower_stub, scope_of
 from .model import Interface
 from .plan import Placement
@@ -26,6 +26,7 @@ __all__ = [
     "Contract",
     "Interface",
     "Placement",
+    "batched",
     "common_source",
     "compile_contract",
     "compile_interface",
@@ -186,14 +187,15 @@ def remote_scriptable(cls: type[Class]) -> type[Class]:
 
 
 def _compile_model(interface: Interface) -> CompiledInterface:
-    source = emit(lower_stub(interface, Spelling(interface)))
+    unit = lower_stub(interface, Spelling(interface))
+    source = emit(unit)
     contract = compile_contract(interface)
     # The text is in the key: it holds all else that a stub depends on, defaults to the last bit included.
-    return _interfaces.get((contract, source), lambda: _compile(interface, contract, source))
+    return _interfaces.get((contract, source), lambda: _compile(interface, contract, unit, source))
 
 
-def _compile(interface: Interface, contract: Contract, source: str) -> CompiledInterface:
-    defined = script(lower_stub(interface, Spelling(interface)), source, given=contract.defined)
+def _compile(interface: Interface, contract: Contract, unit: ir.Unit, source: str) -> CompiledInterface:
+    defined = script(unit, source, given=contract.defined)
     return CompiledInterface(
         interface,
         contract,

@@ -162,6 +162,8 @@ def _expression(expression: ir.Expression) -> str:
             return f"{_expression(function)}({', '.join(map(_expression, arguments))})"
         case ir.TupleOf(items):
             return tuple_of(*map(_expression, items))
+        case ir.ListOf(items):
+            return f"[{', '.join(map(_expression, items))}]"
         case ir.Concatenation(left, right):
             return f"{_expression(left)} + {_expression(right)}"
         case ir.Empty(brackets):
@@ -170,6 +172,8 @@ def _expression(expression: ir.Expression) -> str:
             return literal(value)
         case ir.Equal(left, right):
             return f"{_expression(left)} == {_expression(right)}"
+        case ir.Not(value):
+            return f"not ({_expression(value)})"
         case ir.IsPresent(name):
             return f"{name} is not None"
         case ir.IsInstance(name, types, negated):

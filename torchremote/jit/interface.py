@@ -9,9 +9,9 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Generic, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 import typing_extensions
@@ -23,7 +23,9 @@ from .literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Val
 from .model import REQUIRED, Argument, Interface, Method, Required
 from .names import RESERVED_PREFIX
 from .types import (
+    NONE,
     SCALARS,
+    TENSOR,
     AnyType,
     DictType,
     EnumType,
@@ -44,7 +46,9 @@ _BASES = frozenset({object, Generic, Protocol, typing_extensions.Protocol, abc.A
 _A_STUBS_BASE = torch.jit.ScriptModule()
 
 
-# What stubs have, or will have, for every method.
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# What stubs have for every method.
 _GENERATED = ("_async", "_many", "_many_async")
 
 
@@ -137,9 +141,11 @@ class _Reader:
         if returns is inspect.Signature.empty:
             raise InterfaceError(f"{where}: the return type is missing; write `-> Tensor`, or `-> None` for no result")
         try:
-            return Method(name, arguments, self._type(f"{where}.return", function, returns))
+            method = Method(name, arguments, self._type(f"{where}.return", function, returns), _batched(function))
         except ValueError as error:
             raise InterfaceError(f"{where}: {error}") from error
+        _check_batched(where, method)
+        return method
 
     def _argument(self, where: str, function: types.FunctionType, parameter: inspect.Parameter) -> Argument:
         where = f"{where}.{parameter.name}"
@@ -170,6 +176,60 @@ class _Reader:
         except Exception as error:  # an annotation is any expression, and evaluating it may raise anything
             raise InterfaceError(f"{where}: cannot evaluate the annotation {annotation!r}: {error}") from error
         return read_type(where, resolved)
+
+
+_BATCHED = "__torchremote_batched__"
+
+
+def batched(dim: int = 0) -> Callable[[Function], Function]:
+    """Method decorator, in an interface: the method treats the slices of its tensors along `dim` one by one.
+
+    So that many calls may become one, of all their tensors concatenated along `dim`, whose result is split again:
+    `<m>_many` does that with calls whose other arguments are equal, and whose tensors are of one dtype, device and
+    shape but for `dim`. Results are views of one tensor. If such a call fails, it is not known which of the many did.
+
+    Args:
+        dim: of every tensor in the arguments and in the result, which is a tensor or a tuple of them.
+
+    >>> from torch import Tensor
+    >>> class Encoder:
+    ...     @batched(0)
+    ...     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...
+    """
+    if not isinstance(dim, int) or isinstance(dim, bool):
+        raise InterfaceError(f"batched({dim!r}): the dimension is an int; write @batched(0)")
+
+    def mark(function: Function) -> Function:
+        setattr(function, _BATCHED, dim)
+        return function
+
+    return mark
+
+
+def _batched(function: types.FunctionType) -> int | None:
+    dim: int | None = getattr(function, _BATCHED, None)
+    return dim
+
+
+def _check_batched(where: str, method: Method) -> None:
+    if method.batched is None:
+        return
+    if not any(argument.type == TENSOR for argument in method.arguments):
+        raise InterfaceError(f"{where}: batched, and has no Tensor to concatenate; declare one, or drop @batched")
+    for argument in method.arguments:
+        comparable = isinstance(argument.type, EnumType) or (
+            isinstance(argument.type, ScalarType) and argument.type != NONE
+        )
+        if argument.type != TENSOR and not comparable:
+            raise InterfaceError(
+                f"{where}.{argument.name}: {argument.type} can be neither concatenated nor compared; arguments of a "
+                "batched method are Tensors, numbers, strings, devices, dtypes and enums; drop @batched"
+            )
+    results = method.returns.items if isinstance(method.returns, (TupleType, NamedTupleType)) else (method.returns,)
+    if not results or any(result != TENSOR for result in results):
+        raise InterfaceError(
+            f"{where}.return: {method.returns} cannot be split; a batched method returns a Tensor or a tuple of Tensors"
+        )
 
 
 def _default(where: str, value: Any, type: Type) -> Value:

@@ -43,6 +43,11 @@ class TupleOf:
 
 
 @dataclass(frozen=True)
+class ListOf:
+    items: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
 class Concatenation:
     left: Expression
     right: Expression
@@ -67,6 +72,11 @@ class Equal:
 
 
 @dataclass(frozen=True)
+class Not:
+    value: Expression
+
+
+@dataclass(frozen=True)
 class IsPresent:
     """`name is not None`; a bare name, because TorchScript refines nothing else."""
 
@@ -82,7 +92,9 @@ class IsInstance:
     negated: bool = False
 
 
-Expression = Union[Name, Attribute, Item, Call, TupleOf, Concatenation, Empty, Literal, Equal, IsPresent, IsInstance]
+Expression = Union[
+    Name, Attribute, Item, Call, TupleOf, ListOf, Concatenation, Empty, Literal, Equal, Not, IsPresent, IsInstance
+]
 
 # -- statements
 

@@ -9,12 +9,13 @@ Note [Canonical text]
         topk(x: Tensor, k: int) -> parts.Pair
 
     This is the contract between caller and owner. The digest hashes it, and the owner is sent it when it has to
-    compile an interface that it never imported. The class's name, docstrings, default values and keyword-only
-    markers are the caller's own affair and are not part of it; argument names are, because TorchScript compares
-    them when it checks a module against an interface.
+    compile an interface that it never imported. The class's name, docstrings, default values, and keyword-only
+    and batched markers are the caller's own affair and are not part of it; argument names are, because TorchScript
+    compares them when it checks a module against an interface.
 
     Where the caller's own part is needed, too, as in an archive of a stub, the interface's `declaration` has it::
 
+        @batched(0) forward(x: Tensor, scale: float = 1.0) -> Tensor
         topk(x: Tensor, *, k: int = 5) -> parts.Pair
 """
 
@@ -23,7 +24,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from .literals import Value, literal
 from .types import ListType, NamedType, TupleType, Type, check_name, named_types
@@ -69,6 +70,7 @@ class Method:
     name: str
     arguments: tuple[Argument, ...]  # in the order in which they cross: keyword-only ones last
     returns: Type
+    batched: int | None = None  # the dimension along which calls may be joined: see lower/joined.py
     each: Method | None = None  # for a method's `many`, that method
 
     def __post_init__(self) -> None:
@@ -90,8 +92,9 @@ class Method:
         call = TupleType(tuple(argument.type for argument in self.arguments))
         return Method(f"{self.name}_many", (Argument("calls", ListType(call)),), ListType(self.returns), each=self)
 
-    def __reduce__(self) -> tuple[type[Method], tuple[str, tuple[Argument, ...], Type, Method | None]]:
-        return Method, (self.name, self.arguments, self.returns, self.each)  # not its `many`, which anybody can make
+    def __reduce__(self) -> tuple[type[Method], tuple[Any, ...]]:
+        # Not its `many`, which anybody can make.
+        return Method, (self.name, self.arguments, self.returns, self.batched, self.each)
 
     @property
     def declaration(self) -> str:
@@ -99,7 +102,8 @@ class Method:
         positional = sum(not argument.keyword_only for argument in self.arguments)
         if positional < len(arguments):
             arguments.insert(positional, "*")
-        return f"{self.name}({', '.join(arguments)}) -> {self.returns}"
+        mark = "" if self.batched is None else f"@batched({self.batched}) "
+        return f"{mark}{self.name}({', '.join(arguments)}) -> {self.returns}"
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(map(str, self.arguments))}) -> {self.returns}"

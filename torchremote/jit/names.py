@@ -15,7 +15,7 @@ from typing import Final
 GLOBALS: Final = frozenset(
     "torch rpc Any Tensor Dict Future List Optional RRef Tuple Union "
     "RuntimeError super isinstance len float int bool str complex "
-    "refuse_tensor sendable counted begins_message sendable_any move_any Walking Leaf Nest "
+    "refuse_tensor sendable counted begins_message joins cut sendable_any move_any Walking Leaf Nest "
     "Hosted Slot Page Table Host find note "
     "Wire Attachable part disconnected Disconnected Connected connect Local Remote Stub".split()
 )

@@ -112,9 +112,11 @@ def _parse_named_tuple(line: str, named: Mapping[str, NamedType]) -> NamedTupleT
 
 
 def _parse_method(line: str, named: Mapping[str, NamedType]) -> Method:
-    match _parse(f"def {line}: ...").body:
+    mark = re.match(r"@batched\((-?\d{1,9})\) ", line)
+    match _parse(f"def {line[mark.end() if mark else 0 :]}: ...").body:
         case [ast.FunctionDef(name=name, args=arguments, returns=ast.expr() as returns)]:
-            return Method(name, tuple(_arguments(arguments, named)), _type(returns, named))
+            batched = int(mark[1]) if mark else None
+            return Method(name, tuple(_arguments(arguments, named)), _type(returns, named), batched)
     raise ValueError(f"not a method: {line!r}")
 
 

@@ -89,6 +89,35 @@ def begins_message(sizes: List[int]) -> bool:
     return begins
 """,
     ),
+    Given(
+        "joins",
+        Function,
+        f"""
+def joins(first: Tensor, other: Tensor, dim: int, sizes: List[int]) -> bool:
+    if other.is_nested or other.layout > 0 or other.is_quantized or other.dim() != first.dim():
+        return False
+    if other.dtype != first.dtype or other.device != first.device or not -other.dim() <= dim < other.dim():
+        return False
+    for axis in range(other.dim()):
+        if axis != dim % other.dim() and other.size(axis) != first.size(axis):
+            return False
+    sizes[1] += other.numel() * other.element_size()
+    return sizes[1] <= {MOST_BYTES}
+""",
+    ),
+    Given(
+        "cut",
+        Function,
+        """
+def cut(joined: Tensor, rows: List[int], dim: int, where: str) -> List[Tensor]:
+    if not -joined.dim() <= dim < joined.dim() or joined.size(dim) != sum(rows):
+        raise RuntimeError(
+            "torchremote: " + where + ": declared batched along dimension " + str(dim) + ", where " + str(sum(rows))
+            + " slices were sent, and returned a tensor of shape " + str(joined.shape)
+        )
+    return list(joined.split(rows, dim))
+""",
+    ),
 )
 """`sizes`: of a message of many calls, how many it has already, and of how many bytes.
 

@@ -123,7 +123,7 @@ def _lower_many(interface: Interface, method: Method, spelling: Spelling) -> ir.
     )
     body = (
         ir.Assign((parts.id,), ir.Empty("[]"), spelling.wire(ListType(of_calls))),
-        ir.Assign((sizes.id,), ir.Name("[0, 0]")),
+        ir.Assign((sizes.id,), ir.ListOf((ir.Literal(0), ir.Literal(0)))),
         ir.For((call.id,), ir.Name(calls.name), tuple(loop)),
         ir.If(ir.Equal(ir.Call(ir.Name("len"), (parts,)), ir.Literal(1)), (one,)),
         ir.Return(ir.Call(_FORK, several)),

@@ -18,19 +18,24 @@ from ..names import REPLACED, Names
 from ..plan import KEEP, is_called_packed, plan_stub
 from ..spell import Spelling
 from ..types import EnumType, NamedTupleType
+from .joined import lower_joined
 from .scope import SELF, crossing, declare, future, renamed, scope_of, unit
 from .wire import ADDRESS, ADDRESS_TYPE, ATTACH, NAME, WIRE, packed_name
 
 
 def lower_stub(interface: Interface, spelling: Spelling) -> ir.Unit:
-    remote, functions = [], []
+    remote: list[ir.Function] = []
+    functions: list[ir.Function] = []
     for method in interface.messages:
         returns = spelling.declared(method.returns)
         parameters = _declared(method, spelling)
         remote.append(declare(method.name, parameters, returns))
         remote.append(declare(f"{method.name}_async", parameters, future(returns)))
+        if method.batched is not None:
+            functions += lower_joined(interface, method, spelling)
         functions += _lower_send_and_receive(method, spelling)
-    local = [function for function in remote if interface.method(function.name)]
+    names = {method.name for method in interface.methods}
+    local = [function for function in remote if function.name in names]
     return unit(
         interface,
         "stub",
@@ -56,7 +61,7 @@ def _lower_send_and_receive(method: Method, spelling: Spelling) -> list[ir.Funct
             packing.convert(ir.Name(parameter.name), argument.type, walk, parameter.name, body)
             for parameter, argument, walk in zip(parameters, method.arguments, plan.arguments, strict=True)
         )
-        body.append(ir.Return(_send(method, ir.Name(wire), packed)))
+        body.append(ir.Return(_send(method, ir.Name(wire), packed, spelling)))
         returns = future(spelling.wire(method.returns))
         functions.append(
             ir.Function(spelling.send[method.name], (ir.Parameter(wire, "Wire"), *parameters), returns, tuple(body))
@@ -96,10 +101,8 @@ def _lower_stub_module(interface: Interface, spelling: Spelling) -> ir.Module:
         methods += _lower_stub_methods(method, spelling)
         if is_called_packed(method):
             parameters = crossing(method, spelling)
-            call = ir.Call(
-                ir.Attribute(ir.Attribute(self, WIRE), method.name),
-                tuple(ir.Name(parameter.name) for parameter in parameters),
-            )
+            values = tuple(ir.Name(parameter.name) for parameter in parameters)
+            call = _pass_on(method, ir.Attribute(self, WIRE), values, spelling)
             returns = future(spelling.wire(method.returns))
             methods.append(ir.Function(packed_name(method.name), (SELF, *parameters), returns, (ir.Return(call),)))
     attach = (SELF, ir.Parameter("wire", "Wire"))
@@ -158,10 +161,18 @@ def _unsavable(interface: Interface) -> str | None:
     return None
 
 
-def _send(method: Method, wire: ir.Expression, values: tuple[ir.Expression, ...]) -> ir.Expression:
+def _send(method: Method, wire: ir.Expression, values: tuple[ir.Expression, ...], spelling: Spelling) -> ir.Expression:
     # In TorchScript, nobody catches a failure, and so nobody asks which of many calls failed: there is no mark.
-    mark = () if method.each is None else (ir.Literal(0),)
-    return ir.Call(ir.Attribute(wire, method.name), (*values, *mark))
+    return _pass_on(method, wire, values if method.each is None else (*values, ir.Literal(0)), spelling)
+
+
+def _pass_on(
+    method: Method, wire: ir.Expression, values: tuple[ir.Expression, ...], spelling: Spelling
+) -> ir.Expression:
+    """The future of what is sent with `values`, which are packed."""
+    if method.each is not None and method.each.batched is not None:
+        return ir.Call(ir.Name(spelling.join[method.each.name]), (wire, *values))
+    return ir.Call(ir.Attribute(wire, method.name), values)
 
 
 def _disconnect(address: ir.Expression) -> ir.Statement:
@@ -176,7 +187,7 @@ def _lower_stub_methods(method: Method, spelling: Spelling) -> tuple[ir.Function
     if any(walk != KEEP for walk in plan.arguments):
         pending: ir.Expression = ir.Call(ir.Name(spelling.send[method.name]), (wire, *arguments))
     else:
-        pending = _send(method, wire, arguments)
+        pending = _send(method, wire, arguments, spelling)
     return lower_pair(method, ir.Parameter(own), pending, spelling)
 
 
