@@ -1,8 +1,8 @@
 """Random interfaces, each through everything: `make fuzz` runs thousands, tests/test_fuzz.py a small share.
 
 For an interface: its canonical text parses back, its source is the same when emitted twice, and a module that passes
-on what it is given, some of it changed, gives through a stub what it gives here: in every placement, sync and async,
-from Python, and from TorchScript as far as torch can convert the arguments.
+on what it is given, some of it changed, gives through a stub what it gives here: in every placement, sync, async and as
+many calls, from Python, and from TorchScript as far as torch can convert the arguments.
 """
 
 import argparse
@@ -126,7 +126,10 @@ def check_calls(interface, owner, draw):
                 expected = here(local, stub, method, args, kwargs)
                 through = getattr(stub, method.name)(*args, **kwargs)
                 deferred = getattr(stub, f"{method.name}_async")(*args, **kwargs).wait()
+                call = arguments_of(stub, method, args, kwargs)
+                many = getattr(stub, method.many.name)([call, tuple(call.values())])
                 assert testing.same(through, expected), (interface.text, args, kwargs, through, expected)
+                assert testing.same(many, [expected] * 2), (interface.text, args, kwargs, many, expected)
                 assert testing.same(deferred, expected), (interface.text, args, kwargs, deferred, expected)
                 if archived is not None:
                     loaded = getattr(archived, method.name)(*args, **kwargs)
@@ -135,6 +138,8 @@ def check_calls(interface, owner, draw):
                     scripted = _torch.scripted_method(stub, method.name)(*args, **kwargs)
                     seen = as_torchscript_shows(expected, method.returns)
                     assert testing.same(plain(scripted), plain(seen)), (interface.text, args, kwargs, scripted, seen)
+                    many = _torch.scripted_method(stub, method.many.name)([tuple(call.values())])
+                    assert testing.same(plain(many), [plain(seen)]), (interface.text, args, kwargs, many, seen)
     finally:
         rpc.rpc_sync(owner, remote.release_all, ([handle],))
 
@@ -154,10 +159,14 @@ def through_an_archive(compiled, route):
 
 
 def here(module, stub, method, args, kwargs):
+    return getattr(module, method.name)(*arguments_of(stub, method, args, kwargs).values())
+
+
+def arguments_of(stub, method, args, kwargs):
+    """All arguments of a call, by name, in the order in which they cross."""
     bound = type(stub).__dict__[method.name].__signature__.bind(stub, *args, **kwargs)
     bound.apply_defaults()
-    values = [bound.arguments[argument.name] for argument in method.arguments]
-    return getattr(module, method.name)(*values)
+    return {argument.name: bound.arguments[argument.name] for argument in method.arguments}
 
 
 def can_be_converted(method):

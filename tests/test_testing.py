@@ -138,7 +138,7 @@ def test_arguments_may_be_given(owner):
         def forward(self, x: Tensor, rounds: int) -> Tensor: ...
 
     given = {"forward.x": testing.tensors(dtype=torch.float32, shape=(2, 3)), "forward.rounds": st.integers(0, 4)}
-    assert testing.check_interface(Counting, zoo.SlowLoop(), arguments=given, max_examples=5) == 30
+    assert testing.check_interface(Counting, zoo.SlowLoop(), arguments=given, max_examples=5) == 45
     with pytest.raises(MismatchError, match="no argument forward.y; there are forward.rounds, forward.x"):
         testing.check_interface(Counting, zoo.SlowLoop(), arguments={"forward.y": st.none()})
 
@@ -148,7 +148,7 @@ def test_a_tuple_of_a_class_of_torchs_own_is_a_tuple(owner):
         def topk(self, x: Tensor, k: int = 2) -> Tuple[Tensor, Tensor]: ...
 
     given = {"topk.x": testing.tensors(dtype=torch.float32, shape=(2, 8)), "topk.k": st.integers(0, 8)}
-    assert testing.check_interface(Largest, zoo.LinearEncoder(), arguments=given, max_examples=5) == 30
+    assert testing.check_interface(Largest, zoo.LinearEncoder(), arguments=given, max_examples=5) == 45
 
 
 class Raising(Honest):

@@ -32,8 +32,9 @@ def check_interface(
 ) -> int:
     """Calls every method of `module` here and through a stub, with arguments of all kinds, and compares.
 
-    The stub's calls cross torch.distributed.rpc to this very process, in each placement, sync and async. If RPC is not
-    running, it runs for the while, as a group of one. A call that raises here has to raise through the stub, too.
+    The stub's calls cross torch.distributed.rpc to this very process, in each placement: sync, async, and as one of
+    many. If RPC is not running, it runs for the while, as a group of one. A call that raises here has to raise through
+    the stub, too.
 
     Args:
         interface: a class of annotated methods.
@@ -41,7 +42,7 @@ def check_interface(
             TorchScript; there, an int has 64 bits.
         arguments: strategies for arguments of which not every value will do, by "method.argument", such as
             `{"forward.x": testing.tensors(dtype=torch.float32, shape=(4, 128)), "forward.k": st.integers(1, 5)}`.
-        max_examples: calls of each method in each placement, sync and async.
+        max_examples: calls of each method in each placement, of each kind.
 
     Returns:
         The number of calls that returned something to compare.
@@ -57,7 +58,7 @@ def check_interface(
     ...     def forward(self, x: float, times: int) -> float:
     ...         return x * 2.0
     >>> check_interface(Doubler, Doubling(), max_examples=5)
-    30
+    45
     """
     count = 0
     with _running() as worker:
@@ -84,7 +85,7 @@ def _check_method(
     drawn: SearchStrategy[Any],
     max_examples: int,
 ) -> int:
-    remote, deferred = getattr(stub, method.name), getattr(stub, f"{method.name}_async")
+    remote, deferred, many = (getattr(stub, f"{method.name}{suffix}") for suffix in ("", "_async", "_many"))
     signature, translator = inspect.signature(remote), Translator(compiled.contract.classes)
     where = f"{compiled.interface.name}.{method.name}"
 
@@ -99,7 +100,11 @@ def _check_method(
     def awaited(*args: Any, **kwargs: Any) -> Any:
         return deferred(*args, **kwargs).wait()
 
-    return sum(_compare(where, local, through, drawn, max_examples) for through in (remote, awaited))
+    def one_of_many(*args: Any, **kwargs: Any) -> Any:
+        return many([signature.bind(*args, **kwargs).arguments])[0]
+
+    every = (remote, awaited, one_of_many)
+    return sum(_compare(where, local, through, drawn, max_examples) for through in every)
 
 
 def _compare(
