@@ -2,6 +2,8 @@
 # compat: all tests on the oldest and the newest torch that are supported, on other Pythons where these are installed, and
 #         archives between them; downloads both torches, which on Linux are several GB each.
 # fuzz: thousands of random interfaces, through everything.
+# bench: all benchmarks, their results and pictures, and the README's table; an hour, on a machine that does nothing else.
+# bench-quick: the same with fewer rounds, in a few minutes; fails when a target is missed. bench-peers: installs the peers.
 # Each makes its own environment in .venv, from constraints.txt.
 
 PYTHON ?= python3
@@ -13,7 +15,7 @@ NEWEST := 2.15.0
 PYTHON_OF_OLDEST ?= $(or $(shell python3.12 -c 'print("python3.12")' 2> /dev/null), $(PYTHON))
 PYTHON_OF_NEWEST ?= $(or $(shell python3.13 -c 'print("python3.13")' 2> /dev/null), $(PYTHON))
 
-.PHONY: demo test lint fuzz compat clean
+.PHONY: demo test lint fuzz compat bench bench-quick bench-peers clean
 
 demo: $(READY)
 	$(BIN)/python -m torchremote demo
@@ -34,8 +36,23 @@ compat: $(READY) .venv-oldest/ready .venv-newest/ready
 	.venv-oldest/bin/python -m pytest
 	.venv-newest/bin/python -m pytest
 
+bench: $(READY)
+	-$(BIN)/python -W ignore -m benchmarks
+	$(BIN)/python -m benchmarks.report
+
+bench-quick: $(READY)
+	$(BIN)/python -W ignore -m benchmarks --quick
+
+PEERS := ray:ray monarch:torchmonarch grpc:grpcio zmq:pyzmq rpyc:rpyc
+
+bench-peers:
+	for peer in $(PEERS); do \
+	  $(PYTHON) -m venv .venv-peers/$${peer%%:*} && \
+	  .venv-peers/$${peer%%:*}/bin/python -m pip install --quiet --constraint constraints.txt torch numpy $${peer#*:} || exit 1; \
+	done
+
 clean:
-	rm -rf .venv .venv-oldest .venv-newest .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info demo-results
+	rm -rf .venv .venv-oldest .venv-newest .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info demo-results
 
 $(READY): constraints.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -16,7 +16,7 @@ ORDER = (
     "jit._torch jit.annotations jit.interface jit.classes jit.script jit.cache jit.foundation jit "
     "values fitting workers fit failures "
     "sweeper leases saving shelves calls batches stub sending host control create archives "
-    "upkeep at_owner non_scriptable jit.instantiator jit.templates remote_module inspection "
+    "upkeep at_owner non_scriptable jit.instantiator jit.templates remote_module inspection options "
     "testing.strategies testing.check testing reference doctor cli"
 ).split()
 PURE = ORDER[ORDER.index("jit.literals") : ORDER.index("jit._torch")]

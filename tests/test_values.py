@@ -62,7 +62,7 @@ HURTING = {
     "csr": (lambda: torch.eye(2).to_sparse_csr(), "a tensor in a layout other than"),
     "fake": (fake, "(a tensor without storage of its own|.*FakeTensor keeps its values elsewhere)"),
     "dispatching": (two_tensors, ".*TwoTensor keeps its values elsewhere"),
-    "freed": (freed, "torch cannot look at a tensor of it.*out of bounds for storage"),
+    "freed": (freed, "a tensor without storage of its own"),
 }
 
 
@@ -83,7 +83,7 @@ def test_a_tensor_that_would_hurt_is_refused_wherever_it_is(owner, painter, make
         with pytest.raises(ArgumentError, match=f"^{where}[^:]*: {message}"):
             call()
     if make is not two_tensors:  # TorchScript asks the subclass, and gets its answer
-        with pytest.raises(FAILURES, match="(cannot send Painter.forward.x: |out of bounds for storage)"):
+        with pytest.raises(FAILURES, match="(cannot send Painter.forward.x: |FakeTensor)"):
             torch.jit.script(Calling(painter))(hurting)
     assert testing.same(echo([], [X])[1], {1: [X]})  # both go on
 

@@ -8,6 +8,7 @@ from .create import Pending, connect, create, create_async, create_many
 from .errors import TorchRemoteError
 from .host import serve, withdraw
 from .jit import batched, remote_scriptable
+from .options import rpc_options
 from .remote_module import RemoteModule
 from .sending import register
 from .stub import remote_interface, with_timeout
@@ -29,6 +30,7 @@ __all__ = [
     "reconnect",
     "remote_interface",
     "remote_scriptable",
+    "rpc_options",
     "serve",
     "with_timeout",
     "withdraw",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -111,32 +110,43 @@ class Calls:
     # -- nothing to translate: TorchScript takes the arguments, and checks them
 
     def plain(self) -> Callable[..., Any]:
-        def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return self._call(self_, self.method.name, args, kwargs)
-
-        return call
+        return self._plain(self.method.name)
 
     def plain_async(self) -> Callable[..., Any]:
+        call_async = self._plain(f"{self.method.name}_async")
+
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
-            future = self._call(self_, f"{self.method.name}_async", args, kwargs)
+            future = call_async(self_, *args, **kwargs)
             return settled(future, lambda value: value, partial(self.failure, self_))
 
         return call
 
-    def _call(self, stub: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self.check_context()
-        try:
-            with _torch.as_plain_tensors():
-                if not self._fits(args, kwargs):
-                    args, kwargs = self._packed_call(args, kwargs)
-                return stub.__dict__[METHODS][name](*args, **kwargs)
-        except FAILURES as error:
-            raise self.failure(stub, error, args, kwargs) from None  # the message has all of it
+    def _plain(self, name: str) -> Callable[..., Any]:
+        # What every call runs, written for that: arguments that fit are passed on as they are.
+        fits, is_transforming = self._fits, _torch.is_transforming
+
+        def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+            if is_transforming():
+                self.check_context()
+            try:
+                if fits(args, kwargs):
+                    return self_.__dict__[METHODS][name](*args, **kwargs)
+                packed_args, packed_kwargs = self._packed_call(args, kwargs)
+                with _torch.as_plain_tensors():
+                    return self_.__dict__[METHODS][name](*packed_args, **packed_kwargs)
+            except FAILURES as error:
+                raise self.failure(self_, error, args, kwargs) from None  # the message has all of it
+
+        return call
 
     def _fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether all arguments are what is declared, so that TorchScript need not guess: it takes None for False."""
-        if len(args) > len(self._fitting_in_order) or not all(map(operator.call, self._fitting_in_order, args)):
+        tests = self._fitting_in_order
+        if len(args) > len(tests):
             return False
+        for test, value in zip(tests, args, strict=False):
+            if not test(value):
+                return False
         return not kwargs or all(name in self._fitting and self._fitting[name](kwargs[name]) for name in kwargs)
 
     def _packed_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -38,6 +38,7 @@ PRIVATE: Final = {
     "torch._C.Future": "_set_unwrap_func",
     "torch._C._functorch": "peek_interpreter_stack",
     "torch": "_is_functional_tensor",
+    "torch.ops.aten": "_has_same_storage_numel",
     "torch.utils._pytree": "tree_map tree_map_with_path keystr",
     "torch.distributed._remote_device": "worker_name rank device",
     "torch.distributed.rpc.api": "_is_current_rpc_agent_set _get_current_rpc_agent _internal_rpc_pickler",

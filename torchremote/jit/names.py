@@ -11,10 +11,11 @@ import keyword
 from collections.abc import Iterable
 from typing import Final
 
-# What generated text refers to by name; emit's opening lines and table's definitions bind them.
+# What generated text refers to by name, also as TorchScript saves it, with `range` in every loop; emit's opening lines
+# and the definitions that are the same for every interface bind those that are not Python's.
 GLOBALS: Final = frozenset(
     "torch rpc Any Tensor Dict Future List Optional RRef Tuple Union "
-    "RuntimeError super isinstance len float int bool str complex "
+    "RuntimeError super isinstance len range zip float int bool str complex "
     "refuse_tensor sendable counted begins_message joins cut sendable_any move_any Walking Leaf Nest "
     "Hosted Slot Page Table Host find note "
     "Wire Attachable part disconnected Disconnected Connected connect Local Remote Stub".split()

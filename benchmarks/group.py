@@ -1,0 +1,41 @@
+"""A group of processes on this machine: one measures, the others own modules or make calls of their own."""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import torch.distributed.rpc as rpc
+import torch.multiprocessing as mp
+
+import torchremote
+
+Found = TypeVar("Found")
+
+
+def in_group(measure: Callable[[bool], Found], quick: bool, others: tuple[str, ...] = ("owner",)) -> Found:
+    """What `measure(quick)` returns in the worker "caller" of a group that has `others`, too."""
+    with tempfile.TemporaryDirectory(prefix="torchremote-bench-") as folder:
+        mp.spawn(_process, args=(measure, quick, others, folder), nprocs=1 + len(others))
+        return pickle.loads((Path(folder) / "found").read_bytes())  # type: ignore[no-any-return]
+
+
+def _process(rank: int, measure: Callable[[bool], object], quick: bool, others: tuple[str, ...], folder: str) -> None:
+    quiet()
+    options = torchremote.rpc_options(init_method=f"file://{folder}/store", rpc_timeout=300)
+    rpc.init_rpc(("caller", *others)[rank], rank=rank, world_size=1 + len(others), rpc_backend_options=options)
+    if rank == 0:
+        (Path(folder) / "found").write_bytes(pickle.dumps(measure(quick)))
+    rpc.shutdown()
+
+
+def quiet() -> None:
+    """torch's own notices about RPC and TorchScript are not what is measured; and one thread a process computes."""
+    warnings.filterwarnings("ignore", module="torch")
+    warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated.*")
+    torch.set_num_threads(1)

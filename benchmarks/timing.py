@@ -1,0 +1,45 @@
+"""Timing contenders in turn, so that all of them meet the machine in the same moods."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+Rounds = dict[str, list[list[float]]]
+"""By contender, what each round measured: one value a call, or one for all of it."""
+
+
+Block = Callable[[int], list[float]]
+"""Makes so many calls; the seconds of each."""
+
+
+def timed(call: Callable[[], object]) -> Block:
+    def block(calls: int) -> list[float]:
+        seconds = []
+        for _ in range(calls):
+            start = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+    return block
+
+
+def interleave(contenders: Mapping[str, Block], rounds: int, calls: int, warm_up: int) -> Rounds:
+    """Seconds of each call. A round makes `calls` of each contender, one contender after the other."""
+    for block in contenders.values():
+        block(warm_up)
+    found: Rounds = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, block in contenders.items():
+            found[name].append(block(calls))
+    return found
+
+
+def interleave_rates(
+    contenders: Mapping[str, Callable[[], object]], rounds: int, amount: float, warm_up: int = 2
+) -> Rounds:
+    """How much of `amount`, which each contender's call does, is done in a second: one value a round."""
+    blocks = {name: timed(call) for name, call in contenders.items()}
+    took = interleave(blocks, rounds, calls=1, warm_up=warm_up)
+    return {name: [[amount / seconds for seconds in values] for values in found] for name, found in took.items()}

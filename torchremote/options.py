@@ -1,0 +1,44 @@
+"""Settings of torch's RPC agent, as measured: see benchmarks/settings.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from torch.distributed.rpc import TensorPipeRpcBackendOptions
+
+THREADS: Final = 16
+
+
+def rpc_options(
+    *,
+    workers: Sequence[str] = (),
+    devices: Sequence[str | int | torch.device] = (),
+    threads: int = THREADS,
+    **options: Any,
+) -> TensorPipeRpcBackendOptions:
+    """Options for `torch.distributed.rpc.init_rpc(..., rpc_backend_options=)`, for remote modules.
+
+    Args:
+        workers: the names of all other workers that tensors on `devices` are sent to.
+        devices: accelerators of this machine. Tensors go from each to the one of the same index on every worker, and
+            back; without them, tensors cross by way of the CPU.
+        threads: that answer calls. A call that runs holds one; one that waits for another remote module holds none.
+        **options: what `TensorPipeRpcBackendOptions` takes besides, such as `init_method` and `rpc_timeout` (seconds).
+
+    Raises:
+        ValueError: devices without workers, or a device of no kind that is mapped.
+
+    >>> options = rpc_options(rpc_timeout=120)
+    >>> options.rpc_timeout
+    120.0
+    """
+    mapped = [torch.device("cuda", device) if isinstance(device, int) else torch.device(device) for device in devices]
+    if mapped and not workers:
+        raise ValueError("devices are mapped to workers; name these, too: rpc_options(workers=[...], devices=[...])")
+    built = TensorPipeRpcBackendOptions(num_worker_threads=threads, **options)
+    for worker in workers:
+        if mapped:
+            built.set_device_map(worker, {device: device for device in mapped})
+    return built
