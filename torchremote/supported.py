@@ -27,6 +27,7 @@ PRIVATE: Final = {
     "torch.jit._recursive": "ScriptMethodStub create_script_module create_script_module_impl infer_methods_to_compile "
     "make_stub_from_method make_stubs_from_exported_methods ConcreteTypeStore check_module_initialized "
     "AttributeTypeIsSupportedChecker wrap_cpp_module",
+    "torch.jit._recursive.concrete_type_store": "methods_compiled",
     "torch.jit.RecursiveScriptModule": "_finalize_scriptmodule save save_to_buffer",
     "torch.jit._state": "_python_cu _add_script_class _script_classes",
     "torch.jit._state._python_cu": "create_function find_function get_interface",

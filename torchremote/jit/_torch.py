@@ -161,7 +161,7 @@ def script_module(module: nn.Module, methods: Iterable[str]) -> torch.jit.Script
     wanted = tuple(methods)
     store = _stores.setdefault(wanted, _recursive.ConcreteTypeStore())
 
-    def stubs_of(part: nn.Module) -> list[Any]:
+    def stubs(part: nn.Module) -> list[Any]:
         if part is not module:
             inferred: list[Any] = _recursive.infer_methods_to_compile(part)
             return inferred
@@ -171,13 +171,21 @@ def script_module(module: nn.Module, methods: Iterable[str]) -> torch.jit.Script
 
     try:
         _recursive.check_module_initialized(module)
-        _recursive.AttributeTypeIsSupportedChecker().check(module)
         concrete_type = store.get_or_create_concrete_type(module)
+        stubs_of = _no_stubs
+        if concrete_type not in _recursive.concrete_type_store.methods_compiled:
+            # Reading source takes longest. The types of a module's parts are compiled before its own.
+            stubs_of = stubs
+            _recursive.AttributeTypeIsSupportedChecker().check(module)
         scripted: torch.jit.ScriptModule = _recursive.create_script_module_impl(module, concrete_type, stubs_of)
     except Exception:
         del _stores[wanted]  # a type whose methods failed to compile keeps what is left of them
         raise
     return scripted
+
+
+def _no_stubs(part: nn.Module) -> list[Any]:
+    return []
 
 
 def register_class(cls: type) -> None:
