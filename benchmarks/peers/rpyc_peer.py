@@ -25,6 +25,7 @@ class LayerService(rpyc.Service):
 def serve(port: Connection) -> None:
     torch.set_num_threads(1)
     server = ThreadedServer(LayerService(), hostname="127.0.0.1", port=0)
+    server.listener.listen()
     port.send(server.port)
     server.start()
 

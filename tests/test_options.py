@@ -1,0 +1,29 @@
+"""rpc_options."""
+
+import pytest
+import torch
+from torch.distributed.rpc import TensorPipeRpcBackendOptions
+
+import torchremote as tr
+
+
+def test_what_is_not_said_is_torchs():
+    options, torchs = tr.rpc_options(), TensorPipeRpcBackendOptions()
+    for name in ("num_worker_threads", "rpc_timeout", "init_method", "device_maps", "devices"):
+        assert getattr(options, name) == getattr(torchs, name)
+
+
+def test_what_is_said_is_passed_on():
+    options = tr.rpc_options(threads=3, rpc_timeout=7, init_method="file:///somewhere")
+    assert (options.num_worker_threads, options.rpc_timeout, options.init_method) == (3, 7, "file:///somewhere")
+
+
+def test_devices_are_mapped_to_every_worker():
+    options = tr.rpc_options(workers=["a", "b"], devices=[0, "cuda:1"])
+    pairs = {torch.device("cuda", number): torch.device("cuda", number) for number in (0, 1)}
+    assert options.device_maps == {"a": pairs, "b": pairs}
+
+
+def test_devices_need_workers():
+    with pytest.raises(ValueError, match="name these, too"):
+        tr.rpc_options(devices=["cuda:0"])
