@@ -2,7 +2,7 @@
 # compat: all tests on the oldest and the newest torch that are supported, on other Pythons where these are installed, and
 #         archives between them; downloads both torches, which on Linux are several GB each.
 # fuzz: thousands of random interfaces, through everything.
-# bench: all benchmarks, their results and pictures, and the README's table; an hour, on a machine that does nothing else.
+# bench: all benchmarks, with results, pictures and the README's table; on a machine that does nothing else.
 # bench-quick: the same with fewer rounds, in a few minutes; fails when a target is missed. bench-peers: installs the peers.
 # Each makes its own environment in .venv, from constraints.txt.
 

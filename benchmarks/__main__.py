@@ -33,7 +33,7 @@ def main() -> int:
         start = time.monotonic()
         every.append(importlib.import_module(f"benchmarks.{question}").measure(asked.quick))
         print(f"{question}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-        if not asked.quick:
+        if every[-1].rounds and not asked.quick:
             report.write(every[-1], asked.into / question, machine())
     for findings in every:
         print(report.as_text(findings))
