@@ -14,7 +14,7 @@ from .machine import machine
 
 QUESTIONS = (
     *("latency", "beside_peers", "in_flight", "batches", "large_tensors", "busy_owner", "callers"),
-    *("creation", "compilation", "growth", "memory", "movement"),
+    *("creation", "compilation", "growth", "memory", "movement", "settings"),
 )
 RESULTS = Path(__file__).parent / "results"
 

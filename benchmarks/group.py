@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed.rpc as rpc
@@ -18,16 +18,32 @@ import torchremote
 Found = TypeVar("Found")
 
 
-def in_group(measure: Callable[[bool], Found], quick: bool, others: tuple[str, ...] = ("owner",)) -> Found:
-    """What `measure(quick)` returns in the worker "caller" of a group that has `others`, too."""
+def in_group(
+    measure: Callable[[bool], Found],
+    quick: bool,
+    others: tuple[str, ...] = ("owner",),
+    options: dict[str, Any] | None = None,
+) -> Found:
+    """What `measure(quick)` returns in the worker "caller" of a group that has `others`, too.
+
+    Args:
+        options: what `torchremote.rpc_options` is called with.
+    """
     with tempfile.TemporaryDirectory(prefix="torchremote-bench-") as folder:
-        mp.spawn(_process, args=(measure, quick, others, folder), nprocs=1 + len(others))
+        mp.spawn(_process, args=(measure, quick, others, options or {}, folder), nprocs=1 + len(others))
         return pickle.loads((Path(folder) / "found").read_bytes())  # type: ignore[no-any-return]
 
 
-def _process(rank: int, measure: Callable[[bool], object], quick: bool, others: tuple[str, ...], folder: str) -> None:
+def _process(
+    rank: int,
+    measure: Callable[[bool], object],
+    quick: bool,
+    others: tuple[str, ...],
+    given: dict[str, Any],
+    folder: str,
+) -> None:
     quiet()
-    options = torchremote.rpc_options(init_method=f"file://{folder}/store", rpc_timeout=300)
+    options = torchremote.rpc_options(init_method=f"file://{folder}/store", rpc_timeout=300, **given)
     rpc.init_rpc(("caller", *others)[rank], rank=rank, world_size=1 + len(others), rpc_backend_options=options)
     if rank == 0:
         (Path(folder) / "found").write_bytes(pickle.dumps(measure(quick)))

@@ -54,7 +54,11 @@ def _draw(findings: Findings, path: Path, machine: dict[str, str]) -> None:
     axes.boxplot(values, orientation="horizontal", whis=(1, 99), showfliers=False)
     axes.set_yticks(range(1, len(names) + 1), names)
     axes.invert_yaxis()
-    axes.set_xscale("log")
+    if max(map(max, values)) > 20 * min(map(min, values)):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+    else:
+        axes.set_xlim(left=0)
     axes.set_xlabel(f"{findings.unit} (box: quartiles, whiskers: 1% and 99%)")
     axes.set_title(f"{findings.question}\n{machine['cores']} cores, torch {machine['torch']}", fontsize=10)
     axes.grid(axis="x", which="both", alpha=0.3)
