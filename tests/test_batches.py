@@ -1,5 +1,6 @@
 """`<m>_many`: many calls in one message."""
 
+import gc
 from typing import Dict, List, Tuple
 
 import pytest
@@ -10,9 +11,18 @@ from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote.errors import ArgumentError, InterfaceError, RemoteError, StaleStubError
+from torchremote.failures import FAILURES
 from torchremote.jit.tensors import MOST_BYTES, MOST_CALLS
 
 from . import zoo
+
+ONE = torch.ones(1, 8)
+
+
+def freed():
+    tensor = torch.ones(200, 8)
+    tensor.untyped_storage().resize_(0)
+    return tensor
 
 
 class Log(nn.Module):
@@ -30,6 +40,12 @@ class Log(nn.Module):
         self.seen.append(number)
         return number * 2
 
+    def twice(self, number: int, fails: bool) -> int:
+        """The same without a memory, for calls that run at the same time: TorchScript's lists are for one thread."""
+        if fails:
+            raise ValueError("told to fail")
+        return number * 2
+
     def numbers(self) -> List[int]:
         return self.seen
 
@@ -39,6 +55,7 @@ class Log(nn.Module):
 
 class Logging:
     def add(self, number: int, *, fails: bool = False) -> int: ...
+    def twice(self, number: int, *, fails: bool = False) -> int: ...
     def numbers(self) -> List[int]: ...
     def empty(self) -> None: ...
 
@@ -109,15 +126,15 @@ def test_the_first_failure_ends_a_batch_and_says_which_call_it_was(log, failing,
 
 def test_with_a_result_for_every_call_a_failure_is_one_of_them(log):
     for results in (
-        log.add_many([(0,), (1, True), (2,), ("two",), ()], return_exceptions=True),
-        log.add_many_async([(0,), (1, True), (2,), ("two",), ()], return_exceptions=True).wait(),
+        log.twice_many([(0,), (1, True), (2,), ("two",), ()], return_exceptions=True),
+        log.twice_many_async([(0,), (1, True), (2,), ("two",), ()], return_exceptions=True).wait(),
     ):
         assert results[0] == 0
         assert results[2] == 4
         assert isinstance(results[1], RemoteError)
         assert "told to fail" in str(results[1])
         assert isinstance(results[3], ArgumentError)
-        assert "Logging.add.number: 'two' is no int" in str(results[3])
+        assert "Logging.twice.number: 'two' is no int" in str(results[3])
         assert isinstance(results[4], ArgumentError)
         assert "missing: number" in str(results[4])
 
@@ -137,11 +154,13 @@ def test_after_many_other_batches_it_is_not_known_which_call_failed(log):
         (5, "calls: int is no list"),
         ([torch.ones(1)], r"calls\[0\]: Tensor is no tuple of arguments"),
         ([(torch.ones(1),), (torch.ones(1), "a")], r"calls\[1\].scale: 'a' is no float"),
+        ([(torch.ones(1), 10**400)], r"calls\[0\].scale: "),
         ([(torch.ones(1), None)], r"calls\[0\].scale: None is no float"),
         ([(torch.ones(1), 1.0, 2)], r"calls\[0\]: 3 arguments, and forward has 2"),
         ([()], r"calls\[0\]: missing: x; it is forward\(x: Tensor, scale: float = 1.0\)"),
         ([{"x": torch.ones(1), "y": 1}], r"calls\[0\]: no such argument: y"),
-        ([(torch.ones(1, device="meta"),)], r"x: a meta tensor has no values"),
+        ([(ONE,), (ONE.to("meta"),)], r"calls\[1\]: a meta tensor has no values"),
+        ([(freed(),)], r"calls\[0\]: a tensor without storage of its own"),
     ],
 )
 def test_what_is_no_call_is_refused_and_nothing_is_sent(encoder, calls, message):
@@ -182,9 +201,39 @@ class Batching(nn.Module):
         self.log = log
 
     def forward(self, count: int) -> Tuple[List[int], List[int]]:
-        later = self.log.add_many_async([(n, False) for n in range(count)])
-        now = self.log.add_many([(n, False) for n in range(count, 2 * count)])
+        later = self.log.twice_many_async([(n, False) for n in range(count)])
+        now = self.log.twice_many([(n, False) for n in range(count, 2 * count)])
         return later.wait(), now
+
+
+class Sending(nn.Module):
+    log: tr.remote_interface(Logging)
+
+    def __init__(self, log):
+        super().__init__()
+        self.log = log
+
+    def forward(self, count: int) -> torch.jit.Future[List[int]]:
+        return self.log.add_many_async([(n, False) for n in range(count)])
+
+
+def test_a_module_lives_as_long_as_a_batch_that_is_sent_in_several_messages(owner):
+    model = torch.jit.script(Sending(tr.create(owner, Logging, Log)))
+    future = model(20 * MOST_CALLS)
+    del model
+    gc.collect()
+    assert future.wait() == [2 * n for n in range(20 * MOST_CALLS)]
+
+
+def test_calls_that_cannot_be_listed_are_not_sent(log):
+    def calls():
+        yield (1,)
+        raise KeyError("no more")
+
+    for return_exceptions in (False, True):
+        with pytest.raises(KeyError):
+            log.add_many(calls(), return_exceptions=return_exceptions)
+    assert log.numbers() == []
 
 
 @pytest.mark.parametrize("count", [3, MOST_CALLS + 1])
@@ -305,6 +354,7 @@ ONE = torch.ones(1, 8)
     ("calls", "shapes"),
     [
         ([(ONE, 1.0), (ONE, 2.0)], [[1, 8], [1, 8]]),  # another argument differs
+        ([(ONE, 0.0), (ONE, -0.0)], [[1, 8], [1, 8]]),
         ([(ONE,), (torch.ones(1, 7),)], [[1, 8], [1, 7]]),
         ([(ONE,), (torch.ones(8),)], [[1, 8], [8]]),
         ([(ONE,), (ONE.double(),)], [[1, 8], [1, 8]]),
@@ -345,6 +395,15 @@ def test_failures_of_a_joined_call(joining):
     results = joining.forward_many([(ONE,), (-ONE,)], return_exceptions=True)
     assert torch.equal(results[0], ONE)
     assert isinstance(results[1], RemoteError)
+
+
+@pytest.mark.parametrize("bad", [freed, lambda: ONE.to("meta")])
+def test_a_tensor_that_cannot_be_sent_is_not_joined(joining, bad):
+    with pytest.raises(ArgumentError, match=r"^Joining.forward_many.calls\[1\]: a "):
+        joining.forward_many([(ONE,), (bad(),)])
+    with pytest.raises(FAILURES, match=r"cannot send Joining.forward_many.x: a "):
+        torch.jit.script(JoinsInScript(joining))([ONE, bad()])
+    assert joining.seen() == []
 
 
 def test_gradients_flow_through_a_joined_call(joining):
@@ -394,8 +453,11 @@ def test_what_cannot_be_batched_is_refused_when_it_is_decorated():
     ):
         with pytest.raises(InterfaceError, match=message):
             tr.remote_scriptable(refused(forward=method))
-    with pytest.raises(InterfaceError, match="the dimension is an int"):
-        tr.batched("x")
+    for dim in ("x", True, 10**10, -65):
+        with pytest.raises(InterfaceError, match="not the number of a dimension"):
+            tr.batched(dim)
+    with pytest.raises(InterfaceError, match="for methods, and not for <class"):
+        tr.batched(0)(Log)
 
 
 def test_an_archive_keeps_what_is_batched(owner, tmp_path, xs):

@@ -83,8 +83,11 @@ def test_failures_in_place_of_stubs(owner):
     [
         (ArgumentError, "args: 1 of them for 2 modules", ["owner", "owner"], {"args": [()]}),
         (ArgumentError, "names: 3 of them for 2", ["owner", "owner"], {"names": ["a", "b", "c"]}),
-        (ArgumentError, "args=5: not a tuple", ["owner"], {"args": [5]}),
-        (PlaceError, "nowhere", ["owner", "nowhere"], {}),
+        (ArgumentError, "module 0: args=5: not a tuple", ["owner"], {"args": [5]}),
+        (PlaceError, "module 1: .*nowhere", ["owner", "nowhere"], {}),
+        (ArgumentError, "where: str is no list", "owner", {}),
+        (ArgumentError, "kwargs: dict is no list", ["owner"], {"kwargs": {"seed": 1}}),
+        (ArgumentError, "names: str is no list", ["owner"], {"names": "a"}),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_is_sent(owner, error, match, where, more):
@@ -92,3 +95,33 @@ def test_what_is_wrong_is_told_before_anything_is_sent(owner, error, match, wher
         tr.create_many(where, zoo.Encoder, zoo.LinearEncoder, **more)
     with pytest.raises(MismatchError, match="cannot be called"):
         tr.create_many(where, zoo.Encoder, 5)
+
+
+def unpicklable():
+    return lambda: None
+
+
+def test_one_message_that_cannot_be_sent_leaves_nothing_of_the_others(owner):
+    before = rpc.rpc_sync(owner, hosted)
+    made = {"args": [(8,), (unpicklable(),)], "names": ["sent", "not sent"]}
+    with pytest.raises(CreationError, match="^module 1: Encoder on caller: cannot be sent"):
+        tr.create_many([owner, "caller"], zoo.Encoder, sized, **made)
+    assert rpc.rpc_sync(owner, hosted) == before
+
+
+def test_every_kind_of_error_has_its_place(owner):
+    first, *errors = tr.create_many(
+        [owner, "nowhere", "caller", f"{owner}/nothing:0"],
+        zoo.Encoder,
+        sized,
+        args=[(8,), (8,), (unpicklable(),), (8,)],
+        return_exceptions=True,
+    )
+    assert first(torch.zeros(0, 8)).shape == (0, 8)
+    assert [type(error) for error in errors] == [PlaceError, CreationError, PlaceError]
+    assert [str(error).partition(":")[0] for error in errors] == ["module 1", "module 2", "module 3"]
+
+
+def test_a_scripted_module_takes_no_arguments(owner):
+    with pytest.raises(ArgumentError, match="takes no args or kwargs"):
+        tr.create(owner, zoo.Encoder, torch.jit.script(zoo.RicherModule()), args=(8,))

@@ -15,7 +15,7 @@ ORDER = (
     "jit.lower.stub jit.lower.owner jit.lower.referring jit.lower jit.emit "
     "jit._torch jit.annotations jit.interface jit.classes jit.script jit.cache jit.foundation jit "
     "values fitting workers fit failures "
-    "sweeper leases saving shelves calls batches stub sending host control create archives "
+    "sweeper leases saving shelves calls batches stub sending host control create creations archives "
     "upkeep at_owner non_scriptable jit.instantiator jit.templates remote_module inspection options "
     "testing.strategies testing.check testing reference doctor cli"
 ).split()

@@ -27,3 +27,9 @@ def test_devices_are_mapped_to_every_worker():
 def test_devices_need_workers():
     with pytest.raises(ValueError, match="name these, too"):
         tr.rpc_options(devices=["cuda:0"])
+
+
+@pytest.mark.parametrize("said", [{"devices": "cuda"}, {"workers": "ps"}, {"devices": ["cpu"], "workers": ["ps"]}])
+def test_what_cannot_be_meant_is_refused(said):
+    with pytest.raises(ValueError, match="a list is wanted|accelerators alone"):
+        tr.rpc_options(**said)

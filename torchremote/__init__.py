@@ -4,7 +4,8 @@ from . import supported as supported  # first: it refuses a torch that is not fi
 from ._version import __version__
 from .archives import load, reconnect
 from .at_owner import at_owner
-from .create import Pending, connect, create, create_async, create_many
+from .create import Pending, connect, create, create_async
+from .creations import create_many
 from .errors import TorchRemoteError
 from .host import serve, withdraw
 from .jit import batched, remote_scriptable

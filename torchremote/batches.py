@@ -24,6 +24,7 @@ from .errors import ArgumentError, TorchRemoteError
 from .failures import FAILURES, explain
 from .fitting import fitting
 from .jit import CompiledInterface, _torch
+from .jit.foundation import sendable
 from .jit.lower import packed_name
 from .jit.model import Method, Required
 from .jit.table import POSITION_BITS
@@ -40,7 +41,20 @@ def many_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable
     batches = _Batches(compiled, method)
     for call, name in ((batches.many(), method.many.name), (batches.many_async(), f"{method.many.name}_async")):
         call.__name__ = call.__qualname__ = name
+        call.__doc__ = _DOCSTRING.format(name=name, declaration=method.declaration)
         yield call
+
+
+_DOCSTRING: Final = """{name}(calls, *, return_exceptions=False): many calls of `{declaration}`.
+
+Args:
+    calls: each a tuple of arguments, keyword-only ones last, or a mapping from their names; defaults may be left out.
+    return_exceptions: False: one message, in which calls run in order; the first that fails ends the batch, and the
+        error says which it was. True: a message for each call, all at once; a failure stands in its result's place.
+
+Returns:
+    The results, in the order of the calls; from `<m>_many_async`, a Future of that.
+"""
 
 
 class _Batches:
@@ -59,7 +73,7 @@ class _Batches:
     def many(self) -> Callable[..., Any]:
         def call(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> list[Any]:
             if return_exceptions:
-                return [_outcome(pending) for pending in self._send_each(self_, calls)]
+                return [_result(pending) for pending in self._send_each(self_, calls)]
             batch = _Batch(self_, self._where)
             pending = self._send(batch, calls)
             try:
@@ -74,7 +88,7 @@ class _Batches:
             if return_exceptions:
                 sent = self._send_each(self_, calls)
                 every = torch.futures.collect_all([one for one in sent if not isinstance(one, Exception)])
-                return every.then(lambda _: list(map(_outcome, sent)))
+                return every.then(lambda _: list(map(_result, sent)))
             batch = _Batch(self_, self._where)
             return settled(self._send(batch, calls), self._unpack, batch.failure)
 
@@ -83,14 +97,31 @@ class _Batches:
     def _send(self, batch: _Batch, calls: Iterable[Any]) -> Any:
         self._calls.check_context()
         packed = [
-            call if self._fits(call) else self._pack(call, f"{self._where}.calls[{position}]")
+            call if self._fits(call) else self._pack(call, self._place(position))
             for position, call in self._each(calls)
         ]
         try:
             with _torch.as_plain_tensors():
                 return batch.stub.__dict__[METHODS][packed_name(self._method.many.name)](packed, batch.mark)
         except FAILURES as error:
-            raise batch.failure(error) from None
+            failure = batch.failure(error)
+            if isinstance(failure, ArgumentError):
+                self._raise_misfit(batch, packed)
+            raise failure from None
+
+    def _raise_misfit(self, batch: _Batch, packed: list[Any]) -> None:
+        """Raises for the first call with an argument that cannot be sent: TorchScript does not say which it is."""
+        for position, call in enumerate(packed):
+            where = self._place(position)
+            if self._fits(call):
+                self._pack(call, where)
+            try:
+                _torch.map_leaves(partial(batch.check_sendable, where), call)
+            except FAILURES as error:
+                raise batch.failure(error) from None
+
+    def _place(self, position: int) -> str:
+        return f"{self._where}.calls[{position}]"
 
     def _unpack(self, values: list[Any]) -> list[Any]:
         results: list[Any] = self._calls.translator.unpack(values, self._method.many.returns)
@@ -99,7 +130,7 @@ class _Batches:
     def _each(self, calls: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         if isinstance(calls, (torch.Tensor, str, Mapping)) or not isinstance(calls, Iterable):
             raise ArgumentError(f"{self._where}.calls: {type(calls).__name__} is no list of calls; {_A_CALL}")
-        return enumerate(calls)
+        return enumerate(list(calls))  # whole, before anything is sent
 
     def _pack(self, call: Any, where: str) -> tuple[Any, ...]:
         return tuple(self._calls.pack_arguments(self._arguments(call, where), where))
@@ -129,7 +160,7 @@ class _Batches:
         sent: list[Any] = []
         for position, call in self._each(calls):
             try:
-                arguments = self._arguments(call, f"{self._where}.calls[{position}]")
+                arguments = self._arguments(call, self._place(position))
                 sent.append(self._call_async(stub, **arguments))
             except TorchRemoteError as error:
                 sent.append(error)
@@ -139,7 +170,7 @@ class _Batches:
 _A_CALL: Final = "a call is a tuple of arguments, as in [(x,), (y,)], or a mapping from their names"
 
 
-def _outcome(sent: Any) -> Any:
+def _result(sent: Any) -> Any:
     if isinstance(sent, Exception):
         return sent
     try:
@@ -160,6 +191,12 @@ class _Batch:
         route = route_of(self.stub)
         assert route is not None, "a stub has its Python face from when it is connected"
         return explain(error, self._where, route.worker, route.handle, partial(self._which, route))
+
+    def check_sendable(self, where: str, value: Any) -> None:
+        route = route_of(self.stub)
+        assert route is not None
+        if isinstance(value, torch.Tensor):
+            sendable()(value, list(route.devices), where)
 
     def _which(self, route: Route) -> str:
         position = None

@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,7 @@ class Creation:
     device: str
     moves: bool  # False: the module is on `device` already, if on any
     name: str | None
-    ticket: str
+    ticket: str  # to give the message up that it is the first of
     caller: int  # its worker's id
 
 
@@ -58,7 +58,17 @@ class Refusal:
 # -- on the owner
 
 
-def create_here(creation: Creation) -> Grant | Refusal:
+def create_here(creations: list[Creation]) -> list[Grant | Refusal]:
+    """Creates all that one message asks for, one after the other. The first one's ticket is the message's."""
+    answers = [_create(creation) for creation in creations]
+    grants = [answer for answer in answers if isinstance(answer, Grant)]
+    if _creations.finish(creations[0].ticket, partial(host.release_all, [grant.handle for grant in grants])):
+        # Nobody waits for this answer. An RRef in it would never be confirmed, and keep RPC from shutting down.
+        return [Refusal(CreationError, "the caller gave up")] * len(creations)
+    return list(map(_lease, creations, answers))
+
+
+def _create(creation: Creation) -> Grant | Refusal:
     try:
         contract = _contract(creation.interface, creation.text)
         device = check_device(creation.device)
@@ -67,18 +77,14 @@ def create_here(creation: Creation) -> Grant | Refusal:
         handle = host.host(contract, module, device) if name is None else host.offer(module, device, contract, name)
     except Exception as error:
         return _refusal(error, CreationError)
-    if _creations.finish(creation.ticket, partial(host.release, handle)):
-        # Nobody waits for this answer. An RRef in it would never be confirmed, and keep RPC from shutting down.
-        return Refusal(CreationError, "the caller gave up")
-    lease = None
-    if creation.name is None:
-        host.lend(handle)
-        lease = rpc.RRef(Lease(handle, creation.caller))
-    return Grant(handle, str(device), lease)
+    return Grant(handle, str(device), lease=None)
 
 
-def create_all_here(creations: list[Creation]) -> list[Grant | Refusal]:
-    return list(map(create_here, creations))
+def _lease(creation: Creation, answer: Grant | Refusal) -> Grant | Refusal:
+    if isinstance(answer, Refusal) or creation.name is not None:
+        return answer
+    host.lend(answer.handle)
+    return replace(answer, lease=rpc.RRef(Lease(answer.handle, creation.caller)))
 
 
 def answering(function: Callable[..., Any], *args: Any) -> Any:
@@ -119,12 +125,12 @@ def _contract(name: str, text: str) -> Contract:
         raise InterfaceError(f"{name}: the owner cannot read the interface that it was sent: {error}") from error
 
 
-def connect_here(interface: str, text: str, name: str) -> Grant | Refusal:
+def connect_here(interface: str, text: str, name: str) -> list[Grant | Refusal]:
     try:
         handle, device = host.find_served(_contract(interface, text), name)
     except Exception as error:
-        return _refusal(error, CreationError)
-    return Grant(handle, str(device), lease=None)
+        return [_refusal(error, CreationError)]
+    return [Grant(handle, str(device), lease=None)]
 
 
 class _Creations:

@@ -16,12 +16,12 @@ import torch.distributed.rpc as rpc
 
 from . import host
 from .calls import Route
-from .control import Creation, Grant, Refusal, abandon_here, connect_here, create_all_here, create_here, referenced
-from .errors import ArgumentError, CallTimeoutError, CreationError, MismatchError, TorchRemoteError, WireError
+from .control import Creation, Grant, Refusal, abandon_here, connect_here, create_here, referenced
+from .errors import ArgumentError, CallTimeoutError, CreationError, MismatchError, WireError
 from .failures import explain
 from .jit import CompiledInterface, _torch, compile_interface
 from .jit._torch import PyRRef
-from .stub import check_timeout, make_stub, route_and_interface
+from .stub import check_timeout, make_stub
 from .workers import Place, find_place, find_worker, placement_at
 
 
@@ -75,94 +75,22 @@ def create_async(
     compiled = compile_interface(interface)
     place = find_place(where)
     timeout = check_timeout(timeout)
-    arguments = _checked_arguments(args, kwargs)
-    return _create(place, compiled, _creation(place, compiled, _checked(module_cls), *arguments, name=name), timeout)
-
-
-def create_many(
-    where: Sequence[str],
-    interface: type,
-    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
-    args: Sequence[Sequence[Any]] | None = None,
-    kwargs: Sequence[Mapping[str, Any]] | None = None,
-    *,
-    names: Sequence[str] | None = None,
-    timeout: float | None = None,
-    return_exceptions: bool = False,
-) -> list[Any]:
-    """`create` for many modules at once: one message a worker, however many modules it gets.
-
-    A worker builds its modules one after the other, and all workers at the same time.
-
-    Args:
-        where: a place for each module, as for `create`.
-        args, kwargs, names: for each module, what `create` takes as `args`, `kwargs` and `name`.
-        timeout: as for `create`, of each stub.
-        return_exceptions: has an error stand in the place of each stub that there is none of. Otherwise the first is
-            raised, and no module is left on any owner.
-
-    Returns:
-        The stubs, in the order of the places.
-
-    Raises:
-        TorchRemoteError: as `create`; the message says which module it was.
-
-    Shards of an embedding, on two workers:
-    `create_many(["ps0", "ps1"], Lookup, Shard, args=[(0, 500_000), (500_000, 1_000_000)])`.
-    """
-    compiled = compile_interface(interface)
-    timeout, make = check_timeout(timeout), _checked(module_cls)
-    for what, given in (("args", args), ("kwargs", kwargs), ("names", names)):
-        if given is not None and len(given) != len(where):
-            raise ArgumentError(f"{what}: {len(given)} of them for {len(where)} modules; give one for each place")
-    asked: dict[int, list[tuple[int, Place, Creation]]] = {}  # by worker, in order
-    for position, place in enumerate(map(find_place, where)):
-        arguments = _checked_arguments(args[position] if args else (), kwargs[position] if kwargs else None)
-        creation = _creation(place, compiled, make, *arguments, name=names[position] if names else None)
-        asked.setdefault(place.worker.id, []).append((position, place, creation))
-    pending: dict[int, Pending] = {}
-    for of_worker in asked.values():
-        answer = _send(compiled, of_worker[0][1], create_all_here, [creation for _, _, creation in of_worker])
-        for number, (position, place, creation) in enumerate(of_worker):
-            pending[position] = Pending(answer, compiled, place, creation.name, timeout, creation.ticket, number)
-    made = [_outcome(position, pending[position]) for position in range(len(where))]
-    failed = [stub for stub in made if isinstance(stub, TorchRemoteError)]
-    if failed and not return_exceptions:
-        _release([stub for stub in made if not isinstance(stub, TorchRemoteError)])
-        raise failed[0]
-    return made
-
-
-def _outcome(position: int, pending: Pending) -> Any:
-    try:
-        return pending.wait()
-    except TorchRemoteError as error:
-        return type(error)(f"module {position}: {error}")
-
-
-def _release(stubs: list[Any]) -> None:
-    """Takes modules from their owners, of which some have a name, and would stay."""
-    handles: dict[str, list[int]] = {}
-    for stub in stubs:
-        route, _ = route_and_interface(stub, "create_many")
-        handles.setdefault(route.worker, []).append(route.handle)
-    for worker, of_worker in handles.items():
-        with suppress(RuntimeError):  # raised where the worker is lost, and its modules with it
-            rpc.rpc_sync(worker, host.release_all, (of_worker,))
+    arguments = checked_arguments(module_cls, args, kwargs)
+    return _create(place, compiled, creation_of(place, compiled, checked(module_cls), *arguments, name=name), timeout)
 
 
 def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> Pending:
     """A stub of the module that `rref` refers to, which stays where it is. `device`: where, if it has no tensors."""
     place = Place(rref.owner(), device)
-    return _create(place, compiled, _creation(place, compiled, referenced, (rref,), {}, moves=False), timeout=None)
+    return _create(place, compiled, creation_of(place, compiled, referenced, (rref,), {}, moves=False), timeout=None)
 
 
 def _create(place: Place, compiled: CompiledInterface, creation: Creation, timeout: float | None) -> Pending:
-    answer = _send(compiled, place, create_here, creation)
+    answer = send(compiled, place, create_here, [creation])
     return Pending(answer, compiled, place, creation.name, timeout, creation.ticket)
 
 
-def _creation(
+def creation_of(
     place: Place,
     compiled: CompiledInterface,
     make: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
@@ -206,11 +134,11 @@ def connect(where: str, interface: type, name: str, *, timeout: float | None = N
 
 def find_served(place: Place, compiled: CompiledInterface, name: str, timeout: float | None) -> Pending:
     """`connect` without blocking."""
-    answer = _send(compiled, place, connect_here, compiled.interface.name, compiled.interface.text, name)
+    answer = send(compiled, place, connect_here, compiled.interface.name, compiled.interface.text, name)
     return Pending(answer, compiled, place, name, timeout, ticket=None)
 
 
-def _send(compiled: CompiledInterface, place: Place, function: Callable[..., Any], *args: Any) -> Any:
+def send(compiled: CompiledInterface, place: Place, function: Callable[..., Any], *args: Any) -> Any:
     try:
         return rpc.rpc_async(place.worker, function, args)
     except Exception as error:  # pickling raises what it will
@@ -231,11 +159,11 @@ class Pending:
         name: str | None,
         timeout: float | None,
         ticket: str | None,
-        number: int | None = None,
+        number: int = 0,
     ) -> None:
         """
         Args:
-            ticket: of the creation, to give it up; None where nothing is created.
+            ticket: to give the message up; None where nothing is created, or another has it.
             number: of the grant or refusal among those that `answer` gives.
         """
         self._compiled = compiled
@@ -263,7 +191,7 @@ class Pending:
         """The way to the module, for a stub that there is already."""
         where = f"{self._compiled.interface.name} on {self._place.worker.name}"
         try:
-            answers: Any = self._answer.wait()
+            answers: list[Grant | Refusal] = self._answer.wait()
         except Exception as error:  # torch raises what it will; the owner's functions answer with a refusal
             self._abandon()
             failure = explain(error, self._compiled.interface.name, self._place.worker.name)
@@ -274,7 +202,7 @@ class Pending:
             if isinstance(failure, WireError):
                 raise failure from error
             raise CreationError(f"{where}: {error}; what is sent must be importable by the owner") from error
-        answer: Grant | Refusal = answers if self._number is None else answers[self._number]
+        answer: Grant | Refusal = answers[self._number]
         if isinstance(answer, Refusal):
             raise answer.error(f"{where}: {answer.message}")
         devices = _torch.mapped_devices(self._place.worker)
@@ -297,15 +225,17 @@ class Pending:
                 rpc.rpc_async(self._place.worker, abandon_here, (ticket,))
 
 
-def _checked_arguments(args: object, kwargs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def checked_arguments(module_cls: object, args: object, kwargs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if not isinstance(args, (tuple, list)):
         raise ArgumentError(f"args={args!r}: not a tuple; one argument is written args=(value,)")
     if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
         raise ArgumentError(f"kwargs={kwargs!r}: not a mapping from names to values")
+    if isinstance(module_cls, torch.jit.ScriptModule) and (args or kwargs):
+        raise ArgumentError("module_cls: a ScriptModule is sent as it is, and takes no args or kwargs")
     return tuple(args), dict(kwargs or {})
 
 
-def _checked(module_cls: object) -> Callable[..., torch.nn.Module] | torch.jit.ScriptModule:
+def checked(module_cls: object) -> Callable[..., torch.nn.Module] | torch.jit.ScriptModule:
     if isinstance(module_cls, torch.jit.ScriptModule):
         return module_cls
     if isinstance(module_cls, torch.nn.Module):

@@ -32,13 +32,18 @@ def rpc_options(
         **options: what `TensorPipeRpcBackendOptions` takes besides, such as `init_method` and `rpc_timeout` (seconds).
 
     Raises:
-        ValueError: devices without workers, or a device of no kind that is mapped.
+        ValueError: devices without workers, a device that is no accelerator, or one name where a list is wanted.
 
     >>> options = rpc_options(rpc_timeout=120)
     >>> options.rpc_timeout
     120.0
     """
+    for what, given in (("workers", workers), ("devices", devices)):
+        if isinstance(given, str):
+            raise ValueError(f"{what}={given!r}: a list is wanted, as in {what}=[{given!r}]")
     mapped = [torch.device("cuda", device) if isinstance(device, int) else torch.device(device) for device in devices]
+    if any(device.type == "cpu" for device in mapped):
+        raise ValueError("devices: tensors on the CPU cross without being mapped; name accelerators alone")
     if mapped and not workers:
         raise ValueError("devices are mapped to workers; name these, too: rpc_options(workers=[...], devices=[...])")
     built = TensorPipeRpcBackendOptions(num_worker_threads=threads, **options)

@@ -13,6 +13,7 @@ from .model import Required
 _OPENING = """\
 from __future__ import annotations
 
+import math
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch

@@ -179,14 +179,16 @@ class _Reader:
 
 
 _BATCHED = "__torchremote_batched__"
+_MOST_DIMENSIONS = 64  # of a tensor, in torch
 
 
 def batched(dim: int = 0) -> Callable[[Function], Function]:
     """Method decorator, in an interface: the method treats the slices of its tensors along `dim` one by one.
 
     So that many calls may become one, of all their tensors concatenated along `dim`, whose result is split again:
-    `<m>_many` does that with calls whose other arguments are equal, and whose tensors are of one dtype, device and
-    shape but for `dim`. Results are views of one tensor. If such a call fails, it is not known which of the many did.
+    `<m>_many` does that if in all calls the other arguments are equal, and the tensors of one dtype, device and shape
+    but for `dim`; otherwise, it makes them as many. Results are views of one tensor: they share its memory, and whether
+    it requires a gradient. If such a call fails, it is not known which of the many did.
 
     Args:
         dim: of every tensor in the arguments and in the result, which is a tensor or a tuple of them.
@@ -196,10 +198,12 @@ def batched(dim: int = 0) -> Callable[[Function], Function]:
     ...     @batched(0)
     ...     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...
     """
-    if not isinstance(dim, int) or isinstance(dim, bool):
-        raise InterfaceError(f"batched({dim!r}): the dimension is an int; write @batched(0)")
+    if not isinstance(dim, int) or isinstance(dim, bool) or not -_MOST_DIMENSIONS <= dim < _MOST_DIMENSIONS:
+        raise InterfaceError(f"batched({dim!r}): not the number of a dimension; write @batched(0)")
 
     def mark(function: Function) -> Function:
+        if not isinstance(function, types.FunctionType):
+            raise InterfaceError(f"batched({dim}): for methods, and not for {function!r}")
         setattr(function, _BATCHED, dim)
         return function
 
@@ -218,7 +222,7 @@ def _check_batched(where: str, method: Method) -> None:
         raise InterfaceError(f"{where}: batched, and has no Tensor to concatenate; declare one, or drop @batched")
     for argument in method.arguments:
         comparable = isinstance(argument.type, EnumType) or (
-            isinstance(argument.type, ScalarType) and argument.type != NONE
+            isinstance(argument.type, ScalarType) and argument.type not in (NONE, ScalarType("complex"))
         )
         if argument.type != TENSOR and not comparable:
             raise InterfaceError(

@@ -14,11 +14,11 @@ from typing import Final
 # What generated text refers to by name, also as TorchScript saves it, with `range` in every loop; emit's opening lines
 # and the definitions that are the same for every interface bind those that are not Python's.
 GLOBALS: Final = frozenset(
-    "torch rpc Any Tensor Dict Future List Optional RRef Tuple Union "
+    "math torch rpc Any Tensor Dict Future List Optional RRef Tuple Union "
     "RuntimeError super isinstance len range zip float int bool str complex "
-    "refuse_tensor sendable counted begins_message joins cut sendable_any move_any Walking Leaf Nest "
+    "refuse_tensor sendable counted begins_message alike joins cut sendable_any move_any Walking Leaf Nest "
     "Hosted Slot Page Table Host find note "
-    "Wire Attachable part disconnected Disconnected Connected connect Local Remote Stub".split()
+    "Wire Attachable part disconnected lost Disconnected Connected connect Local Remote Stub".split()
 )
 # Names of arguments that TorchScript replaces by others when it saves a model.
 REPLACED: Final = frozenset("_ inf nan ops CONSTANTS fork uninitialized getattr unchecked_cast __torch__ aten".split())

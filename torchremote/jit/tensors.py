@@ -93,11 +93,20 @@ def begins_message(sizes: List[int]) -> bool:
 """,
     ),
     Given(
+        "alike",
+        Function,
+        """
+def alike(first: float, other: float) -> bool:
+    return first == other and math.copysign(1.0, first) == math.copysign(1.0, other)
+""",
+    ),
+    Given(
         "joins",
         Function,
         f"""
-def joins(first: Tensor, other: Tensor, dim: int, sizes: List[int]) -> bool:
-    if other.is_nested or other.layout > 0 or other.is_quantized or other.dim() != first.dim():
+def joins(first: Tensor, other: Tensor, dim: int, sizes: List[int], where: str) -> bool:
+    sendable(other, None, where)
+    if other.layout > 0 or other.is_quantized or other.dim() != first.dim():
         return False
     if other.dtype != first.dtype or other.device != first.device or not -other.dim() <= dim < other.dim():
         return False
@@ -122,6 +131,6 @@ def cut(joined: Tensor, rows: List[int], dim: int, where: str) -> List[Tensor]:
 """,
     ),
 )
-"""`sizes`: of a message of many calls, how many it has already, and of how many bytes.
+"""`sizes`: how many calls a message has already, and of how many bytes their tensors are.
 
 `devices`: where a tensor may be, beside the CPU; None for anywhere."""

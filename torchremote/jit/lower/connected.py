@@ -33,7 +33,7 @@ def lower_connected(interface: Interface, spelling: Spelling) -> tuple[ir.Defini
         # Those that the caller's device map to the worker knows.
         "devices": "List[torch.device]",
         # The type is nominal: it is an RRef to a Python object, which TorchScript cannot name and never opens.
-        "lease": "Optional[RRef[int]]",
+        "lease": _LEASE,
     }
     address = ir.Name(ADDRESS_PARAMETER.name)
     init = (
@@ -49,7 +49,7 @@ def lower_connected(interface: Interface, spelling: Spelling) -> tuple[ir.Defini
     for method in interface.methods:
         methods += [_lower_call(interface, method, spelling), _lower_many(interface, method, spelling)]
         in_parts.append(_lower_in_parts(method.many, spelling))
-    return *in_parts, ir.Class("Connected", tuple(methods)), _CONNECT
+    return _LOST, *in_parts, ir.Class("Connected", tuple(methods)), _CONNECT
 
 
 def _its(name: str) -> ir.Expression:
@@ -119,7 +119,7 @@ def _lower_many(interface: Interface, method: Method, spelling: Spelling) -> ir.
     one = ir.Return(_call_rpc(many, first, _its("worker"), _its("timeout")))
     several = (
         ir.Name(spelling.in_parts[many.name]),
-        *(_its("worker"), _its("timeout"), _its("handle"), parts, ir.Name(mark.name)),
+        *(_its("worker"), _its("timeout"), _its("handle"), _its("lease"), parts, ir.Name(mark.name)),
     )
     body = (
         ir.Assign((parts.id,), ir.Empty("[]"), spelling.wire(ListType(of_calls))),
@@ -137,9 +137,9 @@ _FORK: Final = ir.Attribute(ir.Attribute(ir.Name("torch"), "jit"), "fork")
 def _lower_in_parts(many: Method, spelling: Spelling) -> ir.Function:
     """Sends one message after the other, so that calls keep their order. Forked: it holds no thread while it waits."""
     names = spelling.names()
-    worker, timeout, handle, parts, mark, part, results, pending = (
+    worker, timeout, handle, lease, parts, mark, part, results, pending = (
         ir.Name(names.fresh(name))
-        for name in ("worker", "timeout", "handle", "parts", "mark", "part", "results", "pending")
+        for name in ("worker", "timeout", "handle", "lease", "parts", "mark", "part", "results", "pending")
     )
     done = ir.Call(ir.Name("len"), (results,))
     message = _call_rpc(many, [handle, part, ir.Concatenation(mark, done)], worker, timeout)
@@ -148,7 +148,7 @@ def _lower_in_parts(many: Method, spelling: Spelling) -> ir.Function:
         ir.Do(ir.Call(ir.Attribute(results, "extend"), (ir.Call(ir.Attribute(pending, "wait")),))),
     )
     of_parts = spelling.wire(ListType(many.arguments[0].type))
-    types = {worker: "str", timeout: "float", handle: "int", parts: of_parts, mark: "int"}
+    types = {worker: "str", timeout: "float", handle: "int", lease: _LEASE, parts: of_parts, mark: "int"}
     returns = spelling.wire(many.returns)
     return ir.Function(
         spelling.in_parts[many.name],
@@ -157,11 +157,22 @@ def _lower_in_parts(many: Method, spelling: Spelling) -> ir.Function:
         (
             ir.Assign((results.id,), ir.Empty("[]"), returns),
             ir.For((part.id,), parts, loop),
+            # Something that TorchScript does not leave out: the stub may be gone by now, and the module with it.
+            ir.If(ir.Call(ir.Name("lost"), (lease,)), (ir.Raise(ir.Literal("torchremote: the module has no owner")),)),
             ir.Return(results),
         ),
     )
 
 
+_LEASE: Final = "Optional[RRef[int]]"
+_LOST: Final = ir.Given(
+    "lost",
+    ir.Function,
+    """
+def lost(lease: Optional[RRef[int]]) -> bool:
+    return lease is not None and lease.owner_name() == ""
+""",
+)
 _CONNECT: Final = ir.Given(
     "connect",
     ir.Function,

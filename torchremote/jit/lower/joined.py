@@ -6,7 +6,7 @@ from .. import ir
 from ..model import Interface, Method
 from ..plan import wire_type
 from ..spell import Spelling
-from ..types import TENSOR, TupleType
+from ..types import TENSOR, ScalarType, TupleType
 from .scope import crossing, future
 
 
@@ -14,7 +14,7 @@ def lower_joined(interface: Interface, method: Method, spelling: Spelling) -> tu
     """`join`, which calls once, or sends many calls where they are not `joinable`, and `split`, for what comes back."""
     assert method.batched is not None
     return (
-        _lower_joinable(method, method.batched, spelling),
+        _lower_joinable(interface, method, method.batched, spelling),
         _lower_split(interface, method, method.batched, spelling),
         _lower_join(method, method.batched, spelling),
     )
@@ -24,16 +24,19 @@ def _tensors(method: Method) -> list[int]:
     return [position for position, argument in enumerate(method.arguments) if argument.type == TENSOR]
 
 
-def _lower_joinable(method: Method, dim: int, spelling: Spelling) -> ir.Function:
+def _lower_joinable(interface: Interface, method: Method, dim: int, spelling: Spelling) -> ir.Function:
     names = spelling.names()
     calls, first, call, sizes = (ir.Name(names.fresh(name)) for name in ("calls", "first", "call", "sizes"))
     loop = []
     for position, argument in enumerate(method.arguments):
         one, other = ir.Item(first, position), ir.Item(call, position)
-        same: ir.Expression = ir.Equal(one, other)
+        test: ir.Expression = ir.Equal(one, other)
         if argument.type == TENSOR:
-            same = ir.Call(ir.Name("joins"), (one, other, ir.Literal(dim), sizes))
-        loop.append(ir.If(ir.Not(same), (_NO,)))
+            where = ir.Literal(f"{interface.name}.{method.many.name}.{argument.name}")
+            test = ir.Call(ir.Name("joins"), (one, other, ir.Literal(dim), sizes, where))
+        elif argument.type == ScalarType("float"):
+            test = ir.Call(ir.Name("alike"), (one, other))  # 0.0 equals -0.0, and the method may tell them apart
+        loop.append(ir.If(ir.Not(test), (_NO,)))
     leading, *others = _tensors(method)
     for position in others:
         loop.append(ir.If(ir.Not(ir.Equal(_rows(call, leading, dim), _rows(call, position, dim))), (_NO,)))
