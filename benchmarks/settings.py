@@ -15,9 +15,11 @@ from .work import Layer, Linear
 
 SETTINGS: dict[str, dict[str, object]] = {
     "rpc_options()": {},
+    "torch's channels": {"_channels": None},
     "2 threads": {"threads": 2},
     "64 threads": {"threads": 64},
     "TCP alone": {"_transports": ["uv"]},
+    "TCP alone, torch's channels": {"_transports": ["uv"], "_channels": ["mpt_uv"]},
 }
 
 
