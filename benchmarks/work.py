@@ -27,11 +27,11 @@ torchremote.remote_scriptable(Layer)
 
 
 class Linear(nn.Module):
-    """[n, 8] float32 -> [n, 8] float32."""
+    """[n, 8] float32 -> [n, 8] float32. It is not trained: nor can the one be that is a constant of a graph, below."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.linear = nn.Linear(8, 8)
+        self.linear = nn.Linear(8, 8).requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(x)

@@ -8,6 +8,8 @@ import pytest
 import torch
 import torch.distributed.rpc as rpc
 
+import torchremote
+
 # The same examples in every run: what fails on one machine fails on all.
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("deterministic")
@@ -29,7 +31,7 @@ def owner(tmp_path_factory):
     store = f"file://{tmp_path_factory.mktemp('rpc')}/store"
     process = subprocess.Popen([sys.executable, "-m", "tests.owner", store])
     try:
-        options = rpc.TensorPipeRpcBackendOptions(init_method=store, rpc_timeout=30)
+        options = torchremote.rpc_options(init_method=store, rpc_timeout=30)  # the owner has torch's own
         rpc.init_rpc("caller", rank=0, world_size=2, rpc_backend_options=options)
         yield "owner"
         rpc.shutdown()

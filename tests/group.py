@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 import torch.distributed.rpc as rpc
 
+import torchremote
+
 
 def play(tmp_path, *roles, timeout=80, python=sys.executable):
     """Runs every role, a function of a test module, in a worker of its name; what each printed, in order.
@@ -68,7 +70,7 @@ def end_with_the_parent():
 def main(module, name, rank, size, folder):
     end_with_the_parent()
     torch.set_num_threads(1)
-    options = rpc.TensorPipeRpcBackendOptions(init_method=f"file://{folder}/rpc", rpc_timeout=30)
+    options = torchremote.rpc_options(init_method=f"file://{folder}/rpc", rpc_timeout=30)
     store = dist.FileStore(f"{folder}/told", int(size))
     rpc.init_rpc(name, rank=int(rank), world_size=int(size), rpc_backend_options=options)
     getattr(importlib.import_module(module), name)(store)

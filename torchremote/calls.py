@@ -226,7 +226,7 @@ class Calls:
 def settled(future: Any, unpack: Callable[[Any], Any] | None, failure: Callable[[Exception], Exception]) -> Any:
     """A future of what `unpack` makes of the value of `future`, or which raises what `failure` makes of its error."""
 
-    # Runs on a thread of RPC's, which keeps the GIL from the caller while it does: the shorter, the more calls a second.
+    # Runs on a thread of RPC's, and keeps the GIL from the caller meanwhile: the shorter, the more calls a second.
     def settle(done: torch.futures.Future[Any]) -> Any:
         try:
             value = done.value()

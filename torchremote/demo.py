@@ -69,7 +69,7 @@ def _process(rank: int, init_method: str, output: str, quick: bool) -> None:
     warnings.filterwarnings("ignore", module="torch")
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    options = rpc.TensorPipeRpcBackendOptions(init_method=init_method)
+    options = torchremote.rpc_options(init_method=init_method)
     rpc.init_rpc(["trainer", "owner"][rank], rank=rank, world_size=2, rpc_backend_options=options)
     if rank == 0:
         _train_and_time(output, quick)

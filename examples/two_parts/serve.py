@@ -35,7 +35,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if name != "front":
         offer(name)  # before anybody can ask for it
-    options = rpc.TensorPipeRpcBackendOptions(init_method=rendezvous)
+    options = tr.rpc_options(init_method=rendezvous)
     rpc.init_rpc(name, rank=int(rank), world_size=3, rpc_backend_options=options)
     if name == "front":
         answer()

@@ -62,7 +62,7 @@ def train(epochs):
 if __name__ == "__main__":
     name, rank, rendezvous, *rest = sys.argv[1:]
     torch.set_num_threads(1)
-    options = rpc.TensorPipeRpcBackendOptions(init_method=rendezvous)
+    options = tr.rpc_options(init_method=rendezvous)
     rpc.init_rpc(name, rank=int(rank), world_size=3, rpc_backend_options=options)
     if name == "trainer":
         train(epochs=int(rest[0]))
