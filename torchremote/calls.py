@@ -17,7 +17,7 @@ import torch
 
 from .errors import ArgumentError, TorchRemoteError
 from .failures import FAILURES, explain
-from .fitting import fitting
+from .fitting import fits_by_class, fitting
 from .jit import CompiledInterface, Placement, _torch
 from .jit._torch import PyRRef
 from .jit.lower import ADDRESS, WIRE, field, packed_name
@@ -106,6 +106,8 @@ class Calls:
         self.signature = _signature(method, self.translator)
         self._fitting = {argument.name: fitting(argument.type) for argument in method.arguments}
         self._fitting_in_order = tuple(self._fitting[a.name] for a in method.arguments if not a.keyword_only)
+        self._only_classes_count = all(fits_by_class(argument.type) for argument in method.arguments)
+        self._classes_that_fitted: set[tuple[type, ...]] = set()
 
     # -- nothing to translate: TorchScript takes the arguments, and checks them
 
@@ -119,12 +121,13 @@ class Calls:
     def _plain(self, waits: bool) -> Callable[..., Any]:
         # What every call runs, written for that: arguments that fit are passed on as they are.
         name, fits, is_transforming = f"{self.method.name}_async", self._fits, _torch.is_transforming
+        fitted = self._classes_that_fitted
 
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
             if is_transforming():
                 self.check_context()
             try:
-                if fits(args, kwargs):
+                if (not kwargs and (*map(type, args),) in fitted) or fits(args, kwargs):
                     future = self_.__dict__[METHODS][name](*args, **kwargs)
                 else:
                     packed_args, packed_kwargs = self._packed_call(args, kwargs)
@@ -144,7 +147,11 @@ class Calls:
         for test, value in zip(tests, args, strict=False):
             if not test(value):
                 return False
-        return not kwargs or all(name in self._fitting and self._fitting[name](kwargs[name]) for name in kwargs)
+        if kwargs:
+            return all(name in self._fitting and self._fitting[name](kwargs[name]) for name in kwargs)
+        if self._only_classes_count:
+            self._classes_that_fitted.add((*map(type, args),))
+        return True
 
     def _packed_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         packed = self._pack(args, kwargs)

@@ -49,6 +49,11 @@ def fitting(type: Type) -> Callable[[Any], bool]:
     return lambda value: False
 
 
+def fits_by_class(type: Type) -> bool:
+    """Whether a value's class alone says if it fits."""
+    return _kinds(type) is not None
+
+
 def _kinds(type: Type) -> frozenset[Any] | None:
     """The classes of which every instance fits, where the class is all that counts."""
     match type:
