@@ -18,13 +18,14 @@ SETTINGS: dict[str, dict[str, object]] = {
     "torch's channels": {"_channels": None},
     "2 threads": {"threads": 2},
     "64 threads": {"threads": 64},
-    "TCP alone": {"_transports": ["uv"]},
-    "TCP alone, torch's channels": {"_transports": ["uv"], "_channels": ["mpt_uv"]},
+    "TCP alone": {"shared_memory": False},
+    # the one that torch uses between machines
+    "TCP alone, torch's channel": {"shared_memory": False, "_channels": ["mpt_uv"]},
 }
 
 
 MIB = 64
-TARGETS = (Target("rpc_options()", "torch's channels", 1.0), Target("TCP alone", "TCP alone, torch's channels", 1.0))
+TARGETS = (Target("rpc_options()", "torch's channels", 1.0), Target("TCP alone", "TCP alone, torch's channel", 1.0))
 
 
 def measure(quick: bool) -> Findings:

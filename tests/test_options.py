@@ -1,5 +1,8 @@
 """rpc_options."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.distributed.rpc import TensorPipeRpcBackendOptions
@@ -33,3 +36,22 @@ def test_devices_need_workers():
 def test_what_cannot_be_meant_is_refused(said):
     with pytest.raises(ValueError, match="a list is wanted|accelerators alone"):
         tr.rpc_options(**said)
+
+
+THREADS = """
+import pathlib, sys
+import torch.distributed.rpc as rpc
+import torchremote as tr
+options = tr.rpc_options(init_method=sys.argv[1], shared_memory=sys.argv[2] == "shared")
+rpc.init_rpc("alone", rank=0, world_size=1, rpc_backend_options=options)
+print({path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")})
+rpc.shutdown()
+"""
+
+
+@pytest.mark.parametrize("memory", ["shared", "own"])
+def test_only_shared_memory_has_a_thread_that_looks_for_messages(memory, tmp_path):
+    command = [sys.executable, "-c", THREADS, f"file://{tmp_path}/store", memory]
+    shown = subprocess.run(command, timeout=60, check=True, capture_output=True, text=True).stdout
+    assert "TP_UV" in shown
+    assert ("TP_SHM" in shown) == (memory == "shared")
