@@ -66,33 +66,35 @@ class _Scope:
         return self._namespace.get(name, getattr(builtins, name, None))
 
 
-class SourceText:
-    """Generated source as TorchScript's frontend reads it, with the line numbers that its errors show.
+class Frontend:
+    """TorchScript's frontend, which is in Python, for generated source; tracebacks say where in it an error is.
 
     torch.jit.script reads a function's source through inspect, and so from files; it also tokenises it again for
     every function. The frontend's own functions take a syntax tree.
     """
 
-    def __init__(self, text: str, title: str) -> None:
-        # One context for all functions, and so one copy of the text. The frontend asks for the function's name only to
-        # allow annotated attributes in `__init__` alone, which is where generated text has them.
-        self._context = _Context(text, title, 1, 0, True, "__init__")
+    def __init__(self, source: str, title: str) -> None:
+        # One context for all functions, and so one copy of the text.
+        self._context = _Context(source, title, 1, 0, True)
 
-    def function(self, node: ast.FunctionDef, self_type: str | None = None) -> Def:
-        definition: Def = frontend.build_def(self._context, node, None, node.name, self_type)
+    def function(self, text: str, line: int) -> Def:
+        """The function whose `text` begins in `line` of the source, counted from 1."""
+        node = ast.parse("\n" * (line - 1) + text).body[0]
+        assert isinstance(node, ast.FunctionDef)
+        definition: Def = frontend.build_def(self._context, node, None, node.name, None)
         return definition
 
-    def class_(self, node: ast.ClassDef) -> ClassDef:
-        methods = [self.function(item, node.name) for item in node.body if isinstance(item, ast.FunctionDef)]
-        return self._class(node, methods)
+    def class_(self, name: str, line: int, methods: Iterable[Def]) -> ClassDef:
+        place = self._context.make_range(line, 0, len("class"))
+        return ClassDef(Ident(place, name), [Stmt(method) for method in methods], [], [])
 
-    def interface(self, node: ast.ClassDef, method_texts: Iterable[str]) -> ClassDef:
-        """Read by TorchScript's own parser, not Python's frontend: only it knows defaults in an interface."""
-        return self._class(node, [_C._parse_source_def(text) for text in method_texts])
 
-    def _class(self, node: ast.ClassDef, methods: Iterable[Def]) -> ClassDef:
-        place = self._context.make_range(node.lineno, node.col_offset, node.col_offset + len("class"))
-        return ClassDef(Ident(place, node.name), [Stmt(method) for method in methods], [], [])
+def parsed(text: str) -> Def:
+    """A function or method, read by TorchScript's own parser. It takes a hundredth of the frontend's time, and knows
+    defaults in an interface. Tracebacks have the text of what it read, and neither name nor line.
+    """
+    definition: Def = _C._parse_source_def(f"{text}\n")
+    return definition
 
 
 class _Context(_sources.SourceContext):
@@ -229,8 +231,7 @@ def qualified_name(cls: type) -> str:
 
 def check_type(text: str, resolve: Resolver) -> None:
     """Raises what TorchScript raises for a type that it cannot have."""
-    definition = _C._parse_source_def(f"def check(value: {text}):\n  pass\n")
-    compile_function("__torch__.torchremote.check", definition, resolve)
+    compile_function("__torch__.torchremote.check", parsed(f"def check(value: {text}):\n  pass"), resolve)
 
 
 # Graphs and functions

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -28,3 +30,17 @@ class Cache(Generic[Key, Value]):
             if key not in self._values:
                 self._values[key] = make()
             return self._values[key]
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Pauses Python's collector. What compiling makes is not circular; but there is much of it, and all of it lives, so
+    that the collector would look through all of torch again and again: a fifth of the time.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:  # of threads that overlap, the first to come does this, and it may be the first to go
+            gc.enable()

@@ -1,18 +1,15 @@
 """Source text -> what TorchScript makes of it. The only exec.
 
-The text is executed once, for the Python objects that are needed of it, under a file name that exists nowhere but in
-linecache; so tracebacks show its lines, and nothing touches the disk. Then every definition is compiled in order,
-under its name in TorchScript's global compilation unit.
+What Python needs of the text is executed, under a file name that exists nowhere but in linecache; so tracebacks show
+its lines, and nothing touches the disk. Then every definition is compiled in order, under its name in TorchScript's
+global compilation unit.
 """
 
 from __future__ import annotations
 
-import ast
-import gc
 import linecache
-import textwrap
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, Final
 
 from ..errors import InternalError
@@ -35,114 +32,138 @@ def script(unit: ir.Unit, source: str, given: Mapping[str, object], table: _torc
     namespace: dict[str, Any] = {**given, "__name__": unit.scope.removeprefix("__torch__.")}
     # An mtime of None keeps the entry: linecache.checkcache drops others whose file is not on the disk.
     linecache.cache[unit.title] = (len(source), None, source.splitlines(keepends=True), unit.title)
+    parts = _Source(source)
     try:
-        with _uncollected():
-            tree = ast.parse(source)
-            exec(compile(_needed_in_python(unit, tree), unit.title, "exec", dont_inherit=True), namespace)
-            _Scripting(unit, source, tree, namespace, table).script_all(unit.definitions)
+        exec(compile(_needed_in_python(unit, parts), unit.title, "exec", dont_inherit=True), namespace)
+        _Scripting(unit, parts, namespace, table).script_all()
     except Exception as error:
         raise InternalError(f"{unit.title} does not compile: {error}", source) from error
     return {definition.name: namespace[definition.name] for definition in unit.definitions}
 
 
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Pauses Python's collector, which a syntax tree, of objects that all live, has look through all of torch's again
-    and again: that would be a fifth of the time, and grow with the tree. Nothing that is made here is circular.
+class _Source:
+    """Generated source, and where in it what is defined stands: definitions, and the methods of classes."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.split("\n")
+        self.definitions = dict(self._indented("", 0, len(self.lines)))
+        self.methods = {name: dict(self._indented(_INDENT, *place)) for name, place in self.definitions.items()}
+
+    def _indented(self, indent: str, first: int, end: int) -> Iterator[tuple[str, tuple[int, int]]]:
+        """What begins with `indent`: name, first line, and the line that it ends before."""
+        name, begun = "", first
+        for number in range(first, end):
+            line = self.lines[number]
+            # A statement begins here. What else may stand at the indent, a bracket or docstring, goes on with one.
+            if line.startswith(indent) and line[len(indent) : len(indent) + 1].isidentifier():
+                if name:
+                    yield name, (begun, number)
+                found = _HEAD.match(line, len(indent))
+                name, begun = found[1] if found else "", number
+        if name:
+            yield name, (begun, end)
+
+    def text(self, place: tuple[int, int], indent: str = "") -> str:
+        return "\n".join(line.removeprefix(indent) for line in self.lines[slice(*place)])
+
+
+_INDENT: Final = " " * 4
+_HEAD: Final = re.compile(r"(?:class|def) (\w+)")
+
+
+def _needed_in_python(unit: ir.Unit, source: _Source) -> str:
+    """What Python executes, each line where it is in the text: all but functions that are compiled, and bodies.
+
+    Classes are there for TorchScript to find what it makes of them, and the methods of modules for their signatures.
     """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _needed_in_python(unit: ir.Unit, tree: ast.Module) -> ast.Module:
-    """What of `tree` is executed: all but functions that are compiled, and, of what modules are made of, methods."""
-    kinds = {definition.name: _kind(definition) for definition in unit.definitions}
-    unscripted = {part.name for part in unit.definitions if isinstance(part, ir.Function) and not part.scripted}
-    body: list[ast.stmt] = []
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and kinds[node.name] is not ir.Module:
-            made: list[ast.stmt] = [item for item in _methods(node) if item.name == "__init__"]
-            body.append(ast.copy_location(ast.ClassDef(node.name, node.bases, [], made or [_PASS], []), node))
-        elif not isinstance(node, ast.FunctionDef) or node.name in unscripted:
-            body.append(node)
-    return ast.Module(body, [])
-
-
-_PASS: Final = ast.parse("pass").body[0]
+    kept = list(source.lines)
+    for definition in unit.definitions:
+        first, end = source.definitions[definition.name]
+        kind = _kind(definition)
+        if kind is not ir.Function:
+            for method, (start, stop) in source.methods[definition.name].items():
+                if method != "__init__":
+                    signature = f"{kept[start]} pass" if kind is ir.Module else f"{_INDENT}pass"
+                    kept[start:stop] = [signature, *[""] * (stop - start - 1)]
+        elif _is_scripted(definition):
+            kept[first:end] = [""] * (end - first)
+    return "\n".join(kept)
 
 
 def _kind(definition: ir.Definition) -> type[ir.Definition]:
     return definition.kind if isinstance(definition, ir.Given) else type(definition)
 
 
+def _is_scripted(definition: ir.Definition) -> bool:
+    return not isinstance(definition, ir.Function) or definition.scripted
+
+
 class _Scripting:
-    def __init__(
-        self, unit: ir.Unit, source: str, tree: ast.Module, namespace: dict[str, Any], table: _torch.Node | None
-    ) -> None:
-        self._scope = unit.scope
-        self._lines = source.split("\n")
-        self._text = _torch.SourceText(source, unit.title)
-        self._nodes = {node.name: node for node in tree.body if isinstance(node, _DEFINITIONS)}
+    def __init__(self, unit: ir.Unit, source: _Source, namespace: dict[str, Any], table: _torch.Node | None) -> None:
+        self._unit = unit
+        self._source = source
+        self._frontend = _torch.Frontend("\n".join(source.lines), unit.title)
         self._namespace = namespace
         self._resolve = _torch.resolver(namespace)
         self._table = table
 
-    def script_all(self, definitions: tuple[ir.Definition, ...]) -> None:
-        for definition in definitions:
-            if isinstance(definition, ir.Function) and not definition.scripted:
+    def script_all(self) -> None:
+        for definition in self._unit.definitions:
+            kind = _kind(definition)
+            if not _is_scripted(definition):
                 continue
-            node = self._nodes[definition.name]
-            if isinstance(node, ast.FunctionDef):
-                self._script_function(node, definition.endpoint if isinstance(definition, ir.Function) else None)
+            if isinstance(definition, ir.Function) and definition.endpoint is not None:
+                self._script_endpoint(definition.name, definition.endpoint)
+            elif kind is ir.Function:
+                self._script_function(definition)
             elif isinstance(definition, ir.Interface):
-                self._script_interface(node, definition)
-            elif _kind(definition) is ir.Class:
-                self._script_class(node)
+                self._script_interface(definition)
+            elif kind is ir.Class:
+                self._script_class(definition.name)
             else:
-                self._script_module(node)
+                self._script_module(definition.name)
 
-    def _script_function(self, node: ast.FunctionDef, endpoint: str | None) -> None:
-        definition = self._text.function(node)
-        if endpoint is None:
-            function = _torch.compile_function(f"{self._scope}.{node.name}", definition, self._resolve)
-        else:
-            assert self._table is not None, "an endpoint is bound to a table"
-            unbound = _torch.compile_function(f"{self._scope}.unbound.{node.name}", definition, self._resolve)
-            # Found, if an earlier attempt stopped after it: TorchScript has no way to take a function back.
-            function = _torch.find_function(endpoint) or _torch.register_bound(endpoint, unbound, self._table)
-        self._namespace[node.name] = function
-
-    def _script_class(self, node: ast.ClassDef) -> None:
-        methods = [item.name for item in _methods(node)]
-        cls = self._namespace[node.name]
-        _torch.compile_class(cls, f"{self._scope}.{node.name}", self._text.class_(node), methods, self._resolve)
-
-    def _script_interface(self, node: ast.ClassDef, definition: ir.Interface) -> None:
-        texts = [
-            textwrap.dedent("\n".join(self._lines[item.lineno - 1 : item.end_lineno])) + "\n" for item in _methods(node)
-        ]
-        name = _torch.compile_interface(
-            definition.qualified_name, self._text.interface(node, texts), self._resolve, definition.of_modules
+    def _script_endpoint(self, name: str, endpoint: str) -> None:
+        assert self._table is not None, "an endpoint is bound to a table"
+        unbound = _torch.compile_function(
+            f"{self._unit.scope}.unbound.{name}", self._read_with_place(name), self._resolve
         )
-        cls = self._namespace[node.name]
+        # Found, if an earlier attempt stopped after it: TorchScript has no way to take a function back.
+        function = _torch.find_function(endpoint) or _torch.register_bound(endpoint, unbound, self._table)
+        self._namespace[name] = function
+
+    def _script_function(self, definition: ir.Definition) -> None:
+        name = definition.name
+        if isinstance(definition, ir.Given):
+            tree = self._read_with_place(name)  # failures.py looks for some of these in tracebacks
+        else:
+            tree = _torch.parsed(self._source.text(self._source.definitions[name]))
+        self._namespace[name] = _torch.compile_function(f"{self._unit.scope}.{name}", tree, self._resolve)
+
+    def _script_class(self, name: str) -> None:
+        methods = self._methods(name)
+        tree = self._class(name, methods)
+        _torch.compile_class(self._namespace[name], f"{self._unit.scope}.{name}", tree, methods, self._resolve)
+
+    def _script_interface(self, definition: ir.Interface) -> None:
+        tree = self._class(definition.name, self._methods(definition.name))
+        name = _torch.compile_interface(definition.qualified_name, tree, self._resolve, definition.of_modules)
+        cls = self._namespace[definition.name]
         cls.__torch_script_interface__ = name
         _torch.set_qualified_name(cls, name)
 
-    def _script_module(self, node: ast.ClassDef) -> None:
-        methods = {
-            item.name: self._text.function(item, node.name) for item in _methods(node) if item.name != "__init__"
-        }
-        module = self._namespace[node.name]()
-        self._namespace[node.name] = _torch.compile_module(module, methods, self._resolve)
+    def _script_module(self, name: str) -> None:
+        methods = self._methods(name)
+        methods.pop("__init__", None)
+        self._namespace[name] = _torch.compile_module(self._namespace[name](), methods, self._resolve)
 
+    def _read_with_place(self, name: str) -> _torch.Def:
+        place = self._source.definitions[name]
+        return self._frontend.function(self._source.text(place), line=place[0] + 1)
 
-def _methods(node: ast.ClassDef) -> list[ast.FunctionDef]:
-    return [item for item in node.body if isinstance(item, ast.FunctionDef)]
+    def _class(self, name: str, methods: Mapping[str, _torch.Def]) -> _torch.ClassDef:
+        return self._frontend.class_(name, self._source.definitions[name][0] + 1, methods.values())
 
-
-_DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
+    def _methods(self, name: str) -> dict[str, _torch.Def]:
+        methods = self._source.methods[name].items()
+        return {method: _torch.parsed(self._source.text(place, _INDENT)) for method, place in methods}
