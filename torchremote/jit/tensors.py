@@ -45,27 +45,35 @@ def refuse_tensor(value: Tensor, where: str) -> None:
 """,
     ),
     Given(
+        "can_cross",
+        Function,
+        """
+def can_cross(value: Tensor, devices: Optional[List[torch.device]]) -> bool:
+    if value.is_nested or value.is_meta or value.layout > 1:
+        return False
+    if value.is_cpu:
+        if value.layout > 0:
+            return True
+        if value.nbytes > 0:
+            return not torch.ops.aten._has_same_storage_numel(value, torch.zeros([0]))
+        return value.is_set_to(value)
+    if devices is not None:
+        for device in devices:
+            if device == value.device:
+                return True
+        return False
+    return True
+""",
+    ),
+    Given(
         "sendable",
         Function,
         """
 def sendable(value: Tensor, devices: Optional[List[torch.device]], where: str) -> Tensor:
-    if value.is_nested or value.is_meta or value.layout > 1:
+    if not can_cross(value, devices):
         refuse_tensor(value, where)
-    elif value.is_cpu:
-        if value.layout == 0:
-            if value.nbytes == 0:
-                if not value.is_set_to(value):
-                    refuse_tensor(value, where)
-                if value.storage_offset() > 0:
-                    return value.clone()
-            elif torch.ops.aten._has_same_storage_numel(value, torch.zeros([0])):
-                refuse_tensor(value, where)
-    elif devices is not None:
-        known = False
-        for device in devices:
-            known = known or device == value.device
-        if not known:
-            refuse_tensor(value, where)
+    if value.layout == 0 and value.nbytes == 0 and value.is_cpu and value.storage_offset() > 0:
+        return value.clone()
     return value
 """,
     ),
