@@ -28,13 +28,14 @@ def main() -> int:
     unknown = set(asked.questions) - set(QUESTIONS)
     if unknown:
         parser.error(f"no such question: {', '.join(sorted(unknown))}")
+    here = machine()  # before results are written, which the commit would be called dirty for
     every: list[Findings] = []
     for question in asked.questions or QUESTIONS:
         start = time.monotonic()
         every.append(importlib.import_module(f"benchmarks.{question}").measure(asked.quick))
         print(f"{question}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
         if every[-1].rounds and not asked.quick:
-            report.write(every[-1], asked.into / question, machine())
+            report.write(every[-1], asked.into / question, here)
     for findings in every:
         print(report.as_text(findings))
     missed = [ratio for findings in every for ratio in findings.ratios() if not ratio.met]
