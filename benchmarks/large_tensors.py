@@ -24,6 +24,6 @@ def _measure(quick: bool) -> Findings:
     hand, scripted = by_hand("owner", Echo), torch_scripted("owner", Echo)
     contenders = {OURS: lambda: stub(x), BY_HAND: lambda: hand(x), TORCH: lambda: scripted.forward(x)}
     with torch.no_grad():
-        rounds = interleave_rates(contenders, rounds=11 if quick else 40, amount=2 * BYTES, warm_up=3)
+        rounds = interleave_rates(contenders, rounds=11 if quick else 100, amount=2 * BYTES, warm_up=3)
     targets = (Target(OURS, BY_HAND, 0.97, at_least=True),)
     return Findings("Echo of a 64 MiB tensor", "GB/s", 1e-9, rounds, targets)
