@@ -8,6 +8,7 @@ import torch
 from torch.distributed.rpc import TensorPipeRpcBackendOptions
 
 import torchremote as tr
+from torchremote.options import channels
 
 
 def test_what_is_not_said_is_torchs():
@@ -36,6 +37,17 @@ def test_devices_need_workers():
 def test_what_cannot_be_meant_is_refused(said):
     with pytest.raises(ValueError, match="a list is wanted|accelerators alone"):
         tr.rpc_options(**said)
+
+
+def test_tensors_on_accelerators_keep_their_ways():
+    # a device map may be set on the options later
+    cuda = {"cuda_xth", "cuda_ipc", "cuda_gdr", "cuda_basic"} if torch.version.cuda else set()
+    assert set(channels()) == {"basic"} | cuda
+
+
+def test_an_unknown_channel_is_refused_by_torch():
+    with pytest.raises(RuntimeError, match="Unknown channel: pigeons"):
+        tr.rpc_options(_channels=["pigeons"])
 
 
 THREADS = """

@@ -7,6 +7,7 @@ faster one by a fifth for tensors of tens of MiB. Fewer threads are faster by le
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -14,7 +15,8 @@ import torch
 from torch.distributed.rpc import TensorPipeRpcBackendOptions
 
 THREADS: Final = 16
-CHANNELS: Final = ("basic",)
+CHANNELS: Final = ("basic", "cuda_xth", "cuda_ipc", "cuda_gdr", "cuda_basic")
+"""How tensors travel, in torch's own order, without the two that it prefers to the first. The others are for CUDA."""
 
 
 def rpc_options(
@@ -36,8 +38,8 @@ def rpc_options(
         shared_memory: between workers of one machine. Calls take half as long as over TCP, for which torch keeps a core
             of each worker busy, looking for messages; without it, a worker that waits costs nothing.
         **options: what `TensorPipeRpcBackendOptions` takes besides, such as `init_method` and `rpc_timeout` (seconds).
-            With `_channels=None`, or with devices, torch chooses how tensors travel: one call takes longer, and large
-            tensors cross the network faster.
+            With `_channels=None`, tensors travel as torch would have them: a call takes longer, and large tensors cross
+            the network faster.
 
     Raises:
         ValueError: devices without workers, a device that is no accelerator, or one name where a list is wanted.
@@ -54,12 +56,25 @@ def rpc_options(
         raise ValueError("devices: tensors on the CPU cross without being mapped; name accelerators alone")
     if mapped and not workers:
         raise ValueError("devices are mapped to workers; name these, too: rpc_options(workers=[...], devices=[...])")
-    if not mapped:
-        options = {"_channels": list(CHANNELS), **options}
+    chosen: dict[str, Any] = {"_channels": channels()}
     if not shared_memory:
-        options = {"_transports": ["uv"], **options}
-    built = TensorPipeRpcBackendOptions(num_worker_threads=threads, **options)
+        chosen["_transports"] = ["uv"]
+    built = TensorPipeRpcBackendOptions(num_worker_threads=threads, **{**chosen, **options})
     for worker in workers:
         if mapped:
             built.set_device_map(worker, {device: device for device in mapped})
     return built
+
+
+def channels() -> list[str]:
+    """Of `CHANNELS`, those that this build of torch has."""
+    return [channel for channel in CHANNELS if _is_known(channel)]
+
+
+@functools.cache
+def _is_known(channel: str) -> bool:
+    try:
+        TensorPipeRpcBackendOptions(_channels=[channel])
+    except RuntimeError:
+        return False
+    return True
