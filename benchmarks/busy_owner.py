@@ -35,7 +35,7 @@ def _measure(quick: bool) -> Findings:
         fast = {OURS: timed(lambda: stub(x)), TORCH: timed(lambda: scripted.forward(x))}
         interleave(fast, rounds=1, calls=1, warm_up=200)
         for _ in range(7 if quick else 15):
-            idle = interleave({IDLE: fast[OURS]}, rounds=1, calls=100, warm_up=5)
+            idle = interleave({IDLE: fast[OURS]}, rounds=1, calls=100, warm_up=300)
             rpc.rpc_sync("owner", start_being_busy)
             # A machine with few cores takes some tenths of a second to spread what has begun to run.
             busy = interleave(fast, rounds=1, calls=100, warm_up=300)

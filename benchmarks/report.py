@@ -71,9 +71,10 @@ def _draw(findings: Findings, path: Path, machine: dict[str, str]) -> None:
 
 def readme_table(results: dict[str, dict[str, Any]]) -> str:
     machine = next(iter(results.values()))["machine"]
+    commits = ", ".join(dict.fromkeys(found["machine"]["commit"] for found in results.values()))
     lines = [
         f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}, CPython {machine['python']}, "
-        f"commit {machine['commit']}, {machine['date']}. A ratio is the median over rounds, with its quartiles.",
+        f"commit {commits}, {machine['date']}. A ratio is the median over rounds, with its quartiles.",
         "",
         "| question | ratio to | measured | target | |",
         "|---|---|---|---|---|",

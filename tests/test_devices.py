@@ -105,7 +105,7 @@ from torchremote import testing
 from tests import test_devices, zoo
 
 rank, store, mapped = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "mapped"
-options = rpc.TensorPipeRpcBackendOptions(init_method=store, rpc_timeout=60)
+options = tr.rpc_options(init_method=store, rpc_timeout=60)
 if mapped:
     options.set_device_map("caller" if rank else "owner", {0: 0})
 rpc.init_rpc(("caller", "owner")[rank], rank=rank, world_size=2, rpc_backend_options=options)

@@ -17,7 +17,7 @@ import torch
 
 from .errors import ArgumentError, TorchRemoteError
 from .failures import FAILURES, explain
-from .fitting import fits_by_class, fitting
+from .fitting import TENSORS, classes_that_fit, fitting
 from .jit import CompiledInterface, Placement, _torch
 from .jit._torch import PyRRef
 from .jit.lower import ADDRESS, WIRE, field, packed_name
@@ -43,6 +43,7 @@ class Route:
     timeout: float | None  # seconds that a call may take; None: RPC's own default
 
 
+_MOST_REMEMBERED: Final = 64  # combinations of classes
 _DEFAULT_TIMEOUT: Final = -1.0  # torch's mark for what init_rpc's options say
 
 
@@ -106,8 +107,9 @@ class Calls:
         self.signature = _signature(method, self.translator)
         self._fitting = {argument.name: fitting(argument.type) for argument in method.arguments}
         self._fitting_in_order = tuple(self._fitting[a.name] for a in method.arguments if not a.keyword_only)
-        self._only_classes_count = all(fits_by_class(argument.type) for argument in method.arguments)
-        self._classes_that_fitted: set[tuple[type, ...]] = set()
+        self._only_classes_count = all(classes_that_fit(argument.type) is not None for argument in method.arguments)
+        # By the classes of arguments that fitted: at which positions the tensors are.
+        self._tensors_among: dict[tuple[type, ...], tuple[int, ...]] = {}
 
     # -- nothing to translate: TorchScript takes the arguments, and checks them
 
@@ -121,13 +123,18 @@ class Calls:
     def _plain(self, waits: bool) -> Callable[..., Any]:
         # What every call runs, written for that: arguments that fit are passed on as they are.
         name, fits, is_transforming = f"{self.method.name}_async", self._fits, _torch.is_transforming
-        fitted = self._classes_that_fitted
+        tensors_among, is_functional = self._tensors_among, _torch.is_functional
 
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
             if is_transforming():
                 self.check_context()
             try:
-                if (not kwargs and (*map(type, args),) in fitted) or fits(args, kwargs):
+                tensors = None if kwargs else tensors_among.get((*map(type, args),))
+                if (
+                    fits(args, kwargs)
+                    if tensors is None
+                    else not any(map(is_functional, map(args.__getitem__, tensors)))
+                ):
                     future = self_.__dict__[METHODS][name](*args, **kwargs)
                 else:
                     packed_args, packed_kwargs = self._packed_call(args, kwargs)
@@ -149,8 +156,9 @@ class Calls:
                 return False
         if kwargs:
             return all(name in self._fitting and self._fitting[name](kwargs[name]) for name in kwargs)
-        if self._only_classes_count:
-            self._classes_that_fitted.add((*map(type, args),))
+        if self._only_classes_count and len(self._tensors_among) < _MOST_REMEMBERED:
+            positions = tuple(position for position, value in enumerate(args) if type(value) in TENSORS)
+            self._tensors_among[(*map(type, args),)] = positions
         return True
 
     def _packed_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

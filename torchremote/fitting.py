@@ -6,36 +6,37 @@ packed first (values.py), which converts what loses nothing in that, and says wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import NoneType
-from typing import Any
+from typing import Any, Final
 
 import torch
 
+from .jit._torch import is_functional
 from .jit.annotations import SCALAR_CLASSES
 from .jit.types import DictType, ListType, OptionalType, ScalarType, TensorType, TupleType, Type
+
+TENSORS: Final[frozenset[Any]] = frozenset({torch.Tensor, torch.nn.Parameter})
 
 _class_of = type  # the functions below call a type of the model `type`
 
 
 def fitting(type: Type) -> Callable[[Any], bool]:
     """A quick test that says of nearly all values that fit a type as they are that they do, and of no others."""
-    kinds = _kinds(type)
+    kinds = classes_that_fit(type)
     if kinds is not None:
-        return lambda value: _class_of(value) in kinds
+        if TENSORS.isdisjoint(kinds):
+            return lambda value: _class_of(value) in kinds
+        return lambda value: _class_of(value) in kinds and (value is None or not is_functional(value))
     match type:
         case ListType(item):
-            inner = _kinds(item)
-            if inner is not None:
-                return lambda value: value.__class__ is list and inner.issuperset(map(_class_of, value))
+            items_fit = _fitting_all(item)
+            if items_fit is not None:
+                return lambda value: value.__class__ is list and items_fit(value)
         case DictType(key, item):
-            keys, entries = _kinds(key), _kinds(item)
-            if keys is not None and entries is not None:
-                return lambda value: (
-                    value.__class__ is dict
-                    and keys.issuperset(map(_class_of, value))
-                    and entries.issuperset(map(_class_of, value.values()))
-                )
+            keys_fit, entries_fit = _fitting_all(key), _fitting_all(item)
+            if keys_fit is not None and entries_fit is not None:
+                return lambda value: value.__class__ is dict and keys_fit(value) and entries_fit(value.values())
         case TupleType(items):
             tests = tuple(map(fitting, items))
             return lambda value: (
@@ -49,16 +50,24 @@ def fitting(type: Type) -> Callable[[Any], bool]:
     return lambda value: False
 
 
-def fits_by_class(type: Type) -> bool:
-    """Whether a value's class alone says if it fits."""
-    return _kinds(type) is not None
+def _fitting_all(type: Type) -> Callable[[Collection[Any]], bool] | None:
+    """A test of many values, without a call for each, of a type that its values' classes show."""
+    kinds = classes_that_fit(type)
+    if kinds is None:
+        return None
+    if TENSORS.isdisjoint(kinds):
+        return lambda values: kinds.issuperset(map(_class_of, values))
+    return lambda values: (
+        kinds.issuperset(map(_class_of, values))
+        and not any(is_functional(value) for value in values if value is not None)
+    )
 
 
-def _kinds(type: Type) -> frozenset[Any] | None:
-    """The classes of which every instance fits, where the class is all that counts."""
+def classes_that_fit(type: Type) -> frozenset[Any] | None:
+    """The classes of which every instance fits, but for functional tensors; None where a class does not say it all."""
     match type:
         case TensorType():
-            return frozenset({torch.Tensor, torch.nn.Parameter})
+            return TENSORS
         case ScalarType("float"):
             return frozenset({float, int})
         case ScalarType("complex"):
@@ -66,6 +75,6 @@ def _kinds(type: Type) -> frozenset[Any] | None:
         case ScalarType(name) if name != "dtype":
             return frozenset({SCALAR_CLASSES[name]})
         case OptionalType(item):
-            inner = _kinds(item)
+            inner = classes_that_fit(item)
             return None if inner is None else inner | {NoneType}
     return None

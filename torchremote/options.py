@@ -1,8 +1,9 @@
 """Settings of torch's RPC agent, as measured by benchmarks/settings.py.
 
 Tensors on the CPU go in the stream of messages. By default, torch sends each through a channel of its own: a call takes
-a fifth longer with the one it has on one machine, and twice as long with the one it has between two, which is the
-faster one by a fifth for tensors of tens of MiB. Fewer threads are faster by less than a tenth, and may all be waiting.
+a tenth to a fifth longer with the one it has on one machine, and twice as long with the one it has between two, which
+is the faster one by a fifth for tensors of tens of MiB. Fewer threads are faster by less than a tenth, and may all be
+waiting.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def rpc_options(
             the network faster.
 
     Raises:
-        ValueError: devices without workers, a device that is no accelerator, or one name where a list is wanted.
+        ValueError: devices without workers, a device that is no accelerator, one name where a list is wanted,
+            or transports beside shared_memory=False.
 
     >>> options = rpc_options(rpc_timeout=120)
     >>> options.rpc_timeout
@@ -58,6 +60,8 @@ def rpc_options(
         raise ValueError("devices are mapped to workers; name these, too: rpc_options(workers=[...], devices=[...])")
     chosen: dict[str, Any] = {"_channels": channels()}
     if not shared_memory:
+        if "_transports" in options:
+            raise ValueError("shared_memory=False chooses the transports; give only one of it and _transports")
         chosen["_transports"] = ["uv"]
     built = TensorPipeRpcBackendOptions(num_worker_threads=threads, **{**chosen, **options})
     for worker in workers:

@@ -1,5 +1,6 @@
 """What TorchScript makes of the text: for every type, under awkward names, again after a failure, from many threads."""
 
+import enum
 import gc
 import linecache
 import threading
@@ -29,6 +30,36 @@ def test_every_interface_compiles_in_every_placement(interface):
         for method in interface.methods:
             schema = _torch.find_function(compiled.endpoints[placement][method.name]).schema
             assert len(schema.arguments) == 1 + len(method.arguments)  # the handle, and what crosses
+
+
+class Special(enum.Enum):
+    Ellipsis = 1
+    NoneType = 2
+
+
+class Choosing:
+    def forward(self, special: Special) -> Special: ...
+
+
+def test_a_member_may_be_called_as_torchscripts_parser_calls_its_own():
+    compiled = compile_interface(Choosing)
+    assert "Special.Ellipsis" in compiled.source
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_collector_is_left_as_it_was(collects):
+    texts = [f"forward(x{number}: Tensor) -> Tensor" for number in range(8)]
+    interfaces = [zoo.interface_of(text, f"Collected{collects}") for text in texts]
+    threads = [threading.Thread(target=compile_interface, args=(interface,)) for interface in interfaces]
+    (gc.enable if collects else gc.disable)()
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert gc.isenabled() == collects
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("name", AWKWARD)

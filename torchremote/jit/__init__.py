@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from . import _torch, ir
-from .cache import COMPILING, Cache, uncollected
+from .cache import COMPILING, Cache
 from .classes import Classes, find_classes, import_classes
 from .emit import emit
 from .foundation import Foundation, common_source, lay_foundation
@@ -186,7 +186,6 @@ def remote_scriptable(cls: type[Class]) -> type[Class]:
     return cls
 
 
-@uncollected()
 def _compile_model(interface: Interface) -> CompiledInterface:
     unit = lower_stub(interface, Spelling(interface))
     source = emit(unit)
@@ -207,7 +206,6 @@ def _compile(interface: Interface, contract: Contract, unit: ir.Unit, source: st
     )
 
 
-@uncollected()
 def compile_contract(interface: Interface) -> Contract:
     """Compiles what an owner needs: on the canonical text alone, so also for an interface never imported here.
 

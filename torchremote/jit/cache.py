@@ -28,19 +28,23 @@ class Cache(Generic[Key, Value]):
             return found
         with COMPILING:
             if key not in self._values:
-                self._values[key] = make()
+                with _uncollected():
+                    self._values[key] = make()
             return self._values[key]
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def _uncollected() -> Iterator[None]:
     """Pauses Python's collector. What compiling makes is not circular; but there is much of it, and all of it lives, so
     that the collector would look through all of torch again and again: a fifth of the time.
+
+    One thread at a time, under COMPILING, or the collector could stay paused: one thread would find it so because
+    another had paused it.
     """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if enabled:  # of threads that overlap, the first to come does this, and it may be the first to go
+        if enabled:
             gc.enable()

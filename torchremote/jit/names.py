@@ -16,7 +16,7 @@ from typing import Final
 GLOBALS: Final = frozenset(
     "math torch rpc Any Tensor Dict Future List Optional RRef Tuple Union "
     "RuntimeError super isinstance len range zip float int bool str complex "
-    "refuse_tensor sendable counted begins_message alike joins cut sendable_any move_any Walking Leaf Nest "
+    "refuse_tensor can_cross sendable counted begins_message alike joins cut sendable_any move_any Walking Leaf Nest "
     "Hosted Slot Page Table Host find note "
     "Wire Attachable part disconnected lost Disconnected Connected connect Local Remote Stub".split()
 )

@@ -1,8 +1,8 @@
 """Source text -> what TorchScript makes of it. The only exec.
 
-What Python needs of the text is executed, under a file name that exists nowhere but in linecache; so tracebacks show
-its lines, and nothing touches the disk. Then every definition is compiled in order, under its name in TorchScript's
-global compilation unit.
+What Python needs of the text is executed, under a file name that exists nowhere but in linecache; nothing touches the
+disk. Then every definition is compiled in order, under its name in TorchScript's global compilation unit. Tracebacks
+have that file name, and lines, for endpoints and what all interfaces share, and the text alone for the rest.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class _Source:
 
 
 _INDENT: Final = " " * 4
+_RESERVED: Final = re.compile(r"\b(Ellipsis|NoneType)\b")  # by TorchScript's parser; in Python, these are names
 _HEAD: Final = re.compile(r"(?:class|def) (\w+)")
 
 
@@ -134,10 +135,12 @@ class _Scripting:
 
     def _script_function(self, definition: ir.Definition) -> None:
         name = definition.name
-        if isinstance(definition, ir.Given):
-            tree = self._read_with_place(name)  # failures.py looks for some of these in tracebacks
+        text = self._source.text(self._source.definitions[name])
+        # failures.py looks for some of the given ones in tracebacks; and a member of an enum may be called as it likes.
+        if isinstance(definition, ir.Given) or _RESERVED.search(text):
+            tree = self._read_with_place(name)
         else:
-            tree = _torch.parsed(self._source.text(self._source.definitions[name]))
+            tree = _torch.parsed(text)
         self._namespace[name] = _torch.compile_function(f"{self._unit.scope}.{name}", tree, self._resolve)
 
     def _script_class(self, name: str) -> None:
