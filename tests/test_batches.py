@@ -320,6 +320,13 @@ class Joined(nn.Module):
         return seen
 
 
+class Forgetting(Joined):
+    def forward(self, x: Tensor, scale: float) -> Tensor:
+        if bool((x < 0).any()):
+            raise ValueError("negative")
+        return x * scale
+
+
 @pytest.fixture
 def joining(owner):
     return tr.create(owner, Joining, Joined)
@@ -385,14 +392,15 @@ def test_tensors_of_one_call_that_do_not_match_are_not_joined(joining):
         )
 
 
-def test_failures_of_a_joined_call(joining):
+def test_failures_of_a_joined_call(owner, joining):
     with pytest.raises(RemoteError, match="^Joining.forward_many on owner: ValueError: negative"):
         joining.forward_many([(ONE,), (-ONE,)])
     with pytest.raises(
         RemoteError, match=r"Joining.wrong: declared batched along dimension 0, where 2 slices were sent"
     ):
         joining.wrong_many([(ONE,), (ONE,)])
-    results = joining.forward_many([(ONE,), (-ONE,)], return_exceptions=True)
+    # Calls that run at the same time, on several threads: a list that they append to would be torn.
+    results = tr.create(owner, Joining, Forgetting).forward_many([(ONE,), (-ONE,)], return_exceptions=True)
     assert torch.equal(results[0], ONE)
     assert isinstance(results[1], RemoteError)
 
