@@ -33,5 +33,5 @@ def _measure(quick: bool) -> Findings:
         TORCH_PYTHON: timed(lambda: python.forward(x)),
     }
     with torch.no_grad():
-        rounds = interleave(contenders, rounds=7 if quick else 25, calls=100, warm_up=200)
+        rounds = interleave(contenders, rounds=7 if quick else 60, calls=100, warm_up=200)
     return Findings("One call of [4, 8] float32 through a Linear(8, 8)", "us", 1e6, rounds, TARGETS)

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from . import _torch, ir
-from .cache import COMPILING, Cache
+from .cache import COMPILING, Cache, compiling
 from .classes import Classes, find_classes, import_classes
 from .emit import emit
 from .foundation import Foundation, common_source, lay_foundation
@@ -187,8 +187,9 @@ def remote_scriptable(cls: type[Class]) -> type[Class]:
 
 
 def _compile_model(interface: Interface) -> CompiledInterface:
-    unit = lower_stub(interface, Spelling(interface))
-    source = emit(unit)
+    with compiling():
+        unit = lower_stub(interface, Spelling(interface))
+        source = emit(unit)
     contract = compile_contract(interface)
     # The text is in the key: it holds all else that a stub depends on, defaults to the last bit included.
     return _interfaces.get((contract, source), lambda: _compile(interface, contract, unit, source))

@@ -26,25 +26,24 @@ class Cache(Generic[Key, Value]):
         found = self._values.get(key)
         if found is not None:
             return found
-        with COMPILING:
+        with compiling():
             if key not in self._values:
-                with _uncollected():
-                    self._values[key] = make()
+                self._values[key] = make()
             return self._values[key]
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Pauses Python's collector. What compiling makes is not circular; but there is much of it, and all of it lives, so
-    that the collector would look through all of torch again and again: a fifth of the time.
+def compiling() -> Iterator[None]:
+    """Holds COMPILING, and pauses Python's collector. What compiling makes is not circular; but there is much of it,
+    and all of it lives, so that the collector would look through all of torch again and again: a fifth of the time.
 
-    One thread at a time, under COMPILING, or the collector could stay paused: one thread would find it so because
-    another had paused it.
+    Under the lock, or the collector could stay paused: a thread would find it so because another had paused it.
     """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+    with COMPILING:
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if enabled:
+                gc.enable()
