@@ -47,25 +47,17 @@ def _measure(quick: bool) -> Findings:
     return Findings("100 calls in flight, one caller", "calls/s", 1, rounds, targets)
 
 
-class Loop(nn.Module):
+class TorchsLoop(nn.Module):
     """Keeps calls in flight in TorchScript, where a Future has no callback in Python."""
 
+    def __init__(self, remote: nn.Module) -> None:
+        super().__init__()
+        self.remote = remote
+
+    def forward(self, x: Tensor, calls: int) -> List[Tensor]:
+        futures = [self.remote.forward_async(x) for _ in range(calls)]
+        return [future.wait() for future in futures]
+
+
+class Loop(TorchsLoop):
     remote: torchremote.remote_interface(Layer)  # type: ignore[valid-type]
-
-    def __init__(self, remote: nn.Module) -> None:
-        super().__init__()
-        self.remote = remote
-
-    def forward(self, x: Tensor, calls: int) -> List[Tensor]:
-        futures = [self.remote.forward_async(x) for _ in range(calls)]
-        return [future.wait() for future in futures]
-
-
-class TorchsLoop(nn.Module):
-    def __init__(self, remote: nn.Module) -> None:
-        super().__init__()
-        self.remote = remote
-
-    def forward(self, x: Tensor, calls: int) -> List[Tensor]:
-        futures = [self.remote.forward_async(x) for _ in range(calls)]
-        return [future.wait() for future in futures]
