@@ -9,8 +9,8 @@ import torch.distributed.rpc as rpc
 from torch import Tensor
 
 import torchremote
-from torchremote import host
 from torchremote.jit import compile_interface
+from torchremote.owner import modules
 
 from .findings import Findings, Target
 from .group import in_group
@@ -63,7 +63,7 @@ def host_modules(count: int) -> None:
     contract = compile_interface(Layer).contract
     module = torch.jit.script(Linear())
     for _ in range(count - 1):
-        host.host(contract, module, torch.device("cpu"))
+        modules.host(contract, module, torch.device("cpu"))
 
 
 def learn_interfaces(count: int) -> None:

@@ -9,8 +9,8 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote
-from torchremote import host
 from torchremote.jit import compile_interface
+from torchremote.owner import modules
 
 from .findings import Findings, Target
 from .group import in_group
@@ -53,5 +53,5 @@ def hosted_bytes(count: int) -> float:
     module = torch.jit.script(Linear())
     before = resident()
     for _ in range(count):
-        host.host(contract, module, torch.device("cpu"))
+        modules.host(contract, module, torch.device("cpu"))
     return (resident() - before) / count

@@ -9,9 +9,9 @@ import pathlib
 import sys
 import tempfile
 
+from .archive.reader import reading
+from .archive.test_load import saving, serving
 from .group import play
-from .reader import reading
-from .test_archives import saving, serving
 
 
 def main(pythons):

@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--record", action="store_true", help="write tests/jit/recorded/ anew, from what is emitted now")
+    parser.addoption("--record", action="store_true", help="write tests/recorded/ anew, from what is emitted now")
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def record(request):
 def owner(tmp_path_factory):
     """The name of a second worker, which imports tests.zoo; this process is the worker "caller"."""
     store = f"file://{tmp_path_factory.mktemp('rpc')}/store"
-    process = subprocess.Popen([sys.executable, "-m", "tests.owner", store])
+    process = subprocess.Popen([sys.executable, "-m", "tests.owner_process", store])
     try:
         options = torchremote.rpc_options(init_method=store, rpc_timeout=30)  # the owner has torch's own
         rpc.init_rpc("caller", rank=0, world_size=2, rpc_backend_options=options)

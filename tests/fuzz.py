@@ -23,30 +23,21 @@ import torch
 import torch.distributed.rpc as rpc
 from hypothesis import strategies as st
 
-from torchremote import testing
-from torchremote.calls import Route, route_of
+from torchremote import _torch, testing
+from torchremote.archive.inspect import stubs_in_archive
+from torchremote.caller.calls import Route, route_of
+from torchremote.caller.stub import attach, make_stub
 from torchremote.errors import NotSavableError
-from torchremote.inspection import stubs_in_archive
-from torchremote.jit import Placement, _torch, compile_interface
-from torchremote.jit.emit import emit
+from torchremote.jit import Placement, compile_interface
 from torchremote.jit.lower import lower_placement, lower_stub, lower_table, lower_types, lower_wire
-from torchremote.jit.model import Interface
-from torchremote.jit.parse import parse_interface
-from torchremote.jit.spell import Spelling
-from torchremote.jit.types import (
-    TENSOR,
-    AnyType,
-    NamedTupleType,
-    ScalarType,
-    TupleType,
-    UnionType,
-    items_of,
-    walk,
-)
-from torchremote.stub import attach, make_stub
+from torchremote.jit.lower.spell import Spelling
+from torchremote.jit.read.model import Interface
+from torchremote.jit.read.parse import parse_interface
+from torchremote.jit.read.types import TENSOR, AnyType, NamedTupleType, ScalarType, TupleType, UnionType, items_of, walk
+from torchremote.jit.script.emit import emit
 from torchremote.testing.strategies import draw_calls
 
-from . import owner as remote
+from . import owner_process as remote
 from . import zoo
 
 # TorchScript keeps what it compiles: an interface that is compiled and called costs each process about 7 MiB. So two
@@ -219,7 +210,7 @@ def as_torchscript_shows(value, type):
 
 
 def testing_codes():
-    from torchremote.values import _codes
+    from torchremote.link.values import _codes
 
     return _codes()
 
@@ -268,7 +259,7 @@ def run_round(count, seed):
 
     with tempfile.TemporaryDirectory() as folder:
         store = f"file://{folder}/store"
-        process = subprocess.Popen([sys.executable, "-m", "tests.owner", store])
+        process = subprocess.Popen([sys.executable, "-m", "tests.owner_process", store])
         try:
             options = rpc.TensorPipeRpcBackendOptions(init_method=store, rpc_timeout=30)
             rpc.init_rpc("caller", rank=0, world_size=2, rpc_backend_options=options)

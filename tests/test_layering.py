@@ -1,4 +1,4 @@
-"""Imports run one way, and the pure passes need no torch."""
+"""Imports run one way between the layers, and between the compiler's passes; the pure passes need no torch."""
 
 import ast
 import pathlib
@@ -6,28 +6,30 @@ import pathlib
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "torchremote"
-# Each may import those before it.
-ORDER = (
-    "_version supported errors "
-    "jit.literals jit.types jit.model jit.parse jit.names jit.plan jit.spell jit.ir jit.convert "
-    "jit.table jit.tensors jit.anything "
-    "jit.lower.scope jit.lower.common jit.lower.types jit.lower.wire jit.lower.connected jit.lower.joined "
-    "jit.lower.stub jit.lower.owner jit.lower.referring jit.lower jit.emit "
-    "jit._torch jit.annotations jit.interface jit.classes jit.script jit.cache jit.foundation jit "
-    "values fitting workers fit failures "
-    "sweeper leases saving shelves calls batches stub sending host control create creations archives "
-    "upkeep at_owner non_scriptable jit.instantiator jit.templates remote_module inspection options "
-    "testing.strategies testing.check testing reference doctor cli"
-).split()
-PURE = ORDER[ORDER.index("jit.literals") : ORDER.index("jit._torch")]
+# Each layer may import from those before it. What is in none of the folders stands at the top, and is the first.
+LAYERS = ("top", "jit", "link", "owner", "caller", "archive dropin", "testing tools", "public")
+# The same, inside the compiler; its driver is the last.
+PASSES = ("read", "runtime", "lower", "script", "driver")
+NEED_NO_TORCH = "read/literals.py read/model.py read/parse.py read/types.py lower".split()
+PUBLIC = {"__init__.py", "__main__.py"}
+
+FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 
-def imports(module):
-    """The modules that `module` imports anywhere: ours by their name in the package, others by their first name."""
-    path = PACKAGE.joinpath(*module.split("."))
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-    for node in ast.walk(ast.parse(path.read_text())):
+def layer_of(path):
+    room = path.parts[0] if len(path.parts) > 1 else "public" if path.name in PUBLIC else "top"
+    return next(number for number, rooms in enumerate(LAYERS) if room in rooms.split())
+
+
+def pass_of(path):
+    """The number of the pass that a file of jit/ belongs to."""
+    return PASSES.index(path.parts[1] if len(path.parts) > 2 else "driver")
+
+
+def imports(path):
+    """What a file imports, anywhere in it: files of ours, and the first names of other packages."""
+    package = list(path.parts[:-1])
+    for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -35,24 +37,40 @@ def imports(module):
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) + 1 - node.level] + (node.module.split(".") if node.module else [])
             for alias in node.names:
-                longer = ".".join([*base, alias.name])
-                yield longer if longer in ORDER else ".".join(base)
+                yield file_of([*base, alias.name]) or file_of(base)
 
 
-@pytest.mark.parametrize("module", ORDER)
-def test_imports_run_one_way(module):
-    later = set(ORDER[ORDER.index(module) :])
-    assert set(imports(module)) & later == set()
+def file_of(module):
+    path = pathlib.Path(*module)
+    return next((found for found in (path.with_suffix(".py"), path / "__init__.py") if found in FILES), None)
 
 
-@pytest.mark.parametrize("module", PURE)
-def test_pure_passes_need_no_torch(module):
-    assert "torch" not in set(imports(module))
+def ours(path):
+    return [found for found in imports(path) if isinstance(found, pathlib.Path)]
 
 
-def test_every_file_has_its_place():
-    found = {
-        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-        for path in PACKAGE.rglob("*.py")
-    }
-    assert found - {"__init__", "__main__", "demo"} == set(ORDER)
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_run_one_way_between_the_layers(path):
+    assert [found for found in ours(path) if layer_of(found) > layer_of(path)] == []
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] == "jit"], ids=str)
+def test_imports_run_one_way_between_the_passes(path):
+    within = [found for found in ours(path) if found.parts[0] == "jit"]
+    assert [found for found in within if pass_of(found) > pass_of(path)] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_no_two_files_import_each_other(path):
+    assert [found for found in ours(path) if path in ours(found)] == []
+
+
+def test_pure_passes_need_no_torch():
+    pure = [path for path in FILES if str(path.relative_to(path.parts[0])).startswith(tuple(NEED_NO_TORCH))]
+    assert len(pure) > 12
+    assert [path for path in pure if {"torch", pathlib.Path("_torch.py")} & set(imports(path))] == []
+
+
+def test_every_folder_is_a_layer():
+    folders = {path.parts[0] for path in FILES if len(path.parts) > 1}
+    assert folders == set(" ".join(LAYERS).split()) - {"top", "public"}

@@ -9,8 +9,8 @@ import warnings
 import pytest
 import torch
 
-from torchremote import cli, doctor, supported
-from torchremote.jit import _torch
+from torchremote import _torch, supported
+from torchremote.tools import cli, doctor
 
 
 def test_this_one_is():

@@ -6,7 +6,7 @@ import time
 
 import torch.distributed.rpc as rpc
 
-from . import owner as remote
+from . import owner_process as remote
 
 
 def hosted(owner):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import torchremote
-from torchremote.jit import _torch
-from torchremote.jit.parse import parse_interface
+from torchremote import _torch
+from torchremote.jit.read.parse import parse_interface
 
 
 def interface_of(text, name="__torch__.zoo.Written"):

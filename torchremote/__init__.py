@@ -2,17 +2,17 @@
 
 from . import supported as supported  # first: it refuses a torch that is not fit
 from ._version import __version__
-from .archives import load, reconnect
-from .at_owner import at_owner
-from .create import Pending, connect, create, create_async
-from .creations import create_many
+from .archive.load import load, reconnect
+from .caller.at_owner import at_owner
+from .caller.create import Pending, connect, create, create_async
+from .caller.create_many import create_many
+from .caller.send_model import register
+from .caller.stub import remote_interface, with_timeout
+from .dropin.remote_module import RemoteModule
 from .errors import TorchRemoteError
-from .host import serve, withdraw
 from .jit import batched, remote_scriptable
 from .options import rpc_options
-from .remote_module import RemoteModule
-from .sending import register
-from .stub import remote_interface, with_timeout
+from .owner.modules import serve, withdraw
 
 register()
 

@@ -22,7 +22,7 @@ OPTIONS = parser.parse_args()
 if OPTIONS.torch:
     from torch.distributed.nn.api.remote_module import _RemoteModule
 else:
-    from torchremote.remote_module import _RemoteModule
+    from torchremote.dropin.remote_module import _RemoteModule
 
 ACTORS = ("actor0", "actor1", "actor2")
 LONGEST = 200  # steps of an episode

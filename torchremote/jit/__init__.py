@@ -8,17 +8,17 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from . import _torch, ir
-from .cache import COMPILING, Cache, compiling
-from .classes import Classes, find_classes, import_classes
-from .emit import emit
+from .. import _torch
 from .foundation import Foundation, common_source, lay_foundation
-from .interface import batched, caller_locals, read_interface
-from .lower import endpoint_name, lower_placement, lower_stub, scope_of
-from .model import Interface
-from .plan import Placement
-from .script import script
-from .spell import Spelling
+from .lower import endpoint_name, ir, lower_placement, lower_stub, scope_of
+from .lower.plan import Placement
+from .lower.spell import Spelling
+from .read.interface import batched, caller_locals, read_interface
+from .read.model import Interface
+from .script.cache import COMPILING, Cache, compiling
+from .script.classes import Classes, find_classes, import_classes
+from .script.compile import script
+from .script.emit import emit
 
 __all__ = [
     "Classes",

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch.distributed.rpc import RRef
 
+from .. import _torch
 from ..errors import UnsupportedTypeError
-from . import _torch, ir
-from .cache import Cache
-from .classes import Classes
-from .emit import emit
-from .lower import lower_any, lower_table, lower_tensors, lower_types, lower_wire
-from .model import Interface
-from .script import script
-from .spell import Spelling
-from .types import ANY, UnionType, walk
+from .lower import ir, lower_any, lower_table, lower_tensors, lower_types, lower_wire
+from .lower.spell import Spelling
+from .read.model import Interface
+from .read.types import ANY, UnionType, walk
+from .script.cache import Cache
+from .script.classes import Classes
+from .script.compile import script
+from .script.emit import emit
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,13 @@ import torch.distributed.rpc as rpc
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
-from .. import host
-from ..create import connect
-from ..jit import CompiledInterface, Placement, _torch, compile_interface
-from ..jit.model import Method
-from ..stub import at_placement
-from ..values import Translator
+from .. import _torch
+from ..caller.create import connect
+from ..caller.stub import at_placement
+from ..jit import CompiledInterface, Placement, compile_interface
+from ..jit.read.model import Method
+from ..link.values import Translator
+from ..owner import modules
 from .strategies import calls
 
 
@@ -63,7 +64,7 @@ def check_interface(
     count = 0
     with _running() as worker:
         name = f"check-{uuid.uuid4()}"
-        host.serve(module, interface, name)
+        modules.serve(module, interface, name)
         try:
             stub = connect(worker, interface, name)
             compiled = compile_interface(interface)
@@ -73,7 +74,7 @@ def check_interface(
                     placed = at_placement(stub, placement)
                     count += _check_method(compiled, method, module, placed, drawn, max_examples)
         finally:
-            host.withdraw(name)
+            modules.withdraw(name)
     return count
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from ..errors import MismatchError
 from ..jit import Classes, compile_interface
-from ..jit.annotations import read_type
-from ..jit.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
-from ..jit.model import REQUIRED, Argument, Interface, Method
-from ..jit.types import (
+from ..jit.read.annotations import read_type
+from ..jit.read.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
+from ..jit.read.model import REQUIRED, Argument, Interface, Method
+from ..jit.read.types import (
     ANY,
     DICT_KEYS,
     NONE,

@@ -19,12 +19,12 @@ Note [Units]
 from __future__ import annotations
 
 from .common import lower_any, lower_tensors
+from .enums import lower_types
+from .link import ADDRESS, WIRE, field, lower_wire, packed_name
 from .owner import lower_placement, lower_table
-from .referring import lower_referring, method_name
 from .scope import endpoint, endpoint_name, scope_of
 from .stub import lower_stub
-from .types import lower_types
-from .wire import ADDRESS, WIRE, field, lower_wire, packed_name
+from .through_rref import lower_referring, method_name
 
 __all__ = [
     "ADDRESS",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .. import ir, tensors
-from ..anything import lower_anything
-from ..spell import Spelling
+from ..runtime import tensors
+from ..runtime.anything import lower_anything
+from . import ir
+from .spell import Spelling
 
 _SCOPE = "__torch__.torchremote"
 

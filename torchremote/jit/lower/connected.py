@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from .. import ir
-from ..convert import Converter, Direction
-from ..model import Interface, Method
-from ..names import Names
-from ..plan import plan_wire, wire_type
-from ..spell import Spelling
-from ..types import ListType
+from ..read.model import Interface, Method
+from ..read.types import ListType
+from . import ir
+from .convert import Converter, Direction
+from .link import ADDRESS_PARAMETER, ADDRESS_TYPE, ATTACH, KEEP_ADDRESS, RETURN_ADDRESS, TIMEOUT, WORKER, field
+from .names import Names
+from .plan import plan_wire, wire_type
 from .scope import SELF, crossing, endpoint, future
-from .wire import (
-    ADDRESS_PARAMETER,
-    ADDRESS_TYPE,
-    ATTACH,
-    KEEP_ADDRESS,
-    RETURN_ADDRESS,
-    TIMEOUT,
-    WORKER,
-    field,
-)
+from .spell import Spelling
 
 
 def lower_connected(interface: Interface, spelling: Spelling) -> tuple[ir.Definition, ...]:

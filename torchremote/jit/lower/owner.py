@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from .. import ir, table
-from ..convert import Converter, Direction
-from ..model import Interface, Method
-from ..names import Names
-from ..plan import KEEP, Placement, plan_endpoint
-from ..spell import Spelling
+from ..read.model import Interface, Method
+from ..runtime import table
+from . import ir
 from .connected import lower_connected
+from .convert import Converter, Direction
+from .names import Names
+from .plan import KEEP, Placement, plan_endpoint
 from .scope import declare, endpoint, endpoint_name, renamed, scope_of, unit
+from .spell import Spelling
 
 _COMMENTS = {
     Placement.HOST: "Modules on the CPU: nothing moves.",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
-from .. import ir
-from ..model import Interface, Method
-from ..names import Names
-from ..plan import Placement
-from ..spell import Spelling
+from ..read.model import Interface, Method
+from . import ir
+from .names import Names
+from .plan import Placement
+from .spell import Spelling
 
 SELF = ir.Parameter("self")
 

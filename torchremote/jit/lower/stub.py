@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import math
 
-from .. import ir
-from ..convert import Converter, Direction
-from ..literals import Value, string
-from ..model import REQUIRED, Argument, Interface, Method, Required
-from ..names import REPLACED, Names
-from ..plan import KEEP, is_called_packed, plan_stub
-from ..spell import Spelling
-from ..types import EnumType, NamedTupleType
-from .joined import lower_joined
+from ..read.literals import Value, string
+from ..read.model import REQUIRED, Argument, Interface, Method, Required
+from ..read.types import EnumType, NamedTupleType
+from . import ir
+from .batched import lower_joined
+from .convert import Converter, Direction
+from .link import ADDRESS, ADDRESS_TYPE, ATTACH, NAME, WIRE, packed_name
+from .names import REPLACED, Names
+from .plan import KEEP, is_called_packed, plan_stub
 from .scope import SELF, crossing, declare, future, renamed, scope_of, unit
-from .wire import ADDRESS, ADDRESS_TYPE, ATTACH, NAME, WIRE, packed_name
+from .spell import Spelling
 
 
 def lower_stub(interface: Interface, spelling: Spelling) -> ir.Unit:

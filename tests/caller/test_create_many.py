@@ -1,0 +1,127 @@
+"""Many modules at once."""
+
+import pytest
+import torch
+import torch.distributed.rpc as rpc
+
+import torchremote as tr
+from torchremote.errors import ArgumentError, CreationError, MismatchError, PlaceError, ServedNameError
+
+from .. import zoo
+
+
+def served(name):
+    return tr.host.served_module(name) is not None
+
+
+def hosted():
+    """How many modules the owner hosts."""
+    return len(tr.host._by_handle)
+
+
+def test_modules_are_made_in_order_each_with_arguments_of_its_own(owner):
+    x = torch.ones(1, 8)
+    stubs = tr.create_many(
+        [owner, "caller", f"{owner}/cpu", "rank:1"],
+        zoo.Encoder,
+        zoo.LinearEncoder,
+        args=[(8,)] * 4,
+        kwargs=[{"seed": seed} for seed in range(4)],
+        timeout=20,
+    )
+    for seed, stub in enumerate(stubs):
+        assert torch.equal(stub(x), zoo.LinearEncoder.output(seed, x))
+    assert ["owner" in repr(stub) for stub in stubs] == [True, False, True, True]
+
+
+def test_one_message_a_worker(owner, monkeypatch):
+    sent = []
+    send = rpc.rpc_async
+    monkeypatch.setattr(rpc, "rpc_async", lambda to, *args: sent.append(to.name) or send(to, *args))
+    tr.create_many([owner, "caller"] * 10, zoo.Encoder, zoo.LinearEncoder)
+    assert sorted(sent) == ["caller", "owner"]
+
+
+def test_none(owner):
+    assert tr.create_many([], zoo.Encoder, zoo.LinearEncoder) == []
+
+
+def test_names(owner):
+    tr.create_many([owner] * 2, zoo.Encoder, zoo.LinearEncoder, names=["first", "second"])
+    for name in ("first", "second"):
+        tr.connect(owner, zoo.Encoder, name)
+        rpc.rpc_sync(owner, tr.withdraw, (name,))
+
+
+def sized(size):
+    if size < 0:
+        raise ValueError(f"no size: {size}")
+    return zoo.LinearEncoder(size)
+
+
+def test_one_failure_leaves_nothing(owner):
+    before = rpc.rpc_sync(owner, hosted)
+    with pytest.raises(CreationError, match=r"^module 1: Encoder on owner: .*no size: -1"):
+        tr.create_many([owner] * 3, zoo.Encoder, sized, args=[(8,), (-1,), (8,)], names=["a", "b", "c"])
+    assert rpc.rpc_sync(owner, hosted) == before
+    tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="a")  # is free
+    rpc.rpc_sync(owner, tr.withdraw, ("a",))
+
+
+def test_failures_in_place_of_stubs(owner):
+    first, second, third = tr.create_many(
+        [owner] * 3, zoo.Encoder, sized, args=[(8,), (-1,), (8,)], names=["a", "b", "a"], return_exceptions=True
+    )
+    assert torch.equal(first(torch.zeros(0, 8)), torch.zeros(0, 8))
+    assert isinstance(second, CreationError)
+    assert isinstance(third, ServedNameError)
+    rpc.rpc_sync(owner, tr.withdraw, ("a",))
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "where", "more"),
+    [
+        (ArgumentError, "args: 1 of them for 2 modules", ["owner", "owner"], {"args": [()]}),
+        (ArgumentError, "names: 3 of them for 2", ["owner", "owner"], {"names": ["a", "b", "c"]}),
+        (ArgumentError, "module 0: args=5: not a tuple", ["owner"], {"args": [5]}),
+        (PlaceError, "module 1: .*nowhere", ["owner", "nowhere"], {}),
+        (ArgumentError, "where: str is no list", "owner", {}),
+        (ArgumentError, "kwargs: dict is no list", ["owner"], {"kwargs": {"seed": 1}}),
+        (ArgumentError, "names: str is no list", ["owner"], {"names": "a"}),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_sent(owner, error, match, where, more):
+    with pytest.raises(error, match=match):
+        tr.create_many(where, zoo.Encoder, zoo.LinearEncoder, **more)
+    with pytest.raises(MismatchError, match="cannot be called"):
+        tr.create_many(where, zoo.Encoder, 5)
+
+
+def unpicklable():
+    return lambda: None
+
+
+def test_one_message_that_cannot_be_sent_leaves_nothing_of_the_others(owner):
+    before = rpc.rpc_sync(owner, hosted)
+    made = {"args": [(8,), (unpicklable(),)], "names": ["sent", "not sent"]}
+    with pytest.raises(CreationError, match="^module 1: Encoder on caller: cannot be sent"):
+        tr.create_many([owner, "caller"], zoo.Encoder, sized, **made)
+    assert rpc.rpc_sync(owner, hosted) == before
+
+
+def test_every_kind_of_error_has_its_place(owner):
+    first, *errors = tr.create_many(
+        [owner, "nowhere", "caller", f"{owner}/nothing:0"],
+        zoo.Encoder,
+        sized,
+        args=[(8,), (8,), (unpicklable(),), (8,)],
+        return_exceptions=True,
+    )
+    assert first(torch.zeros(0, 8)).shape == (0, 8)
+    assert [type(error) for error in errors] == [PlaceError, CreationError, PlaceError]
+    assert [str(error).partition(":")[0] for error in errors] == ["module 1", "module 2", "module 3"]
+
+
+def test_a_scripted_module_takes_no_arguments(owner):
+    with pytest.raises(ArgumentError, match="takes no args or kwargs"):
+        tr.create(owner, zoo.Encoder, torch.jit.script(zoo.RicherModule()), args=(8,))

@@ -1,0 +1,227 @@
+"""Stubs, and scripted models that hold some, as arguments and results of RPC; and what becomes of their modules."""
+
+import gc
+import os
+import signal
+import sys
+
+import pytest
+import torch
+import torch.distributed.nn
+import torch.distributed.rpc as rpc
+from torch import nn
+
+import torchremote as tr
+from torchremote.owner import leases, modules, sweeper
+
+from .. import zoo
+from ..group import play
+from ..waiting import until
+from .test_calls import Ranker
+
+X = torch.ones(2, 8)
+
+
+def count_hosted():
+    gc.collect()
+    return len({id(hosted) for hosted in modules._by_handle.values()})
+
+
+def call(stub, x):
+    return stub(x)
+
+
+def call_nested(parts, x):
+    return sum(part["stub"](x) for part in parts)
+
+
+_kept = []
+
+
+def keep(stub):
+    _kept.append(stub)
+
+
+def call_kept(x):
+    return _kept[-1](x)
+
+
+def give_kept():
+    return _kept[-1]
+
+
+def drop_kept():
+    _kept.clear()
+    gc.collect()
+
+
+def make():
+    return tr.create("owning", zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 3})
+
+
+def make_model():
+    return torch.jit.script(Ranker(make()))
+
+
+class Holder(nn.Module):
+    def __init__(self, stub):
+        super().__init__()
+        self.stub = stub
+
+    def forward(self, x):
+        return self.stub(x)
+
+
+def owning(store):
+    store.wait(["done"])
+    if store.check(["made"]):
+        os._exit(0)  # an orderly shutdown would wait for the dead
+
+
+def third(store):
+    store.wait(["done"])
+
+
+# -- as arguments and results
+
+
+def sending(store):
+    local = zoo.LinearEncoder(seed=3)(X, 1.0)
+    named = tr.create("owning", zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 3}, name="named")
+    for stub in (named, make()):
+        for to in ("third", "owning", "sending"):
+            assert torch.equal(rpc.rpc_sync(to, call, (stub, X)), local)
+            assert torch.equal(rpc.rpc_async(to, call, (stub, X)).wait(), local)
+            assert torch.equal(rpc.remote(to, call, (stub, X)).to_here(), local)
+            assert torch.equal(rpc.rpc_sync(to, call_nested, ([{"stub": stub}, {"stub": stub}], X)), local + local)
+            assert torch.equal(rpc.rpc_sync(to, call, (Holder(stub), X)), local)
+            model = torch.jit.script(Ranker(stub))
+            assert torch.equal(rpc.rpc_sync(to, call, (model, X)), model(X))
+            outer = torch.jit.script(Holder(nn.Sequential(nn.Identity(), model)))
+            assert torch.equal(rpc.rpc_sync(to, call, (outer, X)), model(X))
+            assert torch.equal(rpc.rpc_sync(to, call, (torch.jit.script(nn.Identity()), X)), X)
+    for to in ("third", "owning"):
+        assert torch.equal(rpc.rpc_sync(to, make)(X), local)
+        given = rpc.remote(to, make).to_here()
+        assert torch.equal(given.topk(X, k=3)[0], named.topk(X, k=3)[0])
+        reference = rpc.remote(to, make)
+        assert torch.equal(reference.rpc_sync().forward(X), local)
+        assert torch.equal(reference.rpc_async().topk(X, k=3).wait()[0], named.topk(X, k=3)[0])
+        del reference
+        assert "topk" in dir(given)
+        assert repr(given) == "EncoderStub(Encoder on owning/cpu)"
+        model = rpc.rpc_sync(to, make_model)
+        assert torch.equal(model.encoder(X), local)
+    del stub, given, model, outer
+    until(lambda: (gc.collect(), rpc.rpc_sync("owning", count_hosted) == 1)[1])
+    store.set("done", "yes")
+
+
+def test_stubs_and_models_are_arguments_and_results(tmp_path):
+    play(tmp_path, owning, sending, third)
+
+
+# -- lives
+
+
+def leasing(store):
+    local = zoo.LinearEncoder(seed=3)(X, 1.0)
+    for form in (lambda stub: stub, lambda stub: torch.jit.script(Ranker(stub)), Holder):
+        # From here to the third worker, and from there, by way of the owner, back.
+        stub = form(make())
+        expected = stub(X)
+        rpc.rpc_sync("third", keep, (stub,))
+        del stub
+        gc.collect()
+        until(lambda: rpc.rpc_sync("owning", held_by) == ["third"])
+        assert torch.equal(rpc.rpc_sync("third", call_kept, (X,)), expected)
+        rpc.rpc_sync("owning", keep, (rpc.rpc_sync("third", give_kept),))
+        rpc.rpc_sync("third", drop_kept)
+        until(lambda: rpc.rpc_sync("owning", held_by) == ["owning"])
+        assert torch.equal(rpc.rpc_sync("owning", call_kept, (X,)), expected)
+        stub = rpc.rpc_sync("owning", give_kept)
+        rpc.rpc_sync("owning", drop_kept)
+        until(lambda: rpc.rpc_sync("owning", held_by) == ["leasing"])
+        assert torch.equal(stub(X), expected)
+        del stub
+        gc.collect()
+        until(lambda: rpc.rpc_sync("owning", count_hosted) == 0)
+    del local
+    store.set("done", "yes")
+
+
+def held_by():
+    gc.collect()
+    ids = {holder for lent in leases._lent.values() for holder in lent.holders.values()}
+    return sorted(info.name for info in rpc.api._get_current_rpc_agent().get_worker_infos() if info.id in ids)
+
+
+def test_a_module_lives_as_long_as_a_stub_of_it_anywhere(tmp_path):
+    play(tmp_path, owning, leasing, third)
+
+
+# -- sends that fail
+
+
+def expire_soon():
+    leases.ON_THE_WAY = 1.0
+
+
+def failing(store):
+    rpc.rpc_sync("owning", expire_soon)
+    for form in (lambda stub: stub, lambda stub: torch.jit.script(Ranker(stub))):
+        stub = form(make())
+        for to in ("owning", "third"):
+            with pytest.raises((TypeError, AttributeError), match="pickle|local object"):
+                rpc.rpc_sync(to, call_nested, (stub, lambda: 1))
+        assert stub(X).shape == (2, 8)
+        del stub
+        gc.collect()
+        until(lambda: rpc.rpc_sync("owning", count_hosted) == 0)
+    store.set("done", "yes")
+
+
+def test_a_stub_that_was_never_sent_holds_nothing_for_good(tmp_path):
+    play(tmp_path, owning, failing, third)  # to the end: nothing keeps RPC from shutting down
+
+
+# -- workers that die
+
+
+def dying(store):
+    _kept.append(make())
+    rpc.rpc_sync("surviving", keep, (_kept[0],))
+    _kept.append(make())
+    _kept.append(torch.jit.script(Ranker(make())))
+    assert rpc.rpc_sync("owning", count_hosted) == 3
+    store.set("made", "yes")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def exiting(store):
+    _kept.append(make())
+    rpc.rpc_sync("surviving", keep, (_kept[0],))
+    _kept.append(make())
+    assert rpc.rpc_sync("owning", count_hosted) == 2
+    store.set("made", "yes")
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def surviving(store):
+    store.wait(["made"])
+    x = torch.ones(2, 8)
+    until(lambda: rpc.rpc_sync("owning", count_hosted) == 1, seconds=4 * sweeper.INTERVAL)
+    until(lambda: rpc.rpc_sync("owning", held_by) == ["surviving"])
+    assert torch.equal(call_kept(x), zoo.LinearEncoder(seed=3)(x, 1.0))  # what it holds lives on
+    drop_kept()
+    until(lambda: rpc.rpc_sync("owning", count_hosted) == 0)
+    store.set("done", "yes")
+    print("survived", flush=True)
+    os._exit(0)  # an orderly shutdown would wait for the dead
+
+
+@pytest.mark.parametrize("end", [dying, exiting])
+def test_the_modules_of_a_worker_that_ends_are_let_go(tmp_path, end):
+    _, _, told = play(tmp_path, owning, end, surviving)
+    assert "survived" in told

@@ -1,0 +1,79 @@
+import pytest
+
+from torchremote.jit.lower.plan import (
+    KEEP,
+    MOVE,
+    MOVE_ANY,
+    TRANSLATE,
+    MethodPlan,
+    Placement,
+    WalkDict,
+    WalkList,
+    WalkOptional,
+    WalkTuple,
+    WalkUnion,
+    plan_endpoint,
+    plan_stub,
+    plan_type,
+    plan_wire,
+    wire_type,
+)
+from torchremote.jit.read.parse import parse_interface, parse_type
+from torchremote.jit.read.types import EnumType, NamedTupleType
+
+COLOR = EnumType("m.Color", (("RED", 1), ("GREEN", 2)))
+PAIR = NamedTupleType("m.Pair", (("a", parse_type("Tensor")), ("c", COLOR)))
+NAMED = {"m.Color": COLOR, "m.Pair": PAIR}
+
+
+@pytest.mark.parametrize(
+    ("type", "plan"),
+    [
+        ("Tensor", MOVE),
+        ("int", KEEP),
+        ("Tuple[()]", KEEP),
+        ("List[Dict[str, Tuple[int, Optional[float]]]]", KEEP),
+        ("Optional[Tensor]", WalkOptional(MOVE)),
+        ("Dict[str, List[Tensor]]", WalkDict(KEEP, WalkList(MOVE))),
+        ("Tuple[int, Tensor, Tuple[str, None]]", WalkTuple((KEEP, MOVE, KEEP))),
+        ("Dict[Tensor, int]", WalkDict(MOVE, KEEP)),
+        ("List[Any]", WalkList(MOVE_ANY)),
+        ("RRef[Tensor]", KEEP),
+    ],
+)
+def test_the_walk_to_a_types_tensors(type, plan):
+    assert plan_type(parse_type(type), tensors=True, translates=False) == plan
+
+
+@pytest.mark.parametrize(
+    ("type", "translation", "crosses_as"),
+    [
+        ("m.Color", TRANSLATE, "int"),
+        ("dtype", KEEP, "int"),
+        ("m.Pair", WalkTuple((KEEP, TRANSLATE)), "Tuple[Tensor, int]"),
+        ("Dict[dtype, m.Color]", WalkDict(KEEP, TRANSLATE), "Dict[int, int]"),
+        ("Union[Tensor, m.Color]", WalkUnion((KEEP, TRANSLATE)), "Tuple[Optional[Tensor], Optional[int]]"),
+        ("Optional[List[m.Pair]]", WalkOptional(WalkList(WalkTuple((KEEP, TRANSLATE)))), None),
+        ("Any", KEEP, "Any"),
+        ("Tuple[complex, device]", KEEP, "Tuple[complex, device]"),
+    ],
+)
+def test_what_crosses_as_something_else(type, translation, crosses_as):
+    parsed = parse_type(type, NAMED)
+    assert plan_type(parsed, tensors=False, translates=True) == translation
+    assert str(wire_type(parsed)) == crosses_as or crosses_as is None
+
+
+@pytest.mark.parametrize(
+    ("placement", "plan"),
+    [
+        (Placement.HOST, MethodPlan((KEEP, KEEP), MOVE)),  # looked at, and not moved
+        (Placement.MAPPED, MethodPlan((MOVE, KEEP), MOVE)),
+        (Placement.STAGED, MethodPlan((MOVE, KEEP), MOVE)),
+    ],
+)
+def test_a_placement_says_whether_the_walk_is_taken(placement, plan):
+    (method,) = parse_interface("E", "forward(x: Tensor, n: int) -> Tensor").methods
+    assert plan_endpoint(method, placement) == plan
+    assert plan_wire(method) == MethodPlan((MOVE, KEEP), KEEP)
+    assert plan_stub(method) == MethodPlan((KEEP, KEEP), KEEP)

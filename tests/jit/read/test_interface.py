@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import typing
+from abc import ABC, abstractmethod
+from typing import Dict, List, Optional, Set, Tuple, Union
+
+import pytest
+import torch
+import typing_extensions
+from torch import Tensor
+
+from torchremote.errors import InterfaceError, UnsupportedTypeError
+from torchremote.jit import compile_interface, remote_scriptable
+from torchremote.jit.read.interface import read_interface
+
+PLAIN = "forward(x: Tensor, scale: float) -> Tensor"
+
+
+class Plain:
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...
+
+
+class FromTyping(typing.Protocol):
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...
+
+
+class FromExtensions(typing_extensions.Protocol):
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...
+
+
+class Abstract(ABC):
+    @abstractmethod
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        raise NotImplementedError
+
+
+class AsModule(torch.nn.Module):
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        pass
+
+
+@pytest.mark.parametrize("cls", [Plain, FromTyping, FromExtensions, Abstract, AsModule])
+def test_every_kind_of_class(cls):
+    assert read_interface(cls).text == PLAIN
+    assert remote_scriptable(cls) is cls
+
+
+def test_a_class_that_is_in_no_file():
+    namespace = {}
+    exec(
+        "from torch import Tensor\nclass Typed:\n  def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...",
+        namespace,
+    )
+    assert remote_scriptable(namespace["Typed"]) is namespace["Typed"]
+    assert read_interface(namespace["Typed"]).text == PLAIN
+
+
+def test_a_class_typed_into_a_repl():
+    session = """
+    import torch, torchremote
+    @torchremote.remote_scriptable
+    class Typed:
+        def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor: ...
+
+    print(torchremote.jit.compile_interface(Typed).interface.text)
+    """
+    done = subprocess.run(
+        [sys.executable, "-i"], input=textwrap.dedent(session), capture_output=True, text=True, timeout=100
+    )
+    assert PLAIN in done.stdout, done.stderr
+
+
+def test_a_class_already_under_torch_jit_interface():
+    from ...dropin import torch_interface
+
+    before = torch_interface.Scripted.__torch_script_interface__
+    assert remote_scriptable(torch_interface.Scripted) is torch_interface.Scripted
+    assert torch_interface.Scripted.__torch_script_interface__ == before
+    assert read_interface(torch_interface.Scripted).text == "forward(x: Tensor) -> Tensor"
+
+
+def test_methods_of_bases_count_and_are_overridden():
+    class Base:
+        def reset(self) -> None: ...
+        def forward(self, x: int) -> int: ...
+
+    class Derived(Base):
+        def forward(self, x: Tensor) -> Tensor: ...
+
+    assert read_interface(Derived, {"Tensor": Tensor}).text == "forward(x: Tensor) -> Tensor\nreset() -> None"
+
+
+def test_names_of_an_enclosing_function_are_found_by_the_decorator():
+    Alias = Tensor
+
+    @remote_scriptable
+    class Local:
+        def forward(self, x: Alias, y: Optional[Alias] = None) -> Alias: ...
+
+    assert compile_interface(Local).interface.text == "forward(x: Tensor, y: Optional[Tensor]) -> Tensor"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [
+        (Tensor, "Tensor"),
+        (None, "None"),
+        (list[int], "List[int]"),
+        (List[int], "List[int]"),
+        (List["Tensor"], "List[Tensor]"),
+        ("list['Tensor']", "List[Tensor]"),
+        (dict[str, Tensor], "Dict[str, Tensor]"),
+        (Dict[bool, float], "Dict[bool, float]"),
+        (Tensor | None, "Optional[Tensor]"),
+        (None | int, "Optional[int]"),
+        (Union[None, str], "Optional[str]"),
+        (Optional[Optional[int]], "Optional[int]"),
+        (tuple[Tensor, int], "Tuple[Tensor, int]"),
+        (Tuple[()], "Tuple[()]"),
+        ("Dict[int, Tuple[Optional[List[Tensor]], str]]", "Dict[int, Tuple[Optional[List[Tensor]], str]]"),
+    ],
+)
+def test_spellings(annotation, text):
+    class Spelled:
+        def forward(self, x) -> None: ...
+
+    Spelled.forward.__annotations__["x"] = annotation
+    assert read_interface(Spelled).text == f"forward(x: {text}) -> None"
+
+
+def refusals():
+    class NoMethods: ...
+
+    class Prop:
+        @property
+        def size(self) -> int: ...
+
+    class Static:
+        @staticmethod
+        def forward(x: Tensor) -> Tensor: ...
+
+    class Call:
+        def __call__(self, x: Tensor) -> Tensor: ...
+
+    class Star:
+        def forward(self, *xs: Tensor) -> Tensor: ...
+
+    class Keywords:
+        def forward(self, **xs: Tensor) -> Tensor: ...
+
+    class NoType:
+        def forward(self, x) -> Tensor: ...
+
+    class NoReturn:
+        def forward(self, x: Tensor): ...
+
+    class NoSelf:
+        def forward() -> Tensor: ...
+
+    class Coroutine:
+        async def forward(self, x: Tensor) -> Tensor: ...
+
+    class Clash:
+        def go(self) -> int: ...
+        def go_async(self) -> int: ...
+
+    class Batch:
+        def go(self) -> int: ...
+        def go_many(self) -> int: ...
+
+    class AsyncBatch:
+        def go(self) -> int: ...
+        def go_many_async(self) -> int: ...
+
+    class Train:
+        def train(self, x: Tensor) -> Tensor: ...
+
+    class Reserved:
+        def _torchremote_wire(self) -> int: ...
+
+    class Sets:
+        def forward(self, x: List[Set[int]]) -> Tensor: ...
+
+    class Bare:
+        def forward(self, x: list) -> Tensor: ...
+
+    class Endless:
+        def forward(self, x: Tuple[int, ...]) -> Tensor: ...
+
+    class DeviceKey:
+        def forward(self, x: Dict[torch.device, int]) -> Tensor: ...
+
+    class Unknown:
+        def forward(self, x: Nowhere) -> Tensor: ...  # noqa: F821
+
+    class BadDefault:
+        def forward(self, x: int = "1") -> Tensor: ...
+
+    class Dots:
+        def forward(self, x: int = ...) -> Tensor: ...
+
+    class TensorDefault:
+        def forward(self, x: Tensor = torch.ones(1)) -> Tensor: ...
+
+    class Huge:
+        def forward(self, x: int = 2**63) -> Tensor: ...
+
+    class Mutable:
+        def forward(self, x: List[int] = []) -> Tensor: ...  # noqa: B006
+
+    class HugeFloat:
+        def forward(self, x: float = 10**400) -> Tensor: ...
+
+    class Saving:
+        def save(self, x: Tensor) -> Tensor: ...
+
+    class Training:
+        def training(self, x: Tensor) -> Tensor: ...
+
+    class Unicode:
+        def forward(self, é: int) -> Tensor: ...
+
+    return [
+        (NoMethods, "NoMethods: no methods"),
+        (Prop, "Prop.size: a property"),
+        (Static, "Static.forward: a staticmethod"),
+        (Call, "Call.__call__: .*declare `forward`"),
+        (Star, r"Star.forward.xs: .*\*args"),
+        (Keywords, r"Keywords.forward.xs: .*\*\*kwargs"),
+        (NoType, "NoType.forward.x: the type is missing; possible are Tensor, int"),
+        (NoReturn, "NoReturn.forward: the return type is missing"),
+        (NoSelf, "NoSelf.forward: the first parameter"),
+        (Coroutine, "Coroutine.forward: .*forward_async"),
+        (Clash, "Clash.go_async: clashes"),
+        (Batch, "Batch.go_many: clashes with the go_many that stubs get for go"),
+        (AsyncBatch, "AsyncBatch.go_many_async: clashes"),
+        (Train, "Train.train: .*rename"),
+        (Reserved, "Reserved._torchremote_wire: .*rename"),
+        (Sets, "Sets.forward.x: .*Set.* cannot cross; possible are Tensor"),
+        (Bare, r"Bare.forward.x: list cannot cross.*List\[Tensor\]"),
+        (Endless, "Endless.forward.x: .*use List"),
+        (DeviceKey, "DeviceKey.forward.x: device cannot cross.* a Dict's key is one of str, int"),
+        (Unknown, "Unknown.forward.x: cannot evaluate .*Nowhere"),
+        (BadDefault, "BadDefault.forward.x: the default '1' is no int"),
+        (Dots, "Dots.forward.x: the default Ellipsis is no int"),
+        (TensorDefault, r"TensorDefault.forward.x: a Tensor has no literal; declare Optional\[Tensor\] = None"),
+        (Huge, "Huge.forward.x: the default"),
+        (Mutable, r"Mutable.forward.x: .*declare Optional\[List\[int\]\] = None"),
+        (HugeFloat, "HugeFloat.forward.x: the default"),
+        (Saving, "Saving.save: .*rename"),
+        (Training, "Training.training: .*rename"),
+        (Unicode, "Unicode.forward.é: .*ASCII"),
+    ]
+
+
+@pytest.mark.parametrize(("cls", "message"), refusals(), ids=lambda case: getattr(case, "__name__", ""))
+def test_what_cannot_work_is_refused_when_it_is_decorated(cls, message):
+    with pytest.raises(InterfaceError, match=message):
+        remote_scriptable(cls)
+
+
+def test_an_unsupported_type_has_a_class_of_its_own():
+    with pytest.raises(UnsupportedTypeError):
+        read_interface(next(cls for cls, _ in refusals() if cls.__name__ == "Sets"))
+
+
+def test_a_default_becomes_a_value_of_its_type():
+    class Defaults:
+        def forward(self, a: float = 1, b: Optional[Tuple[int, float]] = (1, 2)) -> None: ...
+
+    a, b = read_interface(Defaults).methods[0].arguments
+    assert (repr(a.default), repr(b.default)) == ("1.0", "(1, 2.0)")

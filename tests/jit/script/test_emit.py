@@ -1,0 +1,276 @@
+"""Emission: exact text (recorded), purity, literals, and what the text does when Python itself runs it."""
+
+import builtins
+import math
+import pathlib
+import typing
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torchremote.jit import common_source, compile_interface
+from torchremote.jit.lower import lower_placement, lower_stub, lower_table, lower_types, lower_wire
+from torchremote.jit.lower.plan import Placement
+from torchremote.jit.lower.spell import Spelling
+from torchremote.jit.read.annotations import read_type
+from torchremote.jit.read.interface import read_interface
+from torchremote.jit.read.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, literal
+from torchremote.jit.read.model import Argument, Interface, Method
+from torchremote.jit.read.types import (
+    DTYPE,
+    AnyType,
+    DictType,
+    ListType,
+    NamedTupleType,
+    OptionalType,
+    ScalarType,
+    TensorType,
+    TupleType,
+    UnionType,
+    items_of,
+    walk,
+)
+from torchremote.jit.script.classes import annotation_of, find_classes
+from torchremote.jit.script.emit import emit
+from torchremote.link.values import Translator
+from torchremote.testing import interfaces, types, values
+from torchremote.testing.strategies import _defaults
+
+from ... import gallery, zoo
+
+RECORDED = pathlib.Path(__file__).parents[2] / "recorded"
+
+
+def placement_text(interface, placement):
+    return emit(lower_placement(interface, placement, Spelling(interface)))
+
+
+def whole_text(interface):
+    spelling = Spelling(interface)
+    first = [emit(lower(interface, spelling)) for lower in (lower_types, lower_table, lower_wire)]
+    placements = [placement_text(interface, placement) for placement in Placement]
+    return "\n\n".join([*first, *placements, emit(lower_stub(interface, spelling))])
+
+
+@pytest.mark.parametrize("cls", [zoo.Encoder, zoo.Deep, zoo.Awkward, gallery.Painter], ids=lambda cls: cls.__name__)
+def test_recorded_sources(cls, record):
+    text = whole_text(read_interface(cls))
+    path = RECORDED / f"{cls.__name__}.py.txt"
+    if record:
+        path.write_text(text)
+    assert text == path.read_text(), "pytest --record writes what is emitted now"
+    assert compile_interface(cls).source == text  # and TorchScript takes it
+
+
+def test_the_recorded_common_source(record):
+    path = RECORDED / "common.py.txt"
+    if record:
+        path.write_text(common_source())
+    assert common_source() == path.read_text(), "pytest --record writes what is emitted now"
+
+
+@given(interfaces(zoo.NAMED))
+def test_the_same_model_gives_the_same_text(interface):
+    again = Interface(interface.qualified_name, tuple(interface.methods))
+    assert whole_text(interface) == whole_text(again)
+
+
+def test_without_tensors_no_placement_moves_anything():
+    interface = read_interface(zoo.Counters)
+    bodies = {
+        placement: placement_text(interface, placement).partition("from __future__")[2] for placement in Placement
+    }
+    assert bodies[Placement.HOST] == bodies[Placement.STAGED] == bodies[Placement.MAPPED]
+
+
+def test_on_the_cpu_nothing_moves():
+    endpoints = placement_text(read_interface(gallery.Everywhere), Placement.HOST)
+    assert not [call for call in (".to(", ".cpu(", "move_any(") if call in endpoints]
+    assert ".to(" in placement_text(read_interface(gallery.Everywhere), Placement.MAPPED)
+
+
+def test_a_container_without_tensors_is_passed_on_as_it_is():
+    def forward(self, a: dict[str, list[tuple[int, float | None]]], b: torch.Tensor) -> list[complex]: ...
+
+    text = placement_text(read_interface(type("Containers", (), {"forward": forward})), Placement.STAGED)
+    assert "return module.forward(a, b.to(device))" in text
+
+
+class Fake(torch.Tensor):
+    """A tensor that knows where it has been."""
+
+    @staticmethod
+    def at(place):
+        fake = torch.Tensor._make_subclass(Fake, torch.empty(0))
+        fake.place = place
+        return fake
+
+    def to(self, device):
+        return Fake.at(device)
+
+    def cpu(self):
+        return Fake.at("cpu")
+
+
+def moved(value, type, device, classes):
+    """The reference: what moving means, without a compiler."""
+
+    def inner(value, type):
+        match type:
+            case TensorType():
+                return Fake.at(device)
+            case AnyType():
+                return anything_moved(value, device)
+            case OptionalType(item):
+                return None if value is None else inner(value, item)
+            case UnionType(items):
+                member = next(item for item in items if is_instance(value, annotation_of(item, classes)))
+                return inner(value, member)
+            case ListType(item):
+                return [inner(element, item) for element in value]
+            case DictType(key, item):
+                return {inner(one, key): inner(element, item) for one, element in value.items()}
+            case TupleType(items):
+                return tuple(map(inner, value, items))
+            case NamedTupleType():
+                return classes[type](*map(inner, value, type.items))
+        return value
+
+    return inner(value, type)
+
+
+def anything_moved(value, device):
+    match value:
+        case Fake():
+            return Fake.at(device)
+        case list():
+            return [anything_moved(part, device) for part in value]
+        case tuple():
+            return tuple(anything_moved(part, device) for part in value)
+        case dict():
+            return {key: anything_moved(part, device) for key, part in value.items()}
+    return value
+
+
+def is_instance(value, wanted):
+    """TorchScript's isinstance, which looks into containers."""
+    origin, items = typing.get_origin(wanted), typing.get_args(wanted)
+    if wanted is None or wanted is type(None):
+        return value is None
+    if wanted is typing.Any:
+        return True
+    if origin is typing.Union:
+        return any(is_instance(value, item) for item in items)
+    if origin is list:
+        return type(value) is list and all(is_instance(part, items[0]) for part in value)
+    if origin is dict:
+        return type(value) is dict and all(
+            is_instance(key, items[0]) and is_instance(part, items[1]) for key, part in value.items()
+        )
+    if origin is tuple:
+        return type(value) is tuple and len(value) == len(items) and all(map(is_instance, value, items))
+    return isinstance(value, torch.Tensor) if wanted is torch.Tensor else type(value) is wanted
+
+
+def alike(left, right):
+    if isinstance(left, Fake) and isinstance(right, Fake):
+        return left.place == right.place
+    if isinstance(left, (list, tuple)):
+        return type(left) is type(right) and len(left) == len(right) and all(map(alike, left, right))
+    if isinstance(left, dict):
+        return isinstance(right, dict) and all(map(alike, left.items(), right.items())) and len(left) == len(right)
+    return repr(left) == repr(right)
+
+
+def can_be_run_by_python(type):
+    """Not a dtype, which is an int in TorchScript, nor two kinds of list or dict in a Union: Python's have no type."""
+    for part in walk(type):
+        kinds = [kind for kind in map(builtins.type, items_of(part)) if kind in (ListType, DictType)]
+        if part == DTYPE or (isinstance(part, UnionType) and len(set(kinds)) < len(kinds)):
+            return False
+    return True
+
+
+runnable = types(zoo.NAMED).filter(can_be_run_by_python)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+@pytest.mark.parametrize("placement", Placement)
+def test_an_endpoint_moves_and_translates_as_the_reference_does(placement, data):
+    given_type, returned_type = data.draw(runnable), data.draw(runnable)
+    method = Method("forward", (Argument("device", given_type), Argument("out", ScalarType("int"))), returned_type)
+    interface = Interface("__torch__.zoo.Written", (method,))
+    classes = find_classes(interface, "tests")
+    fakes = st.builds(Fake.at, st.just("caller"))
+    given_value = data.draw(values(given_type, tensors=fakes, classes=classes))
+    returned_value = data.draw(values(returned_type, tensors=fakes, classes=classes))
+    received = []
+
+    class Module:
+        def forward(self, value, out):
+            received.append((value, out))
+            return returned_value
+
+    spelling, translator = Spelling(interface), Translator(classes)
+    namespace = {spelling.classes[named]: cls for named, cls in classes.items()}
+    for named, name in spelling.pack.items():
+        namespace[name] = lambda value, named=named: translator.pack(value, named, "value")
+        namespace[spelling.unpack[named]] = lambda value, named=named: translator.unpack(value, named)
+    exec(placement_text(interface, placement), namespace)
+    sent = []
+    namespace |= {
+        "find": lambda table, handle: (Module(), "accelerator"),
+        "isinstance": is_instance,
+        "move_any": lambda value, device: anything_moved(value, str(device)),
+        "sendable": lambda value, devices, where: sent.append(where) or value,
+        "sendable_any": lambda value, devices, where: sent.append(where) or value,
+    }
+    result = namespace["_remote_forward"](None, 0, translator.pack(given_value, given_type, "x"), 3)
+
+    inward = given_value if placement is Placement.HOST else moved(given_value, given_type, "accelerator", classes)
+    outward = moved(returned_value, returned_type, "cpu", classes) if placement is Placement.STAGED else returned_value
+    assert alike(received, [(inward, 3)])
+    assert alike(result, translator.pack(outward, returned_type, "out"))
+    assert set(sent) <= {"Written.forward.return"}
+
+
+@given(types(zoo.NAMED).map(_defaults).filter(lambda defaults: defaults is not None).flatmap(lambda defaults: defaults))
+def test_a_literal_reads_back_exactly(value):
+    assert repr(read_back(value)) == repr(value_of(value))
+
+
+def read_back(value):
+    """What Python reads; TorchScript's reading is test_script's."""
+    names = {"torch": torch, "float": float, "complex": complex}
+    names |= {f"tests_zoo_{cls.__name__}": cls for cls in zoo.NAMED}
+    return eval(literal(renamed(value)), names)
+
+
+def renamed(value):
+    match value:
+        case MemberValue(path, name):
+            return MemberValue(path.replace(".", "_"), name)
+        case NamedTupleValue(path, items):
+            return NamedTupleValue(path.replace(".", "_"), tuple(map(renamed, items)))
+        case tuple():
+            return tuple(map(renamed, value))
+    return value
+
+
+def value_of(value):
+    interface = Interface("E", (Method("m", (), TupleType(tuple(read_type("", cls) for cls in zoo.NAMED))),))
+    return Translator(find_classes(interface, "tests")).value_of(value)
+
+
+def test_literals_that_plain_formatting_gets_wrong():
+    assert math.isnan(eval(literal(math.nan)))
+    assert literal(-math.inf) == 'float("-inf")'
+    assert literal(-0.0) == "-0.0"
+    assert literal(complex(1, -0.0)) == "complex(1.0, -0.0)"
+    assert literal('"\\\n\0é') == '"\\"\\\\\\012\\000é"'
+    assert literal((1,)) == "(1,)"
+    assert literal(DeviceValue('cpu"); import os; ("')) == 'torch.device("cpu\\"); import os; (\\"")'
+    assert literal(DtypeValue("float32")) == "torch.float32"

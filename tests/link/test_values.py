@@ -1,0 +1,213 @@
+"""Values that would hurt, or do not fit: refused with their place before they are sent, and both processes go on."""
+
+import math
+import warnings
+from typing import List, Tuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.testing._internal.two_tensor import TwoTensor
+
+import torchremote as tr
+from torchremote import testing
+from torchremote.errors import ArgumentError, RemoteError
+from torchremote.link.failures import FAILURES
+
+from .. import gallery, zoo
+from ..zoo import Color, Pair
+
+X = torch.arange(3.0)
+
+
+@pytest.fixture(scope="module")
+def painter(owner):
+    return tr.create(owner, gallery.Painter, gallery.PainterModule)
+
+
+class Calling(nn.Module):
+    """Calls from inside TorchScript."""
+
+    painter: gallery.Painter
+
+    def __init__(self, painter):
+        super().__init__()
+        self.painter = painter
+
+    def forward(self, x: Tensor) -> Color:
+        return self.painter.forward(x).colors[0]
+
+
+def fake():
+    with FakeTensorMode():
+        return torch.ones(2)
+
+
+def two_tensors():
+    return TwoTensor(torch.ones(2), torch.ones(2))
+
+
+def freed():
+    tensor = torch.ones(3)
+    tensor.untyped_storage().resize_(0)  # as FSDP does
+    return tensor
+
+
+HURTING = {
+    "nested": (lambda: torch.nested.nested_tensor([X, X[:1]]), "a nested tensor cannot cross"),
+    "jagged": (lambda: torch.nested.nested_tensor([X, X[:1]], layout=torch.jagged), "a nested tensor cannot cross"),
+    "meta": (lambda: X.to("meta"), "a meta tensor has no values"),
+    "mkldnn": (lambda: X.to_mkldnn(), "a tensor in a layout other than"),
+    "csr": (lambda: torch.eye(2).to_sparse_csr(), "a tensor in a layout other than"),
+    "fake": (fake, "(a tensor without storage of its own|.*FakeTensor keeps its values elsewhere)"),
+    "dispatching": (two_tensors, ".*TwoTensor keeps its values elsewhere"),
+    "freed": (freed, "a tensor without storage of its own"),
+    "functional": (lambda: torch._to_functional_tensor(X), ".*Tensor keeps its values elsewhere"),
+}
+IN_PYTHON = "dispatching", "functional"  # TorchScript cannot tell, or asks the subclass, and gets its answer
+
+
+@pytest.mark.parametrize(("make", "message"), HURTING.values(), ids=HURTING)
+@pytest.mark.filterwarnings("ignore:.*(Sparse CSR|prototype)")
+def test_a_tensor_that_would_hurt_is_refused_wherever_it_is(owner, painter, make, message):
+    hurting, encoder = make(), tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    echo = tr.create(owner, zoo.Deep, zoo.DeepEcho)
+    encoder(torch.ones(2, 8))  # a tensor of the same class
+    calls = {
+        "Encoder.forward.x": lambda: encoder(hurting),
+        "Encoder.topk.x": lambda: encoder.topk_async(hurting),
+        "Painter.either.value": lambda: painter.either(Pair(hurting)),
+        "Painter.anything.value": lambda: painter.anything((1, {"a": [hurting]})),
+        "Deep.forward.a": lambda: echo([{"a": None, "b": (hurting, 1)}]),
+        "Deep.forward.b": lambda: echo([], [X, hurting]),
+    }
+    for where, call in calls.items():
+        with pytest.raises(ArgumentError, match=f"^{where}[^:]*: {message}"):
+            call()
+    if make not in [HURTING[name][0] for name in IN_PYTHON]:
+        with pytest.raises(FAILURES, match="(cannot send Painter.forward.x: |in sendable)"):
+            torch.jit.script(Calling(painter))(hurting)
+    assert testing.same(echo([], [X])[1], {1: [X]})  # both go on
+
+
+def test_a_quantized_tensor_crosses(painter):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sent = torch.quantize_per_tensor(X, 0.1, 0, torch.quint8)
+        back = painter.either(sent)
+    assert torch.equal(back.dequantize(), sent.dequantize())
+
+
+class Strict:
+    def forward(
+        self, a: bool, i: int, f: float, s: str, d: torch.device, xs: List[float], t: Tuple[int, int]
+    ) -> Tuple[bool, int, float, str, List[float], Tuple[int, int]]: ...
+
+
+class StrictModule(nn.Module):
+    def forward(
+        self, a: bool, i: int, f: float, s: str, d: torch.device, xs: List[float], t: Tuple[int, int]
+    ) -> Tuple[bool, int, float, str, List[float], Tuple[int, int]]:
+        return a, i, f, s, xs, t
+
+
+FITTING = {"a": True, "i": 1, "f": 2.5, "s": "x", "d": torch.device("cpu"), "xs": [1.0], "t": (1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("a", None), ("a", 1), ("i", 2.5), ("i", 2**63), ("i", None), ("f", "1"), ("f", None)),
+        *(("s", b"x"), ("s", "\ud800"), ("d", "cpu"), ("xs", [None]), ("xs", "ab"), ("xs", 1.0)),
+        *(("t", (1, 2, 3)), ("t", [1, 2]), ("t", (1, None))),
+    ],
+)
+def test_a_value_that_torch_would_convert_is_refused(owner, name, value):
+    stub = tr.create(owner, Strict, StrictModule)
+    for call in (stub, stub.forward_async):
+        with pytest.raises(ArgumentError, match=rf"^Strict.forward.{name}"):
+            call(**{**FITTING, name: value})
+        with pytest.raises(ArgumentError, match=rf"^Strict.forward.{name}"):
+            call(*{**FITTING, name: value}.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "as_"),
+    [
+        ("i", True, 1),
+        ("f", 3, 3.0),
+        ("i", torch.tensor(3), 3),
+        ("xs", (1, 2.5), [1.0, 2.5]),
+        ("xs", range(2), [0.0, 1.0]),
+        ("t", (True, 2), (1, 2)),
+    ],
+)
+def test_a_value_that_loses_nothing_is_converted(owner, name, value, as_):
+    expected = {**FITTING, name: as_}
+    back = tr.create(owner, Strict, StrictModule)(**{**FITTING, name: value})
+    assert testing.same(back, tuple(expected[key] for key in ("a", "i", "f", "s", "xs", "t")))
+
+
+@pytest.mark.parametrize("transform", [torch.func.vmap, torch.func.grad], ids=["vmap", "grad"])
+def test_a_transforms_tensors_are_refused(owner, painter, transform):
+    encoder = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    for call in (encoder, encoder.forward_async, painter, painter.forward_async):
+        with pytest.raises(ArgumentError, match=r"called under a torch.func transform"):
+            transform(lambda x, call=call: call(x))(torch.ones(2, 8))
+    assert encoder(torch.ones(2, 8)).shape == (2, 8)
+
+
+def test_a_result_that_would_hurt_is_an_error_and_the_owner_lives(owner):
+    stub = tr.create(owner, gallery.Unsendable, gallery.UnsendableModule)
+    for name, message in (
+        ("nested", "a nested tensor cannot cross"),
+        ("meta", "a meta tensor has no values"),
+        ("inside_any", "a nested tensor cannot cross"),
+    ):
+        for call in (getattr(stub, name), lambda parts, name=name: getattr(stub, f"{name}_async")(parts).wait()):
+            with pytest.raises(RemoteError, match=rf"^Unsendable.{name} on owner: Unsendable.{name}.return: {message}"):
+                call([X, X[:1]])
+
+
+def test_an_empty_view_beyond_its_storage_crosses(owner):
+    """torch alone: the process that receives it aborts."""
+    stub = tr.create(owner, gallery.Unsendable, gallery.UnsendableModule)
+    (back,) = stub.empty_view(torch.ones(0, 4))
+    assert back.shape == (0, 3)
+    assert stub.empty_view(torch.ones(0, 4)[:, 1:])[0].shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(torch.eye(2).to_sparse(), X.to(torch.float8_e4m3fn), X.to(torch.uint16), nn.Parameter(X)),
+        *(torch.tensor([1j]).conj(), torch.tensor([1j]).conj().imag),
+        *(X.expand(2, 3), X[1:], X.reshape(3, 1).t(), torch.zeros(2, 0)),
+    ],
+    ids=str,
+)
+def test_unusual_tensors_cross(painter, value):
+    back = painter.either(value)
+    assert (back.dtype, back.shape, back.layout) == (value.dtype, value.shape, value.layout)
+    dense, sent = back.to_dense() if back.is_sparse else back, value.to_dense() if value.is_sparse else value
+    assert torch.equal(dense.to(torch.complex64), sent.detach().to(torch.complex64))
+
+
+class Subclass(Tensor):
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        raise AssertionError("a call asks no subclass")
+
+
+def test_a_subclass_is_sent_as_the_tensor_that_it_is(owner, painter):
+    encoder = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    sent = torch.ones(1, 8).as_subclass(Subclass)
+    for back in (encoder(sent), encoder.forward_async(sent).wait()):
+        assert torch.equal(back, zoo.LinearEncoder.output(0, torch.ones(1, 8)))
+    assert type(painter.either(sent)) is Tensor
+
+
+def test_odd_scalars_cross_exactly(painter):
+    for value in (math.inf, -0.0, complex(-0.0, math.nan), 2**63 - 1, -(2**63), '"\\\n\0é\U0001f600'):
+        assert testing.same(painter.anything(value), value)

@@ -1,0 +1,90 @@
+"""What a caller sees of an owner that goes, in order or not: in processes of their own, for the group ends with it."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.distributed.rpc as rpc
+
+import torchremote as tr
+from torchremote.errors import WireError
+
+from .. import zoo
+from ..group import play
+
+
+def test_a_dead_owner_is_noticed_and_named(tmp_path):
+    store = f"file://{tmp_path}/store"
+    caller = subprocess.run(
+        [sys.executable, "-m", "tests.owner.test_owner_death", store], capture_output=True, text=True, timeout=90
+    )
+    assert "WireError Encoder.forward on owner: " in caller.stdout, caller.stderr
+    assert "async WireError" in caller.stdout
+
+
+def leaving(store):
+    """Shuts down without waiting for anybody, as an owner does that is told to leave."""
+    tr.serve(zoo.LinearEncoder(), zoo.Encoder, "served")
+    store.set("served", "yes")
+    store.wait(["called"])
+    rpc.shutdown(graceful=False)
+    store.set("left", "yes")
+    os._exit(0)
+
+
+def staying(store):
+    store.wait(["served"])
+    stub = tr.connect("leaving", zoo.Encoder, "served")
+    stub(torch.ones(1, 8))
+    store.set("called", "yes")
+    store.wait(["left"])
+    for call in (lambda: stub(torch.ones(1, 8)), lambda: tr.connect("leaving", zoo.Encoder, "served")):
+        with pytest.raises(WireError, match=r"Encoder(\.forward)? on leaving: "):
+            call()
+    print("went on", flush=True)
+    os._exit(0)  # an orderly shutdown would wait for the one that left
+
+
+def test_an_owner_that_leaves_in_order_is_an_error_and_no_hang(tmp_path):
+    _, told = play(tmp_path, leaving, staying)
+    assert "went on" in told
+
+
+def ending(store):
+    tr.serve(zoo.LinearEncoder(), zoo.Encoder, "served")
+    store.set("served", "yes")
+
+
+def calling(store):
+    store.wait(["served"])
+    stubs = [tr.connect("ending", zoo.Encoder, "served"), tr.create("ending", zoo.Encoder, zoo.LinearEncoder)]
+    print(sum(stub(torch.ones(1, 8)).numel() for stub in stubs))
+
+
+def test_an_owner_that_ends_waits_for_its_callers(tmp_path):
+    _, told = play(tmp_path, ending, calling)
+    assert told.endswith("16\n")
+
+
+def act(store):
+    owner = subprocess.Popen([sys.executable, "-m", "tests.owner_process", store])
+    options = rpc.TensorPipeRpcBackendOptions(init_method=store, rpc_timeout=30)
+    rpc.init_rpc("caller", rank=0, world_size=2, rpc_backend_options=options)
+    stub = tr.create("owner", zoo.Encoder, zoo.LinearEncoder)
+    x = torch.ones(1, 8)
+    stub(x)
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    for prefix, call in (("", stub), ("async ", lambda x: stub.forward_async(x).wait())):
+        try:
+            call(x)
+        except WireError as error:
+            print(f"{prefix}WireError {str(error).splitlines()[0]}", flush=True)
+    os._exit(0)  # an orderly shutdown would wait for the dead
+
+
+if __name__ == "__main__":
+    act(sys.argv[1])

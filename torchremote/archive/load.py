@@ -1,0 +1,111 @@
+"""Stubs that come out of an archive: connected again by worker and name.
+
+Saving and loading themselves are torch's. What a stub writes is in jit/lower/stub.py, Note [Saved stubs].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from types import NoneType
+from typing import IO, Any
+
+import torch
+
+from .. import _torch
+from ..caller.create import find_served
+from ..caller.stub import attach
+from ..errors import InterfaceError, PlaceError, TorchRemoteError
+from ..jit.lower import ADDRESS
+from ..link.places import find_worker
+from ..link.saved import compiled_of, stubs_in
+from ..owner.tables import keep_for_readers
+
+
+def load(
+    file: str | PathLike[str] | IO[bytes],
+    map_location: str | torch.device | None = None,
+    *,
+    workers: Mapping[str, str] | None = None,
+) -> Any:
+    """`torch.jit.load`, and then `reconnect`, if there are stubs in what was loaded.
+
+    Args:
+        file, map_location: as for torch.jit.load, which runs code of the file: load only what you trust.
+        workers: as for `reconnect`.
+
+    Raises:
+        What torch.jit.load and `reconnect` raise.
+    """
+    model = torch.jit.load(file, map_location)
+    return reconnect(model, workers) if any(True for _ in stubs_in(model)) else model
+
+
+def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None) -> Any:
+    """Connects every stub of a served module in `model`, by the worker and the name that it was saved with.
+
+    All or none: when a module is not found, no stub is changed. A stub that is connected is connected anew, as when its
+    module is served elsewhere by now. The interfaces' Python classes are not needed.
+
+    Args:
+        model: what torch.jit.load returned, or any module with such in it.
+        workers: where modules have moved, {"old worker": "new worker"}; others are where they were.
+
+    Returns:
+        `model`; or a stub, when it is a stub itself.
+
+    Raises:
+        InterfaceError: there is no stub in `model`. Freezing leaves none: it makes them part of the code around them.
+        PlaceError: a worker that does not exist, or a key of `workers` that no stub is on.
+        ServedNameError: a worker that serves nothing under the name.
+        MismatchError: a module that does not implement the interface that the stub was saved with. It may have more
+            methods than that, and its own defaults.
+    """
+    if not isinstance(workers, (Mapping, NoneType)):
+        raise PlaceError(f"workers={workers!r}: not a mapping from old workers to new ones")
+    found = list(stubs_in(model))
+    if not found:
+        raise InterfaceError(
+            f"reconnect: no stub in this {type(model).__name__}; a frozen model has none, for freezing makes them part "
+            "of the code around them: freeze only parts without stubs"
+        )
+    saved = [(parent, key, stub, _Saved(stub, workers or {})) for parent, key, stub in found]
+    saved = [part for part in saved if part[3].name]  # the others are connected, to modules without a name
+    known = {part[3].saved_worker for part in saved}
+    if workers and not known >= workers.keys():
+        unknown = ", ".join(map(repr, sorted(workers.keys() - known)))
+        raise PlaceError(f"workers={dict(workers)!r}: no stub is on {unknown}; stubs are on {', '.join(sorted(known))}")
+    routes = _routes([part[3] for part in saved])
+    # A call that is loading the wire to call through it holds it uncounted: jit/table.py, Note [Reading while writing].
+    keep_for_readers([_torch.copy_module(stub) for _, _, stub, _ in saved])
+    for (parent, key, stub, it), route in zip(saved, routes, strict=True):
+        face = attach(stub, it.compiled, route)
+        if parent is None:
+            return face
+        _torch.replace_child(parent, key, face)
+    return model
+
+
+class _Saved:
+    """What a stub was saved with, and what that means here."""
+
+    def __init__(self, stub: torch.jit.ScriptModule, workers: Mapping[str, str]) -> None:
+        _, _, self.saved_worker, self.name, timeout = _torch.scripted_method(stub, ADDRESS)()
+        self.where = workers.get(self.saved_worker, self.saved_worker)
+        self.timeout = None if timeout < 0 else timeout
+        self.compiled = compiled_of(stub)
+
+
+def _routes(saved: list[_Saved]) -> list[Any]:
+    asked = [find_served(find_worker(it.where), it.compiled, it.name, it.timeout) for it in saved]
+    routes, errors = [], []
+    for pending in asked:
+        try:
+            routes.append(pending.route())
+        except TorchRemoteError as error:
+            errors.append(error)
+    if errors:
+        for other in errors[1:]:
+            errors[0].add_note(f"and: {other}")
+        raise errors[0]
+    return routes

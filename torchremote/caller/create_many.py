@@ -1,0 +1,130 @@
+"""Many modules at once: one message a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+import torch.distributed.rpc as rpc
+
+from ..errors import ArgumentError, TorchRemoteError
+from ..jit import CompiledInterface, compile_interface
+from ..link.places import Place, find_place
+from ..owner import modules
+from ..owner.create import Creation, create_here
+from .create import Pending, checked, checked_arguments, creation_of, send
+from .stub import check_timeout, route_and_interface
+
+
+def create_many(
+    where: Sequence[str],
+    interface: type,
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Sequence[Any]] | None = None,
+    kwargs: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    timeout: float | None = None,
+    return_exceptions: bool = False,
+) -> list[Any]:
+    """`create` for many modules at once: one message a worker, however many modules it gets.
+
+    A worker builds its modules one after the other, and all workers at the same time. What each worker is asked for has
+    RPC's default timeout as a whole.
+
+    Args:
+        where: a place for each module, as for `create`.
+        args, kwargs, names: for each module, what `create` takes as `args`, `kwargs` and `name`.
+        timeout: as for `create`, of each stub.
+        return_exceptions: has an error stand in the place of each stub that there is none of. Otherwise the first is
+            raised, and no module is left on any owner.
+
+    Returns:
+        The stubs, in the order of the places.
+
+    Raises:
+        TorchRemoteError: as `create`; the message says which module it was.
+
+    Shards of an embedding, on two workers:
+    `create_many(["ps0", "ps1"], Lookup, Shard, args=[(0, 500_000), (500_000, 1_000_000)])`.
+    """
+    compiled = compile_interface(interface)
+    timeout, make = check_timeout(timeout), checked(module_cls)
+    for what, given in (("where", where), ("args", args), ("kwargs", kwargs), ("names", names)):
+        if given is None:
+            continue
+        if not isinstance(given, (list, tuple)):
+            raise ArgumentError(f"{what}: {type(given).__name__} is no list; give one for each module")
+        if len(given) != len(where):
+            raise ArgumentError(f"{what}: {len(given)} of them for {len(where)} modules; give one for each place")
+
+    def asked_for(position: int) -> tuple[Place, Creation]:
+        place = find_place(where[position])
+        arguments = checked_arguments(make, args[position] if args else (), kwargs[position] if kwargs else None)
+        return place, creation_of(place, compiled, make, *arguments, name=names[position] if names else None)
+
+    asked = [_outcome(position, asked_for, position) for position in range(len(where))]
+    if not return_exceptions:
+        _raise_first(asked)
+    sent = _send_all(compiled, asked, timeout)
+    made = [
+        one if isinstance(one, TorchRemoteError) else _outcome(position, Pending.wait, one)
+        for position, one in enumerate(sent)
+    ]
+    if not return_exceptions:
+        try:
+            _raise_first(made)
+        except TorchRemoteError:
+            _release([stub for stub in made if not isinstance(stub, TorchRemoteError)])
+            raise
+    return made
+
+
+def _outcome(position: int, function: Callable[[Any], Any], argument: Any) -> Any:
+    """What `function` returns, or our error that it raises, which then says which module it is about."""
+    try:
+        return function(argument)
+    except TorchRemoteError as error:
+        return type(error)(f"module {position}: {error}")
+
+
+def _raise_first(outcomes: list[Any]) -> None:
+    for outcome in outcomes:
+        if isinstance(outcome, TorchRemoteError):
+            raise outcome
+
+
+def _send_all(compiled: CompiledInterface, asked: list[Any], timeout: float | None) -> list[Any]:
+    """For each module its Pending, or the error with which it is not asked for."""
+    of_workers: dict[int, list[int]] = {}
+    for position, one in enumerate(asked):
+        if not isinstance(one, TorchRemoteError):
+            place, _ = one
+            of_workers.setdefault(place.worker.id, []).append(position)
+    sent = list(asked)
+    for positions in of_workers.values():
+        place, first = asked[positions[0]]
+        try:
+            answer = send(compiled, place, create_here, [asked[position][1] for position in positions])
+        except TorchRemoteError as error:
+            for position in positions:
+                sent[position] = type(error)(f"module {position}: {error}")
+            continue
+        for number, position in enumerate(positions):
+            place, creation = asked[position]
+            ticket = first.ticket if number == 0 else None
+            sent[position] = Pending(answer, compiled, place, creation.name, timeout, ticket, number)
+    return sent
+
+
+def _release(stubs: list[Any]) -> None:
+    """Takes modules from their owners: some have a name, and would stay."""
+    handles: dict[str, list[int]] = {}
+    for stub in stubs:
+        route, _ = route_and_interface(stub, "create_many")
+        handles.setdefault(route.worker, []).append(route.handle)
+    for worker, of_worker in handles.items():
+        with suppress(RuntimeError):  # raised where the worker is lost, and its modules with it
+            rpc.rpc_sync(worker, modules.release_all, (of_worker,))

@@ -1,0 +1,330 @@
+"""RemoteModule, as torch.distributed.nn has it: the same names, arguments and refusals, on this package's compiler.
+
+For programs that have it already: one import changes. With an interface it is a stub, and all that is said of stubs
+holds; without one, it calls through Python on both sides, and takes whatever can be pickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+
+import torch
+import torch.distributed.rpc as rpc
+from torch import nn
+
+from .. import _torch
+from .._torch import PyRRef
+from ..caller.at_owner import AtOwner, at_owner
+from ..caller.calls import Route
+from ..caller.create import adopt, create_async
+from ..caller.stub import Stub, become_stub, route_and_interface
+from ..errors import ArgumentError, InterfaceError, NotSavableError, PlaceError
+from ..jit import CompiledInterface, compile_interface
+from . import without_interface
+from .without_interface import GeneratedMethod, Referenced, made_on
+
+__all__ = ["RemoteModule"]
+
+# As what a remote module without an interface is sent. One that was received has these attributes, and its methods.
+_REMOTE_MODULE_PICKLED_ATTRIBUTES: Final = (
+    "on",
+    "device",
+    "is_device_map_set",
+    "is_scriptable",
+    "generated_methods",
+    "module_rref",
+)
+
+
+class _RemoteModule(nn.Module):
+    """Builds a module on another worker, and calls it as if it were here.
+
+    Args:
+        remote_device: "worker", "worker/device", "rank:N" or "rank:N/device"; without a device, the CPU.
+        module_cls: any callable that the owner can import and that returns an nn.Module.
+        args, kwargs: what `module_cls` is called with, on the owner.
+        _module_interface_cls: a class of annotated methods, which the module implements; `torch.jit.interface` is not
+            needed. With it, this is a stub, and scriptable. Without it, `forward` takes what can be pickled.
+        name: serves a module that has an interface under this name, so that it can be saved, and `connect` finds it.
+
+    Raises:
+        AssertionError: RPC is not running in this process.
+        ValueError: `remote_device` cannot be read.
+        RuntimeError: there is no such worker, or no such kind of device.
+        TorchRemoteError: with an interface, what `create` raises. Without one, nothing is waited for, and the first
+            call raises what the owner did.
+
+    Tensors in the arguments move to the module's device, and those in the result back to the CPU, unless this worker
+    has a device map to the owner: however deep in containers.
+
+    What cannot be done to a module that is elsewhere is refused with a ValueError: `parameters`, `to`, `apply` and the
+    like. A model that has a remote module as a part can do most of that, to its other parts.
+    """
+
+    if TYPE_CHECKING:  # torch.jit.script would read annotations of the class
+        on: str | int  # the worker, by its name or rank
+        device: str
+        is_device_map_set: bool
+        is_scriptable: bool
+        generated_methods: list[Callable[..., Any]]
+        module_rref: PyRRef[Any]
+
+    def __init__(
+        self,
+        remote_device: str,
+        module_cls: Callable[..., nn.Module],
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        _module_interface_cls: Any = None,
+        *,
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        place = _Place.at(remote_device)
+        args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
+        if _module_interface_cls is not None:
+            compiled = _compile(_module_interface_cls)
+            pending = create_async(place.where, _module_interface_cls, module_cls, args, kwargs, name=name)
+            become_stub(self, compiled, pending.route(), _Scripted)
+        elif name is not None:
+            raise ArgumentError(f"RemoteModule: name={name!r} is for modules with an interface; a stub is found by it")
+        else:
+            # Without a limit: torch never gets over an RRef that was dropped after its creation took too long.
+            _refer(self, place, rpc.remote(place.on, made_on, (place.device, module_cls, args, kwargs), timeout=0))
+
+    @staticmethod
+    def init_from_module_rref(
+        remote_device: str, module_rref: PyRRef[Any], _module_interface_cls: Any = None
+    ) -> RemoteModule:
+        """Another remote module for a module that exists.
+
+        Args:
+            remote_device: as for `RemoteModule`: says on which device the module is. It stays there, on the worker
+                that owns `module_rref`, be another named here or not.
+            module_rref: a reference to the module.
+            _module_interface_cls: as for `_RemoteModule`. What is called then is the module, scripted, which shares
+                its parameters.
+        """
+        place = _Place.at(remote_device)
+        module = RemoteModule.__new__(RemoteModule)
+        if _module_interface_cls is None:
+            mapped = bool(_torch.mapped_devices(module_rref.owner()))
+            _refer(module, replace(place, is_device_map_set=mapped), module_rref)
+        else:
+            compiled = _compile(_module_interface_cls)
+            become_stub(module, compiled, adopt(module_rref, compiled, place.device).route(), _Scripted)
+        return module
+
+    def get_module_rref(self) -> PyRRef[Any]:
+        """A reference to the remote module."""
+        return self.module_rref
+
+    def remote_parameters(self, recurse: bool = True) -> list[PyRRef[Any]]:
+        """References to the parameters, for `torch.distributed.optim.DistributedOptimizer`.
+
+        Args:
+            recurse: the submodules', too.
+        """
+        return self._owner_side().parameters(recurse)
+
+    def train(self, mode: bool = True) -> Any:
+        """Sets the training mode of the remote module, which all its callers share, and returns `self`."""
+        self._owner_side().train(mode)
+        self.training = mode
+        return self
+
+    def eval(self) -> Any:
+        """`train(False)`."""
+        return self.train(False)
+
+    def _owner_side(self) -> AtOwner | Referenced:
+        return Referenced(self.module_rref)
+
+    forward: Any = GeneratedMethod()
+    forward_async: Any = GeneratedMethod()
+
+    def __getattr__(self, name: str) -> Any:
+        if "module_rref" in self.__dict__:
+            # Made from a reference, or received: it becomes an nn.Module when something asks for that. One attribute
+            # after the other, and none that is there, for threads may come here together.
+            state = vars(nn.Module())
+            if name in state:
+                for missing, value in state.items():
+                    self.__dict__.setdefault(missing, value)
+                return self.__dict__[name]
+        return super().__getattr__(name)
+
+    def __getstate__(self) -> NoReturn:
+        raise NotSavableError(
+            "Cannot pickle RemoteModule in python pickler. RemoteModule can only be pickled when using RPC"
+        )
+
+    def __setstate__(self, state: object) -> NoReturn:
+        raise NotSavableError(
+            "Cannot unpickle RemoteModule in python pickler. RemoteModule can only be unpickled when using RPC"
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.on}/{self.device})"
+
+    # -- refused, but for a model that this is a part of, which passes over it
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        raise ValueError(
+            "Method ``parameters`` not supported for RemoteModule. Please use ``remote_parameters`` instead."
+        )
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        if memo is None:
+            _refuse("named_modules")
+        return iter(())
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        if destination is None:
+            _refuse("state_dict")
+        return destination
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+        return self
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"Method ``{name}`` not supported for RemoteModule")
+
+
+def _refusing(name: str) -> Callable[..., NoReturn]:
+    def refused(self: _RemoteModule, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse(name)
+
+    refused.__name__ = name
+    refused.__qualname__ = f"_RemoteModule.{name}"
+    return refused
+
+
+for _name in (
+    "register_buffer register_parameter add_module apply cuda ipu xpu cpu type float double half bfloat16 to "
+    "register_backward_hook register_forward_pre_hook register_forward_hook load_state_dict named_parameters buffers "
+    "named_buffers children named_children modules requires_grad_ zero_grad share_memory extra_repr"
+).split():
+    setattr(_RemoteModule, _name, _refusing(_name))
+
+
+class RemoteModule(_RemoteModule):
+    """Builds a module on another worker, and calls it as if it were here; through Python, and with any arguments.
+
+    Such as `RemoteModule("ps/cuda:0", torch.nn.Linear, (20, 30))`. See `_RemoteModule`, which also takes an interface,
+    and then calls without the owner's Python; for new code, `create` does.
+    """
+
+    def __init__(
+        self,
+        remote_device: str,
+        module_cls: Callable[..., nn.Module],
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(remote_device, module_cls, args, kwargs)
+
+
+class _Scripted:
+    """What a remote module with an interface has of a stub; the class of one derives from this, its own, and Stub."""
+
+    @property
+    def on(self) -> str:
+        return self._route().worker
+
+    @property
+    def device(self) -> str:
+        return self._route().device
+
+    @property
+    def is_device_map_set(self) -> bool:
+        return bool(self._route().devices)
+
+    @property
+    def is_scriptable(self) -> bool:
+        return True
+
+    @property
+    def generated_methods(self) -> list[Callable[..., Any]]:
+        _, compiled = route_and_interface(self, "RemoteModule")
+        names = [name for method in compiled.interface.methods for name in (f"{method.name}_async", method.name)]
+        return [getattr(super(_RemoteModule, cast(_RemoteModule, self)), name).__func__ for name in names]
+
+    @property
+    def module_rref(self) -> PyRRef[Any]:
+        return self._owner_side().module_rref()
+
+    def _route(self) -> Route:
+        return route_and_interface(self, "RemoteModule")[0]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({Stub.extra_repr(cast(Stub, self))})"
+
+    def _owner_side(self) -> AtOwner:
+        return at_owner(self)
+
+
+@dataclass(frozen=True)
+class _Place:
+    on: str | int
+    device: str
+    is_device_map_set: bool
+
+    @classmethod
+    def at(cls, remote_device: str) -> _Place:
+        if not _torch.rpc_running():
+            raise AssertionError("RemoteModule only works in RPC.")
+        parsed = _torch.RemoteDevice(remote_device)
+        on = parsed.rank() if parsed.worker_name() is None else parsed.worker_name()
+        if on is None:
+            raise PlaceError(f"remote_device={remote_device!r}: names no worker; write 'worker/{parsed.device()}'")
+        mapped = _torch.mapped_devices(rpc.get_worker_info(on))
+        return cls(on, str(parsed.device()), bool(mapped))
+
+    @property
+    def where(self) -> str:
+        worker = self.on if isinstance(self.on, str) else f"rank:{self.on}"
+        return f"{worker}/{self.device}"
+
+
+def _compile(interface: type) -> CompiledInterface:
+    """
+    Raises:
+        InterfaceError: a method of it, or one that stubs get for it, would replace one of a remote module's own.
+    """
+    compiled = compile_interface(interface)
+    for method in compiled.interface.methods:
+        for name in (method.name, f"{method.name}_async"):
+            if name not in ("forward", "forward_async") and (hasattr(_RemoteModule, name) or hasattr(_Scripted, name)):
+                where = f"{compiled.interface.name}.{method.name}"
+                raise InterfaceError(f"{where}: a RemoteModule has a {name} of its own; rename it, or use create()")
+    return compiled
+
+
+# -- without an interface
+
+
+def _refer(module: _RemoteModule, place: _Place, module_rref: PyRRef[Any]) -> None:
+    functions = without_interface._generated_methods
+    values = (place.on, place.device, place.is_device_map_set, False, functions, module_rref)
+    module.__dict__.update(zip(_REMOTE_MODULE_PICKLED_ATTRIBUTES, values, strict=True))
+
+
+def _taken_apart(module: _RemoteModule) -> tuple[Any, ...]:
+    return _received, (type(module), *(module.__dict__[name] for name in _REMOTE_MODULE_PICKLED_ATTRIBUTES))
+
+
+def _received(cls: type[_RemoteModule], *values: Any) -> _RemoteModule:
+    module = cls.__new__(cls)
+    module.__dict__.update(zip(_REMOTE_MODULE_PICKLED_ATTRIBUTES, values, strict=True))
+    module.__dict__.update((function.__name__, function) for function in module.generated_methods)  # as torch's has
+    return module
+
+
+for _class in (_RemoteModule, RemoteModule):  # not what derives from them: its own attributes would be lost
+    _torch.send_as(_class, _taken_apart)

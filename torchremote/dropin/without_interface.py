@@ -1,0 +1,177 @@
+"""The form without an interface: whatever arguments can be pickled, through Python on both sides.
+
+It has the functions that jit/instantiator.py makes for an interface. There is no signature to compile, so these are
+written, and not generated.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+import torch.distributed.rpc as rpc
+from torch.nn.utils.rnn import PackedSequence
+
+from .. import _torch
+from .._torch import PyRRef
+from ..errors import ArgumentError, RemoteError
+from ..jit.foundation import sendable
+from ..link.failures import FAILURES, UNSENDABLE, message_of, unsightly
+from ..link.values import check_plain
+from ..owner.create import referenced
+
+
+def _remote_forward(
+    module_rref: PyRRef[Any], device: str, is_device_map_set: bool, /, *args: Any, **kwargs: Any
+) -> Any:
+    """Runs on the owner. To an accelerator, tensors move in, and out again unless the caller has a device map."""
+    module = module_rref.local_value()
+    there = torch.device(device)
+    if there.type == "cpu":
+        result = module.forward(*args, **kwargs)
+    else:
+        args, kwargs = _moved((args, kwargs), there)
+        result = module.forward(*args, **kwargs)
+        if not is_device_map_set:
+            result = _moved(result, torch.device("cpu"))
+    try:
+        return _checked(result, "return")
+    except ArgumentError as error:
+        raise RemoteError(str(error)) from None
+
+
+def _run(args: tuple[Any, ...], kwargs: dict[str, Any], *referring: Any) -> Any:
+    return _remote_forward(*referring, *args, **kwargs)
+
+
+def forward_async(self: Any, /, *args: Any, **kwargs: Any) -> torch.futures.Future[Any]:
+    """Calls the remote module's `forward`. `self` has `module_rref`, `device` and `is_device_map_set`."""
+    rref = self.module_rref
+    referring = (rref, self.device, self.is_device_map_set)
+    # The RRef comes last: torch never gets over one that was pickled before something that cannot be.
+    sent = (_checked(args, "args"), _checked(kwargs, "kwargs"), *referring)
+    called: torch.futures.Future[Any] = rpc.rpc_async(rref.owner(), _run, sent)
+    return called
+
+
+def forward(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """`forward_async`, and waits."""
+    return forward_async(self, *args, **kwargs).wait()
+
+
+_generated_methods = [forward_async, forward]
+
+
+class GeneratedMethod:
+    """`forward` or `forward_async` of a remote module, which may be assigned another.
+
+    A property, so that an instance need not hold a method that holds it: it would keep the remote module until Python's
+    garbage collector runs.
+    """
+
+    def __set_name__(self, cls: type, name: str) -> None:
+        self._cls, self._name = cls, name
+
+    def __get__(self, module: Any, cls: type) -> Any:
+        if module is None:
+            return self
+        given = module.__dict__.get(self._name)
+        if given is not None and given not in _generated_methods:
+            return given
+        if "generated_methods" not in module.__dict__:  # a stub, whose methods follow
+            return getattr(super(self._cls, module), self._name)
+        generated = {function.__name__: function for function in _generated_methods}
+        return types.MethodType(generated[self._name], module)
+
+    def __set__(self, module: Any, value: Any) -> None:
+        module.__dict__[self._name] = value
+
+    def __delete__(self, module: Any) -> None:
+        del module.__dict__[self._name]
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """`value` with every tensor in it, however deep in containers, on `device`."""
+
+    def move(leaf: Any) -> Any:
+        return leaf.to(device) if isinstance(leaf, (torch.Tensor, PackedSequence)) else leaf  # type: ignore[arg-type]
+
+    # It moves itself: a NamedTuple one of whose tensors, `batch_sizes`, has to stay on the CPU.
+    return _torch.map_leaves(move, value, is_leaf=lambda part: isinstance(part, PackedSequence))
+
+
+# What torch sends of a tensor in these layouts are its parts.
+_IN_PARTS: Final = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
+
+
+def _checked(value: Any, where: str) -> Any:
+    """`value`, to be sent; see jit/tensors.py, Note [Tensors that hurt].
+
+    Raises:
+        ArgumentError: a tensor in it would end a process.
+    """
+    if _torch.is_transforming():
+        raise ArgumentError("RemoteModule.forward: called under a torch.func transform such as vmap; call it outside")
+    check: Callable[..., torch.Tensor] = sendable()
+
+    def checked(path: Any, leaf: Any) -> Any:
+        # A tensor of a class that keeps its values elsewhere is pickled as other Python objects are.
+        if not isinstance(leaf, torch.Tensor) or leaf.layout in _IN_PARTS or _torch.class_has_dispatch(type(leaf)):
+            return leaf
+        place = f"RemoteModule.forward.{where}{_torch.path_text(path)}"
+        check_plain(leaf, place)
+        try:
+            return check(leaf, None, place)
+        except FAILURES as error:
+            message = message_of(error)
+            if message.startswith(UNSENDABLE):
+                raise ArgumentError(message.removeprefix(UNSENDABLE)) from None
+            raise ArgumentError(f"{place}: {unsightly(message)}") from None
+
+    return _torch.map_leaves_with_path(checked, value)
+
+
+# -- what else a caller asks of the module
+
+
+class Referenced:
+    """What `AtOwner` is for a stub's module, for one that there is an RRef to."""
+
+    def __init__(self, module_rref: PyRRef[Any]) -> None:
+        self._module_rref = module_rref
+
+    def parameters(self, recurse: bool) -> list[PyRRef[Any]]:
+        found: list[PyRRef[Any]] = self._ask(_parameters_of, recurse)
+        return found
+
+    def train(self, mode: bool) -> None:
+        self._ask(_train, mode)
+
+    def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
+        return rpc.rpc_sync(self._module_rref.owner(), function, (self._module_rref, *args))
+
+
+# -- on the owner, for a remote module
+
+
+def made_on(
+    device: str, module_cls: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> torch.nn.Module:
+    module = module_cls(*args, **kwargs)
+    if not isinstance(module, torch.nn.Module):
+        raise ValueError(
+            "Expect `module_cls(*args, **kwargs)` returns an instance of <class nn.Module>, but it returns an instance "
+            f"of {type(module)}."
+        )
+    module.to(device)
+    return module
+
+
+def _parameters_of(module_rref: PyRRef[Any], recurse: bool) -> list[PyRRef[Any]]:
+    return [rpc.RRef(parameter) for parameter in referenced(module_rref).parameters(recurse)]
+
+
+def _train(module_rref: PyRRef[Any], mode: bool) -> None:
+    referenced(module_rref).train(mode)

@@ -1,0 +1,120 @@
+"""In the stub unit: many calls of a batched method as one, of all their tensors concatenated."""
+
+from __future__ import annotations
+
+from ..read.model import Interface, Method
+from ..read.types import TENSOR, ScalarType, TupleType
+from . import ir
+from .plan import wire_type
+from .scope import crossing, future
+from .spell import Spelling
+
+
+def lower_joined(interface: Interface, method: Method, spelling: Spelling) -> tuple[ir.Function, ...]:
+    """`join`, which calls once, or sends many calls where they are not `joinable`, and `split`, for what comes back."""
+    assert method.batched is not None
+    return (
+        _lower_joinable(interface, method, method.batched, spelling),
+        _lower_split(interface, method, method.batched, spelling),
+        _lower_join(method, method.batched, spelling),
+    )
+
+
+def _tensors(method: Method) -> list[int]:
+    return [position for position, argument in enumerate(method.arguments) if argument.type == TENSOR]
+
+
+def _lower_joinable(interface: Interface, method: Method, dim: int, spelling: Spelling) -> ir.Function:
+    names = spelling.names()
+    calls, first, call, sizes = (ir.Name(names.fresh(name)) for name in ("calls", "first", "call", "sizes"))
+    loop = []
+    for position, argument in enumerate(method.arguments):
+        one, other = ir.Item(first, position), ir.Item(call, position)
+        test: ir.Expression = ir.Equal(one, other)
+        if argument.type == TENSOR:
+            where = ir.Literal(f"{interface.name}.{method.many.name}.{argument.name}")
+            test = ir.Call(ir.Name("joins"), (one, other, ir.Literal(dim), sizes, where))
+        elif argument.type == ScalarType("float"):
+            test = ir.Call(ir.Name("alike"), (one, other))  # 0.0 equals -0.0, and the method may tell them apart
+        loop.append(ir.If(ir.Not(test), (_NO,)))
+    leading, *others = _tensors(method)
+    for position in others:
+        loop.append(ir.If(ir.Not(ir.Equal(_rows(call, leading, dim), _rows(call, position, dim))), (_NO,)))
+    body = (
+        ir.If(ir.Equal(ir.Call(ir.Name("len"), (calls,)), ir.Literal(0)), (_NO,)),
+        ir.Assign((first.id,), ir.Item(calls, 0)),
+        ir.Assign((sizes.id,), ir.ListOf((ir.Literal(0), ir.Literal(0)))),
+        ir.For((call.id,), calls, tuple(loop)),
+        ir.Return(ir.Literal(True)),
+    )
+    parameters = (ir.Parameter(calls.id, spelling.wire(method.many.arguments[0].type)),)
+    return ir.Function(spelling.joinable[method.name], parameters, "bool", body)
+
+
+_NO = ir.Return(ir.Literal(False))
+
+
+def _rows(call: ir.Expression, position: int, dim: int) -> ir.Expression:
+    return ir.Call(ir.Attribute(ir.Item(call, position), "size"), (ir.Literal(dim),))
+
+
+def _lower_join(method: Method, dim: int, spelling: Spelling) -> ir.Function:
+    calls, mark = parameters = crossing(method.many, spelling)
+    names = spelling.names(parameter.name for parameter in parameters)
+    wire, rows, call, pending = (ir.Name(names.fresh(name)) for name in ("wire", "rows", "call", "pending"))
+    many = ir.Call(ir.Attribute(wire, method.many.name), (ir.Name(calls.name), ir.Name(mark.name)))
+    columns = {position: ir.Name(names.fresh(method.arguments[position].name)) for position in _tensors(method)}
+    loop: list[ir.Statement] = [_append(rows, _rows(call, next(iter(columns)), dim))]
+    values: list[ir.Expression] = []
+    for position in range(len(method.arguments)):
+        if position in columns:
+            loop.append(_append(columns[position], ir.Item(call, position)))
+            cat = ir.Attribute(ir.Name("torch"), "cat")
+            values.append(ir.Call(cat, (columns[position], ir.Literal(dim))))
+        else:
+            values.append(ir.Item(ir.Item(ir.Name(calls.name), 0), position))
+    fork = ir.Attribute(ir.Attribute(ir.Name("torch"), "jit"), "fork")
+    body: tuple[ir.Statement, ...] = (
+        ir.If(ir.Not(ir.Call(ir.Name(spelling.joinable[method.name]), (ir.Name(calls.name),))), (ir.Return(many),)),
+        ir.Assign((rows.id,), ir.Empty("[]"), "List[int]"),
+        *(ir.Assign((column.id,), ir.Empty("[]"), "List[Tensor]") for column in columns.values()),
+        ir.For((call.id,), ir.Name(calls.name), tuple(loop)),
+        ir.Assign((pending.id,), ir.Call(ir.Attribute(wire, method.name), tuple(values))),
+        ir.Return(ir.Call(fork, (ir.Name(spelling.split[method.name]), pending, rows))),
+    )
+    returns = future(spelling.wire(method.many.returns))
+    return ir.Function(spelling.join[method.name], (ir.Parameter(wire.id, "Wire"), *parameters), returns, body)
+
+
+def _lower_split(interface: Interface, method: Method, dim: int, spelling: Spelling) -> ir.Function:
+    names = spelling.names()
+    pending, rows, received, results = (
+        ir.Name(names.fresh(name)) for name in ("pending", "rows", "received", "results")
+    )
+    where = ir.Literal(f"{interface.name}.{method.name}")
+
+    def cut(joined: ir.Expression) -> ir.Expression:
+        return ir.Call(ir.Name("cut"), (joined, rows, ir.Literal(dim), where))
+
+    body: list[ir.Statement] = [ir.Assign((received.id,), ir.Call(ir.Attribute(pending, "wait")))]
+    returned = wire_type(method.returns)
+    if isinstance(returned, TupleType):
+        parts = [ir.Name(names.numbered("part")) for _ in returned.items]
+        columns = [cut(ir.Item(received, position)) for position in range(len(parts))]
+        grown = ir.Do(ir.Call(ir.Attribute(results, "append"), (ir.TupleOf(tuple(parts)),)))
+        body += [
+            ir.Assign((results.id,), ir.Empty("[]"), spelling.wire(method.many.returns)),
+            ir.For(tuple(part.id for part in parts), ir.Call(ir.Name("zip"), tuple(columns)), (grown,)),
+            ir.Return(results),
+        ]
+    else:
+        body.append(ir.Return(cut(received)))
+    parameters = (
+        ir.Parameter(pending.id, future(spelling.wire(method.returns))),
+        ir.Parameter(rows.id, "List[int]"),
+    )
+    return ir.Function(spelling.split[method.name], parameters, spelling.wire(method.many.returns), tuple(body))
+
+
+def _append(column: ir.Name, value: ir.Expression) -> ir.Statement:
+    return ir.Do(ir.Call(ir.Attribute(column, "append"), (value,)))

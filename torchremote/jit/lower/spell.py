@@ -1,0 +1,98 @@
+"""Types as TorchScript is to read them in generated source.
+
+The model's own text is what caller and owner agree on; it calls an enum by its dotted path and a dtype a dtype.
+Generated source calls a class by a name of its own, and TorchScript knows a dtype as an integer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..read.literals import MemberValue, NamedTupleValue, Value
+from ..read.model import Interface
+from ..read.types import (
+    NONE,
+    DictType,
+    EnumType,
+    ListType,
+    NamedTupleType,
+    OptionalType,
+    RRefType,
+    ScalarType,
+    TupleType,
+    Type,
+    UnionType,
+)
+from .names import TAKEN, Names
+from .plan import wire_type
+
+
+class Spelling:
+    """What the source that is generated for an interface, or for none, calls its types and what translates them."""
+
+    def __init__(self, interface: Interface | None = None) -> None:
+        methods, types = (interface.messages, interface.named_types) if interface else ((), ())
+        arguments = {argument.name for method in methods for argument in method.arguments}
+        # Methods of a stub keep their arguments' names, and may not hide what they refer to.
+        names = Names(arguments)
+        self.classes = {named: names.fresh(named.name.rpartition(".")[2]) for named in types}
+        enums = [named for named in self.classes if isinstance(named, EnumType)]
+        self.pack = {enum: names.fresh(f"pack_{self.classes[enum]}") for enum in enums}
+        self.unpack = {enum: names.fresh(f"unpack_{self.classes[enum]}") for enum in enums}
+        self.send = {method.name: names.fresh(f"send_{method.name}") for method in methods}
+        self.receive = {method.name: names.fresh(f"receive_{method.name}") for method in methods}
+        self.defer = {method.name: names.fresh(f"defer_{method.name}") for method in methods}
+        self.in_parts = {method.name: names.fresh(f"in_parts_{method.name}") for method in methods}
+        self.joinable = {method.name: names.fresh(f"joinable_{method.name}") for method in methods}
+        self.join = {method.name: names.fresh(f"join_{method.name}") for method in methods}
+        self.split = {method.name: names.fresh(f"split_{method.name}") for method in methods}
+        translating, calling = (self.pack, self.unpack), (self.send, self.receive, self.defer, self.in_parts)
+        functions = (*translating, *calling, self.joinable, self.join, self.split)
+        self._globals = TAKEN.union(self.classes.values(), *(function.values() for function in functions))
+
+    def names(self, taken: Iterable[str] = ()) -> Names:
+        """A scope over the globals of generated source."""
+        return Names(taken, self._globals)
+
+    def declared(self, type: Type) -> str:
+        """`type` as its module sees it."""
+        match type:
+            case EnumType() | NamedTupleType():
+                return self.classes[type]
+            case ScalarType("dtype"):
+                return "int"
+            case ScalarType("device"):
+                return "torch.device"
+            case OptionalType(UnionType(items)):
+                return f"Union[{', '.join(map(self.declared, (*items, NONE)))}]"
+            case OptionalType(item):
+                return f"Optional[{self.declared(item)}]"
+            case ListType(item):
+                return f"List[{self.declared(item)}]"
+            case RRefType(item):
+                return f"RRef[{self.declared(item)}]"
+            case DictType(key, value):
+                return f"Dict[{self.declared(key)}, {self.declared(value)}]"
+            case UnionType(items):
+                return f"Union[{', '.join(map(self.declared, items))}]"
+            case TupleType(items):
+                return f"Tuple[{', '.join(map(self.declared, items)) or '()'}]"
+        return str(type)
+
+    def wire(self, type: Type) -> str:
+        """`type` as it crosses."""
+        return self.declared(wire_type(type))
+
+    def default(self, value: Value) -> Value:
+        """A default with its classes under the names that the source has for them."""
+        match value:
+            case tuple():
+                return tuple(map(self.default, value))
+            case MemberValue(path, name):
+                return MemberValue(self._class(path), name)
+            case NamedTupleValue(path, items):
+                return NamedTupleValue(self._class(path), tuple(map(self.default, items)))
+        return value
+
+    def _class(self, path: str) -> str:
+        return next(name for named, name in self.classes.items() if named.name == path)

@@ -1,0 +1,320 @@
+"""An annotation -> a type of the model, or the reason why there is none, and what to write instead.
+
+Abstract containers, aliases and the like mean the nearest type; reference.py makes the README's tables of all that.
+"""
+
+from __future__ import annotations
+
+import builtins
+import collections.abc
+import enum
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Final, Union
+
+import torch
+import typing_extensions
+from torch.distributed.rpc import RRef
+
+from ...errors import NotYetSupportedError, UnsupportedTypeError
+from .types import (
+    ANY,
+    DICT_KEYS,
+    NONE,
+    TENSOR,
+    DictType,
+    EnumType,
+    ListType,
+    NamedTupleType,
+    OptionalType,
+    RRefType,
+    ScalarType,
+    TupleType,
+    Type,
+    UnionType,
+    named_types,
+    walk,
+)
+
+POSSIBLE: Final = (
+    "Tensor, int, float, bool, complex, str, None, torch.device, torch.dtype, Any, Enum and NamedTuple classes, RRef, "
+    "and Optional, Union, List, Dict and Tuple of these"
+)
+
+SCALAR_CLASSES: Final[dict[str, type]] = {
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "complex": complex,
+    "str": str,
+    "None": type(None),
+    "device": torch.device,
+    "dtype": torch.dtype,
+}
+_SCALARS: Final = {cls: name for name, cls in SCALAR_CLASSES.items()}
+_LISTS: Final = (
+    list,
+    collections.abc.Sequence,
+    collections.abc.MutableSequence,
+    collections.abc.Collection,
+    collections.abc.Iterable,
+    collections.abc.Reversible,
+    collections.deque,
+)
+_DICTS: Final = (
+    dict,
+    collections.OrderedDict,
+    collections.defaultdict,
+    collections.abc.Mapping,
+    collections.abc.MutableMapping,
+)
+
+_BARE = "write what is inside, as in List[Tensor] or Dict[str, Tensor]"
+_NEVER: Final[dict[object, str]] = {
+    set: "TorchScript has no sets; pass a List",
+    frozenset: "TorchScript has no sets; pass a List",
+    collections.abc.Set: "TorchScript has no sets; pass a List",
+    bytes: "TorchScript has no bytes; pass a str, or a uint8 Tensor",
+    bytearray: "TorchScript has no bytes; pass a str, or a uint8 Tensor",
+    collections.abc.Callable: "code does not cross; give the method a str or an Enum that says which",
+    collections.abc.Iterator: "an iterator cannot cross; pass a List",
+    collections.abc.Generator: "an iterator cannot cross; pass a List",
+    collections.abc.Awaitable: "an awaitable cannot cross; declare the plain type, stubs have <m>_async",
+    collections.abc.Coroutine: "an awaitable cannot cross; declare the plain type, stubs have <m>_async",
+    torch.futures.Future: "a Future cannot cross; declare the plain type, stubs have <m>_async",
+    torch.Generator: "torch cannot send a Generator; pass a seed as an int",
+    torch.Stream: "a stream belongs to its process",
+    object: "write Any",
+    type: "code does not cross; give the method a str or an Enum that says which",
+    tuple: _BARE,
+    Union: _BARE,
+    typing.Optional: _BARE,
+    RRef: "write what it refers to, as in RRef[Tensor]",
+}
+_NOT_YET: Final[dict[object, str]] = {
+    torch.layout: "declare it as an int, which is what TorchScript has for it",
+    torch.memory_format: "declare it as an int, which is what TorchScript has for it",
+    torch.qscheme: "declare it as an int, which is what TorchScript has for it",
+    torch.SymInt: "declare it as an int",
+}
+
+
+class CannotCross(Exception):
+    """What cannot cross, and what to do. Caught where the argument's name is known."""
+
+
+class CannotCrossYet(CannotCross):
+    """What torchremote could carry, but does not."""
+
+
+def read_type(where: str, annotation: Any) -> Type:
+    """The type that a resolved annotation means.
+
+    Args:
+        where: interface, method and argument; an error begins with it.
+
+    Raises:
+        UnsupportedTypeError: none of those that can cross; NotYetSupportedError if it could.
+    """
+    try:
+        return _read(annotation, ())
+    except CannotCross as error:
+        reason = NotYetSupportedError if isinstance(error, CannotCrossYet) else UnsupportedTypeError
+        raise reason(f"{where}: {error}") from None
+
+
+def _read(annotation: Any, within: tuple[type, ...]) -> Type:
+    origin, items = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is None:
+        return NONE
+    if annotation is Any:
+        return ANY
+    if is_class(annotation):
+        return _read_class(annotation, within)
+    if isinstance(annotation, typing.NewType):
+        return _read(annotation.__supertype__, within)
+    if isinstance(annotation, typing_extensions.TypeAliasType):
+        return _read(annotation.__value__, within)
+    if origin in (typing.Annotated, typing.Final, typing_extensions.Required, typing_extensions.NotRequired):
+        return _read(items[0], within)
+    if origin in (typing.Literal, typing_extensions.Literal):
+        return _read_literal(annotation, items)
+    if origin in (Union, types.UnionType):
+        return _read_union(annotation, tuple(_read(item, within) for item in items))
+    if origin in _LISTS and len(items) == 1:
+        return ListType(_read(items[0], within))
+    if origin in _DICTS and len(items) == 2:
+        return _read_dict(items, within)
+    if origin is RRef:
+        item = _read(items[0], within)
+        if named_types([item]):
+            raise _never(annotation, "torch mixes up the enums and NamedTuples that RRefs refer to; refer to its parts")
+        return RRefType(item)
+    if origin is tuple and annotation is not typing.Tuple:
+        if Ellipsis in items:
+            raise _never(annotation, "a tuple's length is part of its type: name every item, or use List")
+        return TupleType(tuple(_read(item, within) for item in items))
+    raise _refusal(annotation, origin)
+
+
+def is_class(annotation: Any) -> bool:
+    return isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias)
+
+
+def _read_class(cls: type, within: tuple[type, ...]) -> Type:
+    if cls in _SCALARS:
+        return ScalarType(_SCALARS[cls])
+    if cls is torch.Size:
+        return ListType(ScalarType("int"))
+    if issubclass(cls, torch.Tensor) or (cls.__module__ == "torch" and cls.__name__.endswith("Tensor")):
+        return TENSOR
+    if issubclass(cls, enum.Enum):
+        return read_enum(cls)
+    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        return read_named_tuple(cls, within)
+    raise _refusal(cls, cls)
+
+
+def _read_literal(annotation: Any, values: tuple[Any, ...]) -> Type:
+    kinds = {type(value) for value in values}
+    if len(kinds) == 1 and kinds <= {int, bool, str}:
+        return ScalarType(kinds.pop().__name__)
+    raise _never(annotation, "the values of a Literal are all int, all bool or all str; else write a Union, or an Enum")
+
+
+def _read_union(annotation: Any, items: tuple[Type, ...]) -> Type:
+    members = {str(member): member for item in items for member in _members(item)}
+    optional = members.pop(str(NONE), None) is not None
+    present = tuple(members[text] for text in sorted(members))
+    if not present:
+        return NONE
+    try:
+        inner = UnionType(present) if len(present) > 1 else present[0]
+        return OptionalType(inner) if optional and inner != ANY else inner
+    except ValueError as error:
+        raise _never(annotation, f"{error}; declare the wider of the two alone, or Any") from None
+
+
+def _members(type: Type) -> tuple[Type, ...]:
+    match type:
+        case UnionType(items):
+            return items
+        case OptionalType(item):
+            return (*_members(item), NONE)
+    return (type,)
+
+
+def _read_dict(items: tuple[Any, ...], within: tuple[type, ...]) -> Type:
+    key = _read(items[0], within)
+    if str(key) not in DICT_KEYS:
+        raise _never(items[0], f"a Dict's key is one of {', '.join(DICT_KEYS)}")
+    return DictType(key, _read(items[1], within))
+
+
+def _never(annotation: Any, remedy: str) -> CannotCross:
+    return CannotCross(f"{spell(annotation)} cannot cross; possible are {POSSIBLE}; {remedy}")
+
+
+def _refusal(annotation: Any, kind: Any) -> CannotCross:
+    for table, error, verdict in (
+        (_NOT_YET, CannotCrossYet, "cannot cross yet"),
+        (_NEVER, CannotCross, "cannot cross"),
+    ):
+        remedy = table.get(annotation) or table.get(kind) if _hashable(annotation) else None
+        if remedy is not None:
+            return error(f"{spell(annotation)} {verdict}; possible are {POSSIBLE}; {remedy}")
+    if annotation in (*_LISTS, *_DICTS) or kind in (*_LISTS, *_DICTS):
+        return _never(annotation, _BARE)
+    if isinstance(annotation, (typing.TypeVar, typing.ParamSpec)):
+        return _never(annotation, "TorchScript has no generic methods: name the type, one method or interface each")
+    if isinstance(annotation, type) and issubclass(annotation, collections.abc.Callable):  # type: ignore[arg-type]
+        return _never(annotation, "a module or callable stays on its owner; pass what it computes")
+    return _never(annotation, "pass what it holds in one of these, for example in a NamedTuple")
+
+
+def _hashable(value: object) -> bool:
+    return isinstance(value, collections.abc.Hashable)
+
+
+def spell(annotation: Any) -> str:
+    if is_class(annotation):
+        return str(annotation.__qualname__)
+    return str(annotation)
+
+
+# -- named types
+
+
+def read_enum(cls: type[enum.Enum]) -> EnumType:
+    """
+    Raises:
+        CannotCross: an enum that TorchScript does not have.
+    """
+    if issubclass(cls, enum.Flag):
+        raise _never(cls, "a combination of flags is no member; declare an int")
+    try:
+        return EnumType(path_of(cls), tuple((member.name, member.value) for member in cls))
+    except ValueError as error:
+        raise _never(cls, f"{error}; TorchScript has no others") from None
+
+
+def read_named_tuple(cls: type, within: tuple[type, ...] = ()) -> NamedTupleType:
+    """
+    Raises:
+        CannotCross: a field's type cannot cross.
+    """
+    if cls in within:
+        raise _never(cls, "TorchScript has no types that contain themselves; refer to rows of a List by their index")
+    if typing.get_args(cls) or getattr(cls, "__parameters__", ()):
+        raise _never(cls, "TorchScript has no generic classes; name the types of its fields")
+    try:
+        hints = typing.get_type_hints(cls, vars(sys.modules.get(cls.__module__, typing)))
+    except Exception as error:  # an annotation is any expression, and evaluating it may raise anything
+        raise CannotCross(f"{spell(cls)}: cannot evaluate its annotations: {error}") from None
+    fields = []
+    for name in cls._fields:  # type: ignore[attr-defined]
+        try:
+            # As TorchScript has it: a field of collections.namedtuple is a Tensor.
+            type = _read(hints[name], (*within, cls)) if name in hints else TENSOR
+            if ANY in walk(type):
+                raise _never(hints[name], "TorchScript has no NamedTuples with Any in them; name the type")
+            fields.append((name, type))
+        except CannotCross as error:
+            raise builtins.type(error)(f"field {name} of {spell(cls)}: {error}") from None
+    try:
+        return NamedTupleType(path_of(cls), tuple(fields))
+    except ValueError as error:
+        raise _never(cls, str(error)) from None
+
+
+def path_of(cls: type) -> str:
+    """The dotted path from which every worker can import `cls`.
+
+    Raises:
+        CannotCross: it cannot be imported.
+    """
+    module = "__main__" if cls.__module__ == _SPAWNED_MAIN else cls.__module__
+    path = f"{module}.{cls.__qualname__}"
+    if find_class(path) is not cls:
+        raise _never(cls, f"no worker could import it as {path}; define it at the top level of a module")
+    return path
+
+
+# How a process that multiprocessing spawned knows the main script, while it reads it and after.
+_SPAWNED_MAIN: Final = "__mp_main__"
+
+
+def find_class(path: str, load: Callable[[str], Any] = sys.modules.get) -> Any:
+    """What can be imported as `path` with modules from `load`; None if nothing can."""
+    parts = path.split(".")
+    if parts[0] == "__main__" and _SPAWNED_MAIN in sys.modules:
+        parts[0] = _SPAWNED_MAIN
+    for count in range(len(parts) - 1, 0, -1):
+        found = load(".".join(parts[:count]))
+        for name in parts[count:]:
+            found = getattr(found, name, None)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,301 @@
+"""A Python class -> the model. Reads signatures, never source: bodies and docstrings may be anything."""
+
+from __future__ import annotations
+
+import abc
+import builtins
+import enum
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+import typing_extensions
+
+from ... import _torch
+from ...errors import InterfaceError
+from .annotations import POSSIBLE, SCALAR_CLASSES, CannotCross, path_of, read_type
+from .literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
+from .model import REQUIRED, RESERVED_PREFIX, Argument, Interface, Method, Required
+from .types import (
+    NONE,
+    SCALARS,
+    TENSOR,
+    AnyType,
+    DictType,
+    EnumType,
+    ListType,
+    NamedTupleType,
+    OptionalType,
+    ScalarType,
+    TensorType,
+    TupleType,
+    Type,
+    UnionType,
+)
+
+# Bases that make a class an interface of some kind, and whose methods are nobody's to call.
+_BASES = frozenset({object, Generic, Protocol, typing_extensions.Protocol, abc.ABC, torch.nn.Module})
+
+# Has what every stub has: a ScriptModule's methods, and the attributes that an instance gets.
+_A_STUBS_BASE = torch.jit.ScriptModule()
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# What stubs have for every method.
+_GENERATED = ("_async", "_many", "_many_async")
+
+
+def read_interface(cls: type, local_names: Mapping[str, object] | None = None) -> Interface:
+    """The model of `cls`: its methods and those of its bases, with their types, defaults and keyword-only arguments.
+
+    Args:
+        cls: a plain class, a Protocol, or a class under `torch.jit.interface`.
+        local_names: what annotations written as strings may also refer to, beside the globals of their module.
+
+    Raises:
+        InterfaceError: a signature that cannot cross; names interface, method and argument.
+    """
+    if not inspect.isclass(cls):
+        raise InterfaceError(f"an interface is a class with annotated methods, not {cls!r}")
+    functions = dict(_functions(cls))
+    if not functions:
+        raise InterfaceError(
+            f"{cls.__name__}: no methods; declare at least one, such as `def forward(self, x: Tensor) -> Tensor: ...`"
+        )
+    _check_names(cls.__name__, functions)
+    reader = _Reader(cls, local_names or {})
+    methods = tuple(reader.method(name, functions[name]) for name in sorted(functions))
+    try:
+        return Interface(_torch.qualified_name(cls), methods)
+    except (ValueError, RuntimeError) as error:
+        raise InterfaceError(f"{cls.__name__}: {error}") from error
+
+
+def _functions(cls: type) -> Iterator[tuple[str, types.FunctionType]]:
+    members: dict[str, object] = {}
+    for base in reversed(cls.__mro__):
+        if base not in _BASES:
+            members.update(vars(base))
+    for name, member in members.items():
+        where = f"{cls.__name__}.{name}"
+        if name.startswith("__") and name.endswith("__"):
+            # Python's own machinery, which Protocol and others also fill in, is nobody's method.
+            if name in vars(object) or not isinstance(member, types.FunctionType):
+                continue
+            remedy = "declare `forward`" if name == "__call__" else "declare a method with an ordinary name"
+            raise InterfaceError(f"{where}: special methods cannot be called remotely; {remedy}")
+        if isinstance(member, property):
+            raise InterfaceError(f"{where}: a property cannot be called remotely; declare a method")
+        if isinstance(member, (staticmethod, classmethod)):
+            kind = type(member).__name__
+            raise InterfaceError(f"{where}: a {kind} has no module to run on; declare an ordinary method with `self`")
+        if isinstance(member, types.FunctionType):
+            yield name, member
+
+
+def _check_names(interface: str, functions: Mapping[str, object]) -> None:
+    for name in functions:
+        where = f"{interface}.{name}"
+        if name.startswith(RESERVED_PREFIX):
+            raise InterfaceError(
+                f"{where}: names that begin with {RESERVED_PREFIX} are a stub's own; rename the method"
+            )
+        # First without being run: some are properties that raise.
+        own = inspect.getattr_static(_A_STUBS_BASE, name, None) is not None or hasattr(_A_STUBS_BASE, name)
+        if name != "forward" and own:
+            raise InterfaceError(f"{where}: a stub is a ScriptModule, whose own {name} this would replace; rename it")
+        for suffix in _GENERATED:
+            if name.endswith(suffix) and name.removesuffix(suffix) in functions:
+                raise InterfaceError(
+                    f"{where}: clashes with the {name} that stubs get for {name.removesuffix(suffix)}; rename one"
+                )
+
+
+class _Reader:
+    def __init__(self, cls: type, local_names: Mapping[str, object]) -> None:
+        self._cls = cls
+        self._local_names = local_names
+
+    def method(self, name: str, function: types.FunctionType) -> Method:
+        where = f"{self._cls.__name__}.{name}"
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise InterfaceError(
+                f"{where}: TorchScript has no async methods; declare it plain, stubs have {name}_async"
+            )
+        signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())
+        if not parameters or parameters[0].kind not in (
+            parameters[0].POSITIONAL_ONLY,
+            parameters[0].POSITIONAL_OR_KEYWORD,
+        ):
+            raise InterfaceError(f"{where}: the first parameter is the module itself; declare `def {name}(self, ...)`")
+        arguments = tuple(self._argument(where, function, parameter) for parameter in parameters[1:])
+        returns = signature.return_annotation
+        if returns is inspect.Signature.empty:
+            raise InterfaceError(f"{where}: the return type is missing; write `-> Tensor`, or `-> None` for no result")
+        try:
+            method = Method(name, arguments, self._type(f"{where}.return", function, returns), _batched(function))
+        except ValueError as error:
+            raise InterfaceError(f"{where}: {error}") from error
+        _check_batched(where, method)
+        return method
+
+    def _argument(self, where: str, function: types.FunctionType, parameter: inspect.Parameter) -> Argument:
+        where = f"{where}.{parameter.name}"
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise InterfaceError(
+                f"{where}: TorchScript has no *args and no **kwargs; name the arguments, or pass a List or Dict"
+            )
+        if parameter.name.startswith("__"):
+            raise InterfaceError(f"{where}: Python mangles names that begin with two underscores; rename the argument")
+        if parameter.annotation is inspect.Parameter.empty:
+            raise InterfaceError(f"{where}: the type is missing; possible are {POSSIBLE}")
+        type = self._type(where, function, parameter.annotation)
+        default: Value | Required = REQUIRED
+        if parameter.default is not inspect.Parameter.empty:
+            default = _default(where, parameter.default, type)
+        try:
+            return Argument(parameter.name, type, default, parameter.kind is parameter.KEYWORD_ONLY)
+        except ValueError as error:
+            raise InterfaceError(f"{where}: {error}; rename the argument") from error
+
+    def _type(self, where: str, function: types.FunctionType, annotation: object) -> Type:
+        # get_type_hints resolves strings at any depth; one annotation at a time, so that an error can name it.
+        holder = types.FunctionType((lambda: None).__code__, {})
+        holder.__annotations__ = {"it": annotation}
+        nested = {name: member for name, member in vars(self._cls).items() if isinstance(member, type)}
+        try:
+            resolved = typing.get_type_hints(holder, function.__globals__, {**self._local_names, **nested})["it"]
+        except Exception as error:  # an annotation is any expression, and evaluating it may raise anything
+            raise InterfaceError(f"{where}: cannot evaluate the annotation {annotation!r}: {error}") from error
+        return read_type(where, resolved)
+
+
+_BATCHED = "__torchremote_batched__"
+_MOST_DIMENSIONS = 64  # of a tensor, in torch
+
+
+def batched(dim: int = 0) -> Callable[[Function], Function]:
+    """Method decorator, in an interface: the method treats the slices of its tensors along `dim` one by one.
+
+    So that many calls may become one, of all their tensors concatenated along `dim`, whose result is split again:
+    `<m>_many` does that if in all calls the other arguments are equal, and the tensors of one dtype, device and shape
+    but for `dim`; otherwise, it makes them as many. Results are views of one tensor: they share its memory, and whether
+    it requires a gradient. If such a call fails, it is not known which of the many did.
+
+    Args:
+        dim: of every tensor in the arguments and in the result, which is a tensor or a tuple of them.
+
+    >>> from torch import Tensor
+    >>> class Encoder:
+    ...     @batched(0)
+    ...     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...
+    """
+    if not isinstance(dim, int) or isinstance(dim, bool) or not -_MOST_DIMENSIONS <= dim < _MOST_DIMENSIONS:
+        raise InterfaceError(f"batched({dim!r}): not the number of a dimension; write @batched(0)")
+
+    def mark(function: Function) -> Function:
+        if not isinstance(function, types.FunctionType):
+            raise InterfaceError(f"batched({dim}): for methods, and not for {function!r}")
+        setattr(function, _BATCHED, dim)
+        return function
+
+    return mark
+
+
+def _batched(function: types.FunctionType) -> int | None:
+    dim: int | None = getattr(function, _BATCHED, None)
+    return dim
+
+
+def _check_batched(where: str, method: Method) -> None:
+    if method.batched is None:
+        return
+    if not any(argument.type == TENSOR for argument in method.arguments):
+        raise InterfaceError(f"{where}: batched, and has no Tensor to concatenate; declare one, or drop @batched")
+    for argument in method.arguments:
+        comparable = isinstance(argument.type, EnumType) or (
+            isinstance(argument.type, ScalarType) and argument.type not in (NONE, ScalarType("complex"))
+        )
+        if argument.type != TENSOR and not comparable:
+            raise InterfaceError(
+                f"{where}.{argument.name}: {argument.type} can be neither concatenated nor compared; arguments of a "
+                "batched method are Tensors, numbers, strings, devices, dtypes and enums; drop @batched"
+            )
+    results = method.returns.items if isinstance(method.returns, (TupleType, NamedTupleType)) else (method.returns,)
+    if not results or any(result != TENSOR for result in results):
+        raise InterfaceError(
+            f"{where}.return: {method.returns} cannot be split; a batched method returns a Tensor or a tuple of Tensors"
+        )
+
+
+def _default(where: str, value: Any, type: Type) -> Value:
+    """`value` as a value of exactly `type`: what a caller who leaves the argument out is taken to have passed."""
+    match type:
+        case OptionalType(item):
+            return None if value is None else _default(where, value, item)
+        case UnionType(items):
+            for item in sorted(items, key=lambda item: not _is_exactly(value, item)):
+                with suppress(InterfaceError):
+                    return _default(where, value, item)
+        case AnyType():
+            for name in SCALARS:
+                if _is_exactly(value, ScalarType(name)):
+                    return _default(where, value, ScalarType(name))
+            raise InterfaceError(f"{where}: a default of type Any is a scalar or None, not {value!r}; declare its type")
+        case ScalarType("None") if value is None:
+            return None
+        case ScalarType("bool") if isinstance(value, bool):
+            return value
+        case ScalarType("int") if isinstance(value, int) and not isinstance(value, bool):
+            if -(2**63) <= value < 2**63:
+                return int(value)
+        case ScalarType("float") if isinstance(value, (int, float)) and not isinstance(value, bool):
+            with suppress(OverflowError):
+                return float(value)
+        case ScalarType("complex") if isinstance(value, (int, float, complex)) and not isinstance(value, bool):
+            with suppress(OverflowError):
+                return complex(value)
+        case ScalarType("str") if isinstance(value, str):
+            if not any("\ud800" <= character <= "\udfff" for character in value):
+                return str(value)
+        case ScalarType("device") if isinstance(value, torch.device):
+            return DeviceValue(str(value))
+        case ScalarType("dtype") if isinstance(value, torch.dtype):
+            return DtypeValue(str(value).removeprefix("torch."))
+        case EnumType(name) if isinstance(value, enum.Enum) and _is_of_class(value, name):
+            return MemberValue(name, value.name)
+        case NamedTupleType(name) if isinstance(value, tuple) and _is_of_class(value, name):
+            pairs = zip(value, type.items, strict=True)
+            return NamedTupleValue(name, tuple(_default(where, element, item) for element, item in pairs))
+        case ListType() | DictType():
+            raise InterfaceError(
+                f"{where}: TorchScript has no default that can change; declare Optional[{type}] = None"
+            )
+        case TupleType(items) if isinstance(value, tuple) and len(value) == len(items):
+            return tuple(_default(where, element, item) for element, item in zip(value, items, strict=True))
+        case TensorType():
+            raise InterfaceError(f"{where}: a Tensor has no literal; declare Optional[Tensor] = None")
+    raise InterfaceError(f"{where}: the default {value!r} is no {type}; change one of them")
+
+
+def _is_of_class(value: object, path: str) -> bool:
+    with suppress(CannotCross):  # a class that no worker can import is not the declared one
+        return path_of(builtins.type(value)) == path
+    return False
+
+
+def _is_exactly(value: object, type: Type) -> bool:
+    return isinstance(type, ScalarType) and SCALAR_CLASSES[type.name] is builtins.type(value)
+
+
+def caller_locals(depth: int) -> dict[str, object]:
+    """The local names `depth` frames up: where a decorated class stands, and what its annotations may refer to."""
+    frame = sys._getframe(depth + 1)
+    return dict(frame.f_locals)

@@ -1,0 +1,164 @@
+"""What an interface is: frozen, printable, digestible. Nothing here knows torch. parse.py reads what this prints.
+
+Note [Canonical text]
+    An interface is written as its named types, each after those that it refers to, and its methods, sorted by name::
+
+        enum parts.Color: RED = 1, GREEN = 2
+        tuple parts.Pair(a: Tensor, b: parts.Color)
+        forward(x: Tensor, scale: float) -> Tensor
+        topk(x: Tensor, k: int) -> parts.Pair
+
+    This is the contract between caller and owner. The digest hashes it, and the owner is sent it when it has to
+    compile an interface that it never imported. The class's name, docstrings, default values, and keyword-only
+    and batched markers are the caller's own affair and are not part of it; argument names are, because TorchScript
+    compares them when it checks a module against an interface.
+
+    Where the caller's own part is needed, too, as in an archive of a stub, the interface's `declaration` has it::
+
+        @batched(0) forward(x: Tensor, scale: float = 1.0) -> Tensor
+        topk(x: Tensor, *, k: int = 5) -> parts.Pair
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .literals import Value, literal
+from .types import ListType, NamedType, TupleType, Type, check_name, named_types
+
+
+class Required:
+    """The default of an argument that has none; None is a default like any other."""
+
+    def __repr__(self) -> str:
+        return "REQUIRED"
+
+    def __reduce__(self) -> str:
+        return "REQUIRED"  # pickled by name: there is one
+
+
+REQUIRED: Final = Required()
+
+RESERVED_PREFIX: Final = "_torchremote"
+"""Begins the names of a stub's own attributes: an interface's methods may not begin so."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    name: str
+    type: Type
+    default: Value | Required = REQUIRED  # a value of `type`, without lists and dicts
+    keyword_only: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+    @property
+    def has_default(self) -> bool:
+        return self.default is not REQUIRED
+
+    @property
+    def declaration(self) -> str:
+        return str(self) if isinstance(self.default, Required) else f"{self} = {literal(self.default)}"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type}"
+
+
+@dataclass(frozen=True)
+class Method:
+    name: str
+    arguments: tuple[Argument, ...]  # in the order in which they cross: keyword-only ones last
+    returns: Type
+    batched: int | None = None  # the dimension along which calls may be joined: see lower/joined.py
+    each: Method | None = None  # for a method's `many`, that method
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        names = [argument.name for argument in self.arguments]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two arguments of one name in {self}")
+        kinds = [argument.keyword_only for argument in self.arguments]
+        if kinds != sorted(kinds):
+            raise ValueError(f"a keyword-only argument before a positional one in {self}")
+
+    @property
+    def types(self) -> tuple[Type, ...]:
+        return (*(argument.type for argument in self.arguments), self.returns)
+
+    @functools.cached_property
+    def many(self) -> Method:
+        """What makes many calls of this method, in one message: no method of the interface, but one of its stubs."""
+        call = TupleType(tuple(argument.type for argument in self.arguments))
+        return Method(f"{self.name}_many", (Argument("calls", ListType(call)),), ListType(self.returns), each=self)
+
+    def __reduce__(self) -> tuple[type[Method], tuple[Any, ...]]:
+        # Not its `many`, which anybody can make.
+        return Method, (self.name, self.arguments, self.returns, self.batched, self.each)
+
+    @property
+    def declaration(self) -> str:
+        arguments = [argument.declaration for argument in self.arguments]
+        positional = sum(not argument.keyword_only for argument in self.arguments)
+        if positional < len(arguments):
+            arguments.insert(positional, "*")
+        mark = "" if self.batched is None else f"@batched({self.batched}) "
+        return f"{mark}{self.name}({', '.join(arguments)}) -> {self.returns}"
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(map(str, self.arguments))}) -> {self.returns}"
+
+
+@dataclass(frozen=True)
+class Interface:
+    qualified_name: str  # the class's module and name, as TorchScript spells them; not part of the wire
+    methods: tuple[Method, ...]  # sorted by name
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        names = [method.name for method in self.methods]
+        if not names:
+            raise ValueError(f"{self.name} has no methods")
+        if names != sorted(set(names)):
+            raise ValueError(f"the methods of {self.name} are not sorted, or two have one name: {names}")
+        paths = [named.name for named in self.named_types]
+        if len(set(paths)) != len(paths):
+            raise ValueError(f"two types of one name in {self.name}: {paths}")
+
+    @property
+    def name(self) -> str:
+        return self.qualified_name.rpartition(".")[2]
+
+    @functools.cached_property
+    def named_types(self) -> tuple[NamedType, ...]:
+        """Every enum and NamedTuple in the interface, each after those that it refers to."""
+        return tuple(named_types(type for method in self.methods for type in method.types))
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The canonical text: see Note [Canonical text]."""
+        return "\n".join([*(named.definition for named in self.named_types), *map(str, self.methods)])
+
+    @functools.cached_property
+    def declaration(self) -> str:
+        """The canonical text with what is the caller's own: default values, and which arguments are keyword-only."""
+        definitions = [named.definition for named in self.named_types]
+        return "\n".join([*definitions, *(method.declaration for method in self.methods)])
+
+    @functools.cached_property
+    def digest(self) -> str:
+        return hashlib.blake2b(self.text.encode(), digest_size=8).hexdigest()
+
+    @functools.cached_property
+    def messages(self) -> tuple[Method, ...]:
+        """What crosses: each method, and its `many`."""
+        return tuple(message for method in self.methods for message in (method, method.many))
+
+    def __reduce__(self) -> tuple[type[Interface], tuple[str, tuple[Method, ...]]]:
+        return Interface, (self.qualified_name, self.methods)  # not what is cached
+
+    def method(self, name: str) -> Method | None:
+        return next((method for method in self.methods if method.name == name), None)

@@ -1,0 +1,98 @@
+"""Workers and devices: what `where` means, and which placement a stub has there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .. import _torch
+from .._torch import WorkerInfo
+from ..errors import NotInitializedError, PlaceError
+from ..jit import Placement
+
+_FORMS = "'worker', 'worker/device', 'rank:N' or 'rank:N/device', such as 'ps0/cuda:0' or 'rank:1/cpu'"
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A worker, and a device on it."""
+
+    worker: WorkerInfo
+    device: str | None  # None: `where` named no device
+
+
+def find_place(where: str) -> Place:
+    """What `where` means in this process's RPC group.
+
+    Raises:
+        NotInitializedError: RPC is not running here.
+        PlaceError: `where` is malformed, or names no worker of the group, or no device.
+    """
+    if not isinstance(where, str):
+        raise PlaceError(f"where: {where!r} is not a string; write {_FORMS}")
+    if not _torch.rpc_running():
+        raise NotInitializedError(
+            f"where={where!r}: RPC is not running in this process; call torch.distributed.rpc.init_rpc(...) first"
+        )
+    worker, slash, device = where.partition("/")
+    if not worker or (slash and not device):
+        raise PlaceError(f"where={where!r}: cannot be read; write {_FORMS}")
+    if device:
+        try:
+            torch.device(device)
+        except RuntimeError as error:
+            raise PlaceError(f"where={where!r}: {device!r} is no device: {str(error).splitlines()[0]}") from error
+    return Place(_find_worker(where, worker), device or None)
+
+
+def find_worker(where: str) -> Place:
+    """`find_place` for a module that is served, and so not to be placed."""
+    place = find_place(where)
+    if place.device is not None:
+        raise PlaceError(f"where={where!r}: a served module stays where it is; write {where.partition('/')[0]!r}")
+    return place
+
+
+def _find_worker(where: str, name: str) -> WorkerInfo:
+    workers = _torch.worker_infos()
+    scheme, colon, rank = name.partition(":")
+    for worker in workers:
+        if (scheme == "rank" and rank == str(worker.id)) if colon else worker.name == name:
+            return worker
+    known = ", ".join(f"{worker.name} (rank:{worker.id})" for worker in sorted(workers, key=lambda worker: worker.id))
+    raise PlaceError(
+        f"where={where!r}: there is no worker {name!r}; the group has {known}; a worker is written {_FORMS}"
+    )
+
+
+def check_device(device: str) -> torch.device:
+    """`device` as a device of this process.
+
+    Raises:
+        PlaceError: there is no such device here, or no tensor can live on it.
+    """
+    found = torch.device(device)
+    try:
+        found = torch.empty(0, device=found).device  # with its index
+    except Exception as error:  # a backend that is not there raises what it will
+        raise PlaceError(f"device {device!r}: not on this worker: {str(error).splitlines()[0]}") from error
+    if found.type == "meta":
+        raise PlaceError("device 'meta': tensors there have no data to compute with; name a real device")
+    return found
+
+
+def device_of(module: torch.nn.Module, otherwise: torch.device = _CPU) -> torch.device:
+    """The device on which `module` has its parameters and buffers; `otherwise` when it has none."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor.device
+    return otherwise
+
+
+def placement_at(device: str, mapped: Sequence[torch.device]) -> Placement:
+    """How a module on `device` is called from where the devices `mapped` have a map to its worker."""
+    if torch.device(device).type == "cpu":
+        return Placement.HOST
+    return Placement.MAPPED if mapped else Placement.STAGED

@@ -1,0 +1,282 @@
+"""Python values on their way into a call and out of a result: packed as they cross, and unpacked.
+
+This is what the stub's own code does in TorchScript (jit/convert.py), for callers in Python: see jit/plan.py, Note
+[Wire types]. It also says what is wrong with a value that does not fit, by its place in the argument.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import operator
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, SupportsFloat, SupportsIndex
+
+import torch
+
+from .. import _torch
+from .._torch import PyRRef
+from ..errors import ArgumentError
+from ..jit import Classes
+from ..jit.read.annotations import SCALAR_CLASSES
+from ..jit.read.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
+from ..jit.read.types import (
+    AnyType,
+    DictType,
+    EnumType,
+    ListType,
+    NamedTupleType,
+    OptionalType,
+    RRefType,
+    ScalarType,
+    TensorType,
+    TupleType,
+    Type,
+    UnionType,
+)
+
+_TEXTS: Final = (str, bytes, bytearray)
+_NUMBERS: Final = ("", "bool", "int", "float", "complex")  # each includes those before it
+
+
+class Translator:
+    """Between the values of one interface's types and what crosses for them."""
+
+    def __init__(self, classes: Classes) -> None:
+        self._classes = classes
+
+    # -- in
+
+    def pack(self, value: Any, type: Type, where: str, exact: bool = False) -> Any:
+        """`value`, of `type`, as it crosses.
+
+        Args:
+            where: what an error calls it.
+            exact: refuse what would have to be converted, such as an int where a float is declared.
+
+        Raises:
+            ArgumentError: `value` is no `type`.
+        """
+        match type:
+            case TensorType() if isinstance(value, torch.Tensor):
+                check_plain(value, where)
+                return value
+            case ScalarType("dtype") if isinstance(value, torch.dtype):
+                return _codes()[value]
+            case ScalarType(name):
+                with suppress(TypeError, ValueError, OverflowError):
+                    return _scalar(value, name, exact)
+            case AnyType():
+                return self._pack_any(value, where)
+            case EnumType(members=members):
+                if isinstance(value, self._classes[type]):
+                    return [name for name, _ in members].index(value.name)
+            case OptionalType(item):
+                return None if value is None else self.pack(value, item, where, exact)
+            case UnionType():
+                return self._pack_union(value, type, where)
+            case ListType(item) if isinstance(value, list if exact else Sequence) and not isinstance(value, _TEXTS):
+                return [self.pack(part, item, f"{where}[{n}]", exact) for n, part in enumerate(value)]
+            case DictType(key_type, item) if isinstance(value, Mapping):
+                return {
+                    self.pack(key, key_type, f"{where}, its key {key!r}", exact): self.pack(
+                        part, item, f"{where}[{key!r}]", exact
+                    )
+                    for key, part in value.items()
+                }
+            case TupleType(items) if _is_tuple(value, exact) and len(value) == len(items):
+                return tuple(
+                    self.pack(part, item, f"{where}[{n}]", exact)
+                    for n, (part, item) in enumerate(zip(value, items, strict=True))
+                )
+            case NamedTupleType(fields=fields) if isinstance(value, self._classes[type] if exact else tuple) and len(
+                value
+            ) == len(fields):
+                return tuple(
+                    self.pack(part, item, f"{where}.{field}", exact)
+                    for part, (field, item) in zip(value, fields, strict=True)
+                )
+            case RRefType() if isinstance(value, PyRRef):
+                return value
+        raise _misfit(where, value, type)
+
+    def _pack_union(self, value: Any, type: UnionType, where: str) -> tuple[Any, ...]:
+        for item in type.items:
+            if self._is_of_class(value, item):
+                packed = self.pack(value, item, where)
+                return tuple(packed if member is item else None for member in type.items)
+        # What fits as it is comes first. Of what can be converted, the narrowest number: nothing is lost in that.
+        others = [item for item in type.items if not isinstance(item, NamedTupleType)]
+        numbers = sorted(others, key=lambda item: _NUMBERS.index(str(item)) if str(item) in _NUMBERS else 0)
+        for exact, items in ((True, others), (False, numbers)):
+            for item in items:
+                with suppress(ArgumentError):
+                    packed = self.pack(value, item, where, exact)
+                    return tuple(packed if member is item else None for member in type.items)
+                if str(item) == "int" and isinstance(value, SupportsIndex):
+                    break  # an int that is too large is no float
+        raise _misfit(where, value, type)
+
+    def _is_of_class(self, value: Any, type: Type) -> bool:
+        """Whether nothing but `type` comes into question for `value`, right or wrong in what it holds."""
+        match type:
+            case TensorType():
+                return isinstance(value, torch.Tensor)
+            case EnumType() | NamedTupleType():
+                return isinstance(value, self._classes[type])
+        return False
+
+    def _pack_any(self, value: Any, where: str) -> Any:
+        match value:
+            case None | bool() | float() | complex() | torch.device():
+                return value
+            case torch.Tensor():
+                check_plain(value, where)
+                return value
+            case torch.dtype():
+                return _codes()[value]
+            case enum.Enum():
+                raise ArgumentError(f"{where}: {value!r} cannot cross inside Any; declare {type(value).__name__}")
+            case int() if -(2**63) <= value < 2**63:
+                return value
+            case str():
+                with suppress(UnicodeEncodeError):
+                    return _scalar(value, "str", exact=False)
+            case list() | dict() if not value:
+                raise ArgumentError(
+                    f"{where}: an empty {type(value).__name__} inside Any has no type; declare it, as in List[Tensor]"
+                )
+            case list() if len({type(part) for part in value if part is not None}) > 1:
+                raise ArgumentError(
+                    f"{where}: a list inside Any has items of one type; pass a tuple, or declare the type"
+                )
+            case dict() if len({type(part) for part in value.values() if part is not None}) > 1:
+                raise ArgumentError(f"{where}: a dict inside Any has values of one type; declare a NamedTuple")
+            case list():
+                return [self._pack_any(part, f"{where}[{n}]") for n, part in enumerate(value)]
+            case tuple():
+                return tuple(self._pack_any(part, f"{where}[{n}]") for n, part in enumerate(value))
+            case dict():
+                return {key: self._pack_any(part, f"{where}[{key!r}]") for key, part in value.items()}
+        raise ArgumentError(
+            f"{where}: {_shown(value)} cannot cross inside Any; "
+            "possible are tensors, scalars (an int of 64 bits), and tuples, lists and dicts of these"
+        )
+
+    # -- out
+
+    def unpack(self, value: Any, type: Type) -> Any:
+        """What crossed as `value`, as the `type` that was declared."""
+        match type:
+            case EnumType():
+                cls: Any = self._classes[type]
+                return [*cls][value]
+            case ScalarType("dtype"):
+                return _dtypes()[value]
+            case OptionalType(item):
+                return None if value is None else self.unpack(value, item)
+            case UnionType(items):
+                for part, item in zip(value, items, strict=True):
+                    if part is not None:
+                        return self.unpack(part, item)
+            case ListType(item):
+                return [self.unpack(part, item) for part in value]
+            case DictType(key_type, item):
+                return {self.unpack(key, key_type): self.unpack(part, item) for key, part in value.items()}
+            case TupleType(items):
+                return tuple(self.unpack(part, item) for part, item in zip(value, items, strict=True))
+            case NamedTupleType():
+                parts = zip(value, type.items, strict=True)
+                return self._classes[type](*(self.unpack(part, item) for part, item in parts))
+        return value
+
+    def value_of(self, default: Value) -> Any:
+        """The Python value that a default of the model stands for."""
+        match default:
+            case DtypeValue(name):
+                return getattr(torch, name)
+            case DeviceValue(name):
+                return torch.device(name)
+            case MemberValue(path, name):
+                return getattr(self._class(path), name)
+            case NamedTupleValue(path, items):
+                return self._class(path)(*map(self.value_of, items))
+            case tuple():
+                return tuple(map(self.value_of, default))
+        return default
+
+    def _class(self, path: str) -> Any:
+        return next(cls for named, cls in self._classes.items() if named.name == path)
+
+
+def _scalar(value: Any, name: str, exact: bool) -> Any:
+    """`value` as torch would convert it to a scalar type; raises what Python raises where it cannot be."""
+    if exact and type(value) is not SCALAR_CLASSES[name]:
+        raise TypeError
+    match name:
+        case "int" if isinstance(value, SupportsIndex):
+            number = operator.index(value)
+            if -(2**63) <= number < 2**63:
+                return number
+        case "float" if isinstance(value, SupportsFloat) and not isinstance(value, str):
+            return float(value)
+        case "complex" if isinstance(value, (SupportsFloat, complex)):
+            return complex(value)
+        case "bool" if isinstance(value, bool):
+            return value
+        case "str" if isinstance(value, str):
+            value.encode()  # a lone surrogate is no text
+            return str(value)
+        case "device" if isinstance(value, torch.device):
+            return value
+        case "None" if value is None:
+            return None
+    raise TypeError
+
+
+def _is_tuple(value: Any, exact: bool) -> bool:
+    return type(value) is tuple if exact else isinstance(value, tuple)
+
+
+def _misfit(where: str, value: object, type: Type) -> ArgumentError:
+    remedy = ""
+    if isinstance(value, (int, str)) and str(type) == value.__class__.__name__:
+        remedy = " of 64 bits" if isinstance(value, int) else " that UTF-8 can encode"
+    elif isinstance(value, tuple) and isinstance(type, (TupleType, NamedTupleType)):
+        remedy = f"; {len(type.items)} items are wanted, and {len(value)} there"
+    elif isinstance(type, EnumType):
+        remedy = f"; pass one of its members, {', '.join(name for name, _ in type.members)}"
+    return ArgumentError(f"{where}: {_shown(value)} is no {type}{remedy}")
+
+
+def _shown(value: object) -> str:
+    if value is None or isinstance(value, (int, float, complex, str, enum.Enum, torch.dtype, torch.device)):
+        return f"{value!r:.60}" if type(value).__module__ != "numpy" else f"{value!r:.60} (numpy's)"
+    kind = type(value)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f"an object of class {module}{kind.__qualname__}"
+
+
+def check_plain(tensor: torch.Tensor, where: str) -> None:
+    """
+    Raises:
+        ArgumentError: `tensor` is of a subclass that keeps its values elsewhere, as a DTensor does: torch would look
+            for them in it, and crash. See jit/tensors.py, Note [Tensors that hurt].
+    """
+    if _torch.has_dispatch(tensor) and not tensor.is_nested:
+        raise ArgumentError(
+            f"{where}: {_shown(tensor)} keeps its values elsewhere and cannot cross; pass a plain tensor"
+        )
+
+
+@functools.cache
+def _codes() -> dict[torch.dtype, int]:
+    """The integer that TorchScript has for each dtype."""
+    code = torch.jit.CompilationUnit("def code(dtype: int) -> int:\n    return dtype\n").code
+    return {dtype: code(dtype) for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
+
+
+@functools.cache
+def _dtypes() -> dict[int, torch.dtype]:
+    return {code: dtype for dtype, code in _codes().items()}

@@ -1,0 +1,78 @@
+"""Whether a scripted module implements an interface, and where it does not."""
+
+from __future__ import annotations
+
+import torch
+
+from .. import _torch
+from ..errors import MismatchError
+from ..jit import Contract
+from ..jit.read.model import Method
+
+
+def check_fit(module: torch.jit.ScriptModule, contract: Contract) -> None:
+    """
+    Raises:
+        MismatchError: `module` lacks a method of the interface, or has it with other arguments or results; the message
+            compares all methods, with both signatures of those that differ.
+    """
+    name, lines, wrong = contract.interface.name, [], 0
+    for method in contract.interface.methods:
+        difference = _difference_in(module, contract, method)
+        wrong += difference is not None
+        lines.append(f"{name}.{method.name}{difference or ': as it should be'}")
+    if wrong:
+        many = "\n".join(f"  {line}" for line in lines)
+        raise MismatchError(
+            f"{name}: {_class_of(module)} does not implement it, method by method:\n{many}\n"
+            "what to do: make the module's signatures the interface's, or the other way round"
+        )
+
+
+def _difference_in(module: torch.jit.ScriptModule, contract: Contract, method: Method) -> str | None:
+    if not _torch.has_method(module, method.name):
+        return (
+            f": the module has no such scripted method\n    expected: {method}\n    define it; in a module that is "
+            "scripted already, under @torch.jit.export"
+        )
+    found = _torch.schema_of(module, method.name)
+    difference = _difference(found, _torch.interface_schema(contract.defined["Hosted"], method.name))
+    return difference and f"{difference}\n    expected: {method}\n    the module has: {_spell(found)}"
+
+
+def _difference(found: _torch.FunctionSchema, wanted: _torch.FunctionSchema) -> str | None:
+    """What TorchScript would object to, in words that begin with the argument in question."""
+    mine, theirs = found.arguments[1:], wanted.arguments[1:]  # without self
+    for have, want in zip(mine, theirs, strict=False):
+        if have.name != want.name:
+            return f".{want.name}: the module calls this argument {have.name!r}"
+        if not want.type.isSubtypeOf(have.type):
+            passed, taken = want.type.annotation_str, have.type.annotation_str
+            return f".{want.name}: the interface passes {passed}, the module takes {taken}{_namesakes(passed, taken)}"
+    if len(mine) < len(theirs):
+        return f".{theirs[len(mine)].name}: the module takes no such argument"
+    if len(mine) > len(theirs):
+        return (
+            f".{mine[len(theirs)].name}: the module takes this argument, too (TorchScript counts those with defaults)"
+        )
+    returned, promised = found.returns[0].type, wanted.returns[0].type
+    if not returned.isSubtypeOf(promised):
+        return (
+            f".return: the interface promises {promised.annotation_str}, the module returns {returned.annotation_str}"
+        )
+    return None
+
+
+def _namesakes(one: str, other: str) -> str:
+    if one != other:
+        return ""
+    return ", an enum of that name that came with an archive; send the class and its args, so that its owner scripts it"
+
+
+def _spell(schema: _torch.FunctionSchema) -> str:
+    arguments = ", ".join(f"{argument.name}: {argument.type.annotation_str}" for argument in schema.arguments[1:])
+    return f"{schema.name}({arguments}) -> {schema.returns[0].type.annotation_str}"
+
+
+def _class_of(module: torch.jit.ScriptModule) -> str:
+    return str(getattr(module, "original_name", type(module).__name__))

@@ -1,0 +1,96 @@
+"""The command line: `python -m torchremote emit|inspect|types|doctor|demo`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from .._version import __version__
+from ..archive.inspect import stubs_in_archive
+from ..errors import ArchiveError, TorchRemoteError
+from ..jit import Placement, common_source, compile_interface
+from .doctor import examine
+from .type_tables import tables
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the process's exit status."""
+    parser = argparse.ArgumentParser(prog="torchremote", description="Remote PyTorch modules.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    emit = commands.add_parser("emit", help="print what is generated for an interface")
+    emit.add_argument("interface", metavar="package.module:Interface", nargs="?", help="without: what all have alike")
+    emit.add_argument("--placement", choices=[placement.value for placement in Placement], help="only its endpoints")
+    emit.set_defaults(run=lambda options: print(_emitted(options.interface, options.placement), end=""))
+
+    inspect = commands.add_parser("inspect", help="list the stubs in an archive, without running anything of it")
+    inspect.add_argument("archive", help="what torch.jit.save wrote")
+    inspect.set_defaults(run=lambda options: print(_inspected(options.archive)))
+
+    types = commands.add_parser("types", help="print the tables of types: what can cross, and how")
+    types.set_defaults(run=lambda options: print(tables(), end=""))
+
+    doctor = commands.add_parser("doctor", help="see whether this machine is fit, and what to do if it is not")
+    doctor.set_defaults(run=lambda options: _examine())
+
+    demo = commands.add_parser("demo", help="train a network split between two processes, and time calls to it")
+    demo.add_argument("--quick", action="store_true", help="fewer epochs and calls")
+    demo.add_argument("--output", default="demo-results", help="folder for the picture (default: %(default)s)")
+    demo.set_defaults(run=_run_demo)
+
+    options = parser.parse_args(arguments)
+    try:
+        status: int | None = options.run(options)
+    except TorchRemoteError as error:
+        print(f"torchremote: {error}", file=sys.stderr)
+        return 1
+    return status or 0
+
+
+def _examine() -> int:
+    wrong = 0
+    for finding in examine():
+        print(finding, flush=True)
+        wrong += finding.remedy is not None
+    return int(wrong > 0)
+
+
+def _inspected(archive: str) -> str:
+    try:
+        return "\n".join(map(str, stubs_in_archive(archive))) or "no stubs"
+    except OSError as error:
+        raise ArchiveError(f"{archive}: {error.strerror}") from error
+
+
+def _emitted(target: str | None, placement: str | None) -> str:
+    if target is None:
+        return common_source()
+    compiled = compile_interface(_load(target))
+    return compiled.source if placement is None else compiled.contract.sources[placement]
+
+
+def _load(target: str) -> type:
+    module_name, _, path = target.partition(":")
+    if not path:
+        raise TorchRemoteError(f"{target!r}: write package.module:Interface")
+    sys.path.insert(0, "")  # as `python -m` does for itself: what stands in the current folder
+    try:
+        found: object = importlib.import_module(module_name)
+        for name in path.split("."):
+            found = getattr(found, name)
+    except (ImportError, AttributeError) as error:
+        raise TorchRemoteError(f"{target!r}: {error}") from error
+    if not isinstance(found, type):
+        raise TorchRemoteError(f"{target!r}: is a {type(found).__name__}, not a class")
+    return found
+
+
+def _run_demo(options: argparse.Namespace) -> None:
+    try:
+        from .demo import run
+    except ImportError as error:
+        raise TorchRemoteError(f"the demo needs more: pip install 'torchremote[demo]' ({error})") from error
+    run(options.output, quick=options.quick)
