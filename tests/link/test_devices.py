@@ -67,7 +67,7 @@ def test_with_a_device_map_tensors_move_in_and_stay(toy):
     contract = compile_interface(zoo.Encoder).contract
     module = zoo.LinearEncoder().to("toy")
     scripted = _torch.script_module(module, ["forward", "topk", "reset", "fail"])
-    handle = tr.host.host(contract, scripted, toy.DEVICE)
+    handle = tr.owner.modules.host(contract, scripted, toy.DEVICE)
     x = torch.randn(3, 8)
     for placement, device in ((Placement.MAPPED, "toy"), (Placement.STAGED, "cpu")):
         endpoint = _torch.find_function(contract.endpoints[placement]["forward"])

@@ -145,7 +145,7 @@ def test_modules_are_imported_without_the_compile_lock(tmp_path, monkeypatch):
     """Whoever imports a module holds its lock, and may be waiting to compile an interface that is in it."""
     (tmp_path / "lately_imported.py").write_text(
         "import enum, threading\n"
-        "from torchremote.jit.cache import COMPILING\n"
+        "from torchremote.jit.script.cache import COMPILING\n"
         "free = []\n"
         "def try_it():\n"
         "    free.append(COMPILING.acquire(timeout=5))\n"
