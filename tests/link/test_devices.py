@@ -74,7 +74,7 @@ def test_with_a_device_map_tensors_move_in_and_stay(toy):
         result = endpoint(handle, x, 2.0)
         assert result.device.type == device
         assert torch.equal(result.detach().cpu(), zoo.LinearEncoder.output(0, x) * 2)
-    tr.host.release(handle)
+    tr.owner.modules.release(handle)
 
 
 def test_a_result_on_a_device_that_nobody_mapped_is_an_error(owner, toy):

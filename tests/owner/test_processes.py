@@ -44,7 +44,7 @@ if __name__ == "__main__":
 MANY = """
 import sys, torch, torch.distributed.rpc as rpc
 import torchremote as tr
-from torchremote.jit.parse import parse_interface
+from torchremote.jit.read.parse import parse_interface
 from tests import zoo
 
 rank = int(sys.argv[2])
