@@ -17,8 +17,8 @@ from torch.nn.utils.rnn import PackedSequence
 from .. import _torch
 from .._torch import PyRRef
 from ..errors import ArgumentError, RemoteError
-from ..jit.foundation import sendable
-from ..link.failures import FAILURES, UNSENDABLE, message_of, unsightly
+from ..jit import sendable
+from ..link.failures import FAILURES, message_of, refusal_of, uncheckable
 from ..link.values import check_plain
 from ..owner.create import referenced
 
@@ -126,9 +126,7 @@ def _checked(value: Any, where: str) -> Any:
             return check(leaf, None, place)
         except FAILURES as error:
             message = message_of(error)
-            if message.startswith(UNSENDABLE):
-                raise ArgumentError(message.removeprefix(UNSENDABLE)) from None
-            raise ArgumentError(f"{place}: {unsightly(message)}") from None
+            raise ArgumentError(refusal_of(message) or f"{place}: {uncheckable(message)}") from None
 
     return _torch.map_leaves_with_path(checked, value)
 
