@@ -63,7 +63,7 @@ def host_modules(count: int) -> None:
     contract = compile_interface(Layer).contract
     module = torch.jit.script(Linear())
     for _ in range(count - 1):
-        modules.host(contract, module, torch.device("cpu"))
+        modules.add(contract, module, torch.device("cpu"))
 
 
 def learn_interfaces(count: int) -> None:

@@ -7,7 +7,6 @@ from torch import Tensor
 
 import torchremote as tr
 from torchremote.errors import ArgumentError, CreationError, InterfaceError, MismatchError, PlaceError, ServedNameError
-from torchremote.link.places import placement_at
 
 from .. import owner_process as remote
 from .. import zoo
@@ -144,10 +143,3 @@ def test_a_caller_that_gives_up_leaves_nothing_behind(owner):
     until(lambda: hosted(owner) == before)
     with pytest.raises(ServedNameError):
         tr.connect(owner, zoo.Encoder, "given-up")
-
-
-def test_placement_is_the_devices_and_the_device_maps():
-    mapped = [torch.device("cuda:0")]
-    assert placement_at("cpu", []).value == placement_at("cpu", mapped).value == "host"
-    assert placement_at("cuda:0", []).value == placement_at("xpu", []).value == "staged"
-    assert placement_at("cuda:0", mapped).value == placement_at("xpu", mapped).value == "mapped"

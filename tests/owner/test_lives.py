@@ -9,11 +9,11 @@ import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
-from torchremote.caller.calls import route_of
 from torchremote.caller.stub import make_stub
 from torchremote.errors import CapacityError, MismatchError, NotInitializedError, ServedNameError, StaleStubError
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime import table
+from torchremote.link.route import route_of
 from torchremote.owner import leases, modules, tables
 
 from .. import owner_process as remote
@@ -247,30 +247,22 @@ def test_a_worker_hosts_a_hundred_thousand_modules(owner):
 def test_a_slot_outlives_its_module_by_the_grace_period():
     compiled = compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", "Buried"))
     contract = compiled.contract
-    shelf = tables.Shelf(contract)
+    books = tables.OwnerTable(contract)
     with tables.LOCK:
-        handle = shelf.put(torch.jit.script(ExportedEncoder(1.0)), torch.device("cpu"))
-        shelf.take(handle)
-        last = shelf.burials[-1]
-        shelf.bury(last + tables.GRACE / 2)
-        assert len(contract.host.graveyard) == len(shelf.burials) == 2
-        shelf.bury(last + tables.GRACE)
-        assert len(contract.host.graveyard) == len(shelf.burials) == 0
+        handle = books.insert(torch.jit.script(ExportedEncoder(1.0)), torch.device("cpu"), False)
+        books.remove(handle)
+        last = books.retired[-1]
+        books.drop_retired(last + tables.GRACE / 2)
+        assert len(contract.table.retired) == len(books.retired) == 2
+        books.drop_retired(last + tables.GRACE)
+        assert len(contract.table.retired) == len(books.retired) == 0
 
 
 def test_a_full_table_says_so():
     contract = compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", "Full")).contract
-    shelf = tables.Shelf(contract, unused=table.CAPACITY, pages=table.CAPACITY >> table.SLOT_BITS)
+    books = tables.OwnerTable(contract, unused=table.CAPACITY, pages=table.CAPACITY >> table.SLOT_BITS)
     with pytest.raises(CapacityError, match="hosts 131072 modules of it already"):
-        shelf.put(torch.jit.script(ExportedEncoder(1.0)), torch.device("cpu"))
-
-
-def test_the_tables_layout_is_the_one_in_its_text():
-    text = "".join(definition.text for definition in table.DEFINITIONS)
-    assert f"[vacant] * {1 << table.SLOT_BITS}" in text
-    assert f"range({1 << table.PAGE_BITS})" in text
-    assert text.count(f"(handle >> {table.SLOT_BITS}) & {(1 << table.PAGE_BITS) - 1}]") == 2
-    assert text.count(f"handle & {(1 << table.SLOT_BITS) - 1}]") == 3
+        books.insert(torch.jit.script(ExportedEncoder(1.0)), torch.device("cpu"), False)
 
 
 def test_what_nobody_waited_for_goes_too(owner):

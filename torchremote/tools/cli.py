@@ -69,7 +69,8 @@ def _emitted(target: str | None, unit: str | None) -> str:
     if target is None:
         return common_source()
     compiled = compile_interface(_load(target))
-    return {None: compiled.source, "stub": compiled.stub_source, **compiled.contract.sources}[unit]
+    units: dict[str, str] = {**compiled.contract.sources, "stub": compiled.stub_source}
+    return compiled.source if unit is None else units[unit]
 
 
 def _load(target: str) -> type:
