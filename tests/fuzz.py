@@ -1,9 +1,8 @@
 """Random interfaces, each through everything: `make fuzz` runs thousands, tests/test_fuzz.py a small share.
 
 For an interface: its canonical text parses back, its source is the same when emitted twice, and a module that passes
-on what it is given, some of it changed, gives through a stub what it gives here: as to a module on the CPU and as to one
-on an accelerator, sync, async and as many calls, from Python, and from TorchScript as far as torch can convert the
-arguments.
+on what it is given, some of it changed, gives through a stub what it gives here: as to a module on the CPU and as to
+one on an accelerator, sync, async and as many calls, from Python, and from TorchScript as far as torch can convert.
 """
 
 import argparse

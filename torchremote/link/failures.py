@@ -12,11 +12,11 @@ from typing import Final
 
 import torch
 
+from .._version import PROTOCOL
 from ..errors import (
     ArgumentError,
     CallTimeoutError,
     DisconnectedError,
-    ProtocolError,
     RemoteError,
     StaleStubError,
     TorchRemoteError,
@@ -58,13 +58,11 @@ _TABLE: Final = (
         "timeout=...",
     ),
     _Kind(
-        re.compile(
-            r"__torch__\.torchremote\.protocol_\d+\..* (not found|is not defined|undefined)|[Uu]ndefined .*"
-            r"__torch__\.torchremote\.protocol_\d+\."
-        ),
-        ProtocolError,
-        "the owner has no such endpoint, so it is another process than the one that the stub was connected to, or runs "
-        "another release of torchremote; connect again: {message}",
+        re.compile(r"\Aattempted to get undefined function _remote_"),
+        StaleStubError,
+        f"the owner has no such endpoint of protocol {PROTOCOL}, which this process speaks: it was restarted, or runs "
+        "another release of torchremote; create or connect again",
+        traced=False,
     ),
     _Kind(_LOST, WireError, "{message}; whether the method ran is not known"),
 )
