@@ -73,6 +73,7 @@ class Holder(nn.Module):
 
 
 def owning(store):
+    sweeper.INTERVAL = 0.25
     store.wait(["done"])
     if store.check(["made"]):
         os._exit(0)  # an orderly shutdown would wait for the dead
@@ -211,7 +212,7 @@ def exiting(store):
 def surviving(store):
     store.wait(["made"])
     x = torch.ones(2, 8)
-    until(lambda: rpc.rpc_sync("owning", count_hosted) == 1, seconds=4 * sweeper.INTERVAL)
+    until(lambda: rpc.rpc_sync("owning", count_hosted) == 1, seconds=10)
     until(lambda: rpc.rpc_sync("owning", held_by) == ["surviving"])
     assert torch.equal(call_kept(x), zoo.LinearEncoder(seed=3)(x, 1.0))  # what it holds lives on
     drop_kept()
