@@ -21,9 +21,9 @@ from . import zoo
 from .group import end_with_the_parent
 
 
-def count_hosted():
+def hosted_here():
     gc.collect()
-    return len(modules._by_handle)
+    return set(modules._by_handle)
 
 
 def resident():
@@ -122,11 +122,15 @@ def linear_behind_a_gate(seconds):
     return zoo.LinearEncoder()
 
 
-if __name__ == "__main__":
-    end_with_the_parent()
+def main(store, transports=None):
     from . import accelerator as accelerator
 
     torch.set_num_threads(1)
-    options = rpc.TensorPipeRpcBackendOptions(init_method=sys.argv[1], rpc_timeout=30)
+    options = rpc.TensorPipeRpcBackendOptions(init_method=store, rpc_timeout=30, _transports=transports)
     rpc.init_rpc("owner", rank=1, world_size=2, rpc_backend_options=options)
     rpc.shutdown()
+
+
+if __name__ == "__main__":
+    end_with_the_parent()
+    main(*sys.argv[1:])

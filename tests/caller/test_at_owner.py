@@ -184,10 +184,10 @@ def test_a_moved_module_goes_with_its_last_stub(owner, toy):
     before = hosted(owner)
     stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
     stub = tr.at_owner(stub).to("toy:0")
-    assert hosted(owner) == before + 1
+    assert len(hosted(owner) - before) == 1
     assert stub(X).shape == (2, 8)
     del stub
-    until(lambda: hosted(owner) == before)
+    until(lambda: hosted(owner) <= before)
 
 
 def test_everything_moves_behind_stubs_that_are_out(owner, toy):

@@ -15,6 +15,7 @@ Note [Whole modules]
 
 from __future__ import annotations
 
+import itertools
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ class Entry:
     name: str | None
     moves: bool  # whether tensors move to the device and back
     handles: dict[str, int] = field(default_factory=dict)  # by the scope of the interface that calls it
+    number: int = field(default_factory=itertools.count(1).__next__)  # of all that were ever hosted here
     exchanged: int = 0  # how many modules there were before this one
     gone: bool = False
 
@@ -53,6 +55,7 @@ class Entry:
 class ModuleStats:
     """What a worker says of a module that it hosts."""
 
+    number: int  # counts the modules that the worker has hosted so far: this one's own, for ever
     interface: str  # the name of the interface that it was hosted with
     name: str | None  # under which it is served
     device: str
@@ -158,6 +161,7 @@ def stats_here() -> list[ModuleStats]:
         entries = list(dict.fromkeys(_by_handle.values()))
         return [
             ModuleStats(
+                entry.number,
                 entry.interface.name,
                 entry.name,
                 str(entry.device),
