@@ -1,75 +1,77 @@
-"""Which settings of RPC are fast, for which size of tensor? Groups with each of them take turns.
+"""Which settings of RPC are fast, for which size of tensor? Pairs of processes with each of them take turns.
 
 TensorPipe chooses one channel for a connection, whatever is sent: the first one of `_channels` that works between the
-two workers. "basic" has tensors go in the stream of messages. torch's own order is "cma" (the receiver reads the
-sender's memory, on one machine alone), "mpt_uv" (several TCP connections at once), "basic".
+two workers. "basic" has tensors go in the stream of messages; with "cma", the receiver reads the memory of the sender,
+which has to be on the same machine; "mpt_uv" has several TCP connections. torch's own order is cma, mpt_uv, basic.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from contextlib import ExitStack
 
-import torch
-from torch import Tensor, nn
+from .findings import Findings, Target
+from .timing import Rounds
+from .turns import Pair
 
-import torchremote
-
-from .findings import Findings
-from .group import in_group
-from .timing import Rounds, interleave, timed
-from .work import Echo, Layer, Linear
-
-KIB = 1 << 10
+KIB, MIB = 1 << 10, 1 << 20
 SIZES = {"4 KiB": 4 * KIB, "64 KiB": 64 * KIB, "256 KiB": 256 * KIB} | {
-    f"{mib} MiB": mib * KIB * KIB for mib in (1, 4, 16, 64, 256)
+    f"{mib} MiB": mib * MIB for mib in (1, 4, 16, 64, 256)
 }
-# Those that are measured with every size, and how rpc_options is called for it.
-SHARED, TCP = "shared memory", "TCP"
+SHARED, TCP, OURS, LARGE = "shared memory", "TCP", "rpc_options()", "large_tensors"
+# These are measured with every size.
 CHANNELS: dict[str, dict[str, object]] = {
-    f"{SHARED}, rpc_options()": {},
-    f"{SHARED}, cma": {"_channels": None},
+    f"{SHARED}, {OURS}": {},
+    f"{SHARED}, {LARGE}": {"large_tensors": True},
     f"{SHARED}, mpt_uv": {"_channels": ["mpt_uv", "basic"]},
-    f"{TCP}, rpc_options()": {"shared_memory": False},
-    f"{TCP}, cma": {"shared_memory": False, "_channels": None},
+    f"{TCP}, {OURS}": {"shared_memory": False},
+    f"{TCP}, basic": {"shared_memory": False, "_channels": ["basic"]},
     f"{TCP}, mpt_uv": {"shared_memory": False, "_channels": ["mpt_uv", "basic"]},
 }
 THREADS: dict[str, dict[str, object]] = {f"{threads} threads": {"threads": threads} for threads in (2, 16, 64)}
 ECHO, ONE_WAY = "echo", "one way"
-
-
-class Sink(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.zeros(1)
-
-
-def measure(quick: bool) -> Findings:
-    found: Rounds = {}
-    for _ in range(2 if quick else 9):
-        for settings, measured in ((CHANNELS, _sizes), (THREADS, _threads)):
-            for name, options in settings.items():
-                for contender, rounds in in_group(partial(measured, name), quick, options=options).items():
-                    found.setdefault(contender, []).extend(rounds)
-    return Findings("A call with one tensor, by its size and the settings of RPC", "us", 1e6, found)
+IN_A_TURN = 64 * MIB  # bytes
 
 
 def contender(name: str, direction: str, size: str) -> str:
     return f"{name}: {direction}, {size}"
 
 
-def _sizes(name: str, quick: bool) -> Rounds:
+TARGETS = (
+    Target(contender(f"{SHARED}, {OURS}", ECHO, "4 KiB"), contender(f"{SHARED}, {LARGE}", ECHO, "4 KiB"), 1.0),
+    Target(contender(f"{SHARED}, {LARGE}", ONE_WAY, "16 MiB"), contender(f"{SHARED}, {OURS}", ONE_WAY, "16 MiB"), 1.0),
+    Target(contender(f"{SHARED}, {LARGE}", ECHO, "64 MiB"), contender(f"{SHARED}, {OURS}", ECHO, "64 MiB"), 1.0),
+    Target(contender(f"{TCP}, {OURS}", ECHO, "4 KiB"), contender(f"{TCP}, basic", ECHO, "4 KiB"), 1.05),
+    Target(contender(f"{TCP}, {OURS}", ECHO, "64 MiB"), contender(f"{TCP}, basic", ECHO, "64 MiB"), 1.0),
+    Target(contender(f"{TCP}, {OURS}", ECHO, "64 MiB"), contender(f"{TCP}, mpt_uv", ECHO, "64 MiB"), 1.0),
+)
+
+
+def measure(quick: bool) -> Findings:
+    question = "A call with one tensor, by its size and the settings of RPC"
+    if quick:
+        return Findings(question, "us", 1e6, {}, left_out={"all": "they take ten minutes; `make bench` measures them"})
     found: Rounds = {}
-    for direction, module_cls in ((ECHO, Echo), (ONE_WAY, Sink)):
-        stub = torchremote.create("owner", Layer, module_cls)
-        for size, count in SIZES.items():
-            calls = max(2, min(200, (64 << 20) // count))
-            x = torch.ones(count // 4)
-            with torch.no_grad():
-                block = {contender(name, direction, size): timed(partial(stub, x))}
-                found |= interleave(block, rounds=1, calls=calls, warm_up=2 + calls // 4)
-    return found
+    with ExitStack() as stack:
+        every = {**CHANNELS, **THREADS}
+        pairs = {name: stack.enter_context(Pair(options=options)) for name, options in every.items()}
+        for pair in pairs.values():
+            for work in ("linear", ECHO, ONE_WAY):
+                pair.call(work, [4, 8], calls=1, warm_up=500)
+        for number in range(ROUNDS):
+            order = sorted(pairs, reverse=number % 2 == 1)
+            for name in order:
+                if name in THREADS:
+                    found.setdefault(name, []).append(pairs[name].call("linear", [4, 8], calls=200, warm_up=20))
+            for direction in (ECHO, ONE_WAY):
+                for size, count in SIZES.items():
+                    calls = max(1, min(100, IN_A_TURN // count))
+                    for name in order:
+                        if name in CHANNELS:
+                            seconds = pairs[name].call(direction, [count // 4], calls, warm_up=1 + calls // 10)
+                            found.setdefault(contender(name, direction, size), []).append(seconds)
+    ordered = [name for name in (*CHANNELS, *THREADS)]
+    found = {name: found[name] for name in sorted(found, key=lambda name: ordered.index(name.partition(":")[0]))}
+    return Findings(question, "us", 1e6, found, TARGETS)
 
 
-def _threads(name: str, quick: bool) -> Rounds:
-    x, stub = torch.ones(4, 8), torchremote.create("owner", Layer, Linear)
-    with torch.no_grad():
-        return interleave({name: timed(lambda: stub(x))}, rounds=1, calls=500, warm_up=200)
+ROUNDS = 25
