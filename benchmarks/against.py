@@ -1,8 +1,8 @@
 """`python -m benchmarks.against PATH`: compares this checkout with another one, say of an older commit.
 
-Both take turns in one run. A call is [4, 8] float32 through a Linear(8, 8). Compiling and memory are measured in a fresh
-process each round; compiling is time of the processor. The table has the medians over rounds, and the ratio new / old
-within a round: its median, its quartiles, and the interval in which the true median surely is.
+Both take turns in one run. A call is [4, 8] float32 through a Linear(8, 8). Compiling and memory are measured in a
+fresh process each round; compiling is time of the processor. The table has the medians over rounds, and the ratio
+new / old within a round: its median, its quartiles, and the interval in which the true median surely is.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ CHANNELS: dict[str, dict[str, object]] = {
 THREADS: dict[str, dict[str, object]] = {f"{threads} threads": {"threads": threads} for threads in (2, 16, 64)}
 ECHO, ONE_WAY = "echo", "one way"
 IN_A_TURN = 64 * MIB  # bytes
+ROUNDS = 25
 
 
 def contender(name: str, direction: str, size: str) -> str:
@@ -69,9 +70,6 @@ def measure(quick: bool) -> Findings:
                         if name in CHANNELS:
                             seconds = pairs[name].call(direction, [count // 4], calls, warm_up=1 + calls // 10)
                             found.setdefault(contender(name, direction, size), []).append(seconds)
-    ordered = [name for name in (*CHANNELS, *THREADS)]
+    ordered = list(every)
     found = {name: found[name] for name in sorted(found, key=lambda name: ordered.index(name.partition(":")[0]))}
     return Findings(question, "us", 1e6, found, TARGETS)
-
-
-ROUNDS = 25

@@ -2,8 +2,8 @@
 
 TensorPipe sends tensors through one channel a connection, whatever their size. "basic" puts them into the stream of
 messages, which is fastest for small ones. With "cma" the receiver reads the sender's memory, which is fastest for large
-ones on one machine. torch's own order is "cma", then "mpt_uv" for other machines: several TCP connections, through which
-small tensors take two to five times as long.
+ones on one machine. torch prefers "cma", and between machines "mpt_uv": several TCP connections, through which small
+tensors take two to five times as long.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from torch.distributed.rpc import TensorPipeRpcBackendOptions
 
 THREADS: Final = 16
 CHANNELS: Final = ("basic", "cuda_xth", "cuda_ipc", "cuda_gdr", "cuda_basic")
-"""The channels for small tensors, in torch's own order, without the two that it prefers to the first. The others are for
-CUDA."""
+"""The channels for small tensors: torch's own, without the two that it prefers to the first. The others are for CUDA."""
 
 LARGE_TENSOR_CHANNELS: Final = ("cma", *CHANNELS)
 """The channels for large tensors. Where the kernel lets no worker read another's memory, the next one is taken."""
@@ -45,8 +44,8 @@ def rpc_options(
             as long as over TCP, but torch keeps a core of each worker busy, looking for messages. False uses TCP, and a
             worker that waits costs nothing.
         large_tensors: True is for workers of one machine whose tensors mostly have more than 1 MiB: the receiver copies
-            a tensor out of the sender's memory. Between machines it
-            changes nothing, nor does it for tensors on accelerators. Both workers have to have it; otherwise tensors go as with False.
+            a tensor out of the sender's memory. It changes nothing between machines, nor for tensors on accelerators.
+            Both workers have to have it; otherwise tensors travel as with False.
         **options: what else `TensorPipeRpcBackendOptions` takes, such as `init_method` and `rpc_timeout` (seconds).
             `_channels=None` takes torch's own channels, which between machines are slower for small tensors and, on
             some networks, faster for tensors of many MiB.
