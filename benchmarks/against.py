@@ -8,6 +8,7 @@ new / old within a round: its median, its quartiles, and the interval in which t
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 from contextlib import ExitStack
@@ -76,7 +77,8 @@ def as_table(found: Found) -> str:
         ratios = [after / before for before, after in zip(values[OLD], values[NEW], strict=True)]
         low, high = quartiles(ratios)
         least, most = interval(ratios)
-        ratio = f"{statistics.median(ratios):.3f} ({low:.3f} to {high:.3f}) [{least:.3f} to {most:.3f}]"
+        surely = f"{least:.3f} to {most:.3f}" if math.isfinite(least) else "few rounds"
+        ratio = f"{statistics.median(ratios):.3f} ({low:.3f} to {high:.3f}) [{surely}]"
         lines.append(f"{name + (f', {unit}' if unit else ''):46}{old:>10}{new:>10}   {ratio}")
     return "\n".join(lines)
 

@@ -25,7 +25,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 WIDTH, DPI = 3.9, 200  # inches, dots an inch: 780 pixels
 BLUE, GREY, INK, FAINT = "#1f6feb", "#a8b1bb", "#1f2328", "#59636e"
-SHADES = ("#57606a", "#9aa4af")  # of lines that are not ours
+LINES = {"rpc_options()": (BLUE, "-"), "large_tensors": (BLUE, "--")}  # of settings: the others are grey
 TIMES = "\N{MULTIPLICATION SIGN}"
 TEXT, SMALL, TITLE = 8.0, 7.0, 9.5  # points
 ROW, PANEL = 0.42, 1.2  # inches
@@ -179,12 +179,16 @@ def settings(found: Json) -> Figure:
     figure, every = _figure(found, subtitle, [PANEL] * len(panels))
     for axes, (title, channels) in zip(every, panels.items(), strict=True):
         ours = channels["rpc_options()"]
-        shades = iter(SHADES)
+        ends = {}
         for channel, took in channels.items():
-            color = BLUE if channel == "rpc_options()" else next(shades)
+            color, style = LINES.get(channel, (GREY, "-"))
             times = [took[size] / ours[size] for size in ours]
-            axes.plot(range(len(ours)), times, color=color, marker="o", markersize=3, lw=1.6)
-            axes.text(len(ours) - 0.85, times[-1], channel, fontsize=SMALL, color=color, va="center")
+            axes.plot(range(len(ours)), times, color=color, ls=style, marker="o", markersize=3, lw=1.6)
+            ends[channel] = times[-1]
+        top = axes.get_ylim()[1]
+        for channel, height in _apart(ends, 0.13 * top).items():
+            color, _ = LINES.get(channel, (FAINT, ""))
+            axes.text(len(ours) - 0.8, height, channel, fontsize=SMALL, color=color, va="center")
         axes.set_xticks(range(len(ours)), [size.replace(" ", "\n") for size in ours])
         axes.set_xlim(-0.3, len(ours) + 1.2)
         axes.set_ylim(bottom=0)
@@ -192,6 +196,14 @@ def settings(found: Json) -> Figure:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
         axes.set_title(title, fontsize=TEXT, color=INK, loc="left", pad=3)
     return figure
+
+
+def _apart(heights: Mapping[str, float], distance: float) -> dict[str, float]:
+    """Moves labels up where they are nearer to the one below than `distance`."""
+    moved: dict[str, float] = {}
+    for name, height in sorted(heights.items(), key=lambda item: item[1]):
+        moved[name] = max(height, max(moved.values(), default=-distance) + distance)
+    return moved
 
 
 DRAWN: dict[str, Callable[[Json], Figure]] = {"growth": growth, "settings": settings}

@@ -34,7 +34,12 @@ class Pair:
         given = [f"{self._folder.name}/store", json.dumps(dict(options or {}))]
         self._owner = start(checkout, "owner", *given)
         self._caller = start(checkout, "caller", *given)
-        self._read()
+        try:
+            self._read()
+        except RuntimeError:
+            self._owner.kill()  # it waits for its caller
+            self.__exit__(None, None, None)
+            raise
         self._signal(signal.SIGSTOP)
 
     def call(self, work: str, shape: list[int], calls: int, warm_up: int = 0) -> list[float]:

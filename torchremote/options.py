@@ -17,7 +17,7 @@ from torch.distributed.rpc import TensorPipeRpcBackendOptions
 
 THREADS: Final = 16
 CHANNELS: Final = ("basic", "cuda_xth", "cuda_ipc", "cuda_gdr", "cuda_basic")
-"""The channels for small tensors: torch's own, without the two that it prefers to the first. The others are for CUDA."""
+"""The channels for small tensors: torch's, without the two that it prefers to the first. The others are for CUDA."""
 
 LARGE_TENSOR_CHANNELS: Final = ("cma", *CHANNELS)
 """The channels for large tensors. Where the kernel lets no worker read another's memory, the next one is taken."""
