@@ -23,7 +23,7 @@ from .group import end_with_the_parent
 
 def hosted_here():
     gc.collect()
-    return set(modules._by_handle)
+    return {module.number for module in torchremote.stats().modules}
 
 
 def resident():

@@ -200,11 +200,11 @@ def test_a_lease_of_the_next_group_is_not_ended_by_what_was_asked_in_the_last(mo
 
 
 def test_hosting_on_oneself(owner):
-    before = len(modules._by_handle)
+    before = tr.stats().modules
     stub = tr.create("caller", zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 2})
     assert torch.equal(stub(X), zoo.LinearEncoder(seed=2)(X, 1.0))
     del stub
-    until(lambda: gc.collect() >= 0 and len(modules._by_handle) == before)
+    until(lambda: gc.collect() >= 0 and tr.stats().modules == before)
 
 
 def test_many_modules_behind_one_endpoint(owner):

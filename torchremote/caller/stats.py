@@ -27,7 +27,7 @@ def stats(where: str | None = None) -> WorkerStats:
         where: "worker" or "rank:N"; None: this process, in which RPC need not be running.
 
     Returns:
-        `.modules`, of each its `.number`, which no other module of that worker gets, its `.interface`, served `.name` or
+        `.modules`, of each its `.number`, which no other module of that worker gets, `.interface`, served `.name` or
         None, `.device`, and `.holders`: the number of workers that hold stubs of it, or None for a served module, which
         lives without stubs.
 

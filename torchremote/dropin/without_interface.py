@@ -42,8 +42,20 @@ def _remote_forward(
         raise RemoteError(str(error)) from None
 
 
-def _run(args: tuple[Any, ...], kwargs: dict[str, Any], *referring: Any) -> Any:
-    return _remote_forward(*referring, *args, **kwargs)
+def _run(args: tuple[Any, ...], kwargs: dict[str, Any], needs_grad: bool, *referring: Any) -> Any:
+    if needs_grad:
+        return _remote_forward(*referring, *args, **kwargs)
+    with torch.no_grad():
+        return _detached(_remote_forward(*referring, *args, **kwargs))
+
+
+def _detached(value: Any) -> Any:
+    """Returns `value` with every tensor in it that requires a gradient detached, however deep in containers."""
+
+    def detach(leaf: Any) -> Any:
+        return leaf.detach() if isinstance(leaf, torch.Tensor) and leaf.requires_grad else leaf
+
+    return _torch.map_leaves(detach, value)
 
 
 def forward_async(self: Any, /, *args: Any, **kwargs: Any) -> torch.futures.Future[Any]:
@@ -51,7 +63,7 @@ def forward_async(self: Any, /, *args: Any, **kwargs: Any) -> torch.futures.Futu
     rref = self.module_rref
     referring = (rref, self.device, self.is_device_map_set)
     # The RRef comes last: torch never gets over one that was pickled before something that cannot be.
-    sent = (_checked(args, "args"), _checked(kwargs, "kwargs"), *referring)
+    sent = (_checked(args, "args"), _checked(kwargs, "kwargs"), torch.is_grad_enabled(), *referring)
     called: torch.futures.Future[Any] = rpc.rpc_async(rref.owner(), _run, sent)
     return called
 
