@@ -153,7 +153,7 @@ def leasing(store):
 
 def held_by():
     gc.collect()
-    ids = {holder for lent in leases._lent.values() for holder in lent.holders.values()}
+    ids = {holder for leased in leases._leased.values() for holder in leased.holders.values()}
     return sorted(info.name for info in rpc.api._get_current_rpc_agent().get_worker_infos() if info.id in ids)
 
 

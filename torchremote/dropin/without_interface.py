@@ -42,11 +42,11 @@ def _remote_forward(
         raise RemoteError(str(error)) from None
 
 
-def _run(args: tuple[Any, ...], kwargs: dict[str, Any], needs_grad: bool, *referring: Any) -> Any:
+def _run(args: tuple[Any, ...], kwargs: dict[str, Any], needs_grad: bool, *torchs: Any) -> Any:
     if needs_grad:
-        return _remote_forward(*referring, *args, **kwargs)
+        return _remote_forward(*torchs, *args, **kwargs)
     with torch.no_grad():
-        return _detached(_remote_forward(*referring, *args, **kwargs))
+        return _detached(_remote_forward(*torchs, *args, **kwargs))
 
 
 def _detached(value: Any) -> Any:
@@ -61,9 +61,9 @@ def _detached(value: Any) -> Any:
 def forward_async(self: Any, /, *args: Any, **kwargs: Any) -> torch.futures.Future[Any]:
     """Calls the remote module's `forward`. `self` has `module_rref`, `device` and `is_device_map_set`."""
     rref = self.module_rref
-    referring = (rref, self.device, self.is_device_map_set)
+    torchs = (rref, self.device, self.is_device_map_set)
     # The RRef comes last: torch never gets over one that was pickled before something that cannot be.
-    sent = (_checked(args, "args"), _checked(kwargs, "kwargs"), torch.is_grad_enabled(), *referring)
+    sent = (_checked(args, "args"), _checked(kwargs, "kwargs"), torch.is_grad_enabled(), *torchs)
     called: torch.futures.Future[Any] = rpc.rpc_async(rref.owner(), _run, sent)
     return called
 
