@@ -72,7 +72,7 @@ def bars(found: Json) -> Figure:
 
 
 def _write_beside(axes: Axes, value: float, position: float, end: float, text: str, ours: bool) -> None:
-    """Writes after a bar, or, where there is no room, at the end of the bar's inside."""
+    """Writes behind a bar, or, where there is no room, into it."""
     room = 1 - value / end > 0.015 * len(text) + 0.02
     where = value + 0.012 * end if room else 0.012 * end
     color = INK if room or not ours else "white"
