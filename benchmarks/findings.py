@@ -106,7 +106,8 @@ class Findings:
 def _ratio_as_json(ratio: Ratio) -> dict[str, Any]:
     found = {**asdict(ratio.target), **asdict(ratio), "met": ratio.met, "verdict": ratio.verdict}
     del found["target"]
-    return found
+    # JSON has no infinity.
+    return {name: None if value in (-math.inf, math.inf) else value for name, value in found.items()}
 
 
 SURE = 0.99

@@ -4,9 +4,11 @@ turns.py starts it. It imports public names of torchremote alone, and nothing el
 checkout can run it.
 """
 
+import ctypes
 import gc
 import json
 import resource
+import signal
 import sys
 import time
 import warnings
@@ -133,7 +135,14 @@ def _resident() -> int:
 ALONE: Dict[str, Callable[[], Dict[str, float]]] = {"compile": compile_time, "memory": memory}
 
 
+def die_with_parent() -> None:
+    """Has the kernel kill this process when its parent is gone: a stopped one would stay for ever."""
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> None:
+    die_with_parent()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     role, *rest = sys.argv[1:]

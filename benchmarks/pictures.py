@@ -25,6 +25,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 WIDTH, DPI = 3.9, 200  # inches, dots an inch: 780 pixels
 BLUE, GREY, INK, FAINT = "#1f6feb", "#a8b1bb", "#1f2328", "#59636e"
+TOP = 2.2  # of settings: what takes longer leaves the picture, and is told in words
 LINES = {"rpc_options()": (BLUE, "-"), "large_tensors": (BLUE, "--")}  # of settings: the others are grey
 TIMES = "\N{MULTIPLICATION SIGN}"
 TEXT, SMALL, TITLE = 8.0, 7.0, 9.5  # points
@@ -72,7 +73,7 @@ def bars(found: Json) -> Figure:
 
 
 def _write_beside(axes: Axes, value: float, position: float, end: float, text: str, ours: bool) -> None:
-    """Writes after a bar, or, where there is no room, at the end of the bar's inside."""
+    """Writes behind a bar, or, where there is no room, into it."""
     room = 1 - value / end > 0.015 * len(text) + 0.02
     where = value + 0.012 * end if room else 0.012 * end
     color = INK if room or not ours else "white"
@@ -185,25 +186,29 @@ def settings(found: Json) -> Figure:
             times = [took[size] / ours[size] for size in ours]
             axes.plot(range(len(ours)), times, color=color, ls=style, marker="o", markersize=3, lw=1.6)
             ends[channel] = times[-1]
-        top = axes.get_ylim()[1]
-        for channel, height in _apart(ends, 0.13 * top).items():
+            if max(times) > TOP:
+                size, most = max(zip(ours, times, strict=True), key=lambda pair: pair[1])
+                above = f"{channel}: up to {_times(most)}, at {size}"
+                axes.text(len(ours) + 1.2, 1.76, above, fontsize=SMALL, color=FAINT, va="center", ha="right")
+        for channel, height in _apart(ends, 0.13 * TOP).items():
             color, _ = LINES.get(channel, (FAINT, ""))
             axes.text(len(ours) - 0.8, height, channel, fontsize=SMALL, color=color, va="center")
         axes.set_xticks(range(len(ours)), [size.replace(" ", "\n") for size in ours])
         axes.set_xlim(-0.3, len(ours) + 1.2)
-        axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.set_ylim(0, TOP)
+        axes.set_yticks([0, 0.5, 1, 1.5, 2])
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
         axes.set_title(title, fontsize=TEXT, color=INK, loc="left", pad=3)
     return figure
 
 
 def _apart(heights: Mapping[str, float], distance: float) -> dict[str, float]:
-    """Moves labels up where they are nearer to the one below than `distance`."""
+    """Moves labels apart that are nearer to one another than `distance`, and all of them back down to the middle."""
     moved: dict[str, float] = {}
     for name, height in sorted(heights.items(), key=lambda item: item[1]):
         moved[name] = max(height, max(moved.values(), default=-distance) + distance)
-    return moved
+    too_high = sum(moved[name] - heights[name] for name in moved) / len(moved)
+    return {name: height - too_high for name, height in moved.items()}
 
 
 DRAWN: dict[str, Callable[[Json], Figure]] = {"growth": growth, "settings": settings}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,8 @@ def _sentence(ratio: Ratio) -> str:
     target = ratio.target
     bound = f"{'at least' if target.at_least else 'at most'} {target.bound:g}"
     statistic = "" if target.statistic == "median" else f", {target.statistic}"
-    return (
-        f"{ratio.value:.3g}, surely within {ratio.least:.3g} to {ratio.most:.3g}; "
-        f"{bound} times {target.to}{statistic} ({target.of})"
-    )
+    surely = f"surely {ratio.least:.3g} to {ratio.most:.3g}" if math.isfinite(ratio.least) else "too few rounds"
+    return f"{ratio.value:.3g}, {surely}; {bound} times {target.to}{statistic} ({target.of})"
 
 
 def write(findings: Findings, path: Path, machine: dict[str, str]) -> None:

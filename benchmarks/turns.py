@@ -29,7 +29,11 @@ class Pair:
         Args:
             checkout: the folder that has the folder torchremote.
             options: what `torchremote.rpc_options` is called with.
+
+        Raises:
+            FileNotFoundError: there is no torchremote in that folder.
         """
+        check(checkout)
         self._folder = tempfile.TemporaryDirectory(prefix="torchremote-bench-")
         given = [f"{self._folder.name}/store", json.dumps(dict(options or {}))]
         self._owner = start(checkout, "owner", *given)
@@ -81,14 +85,13 @@ class Pair:
         self._folder.cleanup()
 
 
-def start(checkout: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Starts pair.py of this checkout with the torchremote of another one.
-
-    Raises:
-        FileNotFoundError: there is no torchremote in that folder.
-    """
+def check(checkout: Path) -> None:
     if not (checkout / "torchremote" / "__init__.py").exists():
         raise FileNotFoundError(f"{checkout}: not a checkout of torchremote")
+
+
+def start(checkout: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Starts pair.py of this checkout with the torchremote of another one."""
     # -P: the folder of the script, benchmarks, does not come before the checkout.
     command = [sys.executable, "-P", "-W", "ignore", str(Path(__file__).with_name("pair.py")), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(checkout.resolve())}

@@ -140,7 +140,7 @@ def test_findings_are_written_and_shown(tmp_path):
     table = report.full_table({"it": found})
     assert "P, 2 cores, torch 1, CPython 3, commit c, today." in table
     assert "| Which? | ours / theirs | 1.75 (1.62 to 1.88) | ≤ 1.8 | unsure |" in table
-    assert "unsure 1.75, surely within" in report.as_text(findings())
+    assert "unsure 1.75, too few rounds; at most 1.8 times theirs (ours)" in report.as_text(findings())
 
 
 @pytest.mark.parametrize("question", RESULTS)

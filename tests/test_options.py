@@ -51,12 +51,13 @@ def test_tensors_on_accelerators_keep_their_ways():
 
 
 def test_large_tensors_have_a_channel_of_their_own(monkeypatch):
+    small, large = channels(CHANNELS), channels(LARGE_TENSOR_CHANNELS)
     given = []
     monkeypatch.setattr(module, "TensorPipeRpcBackendOptions", lambda **options: given.append(options["_channels"]))
     tr.rpc_options()
     tr.rpc_options(large_tensors=True)
-    assert given[-2:] == [channels(CHANNELS), channels(LARGE_TENSOR_CHANNELS)]
-    assert channels(LARGE_TENSOR_CHANNELS)[0] == "cma"
+    assert given == [small, large]
+    assert large == ["cma", *small]
 
 
 def test_channels_are_chosen_once():
