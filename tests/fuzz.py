@@ -34,6 +34,7 @@ from torchremote.jit.read.parse import parse_interface
 from torchremote.jit.read.types import TENSOR, AnyType, NamedTupleType, ScalarType, TupleType, UnionType, items_of, walk
 from torchremote.jit.script.emit import emit
 from torchremote.link.route import Route, route_of
+from torchremote.testing.check import WAYS
 from torchremote.testing.strategies import draw_calls
 
 from . import owner_process as remote
@@ -101,16 +102,16 @@ def check_pure(interface):
         assert emit(lower(interface, SourceNames(interface))) == emit(lower(interface, SourceNames(interface)))
 
 
-def check_calls(interface, owner, draw):
+def check_calls(interface, owner, draw, ways=WAYS):
     """A module gives through a stub what it gives here."""
     compiled = compile_interface(interface)
     source = module_source(interface)
     local = remote.module_of(compiled.contract, source)
     asked = (interface.name, interface.text, source)
-    handles = [rpc.rpc_sync(owner, remote.host_source, (*asked, moves)) for moves in (False, True)]
+    handles = {moves: rpc.rpc_sync(owner, remote.host_source, (*asked, moves)) for moves, _ in ways}
     try:
-        for handle, devices in ((handles[0], ()), (handles[1], ()), (handles[1], (torch.device("cpu"),))):
-            stub = make_stub(compiled, Route(owner, None, "cpu", handle, devices, None, None))
+        for moves, devices in ways:
+            stub = make_stub(compiled, Route(owner, None, "cpu", handles[moves], devices, None, None))
             archived = through_an_archive(compiled, route_of(stub))
             for method in interface.methods:
                 args, kwargs = draw(draw_calls(method, compiled.contract.classes, {}))
@@ -132,7 +133,7 @@ def check_calls(interface, owner, draw):
                     many = _torch.scripted_method(stub, method.many.name)([tuple(call.values())])
                     assert testing.same(plain(many), [plain(seen)]), (interface.text, args, kwargs, many, seen)
     finally:
-        rpc.rpc_sync(owner, remote.release_all, (handles,))
+        rpc.rpc_sync(owner, remote.release_all, (list(handles.values()),))
 
 
 def through_an_archive(compiled, route):

@@ -1,7 +1,9 @@
-"""A small share of `make fuzz`, the same in every run."""
+"""A small share of `make fuzz`, the same in every run: each interface in one way to host its module."""
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+
+from torchremote.testing.check import WAYS
 
 from ..fuzz import check_calls, check_pure, echoes
 
@@ -11,4 +13,4 @@ from ..fuzz import check_calls, check_pure, echoes
 @given(echoes(), st.data())
 def test_an_interface_through_everything(owner, interface, data):
     check_pure(interface)
-    check_calls(interface, owner, data.draw)
+    check_calls(interface, owner, data.draw, [data.draw(st.sampled_from(WAYS))])

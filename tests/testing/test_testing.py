@@ -168,4 +168,4 @@ def test_references_can_be_drawn(owner):
 
 def test_a_difference_is_found_and_made_small(owner):
     with pytest.raises(AssertionError, match=r"Negating.forward\(.*1001.*here 1000, through the stub 1001"):
-        testing.check_interface(Negating, Different(), max_examples=300)
+        testing.check_interface(Negating, Different(), max_examples=100)

@@ -65,7 +65,7 @@ def check_interface(
     compiled = compile_interface(interface)
     scripted, count = modules.scripted_module(module, compiled.interface), 0
     with _running() as worker:
-        for moves, devices in _WAYS:
+        for moves, devices in WAYS:
             name = f"check-{uuid.uuid4()}"
             modules.add_named(scripted, _CPU, compiled.contract, name, moves=moves)
             try:
@@ -82,7 +82,7 @@ def check_interface(
 
 _CPU: Final = torch.device("cpu")
 # Whether tensors move, as to an accelerator, and what the caller's device map has: all branches of an endpoint.
-_WAYS: Final = ((False, ()), (True, ()), (True, (_CPU,)))
+WAYS: Final = ((False, ()), (True, ()), (True, (_CPU,)))
 
 
 def _check_method(
