@@ -30,7 +30,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 docs: $(READY)
-	$(BIN)/python -m sphinx -b html -n -W --keep-going -q docs docs/_build
+	$(BIN)/python -m sphinx -b html -E -n -W --keep-going -q docs docs/_build
 
 fuzz: $(READY)
 	$(BIN)/python -W ignore -m tests.fuzz --interfaces 2000
