@@ -48,14 +48,15 @@ napoleon_use_rtype = False
 html_theme = "pydata_sphinx_theme"
 html_title = "torchremote"
 html_static_path = ["_static"]
+templates_path = ["_templates"]
+html_sidebars = {"**": ["pages.html"]}
 html_css_files = ["torchremote.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
     "logo": {"text": f"torchremote {__version__}"},
-    "header_links_before_dropdown": 4,
+    "navbar_center": [],
     "navigation_with_keys": False,
-    "show_nav_level": 1,
     "show_toc_level": 2,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": [],

@@ -18,6 +18,10 @@ def found() -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
 
 
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def _of(ratio: dict[str, Any]) -> str:
     statistic = "" if ratio["statistic"] == "median" else f" ({ratio['statistic']})"
     return f"{ratio['of']} / {ratio['to']}{statistic}"
