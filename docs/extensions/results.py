@@ -90,9 +90,8 @@ class Results(SphinxDirective):
         section += nodes.title(text=result["question"])
         lines = [f"| {result['unit']} | median | quartiles of the rounds | p99 |", "|---|---|---|---|"]
         for contender, it in result["contenders"].items():
-            lines.append(
-                f"| {contender} | {it['median']:.4g} | {it['low']:.4g} to {it['high']:.4g} | {it['p99']:.4g} |"
-            )
+            spread = f"{_shown(it['low'])} to {_shown(it['high'])}"
+            lines.append(f"| {contender} | {_shown(it['median'])} | {spread} | {_shown(it['p99'])} |")
         lines += [f"\nLeft out: {contender}: {why}" for contender, why in result["left_out"].items()]
         lines += [f"\n{note}" for note in result["notes"]]
         if (RESULTS / f"{name}.png").exists():
