@@ -3,8 +3,9 @@
 # compat: all tests on the oldest and the newest torch that are supported, on other Pythons where these are installed, and
 #         archives between them; downloads both torches, which on Linux are several GB each.
 # fuzz: thousands of random interfaces, through everything.
-# bench: all benchmarks, with results, pictures and the README's table; on a machine that does nothing else.
-# bench-quick: the same with fewer rounds, in a few minutes; fails when a target is missed. bench-peers: installs the peers.
+# bench: all benchmarks, with results, pictures and the README's rows; on a machine that does nothing else.
+# bench-quick: the same with fewer rounds, in four minutes; fails for a target that is clearly missed, not for an unsure one.
+# bench-against OTHER=path: this checkout beside another one, in turns. bench-peers: installs the peers.
 # Each makes its own environment in .venv, from constraints.txt.
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ NEWEST := 2.15.0
 PYTHON_OF_OLDEST ?= $(or $(shell python3.12 -c 'print("python3.12")' 2> /dev/null), $(PYTHON))
 PYTHON_OF_NEWEST ?= $(or $(shell python3.13 -c 'print("python3.13")' 2> /dev/null), $(PYTHON))
 
-.PHONY: demo test lint docs fuzz compat bench bench-quick bench-peers clean
+.PHONY: demo test lint docs fuzz compat bench bench-quick bench-against bench-peers clean
 
 demo: $(READY)
 	$(BIN)/python -m torchremote demo
@@ -46,6 +47,9 @@ bench: $(READY)
 
 bench-quick: $(READY)
 	$(BIN)/python -W ignore -m benchmarks --quick
+
+bench-against: $(READY)
+	$(BIN)/python -m benchmarks.against $(OTHER)
 
 PEERS := ray:ray monarch:torchmonarch grpc:grpcio zmq:pyzmq rpyc:rpyc
 

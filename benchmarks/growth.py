@@ -14,13 +14,16 @@ from torchremote.owner import modules
 
 from .findings import Findings, Target
 from .group import in_group
-from .timing import Block, interleave, timed
+from .timing import Block, Rounds, interleave, timed
 from .work import Layer, Linear
 
 # Each has a worker to itself, so that they can be called in turn.
 ALONE, CROWDED, LEARNED = "one module", "{:,} modules", "{:,} interfaces"
-ARGUMENTS = (1, 16, 64)
-DEPTHS = (1, 4, 8)
+# How many modules and interfaces there are, one after the other: none of them can be taken away again.
+STAGES = ((100, 10), (1_000, 30), (10_000, 100), (100_000, 1_000))
+QUICK_STAGES = ((10_000, 100),)
+ARGUMENTS = (1, 4, 16, 32, 64)
+DEPTHS = (1, 2, 4, 6, 8)
 
 
 def measure(quick: bool) -> Findings:
@@ -28,15 +31,24 @@ def measure(quick: bool) -> Findings:
 
 
 def _measure(quick: bool) -> Findings:
-    modules, interfaces = (10_000, 100) if quick else (100_000, 1_000)
-    crowded, learned = CROWDED.format(modules), LEARNED.format(interfaces)
-    rpc.rpc_sync("crowded", host_modules, (modules,))
-    rpc.rpc_sync("learned", learn_interfaces, (interfaces,))
     x = torch.ones(4, 8)
-    blocks: dict[str, Block] = {}
-    for name, worker in ((ALONE, "alone"), (crowded, "crowded"), (learned, "learned")):
+    calls = {}
+    for worker in ("alone", "crowded", "learned"):
         stub = torchremote.create(worker, Layer, Linear)
-        blocks[name] = timed(lambda stub=stub: stub(x))
+        calls[worker] = timed(lambda stub=stub: stub(x))
+    rounds, calls_each = (9, 50) if quick else (25, 100)
+    found: Rounds = {}
+    had = (1, 1)
+    stages = QUICK_STAGES if quick else STAGES
+    for stage in stages:
+        rpc.rpc_sync("crowded", host_modules, (stage[0] - had[0],))
+        rpc.rpc_sync("learned", learn_interfaces, (had[1], stage[1]))
+        had = stage
+        crowded, learned = CROWDED.format(stage[0]), LEARNED.format(stage[1])
+        blocks: dict[str, Block] = {ALONE: calls["alone"], crowded: calls["crowded"], learned: calls["learned"]}
+        if stage != stages[-1]:  # the last one is measured below, with all else
+            with torch.no_grad():
+                found |= interleave(blocks, rounds, calls_each, warm_up=200)
     for count in ARGUMENTS:
         wide = torchremote.create("alone", *wide_interface(count))
         blocks[f"{count} arguments"] = timed(lambda wide=wide, count=count: wide(*[x] * count))
@@ -44,7 +56,7 @@ def _measure(quick: bool) -> Findings:
         deep, value = torchremote.create("alone", *deep_interface(depth)), nested(x, depth)
         blocks[f"nested {depth} deep"] = timed(lambda deep=deep, value=value: deep(value))
     with torch.no_grad():
-        found = interleave(blocks, rounds=9 if quick else 25, calls=50 if quick else 100, warm_up=200)
+        found |= interleave(blocks, rounds, calls_each, warm_up=200)
     targets = (
         Target(crowded, ALONE, 1.1),
         Target(learned, ALONE, 1.1),
@@ -62,12 +74,12 @@ _kept: list[object] = []
 def host_modules(count: int) -> None:
     contract = compile_interface(Layer).contract
     module = torch.jit.script(Linear())
-    for _ in range(count - 1):
-        modules.host(contract, module, torch.device("cpu"))
+    for _ in range(count):
+        modules.add(contract, module, torch.device("cpu"))
 
 
-def learn_interfaces(count: int) -> None:
-    for number in range(count - 1):
+def learn_interfaces(start: int, stop: int) -> None:
+    for number in range(start, stop):
         _kept.append(written(f"Learned{number}", f"x{number}: Tensor"))
         compile_interface(_kept[-1])  # type: ignore[arg-type]
 

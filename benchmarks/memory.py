@@ -53,5 +53,5 @@ def hosted_bytes(count: int) -> float:
     module = torch.jit.script(Linear())
     before = resident()
     for _ in range(count):
-        modules.host(contract, module, torch.device("cpu"))
+        modules.add(contract, module, torch.device("cpu"))
     return (resident() - before) / count

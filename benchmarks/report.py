@@ -1,22 +1,40 @@
-"""Findings as text, JSON and pictures, and the README's table and picture: `python -m benchmarks.report`."""
+"""Findings as text and JSON, and the tables of the README and of docs.
+
+`python -m benchmarks.report` writes the README's rows and draws all pictures again, from the results that are kept;
+`--table` prints the full table instead.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
+from . import pictures
 from .findings import Findings, Ratio
+from .questions import QUESTIONS, RESULTS
 
-matplotlib.use("Agg")
-from matplotlib import pyplot
-
-HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+PICTURE = "![How long one call takes](benchmarks/results/latency.png)"
+
+# The rows of the README: question, contender, what it is compared with, and what the row is called.
+TELLING = (
+    ("latency", "torchremote", "scripted RPC by hand", "One call, to a scripted RPC written by hand"),
+    ("latency", "torchremote", "torch RemoteModule, Python", "One call, to torch's RemoteModule in Python"),
+    ("busy_owner", "torchremote", "torch RemoteModule, Python", "The same while the owner's Python is busy"),
+    (
+        "batches",
+        "torchremote, forward_many",
+        "torch RemoteModule, scripted, one by one",
+        "Calls a second with `forward_many`, 100 at once, to torch's one by one",
+    ),
+)
+
+Results = dict[str, dict[str, Any]]
+"""By question, the JSON of its findings."""
 
 
 def as_text(findings: Findings) -> str:
@@ -25,7 +43,7 @@ def as_text(findings: Findings) -> str:
         summary = findings.summary(contender)
         shown = f"{summary['median']:12.4g}  p99 {summary['p99']:10.4g}"
         lines.append(f"  {contender:44}{shown}  [{summary['low']:.4g} to {summary['high']:.4g}]")
-    lines += [f"  {'ok    ' if ratio.met else 'MISSED'} {_sentence(ratio)}" for ratio in findings.ratios()]
+    lines += [f"  {ratio.verdict:7}{_sentence(ratio)}" for ratio in findings.ratios()]
     lines += [f"  left out: {name}: {why}" for name, why in findings.left_out.items()]
     return "\n".join(lines)
 
@@ -35,69 +53,95 @@ def _sentence(ratio: Ratio) -> str:
     bound = f"{'at least' if target.at_least else 'at most'} {target.bound:g}"
     statistic = "" if target.statistic == "median" else f", {target.statistic}"
     return (
-        f"{ratio.value:.3g} [{ratio.low:.3g} to {ratio.high:.3g}], {bound} times {target.to}{statistic} ({target.of})"
+        f"{ratio.value:.3g}, surely within {ratio.least:.3g} to {ratio.most:.3g}; "
+        f"{bound} times {target.to}{statistic} ({target.of})"
     )
 
 
 def write(findings: Findings, path: Path, machine: dict[str, str]) -> None:
     """Writes `path`.json and `path`.png."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".json").write_text(json.dumps({**findings.as_json(), "machine": machine}, indent=1) + "\n")
+    found = {**findings.as_json(), "machine": machine}
+    path.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
     if findings.rounds:
-        _draw(findings, path.with_suffix(".png"), machine)
+        pictures.draw(path.name, found, path.with_suffix(".png"))
 
 
-def _draw(findings: Findings, path: Path, machine: dict[str, str]) -> None:
-    names = list(findings.rounds)
-    figure, axes = pyplot.subplots(figsize=(8, 1.2 + 0.36 * len(names)), layout="constrained")
-    values = [[value * findings.scale for values in findings.rounds[name] for value in values] for name in names]
-    axes.boxplot(values, orientation="horizontal", whis=(1, 99), showfliers=False)
-    axes.set_yticks(range(1, len(names) + 1), names)
-    axes.invert_yaxis()
-    if max(map(max, values)) > 20 * min(map(min, values)):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-    else:
-        axes.set_xlim(left=0)
-    axes.set_xlabel(f"{findings.unit} (box: quartiles, whiskers: 1% and 99%)")
-    axes.set_title(f"{findings.question}\n{machine['cores']} cores, torch {machine['torch']}", fontsize=10)
-    axes.grid(axis="x", which="both", alpha=0.3)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+# -- tables
 
 
-# -- the README
+def read_results(folder: Path = RESULTS) -> Results:
+    """Reads the results that are kept, in the order of the questions."""
+    paths = {name: folder / f"{name}.json" for name in QUESTIONS}
+    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
-def readme_table(results: dict[str, dict[str, Any]]) -> str:
-    machine = next(iter(results.values()))["machine"]
-    commits = ", ".join(dict.fromkeys(found["machine"]["commit"] for found in results.values()))
-    lines = [
-        f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}, CPython {machine['python']}, "
-        f"commit {commits}, {machine['date']}. A ratio is the median over rounds, with its quartiles.",
-        "",
-        "| question | ratio to | measured | target | |",
-        "|---|---|---|---|---|",
-    ]
+def full_table(results: Results | None = None) -> str:
+    """Returns a table of every ratio, in Markdown, below a line on the machine.
+
+    Args:
+        results: by question; those that are kept in benchmarks/results by default.
+    """
+    results = read_results() if results is None else results
+    lines = [heading(results), "", "| question | ratio to | measured | target | |", "|---|---|---|---|---|"]
     for found in results.values():
         for number, ratio in enumerate(found["ratios"]):
-            bound = f"{'≥' if ratio['at_least'] else '≤'} {ratio['bound']:g}"
-            measured = f"{ratio['value']:.3g} ({ratio['low']:.3g} to {ratio['high']:.3g})"
             statistic = "" if ratio["statistic"] == "median" else f", {ratio['statistic']}"
             to = f"{ratio['of'].removeprefix('torchremote, ')} / {ratio['to']}{statistic}"
             question = found["question"] if number == 0 else ""
-            verdict = "met" if ratio["met"] else f"missed: {ratio['why'] or 'see below'}"
-            lines.append(f"| {question} | {to} | {measured} | {bound} | {verdict} |")
+            lines.append(f"| {question} | {to} | {_measured(ratio)} | {_bound(ratio)} | {_verdict(ratio)} |")
     return "\n".join(lines)
 
 
-def main() -> None:
-    from .__main__ import QUESTIONS, RESULTS
+def telling_table(results: Results) -> str:
+    """Returns the README's table: the rows of TELLING that were measured."""
+    rows = []
+    for question, of, to, shown in TELLING:
+        for ratio in results.get(question, {"ratios": []})["ratios"]:
+            if (ratio["of"], ratio["to"], ratio["statistic"]) == (of, to, "median"):
+                rows.append(f"| {shown} | {_measured(ratio)} | {_bound(ratio)} | {_verdict(ratio)} |")
+    told = {name: results[name] for name in dict.fromkeys(row[0] for row in TELLING) if name in results}
+    return "\n".join([heading(told), "", "| | ratio | target | |", "|---|---|---|---|", *rows])
 
-    paths = {name: RESULTS / f"{name}.json" for name in QUESTIONS}
-    results = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+
+def heading(results: Results) -> str:
+    """Names the machine, the versions, the commits and the dates of results."""
+    machines = [found["machine"] for found in results.values()]
+    if not machines:
+        return "Nothing was measured."
+    said = {name: ", ".join(dict.fromkeys(machine[name] for machine in machines)) for name in machines[0]}
+    return (
+        f"{said['processor']}, {said['cores']} cores, torch {said['torch']}, CPython {said['python']}, "
+        f"commit {said['commit']}, {said['date']}. A ratio is the median over rounds, with its quartiles."
+    )
+
+
+def _measured(ratio: dict[str, Any]) -> str:
+    return f"{ratio['value']:.3g} ({ratio['low']:.3g} to {ratio['high']:.3g})"
+
+
+def _bound(ratio: dict[str, Any]) -> str:
+    return f"{'≥' if ratio['at_least'] else '≤'} {ratio['bound']:g}"
+
+
+def _verdict(ratio: dict[str, Any]) -> str:
+    # Results of before there were intervals are met or missed by their median.
+    verdict = ratio.get("verdict", "met" if ratio["met"] else "missed")
+    return f"{verdict}: {ratio['why']}" if verdict != "met" and ratio["why"] else str(verdict)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("--table", action="store_true", help="print the full table, and write nothing")
+    results = read_results()
+    if parser.parse_args().table:
+        print(full_table(results))
+        return
+    for question, found in results.items():
+        if found["contenders"]:
+            pictures.draw(question, found, RESULTS / f"{question}.png")
+    block = f"{BEGIN}\n{PICTURE}\n\n{telling_table(results)}\n{END}"
     text = README.read_text()
-    block = f"{BEGIN}\n![latency of a call](benchmarks/results/latency.png)\n\n{readme_table(results)}\n{END}"
     README.write_text(re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: block, text, flags=re.DOTALL))
 
 

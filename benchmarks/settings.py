@@ -1,50 +1,81 @@
-"""Which settings of RPC make calls fast, with small tensors and with large? Groups with each take turns."""
+"""Which settings of RPC are fast, for which size of tensor? Pairs of processes with each of them take turns.
+
+TensorPipe chooses one channel for a connection, whatever is sent: the first one of `_channels` that works between the
+two workers. "basic" has tensors go in the stream of messages; with "cma", the receiver reads the memory of the sender,
+which has to be on the same machine; "mpt_uv" has several TCP connections. torch's own order is cma, mpt_uv, basic.
+"""
 
 from __future__ import annotations
 
-from functools import partial
-
-import torch
-
-import torchremote
+from contextlib import ExitStack
 
 from .findings import Findings, Target
-from .group import in_group
-from .timing import Rounds, interleave, timed
-from .work import Echo, Layer, Linear
+from .timing import Rounds
+from .turns import Pair
 
-SETTINGS: dict[str, dict[str, object]] = {
-    "rpc_options()": {},
-    "torch's channels": {"_channels": None},
-    "2 threads": {"threads": 2},
-    "64 threads": {"threads": 64},
-    "TCP alone": {"shared_memory": False},
-    # the one that torch uses between machines
-    "TCP alone, torch's channel": {"shared_memory": False, "_channels": ["mpt_uv"]},
+KIB, MIB = 1 << 10, 1 << 20
+SIZES = {"4 KiB": 4 * KIB, "64 KiB": 64 * KIB, "256 KiB": 256 * KIB} | {
+    f"{mib} MiB": mib * MIB for mib in (1, 4, 16, 64, 256)
 }
+SHARED, TCP, OURS, LARGE = "shared memory", "TCP", "rpc_options()", "large_tensors"
+# These are measured with every size.
+CHANNELS: dict[str, dict[str, object]] = {
+    f"{SHARED}, {OURS}": {},
+    f"{SHARED}, {LARGE}": {"large_tensors": True},
+    f"{SHARED}, mpt_uv": {"_channels": ["mpt_uv", "basic"]},
+    f"{TCP}, {OURS}": {"shared_memory": False},
+    f"{TCP}, {LARGE}": {"shared_memory": False, "large_tensors": True},
+    f"{TCP}, mpt_uv": {"shared_memory": False, "_channels": ["mpt_uv", "basic"]},
+}
+THREADS: dict[str, dict[str, object]] = {f"{threads} threads": {"threads": threads} for threads in (2, 16, 64)}
+ECHO, ONE_WAY = "echo", "one way"
+IN_A_TURN = 64 * MIB  # bytes
+ROUNDS = 25
 
 
-MIB = 64
-TARGETS = (Target("rpc_options()", "torch's channels", 1.0), Target("TCP alone", "TCP alone, torch's channel", 1.0))
+def contender(name: str, direction: str, size: str) -> str:
+    return f"{name}: {direction}, {size}"
+
+
+# What large_tensors is for, and that the default is right for small tensors.
+TARGETS = tuple(
+    Target(
+        contender(f"{transport}, {better}", direction, size), contender(f"{transport}, {other}", direction, size), bound
+    )
+    for transport in (SHARED, TCP)
+    for better, other, direction, size, bound in (
+        (OURS, LARGE, ECHO, "4 KiB", 1.05),
+        (OURS, "mpt_uv", ECHO, "4 KiB", 0.5),
+        (LARGE, OURS, ONE_WAY, "16 MiB", 0.8),
+        (LARGE, OURS, ECHO, "64 MiB", 1.0),
+        (LARGE, "mpt_uv", ECHO, "64 MiB", 1.0),
+    )
+)
 
 
 def measure(quick: bool) -> Findings:
-    found: Rounds = {contender: [] for contender in (*SETTINGS, *map(large, SETTINGS))}
-    for _ in range(2 if quick else 7):
-        for name, settings in SETTINGS.items():
-            for contender, rounds in in_group(partial(_measure, name), quick, options=settings).items():
-                found[contender] += rounds
-    question = f"Settings of RPC: a call of [4, 8] float32 through a Linear(8, 8), an echo of {MIB} MiB"
+    question = "A call with one tensor, by its size and the settings of RPC"
+    if quick:
+        return Findings(question, "us", 1e6, {}, left_out={"all": "they take ten minutes; `make bench` measures them"})
+    found: Rounds = {}
+    with ExitStack() as stack:
+        every = {**CHANNELS, **THREADS}
+        pairs = {name: stack.enter_context(Pair(options=options)) for name, options in every.items()}
+        for pair in pairs.values():
+            for work in ("linear", ECHO, ONE_WAY):
+                pair.call(work, [4, 8], calls=1, warm_up=500)
+        for number in range(ROUNDS):
+            order = sorted(pairs, reverse=number % 2 == 1)
+            for name in order:
+                if name in THREADS:
+                    found.setdefault(name, []).append(pairs[name].call("linear", [4, 8], calls=200, warm_up=20))
+            for direction in (ECHO, ONE_WAY):
+                for size, count in SIZES.items():
+                    calls = max(1, min(100, IN_A_TURN // count))
+                    for name in order:
+                        if name in CHANNELS:
+                            seconds = pairs[name].call(direction, [count // 4], calls, warm_up=1 + calls // 10)
+                            found.setdefault(contender(name, direction, size), []).append(seconds)
+    ordered = list(every)
+    found = {name: found[name] for name in sorted(found, key=lambda name: ordered.index(name.partition(":")[0]))}
     return Findings(question, "us", 1e6, found, TARGETS)
-
-
-def large(name: str) -> str:
-    return f"{name}: {MIB} MiB"
-
-
-def _measure(name: str, quick: bool) -> Rounds:
-    x, stub = torch.ones(4, 8), torchremote.create("owner", Layer, Linear)
-    much, echo = torch.ones(MIB << 18), torchremote.create("owner", Layer, Echo)
-    with torch.no_grad():
-        small = interleave({name: timed(lambda: stub(x))}, rounds=1, calls=500, warm_up=200)
-        return small | interleave({large(name): timed(lambda: echo(much))}, rounds=1, calls=5, warm_up=2)

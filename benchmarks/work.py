@@ -11,7 +11,8 @@ from torch.distributed.nn.api.remote_module import _RemoteModule
 
 import torchremote
 
-OURS = "torchremote"
+from .findings import OURS as OURS
+
 BY_HAND = "scripted RPC by hand"
 TORCH = "torch RemoteModule, scripted"
 TORCH_PYTHON = "torch RemoteModule, Python"

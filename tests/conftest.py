@@ -1,14 +1,14 @@
 """Options, and the RPC worlds that tests run in: real processes on this machine, ports chosen by the system."""
 
-import subprocess
-import sys
-
 import hypothesis
 import pytest
 import torch
 import torch.distributed.rpc as rpc
 
 import torchremote
+
+from . import owner_process
+from .forks import Fork
 
 # The same examples in every run: what fails on one machine fails on all.
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None)
@@ -29,9 +29,10 @@ def record(request):
 def owner(tmp_path_factory):
     """The name of a second worker, which imports tests.zoo; this process is the worker "caller"."""
     store = f"file://{tmp_path_factory.mktemp('rpc')}/store"
-    process = subprocess.Popen([sys.executable, "-m", "tests.owner_process", store])
+    # The owner has torch's own options. Without shared memory, for which each of the two would keep a core busy.
+    process = Fork(owner_process.main, store, ["uv"])
     try:
-        options = torchremote.rpc_options(init_method=store, rpc_timeout=30)  # the owner has torch's own
+        options = torchremote.rpc_options(init_method=store, rpc_timeout=30, shared_memory=False)
         rpc.init_rpc("caller", rank=0, world_size=2, rpc_backend_options=options)
         yield "owner"
         rpc.shutdown()

@@ -1,8 +1,8 @@
 """Random interfaces, each through everything: `make fuzz` runs thousands, tests/test_fuzz.py a small share.
 
 For an interface: its canonical text parses back, its source is the same when emitted twice, and a module that passes
-on what it is given, some of it changed, gives through a stub what it gives here: in every placement, sync, async and as
-many calls, from Python, and from TorchScript as far as torch can convert the arguments.
+on what it is given, some of it changed, gives through a stub what it gives here: as to a module on the CPU and as to
+one on an accelerator, sync, async and as many calls, from Python, and from TorchScript as far as torch can convert.
 """
 
 import argparse
@@ -25,16 +25,15 @@ from hypothesis import strategies as st
 
 from torchremote import _torch, testing
 from torchremote.archive.inspect import stubs_in_archive
-from torchremote.caller.calls import Route, route_of
 from torchremote.caller.stub import attach, make_stub
 from torchremote.errors import NotSavableError
-from torchremote.jit import Placement, compile_interface
-from torchremote.jit.lower import lower_placement, lower_stub, lower_table, lower_types, lower_wire
-from torchremote.jit.lower.spell import Spelling
+from torchremote.jit import compile_interface
+from torchremote.jit.lower import SourceNames, lower_endpoints, lower_enums, lower_link, lower_stub, lower_table
 from torchremote.jit.read.model import Interface
 from torchremote.jit.read.parse import parse_interface
 from torchremote.jit.read.types import TENSOR, AnyType, NamedTupleType, ScalarType, TupleType, UnionType, items_of, walk
 from torchremote.jit.script.emit import emit
+from torchremote.link.route import Route, route_of
 from torchremote.testing.strategies import draw_calls
 
 from . import owner_process as remote
@@ -61,14 +60,17 @@ def echoes(draw):
 
 def module_source(interface):
     """The text of a module's methods: what has an opposite at the top of an argument is changed, the rest passed on."""
-    spelling = Spelling(interface)
+    source_names = SourceNames(interface)
     lines = []
     for number, method in enumerate(interface.methods):
-        own = spelling.names([argument.name for argument in method.arguments]).fresh("me")
-        parameters = [own, *(f"{argument.name}: {spelling.declared(argument.type)}" for argument in method.arguments)]
+        own = source_names.scope([argument.name for argument in method.arguments]).fresh("me")
+        parameters = [
+            own,
+            *(f"{argument.name}: {source_names.declared(argument.type)}" for argument in method.arguments),
+        ]
         changed = "".join(f"{_changed(argument.name, argument.type)}, " for argument in method.arguments)
         lines += [
-            f"def method_{number}({', '.join(parameters)}) -> {spelling.declared(method.returns)}:",
+            f"def method_{number}({', '.join(parameters)}) -> {source_names.declared(method.returns)}:",
             f"    return ({changed})",
         ]
     return "\n".join(lines) + "\n"
@@ -95,11 +97,8 @@ def check_pure(interface):
     assert (again.text, again.digest) == (interface.text, interface.digest)
     declared = parse_interface(interface.qualified_name, interface.declaration)
     assert repr(declared) == repr(interface)  # not ==, to which 0.0 is False
-    for lower in (lower_types, lower_table, lower_wire, lower_stub):
-        assert emit(lower(interface, Spelling(interface))) == emit(lower(interface, Spelling(interface)))
-    for placement in Placement:
-        text = emit(lower_placement(interface, placement, Spelling(interface)))
-        assert text == emit(lower_placement(interface, placement, Spelling(interface)))
+    for lower in (lower_enums, lower_table, lower_endpoints, lower_link, lower_stub):
+        assert emit(lower(interface, SourceNames(interface))) == emit(lower(interface, SourceNames(interface)))
 
 
 def check_calls(interface, owner, draw):
@@ -107,10 +106,11 @@ def check_calls(interface, owner, draw):
     compiled = compile_interface(interface)
     source = module_source(interface)
     local = remote.module_of(compiled.contract, source)
-    handle = rpc.rpc_sync(owner, remote.host_source, (interface.name, interface.text, source))
+    asked = (interface.name, interface.text, source)
+    handles = [rpc.rpc_sync(owner, remote.host_source, (*asked, moves)) for moves in (False, True)]
     try:
-        for placement in Placement:
-            stub = make_stub(compiled, Route(owner, None, "cpu", placement, handle, (), None, None))
+        for handle, devices in ((handles[0], ()), (handles[1], ()), (handles[1], (torch.device("cpu"),))):
+            stub = make_stub(compiled, Route(owner, None, "cpu", handle, devices, None, None))
             archived = through_an_archive(compiled, route_of(stub))
             for method in interface.methods:
                 args, kwargs = draw(draw_calls(method, compiled.contract.classes, {}))
@@ -132,7 +132,7 @@ def check_calls(interface, owner, draw):
                     many = _torch.scripted_method(stub, method.many.name)([tuple(call.values())])
                     assert testing.same(plain(many), [plain(seen)]), (interface.text, args, kwargs, many, seen)
     finally:
-        rpc.rpc_sync(owner, remote.release_all, ([handle],))
+        rpc.rpc_sync(owner, remote.release_all, (handles,))
 
 
 def through_an_archive(compiled, route):

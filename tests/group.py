@@ -14,23 +14,24 @@ import torch.distributed.rpc as rpc
 
 import torchremote
 
+from .forks import Fork
 
-def play(tmp_path, *roles, timeout=80, python=sys.executable):
+
+def play(tmp_path, *roles, timeout=80, python=None, **options):
     """Runs every role, a function of a test module, in a worker of its name; what each printed, in order.
 
-    `python`: of another environment, to play there.
+    `python`: an interpreter, of this environment or another, to start for each; without it, they are forked.
+    `options`: of `rpc_options`, for workers that are forked.
 
     A role is given a store, in which roles tell each other how far they are. It may raise nothing, and may kill itself.
     """
     folder = tmp_path / "_".join(role.__name__ for role in roles)
     folder.mkdir()
-    outputs = [(folder / f"{rank}.txt").open("w+") for rank in range(len(roles))]
+    outputs = [folder / f"{rank}.txt" for rank in range(len(roles))]
     workers = [
-        subprocess.Popen(
-            [python, "-m", "tests.group", role.__module__, role.__name__, str(rank), str(len(roles)), folder],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+        _fork(role, rank, len(roles), folder, output, options)
+        if python is None
+        else _start(python, role, rank, len(roles), folder, output)
         for rank, (role, output) in enumerate(zip(roles, outputs, strict=True))
     ]
     pause, end = threading.Event(), time.monotonic() + timeout
@@ -44,14 +45,20 @@ def play(tmp_path, *roles, timeout=80, python=sys.executable):
         for worker in workers:
             worker.kill()
             worker.wait()
-        printed = []
-        for output in outputs:
-            output.seek(0)
-            printed.append(output.read())
-            output.close()
+        printed = [output.read_text() for output in outputs]
     report = "\n".join(f"{role.__name__}: {how}\n{text}" for role, how, text in zip(roles, ended, printed, strict=True))
     assert all(how in (0, -signal.SIGKILL) for how in ended), report
     return printed
+
+
+def _fork(role, rank, size, folder, output, options):
+    return Fork(_work, role.__module__, role.__name__, rank, size, folder, options, output=output)
+
+
+def _start(python, role, rank, size, folder, output):
+    command = [python, "-m", "tests.group", role.__module__, role.__name__, str(rank), str(size), folder]
+    with output.open("w") as file:
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
 
 
 def end_with_the_parent():
@@ -67,14 +74,18 @@ def end_with_the_parent():
     threading.Thread(target=watch, daemon=True).start()
 
 
-def main(module, name, rank, size, folder):
-    end_with_the_parent()
+def _work(module, name, rank, size, folder, options):
     torch.set_num_threads(1)
-    options = torchremote.rpc_options(init_method=f"file://{folder}/rpc", rpc_timeout=30)
-    store = dist.FileStore(f"{folder}/told", int(size))
-    rpc.init_rpc(name, rank=int(rank), world_size=int(size), rpc_backend_options=options)
+    options = torchremote.rpc_options(init_method=f"file://{folder}/rpc", rpc_timeout=30, **options)
+    store = dist.FileStore(f"{folder}/told", size)
+    rpc.init_rpc(name, rank=rank, world_size=size, rpc_backend_options=options)
     getattr(importlib.import_module(module), name)(store)
     rpc.shutdown()
+
+
+def main(module, name, rank, size, folder):
+    end_with_the_parent()
+    _work(module, name, int(rank), int(size), folder, {})
 
 
 if __name__ == "__main__":

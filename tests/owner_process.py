@@ -13,7 +13,7 @@ import torch.distributed.rpc as rpc
 
 import torchremote
 from torchremote.jit import compile_contract, compile_interface
-from torchremote.jit.lower.spell import Spelling
+from torchremote.jit.lower import SourceNames
 from torchremote.jit.read.parse import parse_interface
 from torchremote.owner import modules
 
@@ -21,9 +21,9 @@ from . import zoo
 from .group import end_with_the_parent
 
 
-def count_hosted():
+def hosted_here():
     gc.collect()
-    return len(modules._by_handle)
+    return {module.number for module in torchremote.stats().modules}
 
 
 def resident():
@@ -58,36 +58,38 @@ def churn(rounds):
     contract = compile_interface(zoo.Encoder).contract
     linears = [modules.scripted_module(zoo.LinearEncoder(seed=n), contract.interface) for n in range(8)]
     for n in range(rounds):
-        modules.release(modules.host(contract, linears[n % 8], torch.device("cpu")))
+        modules.remove(modules.add(contract, linears[n % 8], torch.device("cpu")))
 
 
 def host_many(count):
     """Hosts one module `count` times; the handles of the first and the last, and how many there were before."""
     contract = compile_interface(zoo.Sleeper).contract
     module = modules.scripted_module(zoo.SlowLoop(), contract.interface)
-    handles = [modules.host(contract, module, torch.device("cpu")) for _ in range(count)]
+    handles = [modules.add(contract, module, torch.device("cpu")) for _ in range(count)]
     return handles
 
 
 def release_all(handles):
     for handle in handles:
-        modules.release(handle)
+        modules.remove(handle)
 
 
-def host_source(name, text, source):
-    """Hosts a module with the methods that `source` defines, for an interface's canonical text; the handle."""
+def host_source(name, text, source, moves):
+    """Hosts a module with the methods that `source` defines, for an interface's canonical text; the handle.
+
+    `moves`: whether tensors move to it, as if it were on an accelerator.
+    """
     contract = compile_contract(parse_interface(name, text))
-    assert contract.endpoints  # for accelerators, too, as which tests call what is on the CPU
     module = modules.scripted_module(module_of(contract, source), contract.interface)
-    return modules.host(contract, module, torch.device("cpu"))
+    return modules.add(contract, module, torch.device("cpu"), moves)
 
 
 def module_of(contract, source):
     """A module with the methods that `source` defines; it may name the classes of the interface's types."""
     title = f"<module of {contract.interface.name}#{contract.interface.digest}>"
     linecache.cache[title] = (len(source), None, source.splitlines(keepends=True), title)
-    spelling = Spelling(contract.interface)
-    classes = {spelling.classes[named]: cls for named, cls in contract.classes.items()}
+    source_names = SourceNames(contract.interface)
+    classes = {source_names.classes[named]: cls for named, cls in contract.classes.items()}
     namespace = {**vars(typing), "Tensor": torch.Tensor, "torch": torch, **classes, "__name__": "fuzzed"}
     exec(compile(source, title, "exec"), namespace)
     methods = {method.name: namespace[f"method_{n}"] for n, method in enumerate(contract.interface.methods)}
@@ -120,11 +122,15 @@ def linear_behind_a_gate(seconds):
     return zoo.LinearEncoder()
 
 
-if __name__ == "__main__":
-    end_with_the_parent()
+def main(store, transports=None):
     from . import accelerator as accelerator
 
     torch.set_num_threads(1)
-    options = rpc.TensorPipeRpcBackendOptions(init_method=sys.argv[1], rpc_timeout=30)
+    options = rpc.TensorPipeRpcBackendOptions(init_method=store, rpc_timeout=30, _transports=transports)
     rpc.init_rpc("owner", rank=1, world_size=2, rpc_backend_options=options)
     rpc.shutdown()
+
+
+if __name__ == "__main__":
+    end_with_the_parent()
+    main(*sys.argv[1:])

@@ -1,5 +1,7 @@
 """rpc_options."""
 
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -8,7 +10,10 @@ import torch
 from torch.distributed.rpc import TensorPipeRpcBackendOptions
 
 import torchremote as tr
-from torchremote.options import channels
+from torchremote import options as module
+from torchremote.options import CHANNELS, LARGE_TENSOR_CHANNELS, channels
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 def test_what_is_not_said_is_torchs():
@@ -43,6 +48,47 @@ def test_tensors_on_accelerators_keep_their_ways():
     # a device map may be set on the options later
     cuda = {"cuda_xth", "cuda_ipc", "cuda_gdr", "cuda_basic"} if torch.version.cuda else set()
     assert set(channels()) == {"basic"} | cuda
+
+
+def test_large_tensors_have_a_channel_of_their_own(monkeypatch):
+    given = []
+    monkeypatch.setattr(module, "TensorPipeRpcBackendOptions", lambda **options: given.append(options["_channels"]))
+    tr.rpc_options()
+    tr.rpc_options(large_tensors=True)
+    assert given[-2:] == [channels(CHANNELS), channels(LARGE_TENSOR_CHANNELS)]
+    assert channels(LARGE_TENSOR_CHANNELS)[0] == "cma"
+
+
+def test_channels_are_chosen_once():
+    with pytest.raises(ValueError, match="only one of it and _channels"):
+        tr.rpc_options(large_tensors=True, _channels=["basic"])
+
+
+TWO = """
+import sys
+import torch
+import torch.distributed.rpc as rpc
+import torch.multiprocessing as mp
+import torchremote as tr
+
+def work(rank, store, large):
+    options = tr.rpc_options(init_method=store, large_tensors=large[rank] == "1")
+    rpc.init_rpc(f"worker{rank}", rank=rank, world_size=2, rpc_backend_options=options)
+    if rank == 0:
+        x = torch.arange(1 << 20)
+        assert torch.equal(rpc.rpc_sync("worker1", torch.neg, (x,)), -x)
+    rpc.shutdown()
+
+if __name__ == "__main__":
+    mp.spawn(work, args=(sys.argv[1], sys.argv[2]), nprocs=2)
+"""
+
+
+@pytest.mark.parametrize("large", ["10", "01", "11"])
+def test_workers_with_and_without_large_tensors_understand_each_other(large, tmp_path):
+    (tmp_path / "two.py").write_text(TWO)
+    command = [sys.executable, "-W", "ignore", str(tmp_path / "two.py"), f"file://{tmp_path}/store", large]
+    subprocess.run(command, timeout=100, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def test_an_unknown_channel_is_refused_by_torch():

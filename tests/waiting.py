@@ -1,4 +1,4 @@
-"""How tests count what an owner hosts, and wait for what another process does in its own time."""
+"""How tests see what an owner hosts, and wait for what another process does in its own time."""
 
 import gc
 import threading
@@ -10,8 +10,9 @@ from . import owner_process as remote
 
 
 def hosted(owner):
+    """What it hosts, as a set: modules of tests before may be let go at any time, so how many there are says little."""
     gc.collect()
-    return rpc.rpc_sync(owner, remote.count_hosted)
+    return rpc.rpc_sync(owner, remote.hosted_here)
 
 
 def until(condition, seconds=20):

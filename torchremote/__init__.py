@@ -7,6 +7,7 @@ from .caller.at_owner import at_owner
 from .caller.create import Pending, connect, create, create_async
 from .caller.create_many import create_many
 from .caller.send_model import register
+from .caller.stats import stats
 from .caller.stub import remote_interface, with_timeout
 from .dropin.remote_module import RemoteModule
 from .errors import TorchRemoteError
@@ -33,6 +34,7 @@ __all__ = [
     "remote_scriptable",
     "rpc_options",
     "serve",
+    "stats",
     "with_timeout",
     "withdraw",
 ]

@@ -41,6 +41,10 @@ class ArchiveError(TorchRemoteError, ValueError):
     """A file that is no TorchScript archive, or that holds something else where a stub should be."""
 
 
+class ProtocolError(TorchRemoteError, RuntimeError):
+    """Two releases of torchremote that do not understand each other, or an archive that another release saved."""
+
+
 class NotInitializedError(TorchRemoteError, RuntimeError):
     """torch.distributed.rpc is not running in this process."""
 

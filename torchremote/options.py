@@ -1,9 +1,9 @@
 """Settings of torch's RPC agent, as measured by benchmarks/settings.py.
 
-Tensors on the CPU go in the stream of messages. By default, torch sends each through a channel of its own: a call takes
-a tenth to a fifth longer with the one it has on one machine, and twice as long with the one it has between two, which
-is the faster one by a fifth for tensors of tens of MiB. Fewer threads are faster by less than a tenth, and may all be
-waiting.
+TensorPipe sends tensors through one channel a connection, whatever their size. "basic" puts them into the stream of
+messages, which is fastest for small ones. With "cma" the receiver reads the sender's memory, which is fastest for large
+ones on one machine. torch prefers "cma", and between machines "mpt_uv": several TCP connections, through which small
+tensors take two to five times as long.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from torch.distributed.rpc import TensorPipeRpcBackendOptions
 
 THREADS: Final = 16
 CHANNELS: Final = ("basic", "cuda_xth", "cuda_ipc", "cuda_gdr", "cuda_basic")
-"""How tensors travel, in torch's own order, without the two that it prefers to the first. The others are for CUDA."""
+"""The channels for small tensors: torch's, without the two that it prefers to the first. The others are for CUDA."""
+
+LARGE_TENSOR_CHANNELS: Final = ("cma", *CHANNELS)
+"""The channels for large tensors. Where the kernel lets no worker read another's memory, the next one is taken."""
 
 
 def rpc_options(
@@ -26,29 +29,35 @@ def rpc_options(
     devices: Sequence[str | int | torch.device] = (),
     threads: int = THREADS,
     shared_memory: bool = True,
+    large_tensors: bool = False,
     **options: Any,
 ) -> TensorPipeRpcBackendOptions:
-    """Options for `torch.distributed.rpc.init_rpc(..., rpc_backend_options=)`, for remote modules.
+    """Builds options for `torch.distributed.rpc.init_rpc(..., rpc_backend_options=)`, with which calls are fast.
 
     Args:
         workers: the names of all other workers that tensors on `devices` are sent to.
         devices: accelerators of this machine. Tensors go from each to the one of the same index on every worker, and
             back; without them, tensors cross by way of the CPU.
-        threads: that answer calls. A call that runs holds one; one that waits for another remote module holds none,
-            but in Python.
-        shared_memory: between workers of one machine. Calls take half as long as over TCP, for which torch keeps a core
-            of each worker busy, looking for messages; without it, a worker that waits costs nothing.
-        **options: what `TensorPipeRpcBackendOptions` takes besides, such as `init_method` and `rpc_timeout` (seconds).
-            With `_channels=None`, tensors travel as torch would have them: a call takes longer, and large tensors cross
-            the network faster.
+        threads: how many threads answer calls. A call that runs holds one; a call that waits for another remote module
+            holds one only if it waits in Python.
+        shared_memory: True sends messages between workers of one machine through shared memory. A call takes about half
+            as long as over TCP, but torch keeps a core of each worker busy, looking for messages. False uses TCP, and a
+            worker that waits costs nothing.
+        large_tensors: True is for workers of one machine whose tensors mostly have more than 1 MiB: the receiver copies
+            a tensor out of the sender's memory. It changes nothing between machines, nor for tensors on accelerators.
+            Both workers have to have it; otherwise tensors travel as with False.
+        **options: what else `TensorPipeRpcBackendOptions` takes, such as `init_method` and `rpc_timeout` (seconds).
+            `_channels=None` takes torch's own channels, which between machines are slower for small tensors and, on
+            some networks, faster for tensors of many MiB.
 
     Raises:
         ValueError: devices without workers, a device that is no accelerator, one name where a list is wanted,
-            or transports beside shared_memory=False.
+            transports beside shared_memory=False, or channels beside large_tensors=True.
 
     >>> options = rpc_options(rpc_timeout=120)
     >>> options.rpc_timeout
     120.0
+    >>> images = rpc_options(large_tensors=True)  # give it to all workers of the machine
     """
     for what, given in (("workers", workers), ("devices", devices)):
         if isinstance(given, str):
@@ -58,7 +67,9 @@ def rpc_options(
         raise ValueError("devices: tensors on the CPU cross without being mapped; name accelerators alone")
     if mapped and not workers:
         raise ValueError("devices are mapped to workers; name these, too: rpc_options(workers=[...], devices=[...])")
-    chosen: dict[str, Any] = {"_channels": channels()}
+    if large_tensors and "_channels" in options:
+        raise ValueError("large_tensors=True chooses the channels; give only one of it and _channels")
+    chosen: dict[str, Any] = {"_channels": channels(LARGE_TENSOR_CHANNELS if large_tensors else CHANNELS)}
     if not shared_memory:
         if "_transports" in options:
             raise ValueError("shared_memory=False chooses the transports; give only one of it and _transports")
@@ -70,9 +81,9 @@ def rpc_options(
     return built
 
 
-def channels() -> list[str]:
-    """Of `CHANNELS`, those that this build of torch has."""
-    return [channel for channel in CHANNELS if _is_known(channel)]
+def channels(wanted: Sequence[str] = CHANNELS) -> list[str]:
+    """Returns those of the wanted channels that this build of torch has, in the same order."""
+    return [channel for channel in wanted if _is_known(channel)]
 
 
 @functools.cache

@@ -34,7 +34,7 @@ def test_inspect_lists_the_stubs(encoder, tmp_path, capsys):
     assert cli.main(["inspect", str(tmp_path / "model.pt")]) == 0
     assert capsys.readouterr().out == (
         "encoder: tests.zoo.Encoder\n"
-        "  worker 'owner', name 'encoder', timeout 7 s, digest 883caaec2eaf7713\n"
+        "  worker 'owner', name 'encoder', timeout 7 s, digest 883caaec2eaf7713, protocol 2\n"
         "  fail(x: Tensor) -> Tensor\n"
         "  forward(x: Tensor, scale: float = 1.0) -> Tensor\n"
         "  reset() -> None\n"

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.distributed.optim import DistributedOptimizer
 
 import torchremote as tr
-from torchremote.caller.calls import route_of
 from torchremote.errors import ArgumentError, InterfaceError, MismatchError, PlaceError, RemoteError, StaleStubError
+from torchremote.link.route import route_of
 from torchremote.owner import module_state, modules
 from torchremote.owner.module_state import Part, Piece, pieces
 from torchremote.testing import same
@@ -166,8 +166,6 @@ def test_stubs_follow_a_module_to_another_device_and_back(owner, toy, encoder):
     ranked = inside(X)
     moved = tr.at_owner(encoder).to("toy:0")
     assert repr(moved) == "EncoderStub(Encoder on owner/toy:0)"
-    direct, roundabout = route_of(moved), route_of(encoder)
-    assert direct.handle != roundabout.handle
     for stub in (moved, encoder, twin, tr.with_timeout(encoder, 20)):
         assert same(stub(X, 2.0), expected)
         assert same(stub.forward_async(X, 2.0).wait(), expected)
@@ -177,8 +175,7 @@ def test_stubs_follow_a_module_to_another_device_and_back(owner, toy, encoder):
     further = tr.at_owner(again).to("toy:0")
     for stub in (again, further, moved, encoder, twin):
         assert same(stub(X, 2.0), expected)
-    assert route_of(again).handle == roundabout.handle  # two handles, however often it moves
-    assert route_of(further).handle == direct.handle
+    assert {route_of(stub).handle for stub in (again, further, moved)} == {route_of(encoder).handle}
 
 
 def test_a_moved_module_goes_with_its_last_stub(owner, toy):
@@ -187,10 +184,10 @@ def test_a_moved_module_goes_with_its_last_stub(owner, toy):
     before = hosted(owner)
     stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
     stub = tr.at_owner(stub).to("toy:0")
-    assert hosted(owner) == before + 2
+    assert len(hosted(owner) - before) == 1
     assert stub(X).shape == (2, 8)
     del stub
-    until(lambda: hosted(owner) == before)
+    until(lambda: hosted(owner) <= before)
 
 
 def test_everything_moves_behind_stubs_that_are_out(owner, toy):

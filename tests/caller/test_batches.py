@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote.errors import ArgumentError, InterfaceError, RemoteError, StaleStubError
-from torchremote.jit.runtime.tensors import MOST_BYTES, MOST_CALLS
+from torchremote.jit.runtime.batches import MOST_BYTES, MOST_CALLS
 from torchremote.link.failures import FAILURES
 
 from .. import zoo

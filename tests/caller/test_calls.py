@@ -249,7 +249,7 @@ def test_a_call_returns_while_the_owners_gil_is_held(owner, encoder, x):
     for _ in range(5):
         encoder(x)
     held = rpc.rpc_async(owner, remote.hold_the_gil, (2.0,))
-    python_call = rpc.rpc_async(owner, remote.count_hosted)
+    python_call = rpc.rpc_async(owner, remote.hosted_here)
     slowest, calls = 0.0, 0
     while not held.done() and calls < 50:
         start = time.perf_counter()

@@ -11,12 +11,12 @@ from .. import zoo
 
 
 def served(name):
-    return tr.owner.modules.served_module(name) is not None
+    return name in {module.name for module in tr.stats().modules}
 
 
 def hosted():
     """How many modules the owner hosts."""
-    return len(tr.owner.modules._by_handle)
+    return len(tr.stats().modules)
 
 
 def test_modules_are_made_in_order_each_with_arguments_of_its_own(owner):

@@ -12,7 +12,7 @@ import torch.distributed.rpc as rpc
 from torch import nn
 
 import torchremote as tr
-from torchremote.owner import leases, modules, sweeper
+from torchremote.owner import leases, sweeper
 
 from .. import zoo
 from ..group import play
@@ -24,7 +24,7 @@ X = torch.ones(2, 8)
 
 def count_hosted():
     gc.collect()
-    return len({id(hosted) for hosted in modules._by_handle.values()})
+    return len(tr.stats().modules)
 
 
 def call(stub, x):
@@ -73,6 +73,7 @@ class Holder(nn.Module):
 
 
 def owning(store):
+    sweeper.INTERVAL = 0.25
     store.wait(["done"])
     if store.check(["made"]):
         os._exit(0)  # an orderly shutdown would wait for the dead
@@ -118,7 +119,7 @@ def sending(store):
 
 
 def test_stubs_and_models_are_arguments_and_results(tmp_path):
-    play(tmp_path, owning, sending, third)
+    play(tmp_path, owning, sending, third, shared_memory=False)
 
 
 # -- lives
@@ -152,12 +153,12 @@ def leasing(store):
 
 def held_by():
     gc.collect()
-    ids = {holder for lent in leases._lent.values() for holder in lent.holders.values()}
+    ids = {holder for leased in leases._leased.values() for holder in leased.holders.values()}
     return sorted(info.name for info in rpc.api._get_current_rpc_agent().get_worker_infos() if info.id in ids)
 
 
 def test_a_module_lives_as_long_as_a_stub_of_it_anywhere(tmp_path):
-    play(tmp_path, owning, leasing, third)
+    play(tmp_path, owning, leasing, third, shared_memory=False)
 
 
 # -- sends that fail
@@ -182,7 +183,7 @@ def failing(store):
 
 
 def test_a_stub_that_was_never_sent_holds_nothing_for_good(tmp_path):
-    play(tmp_path, owning, failing, third)  # to the end: nothing keeps RPC from shutting down
+    play(tmp_path, owning, failing, third, shared_memory=False)  # to the end: nothing keeps RPC from shutting down
 
 
 # -- workers that die
@@ -211,7 +212,7 @@ def exiting(store):
 def surviving(store):
     store.wait(["made"])
     x = torch.ones(2, 8)
-    until(lambda: rpc.rpc_sync("owning", count_hosted) == 1, seconds=4 * sweeper.INTERVAL)
+    until(lambda: rpc.rpc_sync("owning", count_hosted) == 1, seconds=10)
     until(lambda: rpc.rpc_sync("owning", held_by) == ["surviving"])
     assert torch.equal(call_kept(x), zoo.LinearEncoder(seed=3)(x, 1.0))  # what it holds lives on
     drop_kept()
@@ -223,5 +224,5 @@ def surviving(store):
 
 @pytest.mark.parametrize("end", [dying, exiting])
 def test_the_modules_of_a_worker_that_ends_are_let_go(tmp_path, end):
-    _, _, told = play(tmp_path, owning, end, surviving)
+    _, _, told = play(tmp_path, owning, end, surviving, shared_memory=False)
     assert "survived" in told

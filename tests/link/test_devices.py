@@ -2,16 +2,19 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 import torchremote as tr
 from torchremote import _torch, testing
-from torchremote.caller.stub import at_placement
+from torchremote.caller.stub import stub_along
 from torchremote.dropin.remote_module import _RemoteModule
 from torchremote.errors import ArgumentError, RemoteError
-from torchremote.jit import Placement, compile_interface
+from torchremote.jit import compile_interface
+from torchremote.jit.runtime.tensors import HAS_DEVICE_MAP
+from torchremote.link.route import route_of
 
 from .. import gallery, zoo
 from ..zoo import Color, Mode, Painted, Pair
@@ -67,20 +70,25 @@ def test_with_a_device_map_tensors_move_in_and_stay(toy):
     contract = compile_interface(zoo.Encoder).contract
     module = zoo.LinearEncoder().to("toy")
     scripted = _torch.script_module(module, ["forward", "topk", "reset", "fail"])
-    handle = tr.owner.modules.host(contract, scripted, toy.DEVICE)
+    handle = tr.owner.modules.add(contract, scripted, toy.DEVICE)
     x = torch.randn(3, 8)
-    for placement, device in ((Placement.MAPPED, "toy"), (Placement.STAGED, "cpu")):
-        endpoint = _torch.find_function(contract.endpoints[placement]["forward"])
-        result = endpoint(handle, x, 2.0)
+    endpoint = _torch.find_function(contract.endpoints["forward"])
+    for flags, device in ((HAS_DEVICE_MAP, "toy"), (0, "cpu")):
+        result = endpoint(handle, flags, x, 2.0)
         assert result.device.type == device
         assert torch.equal(result.detach().cpu(), zoo.LinearEncoder.output(0, x) * 2)
-    tr.owner.modules.release(handle)
+    tr.owner.modules.remove(handle)
+
+
+def as_if_mapped(stub):
+    """The same module for a caller that thinks that it has a device map."""
+    return stub_along(stub, replace(route_of(stub), devices=(torch.device("cpu"),)))
 
 
 def test_a_result_on_a_device_that_nobody_mapped_is_an_error(owner, toy):
     stub = tr.create(f"{owner}/toy:0", zoo.Encoder, zoo.LinearEncoder)
     with pytest.raises(RemoteError, match=r"Encoder.forward on owner: .*toy"):
-        at_placement(stub, Placement.MAPPED)(torch.ones(1, 8))
+        as_if_mapped(stub)(torch.ones(1, 8))
     assert stub(torch.ones(1, 8)).device.type == "cpu"
 
 
@@ -102,7 +110,8 @@ _WORLD = """
 import sys, torch, torch.distributed.rpc as rpc
 import torchremote as tr
 from torchremote import testing
-from tests import test_devices, zoo
+from tests import zoo
+from tests.link import test_devices
 
 rank, store, mapped = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "mapped"
 options = tr.rpc_options(init_method=store, rpc_timeout=60)

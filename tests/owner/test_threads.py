@@ -35,7 +35,7 @@ def test_stubs_are_created_and_dropped_from_many_threads(owner):
     with ThreadPoolExecutor(6) as pool:
         assert all(pool.map(work, range(60)))
     gc.collect()
-    until(lambda: hosted(owner) == before)
+    until(lambda: hosted(owner) <= before)
 
 
 def test_an_interface_is_compiled_first_by_many_threads_at_once(owner):

@@ -15,7 +15,7 @@ from torchremote.jit import Interface
 from torchremote.jit.read import types
 from torchremote.jit.read.model import Method
 from torchremote.jit.script.classes import find_classes
-from torchremote.link.values import Translator
+from torchremote.link.values import PythonPacker
 from torchremote.testing.check import same
 
 from .. import zoo
@@ -37,8 +37,8 @@ def test_values_are_of_their_type(data):
     type = data.draw(testing.types(zoo.NAMED))
     classes = find_classes(Interface("Values", (Method("value", (), type),)), "tests")
     value = data.draw(testing.values(type, classes=classes))
-    translator = Translator(classes)
-    assert testing.same(translator.unpack(translator.pack(value, type, "value"), type), value)
+    packer = PythonPacker(classes)
+    assert testing.same(packer.unpack(packer.pack(value, type, "value"), type), value)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from ..jit import Interface
 from ..jit.read.parse import parse_interface
 
 _LIMIT: Final = 64 << 20  # bytes of data.pkl, which holds everything but tensors
-_STUB: Final = re.compile(r"__torch__\.torchremote\.(\w+)\.stub\.(?:___torch_mangle_\d+\.)?Stub")
+_STUB: Final = re.compile(r"__torch__\.torchremote\.(?:protocol_\d+\.)?(\w+)\.stub\.(?:___torch_mangle_\d+\.)?Stub")
 _OPERATIONS_AT_MOST: Final = 2_000_000  # about five an attribute
 _PATH_AT_MOST: Final = 10_000  # characters
 
@@ -31,6 +31,7 @@ class SavedStub:
     """A stub in an archive."""
 
     path: str  # of attributes that lead to it, as "encoder" or "towers.0"; "" when the archive is of the stub itself
+    protocol: int  # that of the release that saved it
     interface: Interface
     worker: str
     name: str
@@ -42,7 +43,8 @@ class SavedStub:
         methods = "".join(f"\n  {line}" for line in self.interface.declaration.split("\n"))
         return _printable(
             f"{self.path or '(the archive itself)'}: {qualified_name}\n"
-            f"  worker {self.worker!r}, name {self.name!r}, timeout {timeout}, digest {self.interface.digest}{methods}"
+            f"  worker {self.worker!r}, name {self.name!r}, timeout {timeout}, digest {self.interface.digest}, "
+            f"protocol {self.protocol}{methods}"
         )
 
 
@@ -198,17 +200,16 @@ def _longer(path: str, name: str) -> str:
 
 def _read(path: str, scope: str, stub: _Object) -> SavedStub:
     match stub.parts:
-        case [
-            (),
-            (
-                (str() as qualified_name, str() as declaration, str() as worker, str() as name, float() as timeout),
-                bool(),
-            ),
-        ]:
-            try:
-                interface = parse_interface(qualified_name, declaration)
-            except ValueError as error:
-                raise ArchiveError(f"{path}: not written by a torchremote like this: {error}") from error
-            if scope == f"{interface.name}_{interface.digest}":
-                return SavedStub(path, interface, worker, name, None if timeout < 0 else timeout)
+        case [(), (tuple() as address, bool())]:
+            if len(address) == 5:
+                address = 1, *address  # torchremote 0.1.0 saved no number
+            match address:
+                case (int() as protocol, str() as name_of_interface, str() as declaration, str(), str(), float()):
+                    *_, worker, name, timeout = address
+                    try:
+                        interface = parse_interface(name_of_interface, declaration)
+                    except ValueError as error:
+                        raise ArchiveError(f"{path}: not written by a torchremote like this: {error}") from error
+                    if scope == f"{interface.name}_{interface.digest}":
+                        return SavedStub(path, protocol, interface, worker, name, None if timeout < 0 else timeout)
     raise ArchiveError(f"{path}: a stub whose state was not written by torchremote")

@@ -16,9 +16,9 @@ from .. import _torch
 from ..caller.create import find_served
 from ..caller.stub import attach
 from ..errors import InterfaceError, PlaceError, TorchRemoteError
-from ..jit.lower import ADDRESS
 from ..link.places import find_worker
-from ..link.saved import compiled_of, stubs_in
+from ..link.route import Route, address_of
+from ..link.stubs import compiled_of, stubs_in
 from ..owner.tables import keep_for_readers
 
 
@@ -58,6 +58,7 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None) 
         InterfaceError: there is no stub in `model`. Freezing leaves none: it makes them part of the code around them.
         PlaceError: a worker that does not exist, or a key of `workers` that no stub is on.
         ServedNameError: a worker that serves nothing under the name.
+        ProtocolError: another release saved a stub, and this one cannot connect it.
         MismatchError: a module that does not implement the interface that the stub was saved with. It may have more
             methods than that, and its own defaults.
     """
@@ -76,27 +77,28 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None) 
         unknown = ", ".join(map(repr, sorted(workers.keys() - known)))
         raise PlaceError(f"workers={dict(workers)!r}: no stub is on {unknown}; stubs are on {', '.join(sorted(known))}")
     routes = _routes([part[3] for part in saved])
-    # A call that is loading the wire to call through it holds it uncounted: jit/table.py, Note [Reading while writing].
+    # A call that is loading the link to call through it holds it uncounted: jit/runtime/table.py, Note [Reading while
+    # writing].
     keep_for_readers([_torch.copy_module(stub) for _, _, stub, _ in saved])
     for (parent, key, stub, it), route in zip(saved, routes, strict=True):
-        face = attach(stub, it.compiled, route)
+        connected = attach(stub, it.compiled, route)
         if parent is None:
-            return face
-        _torch.replace_child(parent, key, face)
+            return connected
+        _torch.replace_child(parent, key, connected)
     return model
 
 
 class _Saved:
-    """What a stub was saved with, and what that means here."""
+    """A stub as it was saved, and what that means here."""
 
     def __init__(self, stub: torch.jit.ScriptModule, workers: Mapping[str, str]) -> None:
-        _, _, self.saved_worker, self.name, timeout = _torch.scripted_method(stub, ADDRESS)()
-        self.where = workers.get(self.saved_worker, self.saved_worker)
-        self.timeout = None if timeout < 0 else timeout
+        address = address_of(stub)
+        self.saved_worker, self.name, self.timeout = address.worker, address.name, address.seconds
+        self.where = workers.get(address.worker, address.worker)
         self.compiled = compiled_of(stub)
 
 
-def _routes(saved: list[_Saved]) -> list[Any]:
+def _routes(saved: list[_Saved]) -> list[Route]:
     asked = [find_served(find_worker(it.where), it.compiled, it.name, it.timeout) for it in saved]
     routes, errors = [], []
     for pending in asked:

@@ -8,16 +8,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed.rpc as rpc
 
-from .. import _torch
 from .._torch import PyRRef
 from ..errors import ArgumentError, MismatchError, PlaceError
-from ..link.failures import FAILURES, explain
-from ..link.places import find_place, placement_at
 from ..owner import module_state
-from ..owner.create import Refusal, answering
-from .stub import alike, route_and_interface
+from .exchange import ask
+from .stub import route_and_interface, stub_along
 
 
 class IncompatibleKeys(NamedTuple):
@@ -127,13 +123,13 @@ class AtOwner:
         self._ask(module_state.requires_grad_here, requires_grad)
 
     def to(self, device: str) -> Any:
-        """Moves the module to another device of its owner, and returns a stub that calls it there.
+        """Moves the module to another device of its owner, and returns a stub that says where it is.
 
-        Stubs that are out follow: each call gets the module where it was or where it is, whole. Those that were made
-        while it was on the CPU call by way of a second message within the owner, when it leaves the CPU, and for that
-        torch takes the owner's GIL once a call; the stub that is returned calls directly, as do those made after it.
+        Stubs that are out follow: each call gets the module where it was or where it is, whole. The module on the new
+        device is a copy: optimizers that have the old parameters are to be made again.
 
-        The module on the new device is a copy: optimizers that have the old parameters are to be made again.
+        Args:
+            device: as torch writes it, such as "cuda:1".
 
         Raises:
             PlaceError: there is no such device on the owner.
@@ -142,10 +138,8 @@ class AtOwner:
             torch.device(device)
         except (RuntimeError, TypeError) as error:
             raise PlaceError(f"{self._where}: to({device!r}): no device: {str(error).splitlines()[0]}") from error
-        handle, device = self._ask(module_state.move_here, device)
-        devices = _torch.mapped_devices(find_place(self._route.worker).worker)
-        route = replace(self._route, handle=handle, device=device, placement=placement_at(device, devices))
-        return alike(self._stub, route)
+        moved: str = self._ask(module_state.move_here, device)
+        return stub_along(self._stub, replace(self._route, device=moved))
 
     def checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Writes the module's state to a file on its owner, for `torch.load` there; a file that was there is replaced
@@ -164,11 +158,5 @@ class AtOwner:
         return answer
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
-        try:
-            # Without a limit: how long a disk or a device takes nobody knows, and a lost owner is noticed at once.
-            answer = rpc.rpc_sync(self._route.worker, answering, (function, self._route.handle, *args), timeout=0)
-        except FAILURES as error:
-            raise explain(error, self._compiled.interface.name, self._route.worker) from error
-        if isinstance(answer, Refusal):
-            raise answer.error(f"{self._where}: {answer.message}")
-        return answer
+        # Without a limit: how long a disk or a device takes nobody knows, and a lost owner is noticed at once.
+        return ask(self._route.worker, self._where, function, self._route.handle, *args, timeout=0)

@@ -1,10 +1,10 @@
 """`<m>_many`: many calls of one method in one message, for callers in Python.
 
 Note [Many calls]
-    The owner runs the calls of a batch in their order, on one module. A batch is sent in one message, or, when it has
-    more calls or bytes than one should carry (jit/tensors.py), in several, each after the results of the last. The
-    first call that fails ends the batch: those before it have run, those after it do not. Which one it was, the caller
-    asks the owner: see jit/table.py, Note [Which call failed].
+    The owner runs the calls of a batch in their order, on one module. A batch is sent in one message. If it has more
+    calls or bytes than one should carry (jit/runtime/batches.py), it is sent in several, each after the results of the
+    last. The first call that fails ends the batch: those before it have run, those after it do not. The caller asks
+    the owner which call it was: see jit/runtime/table.py, Note [Which call failed].
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from functools import partial
 from typing import Any, Final
 
 import torch
-import torch.distributed.rpc as rpc
 
 from .. import _torch
 from ..errors import ArgumentError, TorchRemoteError
-from ..jit import CompiledInterface
-from ..jit.foundation import sendable
+from ..jit import CompiledInterface, sendable
 from ..jit.lower import packed_name
 from ..jit.read.model import Method, Required
 from ..jit.read.types import TupleType
 from ..jit.runtime.table import POSITION_BITS
 from ..link.failures import FAILURES, explain
-from ..owner.tables import LOCK, shelf_of
-from .calls import METHODS, Calls, Route, python_calls, route_of, settled
-from .quick_check import fitting
+from ..link.route import Route, route_of
+from ..owner.tables import progress_here
+from .calls import METHODS, Calls, python_calls
+from .exchange import ask, send, settle, settle_later
+from .quick_check import exact_test
 
 _ASKING: Final = 5.0  # seconds that the owner has to say which call failed
 # Those with low bits of 0 are left to callers in TorchScript, which do not ask.
@@ -38,7 +38,7 @@ _numbers = filter(lambda number: number & 255, itertools.count(secrets.randbits(
 
 
 def many_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
-    """The two methods that a stub has in Python for many calls of one of its interface."""
+    """Makes the two methods that a stub has in Python for many calls of one of its interface."""
     batches = _Batches(compiled, method)
     for call, name in ((batches.many(), method.many.name), (batches.many_async(), f"{method.many.name}_async")):
         call.__name__ = call.__qualname__ = name
@@ -64,9 +64,9 @@ class _Batches:
         self._where = f"{compiled.interface.name}.{method.many.name}"
         self._calls = Calls(compiled, method)
         self._call_async = list(python_calls(compiled, method))[1]
-        self._fits = fitting(TupleType(tuple(argument.type for argument in method.arguments)))
+        self._is_exact = exact_test(TupleType(tuple(argument.type for argument in method.arguments)))
         self._defaults = {
-            argument.name: self._calls.translator.value_of(argument.default)
+            argument.name: self._calls.packer.value_of(argument.default)
             for argument in method.arguments
             if not isinstance(argument.default, Required)
         }
@@ -76,11 +76,8 @@ class _Batches:
             if return_exceptions:
                 return [_result(pending) for pending in self._send_each(self_, calls)]
             batch = _Batch(self_, self._where)
-            pending = self._send(batch, calls)
-            try:
-                return self._unpack(pending.wait())
-            except FAILURES as error:
-                raise batch.failure(error) from None  # the message has all of it
+            result: list[Any] = settle(self._send(batch, calls), self._unpack, batch.failure)
+            return result
 
         return call
 
@@ -91,30 +88,29 @@ class _Batches:
                 every = torch.futures.collect_all([one for one in sent if not isinstance(one, Exception)])
                 return every.then(lambda _: list(map(_result, sent)))
             batch = _Batch(self_, self._where)
-            return settled(self._send(batch, calls), self._unpack, batch.failure)
+            return settle_later(self._send(batch, calls), self._unpack, batch.failure)
 
         return call
 
     def _send(self, batch: _Batch, calls: Iterable[Any]) -> Any:
         self._calls.check_context()
         packed = [
-            call if self._fits(call) else self._pack(call, self._place(position))
+            call if self._is_exact(call) else self._pack(call, self._place(position))
             for position, call in self._each(calls)
         ]
+        scripted = batch.stub.__dict__[METHODS][packed_name(self._method.many.name)]
         try:
             with _torch.as_plain_tensors():
-                return batch.stub.__dict__[METHODS][packed_name(self._method.many.name)](packed, batch.mark)
-        except FAILURES as error:
-            failure = batch.failure(error)
-            if isinstance(failure, ArgumentError):
-                self._raise_misfit(batch, packed)
-            raise failure from None
+                return send(scripted, (packed, batch.number), {}, batch.failure)
+        except ArgumentError:
+            self._raise_misfit(batch, packed)
+            raise
 
     def _raise_misfit(self, batch: _Batch, packed: list[Any]) -> None:
         """Raises for the first call with an argument that cannot be sent: TorchScript does not say which it is."""
         for position, call in enumerate(packed):
             where = self._place(position)
-            if self._fits(call):
+            if self._is_exact(call):
                 self._pack(call, where)
             try:
                 _torch.map_leaves(partial(batch.check_sendable, where), call)
@@ -125,7 +121,7 @@ class _Batches:
         return f"{self._where}.calls[{position}]"
 
     def _unpack(self, values: list[Any]) -> list[Any]:
-        results: list[Any] = self._calls.translator.unpack(values, self._method.many.returns)
+        results: list[Any] = self._calls.packer.unpack(values, self._method.many.returns)
         return results
 
     def _each(self, calls: Iterable[Any]) -> Iterator[tuple[int, Any]]:
@@ -137,7 +133,7 @@ class _Batches:
         return tuple(self._calls.pack_arguments(self._arguments(call, where), where))
 
     def _arguments(self, call: Any, where: str) -> dict[str, Any]:
-        """All arguments of a call of the batch, by name, the defaults of those that were left out among them."""
+        """Returns all arguments of a call of the batch by name, with the defaults of those that were left out."""
         names = [argument.name for argument in self._method.arguments]
         if isinstance(call, Mapping):
             given = dict(call)
@@ -157,7 +153,7 @@ class _Batches:
     # -- each call in a message of its own
 
     def _send_each(self, stub: Any, calls: Iterable[Any]) -> list[Any]:
-        """For each call, its future, or the error with which it was not sent."""
+        """Sends each call; returns its future, or the error with which it was not sent."""
         sent: list[Any] = []
         for position, call in self._each(calls):
             try:
@@ -185,12 +181,12 @@ class _Batch:
 
     def __init__(self, stub: Any, where: str) -> None:
         self.stub = stub
-        self.mark = next(_numbers) << POSITION_BITS
+        self.number = next(_numbers) << POSITION_BITS  # with room for a call's position: see Note [Which call failed]
         self._where = where
 
     def failure(self, error: Exception) -> TorchRemoteError:
         route = route_of(self.stub)
-        assert route is not None, "a stub has its Python face from when it is connected"
+        assert route is not None, "a stub has its Python methods from when it is connected"
         return explain(error, self._where, route.worker, route.handle, partial(self._which, route))
 
     def check_sendable(self, where: str, value: Any) -> None:
@@ -201,15 +197,6 @@ class _Batch:
 
     def _which(self, route: Route) -> str:
         position = None
-        with suppress(RuntimeError):  # the owner is lost, or busy; that is not the failure to tell of
-            position = rpc.rpc_sync(route.worker, position_here, (route.handle, self.mark), timeout=_ASKING)
+        with suppress(TorchRemoteError):  # the owner is lost, or busy; that is not the failure to tell of
+            position = ask(route.worker, self._where, progress_here, route.handle, self.number, timeout=_ASKING)
         return "" if position is None else f"calls[{position}]: "
-
-
-def position_here(handle: int, mark: int) -> int | None:
-    """The position of the call that failed, in the batch with `mark`; None when it is not known any more."""
-    with LOCK, suppress(KeyError):
-        noted: int = shelf_of(handle).contract.host.progress(mark)
-        if noted >> POSITION_BITS == mark >> POSITION_BITS:
-            return noted - mark
-    return None

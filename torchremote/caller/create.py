@@ -19,10 +19,12 @@ from .._torch import PyRRef
 from ..errors import ArgumentError, CallTimeoutError, CreationError, MismatchError, WireError
 from ..jit import CompiledInterface, compile_interface
 from ..link.failures import explain
-from ..link.places import Place, find_place, find_worker, placement_at
+from ..link.places import Place, find_place, find_worker
+from ..link.protocol import SPOKEN
+from ..link.route import Route
 from ..owner import modules
-from ..owner.create import Creation, Grant, Refusal, abandon_here, connect_here, create_here, referenced
-from .calls import Route
+from ..owner.create import Created, CreateRequest, Refusal, cancel_here, connect_here, create_here, referenced
+from .exchange import send, settle
 from .stub import check_timeout, make_stub
 
 
@@ -77,38 +79,43 @@ def create_async(
     place = find_place(where)
     timeout = check_timeout(timeout)
     arguments = checked_arguments(module_cls, args, kwargs)
-    return _create(place, compiled, creation_of(place, compiled, checked(module_cls), *arguments, name=name), timeout)
+    request = request_for(place, compiled, checked(module_cls), *arguments, name=name)
+    return _create(place, compiled, request, timeout)
 
 
 def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> Pending:
-    """A stub of the module that `rref` refers to, which stays where it is. `device`: where, if it has no tensors."""
+    """Asks for a stub of the module that `rref` refers to, which stays where it is.
+
+    Args:
+        device: where the module is, if it has no tensors.
+    """
     place = Place(rref.owner(), device)
-    return _create(place, compiled, creation_of(place, compiled, referenced, (rref,), {}, moves=False), timeout=None)
+    return _create(place, compiled, request_for(place, compiled, referenced, (rref,), {}, places=False), timeout=None)
 
 
-def _create(place: Place, compiled: CompiledInterface, creation: Creation, timeout: float | None) -> Pending:
-    answer = send(compiled, place, create_here, [creation])
-    return Pending(answer, compiled, place, creation.name, timeout, creation.ticket)
+def _create(place: Place, compiled: CompiledInterface, request: CreateRequest, timeout: float | None) -> Pending:
+    answer = send_requests(compiled, place, [request])
+    return Pending(answer, compiled, place, request.name, timeout, request.ticket)
 
 
-def creation_of(
+def request_for(
     place: Place,
     compiled: CompiledInterface,
     make: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     *,
-    moves: bool = True,
+    places: bool = True,
     name: str | None = None,
-) -> Creation:
-    return Creation(
+) -> CreateRequest:
+    return CreateRequest(
         compiled.interface.name,
         compiled.interface.text,
         make,
         args,
         kwargs,
         place.device or "cpu",
-        moves,
+        places,
         name,
         ticket=secrets.token_hex(16),
         caller=rpc.get_worker_info().id,
@@ -134,19 +141,25 @@ def connect(where: str, interface: type, name: str, *, timeout: float | None = N
 
 
 def find_served(place: Place, compiled: CompiledInterface, name: str, timeout: float | None) -> Pending:
-    """`connect` without blocking."""
-    answer = send(compiled, place, connect_here, compiled.interface.name, compiled.interface.text, name)
+    """Does what `connect` does, without blocking."""
+    answer = _ask(compiled, place, connect_here, compiled.interface.name, compiled.interface.text, name)
     return Pending(answer, compiled, place, name, timeout, ticket=None)
 
 
-def send(compiled: CompiledInterface, place: Place, function: Callable[..., Any], *args: Any) -> Any:
-    try:
-        return rpc.rpc_async(place.worker, function, args)
-    except Exception as error:  # pickling raises what it will
-        raise CreationError(
+def send_requests(compiled: CompiledInterface, place: Place, requests: list[CreateRequest]) -> Any:
+    """Asks a worker for modules, in one message; returns the Future of its answers."""
+    return _ask(compiled, place, create_here, [vars(request) for request in requests])
+
+
+def _ask(compiled: CompiledInterface, place: Place, function: Callable[..., Any], *args: Any) -> Any:
+    def failing(error: Exception) -> CreationError:
+        return CreationError(
             f"{compiled.interface.name} on {place.worker.name}: cannot be sent: {error}; "
             "what is sent must be importable by the owner"
-        ) from error
+        )
+
+    # Pickling raises what it will.
+    return send(rpc.rpc_async, (place.worker, function, (*SPOKEN, *args)), {}, failing, catches=(Exception,))
 
 
 class Pending:
@@ -164,8 +177,8 @@ class Pending:
     ) -> None:
         """
         Args:
-            ticket: to give the message up; None where nothing is created, or another has it.
-            number: of the grant or refusal among those that `answer` gives.
+            ticket: to cancel the message; None where nothing is created, or another has it.
+            number: of the answer, among those that `answer` gives.
         """
         self._compiled = compiled
         self._place = place
@@ -189,41 +202,37 @@ class Pending:
             return self._stub
 
     def route(self) -> Route:
-        """The way to the module, for a stub that there is already."""
-        where = f"{self._compiled.interface.name} on {self._place.worker.name}"
-        try:
-            answers: list[Grant | Refusal] = self._answer.wait()
-        except Exception as error:  # torch raises what it will; the owner's functions answer with a refusal
-            self._abandon()
-            failure = explain(error, self._compiled.interface.name, self._place.worker.name)
-            if isinstance(failure, CallTimeoutError):
-                raise CallTimeoutError(
-                    f"{where}: not created within RPC's default timeout; raise rpc_timeout in init_rpc's options"
-                ) from error
-            if isinstance(failure, WireError):
-                raise failure from error
-            raise CreationError(f"{where}: {error}; what is sent must be importable by the owner") from error
-        answer: Grant | Refusal = answers[self._number]
+        """Waits for the way to the module: for a stub that there is already."""
+        # The owner's functions answer with a refusal; torch raises what it will.
+        answers: list[Created | Refusal] = settle(self._answer, None, self._failure, catches=(Exception,))
+        answer = answers[self._number]
         if isinstance(answer, Refusal):
-            raise answer.error(f"{where}: {answer.message}")
-        devices = _torch.mapped_devices(self._place.worker)
-        return Route(
-            self._place.worker.name,
-            self._name,
-            answer.device,
-            placement_at(answer.device, devices),
-            answer.handle,
-            tuple(devices),
-            answer.lease,
-            self._timeout,
-        )
+            raise answer.error(f"{self._where}: {answer.message}")
+        devices = tuple(_torch.mapped_devices(self._place.worker))
+        worker = self._place.worker.name
+        return Route(worker, self._name, answer.device, answer.handle, devices, answer.lease, self._timeout)
 
-    def _abandon(self) -> None:
+    @property
+    def _where(self) -> str:
+        return f"{self._compiled.interface.name} on {self._place.worker.name}"
+
+    def _failure(self, error: Exception) -> Exception:
+        self._cancel()
+        failure = explain(error, self._compiled.interface.name, self._place.worker.name)
+        if isinstance(failure, CallTimeoutError):
+            return CallTimeoutError(
+                f"{self._where}: not created within RPC's default timeout; raise rpc_timeout in init_rpc's options"
+            )
+        if isinstance(failure, WireError):
+            return failure
+        return CreationError(f"{self._where}: {error}; what is sent must be importable by the owner")
+
+    def _cancel(self) -> None:
         # The owner may still be building, for a caller that has given up. Not awaited: it may be gone altogether.
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             with suppress(RuntimeError):  # raised where the worker is lost, and its modules with it
-                rpc.rpc_async(self._place.worker, abandon_here, (ticket,))
+                rpc.rpc_async(self._place.worker, cancel_here, (ticket,))
 
 
 def checked_arguments(module_cls: object, args: object, kwargs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -13,8 +13,8 @@ from ..errors import ArgumentError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
 from ..owner import modules
-from ..owner.create import Creation, create_here
-from .create import Pending, checked, checked_arguments, creation_of, send
+from ..owner.create import CreateRequest
+from .create import Pending, checked, checked_arguments, request_for, send_requests
 from .stub import check_timeout, route_and_interface
 
 
@@ -60,10 +60,10 @@ def create_many(
         if len(given) != len(where):
             raise ArgumentError(f"{what}: {len(given)} of them for {len(where)} modules; give one for each place")
 
-    def asked_for(position: int) -> tuple[Place, Creation]:
+    def asked_for(position: int) -> tuple[Place, CreateRequest]:
         place = find_place(where[position])
         arguments = checked_arguments(make, args[position] if args else (), kwargs[position] if kwargs else None)
-        return place, creation_of(place, compiled, make, *arguments, name=names[position] if names else None)
+        return place, request_for(place, compiled, make, *arguments, name=names[position] if names else None)
 
     asked = [_outcome(position, asked_for, position) for position in range(len(where))]
     if not return_exceptions:
@@ -77,7 +77,7 @@ def create_many(
         try:
             _raise_first(made)
         except TorchRemoteError:
-            _release([stub for stub in made if not isinstance(stub, TorchRemoteError)])
+            _remove([stub for stub in made if not isinstance(stub, TorchRemoteError)])
             raise
     return made
 
@@ -107,19 +107,19 @@ def _send_all(compiled: CompiledInterface, asked: list[Any], timeout: float | No
     for positions in of_workers.values():
         place, first = asked[positions[0]]
         try:
-            answer = send(compiled, place, create_here, [asked[position][1] for position in positions])
+            answer = send_requests(compiled, place, [asked[position][1] for position in positions])
         except TorchRemoteError as error:
             for position in positions:
                 sent[position] = type(error)(f"module {position}: {error}")
             continue
         for number, position in enumerate(positions):
-            place, creation = asked[position]
+            place, request = asked[position]
             ticket = first.ticket if number == 0 else None
-            sent[position] = Pending(answer, compiled, place, creation.name, timeout, ticket, number)
+            sent[position] = Pending(answer, compiled, place, request.name, timeout, ticket, number)
     return sent
 
 
-def _release(stubs: list[Any]) -> None:
+def _remove(stubs: list[Any]) -> None:
     """Takes modules from their owners: some have a name, and would stay."""
     handles: dict[str, list[int]] = {}
     for stub in stubs:
@@ -127,4 +127,4 @@ def _release(stubs: list[Any]) -> None:
         handles.setdefault(route.worker, []).append(route.handle)
     for worker, of_worker in handles.items():
         with suppress(RuntimeError):  # raised where the worker is lost, and its modules with it
-            rpc.rpc_sync(worker, modules.release_all, (of_worker,))
+            rpc.rpc_sync(worker, modules.remove_all, (of_worker,))

@@ -1,7 +1,7 @@
-"""A quick test of arguments: is a value what is declared, so that TorchScript need not convert it?
+"""Fast tests of arguments: a value that is exactly what is declared goes to TorchScript as it is.
 
-TorchScript takes None for False, the tensor 3.9 for the int 3 and bytes for a str. So what does not pass this test is
-packed first (values.py), which converts what loses nothing in that, and says what is wrong with the rest.
+TorchScript takes None for False, the tensor 3.9 for the int 3 and bytes for a str. So a value that fails the test is
+packed first (link/values.py): packing converts what loses nothing, and says what is wrong with the rest.
 """
 
 from __future__ import annotations
@@ -18,54 +18,53 @@ from ..jit.read.types import DictType, ListType, OptionalType, ScalarType, Tenso
 
 TENSORS: Final[frozenset[Any]] = frozenset({torch.Tensor, torch.nn.Parameter})
 
-_class_of = type  # the functions below call a type of the model `type`
 
-
-def fitting(type: Type) -> Callable[[Any], bool]:
-    """A quick test that says of nearly all values that fit a type as they are that they do, and of no others."""
-    kinds = classes_that_fit(type)
+def exact_test(declared: Type) -> Callable[[Any], bool]:
+    """Builds a fast test. True: the value fits without conversion. False: unsure, take the slow path."""
+    kinds = exact_classes(declared)
     if kinds is not None:
         if TENSORS.isdisjoint(kinds):
-            return lambda value: _class_of(value) in kinds
-        return lambda value: _class_of(value) in kinds and (value is None or not is_functional(value))
-    match type:
+            return lambda value: type(value) in kinds
+        return lambda value: type(value) in kinds and (value is None or not is_functional(value))
+    match declared:
         case ListType(item):
-            items_fit = _fitting_all(item)
-            if items_fit is not None:
-                return lambda value: value.__class__ is list and items_fit(value)
+            items_are_exact = _exact_test_of_all(item)
+            if items_are_exact is not None:
+                return lambda value: value.__class__ is list and items_are_exact(value)
         case DictType(key, item):
-            keys_fit, entries_fit = _fitting_all(key), _fitting_all(item)
-            if keys_fit is not None and entries_fit is not None:
-                return lambda value: value.__class__ is dict and keys_fit(value) and entries_fit(value.values())
+            keys_are_exact, entries_are_exact = _exact_test_of_all(key), _exact_test_of_all(item)
+            if keys_are_exact is not None and entries_are_exact is not None:
+                return lambda value: (
+                    value.__class__ is dict and keys_are_exact(value) and entries_are_exact(value.values())
+                )
         case TupleType(items):
-            tests = tuple(map(fitting, items))
+            tests = tuple(map(exact_test, items))
             return lambda value: (
                 value.__class__ is tuple
                 and len(value) == len(tests)
                 and all(test(part) for test, part in zip(tests, value, strict=True))
             )
         case OptionalType(item):
-            present = fitting(item)
+            present = exact_test(item)
             return lambda value: value is None or present(value)
     return lambda value: False
 
 
-def _fitting_all(type: Type) -> Callable[[Collection[Any]], bool] | None:
-    """A test of many values, without a call for each, of a type that its values' classes show."""
-    kinds = classes_that_fit(type)
+def _exact_test_of_all(declared: Type) -> Callable[[Collection[Any]], bool] | None:
+    """Builds a test of many values, without a call for each; None where classes do not decide."""
+    kinds = exact_classes(declared)
     if kinds is None:
         return None
     if TENSORS.isdisjoint(kinds):
-        return lambda values: kinds.issuperset(map(_class_of, values))
+        return lambda values: kinds.issuperset(map(type, values))
     return lambda values: (
-        kinds.issuperset(map(_class_of, values))
-        and not any(is_functional(value) for value in values if value is not None)
+        kinds.issuperset(map(type, values)) and not any(is_functional(value) for value in values if value is not None)
     )
 
 
-def classes_that_fit(type: Type) -> frozenset[Any] | None:
-    """The classes of which every instance fits, but for functional tensors; None where a class does not say it all."""
-    match type:
+def exact_classes(declared: Type) -> frozenset[Any] | None:
+    """Lists the classes of which every instance fits, save functional tensors; None where a class does not decide."""
+    match declared:
         case TensorType():
             return TENSORS
         case ScalarType("float"):
@@ -75,6 +74,6 @@ def classes_that_fit(type: Type) -> frozenset[Any] | None:
         case ScalarType(name) if name != "dtype":
             return frozenset({SCALAR_CLASSES[name]})
         case OptionalType(item):
-            inner = classes_that_fit(item)
+            inner = exact_classes(item)
             return None if inner is None else inner | {NoneType}
     return None

@@ -1,7 +1,7 @@
 """Scripted models with stubs inside, as arguments and results of RPC.
 
-A model crosses as the archive that torch.jit.save makes of it, and its stubs' routes beside it. (A stub alone crosses
-as its route: see stub.py.)
+A model crosses as the archive that torch.jit.save makes of it, with its stubs' routes beside it. (A stub alone crosses
+as its route: see send_stub.py.)
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from .. import _torch
 from ..errors import NotSavableError
 from ..jit import Interface, compile_interface
 from ..link.failures import message_of
-from ..link.saved import compiled_of, is_stub
-from .calls import disconnect, route_of
-from .stub import SentRoute, attach
+from ..link.route import clear_route, route_of
+from ..link.stubs import compiled_of, is_stub
+from .send_stub import SentRoute
+from .stub import attach
 
 Path = tuple[str, ...]
 
@@ -25,23 +26,23 @@ Path = tuple[str, ...]
 def register() -> None:
     """Has RPC send scripted modules of all kinds this way; torch itself sends one only as a call's whole result."""
     for cls in (torch.jit.RecursiveScriptModule, torch.jit.TracedModule, torch.jit.TopLevelTracedModule):
-        _torch.send_as(cls, _taken_apart)
+        _torch.send_as(cls, _reduce_for_rpc)
 
 
-def _taken_apart(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
+def _reduce_for_rpc(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
     routes: dict[Path, tuple[Interface, SentRoute]] = {}
     file = io.BytesIO()
     try:
         torch.jit.save(_without_routes(model, (), routes), file)
     except torch.jit.Error as error:  # raised by a stub; others may raise what they will
         raise NotSavableError(message_of(error).removeprefix("torchremote: ")) from error
-    return _received, (file.getvalue(), routes)
+    return _rebuild, (file.getvalue(), routes)
 
 
 def _without_routes(
     module: torch.jit.ScriptModule, path: Path, routes: dict[Path, tuple[Interface, SentRoute]]
 ) -> torch.jit.ScriptModule:
-    """`module` itself if no stub in it is connected, or else a copy whose stubs are not. The routes go into `routes`.
+    """Returns `module` itself if no stub in it is connected, or else a copy whose stubs are not. Adds to `routes`.
 
     Only what leads to such stubs is copied, and shares everything else with the original, which others may be using.
     """
@@ -52,7 +53,7 @@ def _without_routes(
         compiled = compiled_of(module)
         routes[path] = compiled.interface, SentRoute.of(route)
         copied = _torch.copy_module(module)
-        disconnect(copied, compiled, route)
+        clear_route(copied, compiled, route)
         return copied
     changed = {}
     for name, child in module._modules.items():
@@ -68,15 +69,15 @@ def _without_routes(
     return copied
 
 
-def _received(content: bytes, routes: dict[Path, tuple[Interface, SentRoute]]) -> torch.jit.ScriptModule:
+def _rebuild(content: bytes, routes: dict[Path, tuple[Interface, SentRoute]]) -> torch.jit.ScriptModule:
     model: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))
     for path, (interface, route) in routes.items():
         parent: torch.nn.Module | None = None
         stub: Any = model
         for name in path:
             parent, stub = stub, stub._modules[name]
-        face: torch.jit.ScriptModule = attach(stub, compile_interface(interface), route.from_here())
+        connected: torch.jit.ScriptModule = attach(stub, compile_interface(interface), route.from_here())
         if parent is None:
-            return face
-        _torch.replace_child(parent, path[-1], face)
+            return connected
+        _torch.replace_child(parent, path[-1], connected)
     return model

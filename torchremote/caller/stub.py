@@ -1,6 +1,7 @@
-"""Stubs: scripted modules whose methods run elsewhere, with a Python face.
+"""Stubs: scripted modules whose methods run elsewhere, and which have Python methods, too.
 
-The scripted part is generated (jit/lower/stub.py), what Python calls is in calls.py; here the two are put together.
+The scripted part is generated (jit/lower/stub.py); calls.py and batches.py make the Python methods. Here the two are
+put together.
 """
 
 from __future__ import annotations
@@ -8,56 +9,57 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
 
 from .. import _torch
 from ..errors import InterfaceError, NotSavableError
-from ..jit import CompiledInterface, Interface, Placement, compile_interface
-from ..link.places import find_place, placement_at
-from ..link.saved import refuse_before_saving
-from ..owner import leases
+from ..jit import CompiledInterface, compile_interface
+from ..link.route import Route, route_of, set_route
 from .batches import many_calls
-from .calls import METHODS, Route, called_names, connect, python_calls, route_of
+from .calls import METHODS, called_names, python_calls
+from .saving import refuse_before_saving
 
 Bases = tuple[type, ...]  # importable, for a stub is sent with them
 
 
 def make_stub(compiled: CompiledInterface, route: Route, bases: Bases = ()) -> Any:
-    """A stub of its own, of the one class that the interface's stubs share; nothing is compiled.
+    """Makes a stub, of the one class that the interface's stubs share. Nothing is compiled.
 
     Args:
         bases: what its Python class derives from before `Stub`.
     """
     stub = attach(_torch.copy_module(compiled.stub), compiled, route)
     if bases:
-        object.__setattr__(stub, "__class__", _face_of(compiled, bases))
+        object.__setattr__(stub, "__class__", stub_class(compiled, bases))
     return stub
 
 
 def attach(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> Any:
-    """Has a scripted stub call the module that `route` leads to, and gives it its Python face."""
+    """Has a scripted stub call the module that `route` leads to, and gives it its Python methods."""
     refuse_before_saving()
-    connect(scripted, compiled, route)
-    stub = _torch.as_class(scripted, _face_of(compiled))
+    set_route(scripted, compiled, route)
+    stub = _torch.as_class(scripted, stub_class(compiled))
     stub.__dict__[METHODS] = {name: _torch.scripted_method(stub, name) for name in called_names(compiled)}
     return stub
 
 
-def alike(stub: Stub, route: Route) -> Any:
-    """Another stub along `route`, with the same class, and the same attributes from the user's code."""
-    return _with_own(make_stub(stub._torchremote_compiled, route, stub._torchremote_bases), *_own(stub))
+def stub_along(stub: Stub, route: Route) -> Any:
+    """Makes another stub along `route`, of the same class, with the same attributes from the user's code."""
+    return give_own(make_stub(stub._torchremote_compiled, route, stub._torchremote_bases), *own_of(stub))
 
 
-def _own(stub: Stub) -> tuple[bool, dict[str, Any]]:
-    """What the user's code gave a stub: whether it trains, and its attributes."""
+def own_of(stub: Stub) -> tuple[bool, dict[str, Any]]:
+    """Returns what the user's code gave a stub: whether it trains, and its attributes."""
     every = {*stub._torchremote_compiled.stub.__dict__, METHODS}
     return stub.training, {name: value for name, value in stub.__dict__.items() if name not in every}
 
 
-def _with_own(stub: Any, training: bool, attributes: dict[str, Any]) -> Any:
+def give_own(stub: Any, training: bool, attributes: dict[str, Any]) -> Any:
+    """Gives a stub what `own_of` returned of another one."""
     stub.training = training
     stub.__dict__.update(attributes)
     return stub
@@ -73,7 +75,7 @@ def become_stub(module: torch.nn.Module, compiled: CompiledInterface, route: Rou
 
 
 def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterface]:
-    """What a stub calls, and how. `asked`: the function that was given it.
+    """Returns what a stub calls, and through which interface. `asked`: the function that was given it.
 
     Raises:
         InterfaceError: `stub` is none.
@@ -89,25 +91,25 @@ def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterf
 
 
 def with_timeout(stub: Any, timeout: float | None) -> Any:
-    """The same remote module through a stub with another timeout; the first keeps its own.
+    """Returns a stub of the same remote module with another timeout; the first keeps its own.
 
     Args:
+        stub: what `create`, `connect` or `reconnect` returned.
         timeout: seconds that a call may take; 0 for no limit, None for RPC's default.
+
+    Raises:
+        InterfaceError: `stub` is none.
+        ValueError: `timeout` is no number of seconds.
 
     The new stub is made in microseconds, so a single call can have a timeout of its own:
     `torchremote.with_timeout(encoder, 0.5)(x)`.
     """
     route, _ = route_and_interface(stub, "with_timeout")
-    return alike(stub, replace(route, timeout=check_timeout(timeout)))
-
-
-def at_placement(stub: Any, placement: Placement) -> Any:
-    """The same remote module as if it were in `placement`: for tests, to which all placements are the same on a CPU."""
-    route, _ = route_and_interface(stub, "at_placement")
-    return alike(stub, replace(route, placement=placement))
+    return stub_along(stub, replace(route, timeout=check_timeout(timeout)))
 
 
 def check_timeout(timeout: float | None) -> float | None:
+    """Returns a timeout in seconds as a float, or raises ValueError for what is none."""
     if timeout is None:
         return None
     if (
@@ -120,10 +122,16 @@ def check_timeout(timeout: float | None) -> float | None:
 
 
 def remote_interface(interface: type) -> type:
-    """The TorchScript interface of an interface's *stubs*: `<m>`, `<m>_async`, `<m>_many` and `<m>_many_async`.
+    """Returns the TorchScript interface of an interface's *stubs*: `<m>`, `<m>_async`, `<m>_many`, `<m>_many_async`.
 
-    For annotations: a module with an attribute of this type can call a stub without waiting for it, in TorchScript, or
+    For annotations: in TorchScript, a module with an attribute of this type can call a stub without waiting for it, or
     make many calls at once, as a list of tuples of all arguments.
+
+    Args:
+        interface: a class of annotated methods.
+
+    Raises:
+        InterfaceError: `interface` has a signature that cannot cross.
 
     >>> import torch
     >>> class Doubler:
@@ -134,12 +142,17 @@ def remote_interface(interface: type) -> type:
     return compile_interface(interface).remote_interface
 
 
-class _Face(type(torch.jit.RecursiveScriptModule)):  # type: ignore[misc]
-    """The class of the classes of stubs, which nobody can import: by it, RPC's pickler knows them."""
+class StubClass(type(torch.jit.RecursiveScriptModule)):  # type: ignore[misc]
+    """Metaclass of generated stub classes. They cannot be imported by name, so RPC's pickler knows them by it."""
+
+    reduce_for_rpc: Callable[[Any], tuple[Any, ...]]
+    """Takes a stub apart for RPC's pickler; send_stub.py sets it, which also makes stubs."""
 
 
-class Stub(torch.jit.RecursiveScriptModule, metaclass=_Face):
-    """What `create` and `connect` return: the methods of the interface, and for every `<m>` others, which this makes.
+class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
+    """Stands for a module elsewhere: what `create` and `connect` return.
+
+    A stub has the methods of its interface, and for every `<m>` others, which this makes:
 
     * `<m>_async(...)`: a `torch.futures.Future` of the result.
     * `<m>_many(calls, return_exceptions=False)`: results of many calls, in order. A call is a tuple of arguments,
@@ -159,11 +172,11 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=_Face):
         )
 
     def __copy__(self) -> Any:
-        return alike(self, route_and_interface(self, "copy")[0])
+        return stub_along(self, route_and_interface(self, "copy")[0])
 
     def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
         # Another stub of the one module, which is not copied.
-        return _with_own(self.__copy__(), *copy.deepcopy(_own(self), memo))
+        return give_own(self.__copy__(), *copy.deepcopy(own_of(self), memo))
 
     def extra_repr(self) -> str:
         route, _ = route_and_interface(self, "repr")
@@ -172,65 +185,18 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=_Face):
 
 
 @functools.cache
-def _face_of(compiled: CompiledInterface, bases: Bases = ()) -> type[Stub]:
+def stub_class(compiled: CompiledInterface, bases: Bases = ()) -> type[Stub]:
+    """Makes the Python class of an interface's stubs. `bases`: what it derives from before `Stub`."""
     members: dict[str, Any] = {"__module__": __name__}
     if bases:
         members["_torchremote_bases"] = bases
+        bases = (*bases, stub_class(compiled))  # what the user's class overrides, stays overridden
     else:
         members["_torchremote_compiled"] = compiled
         for method in compiled.interface.methods:
             for call in (*python_calls(compiled, method), *many_calls(compiled, method)):
                 members[call.__name__] = call
-    # What the user's class overrides, stays overridden.
-    bases = (*bases, _face_of(compiled)) if bases else (Stub,)
-    face: type[Stub] = _Face(f"{compiled.interface.name}Stub", bases, members)
-    _torch.send_as(face, _taken_apart)
-    return face
-
-
-# -- as arguments and results of RPC
-
-
-def _taken_apart(stub: Stub) -> tuple[Any, ...]:
-    route, compiled = route_and_interface(stub, "RPC")
-    return _received, (compiled.interface, stub._torchremote_bases, _own(stub), SentRoute.of(route))
-
-
-def _face_taken_apart(face: type[Stub]) -> str | tuple[Any, ...]:
-    """torch asks an RRef's owner for the class of its value."""
-    if face is Stub:
-        return "Stub"
-    return _face_received, (face._torchremote_compiled.interface, face._torchremote_bases)
-
-
-_torch.send_as(_Face, _face_taken_apart)
-
-
-def _face_received(interface: Interface, bases: Bases) -> type[Stub]:
-    return _face_of(compile_interface(interface), bases)
-
-
-def _received(interface: Interface, bases: Bases, own: tuple[bool, dict[str, Any]], sent: SentRoute) -> Any:
-    return _with_own(make_stub(compile_interface(interface), sent.from_here(), bases), *own)
-
-
-@dataclass(frozen=True)
-class SentRoute:
-    """A route on its way to another worker, with a ticket in the place of its lease."""
-
-    route: Route
-    ticket: str | None
-
-    @staticmethod
-    def of(route: Route) -> SentRoute:
-        ticket = None if route.lease is None else leases.send(route.worker, route.handle, route.lease)
-        return SentRoute(replace(route, lease=None), ticket)
-
-    def from_here(self) -> Route:
-        """The way from this worker to where the route led from the sender."""
-        worker, handle = self.route.worker, self.route.handle
-        lease = None if self.ticket is None else leases.receive(worker, handle, self.ticket)
-        devices = _torch.mapped_devices(find_place(worker).worker)
-        return replace(
-            self.route, placement=placement_at(self.route.device, devices), devices=tuple(devices), lease=lease
-        )
+        bases = (Stub,)
+    cls: type[Stub] = StubClass(f"{compiled.interface.name}Stub", bases, members)
+    _torch.send_as(cls, StubClass.reduce_for_rpc)
+    return cls

@@ -13,8 +13,7 @@ from typing import Any
 from .. import _torch
 from ..errors import InterfaceError
 from ..jit import CompiledInterface, compile_interface
-from ..jit.lower import endpoint, lower_referring, method_name
-from ..jit.lower.spell import Spelling
+from ..jit.lower import SourceNames, endpoint, lower_through_rref, method_name
 from ..jit.read.literals import literal
 from ..jit.read.model import Required
 from ..jit.script.cache import Cache
@@ -79,20 +78,20 @@ def get_arg_return_types_from_interface(module_interface: type) -> tuple[str, st
     method = interface.method("forward")
     if method is None:
         raise InterfaceError(f"{interface.name}: has no forward, but {', '.join(m.name for m in interface.methods)}")
-    spelling = Spelling(interface)
-    declarations = [f"{argument.name}: {spelling.declared(argument.type)}" for argument in method.arguments]
+    source_names = SourceNames(interface)
+    declarations = [f"{argument.name}: {source_names.declared(argument.type)}" for argument in method.arguments]
     for index, argument in enumerate(method.arguments):
         if not isinstance(argument.default, Required):
-            declarations[index] += f" = {literal(spelling.default(argument.default))}"
+            declarations[index] += f" = {literal(source_names.default(argument.default))}"
     names = ", ".join(argument.name for argument in method.arguments)
-    return names, ", ".join(declarations), spelling.declared(method.returns)
+    return names, ", ".join(declarations), source_names.declared(method.returns)
 
 
 def _instantiate(compiled: CompiledInterface, interface_name: str, moves: bool) -> ModuleType:
     interface, contract = compiled.interface, compiled.contract
-    unit = lower_referring(interface, interface_name, moves, Spelling(interface))
+    unit = lower_through_rref(interface, interface_name, moves, SourceNames(interface))
     local = _torch.interface_called(interface_name)
-    defined = script(unit, emit(unit), given={**contract.defined, "Local": local})
+    defined = script(unit, emit(unit), around={**contract.defined, "Local": local})
     module = ModuleType(unit.scope.removeprefix("__torch__."), unit.comment)
     module.__file__ = unit.title  # where linecache has the text
     generated: list[Any] = []

@@ -17,11 +17,11 @@ from torch import nn
 from .. import _torch
 from .._torch import PyRRef
 from ..caller.at_owner import AtOwner, at_owner
-from ..caller.calls import Route
 from ..caller.create import adopt, create_async
 from ..caller.stub import Stub, become_stub, route_and_interface
 from ..errors import ArgumentError, InterfaceError, NotSavableError, PlaceError
 from ..jit import CompiledInterface, compile_interface
+from ..link.route import Route
 from . import without_interface
 from .without_interface import GeneratedMethod, Referenced, made_on
 

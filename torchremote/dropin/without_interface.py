@@ -17,8 +17,8 @@ from torch.nn.utils.rnn import PackedSequence
 from .. import _torch
 from .._torch import PyRRef
 from ..errors import ArgumentError, RemoteError
-from ..jit.foundation import sendable
-from ..link.failures import FAILURES, UNSENDABLE, message_of, unsightly
+from ..jit import sendable
+from ..link.failures import FAILURES, message_of, refusal_of, uncheckable
 from ..link.values import check_plain
 from ..owner.create import referenced
 
@@ -42,16 +42,28 @@ def _remote_forward(
         raise RemoteError(str(error)) from None
 
 
-def _run(args: tuple[Any, ...], kwargs: dict[str, Any], *referring: Any) -> Any:
-    return _remote_forward(*referring, *args, **kwargs)
+def _run(args: tuple[Any, ...], kwargs: dict[str, Any], needs_grad: bool, *torchs: Any) -> Any:
+    if needs_grad:
+        return _remote_forward(*torchs, *args, **kwargs)
+    with torch.no_grad():
+        return _detached(_remote_forward(*torchs, *args, **kwargs))
+
+
+def _detached(value: Any) -> Any:
+    """Returns `value` with every tensor in it that requires a gradient detached, however deep in containers."""
+
+    def detach(leaf: Any) -> Any:
+        return leaf.detach() if isinstance(leaf, torch.Tensor) and leaf.requires_grad else leaf
+
+    return _torch.map_leaves(detach, value)
 
 
 def forward_async(self: Any, /, *args: Any, **kwargs: Any) -> torch.futures.Future[Any]:
     """Calls the remote module's `forward`. `self` has `module_rref`, `device` and `is_device_map_set`."""
     rref = self.module_rref
-    referring = (rref, self.device, self.is_device_map_set)
+    torchs = (rref, self.device, self.is_device_map_set)
     # The RRef comes last: torch never gets over one that was pickled before something that cannot be.
-    sent = (_checked(args, "args"), _checked(kwargs, "kwargs"), *referring)
+    sent = (_checked(args, "args"), _checked(kwargs, "kwargs"), torch.is_grad_enabled(), *torchs)
     called: torch.futures.Future[Any] = rpc.rpc_async(rref.owner(), _run, sent)
     return called
 
@@ -126,9 +138,7 @@ def _checked(value: Any, where: str) -> Any:
             return check(leaf, None, place)
         except FAILURES as error:
             message = message_of(error)
-            if message.startswith(UNSENDABLE):
-                raise ArgumentError(message.removeprefix(UNSENDABLE)) from None
-            raise ArgumentError(f"{place}: {unsightly(message)}") from None
+            raise ArgumentError(refusal_of(message) or f"{place}: {uncheckable(message)}") from None
 
     return _torch.map_leaves_with_path(checked, value)
 

@@ -1,8 +1,7 @@
-"""Workers and devices: what `where` means, and which placement a stub has there."""
+"""Workers and devices: what `where` means."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,6 @@ import torch
 from .. import _torch
 from .._torch import WorkerInfo
 from ..errors import NotInitializedError, PlaceError
-from ..jit import Placement
 
 _FORMS = "'worker', 'worker/device', 'rank:N' or 'rank:N/device', such as 'ps0/cuda:0' or 'rank:1/cpu'"
 _CPU = torch.device("cpu")
@@ -25,7 +23,7 @@ class Place:
 
 
 def find_place(where: str) -> Place:
-    """What `where` means in this process's RPC group.
+    """Finds the worker and device that `where` names in this process's RPC group.
 
     Raises:
         NotInitializedError: RPC is not running here.
@@ -49,7 +47,7 @@ def find_place(where: str) -> Place:
 
 
 def find_worker(where: str) -> Place:
-    """`find_place` for a module that is served, and so not to be placed."""
+    """Finds the worker of a module that is served, and so not to be placed."""
     place = find_place(where)
     if place.device is not None:
         raise PlaceError(f"where={where!r}: a served module stays where it is; write {where.partition('/')[0]!r}")
@@ -69,7 +67,7 @@ def _find_worker(where: str, name: str) -> WorkerInfo:
 
 
 def check_device(device: str) -> torch.device:
-    """`device` as a device of this process.
+    """Finds a device of this process.
 
     Raises:
         PlaceError: there is no such device here, or no tensor can live on it.
@@ -85,14 +83,7 @@ def check_device(device: str) -> torch.device:
 
 
 def device_of(module: torch.nn.Module, otherwise: torch.device = _CPU) -> torch.device:
-    """The device on which `module` has its parameters and buffers; `otherwise` when it has none."""
+    """Returns the device on which `module` has its parameters and buffers; `otherwise` when it has none."""
     for tensor in (*module.parameters(), *module.buffers()):
         return tensor.device
     return otherwise
-
-
-def placement_at(device: str, mapped: Sequence[torch.device]) -> Placement:
-    """How a module on `device` is called from where the devices `mapped` have a map to its worker."""
-    if torch.device(device).type == "cpu":
-        return Placement.HOST
-    return Placement.MAPPED if mapped else Placement.STAGED

@@ -1,7 +1,8 @@
 """Python values on their way into a call and out of a result: packed as they cross, and unpacked.
 
-This is what the stub's own code does in TorchScript (jit/convert.py), for callers in Python: see jit/plan.py, Note
-[Wire types]. It also says what is wrong with a value that does not fit, by its place in the argument.
+For callers in Python, this does what a stub's own code does in TorchScript (jit/lower/convert.py): see
+jit/lower/plan.py, Note [Wire types]. It also says what is wrong with a value that does not fit, by its place in the
+argument.
 """
 
 from __future__ import annotations
@@ -40,25 +41,25 @@ _TEXTS: Final = (str, bytes, bytearray)
 _NUMBERS: Final = ("", "bool", "int", "float", "complex")  # each includes those before it
 
 
-class Translator:
-    """Between the values of one interface's types and what crosses for them."""
+class PythonPacker:
+    """Packs values of one interface's types as they cross, and unpacks what crossed."""
 
     def __init__(self, classes: Classes) -> None:
         self._classes = classes
 
     # -- in
 
-    def pack(self, value: Any, type: Type, where: str, exact: bool = False) -> Any:
-        """`value`, of `type`, as it crosses.
+    def pack(self, value: Any, kind: Type, where: str, exact: bool = False) -> Any:
+        """Packs `value`, which is declared as `kind`, as it crosses.
 
         Args:
             where: what an error calls it.
             exact: refuse what would have to be converted, such as an int where a float is declared.
 
         Raises:
-            ArgumentError: `value` is no `type`.
+            ArgumentError: `value` is no `kind`.
         """
-        match type:
+        match kind:
             case TensorType() if isinstance(value, torch.Tensor):
                 check_plain(value, where)
                 return value
@@ -70,12 +71,12 @@ class Translator:
             case AnyType():
                 return self._pack_any(value, where)
             case EnumType(members=members):
-                if isinstance(value, self._classes[type]):
+                if isinstance(value, self._classes[kind]):
                     return [name for name, _ in members].index(value.name)
             case OptionalType(item):
                 return None if value is None else self.pack(value, item, where, exact)
             case UnionType():
-                return self._pack_union(value, type, where)
+                return self._pack_union(value, kind, where)
             case ListType(item) if isinstance(value, list if exact else Sequence) and not isinstance(value, _TEXTS):
                 return [self.pack(part, item, f"{where}[{n}]", exact) for n, part in enumerate(value)]
             case DictType(key_type, item) if isinstance(value, Mapping):
@@ -90,7 +91,7 @@ class Translator:
                     self.pack(part, item, f"{where}[{n}]", exact)
                     for n, (part, item) in enumerate(zip(value, items, strict=True))
                 )
-            case NamedTupleType(fields=fields) if isinstance(value, self._classes[type] if exact else tuple) and len(
+            case NamedTupleType(fields=fields) if isinstance(value, self._classes[kind] if exact else tuple) and len(
                 value
             ) == len(fields):
                 return tuple(
@@ -99,32 +100,32 @@ class Translator:
                 )
             case RRefType() if isinstance(value, PyRRef):
                 return value
-        raise _misfit(where, value, type)
+        raise _misfit(where, value, kind)
 
-    def _pack_union(self, value: Any, type: UnionType, where: str) -> tuple[Any, ...]:
-        for item in type.items:
+    def _pack_union(self, value: Any, kind: UnionType, where: str) -> tuple[Any, ...]:
+        for item in kind.items:
             if self._is_of_class(value, item):
                 packed = self.pack(value, item, where)
-                return tuple(packed if member is item else None for member in type.items)
+                return tuple(packed if member is item else None for member in kind.items)
         # What fits as it is comes first. Of what can be converted, the narrowest number: nothing is lost in that.
-        others = [item for item in type.items if not isinstance(item, NamedTupleType)]
+        others = [item for item in kind.items if not isinstance(item, NamedTupleType)]
         numbers = sorted(others, key=lambda item: _NUMBERS.index(str(item)) if str(item) in _NUMBERS else 0)
         for exact, items in ((True, others), (False, numbers)):
             for item in items:
                 with suppress(ArgumentError):
                     packed = self.pack(value, item, where, exact)
-                    return tuple(packed if member is item else None for member in type.items)
+                    return tuple(packed if member is item else None for member in kind.items)
                 if str(item) == "int" and isinstance(value, SupportsIndex):
                     break  # an int that is too large is no float
-        raise _misfit(where, value, type)
+        raise _misfit(where, value, kind)
 
-    def _is_of_class(self, value: Any, type: Type) -> bool:
-        """Whether nothing but `type` comes into question for `value`, right or wrong in what it holds."""
-        match type:
+    def _is_of_class(self, value: Any, kind: Type) -> bool:
+        """Says whether only `kind` can be meant by `value`, be what it holds right or wrong."""
+        match kind:
             case TensorType():
                 return isinstance(value, torch.Tensor)
             case EnumType() | NamedTupleType():
-                return isinstance(value, self._classes[type])
+                return isinstance(value, self._classes[kind])
         return False
 
     def _pack_any(self, value: Any, where: str) -> Any:
@@ -166,11 +167,11 @@ class Translator:
 
     # -- out
 
-    def unpack(self, value: Any, type: Type) -> Any:
-        """What crossed as `value`, as the `type` that was declared."""
-        match type:
+    def unpack(self, value: Any, kind: Type) -> Any:
+        """Unpacks what crossed as `value`, to the `kind` that was declared."""
+        match kind:
             case EnumType():
-                cls: Any = self._classes[type]
+                cls: Any = self._classes[kind]
                 return [*cls][value]
             case ScalarType("dtype"):
                 return _dtypes()[value]
@@ -187,12 +188,12 @@ class Translator:
             case TupleType(items):
                 return tuple(self.unpack(part, item) for part, item in zip(value, items, strict=True))
             case NamedTupleType():
-                parts = zip(value, type.items, strict=True)
-                return self._classes[type](*(self.unpack(part, item) for part, item in parts))
+                parts = zip(value, kind.items, strict=True)
+                return self._classes[kind](*(self.unpack(part, item) for part, item in parts))
         return value
 
     def value_of(self, default: Value) -> Any:
-        """The Python value that a default of the model stands for."""
+        """Returns the Python value that a default of the model stands for."""
         match default:
             case DtypeValue(name):
                 return getattr(torch, name)
@@ -211,7 +212,7 @@ class Translator:
 
 
 def _scalar(value: Any, name: str, exact: bool) -> Any:
-    """`value` as torch would convert it to a scalar type; raises what Python raises where it cannot be."""
+    """Converts `value` to a scalar type as torch would; raises what Python raises where it cannot be."""
     if exact and type(value) is not SCALAR_CLASSES[name]:
         raise TypeError
     match name:
@@ -239,30 +240,31 @@ def _is_tuple(value: Any, exact: bool) -> bool:
     return type(value) is tuple if exact else isinstance(value, tuple)
 
 
-def _misfit(where: str, value: object, type: Type) -> ArgumentError:
+def _misfit(where: str, value: object, kind: Type) -> ArgumentError:
     remedy = ""
-    if isinstance(value, (int, str)) and str(type) == value.__class__.__name__:
+    if isinstance(value, (int, str)) and str(kind) == value.__class__.__name__:
         remedy = " of 64 bits" if isinstance(value, int) else " that UTF-8 can encode"
-    elif isinstance(value, tuple) and isinstance(type, (TupleType, NamedTupleType)):
-        remedy = f"; {len(type.items)} items are wanted, and {len(value)} there"
-    elif isinstance(type, EnumType):
-        remedy = f"; pass one of its members, {', '.join(name for name, _ in type.members)}"
-    return ArgumentError(f"{where}: {_shown(value)} is no {type}{remedy}")
+    elif isinstance(value, tuple) and isinstance(kind, (TupleType, NamedTupleType)):
+        remedy = f"; {len(kind.items)} items are wanted, and {len(value)} there"
+    elif isinstance(kind, EnumType):
+        remedy = f"; pass one of its members, {', '.join(name for name, _ in kind.members)}"
+    return ArgumentError(f"{where}: {_shown(value)} is no {kind}{remedy}")
 
 
 def _shown(value: object) -> str:
     if value is None or isinstance(value, (int, float, complex, str, enum.Enum, torch.dtype, torch.device)):
         return f"{value!r:.60}" if type(value).__module__ != "numpy" else f"{value!r:.60} (numpy's)"
-    kind = type(value)
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return f"an object of class {module}{kind.__qualname__}"
+    cls = type(value)
+    module = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
+    return f"an object of class {module}{cls.__qualname__}"
 
 
 def check_plain(tensor: torch.Tensor, where: str) -> None:
-    """
+    """Refuses a tensor that Python knows to be none.
+
     Raises:
         ArgumentError: `tensor` is of a subclass that keeps its values elsewhere, as a DTensor does: torch would look
-            for them in it, and crash. See jit/tensors.py, Note [Tensors that hurt].
+            for them in it, and crash. See jit/runtime/tensors.py, Note [Tensors that hurt].
     """
     if _torch.has_dispatch(tensor) and not tensor.is_nested:
         raise ArgumentError(
@@ -272,7 +274,7 @@ def check_plain(tensor: torch.Tensor, where: str) -> None:
 
 @functools.cache
 def _codes() -> dict[torch.dtype, int]:
-    """The integer that TorchScript has for each dtype."""
+    """Asks TorchScript for the integer that it has for each dtype."""
     code = torch.jit.CompilationUnit("def code(dtype: int) -> int:\n    return dtype\n").code
     return {dtype: code(dtype) for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
 

@@ -10,8 +10,9 @@ from ..jit import Contract
 from ..jit.read.model import Method
 
 
-def check_fit(module: torch.jit.ScriptModule, contract: Contract) -> None:
-    """
+def check_implements(module: torch.jit.ScriptModule, contract: Contract) -> None:
+    """Compares a module with an interface.
+
     Raises:
         MismatchError: `module` lacks a method of the interface, or has it with other arguments or results; the message
             compares all methods, with both signatures of those that differ.
@@ -36,12 +37,12 @@ def _difference_in(module: torch.jit.ScriptModule, contract: Contract, method: M
             "scripted already, under @torch.jit.export"
         )
     found = _torch.schema_of(module, method.name)
-    difference = _difference(found, _torch.interface_schema(contract.defined["Hosted"], method.name))
-    return difference and f"{difference}\n    expected: {method}\n    the module has: {_spell(found)}"
+    difference = _difference(found, _torch.interface_schema(contract.defined["ModuleInterface"], method.name))
+    return difference and f"{difference}\n    expected: {method}\n    the module has: {_shown(found)}"
 
 
 def _difference(found: _torch.FunctionSchema, wanted: _torch.FunctionSchema) -> str | None:
-    """What TorchScript would object to, in words that begin with the argument in question."""
+    """Says what TorchScript would object to, in words that begin with the argument in question."""
     mine, theirs = found.arguments[1:], wanted.arguments[1:]  # without self
     for have, want in zip(mine, theirs, strict=False):
         if have.name != want.name:
@@ -69,7 +70,7 @@ def _namesakes(one: str, other: str) -> str:
     return ", an enum of that name that came with an archive; send the class and its args, so that its owner scripts it"
 
 
-def _spell(schema: _torch.FunctionSchema) -> str:
+def _shown(schema: _torch.FunctionSchema) -> str:
     arguments = ", ".join(f"{argument.name}: {argument.type.annotation_str}" for argument in schema.arguments[1:])
     return f"{schema.name}({arguments}) -> {schema.returns[0].type.annotation_str}"
 

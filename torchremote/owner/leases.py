@@ -24,7 +24,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -40,11 +40,11 @@ ON_THE_WAY: Final = 300.0
 """Seconds for which a module is held for a stub that was sent and does not arrive."""
 
 _lock = threading.Lock()  # leases come on RPC threads, and go on the sweeper's
-_lent: dict[int, _Lent] = {}
+_leased: dict[int, _Leased] = {}
 _numbers = itertools.count()
 
 
-class _Lent:
+class _Leased:
     def __init__(self, end: Callable[[int], None]) -> None:
         self.end = end
         self.holders: dict[int, int] = {}  # the id of the worker that holds it, by the lease's number
@@ -56,38 +56,42 @@ class _Lent:
         return bool(self.holders or self.on_the_way)
 
 
-def lend(handle: int, end: Callable[[int], None]) -> None:
-    """Has `end(handle)` called once the last lease of what is hosted under `handle` is gone."""
+def start(handle: int, end: Callable[[int], None]) -> None:
+    """Has `end(handle)` called once the last lease of the module that `handle` leads to is gone."""
     with _lock:
-        _lent[handle] = _Lent(end)
+        _leased[handle] = _Leased(end)
     sweeper.regularly(watch)
 
 
-def lend_alike(handle: int, other: int) -> None:
-    """`handle` is another one of the module that `other` is a handle of: it has the same leases, if it has any."""
+def remove(handle: int) -> None:
+    """Forgets the leases of a module that is gone already."""
     with _lock:
-        if other in _lent:
-            _lent[handle] = _lent[other]
+        _leased.pop(handle, None)
 
 
-def forget(handle: int) -> None:
-    """What was hosted under `handle` is gone already."""
+def count_holders(handles: Iterable[int]) -> int:
+    """Counts the workers that hold leases of what any of `handles` leads to."""
     with _lock:
-        _lent.pop(handle, None)
+        return len({holder for handle in handles if handle in _leased for holder in _leased[handle].holders.values()})
 
 
 class Lease:
-    """What the RRefs of one holder's stubs refer to, on the owner. `ticket`: of the stub's way to the holder."""
+    """Exists on the owner as long as a holder's stub has an RRef to it.
+
+    Args:
+        holder: the worker's id.
+        ticket: of the stub's way to the holder.
+    """
 
     def __init__(self, handle: int, holder: int, ticket: str | None = None) -> None:
         self._handle = handle
         self._number = next(_numbers)
         with _lock:
-            lent = _lent.get(handle)
-            if lent is not None:
-                lent.holders[self._number] = holder
-                if ticket is not None and lent.on_the_way.pop(ticket, None) is None:
-                    lent.arrived.append(ticket)  # before the owner heard that it had been sent
+            leased = _leased.get(handle)
+            if leased is not None:
+                leased.holders[self._number] = holder
+                if ticket is not None and leased.on_the_way.pop(ticket, None) is None:
+                    leased.arrived.append(ticket)  # before the owner heard that it had been sent
 
     def __del__(self) -> None:
         sweeper.soon(partial(_end, self._handle, self._number))
@@ -101,37 +105,39 @@ def _end_all(leases: list[tuple[int, int]]) -> None:
     ended = []
     with _lock:
         for handle, number in leases:
-            lent = _lent.get(handle)
-            if lent is not None and lent.holders.pop(number, None) is not None and not lent.held:
-                ended.append((handle, _lent.pop(handle)))
-    for handle, lent in ended:
-        lent.end(handle)
+            leased = _leased.get(handle)
+            if leased is not None and leased.holders.pop(number, None) is not None and not leased.held:
+                ended.append((handle, _leased.pop(handle)))
+    for handle, leased in ended:
+        leased.end(handle)
 
 
 def _expire(now: float) -> None:
     ended = []
     with _lock:
-        for handle, lent in list(_lent.items()):
-            late = [ticket for ticket, until in lent.on_the_way.items() if until <= now]
+        for handle, leased in list(_leased.items()):
+            late = [ticket for ticket, until in leased.on_the_way.items() if until <= now]
             for ticket in late:
-                del lent.on_the_way[ticket]
-            if late and not lent.held:
-                ended.append((handle, _lent.pop(handle)))
-    for handle, lent in ended:
-        lent.end(handle)
+                del leased.on_the_way[ticket]
+            if late and not leased.held:
+                ended.append((handle, _leased.pop(handle)))
+    for handle, leased in ended:
+        leased.end(handle)
 
 
 def _leases() -> list[tuple[int, int, int]]:
-    """Handle, number and holder of each."""
+    """Lists each lease: handle, number and holder."""
     with _lock:
-        return [(handle, number, whose) for handle, lent in _lent.items() for number, whose in lent.holders.items()]
+        return [
+            (handle, number, whose) for handle, leased in _leased.items() for number, whose in leased.holders.items()
+        ]
 
 
 # -- stubs on their way
 
 
 def send(worker: str, handle: int, lease: PyRRef[Any]) -> str:
-    """Has the owner hold a module for a stub that is being sent; its ticket. Nothing is waited for."""
+    """Has the owner hold a module for a stub that is being sent; returns the stub's ticket. Waits for nothing."""
     ticket = secrets.token_hex(8)
     # Ours goes, at the earliest, when the owner holds the module for the stub that is on its way.
     rpc.rpc_async(worker, hold_here, (handle, ticket), timeout=0).then(partial(_let_go, lease))
@@ -139,16 +145,16 @@ def send(worker: str, handle: int, lease: PyRRef[Any]) -> str:
 
 
 def receive(worker: str, handle: int, ticket: str) -> PyRRef[Any]:
-    """This worker's lease for a stub that was sent to it. Nothing is waited for."""
+    """Takes a lease for a stub that was sent to this worker. Waits for nothing."""
     lease: PyRRef[Any] = rpc.remote(worker, Lease, args=(handle, rpc.get_worker_info().id, ticket), timeout=0)
     return lease
 
 
 def hold_here(handle: int, ticket: str) -> None:
     with _lock:
-        lent = _lent.get(handle)
-        if lent is not None and ticket not in lent.arrived:
-            lent.on_the_way[ticket] = time.monotonic() + ON_THE_WAY
+        leased = _leased.get(handle)
+        if leased is not None and ticket not in leased.arrived:
+            leased.on_the_way[ticket] = time.monotonic() + ON_THE_WAY
 
 
 def _let_go(lease: PyRRef[Any], held: object) -> None:

@@ -21,7 +21,7 @@ from .. import _torch
 from .._torch import PyRRef
 from ..errors import ArgumentError, StaleStubError
 from ..link.places import check_device
-from ..link.saved import is_stub
+from ..link.stubs import is_stub
 from . import modules
 
 PIECE: Final = 64 << 20
@@ -77,16 +77,18 @@ def parameters_here(handle: int, recurse: bool) -> list[PyRRef[Any]]:
 
 
 def module_rref_here(handle: int, interface_name: str) -> PyRRef[Any]:
-    hosted, contract = modules.hosted_at(handle)
+    entry, contract = modules.entry_at(handle)
     known = _torch.has_interface(interface_name)
-    return rpc.RRef(hosted.module, _torch.interface_called(interface_name) if known else contract.defined["Hosted"])
+    return rpc.RRef(
+        entry.module, _torch.interface_called(interface_name) if known else contract.defined["ModuleInterface"]
+    )
 
 
 def parts_here(handle: int) -> tuple[int, dict[str, Part]]:
     """The state's parts, and which of the modules that the handle has had they are of: for the functions below."""
-    hosted, _ = modules.hosted_at(handle)
-    exchanged, parts = hosted.exchanged, {}
-    for name, tensor in hosted.module.state_dict().items():
+    entry, _ = modules.entry_at(handle)
+    exchanged, parts = entry.exchanged, {}
+    for name, tensor in entry.module.state_dict().items():
         if tensor.layout != torch.strided or tensor.is_quantized:
             what = "quantized" if tensor.is_quantized else str(tensor.layout)
             raise ArgumentError(f"{name}: a {what} tensor cannot be sent in pieces; write a checkpoint() instead")
@@ -107,10 +109,10 @@ def write_here(handle: int, exchanged: int, message: Sequence[Piece], values: Se
 
 
 def _state(handle: int, exchanged: int) -> dict[str, torch.Tensor]:
-    hosted, _ = modules.hosted_at(handle)
-    if hosted.exchanged != exchanged:
+    entry, _ = modules.entry_at(handle)
+    if entry.exchanged != exchanged:
         raise StaleStubError("its module was moved or replaced meanwhile; ask again")
-    state: dict[str, torch.Tensor] = hosted.module.state_dict()
+    state: dict[str, torch.Tensor] = entry.module.state_dict()
     return state
 
 
@@ -128,16 +130,14 @@ def requires_grad_here(handle: int, requires_grad: bool) -> None:
         parameter.requires_grad_(requires_grad)
 
 
-def move_here(handle: int, where: str) -> tuple[int, str]:
-    """The handle of the module where it is now, for stubs of the same interface, and the device."""
-    hosted, contract = modules.hosted_at(handle)
-    there = check_device(where)
-    while True:
-        module = hosted.module
-        if hosted.device == there or modules.exchange(hosted, _copy_on(there, module), there, instead_of=module):
-            break
-    direct, device = modules.reach(hosted, contract)
-    return direct, str(device)
+def move_here(handle: int, where: str) -> str:
+    """Moves the module to another device of this process; returns the device with its index."""
+    entry, _ = modules.entry_at(handle)
+    device = check_device(where)
+    while entry.device != device:
+        module = entry.module
+        modules.exchange(entry, _copy_on(device, module), device, instead_of=module)
+    return str(device)
 
 
 def _copy_on(device: torch.device, module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
@@ -176,4 +176,4 @@ def checkpoint_here(handle: int, path: str) -> None:
 
 
 def _module(handle: int) -> torch.jit.ScriptModule:
-    return modules.hosted_at(handle)[0].module
+    return modules.entry_at(handle)[0].module

@@ -1,6 +1,6 @@
-"""Modules on their owner: hosting, names, and what happens to a module under its callers.
+"""Modules on their owner: how they are added, named and removed, and what happens to one under its callers.
 
-Calls do not come through here: see jit/table.py.
+Calls do not come through here: see jit/runtime/table.py.
 
 Note [Lives]
     An unnamed module lives as long as a stub of it: see leases.py. A served module has no leases and lives until it is
@@ -8,60 +8,80 @@ Note [Lives]
 
 Note [Whole modules]
     A module is replaced, or moved to another device, by exchanging what its handles lead to. A call that runs keeps the
-    module that it began with, and the next gets the other one; no call meets with half of each, and none fails. So
-    nothing of a module is changed in place: moving makes a copy.
-
-    Stubs that were made while the module was on the CPU move no tensors, and have handles of their own. While it is on
-    an accelerator, these lead to a stub of it on the owner itself, which moves what has to move: such stubs go on
-    working, by way of a second message, for which torch takes the owner's GIL; those that are made then call directly.
+    module that it began with, and the next call gets the other one. No call meets with half of each, and none fails. So
+    nothing of a module is changed in place: moving makes a copy. A slot says whether tensors move, so stubs that are
+    out call the module directly wherever it is.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
-import torch.distributed.rpc as rpc
 
 from .. import _torch
-from ..caller.calls import Route
-from ..caller.stub import make_stub
 from ..errors import CreationError, InterfaceError, MismatchError, ServedNameError, StaleStubError
-from ..jit import Contract, Interface, Placement, compile_interface
+from ..jit import Contract, Interface, compile_interface
 from ..jit.script.cache import COMPILING
 from ..link.places import device_of
 from . import leases
-from .implements import check_fit
-from .tables import LOCK, shelf_for, shelf_of
+from .implements import check_implements
+from .tables import LOCK, table_for, table_of
 
-_Kind = tuple[str, bool]  # an interface's scope in TorchScript, and whether stubs move tensors
-_by_handle: dict[int, Hosted] = {}
-_by_name: dict[str, Hosted] = {}
+_by_handle: dict[int, Entry] = {}
+_by_name: dict[str, Entry] = {}
 _exchanging = threading.Lock()  # one at a time, so that each sees what the last one made
 
 
 @dataclass(eq=False)
-class Hosted:
+class Entry:
     """A module that this process hosts. All but `name` is changed under LOCK."""
 
     module: torch.jit.ScriptModule
     device: torch.device
     interface: Interface  # that it was hosted with
     name: str | None
-    handles: dict[_Kind, int] = field(default_factory=dict)
+    moves: bool  # whether tensors move to the device and back
+    handles: dict[str, int] = field(default_factory=dict)  # by the scope of the interface that calls it
+    number: int = field(default_factory=itertools.count(1).__next__)  # of all that were ever hosted here
     exchanged: int = 0  # how many modules there were before this one
     gone: bool = False
 
 
-def host(contract: Contract, module: torch.jit.ScriptModule, device: torch.device) -> int:
-    """Makes `module` callable on `device` under a new handle, until `release`. Raises what `reach` raises."""
-    return reach(Hosted(module, device, contract.interface, None), contract)[0]
+@dataclass(frozen=True)
+class ModuleStats:
+    """What a worker says of a module that it hosts."""
+
+    number: int  # counts the modules that the worker has hosted so far: this one's own, for ever
+    interface: str  # the name of the interface that it was hosted with
+    name: str | None  # under which it is served
+    device: str
+    holders: int | None  # workers that hold stubs of it; None: it is served, and lives without stubs
 
 
-def reach(hosted: Hosted, contract: Contract) -> tuple[int, torch.device]:
-    """The handle under which new stubs of an interface call a module, and the device that it was on then.
+def _entry(
+    module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str | None, moves: bool | None
+) -> Entry:
+    return Entry(module, device, contract.interface, name, device.type != "cpu" if moves is None else moves)
+
+
+def add(contract: Contract, module: torch.jit.ScriptModule, device: torch.device, moves: bool | None = None) -> int:
+    """Hosts a scripted module without a name; returns its handle.
+
+    Args:
+        moves: whether tensors move to the device and back; None: on an accelerator. Tests have it otherwise.
+
+    Raises:
+        What `handle_for` raises.
+    """
+    return handle_for(_entry(module, device, contract, None, moves), contract)
+
+
+def handle_for(entry: Entry, contract: Contract) -> int:
+    """Returns the handle under which stubs of an interface call a module.
 
     Raises:
         MismatchError: the module does not implement the interface.
@@ -69,99 +89,93 @@ def reach(hosted: Hosted, contract: Contract) -> tuple[int, torch.device]:
         InterfaceError: a class of the interface was defined anew in this process.
         StaleStubError: it is not hosted any more.
     """
-    if not contract.hosts:
+    if not contract.table_is_live:
         raise InterfaceError(
             f"{contract.interface.name}: an enum or NamedTuple of it was defined anew since it was first compiled "
             "here, and TorchScript keeps what it compiled; restart the process, or give the interface another name"
         )
-    fits = None
+    checked = None
     while True:
         with LOCK:
-            if hosted.gone:
+            if entry.gone:
                 raise _stale()
-            module, device = hosted.module, hosted.device
-            kind = (contract.scope, _is_accelerator(device))
-            if kind not in hosted.handles and fits is module:
-                handle = shelf_for(contract).put(module, device)
-                _add(hosted, kind, handle)
-            if kind in hosted.handles:
-                return hosted.handles[kind], device
-        check_fit(module, contract)
-        _prepare(contract, device)
-        fits = module
+            module = entry.module
+            if contract.scope not in entry.handles and checked is module:
+                handle = table_for(contract).insert(module, entry.device, entry.moves)
+                entry.handles[contract.scope] = handle
+                _by_handle[handle] = entry
+            if contract.scope in entry.handles:
+                return entry.handles[contract.scope]
+        check_implements(module, contract)
+        checked = module
 
 
-def _prepare(contract: Contract, device: torch.device) -> None:
-    """Compiles what stubs of a module on `device` call, before there is one."""
-    if _is_accelerator(device):
-        for placement in (Placement.STAGED, Placement.MAPPED):
-            contract.connect(placement)
+def start_lease(handle: int) -> None:
+    """Has the module live as long as its leases, from now on."""
+    leases.start(handle, remove)
 
 
-def _add(hosted: Hosted, kind: _Kind, handle: int) -> None:
-    for other in hosted.handles.values():
-        leases.lend_alike(handle, other)
-    hosted.handles[kind] = handle
-    _by_handle[handle] = hosted
-
-
-def lend(handle: int) -> None:
-    """Has what is hosted under `handle` live as long as its leases."""
-    leases.lend(handle, release)
-
-
-def release(handle: int) -> None:
-    """Withdraws what is hosted under `handle`; does nothing when it is gone already."""
+def remove(handle: int) -> None:
+    """Stops hosting the module that `handle` leads to. Does nothing when it is gone already."""
     with LOCK:
-        hosted = _by_handle.get(handle)
-        if hosted is not None:
-            _remove(hosted)
+        entry = _by_handle.get(handle)
+        if entry is not None:
+            _remove(entry)
 
 
-def release_all(handles: list[int]) -> None:
+def remove_all(handles: list[int]) -> None:
     for handle in handles:
-        release(handle)
+        remove(handle)
 
 
-def _remove(hosted: Hosted) -> None:
-    hosted.gone = True
-    if hosted.name is not None and _by_name.get(hosted.name) is hosted:
-        del _by_name[hosted.name]
-    for handle in hosted.handles.values():
+def _remove(entry: Entry) -> None:
+    entry.gone = True
+    if entry.name is not None and _by_name.get(entry.name) is entry:
+        del _by_name[entry.name]
+    for handle in entry.handles.values():
         del _by_handle[handle]
-        shelf_of(handle).take(handle)
-        leases.forget(handle)
+        table_of(handle).remove(handle)
+        leases.remove(handle)
 
 
-def hosted_at(handle: int) -> tuple[Hosted, Contract]:
-    """What is hosted under `handle`, and the interface that it is called through there.
+def entry_at(handle: int) -> tuple[Entry, Contract]:
+    """Returns what `handle` leads to, and the interface that calls it there.
 
     Raises:
-        StaleStubError: nothing is.
+        StaleStubError: nothing is there.
     """
     with LOCK:
-        hosted = _by_handle.get(handle)
-        if hosted is None:
+        entry = _by_handle.get(handle)
+        if entry is None:
             raise _stale()
-        return hosted, shelf_of(handle).contract
+        return entry, table_of(handle).contract
 
 
 def _stale() -> StaleStubError:
     return StaleStubError("its module was withdrawn; create or connect again")
 
 
-def _is_accelerator(device: torch.device) -> bool:
-    return device.type != "cpu"
+def stats_here() -> list[ModuleStats]:
+    """Lists what this process hosts, in the order in which it was added."""
+    with LOCK:
+        entries = list(dict.fromkeys(_by_handle.values()))
+        return [
+            ModuleStats(
+                entry.number,
+                entry.interface.name,
+                entry.name,
+                str(entry.device),
+                leases.count_holders(entry.handles.values()) if entry.name is None else None,
+            )
+            for entry in entries
+        ]
 
 
 # -- another module in the place of one
 
 
 def exchange(
-    hosted: Hosted,
-    module: torch.jit.ScriptModule,
-    device: torch.device,
-    instead_of: torch.jit.ScriptModule | None = None,
+    entry: Entry, module: torch.jit.ScriptModule, device: torch.device, instead_of: torch.jit.ScriptModule | None = None
 ) -> bool:
     """Puts `module` in the place of the one that is hosted, or raises and changes nothing: see Note [Whole modules].
 
@@ -171,62 +185,32 @@ def exchange(
 
     Raises:
         MismatchError: it does not implement every interface that there are stubs of.
-        CapacityError: there is no slot for a second handle of the kind that accelerators need.
         StaleStubError: what was hosted is gone.
     """
     with _exchanging:
-        if instead_of is not None and hosted.module is not instead_of:
+        if instead_of is not None and entry.module is not instead_of:
             return False
-        while not _try_exchange(hosted, module, device):
+        while not _try_exchange(entry, module, device):
             pass
     return True
 
 
-def _try_exchange(hosted: Hosted, module: torch.jit.ScriptModule, device: torch.device) -> bool:
-    """False: a handle was added meanwhile, and nothing was changed."""
+def _try_exchange(entry: Entry, module: torch.jit.ScriptModule, device: torch.device) -> bool:
+    """Returns False, and changes nothing, if a handle was added meanwhile."""
     with LOCK:
-        if hosted.gone:
+        if entry.gone:
             raise _stale()
-        handles = dict(hosted.handles)
-        contracts = {kind: shelf_of(handle).contract for kind, handle in handles.items()}
-    for contract in contracts.values():
-        check_fit(module, contract)
-        _prepare(contract, device)
-    lead_to = dict.fromkeys(handles.values(), (module, device))
-    added: dict[_Kind, int] = {}
-    done = False
-    try:
-        if _is_accelerator(device) and _torch.rpc_running():  # without RPC, there are no stubs yet
-            for (scope, moves), handle in handles.items():
-                if not moves:
-                    contract = contracts[scope, moves]
-                    if (scope, True) not in handles:
-                        with LOCK:
-                            added[scope, True] = shelf_for(contract).put(module, device)
-                    direct = handles.get((scope, True)) or added[scope, True]
-                    lead_to[handle] = _forwarder(contract, direct, device), torch.device("cpu")
-        with LOCK:
-            if not hosted.gone and hosted.handles == handles:
-                for kind, handle in added.items():
-                    _add(hosted, kind, handle)
-                for handle, what in lead_to.items():
-                    shelf_of(handle).exchange(handle, *what)
-                hosted.module, hosted.device = module, device
-                hosted.exchanged += 1
-                done = True
-    finally:
-        if not done:
-            with LOCK:
-                for handle in added.values():
-                    shelf_of(handle).take(handle)
-    return done
-
-
-def _forwarder(contract: Contract, handle: int, device: torch.device) -> torch.jit.ScriptModule:
-    here = rpc.get_worker_info().name
-    route = Route(here, None, str(device), Placement.STAGED, handle, (), lease=None, timeout=0.0)
-    forwarder: torch.jit.ScriptModule = make_stub(compile_interface(contract.interface), route)
-    return forwarder
+        tables = {handle: table_of(handle) for handle in entry.handles.values()}
+    for table in tables.values():
+        check_implements(module, table.contract)
+    with LOCK:
+        if entry.gone or set(entry.handles.values()) != tables.keys():
+            return False
+        entry.module, entry.device, entry.moves = module, device, device.type != "cpu"
+        entry.exchanged += 1
+        for handle, table in tables.items():
+            table.replace(handle, module, device, entry.moves)
+    return True
 
 
 # -- served modules
@@ -240,6 +224,7 @@ def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool 
 
     Args:
         module: implements `interface`; on whatever device.
+        interface: a class of annotated methods.
         name: unique in this process.
         replace: puts `module` in the place of what is served under `name`, if anything is. Stubs stay connected: each
             call gets the old module or the new one, whole, and none fails.
@@ -248,6 +233,14 @@ def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool 
         ServedNameError: `name` is taken, and `replace` is not set.
         MismatchError: `module` does not implement `interface`; or, when it replaces another, every interface that
             this one is called through.
+
+    >>> class Doubler:
+    ...     def forward(self, x: torch.Tensor) -> torch.Tensor: ...
+    >>> class Doubling(torch.nn.Module):
+    ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
+    ...         return 2 * x
+    >>> serve(Doubling(), Doubler, "doubler")
+    >>> withdraw("doubler")
     """
     check_name(name)
     contract = compile_interface(interface).contract
@@ -257,9 +250,9 @@ def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool 
             taken = _by_name.get(name) if replace else None
         try:
             if taken is None:
-                offer(scripted, device_of(scripted), contract, name)
+                add_named(scripted, device_of(scripted), contract, name)
             else:
-                check_fit(scripted, contract)
+                check_implements(scripted, contract)
                 exchange(taken, scripted, device_of(scripted))
             return
         except (ServedNameError, StaleStubError):  # another thread took the name, or withdrew what had it
@@ -267,17 +260,19 @@ def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool 
                 raise
 
 
-def offer(module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str) -> int:
-    """`serve`, for a module that is scripted: hosts it and gives it its name, or does neither."""
+def add_named(
+    module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str, moves: bool | None = None
+) -> int:
+    """Hosts a scripted module and gives it its name, or does neither; returns its handle. `moves`: as for `add`."""
     check_name(name)
-    hosted = Hosted(module, device, contract.interface, name)
-    handle, _ = reach(hosted, contract)
+    entry = _entry(module, device, contract, name, moves)
+    handle = handle_for(entry, contract)
     with LOCK:
         # Hosted first: whoever finds the name must be able to call.
-        first = _by_name.setdefault(name, hosted)
-    if first is hosted:
+        first = _by_name.setdefault(name, entry)
+    if first is entry:
         return handle
-    release(handle)
+    remove(handle)
     raise ServedNameError(
         f"{name!r}: this process serves a {first.interface.name} under that name; withdraw it, choose another, or "
         "serve with replace=True"
@@ -285,12 +280,16 @@ def offer(module: torch.jit.ScriptModule, device: torch.device, contract: Contra
 
 
 def check_name(name: object) -> None:
+    """Raises ServedNameError for what cannot be a served name."""
     if not isinstance(name, str) or not name:
         raise ServedNameError(f"name={name!r}: a served name is a string that is not empty")
 
 
 def withdraw(name: str) -> None:
     """Ends `serve(..., name)`. Calls that are running finish; later ones raise StaleStubError.
+
+    Args:
+        name: that a module of this process is served under, by `serve` or by `create(..., name=)`.
 
     Raises:
         ServedNameError: nothing is served under `name` here.
@@ -300,7 +299,7 @@ def withdraw(name: str) -> None:
 
 
 def served_module(name: str) -> torch.jit.ScriptModule:
-    """What this process serves under `name`: for its owner's own use, such as an optimizer's.
+    """Returns what this process serves under `name`: for its owner's own use, such as an optimizer's.
 
     Raises:
         ServedNameError: nothing is served under `name` here.
@@ -310,26 +309,35 @@ def served_module(name: str) -> torch.jit.ScriptModule:
 
 
 def find_served(contract: Contract, name: str) -> tuple[int, torch.device]:
-    """The handle for stubs of an interface of what is served as `name`, and its device. Raises as `reach`, and
-    ServedNameError."""
+    """Finds what is served as `name`: the handle for stubs of an interface, and the module's device.
+
+    Raises:
+        ServedNameError: nothing is served under `name` here.
+        What `handle_for` raises.
+    """
     while True:
         with LOCK:
-            hosted = _served(name)
+            entry = _served(name)
         with suppress(StaleStubError):  # withdrawn meanwhile: by now, the name may be another's
-            return reach(hosted, contract)
+            return handle_for(entry, contract), entry.device
 
 
-def _served(name: str) -> Hosted:
-    hosted = _by_name.get(name)
-    if hosted is None:
+def _served(name: str) -> Entry:
+    entry = _by_name.get(name)
+    if entry is None:
         raise ServedNameError(
             f"{name!r}: not served by this worker; served are: {', '.join(sorted(_by_name)) or 'none'}"
         )
-    return hosted
+    return entry
 
 
 def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptModule:
-    """`module` itself when it is scripted, or else scripted with all methods of `interface`."""
+    """Returns `module` itself when it is scripted, or else scripts it with all methods of `interface`.
+
+    Raises:
+        MismatchError: it is no module, or lacks a method.
+        CreationError: TorchScript refuses it.
+    """
     if isinstance(module, torch.jit.ScriptModule):
         return module
     if not isinstance(module, torch.nn.Module):

@@ -1,4 +1,4 @@
-"""The Python side of the tables that calls read (jit/table.py): which slots are free, and when an old one may go.
+"""The Python side of the tables that calls read (jit/runtime/table.py): which slots are free, when an old one may go.
 
 What does not say otherwise is called under `LOCK`: RPC threads and the sweeper meet here.
 """
@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,32 +19,34 @@ import torch
 
 from ..errors import CapacityError
 from ..jit import Contract
-from ..jit.runtime.table import CAPACITY, INDEX_BITS, SLOT_BITS
+from ..jit.runtime.table import CAPACITY, INDEX_BITS, POSITION_BITS, SLOT_BITS
 from . import sweeper
 
 GRACE: Final = 10.0
-"""Seconds for which a withdrawn module's slot is kept. A call holds a slot uncounted for nanoseconds; it would have to
-be stopped there, by the scheduler, for this long, while the rest of its process runs on."""
+"""Seconds for which the slot of a withdrawn module is kept. A call holds a slot uncounted for nanoseconds. To come to
+harm, the scheduler would have to stop it there for this long, while the rest of its process runs on."""
 
 LOCK = threading.Lock()
 _TOKEN_BITS: Final = 63 - INDEX_BITS
-_shelves: dict[tuple[str, str], Shelf] = {}
-_shelf_of: dict[int, Shelf] = {}
+_tables: dict[tuple[str, str], OwnerTable] = {}
+_table_of: dict[int, OwnerTable] = {}
 
 
-def shelf_for(contract: Contract) -> Shelf:
-    return _shelves.setdefault((contract.interface.name, contract.interface.text), Shelf(contract))
+def table_for(contract: Contract) -> OwnerTable:
+    """Finds the table of an interface's modules, or makes one."""
+    return _tables.setdefault((contract.interface.name, contract.interface.text), OwnerTable(contract))
 
 
-def shelf_of(handle: int) -> Shelf:
-    return _shelf_of[handle]
+def table_of(handle: int) -> OwnerTable:
+    """Finds the table that `handle` leads to. Raises KeyError when its module is gone."""
+    return _table_of[handle]
 
 
-def _bury() -> None:
+def _drop_retired() -> None:
     with LOCK:
         now = time.monotonic()
-        for shelf in _shelves.values():
-            shelf.bury(now)
+        for table in _tables.values():
+            table.drop_retired(now)
         while _kept and _kept[0][0] <= now:
             _kept.popleft()
 
@@ -55,52 +58,57 @@ def keep_for_readers(what: object) -> None:
     """Keeps something that calls may be reading for `GRACE`; takes LOCK."""
     with LOCK:
         _kept.append((time.monotonic() + GRACE, what))
-    sweeper.regularly(_bury)
+    sweeper.regularly(_drop_retired)
 
 
 @dataclass
-class Shelf:
-    """The Python side of one interface's table: which indices are free, and what waits in the graveyard."""
+class OwnerTable:
+    """Keeps the books of one interface's table: which indices are free, and when each slot was retired."""
 
     contract: Contract
     pages: int = 0
     unused: int = 0  # the first index that was never used
     free: list[int] = field(default_factory=list)  # a heap, so that low pages fill up first
-    burials: deque[float] = field(default_factory=deque)  # when each slot in the graveyard got there
+    retired: deque[float] = field(default_factory=deque)  # when each of the table's retired slots was taken out
 
-    def put(self, module: torch.jit.ScriptModule, device: torch.device) -> int:
+    def insert(self, module: torch.jit.ScriptModule, device: torch.device, moves: bool) -> int:
+        """Puts a module into a free slot; returns the new handle."""
         index = self._next_index()
         if index >> SLOT_BITS == self.pages:
-            self.contract.host.open_page(self.pages)
+            self.contract.table.open_page(self.pages)
             self.pages += 1
         handle = _next_token() << INDEX_BITS | index
         try:
-            self.contract.host.put(handle, module, device)
+            self._store(handle, module, device, moves)
         except RuntimeError:
             heapq.heappush(self.free, index)
             raise
-        self._note_burial()
-        _shelf_of[handle] = self
+        _table_of[handle] = self
         return handle
 
-    def exchange(self, handle: int, module: torch.jit.ScriptModule, device: torch.device) -> None:
-        """Calls of `handle` that begin from now on get `module`; those that run keep what they have."""
-        self.contract.host.put(handle, module, device)
-        self._note_burial()
+    def replace(self, handle: int, module: torch.jit.ScriptModule, device: torch.device, moves: bool) -> None:
+        """Gives `module` to calls of `handle` that begin from now on. Those that run keep what they have."""
+        self._store(handle, module, device, moves)
 
-    def take(self, handle: int) -> None:
-        del _shelf_of[handle]
-        self.contract.host.put(handle, None, torch.device("cpu"))
-        self._note_burial()
+    def remove(self, handle: int) -> None:
+        """Refuses calls of `handle` from now on, and frees its slot."""
+        del _table_of[handle]
+        self._store(handle, None, torch.device("cpu"), False)
         heapq.heappush(self.free, handle & (CAPACITY - 1))
 
-    def bury(self, now: float) -> None:
+    def drop_retired(self, now: float) -> None:
+        """Lets go of the slots that were retired `GRACE` ago."""
         count = 0
-        while self.burials and self.burials[0] + GRACE <= now:
-            self.burials.popleft()
+        while self.retired and self.retired[0] + GRACE <= now:
+            self.retired.popleft()
             count += 1
         if count:
-            self.contract.host.bury(count)
+            self.contract.table.drop_retired(count)
+
+    def _store(self, handle: int, module: torch.jit.ScriptModule | None, device: torch.device, moves: bool) -> None:
+        self.contract.table.insert(handle, module, device, moves)
+        self.retired.append(time.monotonic())
+        sweeper.regularly(_drop_retired)
 
     def _next_index(self) -> int:
         if self.free:
@@ -113,9 +121,17 @@ class Shelf:
         self.unused += 1
         return self.unused - 1
 
-    def _note_burial(self) -> None:
-        self.burials.append(time.monotonic())
-        sweeper.regularly(_bury)
+
+def progress_here(handle: int, batch: int) -> int | None:
+    """Returns the position of the call that a batch came to; None when it is not known any more. Takes LOCK.
+
+    See jit/runtime/table.py, Note [Which call failed].
+    """
+    with LOCK, suppress(KeyError):
+        noted: int = table_of(handle).contract.table.progress(batch)
+        if noted >> POSITION_BITS == batch >> POSITION_BITS:
+            return noted - batch
+    return None
 
 
 # -- handles
@@ -125,7 +141,7 @@ _key = secrets.token_bytes(16)
 
 
 def _next_token() -> int:
-    """A token that is not given again and cannot be guessed: a serial number through a keyed permutation.
+    """Makes a token that is not given again and cannot be guessed: a serial number through a keyed permutation.
 
     Random numbers alone would repeat one day; a serial number alone would tell every other handle.
     """

@@ -7,7 +7,8 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import torch
 import torch.distributed.rpc as rpc
@@ -16,10 +17,10 @@ from hypothesis.strategies import SearchStrategy
 
 from .. import _torch
 from ..caller.create import connect
-from ..caller.stub import at_placement
-from ..jit import CompiledInterface, Placement, compile_interface
+from ..caller.stub import route_and_interface, stub_along
+from ..jit import CompiledInterface, compile_interface
 from ..jit.read.model import Method
-from ..link.values import Translator
+from ..link.values import PythonPacker
 from ..owner import modules
 from .strategies import calls
 
@@ -33,9 +34,9 @@ def check_interface(
 ) -> int:
     """Calls every method of `module` here and through a stub, with arguments of all kinds, and compares.
 
-    The stub's calls cross torch.distributed.rpc to this very process, in each placement: sync, async, and as one of
-    many. If RPC is not running, it runs for the while, as a group of one. A call that raises here has to raise through
-    the stub, too.
+    The stub's calls cross torch.distributed.rpc to this very process: sync, async, and as one of many; and each as to a
+    module on the CPU, and as to one on an accelerator, with a device map and without. If RPC is not running, it runs
+    for the while, as a group of one. A call that raises here has to raise through the stub, too.
 
     Args:
         interface: a class of annotated methods.
@@ -43,7 +44,7 @@ def check_interface(
             TorchScript; there, an int has 64 bits.
         arguments: strategies for arguments of which not every value will do, by "method.argument", such as
             `{"forward.x": testing.tensors(dtype=torch.float32, shape=(4, 128)), "forward.k": st.integers(1, 5)}`.
-        max_examples: calls of each method in each placement, of each kind.
+        max_examples: calls of each method, of each kind.
 
     Returns:
         The number of calls that returned something to compare.
@@ -61,21 +62,27 @@ def check_interface(
     >>> check_interface(Doubler, Doubling(), max_examples=5)
     45
     """
-    count = 0
+    compiled = compile_interface(interface)
+    scripted, count = modules.scripted_module(module, compiled.interface), 0
     with _running() as worker:
-        name = f"check-{uuid.uuid4()}"
-        modules.serve(module, interface, name)
-        try:
-            stub = connect(worker, interface, name)
-            compiled = compile_interface(interface)
-            for method in compiled.interface.methods:
-                drawn = calls(interface, method.name, arguments)
-                for placement in Placement:
-                    placed = at_placement(stub, placement)
-                    count += _check_method(compiled, method, module, placed, drawn, max_examples)
-        finally:
-            modules.withdraw(name)
+        for moves, devices in _WAYS:
+            name = f"check-{uuid.uuid4()}"
+            modules.add_named(scripted, _CPU, compiled.contract, name, moves=moves)
+            try:
+                stub = connect(worker, interface, name)
+                route, _ = route_and_interface(stub, "check_interface")
+                stub = stub_along(stub, replace(route, devices=devices))
+                for method in compiled.interface.methods:
+                    drawn = calls(interface, method.name, arguments)
+                    count += _check_method(compiled, method, module, stub, drawn, max_examples)
+            finally:
+                modules.withdraw(name)
     return count
+
+
+_CPU: Final = torch.device("cpu")
+# Whether tensors move, as to an accelerator, and what the caller's device map has: all branches of an endpoint.
+_WAYS: Final = ((False, ()), (True, ()), (True, (_CPU,)))
 
 
 def _check_method(
@@ -87,7 +94,7 @@ def _check_method(
     max_examples: int,
 ) -> int:
     remote, deferred, many = (getattr(stub, f"{method.name}{suffix}") for suffix in ("", "_async", "_many"))
-    signature, translator = inspect.signature(remote), Translator(compiled.contract.classes)
+    signature, packer = inspect.signature(remote), PythonPacker(compiled.contract.classes)
     where = f"{compiled.interface.name}.{method.name}"
 
     def local(*args: Any, **kwargs: Any) -> Any:
@@ -96,7 +103,7 @@ def _check_method(
         bound.apply_defaults()
         result = getattr(module, method.name)(**bound.arguments)
         # As the type that is declared: eager torch returns tuples of classes of its own, for one.
-        return translator.unpack(translator.pack(result, method.returns, f"{where}.return"), method.returns)
+        return packer.unpack(packer.pack(result, method.returns, f"{where}.return"), method.returns)
 
     def awaited(*args: Any, **kwargs: Any) -> Any:
         return deferred(*args, **kwargs).wait()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from .._version import __version__
 from ..archive.inspect import stubs_in_archive
 from ..errors import ArchiveError, TorchRemoteError
-from ..jit import Placement, common_source, compile_interface
+from ..jit import common_source, compile_interface
 from .doctor import examine
 from .type_tables import tables
 
@@ -22,9 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     emit = commands.add_parser("emit", help="print what is generated for an interface")
-    emit.add_argument("interface", metavar="package.module:Interface", nargs="?", help="without: what all have alike")
-    emit.add_argument("--placement", choices=[placement.value for placement in Placement], help="only its endpoints")
-    emit.set_defaults(run=lambda options: print(_emitted(options.interface, options.placement), end=""))
+    emit.add_argument("interface", metavar="package.module:Interface", nargs="?", help="without: what all share")
+    emit.add_argument("--unit", choices=("enums", "table", "endpoints", "link", "stub"), help="only this part of it")
+    emit.set_defaults(run=lambda options: print(_emitted(options.interface, options.unit), end=""))
 
     inspect = commands.add_parser("inspect", help="list the stubs in an archive, without running anything of it")
     inspect.add_argument("archive", help="what torch.jit.save wrote")
@@ -65,11 +65,12 @@ def _inspected(archive: str) -> str:
         raise ArchiveError(f"{archive}: {error.strerror}") from error
 
 
-def _emitted(target: str | None, placement: str | None) -> str:
+def _emitted(target: str | None, unit: str | None) -> str:
     if target is None:
         return common_source()
     compiled = compile_interface(_load(target))
-    return compiled.source if placement is None else compiled.contract.sources[placement]
+    units: dict[str, str] = {**compiled.contract.sources, "stub": compiled.stub_source}
+    return compiled.source if unit is None else units[unit]
 
 
 def _load(target: str) -> type:

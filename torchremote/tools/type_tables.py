@@ -15,7 +15,7 @@ from torch.distributed.rpc import RRef
 from ..errors import NotYetSupportedError, UnsupportedTypeError
 from ..jit import Interface
 from ..jit.lower.plan import KEEP, MOVE_ANY, plan_type, wire_type
-from ..jit.lower.spell import Spelling
+from ..jit.lower.source_names import SourceNames
 from ..jit.read.annotations import POSSIBLE, read_type
 from ..jit.read.model import Method
 from ..jit.read.types import DICT_KEYS, Type
@@ -149,8 +149,8 @@ def tables() -> str:
 def _type_rows() -> Iterator[Sequence[str]]:
     for written, remark in TYPES.items():
         type = meaning_of(written)
-        spelling = Spelling(Interface("Table", (Method("row", (), type),)))
-        wire = spelling.declared(wire_type(type))
+        source_names = SourceNames(Interface("Table", (Method("row", (), type),)))
+        wire = source_names.declared(wire_type(type))
         plan = plan_type(type, tensors=True, translates=True)
         still = plan_type(type, tensors=False, translates=True)
         moves = "none" if plan == still else "move, where it can be looked into" if plan == MOVE_ANY else "move"

@@ -4,18 +4,17 @@ from torchremote.jit.lower.plan import (
     KEEP,
     MOVE,
     MOVE_ANY,
-    TRANSLATE,
+    TRANSLATE_ENUM,
     MethodPlan,
-    Placement,
     WalkDict,
     WalkList,
     WalkOptional,
     WalkTuple,
     WalkUnion,
-    plan_endpoint,
+    plan_result,
     plan_stub,
+    plan_tensors,
     plan_type,
-    plan_wire,
     wire_type,
 )
 from torchremote.jit.read.parse import parse_interface, parse_type
@@ -48,12 +47,12 @@ def test_the_walk_to_a_types_tensors(type, plan):
 @pytest.mark.parametrize(
     ("type", "translation", "crosses_as"),
     [
-        ("m.Color", TRANSLATE, "int"),
+        ("m.Color", TRANSLATE_ENUM, "int"),
         ("dtype", KEEP, "int"),
-        ("m.Pair", WalkTuple((KEEP, TRANSLATE)), "Tuple[Tensor, int]"),
-        ("Dict[dtype, m.Color]", WalkDict(KEEP, TRANSLATE), "Dict[int, int]"),
-        ("Union[Tensor, m.Color]", WalkUnion((KEEP, TRANSLATE)), "Tuple[Optional[Tensor], Optional[int]]"),
-        ("Optional[List[m.Pair]]", WalkOptional(WalkList(WalkTuple((KEEP, TRANSLATE)))), None),
+        ("m.Pair", WalkTuple((KEEP, TRANSLATE_ENUM)), "Tuple[Tensor, int]"),
+        ("Dict[dtype, m.Color]", WalkDict(KEEP, TRANSLATE_ENUM), "Dict[int, int]"),
+        ("Union[Tensor, m.Color]", WalkUnion((KEEP, TRANSLATE_ENUM)), "Tuple[Optional[Tensor], Optional[int]]"),
+        ("Optional[List[m.Pair]]", WalkOptional(WalkList(WalkTuple((KEEP, TRANSLATE_ENUM)))), None),
         ("Any", KEEP, "Any"),
         ("Tuple[complex, device]", KEEP, "Tuple[complex, device]"),
     ],
@@ -64,16 +63,10 @@ def test_what_crosses_as_something_else(type, translation, crosses_as):
     assert str(wire_type(parsed)) == crosses_as or crosses_as is None
 
 
-@pytest.mark.parametrize(
-    ("placement", "plan"),
-    [
-        (Placement.HOST, MethodPlan((KEEP, KEEP), MOVE)),  # looked at, and not moved
-        (Placement.MAPPED, MethodPlan((MOVE, KEEP), MOVE)),
-        (Placement.STAGED, MethodPlan((MOVE, KEEP), MOVE)),
-    ],
-)
-def test_a_placement_says_whether_the_walk_is_taken(placement, plan):
-    (method,) = parse_interface("E", "forward(x: Tensor, n: int) -> Tensor").methods
-    assert plan_endpoint(method, placement) == plan
-    assert plan_wire(method) == MethodPlan((MOVE, KEEP), KEEP)
-    assert plan_stub(method) == MethodPlan((KEEP, KEEP), KEEP)
+def test_who_walks_to_what():
+    (method,) = parse_interface(
+        "E", f"{COLOR.definition}\n{PAIR.definition}\nforward(x: m.Pair, n: int) -> Tensor"
+    ).methods
+    assert plan_tensors(method) == (WalkTuple((MOVE, KEEP)), KEEP)  # of packed arguments
+    assert plan_result(method) == MOVE
+    assert plan_stub(method) == MethodPlan((WalkTuple((KEEP, TRANSLATE_ENUM)), KEEP), KEEP)

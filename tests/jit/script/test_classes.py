@@ -35,7 +35,7 @@ def test_a_class_that_is_nowhere_has_a_twin():
     color, pair = compiled.contract.classes.values()
     assert [member.name for member in color] == ["RED", "GREEN"]
     assert pair._fields == ("a", "c")
-    assert _torch.qualified_name(pair).startswith("__torch__.torchremote.Nowhere_")
+    assert _torch.qualified_name(pair).startswith(compiled.contract.scope)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_union_that_torchscript_gets_wrong_is_refused():
         compile_interface(Wrong)
 
 
-@pytest.mark.parametrize("name", "Tensor List Stub Wire Local sendable pack_Color Color torch x".split())
+@pytest.mark.parametrize("name", "Tensor List Stub Link Local sendable pack_Color Color torch x".split())
 def test_a_class_may_be_called(monkeypatch, name):
     module = types.ModuleType("odd")
     monkeypatch.setitem(sys.modules, "odd", module)
@@ -128,10 +128,10 @@ def test_classes_that_are_defined_anew_are_other_classes(monkeypatch):
 
         compiled.append(compile_interface(Again))
         assert list(compiled[-1].contract.classes.values()) == [module.Color, module.Pair]
-        taken = _torch.interface_schema(compiled[-1].contract.defined["Hosted"], "forward").arguments[1].type
+        taken = _torch.interface_schema(compiled[-1].contract.defined["ModuleInterface"], "forward").arguments[1].type
         assert str(taken) == _torch.qualified_name(module.Pair)
     assert compiled[0].digest == compiled[1].digest != compiled[2].digest
-    assert [one.contract.hosts for one in compiled] == [True, False, True]
+    assert [one.contract.table_is_live for one in compiled] == [True, False, True]
 
 
 def test_every_dtype_has_a_code_and_a_way_back():

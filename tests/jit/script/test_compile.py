@@ -15,9 +15,10 @@ from torch import Tensor, nn
 import torchremote
 from torchremote import _torch
 from torchremote.errors import InternalError
-from torchremote.jit import Placement, compile_contract, compile_interface
+from torchremote.jit import compile_contract, compile_interface
 from torchremote.jit.lower import ir
 from torchremote.jit.script.compile import script
+from torchremote.jit.script.emit import emit
 from torchremote.testing import interfaces
 from torchremote.testing.strategies import AWKWARD
 
@@ -26,12 +27,11 @@ from ... import zoo
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(interfaces(zoo.NAMED))
-def test_every_interface_compiles_in_every_placement(interface):
+def test_every_interface_compiles(interface):
     compiled = compile_interface(interface)
-    for placement in Placement:
-        for method in interface.methods:
-            schema = _torch.find_function(compiled.endpoints[placement][method.name]).schema
-            assert len(schema.arguments) == 1 + len(method.arguments)  # the handle, and what crosses
+    for method in interface.methods:
+        schema = _torch.find_function(compiled.endpoints[method.name]).schema
+        assert len(schema.arguments) == 2 + len(method.arguments)  # the handle, the flags, and what crosses
 
 
 class Special(enum.Enum):
@@ -71,22 +71,22 @@ def test_an_argument_may_be_called(name):
     )
 
 
-@pytest.mark.parametrize("name", ["handle", "worker", "timeout", "lease", "torch", "super", "Tensor", "wire", "find"])
+@pytest.mark.parametrize("name", ["handle", "worker", "timeout", "lease", "torch", "super", "Tensor", "link", "find"])
 def test_a_method_may_be_called(name):
     compile_interface(zoo.interface_of(f"{name}(x: Tensor) -> Tensor\nzz(x: Optional[Tensor]) -> int", f"M_{name}"))
 
 
-@pytest.mark.parametrize("name", [*AWKWARD, "Stub", "Wire", "Disconnected", "Local", "Remote", "Interface"])
+@pytest.mark.parametrize("name", [*AWKWARD, "Stub", "Link", "Disconnected", "Local", "Remote", "Interface"])
 def test_an_interface_may_be_called(name):
     assert compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", f"__torch__.zoo.{name}")).source
 
 
-def hosted(cls, module, placement=Placement.HOST):
+def hosted(cls, module):
     """The endpoints of `cls`, called here and now, without RPC."""
     contract = compile_interface(cls).contract
     scripted = _torch.script_module(module, [m.name for m in contract.interface.methods])
-    handle = torchremote.owner.modules.host(contract, scripted, torch.device("cpu"))
-    return handle, lambda method, *args: _torch.find_function(contract.endpoints[placement][method])(handle, *args)
+    handle = torchremote.owner.modules.add(contract, scripted, torch.device("cpu"))
+    return handle, lambda method, *args: _torch.find_function(contract.endpoints[method])(handle, 0, *args)
 
 
 def test_an_endpoint_finds_its_module():
@@ -100,11 +100,11 @@ def test_an_endpoint_finds_its_module():
 def test_a_stale_or_invented_handle_is_refused():
     handle, call = hosted(zoo.Encoder, zoo.LinearEncoder())
     _, other = hosted(zoo.Encoder, zoo.LinearEncoder())
-    endpoint = _torch.find_function(compile_interface(zoo.Encoder).endpoints[Placement.HOST]["reset"])
-    torchremote.owner.modules.release(handle)
+    endpoint = _torch.find_function(compile_interface(zoo.Encoder).endpoints["reset"])
+    torchremote.owner.modules.remove(handle)
     for refused in (handle, handle + 1, -1, 0, -(2**63), 2**63 - 1):
         with pytest.raises(torch.jit.Error, match="stale handle"):
-            endpoint(refused)
+            endpoint(refused, 0)
     other("reset")
     with pytest.raises(torch.jit.Error, match="stale handle"):
         call("reset")
@@ -115,7 +115,7 @@ def test_an_index_is_used_again_and_a_handle_never():
     for _ in range(200):
         handle, _call = hosted(zoo.Counters, zoo.CountersModule())
         handles.append(handle)
-        torchremote.owner.modules.release(handle)
+        torchremote.owner.modules.remove(handle)
     assert len(set(handles)) == 200
     assert len({handle & 0x1FFFF for handle in handles}) == 1
 
@@ -123,13 +123,13 @@ def test_an_index_is_used_again_and_a_handle_never():
 def test_generated_lines_stand_in_tracebacks_and_nowhere_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     compiled = compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", "OnDisk"))
-    title = f"<torchremote OnDisk#{compiled.digest} host>"
+    title = f"<torchremote OnDisk#{compiled.digest} endpoints>"
     linecache.checkcache()
     gc.collect()
     line = next(n for n, text in enumerate(linecache.getlines(title), 1) if "module.forward(x)" in text)
-    assert compiled.contract.sources["host"].splitlines()[line - 1].strip() == "result = module.forward(x)"
+    assert compiled.contract.sources["endpoints"].splitlines()[line - 1].strip() == "result = module.forward(x)"
     with pytest.raises(torch.jit.Error, match=f'File "{title}", line') as raised:
-        _torch.find_function(compiled.endpoints[Placement.HOST]["forward"])(1, torch.ones(1))
+        _torch.find_function(compiled.endpoints["forward"])(1, 0, torch.ones(1))
     assert "find(table, handle)" in "".join(traceback.format_exception(raised.value))
     assert list(tmp_path.iterdir()) == []
 
@@ -168,15 +168,15 @@ def test_a_failed_compile_leaves_nothing_behind(monkeypatch, breaks_at):
 
     compiled = compile_interface(interface)
     scripted = _torch.script_module(Module(), ["forward", "zzz"])
-    handle = torchremote.owner.modules.host(compiled.contract, scripted, torch.device("cpu"))
+    handle = torchremote.owner.modules.add(compiled.contract, scripted, torch.device("cpu"))
     for method, expected in (("forward", 1), ("zzz", 2)):
-        assert _torch.find_function(compiled.endpoints[Placement.HOST][method])(handle, torch.zeros(1)) == expected
+        assert _torch.find_function(compiled.endpoints[method])(handle, 0, torch.zeros(1)) == expected
 
 
 def test_source_that_torchscript_refuses_is_shown():
     unit = ir.Unit("__torch__.broken", "<broken>", "", (ir.Function("f", (), "int", (ir.Return(ir.Literal("x")),)),))
     with pytest.raises(InternalError, match=r"\d \| def f\(\) -> int:"):
-        script(unit, 'def f() -> int:\n    return "x"\n', {})
+        script(unit, emit(unit), {})
 
 
 def test_one_name_and_two_signatures_do_not_mix():

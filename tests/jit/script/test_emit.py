@@ -1,8 +1,10 @@
 """Emission: exact text (recorded), purity, literals, and what the text does when Python itself runs it."""
 
+import ast
 import builtins
 import math
 import pathlib
+import types as types_of_python
 import typing
 
 import pytest
@@ -11,9 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchremote.jit import common_source, compile_interface
-from torchremote.jit.lower import lower_placement, lower_stub, lower_table, lower_types, lower_wire
-from torchremote.jit.lower.plan import Placement
-from torchremote.jit.lower.spell import Spelling
+from torchremote.jit.lower import SourceNames, lower_endpoints, lower_enums, lower_link, lower_stub, lower_table
 from torchremote.jit.read.annotations import read_type
 from torchremote.jit.read.interface import read_interface
 from torchremote.jit.read.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, literal
@@ -32,9 +32,10 @@ from torchremote.jit.read.types import (
     items_of,
     walk,
 )
+from torchremote.jit.runtime import tensors
 from torchremote.jit.script.classes import annotation_of, find_classes
 from torchremote.jit.script.emit import emit
-from torchremote.link.values import Translator
+from torchremote.link.values import PythonPacker
 from torchremote.testing import interfaces, types, values
 from torchremote.testing.strategies import _defaults
 
@@ -43,25 +44,32 @@ from ... import gallery, zoo
 RECORDED = pathlib.Path(__file__).parents[2] / "recorded"
 
 
-def placement_text(interface, placement):
-    return emit(lower_placement(interface, placement, Spelling(interface)))
+def units(interface):
+    source_names = SourceNames(interface)
+    lowers = (lower_enums, lower_table, lower_endpoints, lower_link, lower_stub)
+    return [emit(lower(interface, source_names)) for lower in lowers]
 
 
 def whole_text(interface):
-    spelling = Spelling(interface)
-    first = [emit(lower(interface, spelling)) for lower in (lower_types, lower_table, lower_wire)]
-    placements = [placement_text(interface, placement) for placement in Placement]
-    return "\n\n".join([*first, *placements, emit(lower_stub(interface, spelling))])
+    return "\n\n".join(source.text for source in units(interface))
 
 
-@pytest.mark.parametrize("cls", [zoo.Encoder, zoo.Deep, zoo.Awkward, gallery.Painter], ids=lambda cls: cls.__name__)
-def test_recorded_sources(cls, record):
-    text = whole_text(read_interface(cls))
-    path = RECORDED / f"{cls.__name__}.py.txt"
+def endpoints_of(interface):
+    return emit(lower_endpoints(interface, SourceNames(interface))).text
+
+
+def test_the_recorded_source(record):
+    text = whole_text(read_interface(zoo.Encoder))
+    path = RECORDED / "Encoder.py.txt"
     if record:
         path.write_text(text)
     assert text == path.read_text(), "pytest --record writes what is emitted now"
-    assert compile_interface(cls).source == text  # and TorchScript takes it
+    assert compile_interface(zoo.Encoder).source == text  # and TorchScript takes it
+
+
+@pytest.mark.parametrize("cls", [zoo.Deep, zoo.Awkward, gallery.Painter], ids=lambda cls: cls.__name__)
+def test_what_is_emitted_is_what_is_compiled(cls):
+    assert compile_interface(cls).source == whole_text(read_interface(cls))
 
 
 def test_the_recorded_common_source(record):
@@ -71,31 +79,51 @@ def test_the_recorded_common_source(record):
     assert common_source() == path.read_text(), "pytest --record writes what is emitted now"
 
 
+@pytest.mark.parametrize("cls", [zoo.Deep, zoo.Awkward, gallery.Painter], ids=lambda cls: cls.__name__)
+def test_the_places_are_where_python_finds_what_is_defined(cls):
+    for source in units(read_interface(cls)):
+        found = {
+            node.name: node for node in ast.parse(source.text).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        }
+        assert found.keys() == source.places.keys()
+        for name, place in source.places.items():
+            assert place.span[0] == found[name].lineno - 1
+            assert place.methods == {
+                method.name: (method.lineno - 1, method.end_lineno)
+                for method in found[name].body
+                if isinstance(method, ast.FunctionDef)
+            }
+
+
 @given(interfaces(zoo.NAMED))
 def test_the_same_model_gives_the_same_text(interface):
     again = Interface(interface.qualified_name, tuple(interface.methods))
     assert whole_text(interface) == whole_text(again)
 
 
-def test_without_tensors_no_placement_moves_anything():
-    interface = read_interface(zoo.Counters)
-    bodies = {
-        placement: placement_text(interface, placement).partition("from __future__")[2] for placement in Placement
-    }
-    assert bodies[Placement.HOST] == bodies[Placement.STAGED] == bodies[Placement.MAPPED]
+def test_without_tensors_nothing_is_emitted_for_accelerators():
+    endpoints = endpoints_of(read_interface(zoo.Counters))
+    assert not [word for word in (".moves", ".to(", "returned(", "changes") if word in endpoints]
 
 
 def test_on_the_cpu_nothing_moves():
-    endpoints = placement_text(read_interface(gallery.Everywhere), Placement.HOST)
-    assert not [call for call in (".to(", ".cpu(", "move_any(") if call in endpoints]
-    assert ".to(" in placement_text(read_interface(gallery.Everywhere), Placement.MAPPED)
+    """All that moves tensors stands in the branch for modules on accelerators."""
+    branch = None
+    for line in endpoints_of(read_interface(gallery.Everywhere)).splitlines():
+        indent = len(line) - len(line.lstrip())
+        if branch is not None and line.strip() and indent <= branch:
+            branch = None
+        if line.strip() == "if slot.moves:":
+            branch = indent
+        if ".to(" in line or "move_any(" in line:
+            assert branch is not None, line
 
 
 def test_a_container_without_tensors_is_passed_on_as_it_is():
     def forward(self, a: dict[str, list[tuple[int, float | None]]], b: torch.Tensor) -> list[complex]: ...
 
-    text = placement_text(read_interface(type("Containers", (), {"forward": forward})), Placement.STAGED)
-    assert "return module.forward(a, b.to(device))" in text
+    text = endpoints_of(read_interface(type("Containers", (), {"forward": forward})))
+    assert "        b = b.to(slot.device)\n    if needs_grad(flags):\n        result = module.forward(a, b)\n" in text
 
 
 class Fake(torch.Tensor):
@@ -196,10 +224,11 @@ def can_be_run_by_python(type):
 runnable = types(zoo.NAMED).filter(can_be_run_by_python)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=50)
 @given(st.data())
-@pytest.mark.parametrize("placement", Placement)
-def test_an_endpoint_moves_and_translates_as_the_reference_does(placement, data):
+@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.parametrize("flags", range(4))
+def test_an_endpoint_moves_and_translates_as_the_reference_does(moves, flags, data):
     given_type, returned_type = data.draw(runnable), data.draw(runnable)
     method = Method("forward", (Argument("device", given_type), Argument("out", ScalarType("int"))), returned_type)
     interface = Interface("__torch__.zoo.Written", (method,))
@@ -207,33 +236,47 @@ def test_an_endpoint_moves_and_translates_as_the_reference_does(placement, data)
     fakes = st.builds(Fake.at, st.just("caller"))
     given_value = data.draw(values(given_type, tensors=fakes, classes=classes))
     returned_value = data.draw(values(returned_type, tensors=fakes, classes=classes))
-    received = []
+    received, had_gradients = [], []
 
     class Module:
         def forward(self, value, out):
             received.append((value, out))
+            had_gradients.append(torch.is_grad_enabled())
             return returned_value
 
-    spelling, translator = Spelling(interface), Translator(classes)
-    namespace = {spelling.classes[named]: cls for named, cls in classes.items()}
-    for named, name in spelling.pack.items():
-        namespace[name] = lambda value, named=named: translator.pack(value, named, "value")
-        namespace[spelling.unpack[named]] = lambda value, named=named: translator.unpack(value, named)
-    exec(placement_text(interface, placement), namespace)
+    source_names, packer = SourceNames(interface), PythonPacker(classes)
+    namespace = {source_names.classes[named]: cls for named, cls in classes.items()}
+    for named, name in source_names.pack.items():
+        namespace[name] = lambda value, named=named: packer.pack(value, named, "value")
+        namespace[source_names.unpack[named]] = lambda value, named=named: packer.unpack(value, named)
+    exec(endpoints_of(interface), namespace)
     sent = []
+
+    def returned(value, changes, where):
+        sent.append(where)
+        return value.cpu() if changes & tensors.TO_CPU else value
+
+    def returned_any(value, changes, where):
+        sent.append(where)
+        return anything_moved(value, "cpu") if changes & tensors.TO_CPU else value
+
     namespace |= {
-        "find": lambda table, handle: (Module(), "accelerator"),
+        "find": lambda table, handle: (Module(), types_of_python.SimpleNamespace(moves=moves, device="accelerator")),
         "isinstance": is_instance,
         "move_any": lambda value, device: anything_moved(value, str(device)),
-        "sendable": lambda value, devices, where: sent.append(where) or value,
-        "sendable_any": lambda value, devices, where: sent.append(where) or value,
+        "needs_grad": tensors.needs_grad,
+        "changes_of": tensors.changes_of,
+        "returned": returned,
+        "returned_any": returned_any,
     }
-    result = namespace["_remote_forward"](None, 0, translator.pack(given_value, given_type, "x"), 3)
+    result = namespace["_remote_forward"](None, 0, flags, packer.pack(given_value, given_type, "x"), 3)
 
-    inward = given_value if placement is Placement.HOST else moved(given_value, given_type, "accelerator", classes)
-    outward = moved(returned_value, returned_type, "cpu", classes) if placement is Placement.STAGED else returned_value
+    inward = moved(given_value, given_type, "accelerator", classes) if moves else given_value
+    stays = not moves or flags & tensors.HAS_DEVICE_MAP
+    outward = returned_value if stays else moved(returned_value, returned_type, "cpu", classes)
     assert alike(received, [(inward, 3)])
-    assert alike(result, translator.pack(outward, returned_type, "out"))
+    assert had_gradients == [not flags & tensors.NO_GRAD]
+    assert alike(result, packer.pack(outward, returned_type, "out"))
     assert set(sent) <= {"Written.forward.return"}
 
 
@@ -262,7 +305,7 @@ def renamed(value):
 
 def value_of(value):
     interface = Interface("E", (Method("m", (), TupleType(tuple(read_type("", cls) for cls in zoo.NAMED))),))
-    return Translator(find_classes(interface, "tests")).value_of(value)
+    return PythonPacker(find_classes(interface, "tests")).value_of(value)
 
 
 def test_literals_that_plain_formatting_gets_wrong():

@@ -1,45 +1,44 @@
-"""Interface and plans -> the units of source to emit. The one place where placements and defaults are settled.
+"""Interface and plans -> the units of source to emit.
 
 Note [Units]
-    An interface makes seven units, each a namespace of its own in TorchScript.
+    Each unit is a namespace of its own in TorchScript. An interface makes five:
 
-    * `types` (types.py): what translates values.
-    * `table` (owner.py): what an owner keeps its modules in.
-    * `wire` (wire.py): what a stub calls through.
-    * `host`, `staged`, `mapped` (owner.py, connected.py): for a placement, the endpoints, which run on the owner, and
-      the wire that calls them.
+    * `enums` (enums.py): functions that translate enums.
+    * `table` (owner.py): the owner's table of modules.
+    * `endpoints` (owner.py): what calls run on the owner.
+    * `link` (link.py): what a stub calls through.
     * `stub` (stub.py): the interface under the class's own name, and the stub that implements it.
 
-    All but the last depend on the canonical text alone, so every worker makes them alike, and classes that differ only
+    All but the last depend on the canonical text alone. So every worker makes them alike, and classes that differ only
     in their defaults share them. The stub unit is the caller's own. What depends on no interface is in two units that a
-    process compiles once: `tensors` and `anything` (common.py). Calls through RRefs (referring.py) are a unit
-    for who asks for them.
+    process compiles once: `common` and `any` (units.py). Calls through RRefs (through_rref.py) are a unit for whoever
+    asks for them.
 """
 
 from __future__ import annotations
 
-from .common import lower_any, lower_tensors
-from .enums import lower_types
-from .link import ADDRESS, WIRE, field, lower_wire, packed_name
-from .owner import lower_placement, lower_table
-from .scope import endpoint, endpoint_name, scope_of
+from .enums import lower_enums
+from .link import ADDRESS, ROUTE, lower_link, packed_name
+from .owner import lower_endpoints, lower_table
+from .source_names import SourceNames
 from .stub import lower_stub
-from .through_rref import lower_referring, method_name
+from .through_rref import lower_through_rref, method_name
+from .units import endpoint, endpoint_name, lower_any, lower_common, scope_of
 
 __all__ = [
     "ADDRESS",
-    "WIRE",
+    "ROUTE",
+    "SourceNames",
     "endpoint",
     "endpoint_name",
-    "field",
     "lower_any",
-    "lower_placement",
-    "lower_referring",
+    "lower_common",
+    "lower_endpoints",
+    "lower_enums",
+    "lower_link",
     "lower_stub",
     "lower_table",
-    "lower_tensors",
-    "lower_types",
-    "lower_wire",
+    "lower_through_rref",
     "method_name",
     "packed_name",
     "scope_of",

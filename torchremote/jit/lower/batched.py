@@ -6,17 +6,17 @@ from ..read.model import Interface, Method
 from ..read.types import TENSOR, ScalarType, TupleType
 from . import ir
 from .plan import wire_type
-from .scope import crossing, future
-from .spell import Spelling
+from .source_names import SourceNames
+from .units import crossing, future
 
 
-def lower_joined(interface: Interface, method: Method, spelling: Spelling) -> tuple[ir.Function, ...]:
+def lower_batched(interface: Interface, method: Method, source_names: SourceNames) -> tuple[ir.Function, ...]:
     """`join`, which calls once, or sends many calls where they are not `joinable`, and `split`, for what comes back."""
     assert method.batched is not None
     return (
-        _lower_joinable(interface, method, method.batched, spelling),
-        _lower_split(interface, method, method.batched, spelling),
-        _lower_join(method, method.batched, spelling),
+        _lower_joinable(interface, method, method.batched, source_names),
+        _lower_split(interface, method, method.batched, source_names),
+        _lower_join(method, method.batched, source_names),
     )
 
 
@@ -24,8 +24,8 @@ def _tensors(method: Method) -> list[int]:
     return [position for position, argument in enumerate(method.arguments) if argument.type == TENSOR]
 
 
-def _lower_joinable(interface: Interface, method: Method, dim: int, spelling: Spelling) -> ir.Function:
-    names = spelling.names()
+def _lower_joinable(interface: Interface, method: Method, dim: int, source_names: SourceNames) -> ir.Function:
+    names = source_names.scope()
     calls, first, call, sizes = (ir.Name(names.fresh(name)) for name in ("calls", "first", "call", "sizes"))
     loop = []
     for position, argument in enumerate(method.arguments):
@@ -35,7 +35,7 @@ def _lower_joinable(interface: Interface, method: Method, dim: int, spelling: Sp
             where = ir.Literal(f"{interface.name}.{method.many.name}.{argument.name}")
             test = ir.Call(ir.Name("joins"), (one, other, ir.Literal(dim), sizes, where))
         elif argument.type == ScalarType("float"):
-            test = ir.Call(ir.Name("alike"), (one, other))  # 0.0 equals -0.0, and the method may tell them apart
+            test = ir.Call(ir.Name("same_float"), (one, other))
         loop.append(ir.If(ir.Not(test), (_NO,)))
     leading, *others = _tensors(method)
     for position in others:
@@ -47,8 +47,8 @@ def _lower_joinable(interface: Interface, method: Method, dim: int, spelling: Sp
         ir.For((call.id,), calls, tuple(loop)),
         ir.Return(ir.Literal(True)),
     )
-    parameters = (ir.Parameter(calls.id, spelling.wire(method.many.arguments[0].type)),)
-    return ir.Function(spelling.joinable[method.name], parameters, "bool", body)
+    parameters = (ir.Parameter(calls.id, source_names.wire(method.many.arguments[0].type)),)
+    return ir.Function(source_names.joinable[method.name], parameters, "bool", body)
 
 
 _NO = ir.Return(ir.Literal(False))
@@ -58,11 +58,11 @@ def _rows(call: ir.Expression, position: int, dim: int) -> ir.Expression:
     return ir.Call(ir.Attribute(ir.Item(call, position), "size"), (ir.Literal(dim),))
 
 
-def _lower_join(method: Method, dim: int, spelling: Spelling) -> ir.Function:
-    calls, mark = parameters = crossing(method.many, spelling)
-    names = spelling.names(parameter.name for parameter in parameters)
-    wire, rows, call, pending = (ir.Name(names.fresh(name)) for name in ("wire", "rows", "call", "pending"))
-    many = ir.Call(ir.Attribute(wire, method.many.name), (ir.Name(calls.name), ir.Name(mark.name)))
+def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Function:
+    calls, batch = parameters = crossing(method.many, source_names)
+    names = source_names.scope(parameter.name for parameter in parameters)
+    link, rows, call, pending = (ir.Name(names.fresh(name)) for name in ("link", "rows", "call", "pending"))
+    many = ir.Call(ir.Attribute(link, method.many.name), (ir.Name(calls.name), ir.Name(batch.name)))
     columns = {position: ir.Name(names.fresh(method.arguments[position].name)) for position in _tensors(method)}
     loop: list[ir.Statement] = [_append(rows, _rows(call, next(iter(columns)), dim))]
     values: list[ir.Expression] = []
@@ -73,21 +73,20 @@ def _lower_join(method: Method, dim: int, spelling: Spelling) -> ir.Function:
             values.append(ir.Call(cat, (columns[position], ir.Literal(dim))))
         else:
             values.append(ir.Item(ir.Item(ir.Name(calls.name), 0), position))
-    fork = ir.Attribute(ir.Attribute(ir.Name("torch"), "jit"), "fork")
     body: tuple[ir.Statement, ...] = (
-        ir.If(ir.Not(ir.Call(ir.Name(spelling.joinable[method.name]), (ir.Name(calls.name),))), (ir.Return(many),)),
+        ir.If(ir.Not(ir.Call(ir.Name(source_names.joinable[method.name]), (ir.Name(calls.name),))), (ir.Return(many),)),
         ir.Assign((rows.id,), ir.Empty("[]"), "List[int]"),
         *(ir.Assign((column.id,), ir.Empty("[]"), "List[Tensor]") for column in columns.values()),
         ir.For((call.id,), ir.Name(calls.name), tuple(loop)),
-        ir.Assign((pending.id,), ir.Call(ir.Attribute(wire, method.name), tuple(values))),
-        ir.Return(ir.Call(fork, (ir.Name(spelling.split[method.name]), pending, rows))),
+        ir.Assign((pending.id,), ir.Call(ir.Attribute(link, method.name), tuple(values))),
+        ir.Return(ir.Call(ir.FORK, (ir.Name(source_names.split[method.name]), pending, rows))),
     )
-    returns = future(spelling.wire(method.many.returns))
-    return ir.Function(spelling.join[method.name], (ir.Parameter(wire.id, "Wire"), *parameters), returns, body)
+    returns = future(source_names.wire(method.many.returns))
+    return ir.Function(source_names.join[method.name], (ir.Parameter(link.id, "Link"), *parameters), returns, body)
 
 
-def _lower_split(interface: Interface, method: Method, dim: int, spelling: Spelling) -> ir.Function:
-    names = spelling.names()
+def _lower_split(interface: Interface, method: Method, dim: int, source_names: SourceNames) -> ir.Function:
+    names = source_names.scope()
     pending, rows, received, results = (
         ir.Name(names.fresh(name)) for name in ("pending", "rows", "received", "results")
     )
@@ -103,17 +102,17 @@ def _lower_split(interface: Interface, method: Method, dim: int, spelling: Spell
         columns = [cut(ir.Item(received, position)) for position in range(len(parts))]
         grown = ir.Do(ir.Call(ir.Attribute(results, "append"), (ir.TupleOf(tuple(parts)),)))
         body += [
-            ir.Assign((results.id,), ir.Empty("[]"), spelling.wire(method.many.returns)),
+            ir.Assign((results.id,), ir.Empty("[]"), source_names.wire(method.many.returns)),
             ir.For(tuple(part.id for part in parts), ir.Call(ir.Name("zip"), tuple(columns)), (grown,)),
             ir.Return(results),
         ]
     else:
         body.append(ir.Return(cut(received)))
     parameters = (
-        ir.Parameter(pending.id, future(spelling.wire(method.returns))),
+        ir.Parameter(pending.id, future(source_names.wire(method.returns))),
         ir.Parameter(rows.id, "List[int]"),
     )
-    return ir.Function(spelling.split[method.name], parameters, spelling.wire(method.many.returns), tuple(body))
+    return ir.Function(source_names.split[method.name], parameters, source_names.wire(method.many.returns), tuple(body))
 
 
 def _append(column: ir.Name, value: ir.Expression) -> ir.Statement:

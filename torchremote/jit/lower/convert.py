@@ -1,4 +1,4 @@
-"""A plan -> the statements that carry a value across: what is packed or unpacked, which tensors move or are checked.
+"""A plan -> the statements that carry a value across: they pack or unpack it, and move or check its tensors.
 
 Note [Typed accumulation]
     A TorchScript variable has one type, and a tuple's type is the types of its items. A tuple is therefore rebuilt
@@ -21,8 +21,8 @@ from collections.abc import Callable
 from ..read.types import DictType, EnumType, ListType, NamedTupleType, OptionalType, TupleType, Type, UnionType
 from . import ir
 from .names import Names
-from .plan import Keep, Move, MoveAny, Plan, Translate, WalkDict, WalkList, WalkOptional, WalkTuple, WalkUnion
-from .spell import Spelling
+from .plan import Keep, Move, MoveAny, Plan, TranslateEnum, WalkDict, WalkList, WalkOptional, WalkTuple, WalkUnion
+from .source_names import SourceNames
 
 
 class Direction(enum.Enum):
@@ -32,7 +32,7 @@ class Direction(enum.Enum):
     UNPACK = "unpack"  # and back; also for what stays as it is
 
 
-Transfer = Callable[[ir.Expression], ir.Expression]
+OnTensor = Callable[[ir.Expression], ir.Expression]
 
 
 class Converter:
@@ -47,41 +47,45 @@ class Converter:
     def __init__(
         self,
         names: Names,
-        spelling: Spelling,
+        source_names: SourceNames,
         direction: Direction,
-        move: Transfer | None = None,
-        move_any: Transfer | None = None,
+        move: OnTensor | None = None,
+        move_any: OnTensor | None = None,
     ) -> None:
         self._names = names
-        self._spelling = spelling
+        self._source_names = source_names
         self._packs = direction is Direction.PACK
-        self._target = spelling.wire if self._packs else spelling.declared
+        self._target = source_names.wire if self._packs else source_names.declared
         self._move = move
         self._move_any = move_any
 
     def convert(
-        self, value: ir.Expression, type: Type, plan: Plan, stem: str, into: list[ir.Statement]
+        self, value: ir.Expression, kind: Type, plan: Plan, stem: str, into: list[ir.Statement]
     ) -> ir.Expression:
-        """`value`, of the declared `type`, on the other side. Statements go to `into`, names begin with `stem`."""
-        match plan, type:
+        """Returns `value`, of the declared type `kind`, on the other side. Adds statements to `into`.
+
+        Args:
+            stem: begins the names of local variables.
+        """
+        match plan, kind:
             case Keep(), _:
                 return value
             case Move(), _ if self._move is not None:
                 return self._move(value)
             case MoveAny(), _ if self._move_any is not None:
                 return self._move_any(value)
-            case Translate(), EnumType():
-                function = self._spelling.pack if self._packs else self._spelling.unpack
-                return ir.Call(ir.Name(function[type]), (value,))
+            case TranslateEnum(), EnumType():
+                function = self._source_names.pack if self._packs else self._source_names.unpack
+                return ir.Call(ir.Name(function[kind]), (value,))
             case WalkTuple(plans), TupleType() | NamedTupleType():
-                return self._convert_tuple(self._named(value, stem, into), type, plans, stem, into)
+                return self._convert_tuple(self._named(value, stem, into), kind, plans, stem, into)
             case WalkUnion(plans), UnionType():
                 convert = self._pack_union if self._packs else self._unpack_union
-                return convert(self._named(value, stem, into), type, plans, stem, into)
+                return convert(self._named(value, stem, into), kind, plans, stem, into)
             case WalkOptional(WalkUnion(plans)), OptionalType(UnionType()) if not self._packs:
-                return self._unpack_optional_union(self._named(value, stem, into), type, plans, stem, into)
+                return self._unpack_optional_union(self._named(value, stem, into), kind, plans, stem, into)
             case WalkOptional(item), OptionalType(item_type):
-                return self._convert_optional(self._named(value, stem, into), type, item_type, item, stem, into)
+                return self._convert_optional(self._named(value, stem, into), kind, item_type, item, stem, into)
             case WalkList(item), ListType(item_type):
                 collected, element = self._fresh_list(item_type, stem, into), self._names.numbered(stem)
                 body: list[ir.Statement] = []
@@ -91,32 +95,32 @@ class Converter:
             case WalkDict(key_plan, value_plan), DictType(key_type, value_type):
                 done = self._names.numbered(stem)
                 key, element = self._names.fresh("key"), self._names.numbered(stem)
-                into.append(ir.Assign((done,), ir.Empty("{}"), self._target(type)))
+                into.append(ir.Assign((done,), ir.Empty("{}"), self._target(kind)))
                 body = []
                 stored_key = self.convert(ir.Name(key), key_type, key_plan, stem, body)
                 stored = self.convert(ir.Name(element), value_type, value_plan, stem, body)
                 body.append(ir.AssignItem(ir.Name(done), stored_key, stored))
                 into.append(ir.For((key, element), ir.Call(ir.Attribute(value, "items")), tuple(body)))
                 return ir.Name(done)
-        raise AssertionError(f"no walk {plan} through {type}")
+        raise AssertionError(f"no walk {plan} through {kind}")
 
     def _convert_tuple(
         self,
         value: ir.Name,
-        type: TupleType | NamedTupleType,
+        kind: TupleType | NamedTupleType,
         plans: tuple[Plan, ...],
         stem: str,
         into: list[ir.Statement],
     ) -> ir.Expression:
-        if isinstance(type, NamedTupleType) and not self._packs:
+        if isinstance(kind, NamedTupleType) and not self._packs:
             items = [
                 self.convert(ir.Item(value, index), item, plan, stem, into)
-                for index, (item, plan) in enumerate(zip(type.items, plans, strict=True))
+                for index, (item, plan) in enumerate(zip(kind.items, plans, strict=True))
             ]
-            return ir.Call(ir.Name(self._spelling.classes[type]), tuple(items))
+            return ir.Call(ir.Name(self._source_names.classes[kind]), tuple(items))
         done = ir.Name(self._names.numbered(stem))
         into.append(ir.Assign((done.id,), ir.TupleOf(), "Tuple[()]"))
-        for index, (item_type, plan) in enumerate(zip(type.items, plans, strict=True)):
+        for index, (item_type, plan) in enumerate(zip(kind.items, plans, strict=True)):
             item = self.convert(ir.Item(value, index), item_type, plan, stem, into)
             grown = ir.Name(self._names.numbered(stem))
             into.append(ir.Assign((grown.id,), ir.Concatenation(done, ir.TupleOf((item,)))))
@@ -124,10 +128,10 @@ class Converter:
         return done
 
     def _convert_optional(
-        self, value: ir.Name, type: Type, item_type: Type, item: Plan, stem: str, into: list[ir.Statement]
+        self, value: ir.Name, kind: Type, item_type: Type, item: Plan, stem: str, into: list[ir.Statement]
     ) -> ir.Name:
         done = self._names.numbered(stem)
-        into.append(ir.Assign((done,), ir.Literal(None), self._target(type)))
+        into.append(ir.Assign((done,), ir.Literal(None), self._target(kind)))
         body: list[ir.Statement] = []
         present = self.convert(value, item_type, item, stem, body)
         body.append(ir.Assign((done,), present))
@@ -135,10 +139,10 @@ class Converter:
         return ir.Name(done)
 
     def _pack_union(
-        self, value: ir.Name, type: UnionType, plans: tuple[Plan, ...], stem: str, into: list[ir.Statement]
+        self, value: ir.Name, kind: UnionType, plans: tuple[Plan, ...], stem: str, into: list[ir.Statement]
     ) -> ir.Expression:
         places = []
-        for item, plan in zip(type.items, plans, strict=True):
+        for item, plan in zip(kind.items, plans, strict=True):
             place = self._names.numbered(stem)
             into.append(ir.Assign((place,), ir.Literal(None), self._target(OptionalType(item))))
             # Under a name of its own: what TorchScript takes it for after this `if` is not always what it was before.
@@ -147,24 +151,24 @@ class Converter:
             body: list[ir.Statement] = []
             packed = self.convert(candidate, item, plan, stem, body)
             body.append(ir.Assign((place,), packed))
-            into.append(ir.If(ir.IsInstance(candidate.id, (self._spelling.declared(item),)), tuple(body)))
+            into.append(ir.If(ir.IsInstance(candidate.id, (self._source_names.declared(item),)), tuple(body)))
             places.append(ir.Name(place))
         return ir.TupleOf(tuple(places))
 
     def _unpack_union(
-        self, value: ir.Name, type: UnionType, plans: tuple[Plan, ...], stem: str, into: list[ir.Statement]
+        self, value: ir.Name, kind: UnionType, plans: tuple[Plan, ...], stem: str, into: list[ir.Statement]
     ) -> ir.Expression:
-        found = self._fresh_list(type, stem, into)
-        self._unpack_members(value, type, plans, stem, found, into)
+        found = self._fresh_list(kind, stem, into)
+        self._unpack_members(value, kind, plans, stem, found, into)
         return ir.Item(found, 0)
 
     def _unpack_optional_union(
-        self, value: ir.Name, type: OptionalType, plans: tuple[Plan, ...], stem: str, into: list[ir.Statement]
+        self, value: ir.Name, kind: OptionalType, plans: tuple[Plan, ...], stem: str, into: list[ir.Statement]
     ) -> ir.Expression:
-        found = self._fresh_list(type, stem, into)
+        found = self._fresh_list(kind, stem, into)
         body: list[ir.Statement] = []
-        assert isinstance(type.item, UnionType)
-        self._unpack_members(value, type.item, plans, stem, found, body)
+        assert isinstance(kind.item, UnionType)
+        self._unpack_members(value, kind.item, plans, stem, found, body)
         into.append(ir.If(ir.IsPresent(value.id), tuple(body)))
         count = ir.Call(ir.Name("len"), (found,))
         into.append(ir.If(ir.Equal(count, ir.Literal(0)), (_append(found, ir.Literal(None)),)))
@@ -173,13 +177,13 @@ class Converter:
     def _unpack_members(
         self,
         value: ir.Name,
-        type: UnionType,
+        kind: UnionType,
         plans: tuple[Plan, ...],
         stem: str,
         found: ir.Name,
         into: list[ir.Statement],
     ) -> None:
-        for index, (item, plan) in enumerate(zip(type.items, plans, strict=True)):
+        for index, (item, plan) in enumerate(zip(kind.items, plans, strict=True)):
             place = self._names.numbered(stem)
             into.append(ir.Assign((place,), ir.Item(value, index)))
             body: list[ir.Statement] = []
@@ -187,9 +191,9 @@ class Converter:
             body.append(_append(found, unpacked))
             into.append(ir.If(ir.IsPresent(place), tuple(body)))
 
-    def _fresh_list(self, type: Type, stem: str, into: list[ir.Statement]) -> ir.Name:
+    def _fresh_list(self, kind: Type, stem: str, into: list[ir.Statement]) -> ir.Name:
         name = ir.Name(self._names.numbered(stem))
-        into.append(ir.Assign((name.id,), ir.Empty("[]"), self._target(ListType(type))))
+        into.append(ir.Assign((name.id,), ir.Empty("[]"), self._target(ListType(kind))))
         return name
 
     def _named(self, value: ir.Expression, stem: str, into: list[ir.Statement]) -> ir.Name:

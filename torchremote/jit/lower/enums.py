@@ -1,42 +1,43 @@
-"""The types unit: functions that translate what torch cannot carry."""
+"""The functions that translate enums, which torch cannot carry."""
 
 from __future__ import annotations
 
 from ..read.model import Interface
 from ..read.types import EnumType
 from . import ir
-from .scope import unit
-from .spell import Spelling
+from .source_names import SourceNames
+from .units import unit
 
 
-def lower_types(interface: Interface, spelling: Spelling) -> ir.Unit:
+def lower_enums(interface: Interface, source_names: SourceNames) -> ir.Unit:
+    """Returns the unit of the functions that pack and unpack the members of enums."""
     definitions: list[ir.Definition] = []
-    for enum in spelling.pack:
-        definitions += [_lower_pack(enum, spelling), _lower_unpack(enum, spelling)]
-    return unit(interface, "types", "What translates values.", *definitions)
+    for enum in source_names.pack:
+        definitions += [_lower_pack(enum, source_names), _lower_unpack(enum, source_names)]
+    return unit(interface, "enums", "What translates enums.", *definitions)
 
 
-def _lower_pack(enum: EnumType, spelling: Spelling) -> ir.Function:
+def _lower_pack(enum: EnumType, source_names: SourceNames) -> ir.Function:
     value = ir.Name("value")
     body: list[ir.Statement] = [
-        ir.If(ir.Equal(value, _member(enum, name, spelling)), (ir.Return(ir.Literal(position)),))
+        ir.If(ir.Equal(value, _member(enum, name, source_names)), (ir.Return(ir.Literal(position)),))
         for position, (name, _) in enumerate(enum.members)
     ]
     refusal = ir.Raise(ir.Literal(f"torchremote: not a member of {enum.name}"))
-    parameters = (ir.Parameter("value", spelling.declared(enum)),)
-    return ir.Function(spelling.pack[enum], parameters, "int", (*body, refusal))
+    parameters = (ir.Parameter("value", source_names.declared(enum)),)
+    return ir.Function(source_names.pack[enum], parameters, "int", (*body, refusal))
 
 
-def _lower_unpack(enum: EnumType, spelling: Spelling) -> ir.Function:
+def _lower_unpack(enum: EnumType, source_names: SourceNames) -> ir.Function:
     position = ir.Name("position")
     body: list[ir.Statement] = [
-        ir.If(ir.Equal(position, ir.Literal(number)), (ir.Return(_member(enum, name, spelling)),))
+        ir.If(ir.Equal(position, ir.Literal(number)), (ir.Return(_member(enum, name, source_names)),))
         for number, (name, _) in enumerate(enum.members)
     ]
     refusal = ir.Raise(ir.Literal(f"torchremote: no such member of {enum.name}"))
     parameters = (ir.Parameter("position", "int"),)
-    return ir.Function(spelling.unpack[enum], parameters, spelling.declared(enum), (*body, refusal))
+    return ir.Function(source_names.unpack[enum], parameters, source_names.declared(enum), (*body, refusal))
 
 
-def _member(enum: EnumType, name: str, spelling: Spelling) -> ir.Expression:
-    return ir.Attribute(ir.Name(spelling.classes[enum]), name)
+def _member(enum: EnumType, name: str, source_names: SourceNames) -> ir.Expression:
+    return ir.Attribute(ir.Name(source_names.classes[enum]), name)

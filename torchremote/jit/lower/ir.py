@@ -6,10 +6,11 @@ Types are kept as the text that TorchScript reads, since nothing looks into them
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
+from typing import Final, Union
 
 from ..read.literals import Value
 from ..read.model import REQUIRED, Required
+from ..runtime import Definition as Prewritten
 
 # -- expressions
 
@@ -96,6 +97,9 @@ Expression = Union[
     Name, Attribute, Item, Call, TupleOf, ListOf, Concatenation, Empty, Literal, Equal, Not, IsPresent, IsInstance
 ]
 
+FORK: Final = Attribute(Attribute(Name("torch"), "jit"), "fork")
+"""Starts a task of TorchScript's own, which holds no thread while it waits."""
+
 # -- statements
 
 
@@ -137,6 +141,14 @@ class For:
 class If:
     test: Expression
     body: tuple[Statement, ...]
+    otherwise: tuple[Statement, ...] = ()
+
+
+@dataclass(frozen=True)
+class WithoutGradients:
+    """`with torch.no_grad():`"""
+
+    body: tuple[Statement, ...]
 
 
 @dataclass(frozen=True)
@@ -154,7 +166,7 @@ class Pass:
     pass
 
 
-Statement = Union[Assign, AssignAttribute, AssignItem, Do, For, If, Raise, Return, Pass]
+Statement = Union[Assign, AssignAttribute, AssignItem, Do, For, If, WithoutGradients, Raise, Return, Pass]
 
 # -- definitions
 
@@ -213,16 +225,7 @@ class Module:
     fields: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class Given:
-    """A definition that is the same for every interface, and so is kept as text."""
-
-    name: str
-    kind: type[Function] | type[Class] | type[Module]
-    text: str
-
-
-Definition = Union[Function, Interface, Class, Module, Given]
+Definition = Union[Function, Interface, Class, Module, Prewritten]
 
 
 @dataclass(frozen=True)
@@ -233,3 +236,8 @@ class Unit:
     title: str  # what it is called in tracebacks
     comment: str
     definitions: tuple[Definition, ...]
+
+    @property
+    def part(self) -> str:
+        """The last of the scope's names: which of an interface's units this is."""
+        return self.scope.rpartition(".")[2]

@@ -1,95 +1,241 @@
-"""The wire unit: what a stub calls through, and what stands there while it is not connected.
+"""The link of a stub: what it calls through, and what stands there while it is not connected.
 
-Note [The wire]
-    A stub does not call rpc_async itself. torch.jit.save would write that call in a form that cannot be loaded
-    again, so it stands in a class behind an interface: what is saved is the interface, and never the live object.
-    `Disconnected` is the twin that a stub holds until it is attached to a module; then, `Connected` (connected.py). A
-    wire knows nothing of the user's
-    classes: values come to it packed, and so an archive can be connected where those classes are not.
+Note [The link]
+    A stub does not call rpc_async itself. torch.jit.save would write that call in a form that cannot be loaded again.
+    So the call stands in a class behind an interface: an archive holds the interface, and never the live object.
+    `Disconnected` is the twin that a stub holds until it is attached to a module; then it holds a `Connected`. A link
+    knows nothing of the user's classes: values come to it packed. So an archive can be connected where those classes
+    are missing.
 
-    Each knows the stub's *address*: the interface's qualified name and canonical text, worker, served name ("" for
-    an unnamed module) and timeout. An archive of a stub holds no more than that.
+    Each link knows the stub's *address*: the number of the protocol, the interface's qualified name and declaration,
+    worker, served name ("" for an unnamed module) and timeout. An archive of a stub holds no more than that. A
+    `Connected` also knows the *route*: handle, device, mapped devices, and the lease.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from ..read.model import RESERVED_PREFIX, Interface
+from ..read.model import RESERVED_PREFIX, Interface, Method
+from ..read.types import ListType
 from . import ir
-from .scope import SELF, crossing, declare, future, scope_of, unit
-from .spell import Spelling
+from .convert import Converter, Direction
+from .names import Names
+from .plan import plan_tensors, wire_type
+from .source_names import SourceNames
+from .units import SELF, crossing, declare, endpoint, future, scope_of, unit
 
-WIRE: Final = f"{RESERVED_PREFIX}_wire"
+LINK: Final = f"{RESERVED_PREFIX}_link"
 ATTACH: Final = f"{RESERVED_PREFIX}_attach"
 ADDRESS: Final = f"{RESERVED_PREFIX}_address"
-ADDRESS_TYPE: Final = "Tuple[str, str, str, str, float]"
-WORKER, NAME, TIMEOUT = 2, 3, 4  # places in an address
-
-
-def field(name: str) -> str:
-    """What a wire's field is called: its methods' names are the user's, and a class has one namespace for both."""
-    return f"{RESERVED_PREFIX}_its_{name}"
+ROUTE: Final = f"{RESERVED_PREFIX}_route"
+ADDRESS_TYPE: Final = "Tuple[int, str, str, str, str, float]"
+ADDRESS_PARTS: Final = ("protocol", "qualified_name", "declaration", "worker", "name", "timeout")
+# The lease's type is nominal: it is an RRef to a Python object, which TorchScript cannot name and never opens.
+_ROUTE_PARTS: Final = {
+    "handle": "int",
+    "device": "str",  # where the module was when the stub was made
+    "devices": "List[torch.device]",  # those that the caller's device map to the worker knows
+    "lease": "Optional[RRef[int]]",
+}
+ROUTE_TYPE: Final = f"Optional[Tuple[{', '.join(_ROUTE_PARTS.values())}]]"
 
 
 def packed_name(method: str) -> str:
-    """The stub's method that takes arguments as they cross, and returns a Future of the result as it crossed."""
+    """Returns the stub's method that takes arguments as they cross, and gives a Future of the result as it crossed."""
     return f"{RESERVED_PREFIX}_packed_{method}"
 
 
-def lower_wire(interface: Interface, spelling: Spelling) -> ir.Unit:
-    scope = f"{scope_of(interface)}.wire"
-    wire = (
+def lower_link(interface: Interface, source_names: SourceNames) -> ir.Unit:
+    """Returns the unit of the two links, and of the functions that attach one to a stub."""
+    scope = f"{scope_of(interface)}.link"
+    link = (
         *(
-            declare(method.name, crossing(method, spelling), future(spelling.wire(method.returns)))
+            declare(method.name, crossing(method, source_names), future(source_names.wire(method.returns)))
             for method in interface.messages
         ),
         declare(ADDRESS, (), ADDRESS_TYPE),
+        declare(ROUTE, (), ROUTE_TYPE),
     )
-    attach = declare(ATTACH, (ir.Parameter("wire", "Wire"),), "None")
+    attach = declare(ATTACH, (ir.Parameter("link", "Link"),), "None")
     return unit(
         interface,
-        "wire",
+        "link",
         "What a stub calls through.",
-        ir.Interface("Wire", f"{scope}.Wire", wire, of_modules=False),
-        _DISCONNECTED,
-        _lower_disconnected(interface, spelling),
+        ir.Interface("Link", f"{scope}.Link", link, of_modules=False),
         ir.Interface("Attachable", f"{scope}.Attachable", (attach,), of_modules=True),
-        _PART,
+        _lower_disconnected(interface, source_names),
+        *(_lower_in_parts(method.many, source_names) for method in interface.methods),
+        _lower_connected(interface, source_names),
+        _lower_attach("detach", "Disconnected", {"address": ADDRESS_TYPE}),
+        _lower_attach("attach", "Connected", {"address": ADDRESS_TYPE, **_ROUTE_PARTS}),
     )
 
 
-def _lower_disconnected(interface: Interface, spelling: Spelling) -> ir.Class:
-    methods = [ir.Function("__init__", (SELF, ADDRESS_PARAMETER), None, (KEEP_ADDRESS,)), RETURN_ADDRESS]
+def _lower_attach(name: str, link: str, parts: dict[str, str]) -> ir.Function:
+    """Lowers the function that gives `stub` a new link."""
+    made = ir.Call(ir.Name(link), tuple(ir.Name(part) for part in parts))
+    body = ir.Do(ir.Call(ir.Attribute(ir.Name("stub"), ATTACH), (made,)))
+    parameters = (ir.Parameter("stub", "Attachable"), *(ir.Parameter(part, kind) for part, kind in parts.items()))
+    return ir.Function(name, parameters, "None", (body,))
+
+
+def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.Class:
+    methods = [_lower_init({}), _RETURN_ADDRESS, _lower_route(ir.Literal(None))]
     for method in interface.messages:
         where = ir.Literal(f"{interface.name}.{method.name}")
-        refusal = ir.Raise(ir.Call(ir.Name("disconnected"), (where, _KEPT_ADDRESS)))
-        parameters = (SELF, *crossing(method, spelling))
-        methods.append(ir.Function(method.name, parameters, future(spelling.wire(method.returns)), (refusal,)))
+        refusal = ir.Raise(ir.Call(ir.Name("disconnected"), (where, _field("worker"), _field("name"))))
+        parameters = (SELF, *crossing(method, source_names))
+        methods.append(ir.Function(method.name, parameters, future(source_names.wire(method.returns)), (refusal,)))
     return ir.Class("Disconnected", tuple(methods))
 
 
-_KEPT_ADDRESS: Final = ir.Attribute(ir.Name("self"), field("address"))
-ADDRESS_PARAMETER: Final = ir.Parameter("address", ADDRESS_TYPE)
-KEEP_ADDRESS: Final = ir.AssignAttribute(ir.Name("self"), field("address"), ir.Name("address"), ADDRESS_TYPE)
-RETURN_ADDRESS: Final = ir.Function(ADDRESS, (SELF,), ADDRESS_TYPE, (ir.Return(_KEPT_ADDRESS),))
-_DISCONNECTED: Final = ir.Given(
-    "disconnected",
-    ir.Function,
-    f"""
-def disconnected(method: str, address: {ADDRESS_TYPE}) -> str:
-    stub = "this stub" if address[{NAME}] == "" else "the stub of '" + address[{NAME}] + "' on " + address[2]
-    return "torchremote: " + method + ": " + stub + " is not connected; call torchremote.reconnect(model)" + (
-        " (what was frozen cannot be connected: freeze only parts without stubs)"
-    )
-""",
-)
+def _lower_connected(interface: Interface, source_names: SourceNames) -> ir.Class:
+    route = ir.TupleOf(tuple(_field(part) for part in _ROUTE_PARTS))
+    methods = [_lower_init(_ROUTE_PARTS), _RETURN_ADDRESS, _lower_route(route)]
+    for method in interface.methods:
+        methods += [_lower_call(interface, method, source_names), _lower_many(interface, method, source_names)]
+    return ir.Class("Connected", tuple(methods))
 
-_PART: Final = ir.Given(
-    "part",
-    ir.Function,
-    f"""
-def part(stub: Attachable, address: {ADDRESS_TYPE}) -> None:
-    stub.{ATTACH}(Disconnected(address))
-""",
-)
+
+# -- what a link knows
+
+
+def _field_name(name: str) -> str:
+    """Returns a name for a field that is none of the user's: a class has one namespace for fields and methods."""
+    return f"{RESERVED_PREFIX}_its_{name}"
+
+
+def _field(name: str) -> ir.Expression:
+    return ir.Attribute(ir.Name("self"), _field_name(name))
+
+
+def _lower_init(route: dict[str, str]) -> ir.Function:
+    """Lowers a constructor that keeps the address, and of it what every call reads."""
+    own = ir.Name("self")
+    kept = {"address": ADDRESS_TYPE, "worker": "str", "name": "str", "timeout": "float", **route}
+    body: list[ir.Statement] = [ir.Assign(ADDRESS_PARTS, ir.Name("address"))]
+    body += [ir.AssignAttribute(own, _field_name(name), ir.Name(name), kind) for name, kind in kept.items()]
+    if route:
+        flags = ir.Call(ir.Name("flags_of"), (ir.Name("devices"),))
+        body.append(ir.AssignAttribute(own, _field_name("flags"), flags, "int"))
+    parameters = (ir.Parameter("address", ADDRESS_TYPE), *(ir.Parameter(part, kind) for part, kind in route.items()))
+    return ir.Function("__init__", (SELF, *parameters), None, tuple(body))
+
+
+_RETURN_ADDRESS: Final = ir.Function(ADDRESS, (SELF,), ADDRESS_TYPE, (ir.Return(_field("address")),))
+
+
+def _lower_route(route: ir.Expression) -> ir.Function:
+    return ir.Function(ROUTE, (SELF,), ROUTE_TYPE, (ir.Return(route),))
+
+
+# -- calls
+
+
+def _call_rpc(
+    method: Method, values: list[ir.Expression], worker: ir.Expression, timeout: ir.Expression
+) -> ir.Expression:
+    call = ir.Attribute(ir.Name("rpc"), "rpc_async")
+    return ir.Call(call, (worker, ir.Name(endpoint(method)), ir.TupleOf(tuple(values)), ir.Empty("{}"), timeout))
+
+
+_FLAGS_NOW: Final = ir.Call(ir.Name("flags_now"), (_field("flags"),))
+
+
+def _lower_call(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
+    parameters = crossing(method, source_names)
+    names = source_names.scope(["self", *(parameter.name for parameter in parameters)])
+    body: list[ir.Statement] = []
+    values: list[ir.Expression] = [_field("handle"), _FLAGS_NOW]
+    for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
+        checking = _checking(names, source_names, ir.Literal(f"{interface.name}.{method.name}.{argument.name}"))
+        kind = wire_type(argument.type)
+        values.append(checking.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
+    body.append(ir.Return(_call_rpc(method, values, _field("worker"), _field("timeout"))))
+    return ir.Function(method.name, (SELF, *parameters), future(source_names.wire(method.returns)), tuple(body))
+
+
+def _checking(names: Names, source_names: SourceNames, where: ir.Expression, sizes: ir.Name | None = None) -> Converter:
+    """Checks what is sent, and adds up in `sizes`, if that is given, how large it is: see runtime/batches.py."""
+
+    def check(tensor: ir.Expression) -> ir.Expression:
+        if sizes is not None:
+            return ir.Call(ir.Name("counted"), (tensor, _field("devices"), where, sizes))
+        return ir.Call(ir.Name("sendable"), (tensor, _field("devices"), where))
+
+    def check_any(value: ir.Expression) -> ir.Expression:
+        return ir.Call(ir.Name("sendable_any"), (value, _field("devices"), where))
+
+    return Converter(names, source_names, Direction.UNPACK, check, check_any)  # packed already
+
+
+def _lower_many(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
+    """Sends many calls of `method` in one message, or, where they are too many for one, in several."""
+    many = method.many
+    calls, batch = parameters = crossing(many, source_names)
+    names = source_names.scope(["self", *(parameter.name for parameter in parameters)])
+    parts, part, sizes, call, flags = (
+        ir.Name(names.fresh(name)) for name in ("parts", "part", "sizes", "call", "flags")
+    )
+    of_calls = many.arguments[0].type
+    loop: list[ir.Statement] = [
+        ir.If(
+            ir.Call(ir.Name("begins_message"), (sizes,)),
+            (
+                ir.Assign((part.id,), ir.Empty("[]"), source_names.wire(of_calls)),
+                ir.Do(ir.Call(ir.Attribute(parts, "append"), (part,))),
+            ),
+        ),
+    ]
+    values = []
+    for index, (argument, plan) in enumerate(zip(method.arguments, plan_tensors(method), strict=True)):
+        where = ir.Literal(f"{interface.name}.{many.name}.{argument.name}")
+        checking = _checking(names, source_names, where, sizes)
+        values.append(checking.convert(ir.Item(call, index), wire_type(argument.type), plan, argument.name, loop))
+    loop.append(ir.Do(ir.Call(ir.Attribute(ir.Item(parts, -1), "append"), (ir.TupleOf(tuple(values)),))))
+    first = [_field("handle"), flags, ir.Item(parts, 0), ir.Name(batch.name)]
+    one = ir.Return(_call_rpc(many, first, _field("worker"), _field("timeout")))
+    several = (
+        ir.Name(source_names.in_parts[many.name]),
+        *(_field("worker"), _field("timeout"), _field("handle"), flags, _field("lease"), parts, ir.Name(batch.name)),
+    )
+    body = (
+        ir.Assign((parts.id,), ir.Empty("[]"), source_names.wire(ListType(of_calls))),
+        ir.Assign((sizes.id,), ir.ListOf((ir.Literal(0), ir.Literal(0)))),
+        ir.For((call.id,), ir.Name(calls.name), tuple(loop)),
+        ir.Assign((flags.id,), _FLAGS_NOW),
+        ir.If(ir.Equal(ir.Call(ir.Name("len"), (parts,)), ir.Literal(1)), (one,)),
+        ir.Return(ir.Call(ir.FORK, several)),
+    )
+    return ir.Function(many.name, (SELF, *parameters), future(source_names.wire(many.returns)), body)
+
+
+def _lower_in_parts(many: Method, source_names: SourceNames) -> ir.Function:
+    """Sends one message after the other, so that calls keep their order. Forked: it holds no thread while it waits."""
+    names = source_names.scope()
+    worker, timeout, handle, flags, lease, parts, batch, part, results, pending = (
+        ir.Name(names.fresh(name))
+        for name in "worker timeout handle flags lease parts batch part results pending".split()
+    )
+    done = ir.Call(ir.Name("len"), (results,))
+    message = _call_rpc(many, [handle, flags, part, ir.Concatenation(batch, done)], worker, timeout)
+    loop = (
+        ir.Assign((pending.id,), message),
+        ir.Do(ir.Call(ir.Attribute(results, "extend"), (ir.Call(ir.Attribute(pending, "wait")),))),
+    )
+    of_parts = source_names.wire(ListType(many.arguments[0].type))
+    kinds = {worker: "str", timeout: "float", handle: "int", flags: "int", lease: _ROUTE_PARTS["lease"]}
+    returns = source_names.wire(many.returns)
+    return ir.Function(
+        source_names.in_parts[many.name],
+        tuple(ir.Parameter(name.id, kind) for name, kind in {**kinds, parts: of_parts, batch: "int"}.items()),
+        returns,
+        (
+            ir.Assign((results.id,), ir.Empty("[]"), returns),
+            ir.For((part.id,), parts, loop),
+            # Something that TorchScript does not leave out: the stub may be gone by now, and the module with it.
+            ir.If(ir.Call(ir.Name("lost"), (lease,)), (ir.Raise(ir.Literal("torchremote: the module has no owner")),)),
+            ir.Return(results),
+        ),
+    )

@@ -11,15 +11,15 @@ import keyword
 from collections.abc import Iterable
 from typing import Final
 
-# What generated text refers to by name, also as TorchScript saves it, with `range` in every loop; emit's opening lines
-# and the definitions that are the same for every interface bind those that are not Python's.
+from ..runtime import definitions
+
+# What generated text refers to by name, also as TorchScript saves it, with `range` in every loop. The opening lines of
+# each unit, the runtime files and every interface's own units bind those that are not Python's.
 GLOBALS: Final = frozenset(
-    "math torch rpc Any Tensor Dict Future List Optional RRef Tuple Union "
+    "math torch rpc Any Tensor Dict Future List Optional Protocol RRef Tuple Union "
     "RuntimeError super isinstance len range zip float int bool str complex "
-    "refuse_tensor can_cross sendable counted begins_message alike joins cut sendable_any move_any Walking Leaf Nest "
-    "Hosted Slot Page Table Host find note "
-    "Wire Attachable part disconnected lost Disconnected Connected connect Local Remote Stub".split()
-)
+    "ModuleInterface Link Attachable detach attach Disconnected Connected Local Remote Stub".split()
+).union(definition.name for file in ("table", "tensors", "batches", "any", "link") for definition in definitions(file))
 # Names of arguments that TorchScript replaces by others when it saves a model.
 REPLACED: Final = frozenset("_ inf nan ops CONSTANTS fork uninitialized getattr unchecked_cast __torch__ aten".split())
 # Names that it takes for something else when it reads a saved model.
@@ -30,7 +30,7 @@ TAKEN: Final = GLOBALS | REPLACED | _MISREAD | frozenset(keyword.kwlist)
 
 
 class Names:
-    """The identifiers of one scope.
+    """Gives out the identifiers of one scope.
 
     Args:
         taken: names that are in it already.
@@ -42,11 +42,11 @@ class Names:
         self._taken = set(taken)
 
     def fresh(self, wanted: str) -> str:
-        """`wanted` itself when it is free, otherwise with the first free number."""
+        """Claims `wanted` itself when it is free, otherwise with the first free number."""
         return self.numbered(wanted) if self._is_taken(wanted) else self._claim(wanted)
 
     def numbered(self, stem: str) -> str:
-        """`stem_0`, `stem_1`, ...: the next that is free."""
+        """Claims the first of `stem_0`, `stem_1`, ... that is free."""
         number = 0
         while self._is_taken(f"{stem}_{number}"):
             number += 1

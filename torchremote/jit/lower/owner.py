@@ -1,150 +1,185 @@
-"""What runs on an owner: the table of its modules, and the endpoints that calls run."""
+"""What runs on an owner: the table of its modules, and the endpoints that calls run.
+
+Note [One endpoint]
+    A method has one endpoint, wherever its module is. It branches on the module's slot and on the flags that the call
+    carries (runtime/tensors.py):
+
+    * If the module is on an accelerator, tensors in the arguments move there. Results move back to the CPU, unless the
+      caller has a device map to this worker. If the module is on the CPU, nothing moves.
+    * If the caller's grad mode is off, the method runs without gradients, and no result requires one.
+
+    So a module can change its device under its callers, and a stub need not know where its module is.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ..read.model import Interface, Method
-from ..runtime import table
+from ..runtime import definitions
 from . import ir
-from .connected import lower_connected
 from .convert import Converter, Direction
 from .names import Names
-from .plan import KEEP, Placement, plan_endpoint
-from .scope import declare, endpoint, endpoint_name, renamed, scope_of, unit
-from .spell import Spelling
-
-_COMMENTS = {
-    Placement.HOST: "Modules on the CPU: nothing moves.",
-    Placement.STAGED: "Modules on an accelerator, no device map: tensors move in, and back to the CPU.",
-    Placement.MAPPED: "Modules on an accelerator, with a device map: tensors move in, and stay.",
-}
-_ANYWHERE = ir.Literal(None)  # torch itself refuses a result on a device that its caller has not mapped
+from .plan import KEEP, plan_result, plan_stub, plan_tensors, wire_type
+from .source_names import SourceNames
+from .units import declare, endpoint, endpoint_name, renamed, scope_of, unit
 
 
-def lower_table(interface: Interface, spelling: Spelling) -> ir.Unit:
-    hosted = []
+def lower_table(interface: Interface, source_names: SourceNames) -> ir.Unit:
+    """Returns the unit of the owner's table, and of the interface through which it calls its modules."""
+    methods = []
     for method in interface.methods:
-        parameters = tuple(ir.Parameter(part.name, spelling.declared(part.type)) for part in method.arguments)
-        hosted.append(declare(method.name, parameters, spelling.declared(method.returns)))
-    name = f"{scope_of(interface)}.table.Hosted"
+        parameters = tuple(ir.Parameter(part.name, source_names.declared(part.type)) for part in method.arguments)
+        methods.append(declare(method.name, parameters, source_names.declared(method.returns)))
+    name = f"{scope_of(interface)}.table.ModuleInterface"
     return unit(
         interface,
         "table",
-        "What an owner keeps its modules in.",
-        ir.Interface("Hosted", name, tuple(hosted), of_modules=True),
-        *table.DEFINITIONS,
+        "The owner's table of modules.",
+        ir.Interface("ModuleInterface", name, tuple(methods), of_modules=True),
+        *definitions("table"),
     )
 
 
-def lower_placement(interface: Interface, placement: Placement, spelling: Spelling) -> ir.Unit:
-    """The endpoints of `placement`, and the wire that calls them."""
+def lower_endpoints(interface: Interface, source_names: SourceNames) -> ir.Unit:
+    """Returns the unit of the functions that calls run on the owner: see Note [One endpoint]."""
     endpoints = []
     for method in interface.methods:
-        endpoints.append(_lower_endpoint(interface, placement, method, spelling))
-        endpoints.append(_lower_many_endpoint(interface, placement, method, spelling))
-    return unit(interface, placement.value, _COMMENTS[placement], *endpoints, *lower_connected(interface, spelling))
+        endpoints.append(_lower_endpoint(interface, method, source_names))
+        endpoints.append(_lower_many_endpoint(interface, method, source_names))
+    return unit(interface, "endpoints", "What calls run on the owner.", *endpoints)
 
 
-def _lower_endpoint(interface: Interface, placement: Placement, method: Method, spelling: Spelling) -> ir.Function:
-    names = spelling.names()
-    table_name, handle = names.fresh("table"), names.fresh("handle")
-    parameters = renamed(method, names, [spelling.wire(argument.type) for argument in method.arguments])
-    module, device = names.fresh("module"), names.fresh("device")
-    found = ir.Call(ir.Name("find"), (ir.Name(table_name), ir.Name(handle)))
-    run, result = lower_run(interface, placement, method, parameters, module, device, names, spelling)
+@dataclass(frozen=True)
+class Callee:
+    """What a call runs on, by the expressions for it in the function around the call."""
+
+    module: ir.Expression
+    device: ir.Expression
+    moves: ir.Expression | None  # whether the module is on an accelerator; None: nothing moves, wherever it is
+    flags: ir.Expression
+
+
+def _lower_endpoint(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
+    names = source_names.scope()
+    table, handle, flags = (names.fresh(name) for name in ("table", "handle", "flags"))
+    parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
+    found, callee = _find(table, handle, flags, names)
+    before, run, result = lower_run(interface, method, parameters, callee, names, source_names)
+    kinds = {table: "Table", handle: "int", flags: "int"}
     return ir.Function(
         endpoint(method),
-        (ir.Parameter(table_name, "Table"), ir.Parameter(handle, "int"), *parameters),
-        spelling.wire(method.returns),
-        (ir.Assign((module, device), found), *run, ir.Return(result)),
-        endpoint=endpoint_name(interface, placement, method),
+        (*(ir.Parameter(name, kind) for name, kind in kinds.items()), *parameters),
+        source_names.wire(method.returns),
+        (found, *before, *run, ir.Return(result)),
+        endpoint=endpoint_name(interface, method),
     )
 
 
-def _lower_many_endpoint(interface: Interface, placement: Placement, method: Method, spelling: Spelling) -> ir.Function:
+def _lower_many_endpoint(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
     """Runs many calls of `method`, in their order, on the one module that it finds first."""
     many = method.many
-    names = spelling.names()
-    table, handle, calls, mark = (names.fresh(name) for name in ("table", "handle", "calls", "mark"))
-    module, device, results, call = (names.fresh(name) for name in ("module", "device", "results", "call"))
-    parameters = renamed(method, names, [spelling.wire(argument.type) for argument in method.arguments])
+    names = source_names.scope()
+    table, handle, flags, calls, batch = (names.fresh(name) for name in ("table", "handle", "flags", "calls", "batch"))
+    found, callee = _find(table, handle, flags, names)
+    results, call = (names.fresh(name) for name in ("results", "call"))
+    parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
     arguments = [
         ir.Assign((parameter.name,), ir.Item(ir.Name(call), index)) for index, parameter in enumerate(parameters)
     ]
-    run, result = lower_run(interface, placement, method, parameters, module, device, names, spelling)
-    position = ir.Concatenation(ir.Name(mark), ir.Call(ir.Name("len"), (ir.Name(results),)))
+    before, run, result = lower_run(interface, method, parameters, callee, names, source_names)
+    position = ir.Concatenation(ir.Name(batch), ir.Call(ir.Name("len"), (ir.Name(results),)))
     loop = (
-        ir.Do(ir.Call(ir.Name("note"), (ir.Name(table), position))),
+        ir.Do(ir.Call(ir.Name("note_progress"), (ir.Name(table), position))),
         *arguments,
         *run,
         ir.Do(ir.Call(ir.Attribute(ir.Name(results), "append"), (result,))),
     )
-    types = {table: "Table", handle: "int", calls: spelling.wire(many.arguments[0].type), mark: "int"}
-    returns = spelling.wire(many.returns)
+    kinds = {table: "Table", handle: "int", flags: "int", calls: source_names.wire(many.arguments[0].type)}
+    returns = source_names.wire(many.returns)
     return ir.Function(
         endpoint(many),
-        tuple(ir.Parameter(name, type) for name, type in types.items()),
+        tuple(ir.Parameter(name, kind) for name, kind in {**kinds, batch: "int"}.items()),
         returns,
         (
-            ir.Assign((module, device), ir.Call(ir.Name("find"), (ir.Name(table), ir.Name(handle)))),
+            found,
+            *before,
             ir.Assign((results,), ir.Empty("[]"), returns),
             ir.For((call,), ir.Name(calls), loop),
             ir.Return(ir.Name(results)),
         ),
-        endpoint=endpoint_name(interface, placement, many),
+        endpoint=endpoint_name(interface, many),
     )
+
+
+def _find(table: str, handle: str, flags: str, names: Names) -> tuple[ir.Statement, Callee]:
+    module, slot = ir.Name(names.fresh("module")), ir.Name(names.fresh("slot"))
+    found = ir.Assign((module.id, slot.id), ir.Call(ir.Name("find"), (ir.Name(table), ir.Name(handle))))
+    return found, Callee(module, ir.Attribute(slot, "device"), ir.Attribute(slot, "moves"), ir.Name(flags))
 
 
 def lower_run(
     interface: Interface,
-    placement: Placement,
     method: Method,
     parameters: tuple[ir.Parameter, ...],
-    module: str,
-    device: str,
+    callee: Callee,
     names: Names,
-    spelling: Spelling,
-) -> tuple[tuple[ir.Statement, ...], ir.Expression]:
-    """What an owner does for a call: arguments in, the method, its result out, which is returned as it crosses.
+    source_names: SourceNames,
+) -> tuple[list[ir.Statement], list[ir.Statement], ir.Expression]:
+    """Lowers what an owner does for a call: arguments in, the method, its result out.
 
     Args:
-        parameters: of the function in which this stands: the arguments, as they cross.
-        module, device: what holds the module there, and the device that it is on.
+        parameters: of the function in which this stands, and which it assigns: the arguments, as they cross.
         names: the function's scope.
+
+    Returns:
+        What stands before the first call, what stands there for each, and the result as it crosses.
     """
-
-    def to_device(tensor: ir.Expression) -> ir.Expression:
-        return ir.Call(ir.Attribute(tensor, "to"), (ir.Name(device),))
-
-    def any_to_device(value: ir.Expression) -> ir.Expression:
-        return ir.Call(ir.Name("move_any"), (value, ir.Name(device)))
-
-    plan = plan_endpoint(method, placement)
-    body: list[ir.Statement] = []
-    inward = Converter(names, spelling, Direction.UNPACK, to_device, any_to_device)
+    body = _move_in(method, parameters, callee, names, source_names)
+    inward = Converter(names, source_names, Direction.UNPACK)
     arguments = tuple(
-        inward.convert(ir.Name(parameter.name), argument.type, walk, parameter.name, body)
-        for parameter, argument, walk in zip(parameters, method.arguments, plan.arguments, strict=True)
+        inward.convert(ir.Name(parameter.name), argument.type, plan, parameter.name, body)
+        for parameter, argument, plan in zip(parameters, method.arguments, plan_stub(method).arguments, strict=True)
     )
-    result: ir.Expression = ir.Call(ir.Attribute(ir.Name(module), method.name), arguments)
-    if plan.result != KEEP:
-        name = names.fresh("result")
-        body.append(ir.Assign((name,), result))
-        where = ir.Literal(f"{interface.name}.{method.name}.return")
-        outward = sending(names, spelling, where, to_cpu=placement is Placement.STAGED)
-        result = outward.convert(ir.Name(name), method.returns, plan.result, "out", body)
-    return tuple(body), result
+    result = ir.Name(names.fresh("result"))
+    call = ir.Assign((result.id,), ir.Call(ir.Attribute(callee.module, method.name), arguments))
+    needs_grad = ir.Call(ir.Name("needs_grad"), (callee.flags,))
+    body.append(ir.If(needs_grad, (call,), (ir.WithoutGradients((call,)),)))
+    plan = plan_result(method)
+    if plan == KEEP:
+        return [], body, result
+    changes = ir.Name(names.fresh("changes"))
+    moves = ir.Literal(False) if callee.moves is None else callee.moves
+    before: list[ir.Statement] = [
+        ir.Assign((changes.id,), ir.Call(ir.Name("changes_of"), (callee.flags, moves))),
+    ]
+    where = ir.Literal(f"{interface.name}.{method.name}.return")
+
+    def give_back(tensor: ir.Expression) -> ir.Expression:
+        return ir.Call(ir.Name("returned"), (tensor, changes, where))
+
+    def give_back_any(value: ir.Expression) -> ir.Expression:
+        return ir.Call(ir.Name("returned_any"), (value, changes, where))
+
+    outward = Converter(names, source_names, Direction.PACK, give_back, give_back_any)
+    return before, body, outward.convert(result, method.returns, plan, "out", body)
 
 
-def sending(names: Names, spelling: Spelling, where: ir.Expression, to_cpu: bool) -> Converter:
-    """Converts values that are sent from here, wherever to. `where`: what an error calls them."""
-    cpu = ir.Call(ir.Attribute(ir.Name("torch"), "device"), (ir.Literal("cpu"),))
-
-    def send(tensor: ir.Expression) -> ir.Expression:
-        moved = ir.Call(ir.Attribute(tensor, "cpu")) if to_cpu else tensor
-        return ir.Call(ir.Name("sendable"), (moved, _ANYWHERE, where))
-
-    def send_any(value: ir.Expression) -> ir.Expression:
-        moved = ir.Call(ir.Name("move_any"), (value, cpu)) if to_cpu else value
-        return ir.Call(ir.Name("sendable_any"), (moved, _ANYWHERE, where))
-
-    return Converter(names, spelling, Direction.PACK, send, send_any)
+def _move_in(
+    method: Method, parameters: tuple[ir.Parameter, ...], callee: Callee, names: Names, source_names: SourceNames
+) -> list[ir.Statement]:
+    """Lowers the branch in which the tensors of the arguments move to the module's device."""
+    moves: list[ir.Statement] = []
+    moving = Converter(
+        names,
+        source_names,
+        Direction.UNPACK,
+        lambda tensor: ir.Call(ir.Attribute(tensor, "to"), (callee.device,)),
+        lambda value: ir.Call(ir.Name("move_any"), (value, callee.device)),
+    )
+    for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
+        if plan != KEEP:
+            name = ir.Name(parameter.name)
+            moved = moving.convert(name, wire_type(argument.type), plan, parameter.name, moves)
+            moves.append(ir.Assign((parameter.name,), moved))
+    return [ir.If(callee.moves, tuple(moves))] if moves and callee.moves is not None else []

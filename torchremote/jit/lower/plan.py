@@ -1,11 +1,11 @@
 """How values cross: as which type, and with what done to them on the way.
 
-A plan is the walk from a value to what has to be done something with, and says nothing about how code for it looks.
-`Keep` means that there is nothing to do, so that no code is emitted. Three things are done to values:
+A plan is a walk through a value to its parts that need something done, and says nothing about how code for it looks.
+`Keep` means that there is nothing to do, so no code is emitted. Three things are done to values:
 
-* Tensors move between devices; which ones, the placement says.
+* Tensors move between devices, if the module is on an accelerator.
 * What torch cannot carry crosses as something that it can: see Note [Wire types].
-* Tensors that are sent are looked at: see tensors.py, Note [Tensors that hurt].
+* Tensors that are sent are checked: see runtime/tensors.py, Note [Tensors that hurt].
 
 Note [Wire types]
     torch's unpickler fails on enums, forgets which NamedTuple a tuple was, and TorchScript cannot convert every
@@ -17,7 +17,6 @@ Note [Wire types]
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import Final, Union
 
@@ -40,14 +39,6 @@ from ..read.types import (
 )
 
 
-class Placement(enum.Enum):
-    """Where a hosted module is, as seen from a stub; it selects the endpoint variant when the stub is made."""
-
-    HOST = "host"  # the module is on the CPU: nothing moves
-    STAGED = "staged"  # on an accelerator, no device map: tensors move in to it, and back out to the CPU
-    MAPPED = "mapped"  # on an accelerator, with a device map: tensors move in to it, and stay
-
-
 @dataclass(frozen=True)
 class Keep:
     """Nothing to do."""
@@ -64,7 +55,7 @@ class MoveAny:
 
 
 @dataclass(frozen=True)
-class Translate:
+class TranslateEnum:
     """An enum member, or the integer that it crosses as."""
 
 
@@ -98,12 +89,12 @@ class WalkUnion:
     items: tuple[Plan, ...]
 
 
-Plan = Union[Keep, Move, MoveAny, Translate, WalkOptional, WalkList, WalkDict, WalkTuple, WalkUnion]
+Plan = Union[Keep, Move, MoveAny, TranslateEnum, WalkOptional, WalkList, WalkDict, WalkTuple, WalkUnion]
 
 KEEP: Final = Keep()
 MOVE: Final = Move()
 MOVE_ANY: Final = MoveAny()
-TRANSLATE: Final = Translate()
+TRANSLATE_ENUM: Final = TranslateEnum()
 
 
 @dataclass(frozen=True)
@@ -112,42 +103,35 @@ class MethodPlan:
     result: Plan
 
 
-def plan_endpoint(method: Method, placement: Placement) -> MethodPlan:
-    """What the owner does: it unpacks, and moves in; it moves out and looks at what is sent, and packs."""
-    moves_in = placement is not Placement.HOST
-    return MethodPlan(
-        tuple(plan_type(argument.type, moves_in, translates=True) for argument in method.arguments),
-        plan_type(method.returns, tensors=True, translates=True),
-    )
+def plan_tensors(method: Method) -> tuple[Plan, ...]:
+    """Plans the walks to the tensors in packed arguments: a caller checks them, and an owner moves them."""
+    return tuple(plan_type(wire_type(argument.type), tensors=True, translates=False) for argument in method.arguments)
 
 
-def plan_wire(method: Method) -> MethodPlan:
-    """What a caller's wire does: it looks at what is sent, which is packed."""
-    return MethodPlan(
-        tuple(plan_type(wire_type(argument.type), tensors=True, translates=False) for argument in method.arguments),
-        KEEP,
-    )
+def plan_result(method: Method) -> Plan:
+    """Plans what an owner does to a result: it checks and moves its tensors, and packs it."""
+    return plan_type(method.returns, tensors=True, translates=True)
 
 
 def plan_stub(method: Method) -> MethodPlan:
-    """What a caller's stub does: it packs and unpacks."""
+    """Plans what a stub does: it packs the arguments and unpacks the result. An owner does the contrary."""
     return MethodPlan(
         tuple(plan_type(argument.type, tensors=False, translates=True) for argument in method.arguments),
         plan_type(method.returns, tensors=False, translates=True),
     )
 
 
-def plan_type(type: Type, tensors: bool, translates: bool) -> Plan:
-    """The walk to what concerns us in a value of `type`: its tensors, and what crosses as something else."""
+def plan_type(kind: Type, tensors: bool, translates: bool) -> Plan:
+    """Plans the walk through a value of type `kind`: to its tensors, and to what crosses as something else."""
 
-    def plan(type: Type) -> Plan:
-        match type:
+    def plan(kind: Type) -> Plan:
+        match kind:
             case TensorType():
                 return MOVE if tensors else KEEP
             case AnyType():
                 return MOVE_ANY if tensors else KEEP
             case EnumType():
-                return TRANSLATE if translates else KEEP
+                return TRANSLATE_ENUM if translates else KEEP
             case OptionalType(item):
                 inner = plan(item)
                 return KEEP if inner == KEEP else WalkOptional(inner)
@@ -163,21 +147,21 @@ def plan_type(type: Type, tensors: bool, translates: bool) -> Plan:
                 walks = tuple(map(plan, items))
                 return KEEP if all(inner == KEEP for inner in walks) else WalkTuple(walks)
             case NamedTupleType() if translates:
-                return WalkTuple(tuple(map(plan, type.items)))
+                return WalkTuple(tuple(map(plan, kind.items)))
             case UnionType() | NamedTupleType():
-                raise ValueError(f"{type} does not cross as itself")
+                raise ValueError(f"{kind} does not cross as itself")
         return KEEP
 
-    return plan(type)
+    return plan(kind)
 
 
-def wire_type(type: Type) -> Type:
-    """The type as which a value of `type` crosses: see Note [Wire types]."""
-    match type:
+def wire_type(kind: Type) -> Type:
+    """Returns the type as which a value of type `kind` crosses: see Note [Wire types]."""
+    match kind:
         case EnumType() | ScalarType("dtype"):
             return INT
         case NamedTupleType():
-            return TupleType(tuple(map(wire_type, type.items)))
+            return TupleType(tuple(map(wire_type, kind.items)))
         case UnionType(items):
             return TupleType(tuple(OptionalType(wire_type(item)) for item in items))
         case OptionalType(item):
@@ -188,18 +172,18 @@ def wire_type(type: Type) -> Type:
             return DictType(wire_type(key), wire_type(value))
         case TupleType(items):
             return TupleType(tuple(map(wire_type, items)))
-    return type
+    return kind
 
 
 def is_called_packed(method: Method) -> bool:
-    """Whether Python packs a method's arguments and unpacks its result, and so calls past the TorchScript that does it.
+    """Says whether Python packs a method's arguments and unpacks its result, past the TorchScript that does so.
 
-    It always does for many calls: they may leave out arguments that have defaults, which TorchScript's may not.
+    It always does for many calls: those may leave out arguments that have defaults, and TorchScript's may not.
     """
     return method.each is not None or any(map(crosses_otherwise, method.types))
 
 
-def crosses_otherwise(type: Type) -> bool:
-    """Whether Python has to translate or look at a value of `type` that crosses."""
+def crosses_otherwise(kind: Type) -> bool:
+    """Says whether Python has to translate, or look into, a value of type `kind` that crosses."""
     otherwise = (EnumType, NamedTupleType, UnionType, AnyType)
-    return any(isinstance(part, otherwise) or part == DTYPE for part in walk(type))
+    return any(isinstance(part, otherwise) or part == DTYPE for part in walk(kind))

@@ -1,39 +1,41 @@
-"""The stub unit: the interface under the class's own name, and the stub that implements it.
+"""The stub: the interface under the class's own name, and the module that implements it by calling through a link.
 
 Note [Saved stubs]
     A stub's state is its address and whether it trains: enough to find the module again, and nothing that lives. So
-    torch.jit.save needs no help of ours, and torch.jit.load gives a stub that is `Disconnected`. TorchScript asks for
-    that state also when it copies or freezes a model.
+    torch.jit.save needs no help of ours, and torch.jit.load gives a stub that is `Disconnected`. TorchScript also asks
+    for that state when it copies or freezes a model.
 """
 
 from __future__ import annotations
 
 import math
 
+from ..._version import PROTOCOL
 from ..read.literals import Value, string
 from ..read.model import REQUIRED, Argument, Interface, Method, Required
 from ..read.types import EnumType, NamedTupleType
 from . import ir
-from .batched import lower_joined
+from .batched import lower_batched
 from .convert import Converter, Direction
-from .link import ADDRESS, ADDRESS_TYPE, ATTACH, NAME, WIRE, packed_name
+from .link import ADDRESS, ADDRESS_PARTS, ADDRESS_TYPE, ATTACH, LINK, ROUTE, ROUTE_TYPE, packed_name
 from .names import REPLACED, Names
 from .plan import KEEP, is_called_packed, plan_stub
-from .scope import SELF, crossing, declare, future, renamed, scope_of, unit
-from .spell import Spelling
+from .source_names import SourceNames
+from .units import SELF, crossing, declare, future, renamed, scope_of, unit
 
 
-def lower_stub(interface: Interface, spelling: Spelling) -> ir.Unit:
+def lower_stub(interface: Interface, source_names: SourceNames) -> ir.Unit:
+    """Returns the unit of the interface and of its stub: the caller's own, for defaults are part of it."""
     remote: list[ir.Function] = []
     functions: list[ir.Function] = []
     for method in interface.messages:
-        returns = spelling.declared(method.returns)
-        parameters = _declared(method, spelling)
+        returns = source_names.declared(method.returns)
+        parameters = _declared(method, source_names)
         remote.append(declare(method.name, parameters, returns))
         remote.append(declare(f"{method.name}_async", parameters, future(returns)))
         if method.batched is not None:
-            functions += lower_joined(interface, method, spelling)
-        functions += _lower_send_and_receive(method, spelling)
+            functions += lower_batched(interface, method, source_names)
+        functions += _lower_send_and_receive(method, source_names)
     names = {method.name for method in interface.methods}
     local = [function for function in remote if function.name in names]
     return unit(
@@ -43,73 +45,72 @@ def lower_stub(interface: Interface, spelling: Spelling) -> ir.Unit:
         ir.Interface("Local", interface.qualified_name, tuple(local), of_modules=True),
         ir.Interface("Remote", f"{scope_of(interface)}.stub.Remote", tuple(remote), of_modules=True),
         *functions,
-        _lower_stub_module(interface, spelling),
+        _lower_stub_module(interface, source_names),
     )
 
 
-def _lower_send_and_receive(method: Method, spelling: Spelling) -> list[ir.Function]:
+def _lower_send_and_receive(method: Method, source_names: SourceNames) -> list[ir.Function]:
     """The functions that pack a method's arguments, and unpack its result, if it has any such."""
     plan = plan_stub(method)
     functions: list[ir.Function] = []
     body: list[ir.Statement] = []
-    names = spelling.names()
-    wire = names.fresh("wire")
-    parameters = renamed(method, names, [spelling.declared(argument.type) for argument in method.arguments])
+    names = source_names.scope()
+    link = names.fresh("link")
+    parameters = renamed(method, names, [source_names.declared(argument.type) for argument in method.arguments])
     if any(walk != KEEP for walk in plan.arguments):
-        packing = Converter(names, spelling, Direction.PACK)
+        packing = Converter(names, source_names, Direction.PACK)
         packed = tuple(
             packing.convert(ir.Name(parameter.name), argument.type, walk, parameter.name, body)
             for parameter, argument, walk in zip(parameters, method.arguments, plan.arguments, strict=True)
         )
-        body.append(ir.Return(_send(method, ir.Name(wire), packed, spelling)))
-        returns = future(spelling.wire(method.returns))
+        body.append(ir.Return(_send(method, ir.Name(link), packed, source_names)))
+        returns = future(source_names.wire(method.returns))
         functions.append(
-            ir.Function(spelling.send[method.name], (ir.Parameter(wire, "Wire"), *parameters), returns, tuple(body))
+            ir.Function(source_names.send[method.name], (ir.Parameter(link, "Link"), *parameters), returns, tuple(body))
         )
-    return [*functions, *lower_receive(method, spelling)]
+    return [*functions, *lower_receive(method, source_names)]
 
 
-def lower_receive(method: Method, spelling: Spelling) -> list[ir.Function]:
+def lower_receive(method: Method, source_names: SourceNames) -> list[ir.Function]:
     """The functions that wait for a method's result and unpack it, and do that later, if they are needed."""
     plan = plan_stub(method)
     functions: list[ir.Function] = []
     if plan.result != KEEP or _hides_torch(method):
-        names = spelling.names()
+        names = source_names.scope()
         pending, received = ir.Name(names.fresh("pending")), ir.Name(names.fresh("received"))
-        arriving = ir.Parameter(pending.id, future(spelling.wire(method.returns)))
-        returns = spelling.declared(method.returns)
+        arriving = ir.Parameter(pending.id, future(source_names.wire(method.returns)))
+        returns = source_names.declared(method.returns)
         body: list[ir.Statement] = [ir.Assign((received.id,), ir.Call(ir.Attribute(pending, "wait")))]
-        result = Converter(names, spelling, Direction.UNPACK).convert(
+        result = Converter(names, source_names, Direction.UNPACK).convert(
             received, method.returns, plan.result, "out", body
         )
-        receive = spelling.receive[method.name]
+        receive = source_names.receive[method.name]
         functions.append(ir.Function(receive, (arriving,), returns, (*body, ir.Return(result))))
     if plan.result != KEEP:
-        # A task of TorchScript's own: it holds no thread while it waits.
-        fork = ir.Attribute(ir.Attribute(ir.Name("torch"), "jit"), "fork")
-        forked = ir.Return(ir.Call(fork, (ir.Name(receive), pending)))
-        functions.append(ir.Function(spelling.defer[method.name], (arriving,), future(returns), (forked,)))
+        forked = ir.Return(ir.Call(ir.FORK, (ir.Name(receive), pending)))
+        functions.append(ir.Function(source_names.defer[method.name], (arriving,), future(returns), (forked,)))
     return functions
 
 
-def _lower_stub_module(interface: Interface, spelling: Spelling) -> ir.Module:
+def _lower_stub_module(interface: Interface, source_names: SourceNames) -> ir.Module:
     self = ir.Name("self")
-    nowhere = ir.Literal((interface.qualified_name, interface.declaration, "", "", -1.0))
+    nowhere = ir.Literal((PROTOCOL, interface.qualified_name, interface.declaration, "", "", -1.0))
     parent = ir.Do(ir.Call(ir.Attribute(ir.Call(ir.Name("super")), "__init__")))
     methods = [ir.Function("__init__", (SELF,), None, (parent, _disconnect(nowhere)))]
     for method in interface.messages:
-        methods += _lower_stub_methods(method, spelling)
+        methods += _lower_stub_methods(method, source_names)
         if is_called_packed(method):
-            parameters = crossing(method, spelling)
+            parameters = crossing(method, source_names)
             values = tuple(ir.Name(parameter.name) for parameter in parameters)
-            call = _pass_on(method, ir.Attribute(self, WIRE), values, spelling)
-            returns = future(spelling.wire(method.returns))
+            call = _pass_on(method, ir.Attribute(self, LINK), values, source_names)
+            returns = future(source_names.wire(method.returns))
             methods.append(ir.Function(packed_name(method.name), (SELF, *parameters), returns, (ir.Return(call),)))
-    attach = (SELF, ir.Parameter("wire", "Wire"))
-    methods.append(ir.Function(ATTACH, attach, "None", (ir.AssignAttribute(self, WIRE, ir.Name("wire")),)))
-    address = ir.Return(ir.Call(ir.Attribute(ir.Attribute(self, WIRE), ADDRESS)))
-    methods.append(ir.Function(ADDRESS, (SELF,), ADDRESS_TYPE, (address,)))
-    return ir.Module("Stub", (*methods, *_lower_state(interface)), fields=((WIRE, "Wire"),))
+    attach = (SELF, ir.Parameter("link", "Link"))
+    methods.append(ir.Function(ATTACH, attach, "None", (ir.AssignAttribute(self, LINK, ir.Name("link")),)))
+    for getter, kind in ((ADDRESS, ADDRESS_TYPE), (ROUTE, ROUTE_TYPE)):
+        asked = ir.Call(ir.Attribute(ir.Attribute(self, LINK), getter))
+        methods.append(ir.Function(getter, (SELF,), kind, (ir.Return(asked),)))
+    return ir.Module("Stub", (*methods, *_lower_state(interface)), fields=((LINK, "Link"),))
 
 
 def _lower_state(interface: Interface) -> tuple[ir.Function, ir.Function]:
@@ -124,7 +125,8 @@ def _lower_state(interface: Interface) -> tuple[ir.Function, ir.Function]:
     )
     getstate: tuple[ir.Statement, ...] = (
         ir.Assign((address.id,), ir.Call(ir.Attribute(self, ADDRESS))),
-        ir.If(ir.Equal(ir.Item(address, NAME), ir.Literal("")), (nameless,)),
+        ir.Assign(ADDRESS_PARTS, address),
+        ir.If(ir.Equal(ir.Name("name"), ir.Literal("")), (nameless,)),
         ir.Return(ir.TupleOf((address, ir.Attribute(self, training.id)))),
     )
     unsavable = _unsavable(interface)
@@ -161,48 +163,50 @@ def _unsavable(interface: Interface) -> str | None:
     return None
 
 
-def _send(method: Method, wire: ir.Expression, values: tuple[ir.Expression, ...], spelling: Spelling) -> ir.Expression:
+def _send(
+    method: Method, link: ir.Expression, values: tuple[ir.Expression, ...], source_names: SourceNames
+) -> ir.Expression:
     # In TorchScript, nobody catches a failure, and so nobody asks which of many calls failed: there is no mark.
-    return _pass_on(method, wire, values if method.each is None else (*values, ir.Literal(0)), spelling)
+    return _pass_on(method, link, values if method.each is None else (*values, ir.Literal(0)), source_names)
 
 
 def _pass_on(
-    method: Method, wire: ir.Expression, values: tuple[ir.Expression, ...], spelling: Spelling
+    method: Method, link: ir.Expression, values: tuple[ir.Expression, ...], source_names: SourceNames
 ) -> ir.Expression:
     """The future of what is sent with `values`, which are packed."""
     if method.each is not None and method.each.batched is not None:
-        return ir.Call(ir.Name(spelling.join[method.each.name]), (wire, *values))
-    return ir.Call(ir.Attribute(wire, method.name), values)
+        return ir.Call(ir.Name(source_names.join[method.each.name]), (link, *values))
+    return ir.Call(ir.Attribute(link, method.name), values)
 
 
 def _disconnect(address: ir.Expression) -> ir.Statement:
-    return ir.AssignAttribute(ir.Name("self"), WIRE, ir.Call(ir.Name("Disconnected"), (address,)))
+    return ir.AssignAttribute(ir.Name("self"), LINK, ir.Call(ir.Name("Disconnected"), (address,)))
 
 
-def _lower_stub_methods(method: Method, spelling: Spelling) -> tuple[ir.Function, ir.Function]:
+def _lower_stub_methods(method: Method, source_names: SourceNames) -> tuple[ir.Function, ir.Function]:
     plan = plan_stub(method)
     own = Names(argument.name for argument in method.arguments).fresh("self")
-    wire = ir.Attribute(ir.Name(own), WIRE)
+    link = ir.Attribute(ir.Name(own), LINK)
     arguments = tuple(ir.Name(argument.name) for argument in method.arguments)
     if any(walk != KEEP for walk in plan.arguments):
-        pending: ir.Expression = ir.Call(ir.Name(spelling.send[method.name]), (wire, *arguments))
+        pending: ir.Expression = ir.Call(ir.Name(source_names.send[method.name]), (link, *arguments))
     else:
-        pending = _send(method, wire, arguments, spelling)
-    return lower_pair(method, ir.Parameter(own), pending, spelling)
+        pending = _send(method, link, arguments, source_names)
+    return lower_pair(method, ir.Parameter(own), pending, source_names)
 
 
 def lower_pair(
-    method: Method, self: ir.Parameter, pending: ir.Expression, spelling: Spelling
+    method: Method, self: ir.Parameter, pending: ir.Expression, source_names: SourceNames
 ) -> tuple[ir.Function, ir.Function]:
     """The two methods for one of an interface, sync and async. `pending`: the future of the result, as it crosses."""
     plan = plan_stub(method)
     awaited, deferred = ir.Call(ir.Attribute(pending, "wait")), pending
     if plan.result != KEEP or _hides_torch(method):
-        awaited = ir.Call(ir.Name(spelling.receive[method.name]), (pending,))
+        awaited = ir.Call(ir.Name(source_names.receive[method.name]), (pending,))
     if plan.result != KEEP:
-        deferred = ir.Call(ir.Name(spelling.defer[method.name]), (pending,))
-    parameters = (self, *_declared(method, spelling))
-    returns = spelling.declared(method.returns)
+        deferred = ir.Call(ir.Name(source_names.defer[method.name]), (pending,))
+    parameters = (self, *_declared(method, source_names))
+    returns = source_names.declared(method.returns)
     return (
         ir.Function(method.name, parameters, returns, (ir.Return(awaited),)),
         ir.Function(f"{method.name}_async", parameters, future(returns), (ir.Return(deferred),)),
@@ -214,13 +218,13 @@ def _hides_torch(method: Method) -> bool:
     return any(argument.name == "torch" for argument in method.arguments)
 
 
-def _declared(method: Method, spelling: Spelling) -> tuple[ir.Parameter, ...]:
+def _declared(method: Method, source_names: SourceNames) -> tuple[ir.Parameter, ...]:
     """The arguments as the user declared them."""
 
     def default(argument: Argument) -> Value | Required:
-        return REQUIRED if isinstance(argument.default, Required) else spelling.default(argument.default)
+        return REQUIRED if isinstance(argument.default, Required) else source_names.default(argument.default)
 
     return tuple(
-        ir.Parameter(argument.name, spelling.declared(argument.type), default(argument), argument.keyword_only)
+        ir.Parameter(argument.name, source_names.declared(argument.type), default(argument), argument.keyword_only)
         for argument in method.arguments
     )

@@ -1,7 +1,7 @@
-"""Calls through an RRef, for instantiator.py: torch's form of a remote module.
+"""Calls through an RRef, for dropin/instantiator.py: torch's form of a remote module.
 
-The caller has a `module_rref`, and the module's `device`; the RRef travels with every call. One `_remote_<method>`
-serves modules in every placement, and finds out in the call which it is. (A stub has settled that when it is made.)
+The caller has a `module_rref`, and the module's `device`; the RRef travels with every call. The parameters of these
+functions are torch's, so a call does not say whether the caller's grad mode is off.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from dataclasses import replace
 
 from ..read.model import RESERVED_PREFIX, Interface, Method
 from . import ir
+from .convert import Converter, Direction
 from .names import Names
-from .owner import lower_run, sending
-from .plan import Placement, plan_type
-from .scope import endpoint, future, referring_scope, renamed
-from .spell import Spelling
+from .owner import Callee, lower_run
+from .plan import plan_type
+from .source_names import SourceNames
 from .stub import lower_pair, lower_receive
+from .units import endpoint, future, renamed, through_rref_scope
 
 
-def lower_referring(interface: Interface, interface_name: str, moves: bool, spelling: Spelling) -> ir.Unit:
-    """What serves modules of an interface on their owner, and the functions that become a caller's methods.
+def lower_through_rref(interface: Interface, interface_name: str, moves: bool, source_names: SourceNames) -> ir.Unit:
+    """Returns the unit of what serves modules on their owner, and of the functions that become a caller's methods.
 
     Args:
         interface_name: what TorchScript calls the interface, which is `Local` here.
@@ -27,100 +28,102 @@ def lower_referring(interface: Interface, interface_name: str, moves: bool, spel
     """
     definitions: list[ir.Definition] = []
     for method in interface.methods:
-        placements = tuple(Placement) if moves else (Placement.HOST,)
-        definitions += [_lower_placed(interface, placement, method, spelling) for placement in placements]
-        definitions += [_lower_remote(method, moves, spelling), _lower_send(interface, method, spelling)]
-        definitions += [*lower_receive(method, spelling), *_lower_methods(method, spelling)]
+        definitions += [_lower_run(interface, method, moves, source_names), _lower_remote(method, source_names)]
+        definitions += [_lower_send(interface, method, source_names)]
+        definitions += [*lower_receive(method, source_names), *_lower_methods(method, source_names)]
     return ir.Unit(
-        referring_scope(interface, interface_name, moves),
-        f"<torchremote {interface.name}#{interface.digest} referring{'' if moves else ', moving nothing'}>",
+        through_rref_scope(interface, interface_name, moves),
+        f"<torchremote {interface.name}#{interface.digest} through_rref{'' if moves else ', moving nothing'}>",
         f"Calls through an RRef to a module.\n\n{interface.declaration}",
         tuple(definitions),
     )
 
 
 def method_name(name: str) -> str:
-    """What the function is called that becomes the method `name`: it hides nothing that the functions refer to."""
+    """Returns the name of the function that becomes the method `name`: it hides nothing that functions refer to."""
     return f"{RESERVED_PREFIX}_{name}"
 
 
-def _placed(placement: Placement, method: Method) -> str:
-    return f"{placement.value}_{method.name}"
-
-
-def _referring(names: Names) -> tuple[ir.Parameter, ...]:
-    """What torch's functions begin with."""
+def _torchs_parameters(names: Names) -> tuple[ir.Parameter, ...]:
+    """Returns the parameters with which torch's functions begin."""
     first = (("module_rref", "RRef[Local]"), ("device", "str"), ("is_device_map_set", "bool"))
-    return tuple(ir.Parameter(names.fresh(name), type) for name, type in first)
+    return tuple(ir.Parameter(names.fresh(name), kind) for name, kind in first)
 
 
-def _lower_placed(interface: Interface, placement: Placement, method: Method, spelling: Spelling) -> ir.Function:
-    names = spelling.names()
-    module, device = names.fresh("module"), names.fresh("device")
-    parameters = renamed(method, names, [spelling.wire(argument.type) for argument in method.arguments])
-    # `Hosted` takes every argument by position. But it is an interface of modules, and `Local` may be one of classes.
-    run, result = lower_run(interface, placement, method, parameters, module, device, names, spelling)
+def _lower_run(interface: Interface, method: Method, moves: bool, source_names: SourceNames) -> ir.Function:
+    """Lowers what an owner does, on a module of a type that takes every argument by position."""
+    names = source_names.scope()
+    module, device, flags = names.fresh("module"), names.fresh("device"), names.fresh("flags")
+    parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
+    on_accelerator = ir.Not(ir.Equal(ir.Attribute(ir.Name(device), "type"), ir.Literal("cpu")))
+    callee = Callee(ir.Name(module), ir.Name(device), on_accelerator if moves else None, ir.Name(flags))
+    before, run, result = lower_run(interface, method, parameters, callee, names, source_names)
+    # ModuleInterface does so always. But it is an interface of modules, and `Local` may be one of classes.
     by_position = not any(argument.keyword_only for argument in method.arguments)
+    kinds = {module: "Local" if by_position else "ModuleInterface", device: "torch.device", flags: "int"}
     return ir.Function(
-        _placed(placement, method),
-        (ir.Parameter(module, "Local" if by_position else "Hosted"), ir.Parameter(device, "torch.device"), *parameters),
-        spelling.wire(method.returns),
-        (*run, ir.Return(result)),
+        source_names.run[method.name],
+        (*(ir.Parameter(name, kind) for name, kind in kinds.items()), *parameters),
+        source_names.wire(method.returns),
+        (*before, *run, ir.Return(result)),
     )
 
 
-def _lower_remote(method: Method, moves: bool, spelling: Spelling) -> ir.Function:
-    """What runs on the owner."""
-    names = spelling.names([_placed(placement, method) for placement in Placement])
-    rref, device, is_mapped = referring = _referring(names)
-    module, there = ir.Name(names.fresh("module")), ir.Name(names.fresh("there"))
-    parameters = renamed(method, names, [spelling.wire(argument.type) for argument in method.arguments])
-    arguments = (module, there, *(ir.Name(parameter.name) for parameter in parameters))
-
-    def run(placement: Placement) -> ir.Return:
-        return ir.Return(ir.Call(ir.Name(_placed(placement, method)), arguments))
-
-    body: list[ir.Statement] = [
+def _lower_remote(method: Method, source_names: SourceNames) -> ir.Function:
+    """Lowers what runs on the owner."""
+    names = source_names.scope()
+    rref, device, is_mapped = torchs = _torchs_parameters(names)
+    module = ir.Name(names.fresh("module"))
+    parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
+    there = ir.Call(ir.Attribute(ir.Name("torch"), "device"), (ir.Name(device.name),))
+    flags = ir.Call(ir.Name("int"), (ir.Name(is_mapped.name),))  # HAS_DEVICE_MAP is 1
+    values = (ir.Name(parameter.name) for parameter in parameters)
+    arguments: tuple[ir.Expression, ...] = (module, there, flags, *values)
+    body = (
         ir.Assign((module.id,), ir.Call(ir.Attribute(ir.Name(rref.name), "local_value"))),
-        ir.Assign((there.id,), ir.Call(ir.Attribute(ir.Name("torch"), "device"), (ir.Name(device.name),))),
-    ]
-    if moves:
-        on_cpu = ir.Equal(ir.Attribute(there, "type"), ir.Literal("cpu"))
-        body.append(ir.If(on_cpu, (run(Placement.HOST),)))
-        body.append(ir.If(ir.Name(is_mapped.name), (run(Placement.MAPPED),)))
-        body.append(run(Placement.STAGED))
-    else:
-        body.append(run(Placement.HOST))
-    return ir.Function(endpoint(method), (*referring, *parameters), spelling.wire(method.returns), tuple(body))
+        ir.Return(ir.Call(ir.Name(source_names.run[method.name]), arguments)),
+    )
+    return ir.Function(endpoint(method), (*torchs, *parameters), source_names.wire(method.returns), body)
 
 
-def _lower_send(interface: Interface, method: Method, spelling: Spelling) -> ir.Function:
-    """What packs and looks at the arguments, and calls."""
-    names = spelling.names([endpoint(method)])
-    referring = _referring(names)
-    parameters = renamed(method, names, [spelling.declared(argument.type) for argument in method.arguments])
+def _lower_send(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
+    """Lowers what packs and checks the arguments, and calls."""
+    names = source_names.scope([endpoint(method)])
+    torchs = _torchs_parameters(names)
+    parameters = renamed(method, names, [source_names.declared(argument.type) for argument in method.arguments])
     body: list[ir.Statement] = []
-    values: list[ir.Expression] = [ir.Name(parameter.name) for parameter in referring]
+    values: list[ir.Expression] = [ir.Name(parameter.name) for parameter in torchs]
     for parameter, argument in zip(parameters, method.arguments, strict=True):
-        walk = plan_type(argument.type, tensors=True, translates=True)
-        where = ir.Literal(f"{interface.name}.{method.name}.{argument.name}")
-        converter = sending(names, spelling, where, to_cpu=False)
-        values.append(converter.convert(ir.Name(parameter.name), argument.type, walk, parameter.name, body))
-    owner = ir.Call(ir.Attribute(ir.Name(referring[0].name), "owner"))
+        plan = plan_type(argument.type, tensors=True, translates=True)
+        converter = _checking(names, source_names, ir.Literal(f"{interface.name}.{method.name}.{argument.name}"))
+        values.append(converter.convert(ir.Name(parameter.name), argument.type, plan, parameter.name, body))
+    owner = ir.Call(ir.Attribute(ir.Name(torchs[0].name), "owner"))
     call = ir.Call(
         ir.Attribute(ir.Name("rpc"), "rpc_async"), (owner, ir.Name(endpoint(method)), ir.TupleOf(tuple(values)))
     )
-    returns = future(spelling.wire(method.returns))
-    return ir.Function(spelling.send[method.name], (*referring, *parameters), returns, (*body, ir.Return(call)))
+    returns = future(source_names.wire(method.returns))
+    return ir.Function(source_names.send[method.name], (*torchs, *parameters), returns, (*body, ir.Return(call)))
 
 
-def _lower_methods(method: Method, spelling: Spelling) -> list[ir.Function]:
-    """The functions that become methods, of whoever has the attributes that torch's remote modules have."""
+def _checking(names: Names, source_names: SourceNames, where: ir.Expression) -> Converter:
+    # Wherever the tensors are: torch itself refuses those on a device that is not mapped.
+    anywhere = ir.Literal(None)
+    return Converter(
+        names,
+        source_names,
+        Direction.PACK,
+        lambda tensor: ir.Call(ir.Name("sendable"), (tensor, anywhere, where)),
+        lambda value: ir.Call(ir.Name("sendable_any"), (value, anywhere, where)),
+    )
+
+
+def _lower_methods(method: Method, source_names: SourceNames) -> list[ir.Function]:
+    """Lowers the functions that become methods, of whoever has the attributes that torch's remote modules have."""
     self = Names(argument.name for argument in method.arguments).fresh("self")
-    referring = tuple(ir.Attribute(ir.Name(self), parameter.name) for parameter in _referring(Names()))
+    torchs = tuple(ir.Attribute(ir.Name(self), parameter.name) for parameter in _torchs_parameters(Names()))
     arguments = tuple(ir.Name(argument.name) for argument in method.arguments)
-    pending = ir.Call(ir.Name(spelling.send[method.name]), (*referring, *arguments))
+    pending = ir.Call(ir.Name(source_names.send[method.name]), (*torchs, *arguments))
     return [
         replace(function, name=method_name(function.name), scripted=False)
-        for function in lower_pair(method, ir.Parameter(self), pending, spelling)
+        for function in lower_pair(method, ir.Parameter(self), pending, source_names)
     ]

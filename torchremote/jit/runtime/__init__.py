@@ -1,0 +1,87 @@
+"""TorchScript that is the same for every interface, written as Python files that linters and people read.
+
+`definitions(file)` reads one of them. Python imports these files, too, for their constants; their functions and classes
+run as TorchScript alone, in the unit that includes their text.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.resources
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Span = tuple[int, int]
+"""The lines of a piece of text: the first one's index, and the index behind the last."""
+
+_KINDS: Final = {"Module": "module", "Protocol": "interface"}
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A function or class of a runtime file, as it stands in generated source."""
+
+    name: str
+    kind: Literal["function", "class", "interface", "module"]
+    lines: tuple[str, ...]
+    methods: tuple[tuple[str, Span], ...]  # of a class: where in `lines` each stands
+
+
+@functools.cache
+def definitions(file: str) -> tuple[Definition, ...]:
+    """Reads a file of this folder: its functions and classes, in order.
+
+    A constant of the file, which is a name in capitals, is written out in their text: TorchScript cannot refer to one.
+    """
+    lines = _text(file).split("\n")
+    return tuple(
+        _definition(node, lines, _constants(file))
+        for node in ast.parse(_text(file)).body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    )
+
+
+def _text(file: str) -> str:
+    return importlib.resources.files(__package__).joinpath(f"{file}.py").read_text(encoding="utf-8")
+
+
+@functools.cache
+def _constants(file: str) -> dict[str, int | str]:
+    """Evaluates the constants of a file, and those that it imports from another one, without importing either."""
+    found: dict[str, int | str] = {}
+    for node in ast.parse(_text(file)).body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+            code = compile(ast.Expression(node.value), file, "eval")
+            found[node.target.id] = eval(code, {"__builtins__": {}}, found)
+        elif isinstance(node, ast.ImportFrom) and node.level and node.module:
+            found |= {name.name: _constants(node.module)[name.name] for name in node.names if name.name.isupper()}
+    return found
+
+
+def _definition(node: ast.FunctionDef | ast.ClassDef, lines: list[str], constants: dict[str, int | str]) -> Definition:
+    first, end = node.lineno - 1, node.end_lineno or node.lineno
+    methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+    kind: Literal["function", "class"] = "class" if isinstance(node, ast.ClassDef) else "function"
+    bases = [ast.unparse(base).rpartition(".")[2] for base in getattr(node, "bases", ())]
+    return Definition(
+        node.name,
+        _KINDS.get(bases[0], kind) if bases else kind,  # type: ignore[arg-type]
+        tuple(_with_constants(node, lines, constants)[first:end]),
+        tuple((method.name, (method.lineno - 1 - first, (method.end_lineno or 0) - first)) for method in methods),
+    )
+
+
+def _with_constants(node: ast.AST, lines: list[str], constants: dict[str, int | str]) -> list[str]:
+    """Returns all lines of the file, with the constants that `node` mentions replaced by their values."""
+    found = [part for part in ast.walk(node) if isinstance(part, ast.Name) and part.id in constants]
+    replaced = list(lines)
+    for name in sorted(found, key=lambda name: name.col_offset, reverse=True):
+        line = replaced[name.lineno - 1].encode()  # offsets are in bytes
+        value = _literal(constants[name.id]).encode()
+        replaced[name.lineno - 1] = (line[: name.col_offset] + value + line[name.end_col_offset :]).decode()
+    return replaced
+
+
+def _literal(value: int | str) -> str:
+    return '"' + value.replace('"', '\\"') + '"' if isinstance(value, str) else repr(value)

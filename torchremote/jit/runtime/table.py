@@ -1,134 +1,116 @@
-"""The owner's table of hosted modules, in TorchScript: the same for every interface but for the type `Hosted`.
+"""The owner's table of hosted modules, which calls read.
+
+The table's unit includes this text for every interface, where `ModuleInterface` is that interface's own.
 
 Note [Reading while writing]
     Calls read the table on RPC threads without a lock while modules come and go. Three rules make that safe.
 
-    * Lists do not grow. A list's storage would move under its readers, so pages are laid out blank before there are
-      any, and a page is exchanged for a real one when it is first needed: a store of one pointer.
-    * A slot never changes. Handle, module and device are read from one object, so a reader sees the whole of one
-      module or the whole of another; a new module means a new slot, again a store of one pointer.
+    * Lists do not grow. A growing list moves its storage under its readers. So all pages are laid out blank before
+      there are readers, and a page is exchanged for a real one when it is first needed: a store of one pointer.
+    * A slot never changes. A call reads handle, module and device from one object, so it sees the whole of one module
+      or the whole of another. A new module means a new slot: again a store of one pointer.
     * A slot that is taken out outlives its readers. Between loading the pointer and counting its reference, a reader
-      holds something that nobody knows of; freeing the slot there crashes the owner. So `put` moves it to a
-      graveyard, and shelves.py empties that only after a grace period.
+      holds something that nobody knows of; freeing the slot there would crash the owner. So `insert` keeps the old
+      slot in `retired`, and owner/tables.py empties that only after a grace period.
 
-    What writes the table is serialised by shelves.py.
+    owner/tables.py serialises all writers.
 
 Note [The constant table]
     An endpoint has its table as a constant in its graph. TorchScript makes an object a constant by freezing a module
-    that holds it, and what becomes the constant is a shallow copy: it shares the lists. `Table` therefore has
-    nothing but lists that are never exchanged; a field that is assigned would differ between the two copies, and
-    keep its first value alive for ever. (Nor would TorchScript freeze it.) The graveyard is in `Host` for that reason.
+    that holds it, and the constant is a shallow copy: it shares the lists. So `Table` has nothing but lists that are
+    never exchanged. A field that is assigned would differ between the two copies, and keep its first value alive for
+    ever. For that reason the retired slots are kept by `ModuleTable`.
 
 Note [Which call failed]
-    TorchScript cannot catch, so the endpoint of many calls notes how far it is before each of them, and a caller whose
-    batch failed asks (batches.py). A mark is a batch's number, shifted by 24; with a position added, it goes to the
-    place of 256 that its low bits name, where a later batch may overwrite it: then, the number is another one, and
-    which call failed is not known. Integers of one size are stored at once, so nothing is torn.
+    TorchScript cannot catch. So the endpoint of many calls notes its progress before each of them, and the caller of a
+    batch that failed asks for it (caller/batches.py). Before each call, the endpoint stores `batch << 24 | position` in
+    `progress[batch % 256]`. If a later batch has overwritten it, the position is unknown. The stored integers have one
+    size, so a reader sees the whole of one.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, List, Optional, Tuple
 
-from ..lower.ir import Class, Function, Given, Module
+import torch
+
+if TYPE_CHECKING:
+    ModuleInterface = torch.nn.Module
 
 SLOT_BITS: Final = 9
 PAGE_BITS: Final = 8
+SLOTS: Final = 1 << SLOT_BITS
+PAGES: Final = 1 << PAGE_BITS
+SLOT_MASK: Final = SLOTS - 1
+PAGE_MASK: Final = PAGES - 1
 INDEX_BITS: Final = SLOT_BITS + PAGE_BITS
 CAPACITY: Final = 1 << INDEX_BITS
 """Modules of one interface that a worker can host. A handle's low bits are the index, the others its token."""
 POSITION_BITS: Final = 24
-"""Of a mark: see Note [Which call failed]."""
+"""See Note [Which call failed]."""
+STALE: Final = "torchremote: stale handle "
+"""Begins the refusal of a handle whose module is gone; link/failures.py looks for it."""
 
-DEFINITIONS: Final = (
-    Given(
-        "Slot",
-        Class,
-        '''
+
 class Slot:
-    """One hosted module. Never changed: another module means another slot."""
-
-    def __init__(self, handle: int, module: Optional[Hosted], device: torch.device):
+    def __init__(self, handle: int, module: Optional[ModuleInterface], device: torch.device, moves: bool):
         self.handle = handle
-        self.module: Optional[Hosted] = module
+        self.module: Optional[ModuleInterface] = module
         self.device = device
-''',
-    ),
-    Given(
-        "Page",
-        Class,
-        """
+        self.moves = moves  # whether tensors move to the device, and back
+
+
 class Page:
     def __init__(self, vacant: Slot):
-        self.slots: List[Slot] = [vacant] * 512
-""",
-    ),
-    Given(
-        "Table",
-        Class,
-        """
+        self.slots: List[Slot] = [vacant] * SLOTS
+
+
 class Table:
-    def __init__(self):
+    def __init__(self) -> None:
         self.pages: List[Page] = []
         self.progress: List[int] = []
-""",
-    ),
-    Given(
-        "Host",
-        Module,
-        '''
-class Host(torch.nn.Module):
-    """What may change the table; calls do not come through here."""
 
-    def __init__(self):
+
+class ModuleTable(torch.nn.Module):
+    # Changes the table. Calls do not come through here.
+
+    def __init__(self) -> None:
         super().__init__()
-        self.vacant = Slot(-1, None, torch.device("cpu"))
+        self.vacant = Slot(-1, None, torch.device("cpu"), False)
         self.blank = Page(self.vacant)
         self.table = Table()
-        self.graveyard = []
+        self.retired: Any = torch.jit.Attribute([], List[Slot])
 
     def forward(self) -> Table:
         return self.table
 
     def lay_out(self) -> None:
-        for _ in range(256):
+        for _ in range(PAGES):
             self.table.pages.append(self.blank)
             self.table.progress.append(0)
 
     def open_page(self, page: int) -> None:
         self.table.pages[page] = Page(self.vacant)
 
-    def put(self, handle: int, module: Optional[Hosted], device: torch.device) -> None:
-        slots = self.table.pages[(handle >> 9) & 255].slots
-        self.graveyard.append(slots[handle & 511])
-        slots[handle & 511] = self.vacant if module is None else Slot(handle, module, device)
+    def insert(self, handle: int, module: Optional[ModuleInterface], device: torch.device, moves: bool) -> None:
+        slots = self.table.pages[(handle >> SLOT_BITS) & PAGE_MASK].slots
+        self.retired.append(slots[handle & SLOT_MASK])
+        slots[handle & SLOT_MASK] = self.vacant if module is None else Slot(handle, module, device, moves)
 
-    def progress(self, mark: int) -> int:
-        return self.table.progress[(mark >> 24) & 255]
+    def progress(self, batch: int) -> int:
+        return self.table.progress[(batch >> POSITION_BITS) & PAGE_MASK]
 
-    def bury(self, count: int) -> None:
-        self.graveyard = self.graveyard[count:]
-Host.__annotations__["graveyard"] = List[Slot]
-''',
-    ),
-    Given(
-        "find",
-        Function,
-        """
-def find(table: Table, handle: int) -> Tuple[Hosted, torch.device]:
-    slot = table.pages[(handle >> 9) & 255].slots[handle & 511]
+    def drop_retired(self, count: int) -> None:
+        self.retired = self.retired[count:]
+
+
+def find(table: Table, handle: int) -> Tuple[ModuleInterface, Slot]:
+    slot = table.pages[(handle >> SLOT_BITS) & PAGE_MASK].slots[handle & SLOT_MASK]
     module = slot.module
     if module is None or slot.handle != handle:
-        raise RuntimeError("torchremote: stale handle " + str(handle))
-    return module, slot.device
-""",
-    ),
-    Given(
-        "note",
-        Function,
-        """
-def note(table: Table, position: int) -> None:
-    table.progress[(position >> 24) & 255] = position
-""",
-    ),
-)
+        raise RuntimeError(STALE + str(handle))
+    return module, slot
+
+
+def note_progress(table: Table, position: int) -> None:
+    table.progress[(position >> POSITION_BITS) & PAGE_MASK] = position

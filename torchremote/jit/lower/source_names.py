@@ -1,6 +1,6 @@
-"""Types as TorchScript is to read them in generated source.
+"""The names in generated source: of types as TorchScript reads them, and of the functions that one interface needs.
 
-The model's own text is what caller and owner agree on; it calls an enum by its dotted path and a dtype a dtype.
+The model's own text is what caller and owner agree on. It calls an enum by its dotted path, and a dtype a dtype.
 Generated source calls a class by a name of its own, and TorchScript knows a dtype as an integer.
 """
 
@@ -27,11 +27,11 @@ from .names import TAKEN, Names
 from .plan import wire_type
 
 
-class Spelling:
-    """What the source that is generated for an interface, or for none, calls its types and what translates them."""
+class SourceNames:
+    """Names the types of an interface, and its functions, in the source that is generated for it."""
 
-    def __init__(self, interface: Interface | None = None) -> None:
-        methods, types = (interface.messages, interface.named_types) if interface else ((), ())
+    def __init__(self, interface: Interface) -> None:
+        methods, types = interface.messages, interface.named_types
         arguments = {argument.name for method in methods for argument in method.arguments}
         # Methods of a stub keep their arguments' names, and may not hide what they refer to.
         names = Names(arguments)
@@ -42,23 +42,24 @@ class Spelling:
         self.send = {method.name: names.fresh(f"send_{method.name}") for method in methods}
         self.receive = {method.name: names.fresh(f"receive_{method.name}") for method in methods}
         self.defer = {method.name: names.fresh(f"defer_{method.name}") for method in methods}
+        self.run = {method.name: names.fresh(f"run_{method.name}") for method in methods}
         self.in_parts = {method.name: names.fresh(f"in_parts_{method.name}") for method in methods}
         self.joinable = {method.name: names.fresh(f"joinable_{method.name}") for method in methods}
         self.join = {method.name: names.fresh(f"join_{method.name}") for method in methods}
         self.split = {method.name: names.fresh(f"split_{method.name}") for method in methods}
-        translating, calling = (self.pack, self.unpack), (self.send, self.receive, self.defer, self.in_parts)
+        translating, calling = (self.pack, self.unpack), (self.send, self.receive, self.defer, self.run, self.in_parts)
         functions = (*translating, *calling, self.joinable, self.join, self.split)
         self._globals = TAKEN.union(self.classes.values(), *(function.values() for function in functions))
 
-    def names(self, taken: Iterable[str] = ()) -> Names:
-        """A scope over the globals of generated source."""
+    def scope(self, taken: Iterable[str] = ()) -> Names:
+        """Opens a function's scope, over the globals of generated source. `taken`: names that are in it already."""
         return Names(taken, self._globals)
 
-    def declared(self, type: Type) -> str:
-        """`type` as its module sees it."""
-        match type:
+    def declared(self, kind: Type) -> str:
+        """Writes a type as the module sees it."""
+        match kind:
             case EnumType() | NamedTupleType():
-                return self.classes[type]
+                return self.classes[kind]
             case ScalarType("dtype"):
                 return "int"
             case ScalarType("device"):
@@ -77,14 +78,14 @@ class Spelling:
                 return f"Union[{', '.join(map(self.declared, items))}]"
             case TupleType(items):
                 return f"Tuple[{', '.join(map(self.declared, items)) or '()'}]"
-        return str(type)
+        return str(kind)
 
-    def wire(self, type: Type) -> str:
-        """`type` as it crosses."""
-        return self.declared(wire_type(type))
+    def wire(self, kind: Type) -> str:
+        """Writes a type as it crosses."""
+        return self.declared(wire_type(kind))
 
     def default(self, value: Value) -> Value:
-        """A default with its classes under the names that the source has for them."""
+        """Returns a default, its classes under the names that the source has for them."""
         match value:
             case tuple():
                 return tuple(map(self.default, value))

@@ -1,0 +1,9 @@
+"""Which questions are asked, and where their answers are kept."""
+
+from pathlib import Path
+
+QUESTIONS = (
+    *("latency", "beside_peers", "in_flight", "batches", "large_tensors", "busy_owner", "callers"),
+    *("creation", "compilation", "growth", "memory", "movement", "settings"),
+)
+RESULTS = Path(__file__).parent / "results"

@@ -1,0 +1,39 @@
+"""What a worker says of itself to whoever asks."""
+
+import pytest
+import torch.distributed.rpc as rpc
+
+import torchremote as tr
+from torchremote.errors import PlaceError
+
+from .. import zoo
+
+
+def test_stats_list_what_a_worker_hosts(owner):
+    before = {module.number for module in tr.stats(owner).modules}
+    unnamed = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    twin = tr.with_timeout(unnamed, 5)
+    named = tr.create("rank:1", zoo.Counters, zoo.CountersModule, name="counted")
+    stats = tr.stats("rank:1")
+    assert stats.worker == owner
+    new = [module for module in stats.modules if module.number not in before]
+    assert [(m.interface, m.name, m.device, m.holders) for m in new] == [
+        ("Encoder", None, "cpu", 1),
+        ("Counters", "counted", "cpu", None),
+    ]
+    rpc.rpc_sync(owner, tr.withdraw, ("counted",))
+    assert new[1].number not in {module.number for module in tr.stats(owner).modules}
+    del unnamed, twin, named
+
+
+def test_stats_of_this_process_need_no_rpc(owner):
+    tr.serve(zoo.LinearEncoder(), zoo.Encoder, "stated")
+    assert tr.stats().worker == ""
+    assert "stated" in {module.name for module in tr.stats().modules}
+    assert tr.stats().modules == tr.stats("caller").modules
+    tr.withdraw("stated")
+
+
+def test_stats_of_nobody(owner):
+    with pytest.raises(PlaceError, match="there is no worker 'nobody'"):
+        tr.stats("nobody")

@@ -1,0 +1,70 @@
+"""What a caller does to many calls before it sends them: it counts them, and joins those of batched methods.
+
+A process compiles this text once, for all interfaces, with that of tensors.py.
+"""
+
+# In TorchScript, a layout is an integer: 0 is strided, 1 is sparse COO.
+# mypy: disable-error-code="operator,comparison-overlap,unreachable"
+
+from __future__ import annotations
+
+import math
+from typing import Final, List
+
+import torch
+from torch import Tensor
+
+from .tensors import sendable
+
+MOST_CALLS: Final = 1000
+MOST_BYTES: Final = 1 << 26
+"""What one message of many calls carries. Larger ones are no faster, and need as much memory on both sides at once."""
+
+
+def counted(value: Tensor, devices: List[torch.device], where: str, sizes: List[int]) -> Tensor:
+    # `sizes`: how many calls a message has already, and of how many bytes their tensors are.
+    checked = sendable(value, devices, where)
+    sizes[1] += checked.numel() * checked.element_size()
+    return checked
+
+
+def begins_message(sizes: List[int]) -> bool:
+    begins = sizes[0] == 0 or sizes[0] == MOST_CALLS or sizes[1] > MOST_BYTES
+    if begins:
+        sizes[0] = 0
+        sizes[1] = 0
+    sizes[0] += 1
+    return begins
+
+
+def same_float(first: float, other: float) -> bool:
+    # 0.0 equals -0.0, and a method may tell them apart.
+    return first == other and math.copysign(1.0, first) == math.copysign(1.0, other)
+
+
+def joins(first: Tensor, other: Tensor, dim: int, sizes: List[int], where: str) -> bool:
+    sendable(other, None, where)
+    if other.layout > 0 or other.is_quantized or other.dim() != first.dim():
+        return False
+    if other.dtype != first.dtype or other.device != first.device or not -other.dim() <= dim < other.dim():
+        return False
+    for axis in range(other.dim()):
+        if axis != dim % other.dim() and other.size(axis) != first.size(axis):
+            return False
+    sizes[1] += other.numel() * other.element_size()
+    return sizes[1] <= MOST_BYTES
+
+
+def cut(joined: Tensor, rows: List[int], dim: int, where: str) -> List[Tensor]:
+    if not -joined.dim() <= dim < joined.dim() or joined.size(dim) != sum(rows):
+        raise RuntimeError(
+            "torchremote: "
+            + where
+            + ": declared batched along dimension "
+            + str(dim)
+            + ", where "
+            + str(sum(rows))
+            + " slices were sent, and returned a tensor of shape "
+            + str(joined.shape)
+        )
+    return list(joined.split(rows, dim))

@@ -1,0 +1,90 @@
+"""Where a stub leads: its route, and the address that it is saved with. Attaching, detaching, reading back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import torch
+
+from .. import _torch
+from .._torch import PyRRef
+from .._version import PROTOCOL
+from ..errors import ProtocolError
+from ..jit import CompiledInterface
+from ..jit.lower import ADDRESS, ROUTE
+from .protocol import check_archive
+
+_DEFAULT_TIMEOUT: Final = -1.0  # torch's number for what init_rpc's options say
+
+
+@dataclass(frozen=True)
+class Route:
+    """Leads from a stub to its module."""
+
+    worker: str
+    name: str | None  # under which the module is served; None: it lives as long as `lease`
+    device: str  # where the module was when the route was made
+    handle: int
+    devices: tuple[torch.device, ...]  # those that the device map to the worker knows
+    lease: PyRRef[Any] | None  # None: the module lives without stubs
+    timeout: float | None  # seconds that a call may take; None: RPC's own default
+
+
+class Address(NamedTuple):
+    """What a stub is saved with: enough to find its module again."""
+
+    protocol: int
+    qualified_name: str
+    declaration: str
+    worker: str
+    name: str
+    timeout: float
+
+    @property
+    def seconds(self) -> float | None:
+        """The timeout as routes have it."""
+        return None if self.timeout < 0 else self.timeout
+
+
+def set_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> None:
+    """Has a scripted stub call the module that `route` leads to."""
+    attach = compiled.contract.defined["attach"]
+    attach(scripted, _address(compiled, route), route.handle, route.device, list(route.devices), route.lease)
+
+
+def clear_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> None:
+    """Takes a stub's route away, as saving does. It keeps an address, so that it can be saved."""
+    compiled.contract.defined["detach"](scripted, _address(compiled, route)._replace(name=route.name or "on its way"))
+
+
+def _address(compiled: CompiledInterface, route: Route) -> Address:
+    interface = compiled.interface
+    timeout = _DEFAULT_TIMEOUT if route.timeout is None else route.timeout
+    return Address(PROTOCOL, interface.qualified_name, interface.declaration, route.worker, route.name or "", timeout)
+
+
+def address_of(scripted: torch.jit.ScriptModule) -> Address:
+    """Reads the address of a scripted stub.
+
+    Raises:
+        ProtocolError: a release of torchremote saved the stub that this one does not understand.
+    """
+    parts = _torch.scripted_method(scripted, ADDRESS)()
+    if len(parts) != len(Address._fields):
+        raise ProtocolError(check_archive(1, parts[0]) or "")  # 0.1.0 saved no number
+    address = Address(*parts)
+    refusal = check_archive(address.protocol, address.qualified_name)
+    if refusal is not None:
+        raise ProtocolError(refusal)
+    return address
+
+
+def route_of(scripted: torch.jit.ScriptModule) -> Route | None:
+    """Reads the route that `set_route` gave a scripted stub; None when it is not connected."""
+    parts = _torch.scripted_method(scripted, ROUTE)() if _torch.has_method(scripted, ROUTE) else None
+    if parts is None:
+        return None
+    address = address_of(scripted)
+    handle, device, devices, lease = parts
+    return Route(address.worker, address.name or None, device, handle, tuple(devices), lease, address.seconds)
