@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-RESULTS = Path(__file__).parent.parent.parent / "benchmarks" / "results"
+from benchmarks.questions import QUESTIONS, RESULTS
 
 
 def found() -> dict[str, dict[str, Any]]:
-    return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    """By question, in the order in which they are asked: what was measured last."""
+    paths = {question: RESULTS / f"{question}.json" for question in QUESTIONS}
+    return {question: json.loads(path.read_text()) for question, path in paths.items() if path.exists()}
 
 
 def _shown(value: float) -> str:
