@@ -181,7 +181,7 @@ def test_interfaces_of_one_text_and_two_names(owner):
 
 def test_a_lease_of_the_next_group_is_not_ended_by_what_was_asked_in_the_last(monkeypatch):
     ended = []
-    monkeypatch.setattr(leases, "_lent", {})
+    monkeypatch.setattr(leases, "_leased", {})
     monkeypatch.setattr(leases._torch, "own_id", lambda: 0)
     monkeypatch.setattr(leases._torch, "rpc_running", lambda: True)
     asked = torch.futures.Future()
