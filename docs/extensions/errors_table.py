@@ -14,7 +14,7 @@ from torchremote import errors
 
 
 def rows() -> Iterator[str]:
-    yield "| error | is also | when |"
+    yield "| error | raised | is also |"
     yield "|---|---|---|"
     for name, found in vars(errors).items():
         if inspect.isclass(found) and issubclass(found, errors.TorchRemoteError):
@@ -22,8 +22,8 @@ def rows() -> Iterator[str]:
             also += [base.__name__ for base in found.__bases__ if hasattr(errors, base.__name__)]
             also = [base for base in also if base not in ("TorchRemoteError", "Exception")]
             assert all(hasattr(builtins, base) or hasattr(errors, base) for base in also)
-            said = " ".join((found.__doc__ or "").split())
-            yield f"| {{py:exc}}`{name} <torchremote.errors.{name}>` | {', '.join(also)} | {said} |"
+            said = " ".join((found.__doc__ or "").split()).removeprefix("Raised ")
+            yield f"| {{py:exc}}`{name} <torchremote.errors.{name}>` | {said} | {', '.join(also)} |"
 
 
 class Errors(SphinxDirective):
