@@ -6,6 +6,7 @@ import pytest
 
 import torchremote
 from torchremote import errors, testing
+from torchremote.tools.type_tables import tables
 
 from .blocks import PAGES
 
@@ -28,6 +29,13 @@ def test_what_is_listed_says_what_it_is(name):
     found = getattr(errors, name, None) or getattr(testing, name, None)
     if isinstance(found, type) and issubclass(found, torchremote.TorchRemoteError):
         assert found.__doc__
+
+
+def test_the_page_of_types_shows_every_table():
+    shown = re.findall(r"```\{type-table\} (.*)", PAGES["types"].read_text())
+    printed = tables().split("\n\n")
+    assert len(shown) == len(printed)
+    assert all(table.startswith(f"| {head} |") for head, table in zip(shown, printed, strict=True))
 
 
 @pytest.mark.parametrize("page", PAGES)
