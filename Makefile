@@ -1,4 +1,5 @@
-# demo: the main job, on real data.   test: lint, types and all tests.   lint: ruff and mypy alone.
+# demo: the main job, on real data.   test: lint, types, docs and all tests.   lint: ruff and mypy alone.
+# docs: the pages in docs/, into docs/_build; a warning is an error. Needs no network, but for its own environment.
 # compat: all tests on the oldest and the newest torch that are supported, on other Pythons where these are installed, and
 #         archives between them; downloads both torches, which on Linux are several GB each.
 # fuzz: thousands of random interfaces, through everything.
@@ -16,18 +17,21 @@ NEWEST := 2.15.0
 PYTHON_OF_OLDEST ?= $(or $(shell python3.12 -c 'print("python3.12")' 2> /dev/null), $(PYTHON))
 PYTHON_OF_NEWEST ?= $(or $(shell python3.13 -c 'print("python3.13")' 2> /dev/null), $(PYTHON))
 
-.PHONY: demo test lint fuzz compat bench bench-quick bench-against bench-peers clean
+.PHONY: demo test lint docs fuzz compat bench bench-quick bench-against bench-peers clean
 
 demo: $(READY)
 	$(BIN)/python -m torchremote demo
 
-test: lint
+test: lint docs
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python -m sphinx -b html -E -n -W --keep-going -q docs docs/_build
 
 fuzz: $(READY)
 	$(BIN)/python -W ignore -m tests.fuzz --interfaces 2000
@@ -56,11 +60,11 @@ bench-peers:
 	done
 
 clean:
-	rm -rf .venv .venv-oldest .venv-newest .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info demo-results
+	rm -rf .venv .venv-oldest .venv-newest .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info demo-results docs/_build
 
 $(READY): constraints.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,demo]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,demo,docs]'
 	touch $@
 
 .venv-oldest/ready: TORCH := $(OLDEST)

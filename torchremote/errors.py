@@ -1,8 +1,7 @@
-"""Every error that torchremote raises, grouped by whose fault it is.
+"""Defines every error that torchremote raises, grouped by whose fault it is.
 
-All derive from `TorchRemoteError`, and each also from the built-in exception that its kind goes by, so that
-`except TimeoutError` and the like work as they do elsewhere. A message reads
-*where: what was found; what is possible; what to do*.
+All derive from `TorchRemoteError`, and each also from the built-in exception of its kind, so `except TimeoutError`
+works as it does elsewhere. A message reads *where: what was found; what is possible; what to do*.
 """
 
 from __future__ import annotations
@@ -18,88 +17,88 @@ class TorchRemoteError(Exception):
 
 
 class InterfaceError(TorchRemoteError, TypeError):
-    """An interface that cannot be compiled, or a class that is none."""
+    """Raised for an interface that cannot be compiled, and for a class that is no interface."""
 
 
 class UnsupportedTypeError(InterfaceError):
-    """A type in an interface that can never cross."""
+    """Raised for a type in an interface that can never cross."""
 
 
 class NotYetSupportedError(UnsupportedTypeError):
-    """A type in an interface that could cross, and does not yet."""
+    """Raised for a type in an interface that could cross, but does not yet."""
 
 
 class PlaceError(TorchRemoteError, ValueError):
-    """A worker or device that does not exist, or a `where` that names neither."""
+    """Raised for a worker or device that does not exist, and for a `where` that names neither."""
 
 
 class NotSavableError(TorchRemoteError, RuntimeError, torch.jit.Error):
-    """A stub that cannot be saved: its module has no name, or TorchScript cannot write its interface."""
+    """Raised for a stub that cannot be saved: its module has no name, or TorchScript cannot write its interface."""
 
 
 class ArchiveError(TorchRemoteError, ValueError):
-    """A file that is no TorchScript archive, or that holds something else where a stub should be."""
+    """Raised for a file that is no TorchScript archive, or that holds something else where a stub should be."""
 
 
 class ProtocolError(TorchRemoteError, RuntimeError):
-    """Two releases of torchremote that do not understand each other, or an archive that another release saved."""
+    """Raised when two releases of torchremote do not understand each other, or for an archive of such a release."""
 
 
 class NotInitializedError(TorchRemoteError, RuntimeError):
-    """torch.distributed.rpc is not running in this process."""
+    """Raised when torch.distributed.rpc is not running in this process."""
 
 
 # -- the module on its owner
 
 
 class CreationError(TorchRemoteError, RuntimeError):
-    """The owner could not build, place or script the module."""
+    """Raised when the owner could not build, place or script the module."""
 
 
 class MismatchError(TorchRemoteError, TypeError):
-    """A module that does not implement the interface it is offered under."""
+    """Raised for a module that does not implement the interface under which it is offered."""
 
 
 class ServedNameError(TorchRemoteError, LookupError):
-    """A served name that is taken, or that nobody serves."""
+    """Raised for a served name that is taken, and for one that nobody serves."""
 
 
 class CapacityError(TorchRemoteError, RuntimeError):
-    """An owner that hosts as many modules of one interface as a table holds."""
+    """Raised when an owner hosts as many modules of one interface as a table holds."""
 
 
 # -- a call
 
 
 class ArgumentError(TorchRemoteError, TypeError):
-    """A call whose arguments do not fit the method. Nothing was sent."""
+    """Raised for a call whose arguments do not fit the method. Nothing was sent."""
 
 
 class DisconnectedError(TorchRemoteError, RuntimeError):
-    """A call on a stub that is attached to no module."""
+    """Raised for a call on a stub that is connected to no module."""
 
 
 class RemoteError(TorchRemoteError, RuntimeError):
-    """The remote method raised. The message begins with interface, method, worker and the remote message."""
+    """Raised when the remote method raised. Its message begins with interface, method, worker and remote message."""
 
 
 class StaleStubError(RemoteError):
-    """The stub's module was withdrawn."""
+    """Raised when the stub's module was withdrawn, or its owner was restarted: create or connect again."""
 
 
 class WireError(TorchRemoteError, ConnectionError):
-    """The call or its answer did not get through; whether the method ran is not known."""
+    """Raised when a call or its answer did not get through. Nobody knows whether the method ran."""
 
 
 class CallTimeoutError(WireError, TimeoutError):
-    """No answer within the stub's timeout. The owner's work is not stopped."""
+    """Raised when no answer came within the stub's timeout. The owner goes on working."""
 
 
 # -- torchremote itself
 
 
 class InternalError(TorchRemoteError, RuntimeError):
-    """A bug of torchremote: generated code that TorchScript refuses. The message shows the numbered source."""
+    """Raised for a bug of torchremote: TorchScript refuses generated code. The message shows the numbered source."""
 
     def __init__(self, message: str, source: str = "") -> None:
         lines = source.splitlines()

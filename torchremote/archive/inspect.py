@@ -28,7 +28,7 @@ _PATH_AT_MOST: Final = 10_000  # characters
 
 @dataclass(frozen=True)
 class SavedStub:
-    """A stub in an archive."""
+    """Says what an archive holds of a stub."""
 
     path: str  # of attributes that lead to it, as "encoder" or "towers.0"; "" when the archive is of the stub itself
     protocol: int  # that of the release that saved it
@@ -49,7 +49,13 @@ class SavedStub:
 
 
 def stubs_in_archive(file: str | PathLike[str] | IO[bytes]) -> list[SavedStub]:
-    """The stubs in a file that torch.jit.save wrote, found without connecting to anything or running any of its code.
+    """Lists the stubs in a file that `torch.jit.save` wrote. Connects to nothing, and runs nothing of the file.
+
+    Args:
+        file: a path, or a file open for reading in binary mode.
+
+    Returns:
+        Of each stub the path of attributes that leads to it, and what it was saved with.
 
     Raises:
         OSError: the file cannot be read.

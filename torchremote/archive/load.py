@@ -28,14 +28,26 @@ def load(
     *,
     workers: Mapping[str, str] | None = None,
 ) -> Any:
-    """`torch.jit.load`, and then `reconnect`, if there are stubs in what was loaded.
+    """Loads a scripted model with `torch.jit.load`, and connects the stubs in it with `reconnect`.
 
     Args:
-        file, map_location: as for torch.jit.load, which runs code of the file: load only what you trust.
+        file: a path, or a file open for reading in binary mode. Loading runs its code: load only what you trust.
+        map_location: the device for the model's own tensors, as for `torch.jit.load`.
         workers: as for `reconnect`.
 
+    Returns:
+        The model; or a stub, when the file holds a stub alone.
+
     Raises:
-        What torch.jit.load and `reconnect` raise.
+        RuntimeError: `torch.jit.load` cannot read the file.
+        TorchRemoteError: a stub in it cannot be connected, as `reconnect` says.
+
+    >>> import io, torch
+    >>> file = io.BytesIO()
+    >>> torch.jit.save(torch.jit.script(torch.nn.Linear(4, 2)), file)
+    >>> _ = file.seek(0)
+    >>> load(file)(torch.ones(3, 4)).shape
+    torch.Size([3, 2])
     """
     model = torch.jit.load(file, map_location)
     return reconnect(model, workers) if any(True for _ in stubs_in(model)) else model

@@ -27,7 +27,7 @@ _modules: Cache[tuple[CompiledInterface, str, bool], ModuleType] = Cache()
 def instantiate_scriptable_remote_module_template(
     module_interface_cls: type, enable_moving_cpu_tensors_to_cuda: bool = True
 ) -> ModuleType:
-    """The functions for modules of an interface.
+    """Makes the functions for modules of an interface.
 
     Args:
         module_interface_cls: a class of annotated methods, under `torch.jit.interface` or not.
@@ -58,13 +58,13 @@ def instantiate_scriptable_remote_module_template(
 
 
 def instantiate_non_scriptable_remote_module_template() -> ModuleType:
-    """The functions for modules without an interface: `_remote_forward`, `forward`, `forward_async`, and a list of the
-    last two, `_generated_methods`."""
+    """Returns the functions for modules without an interface, as a module: `_remote_forward`, `forward`,
+    `forward_async`, and a list of the last two, `_generated_methods`."""
     return without_interface
 
 
 def get_arg_return_types_from_interface(module_interface: type) -> tuple[str, str, str]:
-    """The signature of an interface's `forward`, as text: the arguments' names, their declarations, the return type.
+    """Returns the signature of an interface's `forward` as text: names, declarations, return type.
 
     Raises:
         InterfaceError: it has none, or one that cannot cross.

@@ -98,7 +98,7 @@ class _RemoteModule(nn.Module):
     def init_from_module_rref(
         remote_device: str, module_rref: PyRRef[Any], _module_interface_cls: Any = None
     ) -> RemoteModule:
-        """Another remote module for a module that exists.
+        """Makes another remote module of a module that exists.
 
         Args:
             remote_device: as for `RemoteModule`: says on which device the module is. It stays there, on the worker
@@ -118,11 +118,11 @@ class _RemoteModule(nn.Module):
         return module
 
     def get_module_rref(self) -> PyRRef[Any]:
-        """A reference to the remote module."""
+        """Returns a reference to the remote module."""
         return self.module_rref
 
     def remote_parameters(self, recurse: bool = True) -> list[PyRRef[Any]]:
-        """References to the parameters, for `torch.distributed.optim.DistributedOptimizer`.
+        """Returns references to the parameters, for `torch.distributed.optim.DistributedOptimizer`.
 
         Args:
             recurse: the submodules', too.
@@ -136,7 +136,7 @@ class _RemoteModule(nn.Module):
         return self
 
     def eval(self) -> Any:
-        """`train(False)`."""
+        """Sets the remote module to evaluation mode, and returns `self`: `train(False)`."""
         return self.train(False)
 
     def _owner_side(self) -> AtOwner | Referenced:
@@ -216,8 +216,13 @@ for _name in (
 class RemoteModule(_RemoteModule):
     """Builds a module on another worker, and calls it as if it were here; through Python, and with any arguments.
 
-    Such as `RemoteModule("ps/cuda:0", torch.nn.Linear, (20, 30))`. See `_RemoteModule`, which also takes an interface,
-    and then calls without the owner's Python; for new code, `create` does.
+    An example is `RemoteModule("ps/cuda:0", torch.nn.Linear, (20, 30))`. `_RemoteModule` also takes an interface, and
+    then calls without the owner's Python. For new code, use `create`.
+
+    Args:
+        remote_device: "worker", "worker/device", "rank:N" or "rank:N/device"; without a device, the CPU.
+        module_cls: any callable that the owner can import and that returns an nn.Module.
+        args, kwargs: what `module_cls` is called with, on the owner.
     """
 
     def __init__(
@@ -231,7 +236,7 @@ class RemoteModule(_RemoteModule):
 
 
 class _Scripted:
-    """What a remote module with an interface has of a stub; the class of one derives from this, its own, and Stub."""
+    """Mixin of a RemoteModule that has an interface. Its class derives from this, the user's class and Stub."""
 
     @property
     def on(self) -> str:

@@ -7,8 +7,13 @@ from __future__ import annotations
 
 
 def get_remote_module_template(enable_moving_cpu_tensors_to_cuda: bool) -> str:
-    """Text to be formatted with `assign_module_interface_cls`: a statement that binds `module_interface_cls`, to a
-    class or to None. Whoever executes it gets what instantiator.py's functions return.
+    """Returns the source text of a module, to be formatted and executed.
+
+    Format it with `assign_module_interface_cls`: a statement that binds `module_interface_cls` to a class or to None.
+    Whoever executes the text gets what the functions of `torchremote.jit.instantiator` return.
+
+    Args:
+        enable_moving_cpu_tensors_to_cuda: whether tensors move to a module on an accelerator, and back.
 
     >>> module = {}
     >>> exec(get_remote_module_template(True).format(assign_module_interface_cls="module_interface_cls = None"), module)

@@ -175,8 +175,10 @@ def _outcome(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two values are equal in all that crosses: types at every depth; dtypes, shapes, layouts, devices and
-    values of tensors; the sign of zero in scalars, and what is not a number.
+    """Compares two values in everything that crosses.
+
+    That is: types at every depth; dtypes, shapes, layouts, devices and values of tensors; the sign of zero in scalars,
+    and what is not a number.
 
     >>> same([torch.zeros(2), 0.0], [torch.zeros(2), -0.0])
     False

@@ -40,7 +40,7 @@ from ..jit.read.types import (
 
 
 def types(named: Iterable[type] = (), max_leaves: int = 6) -> st.SearchStrategy[Type]:
-    """Types of the model (torchremote.jit.types), of every kind but RRef, which needs a running RPC.
+    """Draws types of the compiler's own model, of every kind but RRef, which needs a running RPC.
 
     Args:
         named: Enum and NamedTuple classes that may be among them.
@@ -92,7 +92,7 @@ def _union(items: Sequence[Type]) -> Any:
 
 @st.composite
 def tensors(draw: st.DrawFn, *, dtype: torch.dtype | None = None, shape: Sequence[int] | None = None) -> torch.Tensor:
-    """CPU tensors of many dtypes, of 0 to 3 dimensions, some empty, some views with other strides.
+    """Draws CPU tensors of many dtypes, of 0 to 3 dimensions, some empty, some views with other strides.
 
     Args:
         dtype: the one dtype, if there is to be one.
@@ -130,7 +130,7 @@ _SCALARS: dict[str, st.SearchStrategy[Any]] = {
 def values(
     type: Any, *, tensors: st.SearchStrategy[Any] | None = None, classes: Classes | None = None
 ) -> st.SearchStrategy[Any]:
-    """Python values of a type.
+    """Draws Python values of a type.
 
     Args:
         type: an annotation, such as `List[Tensor]`, or a type of the model.
@@ -194,8 +194,9 @@ def _values(type: Type, tensors: st.SearchStrategy[Any], classes: Classes) -> st
 def calls(
     interface: type, method: str, arguments: Mapping[str, st.SearchStrategy[Any]] | None = None
 ) -> st.SearchStrategy[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """The arguments of calls: tuples and dicts for `stub.method(*args, **kwargs)`; what has a default is left out at
-    times, and keyword-only arguments are in the dict.
+    """Draws the arguments of calls: a tuple and a dict, for `stub.method(*args, **kwargs)`.
+
+    Arguments with a default are left out at times, and keyword-only ones are in the dict.
 
     Args:
         interface: a class of annotated methods.
@@ -254,7 +255,7 @@ _identifiers = st.one_of(
 def signatures(
     name: str = "forward", named: Iterable[type] = (), *, max_arguments: int = 3
 ) -> st.SearchStrategy[Method]:
-    """Methods of the model: arguments of any type and name, some with defaults, some keyword-only.
+    """Draws methods of the model: arguments of any type and name, some with defaults, some keyword-only.
 
     Args:
         named: Enum and NamedTuple classes that may be among the types.
@@ -305,7 +306,7 @@ def _all_defaults(types: tuple[Type, ...]) -> st.SearchStrategy[tuple[Value, ...
 def interfaces(
     named: Iterable[type] = (), *, methods: Sequence[str] = ("forward", "encode", "print", "Tensor", "m", "List")
 ) -> st.SearchStrategy[Interface]:
-    """Interfaces of the model, of one or two methods; `compile_interface` compiles one.
+    """Draws interfaces of the model, of one or two methods; `compile_interface` compiles one.
 
     Args:
         named: Enum and NamedTuple classes that may be among the types.

@@ -1,4 +1,4 @@
-"""What `python -m torchremote doctor` looks at: whether this machine is fit, and what to do if it is not."""
+"""Sees whether this machine is fit, and says what to do if it is not: `python -m torchremote doctor`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """What there is to say, one after the other, as it is found out."""
+    """Examines this machine, and yields each finding as it is made."""
     yield _versions()
     yield _private_names()
     yield _compiler()

@@ -1,4 +1,4 @@
-"""The README's tables of types: what `python -m torchremote types` prints. Every cell is what the compiler says."""
+"""Makes the tables of types: `python -m torchremote types`, and docs/types.md. The compiler says every cell."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ _NAMES: Final[dict[str, Any]] = {
 
 
 def meaning_of(written: str) -> Type:
-    """The type that an annotation of the tables means.
+    """Returns the type that an annotation of the tables means.
 
     Raises:
         UnsupportedTypeError: none.
@@ -137,7 +137,7 @@ def meaning_of(written: str) -> Type:
 
 
 def tables() -> str:
-    """The tables, in Markdown."""
+    """Returns the tables, in Markdown, with an empty line between them."""
     parts = [
         _table(("You write", "crosses as", "tensors", ""), _type_rows()),
         _table(("You write", "and mean"), _spelling_rows()),

@@ -1,6 +1,6 @@
 """An annotation -> a type of the model, or the reason why there is none, and what to write instead.
 
-Abstract containers, aliases and the like mean the nearest type; reference.py makes the README's tables of all that.
+Abstract containers, aliases and the like mean the nearest type; tools/type_tables.py makes tables of all that.
 """
 
 from __future__ import annotations

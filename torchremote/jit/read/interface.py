@@ -52,7 +52,7 @@ _GENERATED = ("_async", "_many", "_many_async")
 
 
 def read_interface(cls: type, local_names: Mapping[str, object] | None = None) -> Interface:
-    """The model of `cls`: its methods and those of its bases, with their types, defaults and keyword-only arguments.
+    """Reads a class into the model: its methods and those of its bases, with types and defaults.
 
     Args:
         cls: a plain class, a Protocol, or a class under `torch.jit.interface`.
@@ -182,15 +182,23 @@ _MOST_DIMENSIONS = 64  # of a tensor, in torch
 
 
 def batched(dim: int = 0) -> Callable[[Function], Function]:
-    """Method decorator, in an interface: the method treats the slices of its tensors along `dim` one by one.
+    """Declares that a method of an interface treats the slices of its tensors along `dim` one by one.
 
-    So that many calls may become one, of all their tensors concatenated along `dim`, whose result is split again:
-    `<m>_many` does that if in all calls the other arguments are equal, and the tensors of one dtype, device and shape
-    but for `dim`; otherwise, it makes them as many. Results are views of one tensor: they share its memory, and whether
-    it requires a gradient. If such a call fails, it is not known which of the many did.
+    Many calls of it may then become one. `<m>_many` concatenates their tensors along `dim`, makes one call, and splits
+    the result. It does so if the other arguments are equal in all calls, and the tensors have one dtype, one device,
+    and one shape but for `dim`; otherwise it makes the calls one by one. The results are views of one tensor: they
+    share its memory, and whether it requires a gradient. If the one call fails, nobody knows which of the many made it
+    fail.
 
     Args:
-        dim: of every tensor in the arguments and in the result, which is a tensor or a tuple of them.
+        dim: the dimension, of every tensor in the arguments and in the result. The result is a tensor or a tuple of
+            tensors.
+
+    Returns:
+        A decorator for methods.
+
+    Raises:
+        InterfaceError: `dim` is no dimension, or what is decorated is no method.
 
     >>> from torch import Tensor
     >>> class Encoder:
