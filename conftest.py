@@ -1,7 +1,5 @@
 """Runs the examples in docstrings. Those that mention `layer` get a group of one worker, "ps", and a stub `layer`."""
 
-import gc
-
 import pytest
 import torch
 import torch.distributed.rpc as rpc
@@ -32,7 +30,6 @@ def _group_of_one(request):
     names["layer"] = torchremote.create("ps", Layer, torch.nn.Linear, args=(4, 2))
     yield
     names.clear()
-    gc.collect()
     rpc.shutdown()
 
 

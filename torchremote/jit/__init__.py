@@ -63,7 +63,7 @@ class Contract:
 
     @property
     def scope(self) -> str:
-        """Returns the dotted name, in TorchScript, of all that is generated. Where it is equal, stubs and endpoints fit."""
+        """Returns the dotted TorchScript name of all that is generated. Stub and endpoints fit if theirs is equal."""
         return scope_of(self.interface)
 
     @property
