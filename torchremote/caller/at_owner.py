@@ -1,4 +1,7 @@
-"""What can be done to a remote module beside calling it: through Python on both sides, and not for the data plane."""
+"""Works on a remote module's state: parameters, modes, device, checkpoints. It runs Python on both workers.
+
+It is not for calls: these go through the stub's own methods.
+"""
 
 from __future__ import annotations
 
@@ -17,29 +20,42 @@ from .stub import route_and_interface, stub_along
 
 
 class IncompatibleKeys(NamedTuple):
-    """What `load_state_dict(strict=False)` left out."""
+    """The names that `load_state_dict(strict=False)` left out."""
 
     missing_keys: list[str]  # in the module, and not in the state
-    unexpected_keys: list[str]  # the other way round
+    unexpected_keys: list[str]  # in the state, and not in the module
 
 
 def at_owner(stub: Any) -> AtOwner:
-    """A stub's module, where it is: what `torch.nn.Module` has for its state, done on the owner.
+    """Gives access to the state of a stub's module. The methods are those of `torch.nn.Module`, run on the owner.
 
-    `stub.state_dict()` and the like are of the stub itself, which has no state; `at_owner(stub).state_dict()` is the
+    `stub.state_dict()` is empty: it is the stub's own, and a stub has no state. `at_owner(stub).state_dict()` is the
     remote module's.
 
+    Args:
+        stub: a stub, as `create`, `connect` or `reconnect` returns it.
+
+    Returns:
+        An `AtOwner`.
+
     Raises:
-        InterfaceError: `stub` is none.
+        InterfaceError: `stub` is no stub.
+
+    With a stub `layer` of a `torch.nn.Linear(4, 2)`:
+
+    >>> sorted(at_owner(layer).state_dict())
+    ['bias', 'weight']
     """
     return AtOwner(stub)
 
 
 class AtOwner:
-    """A remote module where it is.
+    """A remote module, seen from its owner. `at_owner` makes one from a stub.
 
-    All methods wait for the owner. They raise `StaleStubError` when the module was withdrawn, `WireError` when the
-    owner is lost, and `RemoteError` for what the module itself raises.
+    All methods wait for the owner, without a time limit. They raise `StaleStubError` if the module was withdrawn,
+    `WireError` if the owner is lost, and `RemoteError` for an exception of the module itself.
+
+    The examples have a stub `layer` of a `torch.nn.Linear(4, 2)`.
     """
 
     def __init__(self, stub: Any) -> None:
@@ -47,16 +63,35 @@ class AtOwner:
         self._stub = stub
 
     def parameters(self, recurse: bool = True) -> list[PyRRef[Any]]:
-        """References to the parameters, which stay: for `torch.distributed.optim.DistributedOptimizer`.
+        """Returns references to the parameters, for `torch.distributed.optim.DistributedOptimizer`.
+
+        The parameters themselves stay on the owner.
 
         Args:
-            recurse: the submodules', too.
+            recurse: True includes the parameters of submodules.
+
+        Returns:
+            One RRef for each parameter, in the order of `torch.nn.Module.parameters`.
+
+        >>> [parameter.owner_name() for parameter in at_owner(layer).parameters()]
+        ['ps', 'ps']
         """
         found: list[PyRRef[Any]] = self._ask(module_state.parameters_here, recurse)
         return found
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """A copy of the module's state, on this worker's CPU; it comes in pieces of 64 MiB."""
+        """Copies the module's state to this worker's CPU, in pieces of at most 64 MiB.
+
+        Returns:
+            A tensor for each name, with the shape and dtype that it has in the module.
+
+        Raises:
+            ArgumentError: a tensor is quantized or not strided; use `checkpoint`.
+            StaleStubError: the module was moved or replaced meanwhile; ask again.
+
+        >>> at_owner(layer).state_dict()["weight"].shape
+        torch.Size([2, 4])
+        """
         exchanged, parts = self._parts()
         copied = {name: torch.empty(part.shape, dtype=part.dtype) for name, part in parts.items()}
         for message in module_state.pieces(parts):
@@ -65,11 +100,25 @@ class AtOwner:
         return copied
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor], strict: bool = True) -> IncompatibleKeys:
-        """Copies `state` into the module's, in pieces of 64 MiB. Calls that run meanwhile may see some of both.
+        """Copies `state` into the module, in pieces of at most 64 MiB.
+
+        Calls that run meanwhile may see old values beside new ones.
+
+        Args:
+            state: a tensor for each name, of the same shape as in the module, on any device. Values are converted to
+                the module's dtypes.
+            strict: True refuses a state that lacks a name of the module, or has others.
+
+        Returns:
+            The names that were left out, as from `torch.nn.Module.load_state_dict`.
 
         Raises:
-            MismatchError: names (if `strict`) or shapes differ; nothing was changed.
-            ArgumentError: `state` is no mapping of strided tensors; nothing was changed.
+            MismatchError: shapes differ, or names do and `strict` is True. Nothing was changed.
+            ArgumentError: `state` is no mapping of strided tensors. Nothing was changed.
+            StaleStubError: the module was moved or replaced meanwhile; load again.
+
+        >>> at_owner(layer).load_state_dict({"bias": torch.zeros(2)}, strict=False)
+        IncompatibleKeys(missing_keys=['weight'], unexpected_keys=[])
         """
         if not isinstance(state, Mapping):
             raise ArgumentError(f"{self._where}: load_state_dict({type(state).__name__}): not a mapping of tensors")
@@ -93,46 +142,76 @@ class AtOwner:
             raise MismatchError(f"{self._where}: the state does not fit: {'; '.join(wrong)}")
         for message in module_state.pieces(common):
             values = [piece.of(state[piece.name].detach()).to("cpu", common[piece.name].dtype) for piece in message]
-            copies = [value.clone() for value in values]  # a view would send all that it is of
+            copies = [value.clone() for value in values]  # RPC would send the whole storage of a view
             self._ask(module_state.write_here, exchanged, message, copies)
         return keys
 
     def train(self, mode: bool = True) -> None:
-        """Sets the module's training mode, which all its callers share."""
+        """Sets the module's training mode. All its callers share it.
+
+        Args:
+            mode: True for training, False for evaluation.
+
+        >>> at_owner(layer).train()
+        """
         self._ask(module_state.train_here, mode)
 
     def eval(self) -> None:
-        """`train(False)`."""
+        """Sets the module to evaluation, as `train(False)` does. All its callers share the mode.
+
+        >>> at_owner(layer).eval()
+        """
         self.train(False)
 
     def module_rref(self) -> PyRRef[Any]:
-        """A reference to the module itself, as it is now: a moved or replaced module is another one.
+        """Returns a reference to the module itself.
 
-        In TorchScript it is an `RRef[Encoder]`, if the owner knows the stub's interface by its name: when its module
-        there imports the class, under `remote_scriptable` or `torch.jit.interface`.
+        The reference does not follow: if the module is moved or replaced, it still leads to the old one.
+
+        Returns:
+            An RRef. In TorchScript it is an `RRef[Encoder]` for a stub of the interface `Encoder`, if the owner has
+            imported that class and `remote_scriptable` or `torch.jit.interface` decorates it.
+
+        >>> at_owner(layer).module_rref().owner_name()
+        'ps'
         """
         found: PyRRef[Any] = self._ask(module_state.module_rref_here, self._compiled.interface.qualified_name)
         return found
 
     def zero_grad(self) -> None:
-        """Lets go of the gradients in the parameters' `.grad`. Those of distributed autograd are in its contexts."""
+        """Sets the parameters' `.grad` to None. Gradients of distributed autograd are elsewhere, in its contexts.
+
+        >>> at_owner(layer).zero_grad()
+        """
         self._ask(module_state.zero_grad_here)
 
     def requires_grad_(self, requires_grad: bool = True) -> None:
-        """Whether autograd records operations on the parameters."""
+        """Sets whether autograd records operations on the parameters.
+
+        Args:
+            requires_grad: True records them, False does not.
+
+        >>> at_owner(layer).requires_grad_(False)
+        """
         self._ask(module_state.requires_grad_here, requires_grad)
 
     def to(self, device: str) -> Any:
-        """Moves the module to another device of its owner, and returns a stub that says where it is.
+        """Moves the module to another device of its owner.
 
-        Stubs that are out follow: each call gets the module where it was or where it is, whole. The module on the new
-        device is a copy: optimizers that have the old parameters are to be made again.
+        Existing stubs follow. Each call runs on the whole module, on the old device or on the new one. The module on
+        the new device is a copy, so make optimizers of the old parameters again.
 
         Args:
-            device: as torch writes it, such as "cuda:1".
+            device: a device as torch writes it, such as "cuda:1".
+
+        Returns:
+            A stub of the same module, whose `repr` names the new device.
 
         Raises:
             PlaceError: there is no such device on the owner.
+
+        >>> at_owner(layer).to("cpu")
+        LayerStub(Layer on ps/cpu)
         """
         try:
             torch.device(device)
@@ -142,8 +221,20 @@ class AtOwner:
         return stub_along(self._stub, replace(self._route, device=moved))
 
     def checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Writes the module's state to a file on its owner, for `torch.load` there; a file that was there is replaced
-        only when the new one is whole."""
+        """Writes the module's state to a file on its owner, with `torch.save`.
+
+        A file that is there already stays until the new one is whole.
+
+        Args:
+            path: the file's path on the owner.
+
+        Raises:
+            RemoteError: the owner cannot write the file.
+
+        >>> at_owner(layer).checkpoint("layer.pt")
+        >>> sorted(torch.load("layer.pt"))  # on the owner
+        ['bias', 'weight']
+        """
         self._ask(module_state.checkpoint_here, os.fspath(path))
 
     def __repr__(self) -> str:
@@ -158,5 +249,5 @@ class AtOwner:
         return answer
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
-        # Without a limit: how long a disk or a device takes nobody knows, and a lost owner is noticed at once.
+        # No time limit: a disk or a device may take long, and a lost owner is noticed at once.
         return ask(self._route.worker, self._where, function, self._route.handle, *args, timeout=0)

@@ -1,6 +1,6 @@
-"""Modules elsewhere, stubs here: the caller's side of the control plane.
+"""Creates modules on other workers, and connects to served ones: the caller's side of the control plane.
 
-Creation is one Python RPC. A stub is made from its answer, so a stub exists only once its owner can answer.
+Creation is one RPC in Python. The stub is made from the answer, so a stub exists only once its owner can answer calls.
 """
 
 from __future__ import annotations
@@ -41,21 +41,37 @@ def create(
     """Builds a module on another worker, scripts it there, and returns a scripted stub of it.
 
     Args:
-        where: "worker", "worker/device", "rank:N" or "rank:N/device"; without a device, the module is on the CPU.
-        interface: a class of annotated methods, which the module implements.
-        module_cls: any callable that the owner can import and that returns an nn.Module or a ScriptModule. A
-            ScriptModule itself is sent, and a copy of it hosted.
-        args, kwargs: what `module_cls` is called with, on the owner.
-        name: serves the module under this name, until `withdraw`. Without one it goes with its last stub.
+        where: "worker", "worker/device", "rank:N" or "rank:N/device". Without a device, the module is on the CPU.
+        interface: a class of annotated methods. The module implements it.
+        module_cls: a callable that the owner can import and that returns an nn.Module or a ScriptModule. Or a
+            ScriptModule: it is sent, and the owner hosts a copy.
+        args, kwargs: the arguments with which the owner calls `module_cls`.
+        name: serves the module under this name until `withdraw`. An unnamed module goes with its last stub.
         timeout: seconds that each call of the stub may take; 0 for no limit, None for RPC's default. Creation itself
             has RPC's default.
 
+    Returns:
+        The stub. It has the methods of `interface`, and `<m>_async`, `<m>_many` and `<m>_many_async` for each `<m>`.
+
     Raises:
         NotInitializedError: RPC is not running in this process.
-        PlaceError: no such worker or device.
-        CreationError: `module_cls` raised, or what it returned cannot be scripted; nothing is left on the owner.
-        MismatchError: the module does not implement `interface`; the message shows both signatures.
+        PlaceError: there is no such worker or device.
+        InterfaceError: `interface` has a signature that cannot cross.
+        ArgumentError: `args` is no tuple or list, or `kwargs` no mapping from names.
+        CreationError: `module_cls` raised, or returned something that cannot be scripted. Nothing is left on the owner.
+        MismatchError: the module does not implement `interface`. The message shows both signatures.
         ServedNameError: `name` is taken on the owner.
+        CapacityError: the owner hosts as many modules of `interface` as a table holds.
+        WireError: the owner is lost, or does not answer in time.
+        ValueError: `timeout` is no number of seconds.
+
+    In a group with a worker "ps":
+
+    >>> class Layer:
+    ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
+    >>> layer = create("ps", Layer, torch.nn.Linear, args=(4, 2))
+    >>> layer(torch.ones(3, 4)).shape
+    torch.Size([3, 2])
     """
     return create_async(where, interface, module_cls, args, kwargs, name=name, timeout=timeout).wait()
 
@@ -70,10 +86,24 @@ def create_async(
     name: str | None = None,
     timeout: float | None = None,
 ) -> Pending:
-    """`create` without blocking: the same arguments, and the stub from `.wait()`.
+    """Starts to create a module on another worker, and does not wait for it.
 
-    What can be told here is raised at once: places and interfaces that are none, things that cannot be sent. What the
-    owner refuses is raised by `.wait()`.
+    Args:
+        where, interface, module_cls, args, kwargs, name, timeout: as for `create`.
+
+    Returns:
+        A `Pending`. Its `.wait()` returns the stub.
+
+    Raises:
+        As `create`. Errors that the caller can see are raised at once: a bad place or interface, or something that
+        cannot be sent. Errors of the owner are raised by `.wait()`.
+
+    In a group with a worker "ps":
+
+    >>> class Layer:
+    ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
+    >>> pending = create_async("ps", Layer, torch.nn.Linear, args=(4, 2))
+    >>> layer = pending.wait()
     """
     compiled = compile_interface(interface)
     place = find_place(where)
@@ -84,10 +114,10 @@ def create_async(
 
 
 def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> Pending:
-    """Asks for a stub of the module that `rref` refers to, which stays where it is.
+    """Asks for a stub of the module that `rref` refers to. The module stays where it is.
 
     Args:
-        device: where the module is, if it has no tensors.
+        device: the module's device, if the module has no tensors that show it.
     """
     place = Place(rref.owner(), device)
     return _create(place, compiled, request_for(place, compiled, referenced, (rref,), {}, places=False), timeout=None)
@@ -108,6 +138,7 @@ def request_for(
     places: bool = True,
     name: str | None = None,
 ) -> CreateRequest:
+    """Makes the request for one module, with a new ticket. The arguments are the fields of `CreateRequest`."""
     return CreateRequest(
         compiled.interface.name,
         compiled.interface.text,
@@ -123,17 +154,43 @@ def request_for(
 
 
 def connect(where: str, interface: type, name: str, *, timeout: float | None = None) -> Any:
-    """A stub of the module that a worker serves under `name`.
+    """Connects to the module that a worker serves under `name`.
 
     Args:
-        where: "worker" or "rank:N". A served module stays on the device that it is on, so none is named.
-        interface: a class of annotated methods, which the module implements. It may declare fewer than the module
-            is served with, and other defaults.
-        timeout: as for `create`.
+        where: "worker" or "rank:N". No device is given: a served module stays on its device.
+        interface: a class of annotated methods. The module implements it. It may have fewer methods than the interface
+            with which the module is served, and other defaults.
+        name: the name that was given to `serve` or to `create(..., name=)`.
+        timeout: seconds that each call of the stub may take; 0 for no limit, None for RPC's default.
+
+    Returns:
+        A stub of the module, as from `create`.
 
     Raises:
+        NotInitializedError: RPC is not running in this process.
+        PlaceError: there is no such worker, or `where` has a device.
+        InterfaceError: `interface` has a signature that cannot cross.
         ServedNameError: the worker serves nothing under `name`.
         MismatchError: the module does not implement `interface`.
+        WireError: the worker is lost, or does not answer in time.
+        ValueError: `timeout` is no number of seconds.
+
+    On a worker "ps":
+
+    >>> from torchremote import serve, withdraw
+    >>> class Layer:
+    ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
+    >>> serve(torch.nn.Linear(4, 2), Layer, "layer")
+
+    On any worker of its group:
+
+    >>> layer = connect("ps", Layer, "layer")
+    >>> layer(torch.ones(3, 4)).shape
+    torch.Size([3, 2])
+
+    And on "ps", when nobody is to connect any more:
+
+    >>> withdraw("layer")
     """
     compiled = compile_interface(interface)
     modules.check_name(name)
@@ -141,29 +198,41 @@ def connect(where: str, interface: type, name: str, *, timeout: float | None = N
 
 
 def find_served(place: Place, compiled: CompiledInterface, name: str, timeout: float | None) -> Pending:
-    """Does what `connect` does, without blocking."""
+    """Asks a worker for the module that it serves under `name`, and does not wait for the answer."""
     answer = _ask(compiled, place, connect_here, compiled.interface.name, compiled.interface.text, name)
     return Pending(answer, compiled, place, name, timeout, ticket=None)
 
 
 def send_requests(compiled: CompiledInterface, place: Place, requests: list[CreateRequest]) -> Any:
-    """Asks a worker for modules, in one message; returns the Future of its answers."""
+    """Asks a worker for modules in one message. Returns the Future of its answers."""
     return _ask(compiled, place, create_here, [vars(request) for request in requests])
 
 
 def _ask(compiled: CompiledInterface, place: Place, function: Callable[..., Any], *args: Any) -> Any:
+    """Sends a request of the control plane. Returns the Future of the answer."""
+
     def failing(error: Exception) -> CreationError:
         return CreationError(
             f"{compiled.interface.name} on {place.worker.name}: cannot be sent: {error}; "
             "what is sent must be importable by the owner"
         )
 
-    # Pickling raises what it will.
+    # Pickling may raise anything.
     return send(rpc.rpc_async, (place.worker, function, (*SPOKEN, *args)), {}, failing, catches=(Exception,))
 
 
 class Pending:
-    """A stub that is being created."""
+    """A stub that is being created, as `create_async` returns it.
+
+    In a group with a worker "ps":
+
+    >>> class Layer:
+    ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
+    >>> pending = create_async("ps", Layer, torch.nn.Linear, args=(4, 2))
+    >>> layer = pending.wait()
+    >>> pending.done()
+    True
+    """
 
     def __init__(
         self,
@@ -177,8 +246,9 @@ class Pending:
     ) -> None:
         """
         Args:
-            ticket: to cancel the message; None where nothing is created, or another has it.
-            number: of the answer, among those that `answer` gives.
+            answer: the Future of the list of answers to one message.
+            ticket: cancels the message. None if the message creates nothing, or if another Pending has its ticket.
+            number: the position, in that list, of the answer for this stub.
         """
         self._compiled = compiled
         self._place = place
@@ -191,19 +261,43 @@ class Pending:
         self._lock = threading.Lock()
 
     def done(self) -> bool:
-        """Whether `wait` returns, or raises, at once."""
+        """Says whether the owner has answered, so that `wait` does not block.
+
+        Returns:
+            True: `wait` returns or raises at once.
+
+        >>> pending = create_async("ps", Layer, torch.nn.Linear, args=(4, 2))
+        >>> layer = pending.wait()
+        >>> pending.done()
+        True
+        """
         return bool(self._answer.done())
 
     def wait(self) -> Any:
-        """The stub; the same one however often it is asked for."""
+        """Waits for the owner's answer, and returns the stub.
+
+        Returns:
+            The stub. Every call returns the same one.
+
+        Raises:
+            CreationError: the owner could not create the module.
+            MismatchError: the module does not implement the interface.
+            ServedNameError: the name is taken on the owner.
+            WireError: the owner is lost, or does not answer in time.
+
+        >>> pending = create_async("ps", Layer, torch.nn.Linear, args=(4, 2))
+        >>> layer = pending.wait()
+        >>> layer is pending.wait()
+        True
+        """
         with self._lock:
             if self._stub is None:
                 self._stub = make_stub(self._compiled, self.route())
             return self._stub
 
     def route(self) -> Route:
-        """Waits for the way to the module: for a stub that there is already."""
-        # The owner's functions answer with a refusal; torch raises what it will.
+        """Waits for the owner's answer, and returns the route to the module. It makes no stub."""
+        # The owner's own functions answer with a refusal. torch may raise anything.
         answers: list[Created | Refusal] = settle(self._answer, None, self._failure, catches=(Exception,))
         answer = answers[self._number]
         if isinstance(answer, Refusal):
@@ -217,6 +311,7 @@ class Pending:
         return f"{self._compiled.interface.name} on {self._place.worker.name}"
 
     def _failure(self, error: Exception) -> Exception:
+        """Cancels the creation, and makes the error to raise for one of torch's."""
         self._cancel()
         failure = explain(error, self._compiled.interface.name, self._place.worker.name)
         if isinstance(failure, CallTimeoutError):
@@ -228,14 +323,15 @@ class Pending:
         return CreationError(f"{self._where}: {error}; what is sent must be importable by the owner")
 
     def _cancel(self) -> None:
-        # The owner may still be building, for a caller that has given up. Not awaited: it may be gone altogether.
+        # The owner may still be building the module. Nobody waits for this message: the owner may be gone.
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
-            with suppress(RuntimeError):  # raised where the worker is lost, and its modules with it
+            with suppress(RuntimeError):  # the worker is lost, and its modules with it
                 rpc.rpc_async(self._place.worker, cancel_here, (ticket,))
 
 
 def checked_arguments(module_cls: object, args: object, kwargs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns `args` and `kwargs` as a tuple and a dict, or raises ArgumentError."""
     if not isinstance(args, (tuple, list)):
         raise ArgumentError(f"args={args!r}: not a tuple; one argument is written args=(value,)")
     if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
@@ -246,6 +342,7 @@ def checked_arguments(module_cls: object, args: object, kwargs: object) -> tuple
 
 
 def checked(module_cls: object) -> Callable[..., torch.nn.Module] | torch.jit.ScriptModule:
+    """Returns `module_cls`, or raises MismatchError if no module can come of it."""
     if isinstance(module_cls, torch.jit.ScriptModule):
         return module_cls
     if isinstance(module_cls, torch.nn.Module):

@@ -1,4 +1,4 @@
-"""Many modules at once: one message a worker."""
+"""Creates many modules at once, with one message for each worker."""
 
 from __future__ import annotations
 
@@ -29,26 +29,34 @@ def create_many(
     timeout: float | None = None,
     return_exceptions: bool = False,
 ) -> list[Any]:
-    """`create` for many modules at once: one message a worker, however many modules it gets.
+    """Creates many modules at once. Each worker gets one message, however many modules it is to build.
 
-    A worker builds its modules one after the other, and all workers at the same time. What each worker is asked for has
-    RPC's default timeout as a whole.
+    A worker builds its modules one after the other. Different workers build at the same time. RPC's default timeout
+    holds for all modules of one worker together.
 
     Args:
         where: a place for each module, as for `create`.
-        args, kwargs, names: for each module, what `create` takes as `args`, `kwargs` and `name`.
-        timeout: as for `create`, of each stub.
-        return_exceptions: has an error stand in the place of each stub that there is none of. Otherwise the first is
-            raised, and no module is left on any owner.
+        interface, module_cls: as for `create`; the same for all modules.
+        args, kwargs, names: a list each, with the `args`, `kwargs` and `name` of `create` for every module.
+        timeout: seconds that each call of a stub may take; 0 for no limit, None for RPC's default.
+        return_exceptions: True puts an error in the place of each stub that could not be made. False raises the first
+            error and leaves no module on any owner.
 
     Returns:
         The stubs, in the order of the places.
 
     Raises:
-        TorchRemoteError: as `create`; the message says which module it was.
+        TorchRemoteError: as `create` raises it. The message says which module it was.
+        ArgumentError: a list is no list, or not as long as `where`.
+        ValueError: `timeout` is no number of seconds.
 
-    Shards of an embedding, on two workers:
-    `create_many(["ps0", "ps1"], Lookup, Shard, args=[(0, 500_000), (500_000, 1_000_000)])`.
+    Two layers on a worker "ps":
+
+    >>> class Layer:
+    ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
+    >>> layers = create_many(["ps", "ps"], Layer, torch.nn.Linear, args=[(4, 2), (4, 8)])
+    >>> [layer(torch.ones(3, 4)).shape for layer in layers]
+    [torch.Size([3, 2]), torch.Size([3, 8])]
     """
     compiled = compile_interface(interface)
     timeout, make = check_timeout(timeout), checked(module_cls)
@@ -83,7 +91,7 @@ def create_many(
 
 
 def _outcome(position: int, function: Callable[[Any], Any], argument: Any) -> Any:
-    """What `function` returns, or our error that it raises, which then says which module it is about."""
+    """Returns the result of `function`, or the TorchRemoteError that it raised, with the module's position in front."""
     try:
         return function(argument)
     except TorchRemoteError as error:
@@ -97,7 +105,7 @@ def _raise_first(outcomes: list[Any]) -> None:
 
 
 def _send_all(compiled: CompiledInterface, asked: list[Any], timeout: float | None) -> list[Any]:
-    """For each module its Pending, or the error with which it is not asked for."""
+    """Sends one message to each worker. Returns for each module a Pending, or the error that prevented it."""
     of_workers: dict[int, list[int]] = {}
     for position, one in enumerate(asked):
         if not isinstance(one, TorchRemoteError):
@@ -120,11 +128,11 @@ def _send_all(compiled: CompiledInterface, asked: list[Any], timeout: float | No
 
 
 def _remove(stubs: list[Any]) -> None:
-    """Takes modules from their owners: some have a name, and would stay."""
+    """Removes modules from their owners. Those with a name would stay otherwise."""
     handles: dict[str, list[int]] = {}
     for stub in stubs:
         route, _ = route_and_interface(stub, "create_many")
         handles.setdefault(route.worker, []).append(route.handle)
     for worker, of_worker in handles.items():
-        with suppress(RuntimeError):  # raised where the worker is lost, and its modules with it
+        with suppress(RuntimeError):  # the worker is lost, and its modules with it
             rpc.rpc_sync(worker, modules.remove_all, (of_worker,))

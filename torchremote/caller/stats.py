@@ -1,4 +1,4 @@
-"""What a worker hosts, asked for by any worker."""
+"""Asks a worker which modules it hosts."""
 
 from __future__ import annotations
 
@@ -9,35 +9,41 @@ from ..link.places import find_worker
 from ..owner.modules import ModuleStats, stats_here
 from .exchange import ask
 
-_ASKING: Final = 30.0  # seconds that a worker has to answer
+_ASKING: Final = 30.0  # seconds in which a worker has to answer
 
 
 @dataclass(frozen=True)
 class WorkerStats:
-    """What a worker says of itself."""
+    """A worker's answer to `stats`."""
 
     worker: str  # its name; "" for this process
-    modules: list[ModuleStats]  # that it hosts, in the order in which they were added
+    modules: list[ModuleStats]  # the modules that it hosts, in the order in which they were added
 
 
 def stats(where: str | None = None) -> WorkerStats:
-    """Asks a worker what it hosts. This goes through Python on both sides, and is not for the data plane.
+    """Asks a worker which modules it hosts. The question runs Python on both workers, so do not ask it in every step.
 
     Args:
-        where: "worker" or "rank:N"; None: this process, in which RPC need not be running.
+        where: "worker" or "rank:N". None asks this process itself; RPC need not be running.
 
     Returns:
-        `.modules`, of each its `.number`, which no other module of that worker gets, `.interface`, served `.name` or
-        None, `.device`, and `.holders`: the number of workers that hold stubs of it, or None for a served module, which
-        lives without stubs.
+        A `WorkerStats`: `.worker`, the worker's name, and `.modules`, a list of `ModuleStats`. Each of these has
+        `.number`, which no other module of that worker ever gets; `.interface`, the interface's name; `.name`, under
+        which the module is served, or None; `.device`; and `.holders`, the number of workers that hold stubs of it.
+        `.holders` is None for a served module, which lives without stubs.
 
     Raises:
         NotInitializedError: RPC is not running in this process.
-        PlaceError: no such worker.
-        WireError: the worker is lost, or takes longer than 30 seconds.
+        PlaceError: there is no such worker.
+        WireError: the worker is lost, or does not answer within 30 seconds.
 
-    >>> stats().worker
-    ''
+    With a stub `layer` of a module on a worker "ps":
+
+    >>> stats("ps").worker
+    'ps'
+
+    >>> [(module.interface, module.device, module.holders) for module in stats("ps").modules]
+    [('Layer', 'cpu', 1)]
     """
     if where is None:
         return WorkerStats("", stats_here())

@@ -1,7 +1,7 @@
-"""Stubs: scripted modules whose methods run elsewhere, and which have Python methods, too.
+"""Stubs: scripted modules whose methods run on another worker, with a Python method for each scripted one.
 
-The scripted part is generated (jit/lower/stub.py); calls.py and batches.py make the Python methods. Here the two are
-put together.
+jit/lower/stub.py generates the scripted part. calls.py and batches.py make the Python methods. This file puts the two
+together.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .batches import many_calls
 from .calls import METHODS, called_names, python_calls
 from .saving import refuse_before_saving
 
-Bases = tuple[type, ...]  # importable, for a stub is sent with them
+Bases = tuple[type, ...]  # importable, since a stub is sent with them
 
 
 def make_stub(compiled: CompiledInterface, route: Route, bases: Bases = ()) -> Any:
-    """Makes a stub, of the one class that the interface's stubs share. Nothing is compiled.
+    """Makes a stub. All stubs of an interface share one class, and nothing is compiled.
 
     Args:
-        bases: what its Python class derives from before `Stub`.
+        bases: the classes from which its Python class derives before `Stub`.
     """
     stub = attach(_torch.copy_module(compiled.stub), compiled, route)
     if bases:
@@ -39,7 +39,7 @@ def make_stub(compiled: CompiledInterface, route: Route, bases: Bases = ()) -> A
 
 
 def attach(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> Any:
-    """Has a scripted stub call the module that `route` leads to, and gives it its Python methods."""
+    """Connects a scripted stub to the module that `route` leads to, and gives it its Python methods."""
     refuse_before_saving()
     set_route(scripted, compiled, route)
     stub = _torch.as_class(scripted, stub_class(compiled))
@@ -48,25 +48,25 @@ def attach(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route:
 
 
 def stub_along(stub: Stub, route: Route) -> Any:
-    """Makes another stub along `route`, of the same class, with the same attributes from the user's code."""
+    """Makes another stub of the same class that follows `route`. It gets the attributes that the user's code set."""
     return give_own(make_stub(stub._torchremote_compiled, route, stub._torchremote_bases), *own_of(stub))
 
 
 def own_of(stub: Stub) -> tuple[bool, dict[str, Any]]:
-    """Returns what the user's code gave a stub: whether it trains, and its attributes."""
+    """Returns a stub's training mode, and the attributes that the user's code set on it."""
     every = {*stub._torchremote_compiled.stub.__dict__, METHODS}
     return stub.training, {name: value for name, value in stub.__dict__.items() if name not in every}
 
 
 def give_own(stub: Any, training: bool, attributes: dict[str, Any]) -> Any:
-    """Gives a stub what `own_of` returned of another one."""
+    """Gives a stub the training mode and attributes that `own_of` returned for another one."""
     stub.training = training
     stub.__dict__.update(attributes)
     return stub
 
 
 def become_stub(module: torch.nn.Module, compiled: CompiledInterface, route: Route, *bases: type) -> None:
-    """Turns a module into a stub, which goes on being an instance of its class, and is one of `bases`."""
+    """Turns a module into a stub. It stays an instance of its own class, and becomes one of `bases`."""
     stub = make_stub(compiled, route, (*bases, type(module)))
     every = vars(torch.nn.Module())
     stub.__dict__.update((name, value) for name, value in module.__dict__.items() if name not in every)
@@ -75,10 +75,13 @@ def become_stub(module: torch.nn.Module, compiled: CompiledInterface, route: Rou
 
 
 def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterface]:
-    """Returns what a stub calls, and through which interface. `asked`: the function that was given it.
+    """Returns a stub's route and interface.
+
+    Args:
+        asked: the function to which the user gave `stub`. The error names it.
 
     Raises:
-        InterfaceError: `stub` is none.
+        InterfaceError: `stub` is no stub.
     """
     if isinstance(stub, Stub):
         route = route_of(stub)
@@ -91,25 +94,32 @@ def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterf
 
 
 def with_timeout(stub: Any, timeout: float | None) -> Any:
-    """Returns a stub of the same remote module with another timeout; the first keeps its own.
+    """Makes a stub of the same remote module with another timeout. The first stub keeps its own.
+
+    Nothing is sent or compiled, so even a single call can have its own timeout.
 
     Args:
-        stub: what `create`, `connect` or `reconnect` returned.
+        stub: a stub, as `create`, `connect` or `reconnect` returns it.
         timeout: seconds that a call may take; 0 for no limit, None for RPC's default.
 
+    Returns:
+        The new stub.
+
     Raises:
-        InterfaceError: `stub` is none.
+        InterfaceError: `stub` is no stub.
         ValueError: `timeout` is no number of seconds.
 
-    The new stub is made in microseconds, so a single call can have a timeout of its own:
-    `torchremote.with_timeout(encoder, 0.5)(x)`.
+    With a stub `layer` of a `torch.nn.Linear(4, 2)`:
+
+    >>> with_timeout(layer, 0.5)(torch.ones(3, 4)).shape
+    torch.Size([3, 2])
     """
     route, _ = route_and_interface(stub, "with_timeout")
     return stub_along(stub, replace(route, timeout=check_timeout(timeout)))
 
 
 def check_timeout(timeout: float | None) -> float | None:
-    """Returns a timeout in seconds as a float, or raises ValueError for what is none."""
+    """Returns a timeout, in seconds, as a float. Raises ValueError if it is no number of seconds."""
     if timeout is None:
         return None
     if (
@@ -124,11 +134,14 @@ def check_timeout(timeout: float | None) -> float | None:
 def remote_interface(interface: type) -> type:
     """Returns the TorchScript interface of an interface's *stubs*: `<m>`, `<m>_async`, `<m>_many`, `<m>_many_async`.
 
-    For annotations: in TorchScript, a module with an attribute of this type can call a stub without waiting for it, or
-    make many calls at once, as a list of tuples of all arguments.
+    It is for annotations. A scripted module with an attribute of this type can call a stub without waiting for the
+    result. It can also make many calls at once, from a list of tuples; each tuple has all arguments of one call.
 
     Args:
         interface: a class of annotated methods.
+
+    Returns:
+        The TorchScript interface, as a Python class.
 
     Raises:
         InterfaceError: `interface` has a signature that cannot cross.
@@ -146,20 +159,32 @@ class StubClass(type(torch.jit.RecursiveScriptModule)):  # type: ignore[misc]
     """Metaclass of generated stub classes. They cannot be imported by name, so RPC's pickler knows them by it."""
 
     reduce_for_rpc: Callable[[Any], tuple[Any, ...]]
-    """Takes a stub apart for RPC's pickler; send_stub.py sets it, which also makes stubs."""
+    """Takes a stub apart for RPC's pickler. send_stub.py sets this, because it needs `make_stub` of this file."""
 
 
 class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
-    """Stands for a module elsewhere: what `create` and `connect` return.
+    """Stands for a module on another worker. `create` and `connect` return stubs.
 
-    A stub has the methods of its interface, and for every `<m>` others, which this makes:
+    A stub has the methods of its interface, and three more for every method `<m>`:
 
-    * `<m>_async(...)`: a `torch.futures.Future` of the result.
-    * `<m>_many(calls, return_exceptions=False)`: results of many calls, in order. A call is a tuple of arguments,
-      keyword-only ones last, of which those with a default may be left out, or a mapping from their names. All travel
-      in one message and run in their order; the first that fails ends the batch, and the error says which it was.
-      With `return_exceptions`, each is a message of its own, they run at the same time, and a failure is a result.
-    * `<m>_many_async(...)`: a Future of that.
+    * `<m>_async(...)` returns a `torch.futures.Future` of the result.
+    * `<m>_many(calls, return_exceptions=False)` makes many calls and returns their results in order. A call is a tuple
+      of arguments, keyword-only ones last, or a mapping from their names. Arguments with a default may be left out. All
+      calls travel in one message and run in their order. The first that fails ends the batch, and the error says which
+      it was. With `return_exceptions`, each call is a message of its own, the calls run at the same time, and an error
+      stands in the place of a result.
+    * `<m>_many_async(...)` returns a Future of that list.
+
+    With a stub `layer` of a `torch.nn.Linear(4, 2)`:
+
+    >>> x = torch.ones(3, 4)
+    >>> layer(x).shape
+    torch.Size([3, 2])
+    >>> future = layer.forward_async(x)
+    >>> future.wait().shape
+    torch.Size([3, 2])
+    >>> len(layer.forward_many([(x,), (x,)]))
+    2
     """
 
     _torchremote_compiled: CompiledInterface
@@ -175,7 +200,7 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
         return stub_along(self, route_and_interface(self, "copy")[0])
 
     def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
-        # Another stub of the one module, which is not copied.
+        # Another stub of the same module. The module is not copied.
         return give_own(self.__copy__(), *copy.deepcopy(own_of(self), memo))
 
     def extra_repr(self) -> str:
@@ -186,11 +211,11 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
 
 @functools.cache
 def stub_class(compiled: CompiledInterface, bases: Bases = ()) -> type[Stub]:
-    """Makes the Python class of an interface's stubs. `bases`: what it derives from before `Stub`."""
+    """Makes the Python class of an interface's stubs. `bases`: the classes from which it derives before `Stub`."""
     members: dict[str, Any] = {"__module__": __name__}
     if bases:
         members["_torchremote_bases"] = bases
-        bases = (*bases, stub_class(compiled))  # what the user's class overrides, stays overridden
+        bases = (*bases, stub_class(compiled))  # a method that the user's class overrides stays overridden
     else:
         members["_torchremote_compiled"] = compiled
         for method in compiled.interface.methods:

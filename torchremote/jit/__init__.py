@@ -1,7 +1,8 @@
-"""The compiler: a typed interface in, TorchScript that runs over RPC out.
+"""The compiler: it takes a typed interface and makes TorchScript that runs over RPC.
 
-The passes, in their order: `read_interface` makes the model; `lower_*` makes a program of it, a unit at a time; `emit`
-writes a unit's text; `script` has TorchScript compile the text. `_compile` and `_compile_contract` run them.
+The passes, in their order: `read_interface` reads the class into a model. `lower_*` turn the model into programs, one
+unit each. `emit` writes a unit's text. `script` compiles the text with TorchScript. `_compile` and `_compile_contract`
+run the passes. The compiler knows nothing of callers and owners.
 """
 
 from __future__ import annotations
@@ -52,75 +53,78 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Contract:
-    """Holds what caller and owner share of an interface: compiled from its canonical text alone."""
+    """The part of an interface that caller and owner share, compiled from its canonical text alone."""
 
-    interface: Interface  # of whichever class came first: only its name and canonical text count
+    interface: Interface  # the model of the class that came first; only its name and canonical text count
     classes: Classes  # the Python classes of its enums and NamedTuples
     sources: dict[str, str]  # the text of each unit: enums, table, endpoints, link
-    defined: dict[str, Any]  # what these units define, and the classes, under their names there
-    table_is_live: bool  # whether endpoints read its table: not if its classes were defined anew since
+    defined: dict[str, Any]  # the definitions of these units, and the classes, by their names in the text
+    table_is_live: bool  # whether endpoints read its table; False if its classes were defined anew since
 
     @property
     def scope(self) -> str:
-        """The dotted name, in TorchScript, of all that is generated for it: equal where stubs and endpoints match."""
+        """Returns the dotted TorchScript name of all that is generated. Stub and endpoints fit if theirs is equal."""
         return scope_of(self.interface)
 
     @property
     def table(self) -> torch.jit.ScriptModule:
-        """This process's table of modules of the interface. owner/tables.py serialises its use."""
+        """Returns this process's table of modules of the interface. owner/tables.py serialises its use."""
         table: torch.jit.ScriptModule = self.defined["ModuleTable"]
         return table
 
     @property
     def endpoints(self) -> dict[str, str]:
-        """The name of each method's endpoint in TorchScript's global compilation unit."""
+        """Returns the name of each method's endpoint in TorchScript's global compilation unit."""
         return {method.name: endpoint_name(self.interface, method) for method in self.interface.methods}
 
 
 @dataclass(frozen=True, eq=False)
 class CompiledInterface:
-    """Holds an interface, compiled: `.source`, `.digest`, `.endpoints`."""
+    """A compiled interface, with its `.source`, `.digest` and `.endpoints`."""
 
     interface: Interface
     contract: Contract
     stub_source: str
-    interface_name: str  # what TorchScript calls the interface
+    interface_name: str  # the interface's name in TorchScript
     remote_interface: type  # the interface of its stubs: `<m>`, `<m>_async`, `<m>_many` and `<m>_many_async`
-    stub: torch.jit.ScriptModule  # a disconnected stub, of which others are copies
+    stub: torch.jit.ScriptModule  # a disconnected stub; all others are copies of it
 
     @property
     def digest(self) -> str:
-        """Equal for interfaces whose methods are the same to TorchScript: see read/model.py, Note [Canonical text]."""
+        """Returns a hash. Equal hash, equal methods in TorchScript: see read/model.py, Note [Canonical text]."""
         return self.interface.digest
 
     @property
     def source(self) -> str:
-        """All that was generated for the interface, unit by unit. `common_source` is what interfaces share."""
+        """Returns the text generated for this interface alone. `common_source` returns the text that all share."""
         return "\n\n".join([*self.contract.sources.values(), self.stub_source])
 
     @property
     def endpoints(self) -> dict[str, str]:
-        """What runs on the owner: by method, its name in TorchScript's global compilation unit."""
+        """Returns, for each method, the name of its endpoint in TorchScript's global compilation unit."""
         return self.contract.endpoints
 
 
 Class = TypeVar("Class")
 
 _tables: Cache[tuple[object, ...], _Table] = Cache()
-_first_tables: dict[tuple[str, str], _Table] = {}  # those that endpoints are bound to, for good
+_first_tables: dict[tuple[str, str], _Table] = {}  # the tables to which endpoints are bound for good
 _contracts: Cache[tuple[object, ...], Contract] = Cache()
 _interfaces: Cache[tuple[Contract, str], CompiledInterface] = Cache()
 _of_classes: WeakKeyDictionary[type, CompiledInterface] = WeakKeyDictionary()
 
 
 def compile_interface(interface: type | Interface) -> CompiledInterface:
-    """Compiles a class of annotated methods, or finds it compiled.
+    """Compiles a class of annotated methods. Does nothing new if it is compiled already.
 
     Args:
-        interface: the class, decorated or not, or the model of one.
+        interface: the class, decorated or not, or its model.
+
+    Returns:
+        The compiled interface, with its `.source`, `.digest` and `.endpoints`.
 
     Raises:
-        InterfaceError: the class has a signature that cannot cross; the message names interface, method and argument.
+        InterfaceError: the class has a signature that cannot cross. The message names interface, method and argument.
 
     >>> from torch import Tensor
     >>> class Scorer:
@@ -134,25 +138,27 @@ def compile_interface(interface: type | Interface) -> CompiledInterface:
     if compiled is None:
         model = read_interface(interface)
         if issubclass(interface, torch.nn.Module) and "__torch_script_interface__" not in vars(interface):
-            # The name itself is for the module, which may be scripted, too.
+            # The class is also a module, which may be scripted and then needs the plain name.
             model = replace(model, qualified_name=f"{model.qualified_name}_interface")
         compiled = _of_classes[interface] = _compile(model)
     return compiled
 
 
 def remote_scriptable(cls: type[Class]) -> type[Class]:
-    """Class decorator: makes `cls` an interface for remote modules, and a TorchScript module interface.
+    """Decorates a class: makes it an interface for remote modules, and a TorchScript module interface.
 
-    Any class of annotated methods will do: a plain one, a Protocol, one under `torch.jit.interface`, one typed into a
-    REPL. Signatures are read, the methods of bases among them, and never source. All that calls need is compiled
-    here and now, under the class's own qualified name.
+    Everything that calls need is compiled at once, under the class's own qualified name. The decorator reads the
+    signatures of all methods, those of base classes too. It reads no source, so the class may be typed into a REPL.
+
+    Args:
+        cls: a class of annotated methods: a plain one, a Protocol, or one under `torch.jit.interface`.
 
     Returns:
-        `cls` itself. As an annotation of a scripted module's attribute, it stands for a local module or for a stub,
-        and default values hold in TorchScript, too.
+        `cls` itself. As an annotation of a scripted module's attribute, it stands for a local module or a stub, and
+        default values work in TorchScript, too.
 
     Raises:
-        InterfaceError: a signature that cannot cross; the message names interface, method and argument.
+        InterfaceError: a signature cannot cross. The message names interface, method and argument.
 
     >>> import torch
     >>> @remote_scriptable
@@ -160,7 +166,7 @@ def remote_scriptable(cls: type[Class]) -> type[Class]:
     ...     def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor: ...
     """
     compiled = _compile(read_interface(cls, caller_locals(1)))
-    if "__torch_script_interface__" not in vars(cls):  # torch.jit.interface has compiled it already, otherwise
+    if "__torch_script_interface__" not in vars(cls):  # torch.jit.interface has not compiled it yet
         cls.__torch_script_interface__ = compiled.interface_name  # type: ignore[attr-defined]
         _torch.set_qualified_name(cls, compiled.interface_name)
     _of_classes[cls] = compiled
@@ -168,6 +174,7 @@ def remote_scriptable(cls: type[Class]) -> type[Class]:
 
 
 def _compile(interface: Interface) -> CompiledInterface:
+    """Runs the passes for a caller: the contract, and the stub unit."""
     with compiling():
         source_names = SourceNames(interface)
         unit = lower_stub(interface, source_names)
@@ -185,21 +192,21 @@ def _compile(interface: Interface) -> CompiledInterface:
             stub=defined["Stub"],
         )
 
-    # The text is in the key: it holds all else that a stub depends on, defaults to the last bit included.
+    # The text is in the key because it has everything else that a stub depends on, exact defaults included.
     return _interfaces.get((contract, source.text), script_stub)
 
 
 def compile_contract(interface: Interface, source_names: SourceNames | None = None) -> Contract:
-    """Compiles what an owner needs: on the canonical text alone, so also for an interface never imported here.
+    """Compiles the part of an interface that an owner needs. The canonical text is enough: no class is imported for it.
 
     Raises:
-        InterfaceError: an enum or NamedTuple of the interface is not the same here.
+        InterfaceError: an enum or NamedTuple of the interface is defined otherwise in this process.
         UnsupportedTypeError: TorchScript cannot have a Union of the interface.
     """
     import_classes(interface)
     with COMPILING:
         classes = find_classes(interface, scope_of(interface))
-        # The classes are part of the key: in a REPL they may be defined again, the same and yet others.
+        # The classes are part of the key: a REPL may define equal ones again, and they are other objects.
         key = (interface.name, interface.text, *classes.values())
         return _contracts.get(
             key, lambda: _compile_contract(interface, classes, key, source_names or SourceNames(interface))
@@ -209,6 +216,7 @@ def compile_contract(interface: Interface, source_names: SourceNames | None = No
 def _compile_contract(
     interface: Interface, classes: Classes, key: tuple[object, ...], source_names: SourceNames
 ) -> Contract:
+    """Runs the passes for the units that depend on the canonical text alone."""
     table = _tables.get(key, lambda: _compile_table(interface, classes, source_names))
     first = _first_tables.setdefault((interface.name, interface.text), table)
     sources, defined = dict(table.sources), dict(table.defined)
@@ -222,10 +230,10 @@ def _compile_contract(
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """Holds the first half of a contract: the table, to which endpoints are bound, and what it is compiled on.
+    """The first half of a contract: the table to which endpoints are bound, and the units below it.
 
-    It is cached on its own. TorchScript never forgets a registered endpoint, so if compiling stops between two
-    endpoints, the next attempt has to go on with the same table.
+    It is cached on its own. TorchScript never forgets a registered endpoint. So if compiling stops between two
+    endpoints, the next attempt has to use the same table.
     """
 
     sources: dict[str, str]
@@ -243,14 +251,14 @@ def _compile_table(interface: Interface, classes: Classes, source_names: SourceN
         source = emit(unit)
         sources[unit.part] = source.text
         defined |= script(unit, source, around=defined)
-    # In this order: freezing looks at all that the table holds, and what becomes the constant shares the list of pages.
+    # Freezing walks through everything in the table, so the pages come after it. The constant shares their list.
     constant = _torch.constant_holding(defined["ModuleTable"])
     defined["ModuleTable"].lay_out()
     return _Table(sources, defined, constant)
 
 
 def _check_unions(interface: Interface, source_names: SourceNames, defined: dict[str, Any]) -> None:
-    # The model knows which members cannot be told apart. That TorchScript gets others wrong, only TorchScript knows.
+    # The model refuses members that cannot be told apart. Only TorchScript knows which other Unions it gets wrong.
     resolve = _torch.resolver({**vars(typing), "torch": torch, "Tensor": torch.Tensor, "RRef": RRef, **defined})
     for method in interface.methods:
         places = [*(argument.name for argument in method.arguments), "return"]
@@ -265,13 +273,13 @@ def _check_unions(interface: Interface, source_names: SourceNames, defined: dict
                     ) from error
 
 
-# -- what is the same for every interface
+# -- text that is the same for every interface
 
 _shared: Cache[str, dict[str, Any]] = Cache()
 
 
 def _common(interface: Interface | None = None) -> dict[str, Any]:
-    """Compiles, once a process, what `interface` shares with others; the walk through Any only if it is used."""
+    """Compiles, once a process, the units that all interfaces share. Includes `any` only if `interface` uses Any."""
     common = lower_common()
     defined = _shared.get(common.scope, lambda: script(common, emit(common), around={}))
     methods = () if interface is None else interface.methods
@@ -282,12 +290,11 @@ def _common(interface: Interface | None = None) -> dict[str, Any]:
 
 
 def sendable() -> _torch.ScriptFunction:
-    """Returns `sendable(tensor, devices, where)`, which gives a tensor as it can be sent, or raises: see
-    runtime/tensors.py."""
+    """Returns the scripted function `sendable(tensor, devices, where)` of runtime/tensors.py."""
     function: _torch.ScriptFunction = _common()["sendable"]
     return function
 
 
 def common_source() -> str:
-    """Returns what is generated alike for every interface."""
+    """Returns the text that is the same for every interface."""
     return "\n\n".join(emit(unit).text for unit in (lower_common(), lower_any()))

@@ -1,16 +1,16 @@
-"""Modules on their owner: how they are added, named and removed, and what happens to one under its callers.
+"""Adds, names, replaces and removes the modules of an owner.
 
 Calls do not come through here: see jit/runtime/table.py.
 
 Note [Lives]
-    An unnamed module lives as long as a stub of it: see leases.py. A served module has no leases and lives until it is
-    withdrawn; another may take its place under its name.
+    An unnamed module lives as long as there is a stub of it: see leases.py. A served module has no leases. It lives
+    until it is withdrawn, or until another module takes its place under its name.
 
 Note [Whole modules]
-    A module is replaced, or moved to another device, by exchanging what its handles lead to. A call that runs keeps the
-    module that it began with, and the next call gets the other one. No call meets with half of each, and none fails. So
-    nothing of a module is changed in place: moving makes a copy. A slot says whether tensors move, so stubs that are
-    out call the module directly wherever it is.
+    To replace a module, or to move it to another device, its handles are made to lead to another module. A running call
+    keeps the module with which it began, and the next call gets the other one. No call sees half of each, and none
+    fails. So a module is never changed in place: moving makes a copy. The slot says whether tensors move, so existing
+    stubs can call the module directly on any device.
 """
 
 from __future__ import annotations
@@ -33,61 +33,62 @@ from .tables import LOCK, table_for, table_of
 
 _by_handle: dict[int, Entry] = {}
 _by_name: dict[str, Entry] = {}
-_exchanging = threading.Lock()  # one at a time, so that each sees what the last one made
+_exchanging = threading.Lock()  # one exchange at a time, so that each sees the result of the last one
 
 
 @dataclass(eq=False)
 class Entry:
-    """A module that this process hosts. All but `name` is changed under LOCK."""
+    """A module that this process hosts. `name` never changes; everything else changes only under LOCK."""
 
     module: torch.jit.ScriptModule
     device: torch.device
-    interface: Interface  # that it was hosted with
+    interface: Interface  # with which it was hosted
     name: str | None
     moves: bool  # whether tensors move to the device and back
     handles: dict[str, int] = field(default_factory=dict)  # by the scope of the interface that calls it
-    number: int = field(default_factory=itertools.count(1).__next__)  # of all that were ever hosted here
-    exchanged: int = 0  # how many modules there were before this one
+    number: int = field(default_factory=itertools.count(1).__next__)  # counts all modules ever hosted here
+    exchanged: int = 0  # how often the module was exchanged
     gone: bool = False
 
 
 @dataclass(frozen=True)
 class ModuleStats:
-    """What a worker says of a module that it hosts."""
+    """Describes a module that a worker hosts."""
 
-    number: int  # counts the modules that the worker has hosted so far: this one's own, for ever
-    interface: str  # the name of the interface that it was hosted with
+    number: int  # counts all modules that the worker has ever hosted, so no other one gets it
+    interface: str  # the name of the interface with which it was hosted
     name: str | None  # under which it is served
     device: str
-    holders: int | None  # workers that hold stubs of it; None: it is served, and lives without stubs
+    holders: int | None  # how many workers hold stubs of it; None: it is served, and lives without stubs
 
 
 def _entry(
     module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str | None, moves: bool | None
 ) -> Entry:
+    """Makes an entry. `moves` None: tensors move if `device` is an accelerator."""
     return Entry(module, device, contract.interface, name, device.type != "cpu" if moves is None else moves)
 
 
 def add(contract: Contract, module: torch.jit.ScriptModule, device: torch.device, moves: bool | None = None) -> int:
-    """Hosts a scripted module without a name; returns its handle.
+    """Hosts a scripted module without a name. Returns its handle.
 
     Args:
-        moves: whether tensors move to the device and back; None: on an accelerator. Tests have it otherwise.
+        moves: whether tensors move to the device and back. None: they do on an accelerator. Tests set it otherwise.
 
     Raises:
-        What `handle_for` raises.
+        As `handle_for`.
     """
     return handle_for(_entry(module, device, contract, None, moves), contract)
 
 
 def handle_for(entry: Entry, contract: Contract) -> int:
-    """Returns the handle under which stubs of an interface call a module.
+    """Returns the handle under which stubs of an interface call a module. Puts the module into the table if need be.
 
     Raises:
         MismatchError: the module does not implement the interface.
         CapacityError: this worker hosts as many modules of the interface as a table holds.
         InterfaceError: a class of the interface was defined anew in this process.
-        StaleStubError: it is not hosted any more.
+        StaleStubError: the module is no longer hosted.
     """
     if not contract.table_is_live:
         raise InterfaceError(
@@ -111,7 +112,7 @@ def handle_for(entry: Entry, contract: Contract) -> int:
 
 
 def start_lease(handle: int) -> None:
-    """Has the module live as long as its leases, from now on."""
+    """Makes the module live as long as its leases, from now on."""
     leases.start(handle, remove)
 
 
@@ -124,11 +125,13 @@ def remove(handle: int) -> None:
 
 
 def remove_all(handles: list[int]) -> None:
+    """Stops hosting the modules that `handles` lead to."""
     for handle in handles:
         remove(handle)
 
 
 def _remove(entry: Entry) -> None:
+    """Takes a module out of all tables. Called under LOCK."""
     entry.gone = True
     if entry.name is not None and _by_name.get(entry.name) is entry:
         del _by_name[entry.name]
@@ -139,10 +142,10 @@ def _remove(entry: Entry) -> None:
 
 
 def entry_at(handle: int) -> tuple[Entry, Contract]:
-    """Returns what `handle` leads to, and the interface that calls it there.
+    """Returns the module that `handle` leads to, and the interface through which the handle calls it.
 
     Raises:
-        StaleStubError: nothing is there.
+        StaleStubError: the module is gone.
     """
     with LOCK:
         entry = _by_handle.get(handle)
@@ -156,7 +159,7 @@ def _stale() -> StaleStubError:
 
 
 def stats_here() -> list[ModuleStats]:
-    """Lists what this process hosts, in the order in which it was added."""
+    """Lists the modules that this process hosts, in the order in which they were added."""
     with LOCK:
         entries = list(dict.fromkeys(_by_handle.values()))
         return [
@@ -171,21 +174,21 @@ def stats_here() -> list[ModuleStats]:
         ]
 
 
-# -- another module in the place of one
+# -- exchanging a module for another
 
 
 def exchange(
     entry: Entry, module: torch.jit.ScriptModule, device: torch.device, instead_of: torch.jit.ScriptModule | None = None
 ) -> bool:
-    """Puts `module` in the place of the one that is hosted, or raises and changes nothing: see Note [Whole modules].
+    """Puts `module` in the place of the hosted one, or raises and changes nothing: see Note [Whole modules].
 
     Args:
-        device: that `module` is on.
-        instead_of: does nothing, and returns False, unless this is what is hosted.
+        device: the device of `module`.
+        instead_of: exchanges only if this is the hosted module; otherwise does nothing and returns False.
 
     Raises:
-        MismatchError: it does not implement every interface that there are stubs of.
-        StaleStubError: what was hosted is gone.
+        MismatchError: `module` does not implement every interface through which the hosted one is called.
+        StaleStubError: the hosted module is gone.
     """
     with _exchanging:
         if instead_of is not None and entry.module is not instead_of:
@@ -196,7 +199,7 @@ def exchange(
 
 
 def _try_exchange(entry: Entry, module: torch.jit.ScriptModule, device: torch.device) -> bool:
-    """Returns False, and changes nothing, if a handle was added meanwhile."""
+    """Exchanges the module. Returns False and changes nothing if a handle was added meanwhile."""
     with LOCK:
         if entry.gone:
             raise _stale()
@@ -217,22 +220,25 @@ def _try_exchange(entry: Entry, module: torch.jit.ScriptModule, device: torch.de
 
 
 def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool = False) -> None:
-    """Offers a module of this process under `name`, to `connect` from any worker, until `withdraw(name)`.
+    """Serves a module of this process under `name`. Any worker can `connect` to it, until `withdraw(name)`.
 
-    RPC need not be running yet. The module is scripted, unless it is; the caller's object and the served one share
-    their parameters.
+    RPC need not be running yet. The module is scripted if it is not yet. The served module shares its parameters with
+    `module`.
 
     Args:
-        module: implements `interface`; on whatever device.
+        module: a module that implements `interface`, on any device.
         interface: a class of annotated methods.
-        name: unique in this process.
-        replace: puts `module` in the place of what is served under `name`, if anything is. Stubs stay connected: each
-            call gets the old module or the new one, whole, and none fails.
+        name: a name that nothing else is served under in this process.
+        replace: True puts `module` in the place of the one that is served under `name`, if there is one. Stubs stay
+            connected. Each call runs on the whole old module or on the whole new one, and none fails.
 
     Raises:
-        ServedNameError: `name` is taken, and `replace` is not set.
-        MismatchError: `module` does not implement `interface`; or, when it replaces another, every interface that
-            this one is called through.
+        ServedNameError: `name` is taken and `replace` is False, or `name` is no string, or empty.
+        InterfaceError: `interface` has a signature that cannot cross.
+        MismatchError: `module` does not implement `interface`. If it replaces another module: it does not implement
+            every interface through which that one is called.
+        CreationError: TorchScript cannot script `module`.
+        CapacityError: this process hosts as many modules of `interface` as a table holds.
 
     >>> class Doubler:
     ...     def forward(self, x: torch.Tensor) -> torch.Tensor: ...
@@ -263,12 +269,12 @@ def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool 
 def add_named(
     module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str, moves: bool | None = None
 ) -> int:
-    """Hosts a scripted module and gives it its name, or does neither; returns its handle. `moves`: as for `add`."""
+    """Hosts a scripted module under a name, or raises and hosts nothing. Returns its handle. `moves`: as for `add`."""
     check_name(name)
     entry = _entry(module, device, contract, name, moves)
     handle = handle_for(entry, contract)
     with LOCK:
-        # Hosted first: whoever finds the name must be able to call.
+        # The module is hosted before it is named: a caller that finds the name must be able to call.
         first = _by_name.setdefault(name, entry)
     if first is entry:
         return handle
@@ -280,49 +286,60 @@ def add_named(
 
 
 def check_name(name: object) -> None:
-    """Raises ServedNameError for what cannot be a served name."""
+    """Raises ServedNameError if `name` cannot be a served name."""
     if not isinstance(name, str) or not name:
         raise ServedNameError(f"name={name!r}: a served name is a string that is not empty")
 
 
 def withdraw(name: str) -> None:
-    """Ends `serve(..., name)`. Calls that are running finish; later ones raise StaleStubError.
+    """Stops serving the module that this process serves under `name`.
+
+    Running calls finish. Later calls raise StaleStubError at their caller.
 
     Args:
-        name: that a module of this process is served under, by `serve` or by `create(..., name=)`.
+        name: the name that was given to `serve` or to `create(..., name=)`.
 
     Raises:
-        ServedNameError: nothing is served under `name` here.
+        ServedNameError: this process serves nothing under `name`.
+
+    >>> class Doubler:
+    ...     def forward(self, x: torch.Tensor) -> torch.Tensor: ...
+    >>> class Doubling(torch.nn.Module):
+    ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
+    ...         return 2 * x
+    >>> serve(Doubling(), Doubler, "doubler")
+    >>> withdraw("doubler")
     """
     with LOCK:
         _remove(_served(name))
 
 
 def served_module(name: str) -> torch.jit.ScriptModule:
-    """Returns what this process serves under `name`: for its owner's own use, such as an optimizer's.
+    """Returns the module that this process serves under `name`, for use on the owner itself, as by an optimizer.
 
     Raises:
-        ServedNameError: nothing is served under `name` here.
+        ServedNameError: this process serves nothing under `name`.
     """
     with LOCK:
         return _served(name).module
 
 
 def find_served(contract: Contract, name: str) -> tuple[int, torch.device]:
-    """Finds what is served as `name`: the handle for stubs of an interface, and the module's device.
+    """Finds the module that is served as `name`. Returns the handle for stubs of an interface, and the device.
 
     Raises:
-        ServedNameError: nothing is served under `name` here.
-        What `handle_for` raises.
+        ServedNameError: this process serves nothing under `name`.
+        And as `handle_for`.
     """
     while True:
         with LOCK:
             entry = _served(name)
-        with suppress(StaleStubError):  # withdrawn meanwhile: by now, the name may be another's
+        with suppress(StaleStubError):  # it was withdrawn meanwhile; another may have the name by now
             return handle_for(entry, contract), entry.device
 
 
 def _served(name: str) -> Entry:
+    """Returns the entry of a served module, or raises ServedNameError. Called under LOCK."""
     entry = _by_name.get(name)
     if entry is None:
         raise ServedNameError(
@@ -332,11 +349,11 @@ def _served(name: str) -> Entry:
 
 
 def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptModule:
-    """Returns `module` itself when it is scripted, or else scripts it with all methods of `interface`.
+    """Scripts `module` with all methods of `interface`. Returns it unchanged if it is scripted already.
 
     Raises:
-        MismatchError: it is no module, or lacks a method.
-        CreationError: TorchScript refuses it.
+        MismatchError: `module` is no module, or lacks a method.
+        CreationError: TorchScript cannot script it.
     """
     if isinstance(module, torch.jit.ScriptModule):
         return module
@@ -350,5 +367,5 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
     try:
         with COMPILING:
             return _torch.script_module(module, [method.name for method in interface.methods])
-    except Exception as error:  # whatever TorchScript's compiler raises for a user's module
+    except Exception as error:  # TorchScript's compiler may raise anything for a user's module
         raise CreationError(f"{type(module).__name__} cannot be scripted: {error}") from error
