@@ -37,7 +37,7 @@ myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]  # a page that includes text from elsewhere may skip a level
 
 default_role = "code"  # docstrings have single backticks
-smartquotes = False  # notes and docstrings have quotes that mean Python
+smartquotes_action = "D"  # dashes alone: notes and docstrings have quotes that mean Python
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
