@@ -37,10 +37,12 @@ myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]  # a page that includes text from elsewhere may skip a level
 
 default_role = "code"  # docstrings have single backticks
+smartquotes_action = "D"  # dashes alone: notes and docstrings have quotes that mean Python
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 90
 napoleon_numpy_docstring = False
 napoleon_use_param = False
 napoleon_use_rtype = False
