@@ -1,4 +1,4 @@
-"""Runs the examples in docstrings. Those that mention `layer` get a group of one worker, "ps", and a stub `layer`."""
+"""The RPC group that tests and the examples in docstrings share: real processes on this machine, on no fixed port."""
 
 import pytest
 import torch
@@ -7,30 +7,38 @@ import torch.distributed.rpc as rpc
 import torchremote
 
 
-def pytest_collection_modifyitems(items):
-    # A process is in one group at a time, and the tests' fixture `owner` keeps its group until the session ends.
-    items.sort(key=lambda item: not isinstance(item, pytest.DoctestItem))
+@pytest.fixture(scope="session")
+def owner(tmp_path_factory):
+    """The name of a second worker, which imports tests.zoo; this process is the worker "caller"."""
+    from tests import owner_process
+    from tests.forks import Fork
+
+    store = f"file://{tmp_path_factory.mktemp('rpc')}/store"
+    # The owner has torch's own options. Without shared memory, for which each of the two would keep a core busy.
+    process = Fork(owner_process.main, store, ["uv"])
+    try:
+        options = torchremote.rpc_options(init_method=store, rpc_timeout=30, shared_memory=False)
+        rpc.init_rpc("caller", rank=0, world_size=2, rpc_backend_options=options)
+        yield "owner"
+        rpc.shutdown()
+        process.wait(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(autouse=True)
-def _group_of_one(request):
+def _stub_in_examples(request):
+    """Gives the examples of a docstring that mentions `layer` a worker "owner", and a stub of that name."""
     item = request.node
     if not isinstance(item, pytest.DoctestItem) or "layer" not in item.dtest.docstring:
         yield
         return
-    monkeypatch = request.getfixturevalue("monkeypatch")
-    names = request.getfixturevalue("doctest_namespace")
-    path = request.getfixturevalue("tmp_path")
-    monkeypatch.chdir(path)
-    # torch counts the groups of a process, and only workers with the same count meet.
-    monkeypatch.setattr(rpc, "_init_counter", rpc._init_counter)
-    options = torchremote.rpc_options(init_method=f"file://{path}/store", shared_memory=False)
-    rpc.init_rpc("ps", rank=0, world_size=1, rpc_backend_options=options)
+    where, names = request.getfixturevalue("owner"), request.getfixturevalue("doctest_namespace")
     names["Layer"] = Layer
-    names["layer"] = torchremote.create("ps", Layer, torch.nn.Linear, args=(4, 2))
+    names["layer"] = torchremote.create(where, Layer, torch.nn.Linear, args=(4, 2))
     yield
     names.clear()
-    rpc.shutdown()
 
 
 class Layer:

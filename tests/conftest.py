@@ -1,14 +1,8 @@
-"""Options, and the RPC worlds that tests run in: real processes on this machine, ports chosen by the system."""
+"""Options and settings of the tests. The group that they share is in the conftest.py of the root."""
 
 import hypothesis
 import pytest
 import torch
-import torch.distributed.rpc as rpc
-
-import torchremote
-
-from . import owner_process
-from .forks import Fork
 
 # The same examples in every run: what fails on one machine fails on all. Without an explanation, which takes longer
 # than to find and shrink what it explains.
@@ -25,20 +19,3 @@ def pytest_addoption(parser):
 @pytest.fixture
 def record(request):
     return request.config.getoption("--record")
-
-
-@pytest.fixture(scope="session")
-def owner(tmp_path_factory):
-    """The name of a second worker, which imports tests.zoo; this process is the worker "caller"."""
-    store = f"file://{tmp_path_factory.mktemp('rpc')}/store"
-    # The owner has torch's own options. Without shared memory, for which each of the two would keep a core busy.
-    process = Fork(owner_process.main, store, ["uv"])
-    try:
-        options = torchremote.rpc_options(init_method=store, rpc_timeout=30, shared_memory=False)
-        rpc.init_rpc("caller", rank=0, world_size=2, rpc_backend_options=options)
-        yield "owner"
-        rpc.shutdown()
-        process.wait(timeout=30)
-    finally:
-        process.kill()
-        process.wait()

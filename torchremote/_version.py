@@ -1,7 +1,9 @@
+"""The version of this package, and of the protocol that it speaks."""
+
 __version__ = "0.2.0"
 
 PROTOCOL = 2
-"""What this release speaks: the names of endpoints, what crosses in a call, the requests of the control plane, and what
-an archive holds of a stub. A change to any of these gives it another number."""
+"""The number of the protocol that this release speaks: the names of endpoints, the values that cross in a call, the
+requests of the control plane, and a stub's part of an archive. A change to any of these needs another number."""
 OLDEST_PROTOCOL = 2
-"""The lowest number that this release still understands."""
+"""The lowest number of a protocol that this release still understands."""

@@ -1,6 +1,6 @@
-"""Which Python and torch this package runs on, and every private name of torch that it leans on (jit/_torch.py).
+"""Lists the supported versions of Python and torch, and the private names of torch that _torch.py uses.
 
-The package imports this first, and so a torch that is not fit is told of in one line.
+The package imports this file first, so an unsupported torch leads to an error of one line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.distributed.rpc as rpc
 
 from ._version import __version__
 
-# The oldest and the newest that `make compat` has shown.
+# The oldest and the newest versions with which `make compat` passed.
 PYTHON: Final = (3, 11), (3, 13)
 TORCH: Final = (2, 11), (2, 15)
 
@@ -50,9 +50,10 @@ PRIVATE: Final = {
 
 
 def check_import() -> None:
-    """
+    """Checks the versions of Python and torch. Warns if they are newer than those that were tested.
+
     Raises:
-        ImportError: this Python or torch is too old, or torch lacks what is needed.
+        ImportError: Python or torch is too old, or torch lacks RPC or a private name.
     """
     oldest, newest = TORCH
     needed = f"Python {dotted(PYTHON[0])} to {dotted(PYTHON[1])} and torch {dotted(oldest)} to {dotted(newest)}"
@@ -77,7 +78,7 @@ def check_import() -> None:
 
 
 def missing_names() -> Iterator[str]:
-    """Those of `PRIVATE` that this torch does not have."""
+    """Yields the names in `PRIVATE` that this torch does not have."""
     for holder, names in PRIVATE.items():
         try:
             found = _find(holder)
@@ -88,10 +89,12 @@ def missing_names() -> Iterator[str]:
 
 
 def torch_version() -> tuple[int, ...]:
+    """Returns torch's version, as in (2, 13)."""
     return tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 
 def _find(path: str) -> object:
+    """Returns the object at a dotted path of torch, and imports modules on the way."""
     found: object = torch
     reached = "torch"
     for name in path.split(".")[1:]:
@@ -103,6 +106,7 @@ def _find(path: str) -> object:
 
 
 def dotted(version: tuple[int, ...]) -> str:
+    """Writes a version as text: (2, 13) as "2.13"."""
     return ".".join(map(str, version))
 
 

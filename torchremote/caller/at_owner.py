@@ -74,7 +74,7 @@ class AtOwner:
             One RRef for each parameter, in the order of `torch.nn.Module.parameters`.
 
         >>> [parameter.owner_name() for parameter in at_owner(layer).parameters()]
-        ['ps', 'ps']
+        ['owner', 'owner']
         """
         found: list[PyRRef[Any]] = self._ask(module_state.parameters_here, recurse)
         return found
@@ -173,7 +173,7 @@ class AtOwner:
             imported that class and `remote_scriptable` or `torch.jit.interface` decorates it.
 
         >>> at_owner(layer).module_rref().owner_name()
-        'ps'
+        'owner'
         """
         found: PyRRef[Any] = self._ask(module_state.module_rref_here, self._compiled.interface.qualified_name)
         return found
@@ -211,7 +211,7 @@ class AtOwner:
             PlaceError: there is no such device on the owner.
 
         >>> at_owner(layer).to("cpu")
-        LayerStub(Layer on ps/cpu)
+        LayerStub(Layer on owner/cpu)
         """
         try:
             torch.device(device)
@@ -231,8 +231,10 @@ class AtOwner:
         Raises:
             RemoteError: the owner cannot write the file.
 
-        >>> at_owner(layer).checkpoint("layer.pt")
-        >>> sorted(torch.load("layer.pt"))  # on the owner
+        >>> import tempfile
+        >>> path = f"{tempfile.mkdtemp()}/layer.pt"
+        >>> at_owner(layer).checkpoint(path)
+        >>> sorted(torch.load(path))  # on the owner's machine
         ['bias', 'weight']
         """
         self._ask(module_state.checkpoint_here, os.fspath(path))

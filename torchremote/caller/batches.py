@@ -1,10 +1,10 @@
-"""`<m>_many`: many calls of one method in one message, for callers in Python.
+"""Makes `<m>_many`: many calls of one method in one message, for callers in Python.
 
 Note [Many calls]
     The owner runs the calls of a batch in their order, on one module. A batch is sent in one message. If it has more
-    calls or bytes than one should carry (jit/runtime/batches.py), it is sent in several, each after the results of the
-    last. The first call that fails ends the batch: those before it have run, those after it do not. The caller asks
-    the owner which call it was: see jit/runtime/table.py, Note [Which call failed].
+    calls or bytes than a message should carry (jit/runtime/batches.py), it is sent in several messages, each after the
+    results of the one before. The first call that fails ends the batch: the calls before it have run, and those after
+    it do not run. The caller asks the owner which call failed: see jit/runtime/table.py, Note [Which call failed].
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from .calls import METHODS, Calls, python_calls
 from .exchange import ask, send, settle, settle_later
 from .quick_check import exact_test
 
-_ASKING: Final = 5.0  # seconds that the owner has to say which call failed
-# Those with low bits of 0 are left to callers in TorchScript, which do not ask.
+_ASKING: Final = 5.0  # seconds in which the owner has to say which call failed
+# Callers in TorchScript do not ask. They use the number 0, so numbers whose low bits are 0 are left out here.
 _numbers = filter(lambda number: number & 255, itertools.count(secrets.randbits(38)))
 
 
 def many_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
-    """Makes the two methods that a stub has in Python for many calls of one of its interface."""
+    """Makes a stub's two Python methods for many calls of `method`: `<m>_many` and `<m>_many_async`."""
     batches = _Batches(compiled, method)
     for call, name in ((batches.many(), method.many.name), (batches.many_async(), f"{method.many.name}_async")):
         call.__name__ = call.__qualname__ = name
@@ -46,19 +46,23 @@ def many_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable
         yield call
 
 
-_DOCSTRING: Final = """{name}(calls, *, return_exceptions=False): many calls of `{declaration}`.
+_DOCSTRING: Final = """{name}(calls, *, return_exceptions=False): makes many calls of `{declaration}`.
 
 Args:
-    calls: each a tuple of arguments, keyword-only ones last, or a mapping from their names; defaults may be left out.
-    return_exceptions: False: one message, in which calls run in order; the first that fails ends the batch, and the
-        error says which it was. True: a message for each call, all at once; a failure stands in its result's place.
+    calls: a list of calls. Each is a tuple of arguments, keyword-only ones last, or a mapping from their names.
+        Arguments with a default may be left out.
+    return_exceptions: False sends one message, and the owner runs the calls in order. The first that fails ends the
+        batch, and the error says which it was. True sends a message for each call, all at once, and puts an error in
+        the place of the result of a call that fails.
 
 Returns:
-    The results, in the order of the calls; from `<m>_many_async`, a Future of that.
+    The results, in the order of the calls. `<m>_many_async` returns a Future of them.
 """
 
 
 class _Batches:
+    """Makes the Python methods of a stub for many calls of one method."""
+
     def __init__(self, compiled: CompiledInterface, method: Method) -> None:
         self._method = method
         self._where = f"{compiled.interface.name}.{method.many.name}"
@@ -93,6 +97,7 @@ class _Batches:
         return call
 
     def _send(self, batch: _Batch, calls: Iterable[Any]) -> Any:
+        """Packs and sends a batch. Returns the Future of its results."""
         self._calls.check_context()
         packed = [
             call if self._is_exact(call) else self._pack(call, self._place(position))
@@ -107,7 +112,7 @@ class _Batches:
             raise
 
     def _raise_misfit(self, batch: _Batch, packed: list[Any]) -> None:
-        """Raises for the first call with an argument that cannot be sent: TorchScript does not say which it is."""
+        """Raises for the first call with an argument that cannot be sent. TorchScript does not say which it is."""
         for position, call in enumerate(packed):
             where = self._place(position)
             if self._is_exact(call):
@@ -127,13 +132,13 @@ class _Batches:
     def _each(self, calls: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         if isinstance(calls, (torch.Tensor, str, Mapping)) or not isinstance(calls, Iterable):
             raise ArgumentError(f"{self._where}.calls: {type(calls).__name__} is no list of calls; {_A_CALL}")
-        return enumerate(list(calls))  # whole, before anything is sent
+        return enumerate(list(calls))  # an iterator that fails does so before anything is sent
 
     def _pack(self, call: Any, where: str) -> tuple[Any, ...]:
         return tuple(self._calls.pack_arguments(self._arguments(call, where), where))
 
     def _arguments(self, call: Any, where: str) -> dict[str, Any]:
-        """Returns all arguments of a call of the batch by name, with the defaults of those that were left out."""
+        """Returns all arguments of one call by name, with defaults for those that were left out."""
         names = [argument.name for argument in self._method.arguments]
         if isinstance(call, Mapping):
             given = dict(call)
@@ -150,10 +155,10 @@ class _Batches:
                 raise ArgumentError(f"{where}: {what}: {', '.join(which)}; it is {self._method.declaration}")
         return {**self._defaults, **given}
 
-    # -- each call in a message of its own
+    # -- a message for each call
 
     def _send_each(self, stub: Any, calls: Iterable[Any]) -> list[Any]:
-        """Sends each call; returns its future, or the error with which it was not sent."""
+        """Sends each call in its own message. Returns a Future for each, or the error that prevented it."""
         sent: list[Any] = []
         for position, call in self._each(calls):
             try:
@@ -168,6 +173,7 @@ _A_CALL: Final = "a call is a tuple of arguments, as in [(x,), (y,)], or a mappi
 
 
 def _result(sent: Any) -> Any:
+    """Waits for a call of `_send_each`. Returns its result or its error."""
     if isinstance(sent, Exception):
         return sent
     try:
@@ -177,26 +183,29 @@ def _result(sent: Any) -> Any:
 
 
 class _Batch:
-    """One batch that is sent through a stub."""
+    """One batch of calls that is sent through a stub."""
 
     def __init__(self, stub: Any, where: str) -> None:
         self.stub = stub
-        self.number = next(_numbers) << POSITION_BITS  # with room for a call's position: see Note [Which call failed]
+        self.number = next(_numbers) << POSITION_BITS  # leaves room for a position: see Note [Which call failed]
         self._where = where
 
     def failure(self, error: Exception) -> TorchRemoteError:
+        """Makes the error to raise for one of torch's."""
         route = route_of(self.stub)
         assert route is not None, "a stub has its Python methods from when it is connected"
         return explain(error, self._where, route.worker, route.handle, partial(self._which, route))
 
     def check_sendable(self, where: str, value: Any) -> None:
+        """Raises what TorchScript raises if `value` is a tensor that cannot be sent."""
         route = route_of(self.stub)
         assert route is not None
         if isinstance(value, torch.Tensor):
             sendable()(value, list(route.devices), where)
 
     def _which(self, route: Route) -> str:
+        """Asks the owner which call failed."""
         position = None
-        with suppress(TorchRemoteError):  # the owner is lost, or busy; that is not the failure to tell of
+        with suppress(TorchRemoteError):  # the owner is lost or busy; the call's own failure matters more
             position = ask(route.worker, self._where, progress_here, route.handle, self.number, timeout=_ASKING)
         return "" if position is None else f"calls[{position}]: "

@@ -1,5 +1,6 @@
-"""The methods that a stub has in Python. They check arguments, pack values where that is needed, and call the stub's
-scripted methods. Nothing is added to what crosses.
+"""Makes the Python methods of stubs. They check arguments, pack values where needed, and call the scripted methods.
+
+The messages are the same as those of a call from TorchScript.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .exchange import Failing, send, settle, settle_later
 from .quick_check import TENSORS, exact_classes, exact_test
 
 METHODS: Final = "_torchremote_methods"
-"""Where a stub keeps its scripted methods, by name."""
+"""The attribute in which a stub keeps its scripted methods, by name."""
 
 _MOST_REMEMBERED: Final = 64  # combinations of classes
 
@@ -36,7 +37,7 @@ def called_names(compiled: CompiledInterface) -> list[str]:
 
 
 def python_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
-    """Makes the two methods that a stub has in Python for one of its interface: `<m>`, which waits, and `<m>_async`."""
+    """Makes a stub's two Python methods for one method of its interface: `<m>`, which waits, and `<m>_async`."""
     calls = Calls(compiled, method)
     make = calls.packed if is_called_packed(method) else calls.plain
     for settling, name in ((settle, method.name), (settle_later, f"{method.name}_async")):
@@ -60,12 +61,13 @@ class Calls:
         self._tests = {argument.name: exact_test(argument.type) for argument in method.arguments}
         self._tests_in_order = tuple(self._tests[a.name] for a in method.arguments if not a.keyword_only)
         self._classes_decide = all(exact_classes(argument.type) is not None for argument in method.arguments)
-        # By the classes of arguments that fitted: at which positions the tensors are.
+        # For each combination of argument classes that was exact: the positions of the tensors.
         self._tensors_among: dict[tuple[type, ...], tuple[int, ...]] = {}
 
-    # -- nothing to translate: TorchScript takes the arguments, and checks them
+    # -- methods whose values TorchScript takes as they are, and checks
 
     def plain(self, settling: Settling) -> Callable[..., Any]:
+        """Makes a method that passes exact arguments on unchanged, and packs others."""
         name, is_exact, is_transforming = f"{self.method.name}_async", self._is_exact, _torch.is_transforming
         tensors_among, is_functional = self._tensors_among, _torch.is_functional
 
@@ -93,7 +95,7 @@ class Calls:
         return call
 
     def _is_exact(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Says whether all arguments are exactly what is declared. TorchScript would guess: it takes None for False."""
+        """Says whether all arguments are exactly of the declared types. TorchScript would take None for False."""
         tests = self._tests_in_order
         if len(args) > len(tests):
             return False
@@ -108,14 +110,16 @@ class Calls:
         return True
 
     def _packed_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Packs the arguments of a call. Returns the positional and the keyword-only ones."""
         packed = self._pack(args, kwargs)
         count = len(self._tests_in_order)
         names = (argument.name for argument in self.method.arguments[count:])
         return tuple(packed[:count]), dict(zip(names, packed[count:], strict=True))
 
-    # -- values that Python packs and unpacks
+    # -- methods whose values Python packs and unpacks
 
     def packed(self, settling: Settling) -> Callable[..., Any]:
+        """Makes a method that packs all arguments and unpacks the result."""
         name = packed_name(self.method.name)
         unpack = partial(self.packer.unpack, kind=self.method.returns)
 
@@ -137,7 +141,7 @@ class Calls:
         return self.pack_arguments(bound.arguments, self.where)
 
     def pack_arguments(self, arguments: Mapping[str, Any], where: str) -> list[Any]:
-        """Packs all arguments, in their order. `where`: what an error calls the call."""
+        """Packs all arguments, in their order. `where` names the call in errors."""
         return [
             self.packer.pack(arguments[argument.name], argument.type, f"{where}.{argument.name}")
             for argument in self.method.arguments
@@ -146,7 +150,8 @@ class Calls:
     # -- failures
 
     def check_context(self) -> None:
-        # Its tensors would end the process: see jit/runtime/tensors.py, Note [Tensors that hurt].
+        """Raises ArgumentError under a torch.func transform."""
+        # The transform's tensors would end the process: see jit/runtime/tensors.py, Note [Tensors that hurt].
         if _torch.is_transforming():
             raise ArgumentError(
                 f"{self.where}: called under a torch.func transform such as vmap, whose tensors cannot cross; "
@@ -160,7 +165,7 @@ class Calls:
         return explain(error, self.where, route.worker, route.handle)
 
     def _precise(self, error: ArgumentError, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ArgumentError:
-        # torch names the argument at best; packing says where in it, and that an argument is None.
+        # torch names the argument at best. Packing also finds the place in it, and an argument that is None.
         try:
             self._pack(args, kwargs)
         except ArgumentError as precise:
@@ -169,6 +174,7 @@ class Calls:
 
 
 def _signature(method: Method, packer: PythonPacker) -> inspect.Signature:
+    """Makes the signature of a stub's Python method."""
     parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)]
     for argument in method.arguments:
         kind = inspect.Parameter.KEYWORD_ONLY if argument.keyword_only else inspect.Parameter.POSITIONAL_OR_KEYWORD

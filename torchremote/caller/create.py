@@ -65,11 +65,11 @@ def create(
         WireError: the owner is lost, or does not answer in time.
         ValueError: `timeout` is no number of seconds.
 
-    In a group with a worker "ps":
+    In a group with a worker "owner":
 
     >>> class Layer:
     ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
-    >>> layer = create("ps", Layer, torch.nn.Linear, args=(4, 2))
+    >>> layer = create("owner", Layer, torch.nn.Linear, args=(4, 2))
     >>> layer(torch.ones(3, 4)).shape
     torch.Size([3, 2])
     """
@@ -98,11 +98,11 @@ def create_async(
         As `create`. Errors that the caller can see are raised at once: a bad place or interface, or something that
         cannot be sent. Errors of the owner are raised by `.wait()`.
 
-    In a group with a worker "ps":
+    In a group with a worker "owner":
 
     >>> class Layer:
     ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
-    >>> pending = create_async("ps", Layer, torch.nn.Linear, args=(4, 2))
+    >>> pending = create_async("owner", Layer, torch.nn.Linear, args=(4, 2))
     >>> layer = pending.wait()
     """
     compiled = compile_interface(interface)
@@ -175,22 +175,22 @@ def connect(where: str, interface: type, name: str, *, timeout: float | None = N
         WireError: the worker is lost, or does not answer in time.
         ValueError: `timeout` is no number of seconds.
 
-    On a worker "ps":
+    One worker creates a module with a name:
 
-    >>> from torchremote import serve, withdraw
     >>> class Layer:
     ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
-    >>> serve(torch.nn.Linear(4, 2), Layer, "layer")
+    >>> first = create("owner", Layer, torch.nn.Linear, args=(4, 2), name="layer")
 
-    On any worker of its group:
+    Any other worker can connect to it:
 
-    >>> layer = connect("ps", Layer, "layer")
+    >>> layer = connect("owner", Layer, "layer")
     >>> layer(torch.ones(3, 4)).shape
     torch.Size([3, 2])
 
-    And on "ps", when nobody is to connect any more:
+    The owner withdraws the name:
 
-    >>> withdraw("layer")
+    >>> import torchremote
+    >>> rpc.rpc_sync("owner", torchremote.withdraw, ("layer",))
     """
     compiled = compile_interface(interface)
     modules.check_name(name)
@@ -224,11 +224,11 @@ def _ask(compiled: CompiledInterface, place: Place, function: Callable[..., Any]
 class Pending:
     """A stub that is being created, as `create_async` returns it.
 
-    In a group with a worker "ps":
+    In a group with a worker "owner":
 
     >>> class Layer:
     ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
-    >>> pending = create_async("ps", Layer, torch.nn.Linear, args=(4, 2))
+    >>> pending = create_async("owner", Layer, torch.nn.Linear, args=(4, 2))
     >>> layer = pending.wait()
     >>> pending.done()
     True
@@ -266,7 +266,7 @@ class Pending:
         Returns:
             True: `wait` returns or raises at once.
 
-        >>> pending = create_async("ps", Layer, torch.nn.Linear, args=(4, 2))
+        >>> pending = create_async("owner", Layer, torch.nn.Linear, args=(4, 2))
         >>> layer = pending.wait()
         >>> pending.done()
         True
@@ -285,7 +285,7 @@ class Pending:
             ServedNameError: the name is taken on the owner.
             WireError: the owner is lost, or does not answer in time.
 
-        >>> pending = create_async("ps", Layer, torch.nn.Linear, args=(4, 2))
+        >>> pending = create_async("owner", Layer, torch.nn.Linear, args=(4, 2))
         >>> layer = pending.wait()
         >>> layer is pending.wait()
         True

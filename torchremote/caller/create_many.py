@@ -50,11 +50,11 @@ def create_many(
         ArgumentError: a list is no list, or not as long as `where`.
         ValueError: `timeout` is no number of seconds.
 
-    Two layers on a worker "ps":
+    Two layers on a worker "owner":
 
     >>> class Layer:
     ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
-    >>> layers = create_many(["ps", "ps"], Layer, torch.nn.Linear, args=[(4, 2), (4, 8)])
+    >>> layers = create_many(["owner", "owner"], Layer, torch.nn.Linear, args=[(4, 2), (4, 8)])
     >>> [layer(torch.ones(3, 4)).shape for layer in layers]
     [torch.Size([3, 2]), torch.Size([3, 8])]
     """

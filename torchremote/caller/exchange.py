@@ -1,7 +1,7 @@
-"""The one place where a caller's messages are sent, and the one where their answers are waited for.
+"""Sends all messages of a caller, and waits for their answers.
 
-Calls, calls in flight, batches, creations and questions all come through `send` and `settle`. What is to hold for every
-message belongs here: what its failures become, how it is waited for, how often it is sent.
+Calls, asynchronous calls, batches, creations and questions all go through `send` and `settle`. A rule for every message
+belongs here: which errors its failures become, how the caller waits for it, how often it is sent.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ def send(
     """Sends a message: calls `start`, which returns the Future of its answer.
 
     Raises:
-        What `failing` makes of an error that `catches` has, raised before anything was sent. Other errors pass.
+        If `start` raises one of `catches`, nothing was sent, and `failing` makes the error to raise. Others pass.
     """
     try:
         return start(*args, **kwargs)
     except catches as error:
-        raise failing(error) from None  # the message has all of it
+        raise failing(error) from None  # its message has everything
 
 
 def settle(answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, catches: Catches = FAILURES) -> Any:
-    """Waits for a message's answer, and returns what `unpack` makes of it.
+    """Waits for a message's answer, and returns it, unpacked by `unpack`.
 
-    It waits in Python: TorchScript would go on in another thread, and switching threads takes longer.
+    It waits in Python. TorchScript would go on in another thread, and the switch costs time.
 
     Raises:
-        What `failing` makes of an error that `catches` has.
+        If waiting raises one of `catches`, `failing` makes the error to raise. Others pass.
     """
     try:
         value = answer.wait()
@@ -58,9 +58,9 @@ def settle(answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, c
 
 
 def settle_later(answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing) -> Any:
-    """Returns a Future of what `settle` would return or raise."""
+    """Returns a Future that gives the result of `settle`, or raises its error."""
 
-    # Runs on a thread of RPC's, and keeps the GIL from the caller meanwhile: the shorter, the more calls a second.
+    # This runs on an RPC thread and holds the GIL, which the caller needs. So it does as little as possible.
     def settled(done: torch.futures.Future[Any]) -> Any:
         try:
             value = done.value()
@@ -68,15 +68,17 @@ def settle_later(answer: Any, unpack: Callable[[Any], Any] | None, failing: Fail
         except FAILURES as error:
             return _Failure(partial(failing, error))
 
-    # An exception out of a callback would reach the waiter as text; torch's own way is to raise on unwrapping.
+    # The waiter gets an exception of a callback only as text. So the error is raised when the value is unwrapped.
     future = answer.then(settled)
     _torch.check_on_unwrap(future, _raise_failure)
     return future
 
 
 class _Failure:
+    """Stands in a Future for an error that is made later."""
+
     def __init__(self, error: Callable[[], Exception]) -> None:
-        # Made where it is raised: it may have to ask the owner, which a callback, on a thread of RPC's, should not.
+        # The error is made where it is raised, because that may ask the owner. A callback on an RPC thread must not.
         self.error = functools.cache(error)
 
 
@@ -86,14 +88,14 @@ def _raise_failure(value: object) -> None:
 
 
 def ask(worker: str, where: str, function: Callable[..., Any], *args: Any, timeout: float) -> Any:
-    """Asks a worker for what `function` returns there, through Python on both sides.
+    """Runs `function` on a worker, and returns its result. It runs Python on both workers.
 
     Args:
-        where: begins the error of a refusal, as "Encoder on ps".
+        where: the beginning of the error of a refusal, as in "Encoder on ps".
         timeout: seconds; 0 for no limit.
 
     Raises:
-        TorchRemoteError: as `function` raised it there, or the worker is lost.
+        TorchRemoteError: `function` raised it on the worker, or the worker is lost.
     """
 
     def failing(error: Exception) -> TorchRemoteError:

@@ -1,7 +1,7 @@
-"""Fast tests of arguments: a value that is exactly what is declared goes to TorchScript as it is.
+"""Tests arguments quickly: a value that is exactly of the declared type goes to TorchScript unchanged.
 
 TorchScript takes None for False, the tensor 3.9 for the int 3 and bytes for a str. So a value that fails the test is
-packed first (link/values.py): packing converts what loses nothing, and says what is wrong with the rest.
+packed first (link/values.py). Packing converts a value if nothing is lost, and otherwise says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def exact_test(declared: Type) -> Callable[[Any], bool]:
 
 
 def _exact_test_of_all(declared: Type) -> Callable[[Collection[Any]], bool] | None:
-    """Builds a test of many values, without a call for each; None where classes do not decide."""
+    """Builds a test of many values that does not call a function for each. None if classes do not decide."""
     kinds = exact_classes(declared)
     if kinds is None:
         return None
@@ -63,7 +63,7 @@ def _exact_test_of_all(declared: Type) -> Callable[[Collection[Any]], bool] | No
 
 
 def exact_classes(declared: Type) -> frozenset[Any] | None:
-    """Lists the classes of which every instance fits, save functional tensors; None where a class does not decide."""
+    """Lists the classes whose instances all fit, except functional tensors. None if the class does not decide."""
     match declared:
         case TensorType():
             return TENSORS

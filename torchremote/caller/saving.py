@@ -1,8 +1,8 @@
-"""What is refused before a model with stubs is saved.
+"""Refuses to save a model with stubs that cannot be saved.
 
 Note [Before a file is touched]
-    A stub that cannot be saved says so when TorchScript asks for its state. By then torch has opened the file, and what
-    was in it is lost. So, from the first stub on, a scripted module's `save` asks before it begins.
+    A stub that cannot be saved raises when TorchScript asks for its state. By then torch has opened the file, and its
+    old content is lost. So once a process has a stub, every scripted module's `save` asks its stubs first.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from ..link.stubs import stubs_in
 
 @functools.cache
 def refuse_before_saving() -> None:
-    """Has every scripted module's `save` ask first; once a process."""
+    """Makes every scripted module's `save` ask its stubs first. Does so once a process."""
     _torch.before_saving(_check_savable)
 
 
 def _check_savable(module: torch.jit.ScriptModule) -> None:
+    """Raises NotSavableError if a stub in `module` cannot be saved."""
     for _, _, stub in stubs_in(module):
         try:
             _torch.scripted_method(stub, "__getstate__")()

@@ -1,7 +1,7 @@
-"""Scripted models with stubs inside, as arguments and results of RPC.
+"""Sends scripted models with stubs inside, as arguments and results of RPC.
 
-A model crosses as the archive that torch.jit.save makes of it, with its stubs' routes beside it. (A stub alone crosses
-as its route: see send_stub.py.)
+A model crosses as the archive that torch.jit.save writes, together with its stubs' routes. A stub alone crosses as its
+route: see send_stub.py.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ Path = tuple[str, ...]
 
 
 def register() -> None:
-    """Has RPC send scripted modules of all kinds this way; torch itself sends one only as a call's whole result."""
+    """Makes RPC send scripted modules of all kinds this way. torch itself sends one only as a call's whole result."""
     for cls in (torch.jit.RecursiveScriptModule, torch.jit.TracedModule, torch.jit.TopLevelTracedModule):
         _torch.send_as(cls, _reduce_for_rpc)
 
 
 def _reduce_for_rpc(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
+    """Takes a model apart for RPC's pickler."""
     routes: dict[Path, tuple[Interface, SentRoute]] = {}
     file = io.BytesIO()
     try:
         torch.jit.save(_without_routes(model, (), routes), file)
-    except torch.jit.Error as error:  # raised by a stub; others may raise what they will
+    except torch.jit.Error as error:  # raised by a stub; errors of the model's own modules pass
         raise NotSavableError(message_of(error).removeprefix("torchremote: ")) from error
     return _rebuild, (file.getvalue(), routes)
 
@@ -42,9 +43,9 @@ def _reduce_for_rpc(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
 def _without_routes(
     module: torch.jit.ScriptModule, path: Path, routes: dict[Path, tuple[Interface, SentRoute]]
 ) -> torch.jit.ScriptModule:
-    """Returns `module` itself if no stub in it is connected, or else a copy whose stubs are not. Adds to `routes`.
+    """Returns `module` itself if no stub in it is connected, or else a copy with disconnected stubs. Adds to `routes`.
 
-    Only what leads to such stubs is copied, and shares everything else with the original, which others may be using.
+    Others may be using the original. So the stubs and the modules around them are copied, and all else is shared.
     """
     if is_stub(module):
         route = route_of(module)
@@ -70,6 +71,7 @@ def _without_routes(
 
 
 def _rebuild(content: bytes, routes: dict[Path, tuple[Interface, SentRoute]]) -> torch.jit.ScriptModule:
+    """Makes the model again on the worker that receives it, and connects its stubs."""
     model: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))
     for path, (interface, route) in routes.items():
         parent: torch.nn.Module | None = None

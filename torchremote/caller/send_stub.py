@@ -1,4 +1,4 @@
-"""Stubs as arguments and results of RPC: a stub crosses as its interface and its route, and works on arrival."""
+"""Sends stubs as arguments and results of RPC. A stub crosses as its interface and its route, and works on arrival."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .stub import Bases, Stub, StubClass, give_own, make_stub, own_of, route_and
 
 @dataclass(frozen=True)
 class SentRoute:
-    """A route on its way to another worker, with a ticket in the place of its lease."""
+    """A route on its way to another worker. A ticket takes the place of its lease."""
 
     route: Route
     ticket: str | None
@@ -28,7 +28,7 @@ class SentRoute:
         return SentRoute(replace(route, lease=None), ticket)
 
     def from_here(self) -> Route:
-        """Returns the way from this worker to where the route led from the sender."""
+        """Makes this worker's route to the same module, with its own lease and device map."""
         worker, handle = self.route.worker, self.route.handle
         lease = None if self.ticket is None else leases.receive(worker, handle, self.ticket)
         devices = _torch.mapped_devices(find_place(worker).worker)
@@ -44,21 +44,22 @@ def reduce_for_rpc(stub: Stub) -> tuple[Any, ...]:
 def rebuild(
     protocol: int, oldest: int, sent: tuple[str, str], bases: Bases, own: tuple[bool, dict[str, Any]], to: SentRoute
 ) -> Any:
-    """Makes the stub again, where it arrives.
+    """Makes the stub again on the worker that receives it.
 
     Raises:
-        ProtocolError: its sender runs a release of torchremote that this worker does not understand.
+        ProtocolError: the sender runs a release of torchremote that this worker does not understand.
     """
     check_protocol(protocol, oldest, "the worker that sent a stub")
     return give_own(make_stub(compile_interface(parse_interface(*sent)), to.from_here(), bases), *own)
 
 
 def _sent(interface: Interface) -> tuple[str, str]:
+    """Returns an interface as it is sent: its qualified name and its declaration."""
     return interface.qualified_name, interface.declaration
 
 
 def _reduce_class(cls: type[Stub]) -> str | tuple[Any, ...]:
-    """Takes a stub's class apart: torch asks an RRef's owner for the class of its value."""
+    """Takes a stub's class apart for RPC's pickler: torch asks an RRef's owner for the class of its value."""
     if cls is Stub:
         return "Stub"
     return _rebuild_class, (_sent(cls._torchremote_compiled.interface), cls._torchremote_bases)

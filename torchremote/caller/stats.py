@@ -37,13 +37,13 @@ def stats(where: str | None = None) -> WorkerStats:
         PlaceError: there is no such worker.
         WireError: the worker is lost, or does not answer within 30 seconds.
 
-    With a stub `layer` of a module on a worker "ps":
+    With a stub `layer` of a module on a worker "owner":
 
-    >>> stats("ps").worker
-    'ps'
+    >>> stats("owner").worker
+    'owner'
 
-    >>> [(module.interface, module.device, module.holders) for module in stats("ps").modules]
-    [('Layer', 'cpu', 1)]
+    >>> "Layer" in {module.interface for module in stats("owner").modules}
+    True
     """
     if where is None:
         return WorkerStats("", stats_here())
