@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def calls(checkouts: dict[str, Path], sittings: int, rounds: int) -> Found:
-    """Measures calls in a pair of processes for each checkout, new ones in each sitting: pairs of one code differ, too."""
+    """Measures calls in a pair of processes for each checkout, new in each sitting: pairs of one code differ, too."""
     found: dict[str, list[float]] = {name: [] for name in checkouts}
     for _ in range(sittings):
         with ExitStack() as stack:
