@@ -11,6 +11,7 @@ import argparse
 import math
 import statistics
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -35,25 +36,28 @@ Found = dict[str, dict[str, list[float]]]
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.against", description=__doc__)
     parser.add_argument("other", type=Path, help="the folder of the other checkout, called old")
-    parser.add_argument("--rounds", type=int, default=100, help="of calls, 100 a round (default: %(default)s)")
+    parser.add_argument("--sittings", type=int, default=6, help="fresh pairs of processes (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=30, help="of 100 calls, a sitting (default: %(default)s)")
     parser.add_argument("--fresh", type=int, default=7, help="rounds in fresh processes (default: %(default)s)")
     asked = parser.parse_args()
     checkouts = {OLD: asked.other, NEW: HERE}
-    print(as_table(calls(checkouts, asked.rounds) | alone(checkouts, asked.fresh)))
+    found = calls(checkouts, asked.sittings, asked.rounds) | alone(checkouts, asked.fresh)
+    print(as_table(found, {"call": [asked.rounds] * asked.sittings}))
 
 
-def calls(checkouts: dict[str, Path], rounds: int) -> Found:
-    """Measures calls in a pair of processes for each checkout."""
+def calls(checkouts: dict[str, Path], sittings: int, rounds: int) -> Found:
+    """Measures calls in a pair of processes for each checkout, new in each sitting: pairs of one code differ, too."""
     found: dict[str, list[float]] = {name: [] for name in checkouts}
-    with ExitStack() as stack:
-        pairs = {name: stack.enter_context(Pair(checkout)) for name, checkout in checkouts.items()}
-        for pair in pairs.values():
-            pair.call("linear", [4, 8], calls=1, warm_up=500)
-        for number in range(rounds):
-            # Who goes first changes, for the second finds a warmer machine.
-            for name in sorted(pairs, reverse=number % 2 == 1):
-                seconds = pairs[name].call("linear", [4, 8], calls=100, warm_up=20)
-                found[name].append(statistics.median(seconds))
+    for _ in range(sittings):
+        with ExitStack() as stack:
+            pairs = {name: stack.enter_context(Pair(checkout)) for name, checkout in checkouts.items()}
+            for pair in pairs.values():
+                pair.call("linear", [4, 8], calls=1, warm_up=500)
+            for number in range(rounds):
+                # Who goes first changes, for the second finds a warmer machine.
+                for name in sorted(pairs, reverse=number % 2 == 1):
+                    seconds = pairs[name].call("linear", [4, 8], calls=100, warm_up=20)
+                    found[name].append(statistics.median(seconds))
     return {"call": found}
 
 
@@ -69,14 +73,19 @@ def alone(checkouts: dict[str, Path], rounds: int) -> Found:
     return found
 
 
-def as_table(found: Found) -> str:
+def as_table(found: Found, sittings: Mapping[str, Sequence[int]]) -> str:
+    """Returns a line for each thing that was measured.
+
+    Args:
+        sittings: by what was measured, how many rounds each sitting had; all were in one by default.
+    """
     lines = [f"{'':46}{OLD:>10}{NEW:>10}   {NEW} / {OLD} (quartiles) [surely]"]
     for what, values in found.items():
         name, unit, scale = SHOWN[what]
         old, new = (f"{statistics.median(values[which]) * scale:.4g}" for which in (OLD, NEW))
         ratios = [after / before for before, after in zip(values[OLD], values[NEW], strict=True)]
         low, high = quartiles(ratios)
-        least, most = interval(ratios)
+        least, most = interval(ratios, sittings.get(what, ()))
         surely = f"{least:.3f} to {most:.3f}" if math.isfinite(least) else "few rounds"
         ratio = f"{statistics.median(ratios):.3f} ({low:.3f} to {high:.3f}) [{surely}]"
         lines.append(f"{name + (f', {unit}' if unit else ''):46}{old:>10}{new:>10}   {ratio}")

@@ -194,14 +194,27 @@ def test_imports_run_one_way():
 
 def test_a_checkout_is_compared_with_another():
     rounds = {"old": [1e-3, 2e-3, 4e-3], "new": [0.5e-3, 1e-3, 2e-3]}
-    head, row = against.as_table({"call": rounds}).splitlines()
+    head, row = against.as_table({"call": rounds}, {}).splitlines()
     assert head.split() == ["old", "new", "new", "/", "old", "(quartiles)", "[surely]"]
     assert row.split() == ["one", "call,", "us", "2000", "1000", "0.500", "(0.500", "to", "0.500)", "[few", "rounds]"]
-    assert against.as_table({"call": {name: times * 3 for name, times in rounds.items()}}).endswith("[0.500 to 0.500]")
+    assert against.as_table({"call": {name: times * 3 for name, times in rounds.items()}}, {}).endswith(
+        "[0.500 to 0.500]"
+    )
 
 
 def test_checkouts_take_turns():
-    command = [sys.executable, "-m", "benchmarks.against", str(ROOT), "--rounds", "2", "--fresh", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.against",
+        str(ROOT),
+        "--sittings",
+        "1",
+        "--rounds",
+        "2",
+        "--fresh",
+        "0",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
     assert "one call, us" in done.stdout

@@ -44,9 +44,9 @@ def rpc_options(
             as long as over TCP, but torch keeps a core of each worker busy, looking for messages. False uses TCP, and a
             worker that waits costs nothing.
         large_tensors: True is for workers of one machine whose tensors mostly have more than 1 MiB: the receiver copies
-            a tensor out of the sender's memory. A call with such a tensor takes a tenth to a half less time; one with
-            4 KiB takes up to a fifth more. It changes nothing between machines, nor for tensors on accelerators. Both
-            workers have to have it; otherwise tensors travel as with False.
+            a tensor out of the sender's memory. A call with such a tensor takes up to a half less time, most so without
+            shared memory; one with 4 KiB takes up to a fifth more. It changes nothing between machines, nor for tensors
+            on accelerators. Both workers have to have it; otherwise tensors travel as with False.
         **options: what else `TensorPipeRpcBackendOptions` takes, such as `init_method` and `rpc_timeout` (seconds).
             `_channels=None` takes torch's own channels, which between machines are slower for small tensors; for
             tensors of many MiB they may be faster, which depends on the network.
