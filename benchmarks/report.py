@@ -19,7 +19,6 @@ from .questions import QUESTIONS, RESULTS
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-PICTURE = "![How long one call takes](benchmarks/results/latency.png)"
 
 # The rows of the README: question, contender, what it is compared with, and what the row is called.
 TELLING = (
@@ -139,7 +138,7 @@ def main() -> None:
     for question, found in results.items():
         if found["contenders"]:
             pictures.draw(question, found, RESULTS / f"{question}.png")
-    block = f"{BEGIN}\n{PICTURE}\n\n{telling_table(results)}\n{END}"
+    block = f"{BEGIN}\n{telling_table(results)}\n{END}"
     text = README.read_text()
     README.write_text(re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: block, text, flags=re.DOTALL))
 

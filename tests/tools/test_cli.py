@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+import torchremote
 from torchremote.jit import compile_interface
 from torchremote.tools.cli import main
 
@@ -42,7 +43,7 @@ def test_the_module_runs_as_a_command():
     done = subprocess.run(
         [sys.executable, "-m", "torchremote", "--version"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "0.1.0"
+    assert done.stdout.strip() == torchremote.__version__
 
 
 @pytest.mark.timeout(200)

@@ -1,7 +1,6 @@
 """The tables of types, line by line, and what is refused with which words."""
 
 import enum
-import pathlib
 import typing
 from typing import Generic, List, NamedTuple, NewType, Optional, TypeVar
 
@@ -16,8 +15,6 @@ from torchremote.tools import type_tables
 from torchremote.tools.type_tables import meaning_of
 
 from ... import zoo
-
-README = pathlib.Path(__file__).parents[3] / "README.md"
 
 MEANINGS = {
     "Tensor": "Tensor",
@@ -132,12 +129,6 @@ def test_every_line_of_the_tables_is_above():
     assert set(type_tables.TYPES) <= set(MEANINGS)
     assert set(type_tables.SPELLINGS) <= set(MEANINGS) | set(REMEDIES)
     assert set(type_tables.REFUSED) <= set(REMEDIES)
-
-
-def test_the_readme_has_the_tables():
-    readme = README.read_text()
-    for table in type_tables.tables().split("\n\n"):
-        assert table.strip() in readme, "paste what `python -m torchremote types` prints"
 
 
 # -- named types
