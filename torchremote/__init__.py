@@ -13,7 +13,7 @@ from .dropin.remote_module import RemoteModule
 from .errors import TorchRemoteError
 from .jit import batched, remote_scriptable
 from .options import rpc_options
-from .owner.modules import serve, withdraw
+from .owner.served import serve, withdraw
 
 register()
 

@@ -13,7 +13,7 @@ from torch.distributed.optim import DistributedOptimizer
 import torchremote as tr
 from torchremote.errors import ArgumentError, InterfaceError, MismatchError, PlaceError, RemoteError, StaleStubError
 from torchremote.link.route import route_of
-from torchremote.owner import module_state, modules
+from torchremote.owner import module_state
 from torchremote.owner.module_state import Part, Piece, pieces
 from torchremote.testing import same
 
@@ -217,7 +217,7 @@ def test_a_module_that_moves_keeps_its_stubs_and_what_it_shares(owner, toy, enco
     tr.serve(module, Dropping, "calling")
     stub = tr.connect("caller", Dropping, "calling")
     assert same(tr.at_owner(stub).to("toy:0")(X), expected)
-    moved = modules.served_module("calling")
+    moved = served.served_module("calling")
     assert {parameter.device.type for parameter in moved.parameters()} == {"toy"}
     assert len(list(moved.parameters())) == 2  # one Linear, at two places
     assert same(stub(X), expected)
@@ -235,11 +235,11 @@ def test_a_move_does_not_undo_a_replacement(owner, toy, monkeypatch):
             tr.serve(local(2), zoo.Encoder, "raced", replace=True)
         return copied
 
-    first = modules.served_module("raced")
+    first = served.served_module("raced")
     monkeypatch.setattr(module_state, "_copy_on", slow_copy)
     module_state.move_here(route_of(stub).handle, "toy:0")
     assert same(stub(X), local(2)(X, 1.0))
-    assert next(modules.served_module("raced").parameters()).device.type == "toy"
+    assert next(served.served_module("raced").parameters()).device.type == "toy"
     tr.withdraw("raced")
 
 

@@ -316,7 +316,7 @@ def test_training_through_a_stub_is_training(owner):
 
 
 def parameters_of(name):
-    return [rpc.RRef(parameter) for parameter in tr.owner.modules.served_module(name).parameters()]
+    return [rpc.RRef(parameter) for parameter in tr.owner.served.served_module(name).parameters()]
 
 
 def test_a_withdrawn_module_is_stale_for_its_stubs(owner, x):

@@ -14,7 +14,7 @@ from torchremote.errors import CapacityError, MismatchError, NotInitializedError
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime import table
 from torchremote.link.route import route_of
-from torchremote.owner import leases, modules, tables
+from torchremote.owner import leases, tables
 
 from .. import owner_process as remote
 from .. import zoo
@@ -121,7 +121,7 @@ def test_what_replaces_a_module_must_do_all_that_is_called():
     tr.serve(module, zoo.Encoder, "kept", replace=True)  # nothing is there yet
     with pytest.raises(MismatchError, match=r"Encoder\.fail: the module has no such scripted method"):
         tr.serve(ForwardOnly(), Fewer, "kept", replace=True)
-    assert torch.equal(modules.served_module("kept")(X, 1.0), module(X, 1.0))
+    assert torch.equal(served.served_module("kept")(X, 1.0), module(X, 1.0))
     tr.withdraw("kept")
 
 

@@ -1,0 +1,1 @@
+"""The caller's side: stubs and their calls, creating and connecting, what is asked of owners, stubs on their way."""

@@ -22,7 +22,7 @@ from ..link.failures import explain
 from ..link.places import Place, find_place, find_worker
 from ..link.protocol import SPOKEN
 from ..link.route import Route
-from ..owner import modules
+from ..owner import served
 from ..owner.create import Created, CreateRequest, Refusal, cancel_here, connect_here, create_here, referenced
 from .exchange import send, settle
 from .stub import check_timeout, make_stub
@@ -193,7 +193,7 @@ def connect(where: str, interface: type, name: str, *, timeout: float | None = N
     >>> rpc.rpc_sync("owner", torchremote.withdraw, ("layer",))
     """
     compiled = compile_interface(interface)
-    modules.check_name(name)
+    served.check_name(name)
     return find_served(find_worker(where), compiled, name, check_timeout(timeout)).wait()
 
 

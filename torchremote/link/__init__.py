@@ -1,0 +1,1 @@
+"""Between caller and owner, for both: routes, places, values as they cross, failures, protocols."""

@@ -24,7 +24,7 @@ from ..jit import Contract, Interface, compile_contract
 from ..jit.read.parse import parse_interface
 from ..link.places import check_device, device_of
 from ..link.protocol import check_protocol
-from . import modules
+from . import modules, served
 from .leases import Lease
 
 # -- what crosses
@@ -95,7 +95,7 @@ def _create(request: CreateRequest) -> Created | Refusal:
         if request.name is None:
             handle = modules.add(contract, module, device)
         else:
-            handle = modules.add_named(module, device, contract, request.name)
+            handle = served.add_named(module, device, contract, request.name)
     except Exception as error:
         return _refusal(error, CreationError)
     return Created(handle, str(device), lease=None)
@@ -150,7 +150,7 @@ def connect_here(protocol: int, oldest: int, interface: str, text: str, name: st
     """Finds what is served under `name`, for an interface's canonical `text`. The numbers: as for `create_here`."""
     try:
         check_protocol(protocol, oldest, "the caller")
-        handle, device = modules.find_served(_contract(interface, text), name)
+        handle, device = served.find_served(_contract(interface, text), name)
     except Exception as error:
         return [_refusal(error, CreationError)]
     return [Created(handle, str(device), lease=None)]

@@ -1,4 +1,4 @@
-"""Adds, names, replaces and removes the modules of an owner.
+"""Adds, replaces and removes the modules of an owner; served.py gives them names.
 
 Calls do not come through here: see jit/runtime/table.py.
 
@@ -17,22 +17,20 @@ from __future__ import annotations
 
 import itertools
 import threading
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
 
 from .. import _torch
-from ..errors import CreationError, InterfaceError, MismatchError, ServedNameError, StaleStubError
-from ..jit import Contract, Interface, compile_interface
+from ..errors import CreationError, InterfaceError, MismatchError, StaleStubError
+from ..jit import Contract, Interface
 from ..jit.script.cache import COMPILING
-from ..link.places import device_of
 from . import leases
 from .implements import check_implements
 from .tables import LOCK, table_for, table_of
 
 _by_handle: dict[int, Entry] = {}
-_by_name: dict[str, Entry] = {}
+by_name: dict[str, Entry] = {}  # for served.py, under LOCK
 _exchanging = threading.Lock()  # one exchange at a time, so that each sees the result of the last one
 
 
@@ -62,7 +60,7 @@ class ModuleStats:
     holders: int | None  # how many workers hold stubs of it; None: it is served, and lives without stubs
 
 
-def _entry(
+def new_entry(
     module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str | None, moves: bool | None
 ) -> Entry:
     """Makes an entry. `moves` None: tensors move if `device` is an accelerator."""
@@ -78,7 +76,7 @@ def add(contract: Contract, module: torch.jit.ScriptModule, device: torch.device
     Raises:
         As `handle_for`.
     """
-    return handle_for(_entry(module, device, contract, None, moves), contract)
+    return handle_for(new_entry(module, device, contract, None, moves), contract)
 
 
 def handle_for(entry: Entry, contract: Contract) -> int:
@@ -121,7 +119,7 @@ def remove(handle: int) -> None:
     with LOCK:
         entry = _by_handle.get(handle)
         if entry is not None:
-            _remove(entry)
+            remove_entry(entry)
 
 
 def remove_all(handles: list[int]) -> None:
@@ -130,11 +128,11 @@ def remove_all(handles: list[int]) -> None:
         remove(handle)
 
 
-def _remove(entry: Entry) -> None:
+def remove_entry(entry: Entry) -> None:
     """Takes a module out of all tables. Called under LOCK."""
     entry.gone = True
-    if entry.name is not None and _by_name.get(entry.name) is entry:
-        del _by_name[entry.name]
+    if entry.name is not None and by_name.get(entry.name) is entry:
+        del by_name[entry.name]
     for handle in entry.handles.values():
         del _by_handle[handle]
         table_of(handle).remove(handle)
@@ -214,138 +212,6 @@ def _try_exchange(entry: Entry, module: torch.jit.ScriptModule, device: torch.de
         for handle, table in tables.items():
             table.replace(handle, module, device, entry.moves)
     return True
-
-
-# -- served modules
-
-
-def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool = False) -> None:
-    """Serves a module of this process under `name`. Any worker can `connect` to it, until `withdraw(name)`.
-
-    RPC need not be running yet. The module is scripted if it is not yet. The served module shares its parameters with
-    `module`.
-
-    Args:
-        module: a module that implements `interface`, on any device.
-        interface: a class of annotated methods.
-        name: a name that nothing else is served under in this process.
-        replace: True puts `module` in the place of the one that is served under `name`, if there is one. Stubs stay
-            connected. Each call runs on the whole old module or on the whole new one, and none fails.
-
-    Raises:
-        ServedNameError: `name` is taken and `replace` is False, or `name` is no string, or empty.
-        InterfaceError: `interface` has a signature that cannot cross.
-        MismatchError: `module` does not implement `interface`. If it replaces another module: it does not implement
-            every interface through which that one is called.
-        CreationError: TorchScript cannot script `module`.
-        CapacityError: this process hosts as many modules of `interface` as a table holds.
-
-    >>> class Doubler:
-    ...     def forward(self, x: torch.Tensor) -> torch.Tensor: ...
-    >>> class Doubling(torch.nn.Module):
-    ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
-    ...         return 2 * x
-    >>> serve(Doubling(), Doubler, "doubler")
-    >>> withdraw("doubler")
-    """
-    check_name(name)
-    contract = compile_interface(interface).contract
-    scripted = scripted_module(module, contract.interface)
-    while True:
-        with LOCK:
-            taken = _by_name.get(name) if replace else None
-        try:
-            if taken is None:
-                add_named(scripted, device_of(scripted), contract, name)
-            else:
-                check_implements(scripted, contract)
-                exchange(taken, scripted, device_of(scripted))
-            return
-        except (ServedNameError, StaleStubError):  # another thread took the name, or withdrew what had it
-            if not replace:
-                raise
-
-
-def add_named(
-    module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str, moves: bool | None = None
-) -> int:
-    """Hosts a scripted module under a name, or raises and hosts nothing. Returns its handle. `moves`: as for `add`."""
-    check_name(name)
-    entry = _entry(module, device, contract, name, moves)
-    handle = handle_for(entry, contract)
-    with LOCK:
-        # The module is hosted before it is named: a caller that finds the name must be able to call.
-        first = _by_name.setdefault(name, entry)
-    if first is entry:
-        return handle
-    remove(handle)
-    raise ServedNameError(
-        f"{name!r}: this process serves a {first.interface.name} under that name; withdraw it, choose another, or "
-        "serve with replace=True"
-    )
-
-
-def check_name(name: object) -> None:
-    """Raises ServedNameError if `name` cannot be a served name."""
-    if not isinstance(name, str) or not name:
-        raise ServedNameError(f"name={name!r}: a served name is a string that is not empty")
-
-
-def withdraw(name: str) -> None:
-    """Stops serving the module that this process serves under `name`.
-
-    Running calls finish. Later calls raise StaleStubError at their caller.
-
-    Args:
-        name: the name that was given to `serve` or to `create(..., name=)`.
-
-    Raises:
-        ServedNameError: this process serves nothing under `name`.
-
-    >>> class Doubler:
-    ...     def forward(self, x: torch.Tensor) -> torch.Tensor: ...
-    >>> class Doubling(torch.nn.Module):
-    ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
-    ...         return 2 * x
-    >>> serve(Doubling(), Doubler, "doubler")
-    >>> withdraw("doubler")
-    """
-    with LOCK:
-        _remove(_served(name))
-
-
-def served_module(name: str) -> torch.jit.ScriptModule:
-    """Returns the module that this process serves under `name`, for use on the owner itself, as by an optimizer.
-
-    Raises:
-        ServedNameError: this process serves nothing under `name`.
-    """
-    with LOCK:
-        return _served(name).module
-
-
-def find_served(contract: Contract, name: str) -> tuple[int, torch.device]:
-    """Finds the module that is served as `name`. Returns the handle for stubs of an interface, and the device.
-
-    Raises:
-        ServedNameError: this process serves nothing under `name`.
-        And as `handle_for`.
-    """
-    while True:
-        with LOCK:
-            entry = _served(name)
-        with suppress(StaleStubError):  # it was withdrawn meanwhile; another may have the name by now
-            return handle_for(entry, contract), entry.device
-
-
-def _served(name: str) -> Entry:
-    """Returns the entry of a served module, or raises ServedNameError. Called under LOCK."""
-    entry = _by_name.get(name)
-    if entry is None:
-        raise ServedNameError(
-            f"{name!r}: not served by this worker; served are: {', '.join(sorted(_by_name)) or 'none'}"
-        )
-    return entry
 
 
 def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptModule:

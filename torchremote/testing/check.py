@@ -21,7 +21,7 @@ from ..caller.stub import route_and_interface, stub_along
 from ..jit import CompiledInterface, compile_interface
 from ..jit.read.model import Method
 from ..link.values import PythonPacker
-from ..owner import modules
+from ..owner import modules, served
 from .strategies import calls
 
 
@@ -67,7 +67,7 @@ def check_interface(
     with _running() as worker:
         for moves, devices in WAYS:
             name = f"check-{uuid.uuid4()}"
-            modules.add_named(scripted, _CPU, compiled.contract, name, moves=moves)
+            served.add_named(scripted, _CPU, compiled.contract, name, moves=moves)
             try:
                 stub = connect(worker, interface, name)
                 route, _ = route_and_interface(stub, "check_interface")
@@ -76,7 +76,7 @@ def check_interface(
                     drawn = calls(interface, method.name, arguments)
                     count += _check_method(compiled, method, module, stub, drawn, max_examples)
             finally:
-                modules.withdraw(name)
+                served.withdraw(name)
     return count
 
 

@@ -29,7 +29,7 @@ from torch.distributed.optim import DistributedOptimizer
 from tqdm import tqdm
 
 import torchremote
-from torchremote.owner.modules import served_module
+from torchremote.owner.served import served_module
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

@@ -1,0 +1,152 @@
+"""Serves modules of this process under names: by `serve`, and for `create(..., name=)`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import torch
+
+from ..errors import ServedNameError, StaleStubError
+from ..jit import Contract, compile_interface
+from ..link.places import device_of
+from .implements import check_implements
+from .modules import (
+    Entry,
+    by_name,
+    exchange,
+    handle_for,
+    new_entry,
+    remove,
+    remove_entry,
+    scripted_module,
+)
+from .tables import LOCK
+
+
+def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool = False) -> None:
+    """Serves a module of this process under `name`. Any worker can `connect` to it, until `withdraw(name)`.
+
+    RPC need not be running yet. The module is scripted if it is not yet. The served module shares its parameters with
+    `module`.
+
+    Args:
+        module: a module that implements `interface`, on any device.
+        interface: a class of annotated methods.
+        name: a name that nothing else is served under in this process.
+        replace: True puts `module` in the place of the one that is served under `name`, if there is one. Stubs stay
+            connected. Each call runs on the whole old module or on the whole new one, and none fails.
+
+    Raises:
+        ServedNameError: `name` is taken and `replace` is False, or `name` is no string, or empty.
+        InterfaceError: `interface` has a signature that cannot cross.
+        MismatchError: `module` does not implement `interface`. If it replaces another module: it does not implement
+            every interface through which that one is called.
+        CreationError: TorchScript cannot script `module`.
+        CapacityError: this process hosts as many modules of `interface` as a table holds.
+
+    >>> class Doubler:
+    ...     def forward(self, x: torch.Tensor) -> torch.Tensor: ...
+    >>> class Doubling(torch.nn.Module):
+    ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
+    ...         return 2 * x
+    >>> serve(Doubling(), Doubler, "doubler")
+    >>> withdraw("doubler")
+    """
+    check_name(name)
+    contract = compile_interface(interface).contract
+    scripted = scripted_module(module, contract.interface)
+    while True:
+        with LOCK:
+            taken = by_name.get(name) if replace else None
+        try:
+            if taken is None:
+                add_named(scripted, device_of(scripted), contract, name)
+            else:
+                check_implements(scripted, contract)
+                exchange(taken, scripted, device_of(scripted))
+            return
+        except (ServedNameError, StaleStubError):  # another thread took the name, or withdrew what had it
+            if not replace:
+                raise
+
+
+def add_named(
+    module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str, moves: bool | None = None
+) -> int:
+    """Hosts a scripted module under a name, or raises and hosts nothing. Returns its handle. `moves`: as for `add`."""
+    check_name(name)
+    entry = new_entry(module, device, contract, name, moves)
+    handle = handle_for(entry, contract)
+    with LOCK:
+        # The module is hosted before it is named: a caller that finds the name must be able to call.
+        first = by_name.setdefault(name, entry)
+    if first is entry:
+        return handle
+    remove(handle)
+    raise ServedNameError(
+        f"{name!r}: this process serves a {first.interface.name} under that name; withdraw it, choose another, or "
+        "serve with replace=True"
+    )
+
+
+def check_name(name: object) -> None:
+    """Raises ServedNameError if `name` cannot be a served name."""
+    if not isinstance(name, str) or not name:
+        raise ServedNameError(f"name={name!r}: a served name is a string that is not empty")
+
+
+def withdraw(name: str) -> None:
+    """Stops serving the module that this process serves under `name`.
+
+    Running calls finish. Later calls raise StaleStubError at their caller.
+
+    Args:
+        name: the name that was given to `serve` or to `create(..., name=)`.
+
+    Raises:
+        ServedNameError: this process serves nothing under `name`.
+
+    >>> class Doubler:
+    ...     def forward(self, x: torch.Tensor) -> torch.Tensor: ...
+    >>> class Doubling(torch.nn.Module):
+    ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
+    ...         return 2 * x
+    >>> serve(Doubling(), Doubler, "doubler")
+    >>> withdraw("doubler")
+    """
+    with LOCK:
+        remove_entry(_served(name))
+
+
+def served_module(name: str) -> torch.jit.ScriptModule:
+    """Returns the module that this process serves under `name`, for use on the owner itself, as by an optimizer.
+
+    Raises:
+        ServedNameError: this process serves nothing under `name`.
+    """
+    with LOCK:
+        return _served(name).module
+
+
+def find_served(contract: Contract, name: str) -> tuple[int, torch.device]:
+    """Finds the module that is served as `name`. Returns the handle for stubs of an interface, and the device.
+
+    Raises:
+        ServedNameError: this process serves nothing under `name`.
+        And as `handle_for`.
+    """
+    while True:
+        with LOCK:
+            entry = _served(name)
+        with suppress(StaleStubError):  # it was withdrawn meanwhile; another may have the name by now
+            return handle_for(entry, contract), entry.device
+
+
+def _served(name: str) -> Entry:
+    """Returns the entry of a served module, or raises ServedNameError. Called under LOCK."""
+    entry = by_name.get(name)
+    if entry is None:
+        raise ServedNameError(
+            f"{name!r}: not served by this worker; served are: {', '.join(sorted(by_name)) or 'none'}"
+        )
+    return entry
