@@ -13,7 +13,7 @@ from torch.distributed.optim import DistributedOptimizer
 import torchremote as tr
 from torchremote.errors import ArgumentError, InterfaceError, MismatchError, PlaceError, RemoteError, StaleStubError
 from torchremote.link.route import route_of
-from torchremote.owner import module_state
+from torchremote.owner import module_state, served
 from torchremote.owner.module_state import Part, Piece, pieces
 from torchremote.testing import same
 

@@ -14,7 +14,7 @@ from torchremote.errors import CapacityError, MismatchError, NotInitializedError
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime import table
 from torchremote.link.route import route_of
-from torchremote.owner import leases, tables
+from torchremote.owner import leases, served, tables
 
 from .. import owner_process as remote
 from .. import zoo
