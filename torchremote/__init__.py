@@ -4,8 +4,10 @@ from . import supported as supported  # first: it refuses a torch that is not fi
 from ._version import __version__
 from .archive.load import load, reconnect
 from .caller.at_owner import at_owner
-from .caller.create import Pending, connect, create, create_async
+from .caller.connect import connect
+from .caller.create import create, create_async
 from .caller.create_many import create_many
+from .caller.pending import Pending
 from .caller.send_model import register
 from .caller.stats import stats
 from .caller.stub import remote_interface, with_timeout

@@ -13,7 +13,7 @@ from typing import IO, Any
 import torch
 
 from .. import _torch
-from ..caller.create import find_served
+from ..caller.pending import find_served
 from ..caller.stub import attach
 from ..errors import InterfaceError, PlaceError, TorchRemoteError
 from ..link.places import find_worker

@@ -14,7 +14,8 @@ from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
 from ..owner import modules
 from ..owner.create import CreateRequest
-from .create import Pending, checked, checked_arguments, request_for, send_requests
+from .create import checked, checked_arguments, request_for
+from .pending import Pending, send_requests
 from .stub import check_timeout, route_and_interface
 
 

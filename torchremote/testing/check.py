@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
 from .. import _torch
-from ..caller.create import connect
+from ..caller.connect import connect
 from ..caller.stub import route_and_interface, stub_along
 from ..jit import CompiledInterface, compile_interface
 from ..jit.read.model import Method

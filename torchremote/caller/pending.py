@@ -1,0 +1,158 @@
+"""Modules that an owner was asked for: requests as they are sent, and stubs that wait for the answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import torch
+import torch.distributed.rpc as rpc
+
+from .. import _torch
+from ..errors import CallTimeoutError, CreationError, WireError
+from ..jit import CompiledInterface
+from ..link.failures import explain
+from ..link.places import Place
+from ..link.protocol import SPOKEN
+from ..link.route import Route
+from ..owner.create import Created, CreateRequest, Refusal, cancel_here, connect_here, create_here
+from .exchange import send, settle
+from .stub import make_stub
+
+
+def find_served(place: Place, compiled: CompiledInterface, name: str, timeout: float | None) -> Pending:
+    """Asks a worker for the module that it serves under `name`, and does not wait for the answer."""
+    answer = _ask(compiled, place, connect_here, compiled.interface.name, compiled.interface.text, name)
+    return Pending(answer, compiled, place, name, timeout, ticket=None)
+
+
+def send_requests(compiled: CompiledInterface, place: Place, requests: list[CreateRequest]) -> Any:
+    """Asks a worker for modules in one message. Returns the Future of its answers."""
+    return _ask(compiled, place, create_here, [vars(request) for request in requests])
+
+
+def _ask(compiled: CompiledInterface, place: Place, function: Callable[..., Any], *args: Any) -> Any:
+    """Sends a request of the control plane. Returns the Future of the answer."""
+
+    def failing(error: Exception) -> CreationError:
+        return CreationError(
+            f"{compiled.interface.name} on {place.worker.name}: cannot be sent: {error}; "
+            "what is sent must be importable by the owner"
+        )
+
+    # Pickling may raise anything.
+    return send(rpc.rpc_async, (place.worker, function, (*SPOKEN, *args)), {}, failing, catches=(Exception,))
+
+
+class Pending:
+    """A stub that is being created, as `create_async` returns it.
+
+    In a group with a worker "owner":
+
+    >>> from torchremote import create_async
+    >>> class Layer:
+    ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
+    >>> pending = create_async("owner", Layer, torch.nn.Linear, args=(4, 2))
+    >>> layer = pending.wait()
+    >>> pending.done()
+    True
+    """
+
+    def __init__(
+        self,
+        answer: torch.futures.Future[Any],
+        compiled: CompiledInterface,
+        place: Place,
+        name: str | None,
+        timeout: float | None,
+        ticket: str | None,
+        number: int = 0,
+    ) -> None:
+        """
+        Args:
+            answer: the Future of the list of answers to one message.
+            ticket: cancels the message. None if the message creates nothing, or if another Pending has its ticket.
+            number: the position, in that list, of the answer for this stub.
+        """
+        self._compiled = compiled
+        self._place = place
+        self._name = name
+        self._timeout = timeout
+        self._ticket = ticket
+        self._number = number
+        self._answer = answer
+        self._stub: Any = None
+        self._lock = threading.Lock()
+
+    def done(self) -> bool:
+        """Says whether the owner has answered, so that `wait` does not block.
+
+        Returns:
+            True: `wait` returns or raises at once.
+
+        >>> from torchremote import create_async
+        >>> pending = create_async("owner", Layer, torch.nn.Linear, args=(4, 2))
+        >>> layer = pending.wait()
+        >>> pending.done()
+        True
+        """
+        return bool(self._answer.done())
+
+    def wait(self) -> Any:
+        """Waits for the owner's answer, and returns the stub.
+
+        Returns:
+            The stub. Every call returns the same one.
+
+        Raises:
+            CreationError: the owner could not create the module.
+            MismatchError: the module does not implement the interface.
+            ServedNameError: the name is taken on the owner.
+            WireError: the owner is lost, or does not answer in time.
+
+        >>> from torchremote import create_async
+        >>> pending = create_async("owner", Layer, torch.nn.Linear, args=(4, 2))
+        >>> layer = pending.wait()
+        >>> layer is pending.wait()
+        True
+        """
+        with self._lock:
+            if self._stub is None:
+                self._stub = make_stub(self._compiled, self.route())
+            return self._stub
+
+    def route(self) -> Route:
+        """Waits for the owner's answer, and returns the route to the module. It makes no stub."""
+        # The owner's own functions answer with a refusal. torch may raise anything.
+        answers: list[Created | Refusal] = settle(self._answer, None, self._failure, catches=(Exception,))
+        answer = answers[self._number]
+        if isinstance(answer, Refusal):
+            raise answer.error(f"{self._where}: {answer.message}")
+        devices = tuple(_torch.mapped_devices(self._place.worker))
+        worker = self._place.worker.name
+        return Route(worker, self._name, answer.device, answer.handle, devices, answer.lease, self._timeout)
+
+    @property
+    def _where(self) -> str:
+        return f"{self._compiled.interface.name} on {self._place.worker.name}"
+
+    def _failure(self, error: Exception) -> Exception:
+        """Cancels the creation, and makes the error to raise for one of torch's."""
+        self._cancel()
+        failure = explain(error, self._compiled.interface.name, self._place.worker.name)
+        if isinstance(failure, CallTimeoutError):
+            return CallTimeoutError(
+                f"{self._where}: not created within RPC's default timeout; raise rpc_timeout in init_rpc's options"
+            )
+        if isinstance(failure, WireError):
+            return failure
+        return CreationError(f"{self._where}: {error}; what is sent must be importable by the owner")
+
+    def _cancel(self) -> None:
+        # The owner may still be building the module. Nobody waits for this message: the owner may be gone.
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            with suppress(RuntimeError):  # the worker is lost, and its modules with it
+                rpc.rpc_async(self._place.worker, cancel_here, (ticket,))
