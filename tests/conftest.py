@@ -1,5 +1,7 @@
 """Options, and the RPC worlds that tests run in: real processes on this machine, ports chosen by the system."""
 
+import gc
+
 import hypothesis
 import pytest
 import torch
@@ -20,6 +22,12 @@ torch.set_num_threads(1)
 
 def pytest_addoption(parser):
     parser.addoption("--record", action="store_true", help="write tests/recorded/ anew, from what is emitted now")
+
+
+def pytest_collection_finish():
+    """Tests collect garbage to see what is let go: from here on not among the million objects that are imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
