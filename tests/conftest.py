@@ -1,5 +1,7 @@
 """Options and settings of the tests. The group that they share is in the conftest.py of the root."""
 
+import gc
+
 import hypothesis
 import pytest
 import torch
@@ -14,6 +16,12 @@ torch.set_num_threads(1)
 
 def pytest_addoption(parser):
     parser.addoption("--record", action="store_true", help="write tests/recorded/ anew, from what is emitted now")
+
+
+def pytest_collection_finish():
+    """Tests collect garbage to see what is let go: from here on not among the million objects that are imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
