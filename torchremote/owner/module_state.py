@@ -89,7 +89,7 @@ def module_rref_here(handle: int, interface_name: str) -> PyRRef[Any]:
 
 
 def parts_here(handle: int) -> tuple[int, dict[str, Part]]:
-    """Returns the parts of the state, and how often the module was exchanged: `read_here` and `write_here` compare it."""
+    """Returns the number of exchanges of the module, for `read_here` and `write_here`, and the parts of its state."""
     entry, _ = modules.entry_at(handle)
     exchanged, parts = entry.exchanged, {}
     for name, tensor in entry.module.state_dict().items():

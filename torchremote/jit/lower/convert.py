@@ -1,16 +1,17 @@
-"""A plan -> the statements that carry a value across: they pack or unpack it, and move or check its tensors.
+"""Lowers a plan to statements. They pack or unpack a value, and move or check its tensors.
 
 Note [Typed accumulation]
-    A TorchScript variable has one type, and a tuple's type is the types of its items. A tuple is therefore rebuilt
-    from `Tuple[()]`, one item and one new name a step, so that every step has its exact type::
+    A TorchScript variable has one type, and a tuple's type consists of the types of its items. So a tuple is rebuilt
+    from `Tuple[()]`. Each step adds one item and has a new name, so every step has its exact type::
 
         out_0: Tuple[()] = ()
         out_1 = out_0 + (result[0].cpu(),)
         out_2 = out_1 + (result[1],)
 
-    Lists, dicts and optionals declare the type of what they collect in. A Union's member is put into a list of that
-    Union and taken out again: TorchScript has two types for a Union that may be None, joining branches makes the one
-    where a list has the other, and then its own optimiser fails. What comes out of a list has the list's.
+    For lists, dicts and optionals, the variable that collects the result declares its type. A member of a Union is put
+    into a list of that Union and taken out again. The reason: TorchScript has two types for a Union that may be None.
+    A variable that branches assign gets one of them, lists have the other, and their mix fails in TorchScript's
+    optimiser. An item that is taken out of a list has the list's type.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from .source_names import SourceNames
 
 
 class Direction(enum.Enum):
-    """See plan.py, Note [Wire types]."""
+    """The direction of a conversion: see plan.py, Note [Wire types]."""
 
     PACK = "pack"  # from the declared type to the wire type
-    UNPACK = "unpack"  # and back; also for what stays as it is
+    UNPACK = "unpack"  # from the wire type to the declared type; also for a value that keeps its type
 
 
 OnTensor = Callable[[ir.Expression], ir.Expression]
@@ -40,8 +41,8 @@ class Converter:
 
     Args:
         names: the function's scope.
-        move: what is done to one tensor.
-        move_any: what is done to one value of type Any.
+        move: makes the expression that moves or checks one tensor.
+        move_any: makes the expression that does so for one value of type Any.
     """
 
     def __init__(
@@ -62,10 +63,12 @@ class Converter:
     def convert(
         self, value: ir.Expression, kind: Type, plan: Plan, stem: str, into: list[ir.Statement]
     ) -> ir.Expression:
-        """Returns `value`, of the declared type `kind`, on the other side. Adds statements to `into`.
+        """Returns the expression for the converted value. Adds the statements that it needs to `into`.
 
         Args:
-            stem: begins the names of local variables.
+            value: the value before.
+            kind: its declared type.
+            stem: the beginning of the names of local variables.
         """
         match plan, kind:
             case Keep(), _:
@@ -145,7 +148,7 @@ class Converter:
         for item, plan in zip(kind.items, plans, strict=True):
             place = self._names.numbered(stem)
             into.append(ir.Assign((place,), ir.Literal(None), self._target(OptionalType(item))))
-            # Under a name of its own: what TorchScript takes it for after this `if` is not always what it was before.
+            # Each `if` tests its own name, because TorchScript may have another type for the name after an `if`.
             candidate = ir.Name(self._names.numbered(stem))
             into.append(ir.Assign((candidate.id,), value))
             body: list[ir.Statement] = []
@@ -197,7 +200,7 @@ class Converter:
         return name
 
     def _named(self, value: ir.Expression, stem: str, into: list[ir.Statement]) -> ir.Name:
-        # Evaluated once, and refinable: TorchScript narrows an Optional only where it is a plain name.
+        # A name is evaluated once, and TorchScript refines an Optional only if it is a name.
         if isinstance(value, ir.Name):
             return value
         name = ir.Name(self._names.numbered(stem))
