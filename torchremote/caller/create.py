@@ -124,6 +124,7 @@ def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> Pendin
 
 
 def _create(place: Place, compiled: CompiledInterface, request: CreateRequest, timeout: float | None) -> Pending:
+    """Sends one request."""
     answer = send_requests(compiled, place, [request])
     return Pending(answer, compiled, place, request.name, timeout, request.ticket)
 
@@ -244,7 +245,8 @@ class Pending:
         ticket: str | None,
         number: int = 0,
     ) -> None:
-        """
+        """Takes over the answer to a message.
+
         Args:
             answer: the Future of the list of answers to one message.
             ticket: cancels the message. None if the message creates nothing, or if another Pending has its ticket.
@@ -323,6 +325,7 @@ class Pending:
         return CreationError(f"{self._where}: {error}; what is sent must be importable by the owner")
 
     def _cancel(self) -> None:
+        """Tells the owner that nobody waits for the module."""
         # The owner may still be building the module. Nobody waits for this message: the owner may be gone.
         ticket, self._ticket = self._ticket, None
         if ticket is not None:

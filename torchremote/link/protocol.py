@@ -36,6 +36,7 @@ def check_protocol(protocol: int, oldest: int, whose: str) -> None:
 
 
 def _from(oldest: int, protocol: int) -> str:
+    """Words the range of older protocols that are understood, if there are any."""
     return "" if oldest == protocol else f" and those from {oldest} on"
 
 

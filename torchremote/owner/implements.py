@@ -72,6 +72,7 @@ def _namesakes(one: str, other: str) -> str:
 
 
 def _shown(schema: _torch.FunctionSchema) -> str:
+    """Shows a signature as an interface declares it."""
     arguments = ", ".join(f"{argument.name}: {argument.type.annotation_str}" for argument in schema.arguments[1:])
     return f"{schema.name}({arguments}) -> {schema.returns[0].type.annotation_str}"
 

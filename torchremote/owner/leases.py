@@ -55,6 +55,7 @@ class _Leased:
 
     @property
     def held(self) -> bool:
+        """Says whether a worker, or a stub on its way, holds the module."""
         return bool(self.holders or self.on_the_way)
 
 

@@ -261,7 +261,7 @@ def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool 
                 check_implements(scripted, contract)
                 exchange(taken, scripted, device_of(scripted))
             return
-        except (ServedNameError, StaleStubError):  # another thread took the name, or withdrew what had it
+        except (ServedNameError, StaleStubError):  # another thread took the name, or withdrew its module
             if not replace:
                 raise
 

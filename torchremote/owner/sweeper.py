@@ -61,6 +61,7 @@ class _Sweeper:
                 due = time.monotonic() + INTERVAL
 
     def _do(self, chore: Chore) -> None:
+        """Does a chore, and logs its exception."""
         try:
             chore()
         except Exception:

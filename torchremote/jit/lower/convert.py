@@ -115,6 +115,7 @@ class Converter:
         stem: str,
         into: list[ir.Statement],
     ) -> ir.Expression:
+        """Converts a tuple or NamedTuple: see Note [Typed accumulation]."""
         if isinstance(kind, NamedTupleType) and not self._packs:
             items = [
                 self.convert(ir.Item(value, index), item, plan, stem, into)
@@ -133,6 +134,7 @@ class Converter:
     def _convert_optional(
         self, value: ir.Name, kind: Type, item_type: Type, item: Plan, stem: str, into: list[ir.Statement]
     ) -> ir.Name:
+        """Converts the value if it is not None."""
         done = self._names.numbered(stem)
         into.append(ir.Assign((done,), ir.Literal(None), self._target(kind)))
         body: list[ir.Statement] = []
@@ -144,6 +146,7 @@ class Converter:
     def _pack_union(
         self, value: ir.Name, kind: UnionType, plans: tuple[Plan, ...], stem: str, into: list[ir.Statement]
     ) -> ir.Expression:
+        """Packs a Union: a tuple with a place for each member."""
         places = []
         for item, plan in zip(kind.items, plans, strict=True):
             place = self._names.numbered(stem)
@@ -161,6 +164,7 @@ class Converter:
     def _unpack_union(
         self, value: ir.Name, kind: UnionType, plans: tuple[Plan, ...], stem: str, into: list[ir.Statement]
     ) -> ir.Expression:
+        """Unpacks a Union that is never None."""
         found = self._fresh_list(kind, stem, into)
         self._unpack_members(value, kind, plans, stem, found, into)
         return ir.Item(found, 0)
@@ -168,6 +172,7 @@ class Converter:
     def _unpack_optional_union(
         self, value: ir.Name, kind: OptionalType, plans: tuple[Plan, ...], stem: str, into: list[ir.Statement]
     ) -> ir.Expression:
+        """Unpacks a Union that may be None."""
         found = self._fresh_list(kind, stem, into)
         body: list[ir.Statement] = []
         assert isinstance(kind.item, UnionType)
@@ -186,6 +191,7 @@ class Converter:
         found: ir.Name,
         into: list[ir.Statement],
     ) -> None:
+        """Adds the member that is not None to the list `found`."""
         for index, (item, plan) in enumerate(zip(kind.items, plans, strict=True)):
             place = self._names.numbered(stem)
             into.append(ir.Assign((place,), ir.Item(value, index)))
@@ -195,11 +201,13 @@ class Converter:
             into.append(ir.If(ir.IsPresent(place), tuple(body)))
 
     def _fresh_list(self, kind: Type, stem: str, into: list[ir.Statement]) -> ir.Name:
+        """Assigns an empty list of `kind` to a new variable."""
         name = ir.Name(self._names.numbered(stem))
         into.append(ir.Assign((name.id,), ir.Empty("[]"), self._target(ListType(kind))))
         return name
 
     def _named(self, value: ir.Expression, stem: str, into: list[ir.Statement]) -> ir.Name:
+        """Returns the value as a variable, and assigns it to a new one if it is none."""
         # A name is evaluated once, and TorchScript refines an Optional only if it is a name.
         if isinstance(value, ir.Name):
             return value

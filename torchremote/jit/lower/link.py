@@ -129,6 +129,7 @@ _RETURN_ADDRESS: Final = ir.Function(ADDRESS, (SELF,), ADDRESS_TYPE, (ir.Return(
 
 
 def _lower_route(route: ir.Expression) -> ir.Function:
+    """Lowers the getter of the route."""
     return ir.Function(ROUTE, (SELF,), ROUTE_TYPE, (ir.Return(route),))
 
 
@@ -138,6 +139,7 @@ def _lower_route(route: ir.Expression) -> ir.Function:
 def _call_rpc(
     method: Method, values: list[ir.Expression], worker: ir.Expression, timeout: ir.Expression
 ) -> ir.Expression:
+    """Returns the expression that sends a call and gives its Future."""
     call = ir.Attribute(ir.Name("rpc"), "rpc_async")
     return ir.Call(call, (worker, ir.Name(endpoint(method)), ir.TupleOf(tuple(values)), ir.Empty("{}"), timeout))
 

@@ -100,6 +100,8 @@ TRANSLATE_ENUM: Final = TranslateEnum()
 
 @dataclass(frozen=True)
 class MethodPlan:
+    """The plans for a method's arguments and its result."""
+
     arguments: tuple[Plan, ...]
     result: Plan
 

@@ -93,6 +93,7 @@ def lower_receive(method: Method, source_names: SourceNames) -> list[ir.Function
 
 
 def _lower_stub_module(interface: Interface, source_names: SourceNames) -> ir.Module:
+    """Lowers the stub itself."""
     self = ir.Name("self")
     nowhere = ir.Literal((PROTOCOL, interface.qualified_name, interface.declaration, "", "", -1.0))
     parent = ir.Do(ir.Call(ir.Attribute(ir.Call(ir.Name("super")), "__init__")))
@@ -166,6 +167,7 @@ def _unsavable(interface: Interface) -> str | None:
 def _send(
     method: Method, link: ir.Expression, values: tuple[ir.Expression, ...], source_names: SourceNames
 ) -> ir.Expression:
+    """Returns the expression for the Future of a call, with the batch's number 0 for many calls."""
     # TorchScript cannot catch a failure, so nobody asks which of many calls failed: the batch has the number 0.
     return _pass_on(method, link, values if method.each is None else (*values, ir.Literal(0)), source_names)
 
@@ -180,10 +182,12 @@ def _pass_on(
 
 
 def _disconnect(address: ir.Expression) -> ir.Statement:
+    """Returns the statement that gives a stub a `Disconnected`."""
     return ir.AssignAttribute(ir.Name("self"), LINK, ir.Call(ir.Name("Disconnected"), (address,)))
 
 
 def _lower_stub_methods(method: Method, source_names: SourceNames) -> tuple[ir.Function, ir.Function]:
+    """Lowers a stub's methods `<m>` and `<m>_async`."""
     plan = plan_stub(method)
     own = Names(argument.name for argument in method.arguments).fresh("self")
     link = ir.Attribute(ir.Name(own), LINK)

@@ -106,6 +106,7 @@ def _lower_send(interface: Interface, method: Method, source_names: SourceNames)
 
 
 def _checking(names: Names, source_names: SourceNames, where: ir.Expression) -> Converter:
+    """Returns a converter that packs values and checks their tensors."""
     # Tensors may be on any device here: torch itself refuses those on a device that is not mapped.
     anywhere = ir.Literal(None)
     return Converter(

@@ -60,6 +60,7 @@ def _constants(file: str) -> dict[str, int | str]:
 
 
 def _definition(node: ast.FunctionDef | ast.ClassDef, lines: list[str], constants: dict[str, int | str]) -> Definition:
+    """Makes the definition of a function or class, with the values of constants in its text."""
     first, end = node.lineno - 1, node.end_lineno or node.lineno
     methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
     kind: Literal["function", "class"] = "class" if isinstance(node, ast.ClassDef) else "function"

@@ -74,6 +74,7 @@ _KINDS: Final = {ir.Function: "function", ir.Class: "class", ir.Interface: "inte
 
 
 def _kind(definition: ir.Definition) -> str:
+    """Returns the kind of a definition, as `runtime.Definition` words it."""
     return definition.kind if isinstance(definition, ir.Prewritten) else _KINDS[type(definition)]
 
 
@@ -93,6 +94,7 @@ class _Scripting:
         self._table = table
 
     def script_all(self) -> None:
+        """Compiles the definitions, and puts the results into the namespace."""
         for definition in filter(_is_scripted, self._unit.definitions):
             match _kind(definition):
                 case "function" if isinstance(definition, ir.Function) and definition.endpoint is not None:
@@ -107,6 +109,7 @@ class _Scripting:
                     self._script_module(definition.name)
 
     def _script_endpoint(self, name: str, endpoint: str) -> None:
+        """Compiles an endpoint, binds it to the table, and registers it."""
         assert self._table is not None, "an endpoint is bound to a table"
         unbound = _torch.compile_function(f"{self._unit.scope}.unbound.{name}", self._read(name), self._resolve)
         # It exists if an earlier attempt stopped after it: TorchScript cannot remove a function.
@@ -155,4 +158,5 @@ class _Scripting:
         return {method: _torch.parsed(self._text(span, _INDENT)) for method, span in places}
 
     def _text(self, span: Span, indent: str = "") -> str:
+        """Returns the text of a span, without its indentation."""
         return "\n".join(line.removeprefix(indent) for line in self._source.lines[slice(*span)])

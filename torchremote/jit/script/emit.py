@@ -78,6 +78,7 @@ class Lines:
 
     @contextmanager
     def indented(self) -> Iterator[None]:
+        """Indents the lines that are added inside."""
         before, self._indent = self._indent, self._indent + "    "
         yield
         self._indent = before
@@ -115,6 +116,7 @@ def _emit_definition(definition: ir.Definition, lines: Lines) -> dict[str, Span]
 def _emit_class(
     head: str, methods: Iterable[ir.Function], lines: Lines, keyword_defaults: bool = True
 ) -> dict[str, Span]:
+    """Adds a class. Returns the places of its methods."""
     places: dict[str, Span] = {}
     lines.add(f"class {head}:")
     with lines.indented():
@@ -136,6 +138,7 @@ def _emit_function(function: ir.Function, lines: Lines, keyword_defaults: bool =
 
 
 def _parameters(function: ir.Function, keyword_defaults: bool) -> Iterator[str]:
+    """Yields the text of each parameter."""
     starred = False
     for parameter in function.parameters:
         if parameter.keyword_only and not starred:
@@ -148,6 +151,7 @@ def _parameters(function: ir.Function, keyword_defaults: bool) -> Iterator[str]:
 
 
 def _emit_keyword_defaults(path: str, method: ir.Function, lines: Lines) -> None:
+    """Adds the statement that sets a function's keyword-only defaults."""
     # torch refuses keyword-only defaults in a scripted module's signatures, but uses those of the function object.
     defaults = ", ".join(
         f"{string(parameter.name)}: {literal(parameter.default)}"
