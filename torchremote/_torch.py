@@ -183,7 +183,8 @@ def script_module(module: nn.Module, methods: Iterable[str]) -> torch.jit.Script
         concrete_type = store.get_or_create_concrete_type(module)
         stubs_of = _no_stubs
         if concrete_type not in _recursive.concrete_type_store.methods_compiled:
-            # Reading source takes longest, so it is done only for a new type.
+            # Reading source takes longest, so it is done only for a new type. `stubs` also serves the module's parts:
+            # their types are compiled before its own.
             stubs_of = stubs
             _recursive.AttributeTypeIsSupportedChecker().check(module)
         scripted: torch.jit.ScriptModule = _recursive.create_script_module_impl(module, concrete_type, stubs_of)
@@ -303,6 +304,7 @@ def as_class(module: torch.jit.ScriptModule, cls: type[Any]) -> Any:
 
 
 def _wrapped(cpp_module: Any, cls: type[Any], concrete_type: Any) -> Any:
+    """Wraps a C++ module in `cls`."""
     wrapped = cls(cpp_module)  # as RecursiveScriptModule._construct does, but for a subclass
     wrapped._concrete_type = concrete_type
     cls._finalize_scriptmodule(wrapped)
@@ -407,6 +409,7 @@ def own_id() -> int | None:
 
 
 def worker_infos() -> list[WorkerInfo]:
+    """Lists the workers of this process's group."""
     return list(_api._get_current_rpc_agent().get_worker_infos())
 
 

@@ -247,9 +247,11 @@ class AtOwner:
         return f"{self._compiled.interface.name} on {self._route.worker}"
 
     def _parts(self) -> tuple[int, dict[str, module_state.Part]]:
+        """Asks for the number of the module's exchanges, and for the parts of its state."""
         answer: tuple[int, dict[str, module_state.Part]] = self._ask(module_state.parts_here)
         return answer
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Runs a function of module_state.py on the owner, and returns its result."""
         # No time limit: a disk or a device may take long, and a lost owner is noticed at once.
         return ask(self._route.worker, self._where, function, self._route.handle, *args, timeout=0)

@@ -76,6 +76,8 @@ class _Batches:
         }
 
     def many(self) -> Callable[..., Any]:
+        """Makes `<m>_many`."""
+
         def call(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> list[Any]:
             if return_exceptions:
                 return [_result(pending) for pending in self._send_each(self_, calls)]
@@ -86,6 +88,8 @@ class _Batches:
         return call
 
     def many_async(self) -> Callable[..., Any]:
+        """Makes `<m>_many_async`."""
+
         def call(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> Any:
             if return_exceptions:
                 sent = self._send_each(self_, calls)
@@ -130,6 +134,7 @@ class _Batches:
         return results
 
     def _each(self, calls: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        """Yields the calls with their positions. Raises ArgumentError if `calls` is no list of calls."""
         if isinstance(calls, (torch.Tensor, str, Mapping)) or not isinstance(calls, Iterable):
             raise ArgumentError(f"{self._where}.calls: {type(calls).__name__} is no list of calls; {_A_CALL}")
         return enumerate(list(calls))  # an iterator that fails does so before anything is sent

@@ -165,6 +165,7 @@ class Calls:
         return explain(error, self.where, route.worker, route.handle)
 
     def _precise(self, error: ArgumentError, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ArgumentError:
+        """Finds a better error for arguments that TorchScript refused."""
         # torch names the argument at best. Packing also finds the place in it, and an argument that is None.
         try:
             self._pack(args, kwargs)

@@ -117,6 +117,7 @@ def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> Pendin
 
 
 def _create(place: Place, compiled: CompiledInterface, request: CreateRequest, timeout: float | None) -> Pending:
+    """Sends one request."""
     answer = send_requests(compiled, place, [request])
     return Pending(answer, compiled, place, request.name, timeout, request.ticket)
 

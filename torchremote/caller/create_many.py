@@ -100,6 +100,7 @@ def _outcome(position: int, function: Callable[[Any], Any], argument: Any) -> An
 
 
 def _raise_first(outcomes: list[Any]) -> None:
+    """Raises the first error among the outcomes, if there is one."""
     for outcome in outcomes:
         if isinstance(outcome, TorchRemoteError):
             raise outcome

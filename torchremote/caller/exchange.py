@@ -83,6 +83,7 @@ class _Failure:
 
 
 def _raise_failure(value: object) -> None:
+    """Raises the error for which `value` stands, if it does."""
     if isinstance(value, _Failure):
         raise value.error()
 

@@ -70,7 +70,8 @@ class Pending:
         ticket: str | None,
         number: int = 0,
     ) -> None:
-        """
+        """Takes over the answer to a message.
+
         Args:
             answer: the Future of the list of answers to one message.
             ticket: cancels the message. None if the message creates nothing, or if another Pending has its ticket.

@@ -24,6 +24,7 @@ class SentRoute:
 
     @staticmethod
     def of(route: Route) -> SentRoute:
+        """Makes the sent form of a route, and asks the owner to hold the module meanwhile."""
         ticket = None if route.lease is None else leases.send(route.worker, route.handle, route.lease)
         return SentRoute(replace(route, lease=None), ticket)
 

@@ -242,6 +242,7 @@ class _Table:
 
 
 def _compile_table(interface: Interface, classes: Classes, source_names: SourceNames) -> _Table:
+    """Compiles the enums and the table, and makes the table a constant."""
     named = {source_names.classes[kind]: cls for kind, cls in classes.items()}
     sources: dict[str, str] = {}
     defined: dict[str, Any] = {**_common(interface), **named}
@@ -258,6 +259,7 @@ def _compile_table(interface: Interface, classes: Classes, source_names: SourceN
 
 
 def _check_unions(interface: Interface, source_names: SourceNames, defined: dict[str, Any]) -> None:
+    """Raises UnsupportedTypeError if TorchScript cannot have a Union of the interface."""
     # The model refuses members that cannot be told apart. Only TorchScript knows which other Unions it gets wrong.
     resolve = _torch.resolver({**vars(typing), "torch": torch, "Tensor": torch.Tensor, "RRef": RRef, **defined})
     for method in interface.methods:

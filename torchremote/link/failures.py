@@ -1,6 +1,7 @@
-"""torch's account of a failure -> an error that begins with interface, method, worker and what went wrong.
+"""Turns torch's report of a failure into an error that begins with interface, method, worker and the reason.
 
-torch reports a failure as text. `_TABLE` tells the texts apart; generated code begins its own with the same markers.
+torch reports a failure as text. `_TABLE` tells the texts apart. Generated code begins its own messages with the same
+markers.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from ..jit.runtime.table import STALE
 from ..jit.runtime.tensors import CANNOT_SEND
 
 FAILURES: Final = (RuntimeError, torch.jit.Error)
-"""What torch raises: the first over RPC, and the second where `raise` stands in TorchScript that runs here."""
+"""The exceptions that torch raises: the first over RPC, the second for a `raise` in TorchScript that runs here."""
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of failure: what its message has, the error that it becomes, and what that says.
+    """A kind of failure: a pattern in torch's message, the class of our error, and our message.
 
-    `says` may use `message`, torch's words. `traced`: the error also has torch's whole account.
+    `says` may use `message`, torch's words. `traced`: the error also has torch's whole report.
     """
 
     marker: re.Pattern[str]
@@ -43,7 +44,7 @@ class _Kind:
     traced: bool = True
 
 
-# How TensorPipe and torch's agents word a lost peer; none has a type or a code.
+# The words of TensorPipe and torch's agents for a lost peer. None of these errors has a type or a code.
 _LOST: Final = re.compile(
     r"\A[^\n]*(\beof\b|end of file|connection (reset|refused|aborted|closed)|broken pipe|pipe closed|by peer|ECONN|"
     r"EPIPE|shutting down|RPC agent is not set|transport .* error|handshake)",
@@ -74,11 +75,11 @@ _HERE: Final = "<--- HERE"
 def explain(
     error: Exception, method: str, worker: str, handle: int | None = None, which: Callable[[], str] = str
 ) -> TorchRemoteError:
-    """Makes the error to raise for `error`, with which a call of `method` ("Interface.method") on `worker` ended.
+    """Makes the error to raise after a call of `method` ("Interface.method") on `worker` ended with `error`.
 
     Args:
-        handle: the one that was called, to tell a stale stub from a module that has met with another one.
-        which: says in which call of a batch it is; asked only for what the method itself raised.
+        handle: the handle that was called. It tells this stub's stale handle from one that the module itself called.
+        which: says which call of a batch failed. It is asked only if the method itself raised.
     """
     text = str(error)
     where, name = f"{method} on {worker}", method.rpartition(".")[2]
@@ -86,19 +87,19 @@ def explain(
         rf"(_torchremote_packed_)?{name}(_async)?\(\) |(?=Unknown keyword argument |Tracer cannot infer)", text
     )
     if refused:
-        # Raised while the arguments were converted: nothing was sent.
+        # TorchScript raised while it converted the arguments. Nothing was sent.
         return ArgumentError(f"{method}: {text[refused.end() :]}")
     message = message_of(error)
     if handle is not None and f"{STALE}{handle}" in message:
         return StaleStubError(f"{where}: its module was withdrawn; create or connect again\n\n{text}")
-    # With its endpoint in the traceback, a call got through; what its module says of other calls is not about this one.
-    # Many calls may have been sent as one.
+    # If the traceback has the endpoint, the call got through, and the message is the module's own: it may be about a
+    # call that the module made. Calls of a batched method may have been sent as one call.
     if not re.search(rf"in _remote_{name.removesuffix('_many')}(_many)?\n", text):
         refusal = refusal_of(message)
         if refusal is not None:
             return ArgumentError(refusal)
         if "in sendable\n" in text:
-            # Raised while a tensor was checked; the traceback shows the call, and that which argument it was.
+            # torch raised while it checked a tensor. The traceback shows the call with the argument's name.
             place = re.search(rf'"({re.escape(method)}\.\w+)"', text)
             return ArgumentError(f"{place[1] if place else method}: {uncheckable(message)}")
         for kind in _TABLE:
@@ -109,29 +110,30 @@ def explain(
 
 
 def refusal_of(message: str) -> str | None:
-    """Returns what generated code says of a value that cannot be sent; None if `message` is no such refusal."""
+    """Returns the reason why generated code refused to send a value. None if `message` is no such refusal."""
     return message.removeprefix(CANNOT_SEND) if message.startswith(CANNOT_SEND) else None
 
 
 def uncheckable(message: str) -> str:
-    """Says what is wrong with a tensor that raised `message` when it was checked."""
+    """Words the refusal of a tensor that raised `message` when it was checked."""
     first = message.partition("\n")[0]
     return f"torch cannot look at a tensor of it, and so not send it: {first}; pass a plain tensor"
 
 
 def is_lost(message: str) -> bool:
-    """Says whether torch reports that the peer, or the connection to it, is gone."""
+    """Says whether torch's message reports that the peer, or the connection to it, is gone."""
     return _LOST.search(message) is not None
 
 
 def message_of(error: Exception) -> str:
-    """Returns the exception's own words, which stand under the innermost line of TorchScript's traceback."""
+    """Returns the exception's own message, which is under the innermost line of TorchScript's traceback."""
     text = str(error)
     tail = text.rpartition(_HERE)[2] if _HERE in text else text
-    found = _EXCEPTION.search(tail)  # lines of source may stand in between, indented or not
+    found = _EXCEPTION.search(tail)  # lines of source may come first, indented or not
     message = tail[found.start() :] if _HERE in text and found else tail
     return re.sub(r"^(builtins\.)?RuntimeError: |^builtins\.", "", message.strip())
 
 
 def _without_code(message: str) -> str:
+    """Removes torch's error code from the beginning of a message."""
     return re.sub(r"^RPCErr:\d+:", "", message)

@@ -1,4 +1,4 @@
-"""Workers and devices: what `where` means."""
+"""Finds the workers and devices that a user's `where` names."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def find_place(where: str) -> Place:
 
 
 def find_worker(where: str) -> Place:
-    """Finds the worker of a module that is served, and so not to be placed."""
+    """Finds the worker that `where` names. Raises PlaceError if `where` also names a device."""
     place = find_place(where)
     if place.device is not None:
         raise PlaceError(f"where={where!r}: a served module stays where it is; write {where.partition('/')[0]!r}")
@@ -55,6 +55,7 @@ def find_worker(where: str) -> Place:
 
 
 def _find_worker(where: str, name: str) -> WorkerInfo:
+    """Finds a worker by name or by "rank:N", or raises PlaceError."""
     workers = _torch.worker_infos()
     scheme, colon, rank = name.partition(":")
     for worker in workers:
@@ -75,7 +76,7 @@ def check_device(device: str) -> torch.device:
     found = torch.device(device)
     try:
         found = torch.empty(0, device=found).device  # with its index
-    except Exception as error:  # a backend that is not there raises what it will
+    except Exception as error:  # a backend that is not there may raise anything
         raise PlaceError(f"device {device!r}: not on this worker: {str(error).splitlines()[0]}") from error
     if found.type == "meta":
         raise PlaceError("device 'meta': tensors there have no data to compute with; name a real device")
@@ -83,7 +84,7 @@ def check_device(device: str) -> torch.device:
 
 
 def device_of(module: torch.nn.Module, otherwise: torch.device = _CPU) -> torch.device:
-    """Returns the device on which `module` has its parameters and buffers; `otherwise` when it has none."""
+    """Returns the device of the parameters and buffers of `module`, or `otherwise` if it has none."""
     for tensor in (*module.parameters(), *module.buffers()):
         return tensor.device
     return otherwise

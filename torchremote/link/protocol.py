@@ -1,11 +1,11 @@
-"""Two releases of torchremote that meet: in one group, or one in an archive of the other's.
+"""Checks whether two releases of torchremote understand each other, in one group or through an archive.
 
 Note [Protocols]
     A release speaks one protocol, and understands those from `OLDEST_PROTOCOL` on (_version.py). Two releases that
     meet speak the lower of their two numbers. The number is part of the names of endpoints, so a caller reaches only
     endpoints that it understands. A release that also understands an older number compiles endpoints under that number
-    for callers that speak it. The requests of the control plane begin with both numbers, and their parts are plain
-    values, so that an owner can refuse a request that it could not read.
+    for callers that speak it. The requests of the control plane begin with both numbers, and their other parts are
+    plain values. So an owner can refuse a request that it does not understand.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from .._version import OLDEST_PROTOCOL, PROTOCOL, __version__
 from ..errors import ProtocolError
 
 SPOKEN = (PROTOCOL, OLDEST_PROTOCOL)
-"""What this process speaks, as requests begin with it."""
+"""The two numbers with which requests of this process begin."""
 _FIRST_RELEASES = {1: "torchremote 0.1.0"}
 
 
 def check_protocol(protocol: int, oldest: int, whose: str) -> None:
-    """Sees whether this process and another one understand each other.
+    """Checks that this process and another one understand each other.
 
     Args:
-        protocol, oldest: what the other one speaks, and the lowest that it understands.
-        whose: what an error calls it, such as "the caller".
+        protocol, oldest: the other one's protocol, and the oldest that it understands.
+        whose: names the other one in the error, as in "the caller".
 
     Raises:
-        ProtocolError: they do not.
+        ProtocolError: they do not understand each other.
     """
     if protocol < OLDEST_PROTOCOL or oldest > PROTOCOL:
         raise ProtocolError(
@@ -36,11 +36,12 @@ def check_protocol(protocol: int, oldest: int, whose: str) -> None:
 
 
 def _from(oldest: int, protocol: int) -> str:
+    """Words the range of older protocols that are understood, if there are any."""
     return "" if oldest == protocol else f" and those from {oldest} on"
 
 
 def check_archive(protocol: int, qualified_name: str) -> str | None:
-    """Says why this release cannot connect a stub that was saved with `protocol`, and what to do; None: it can."""
+    """Words the refusal of a stub that was saved with `protocol`. None if this release can connect it."""
     if OLDEST_PROTOCOL <= protocol <= PROTOCOL:
         return None
     writer = _FIRST_RELEASES.get(protocol, "another release of torchremote")

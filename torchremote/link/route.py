@@ -1,4 +1,4 @@
-"""Where a stub leads: its route, and the address that it is saved with. Attaching, detaching, reading back."""
+"""Sets, clears and reads a scripted stub's route to its module, and the address that is saved with the stub."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from ..jit import CompiledInterface
 from ..jit.lower import ADDRESS, ROUTE
 from .protocol import check_archive
 
-_DEFAULT_TIMEOUT: Final = -1.0  # torch's number for what init_rpc's options say
+_DEFAULT_TIMEOUT: Final = -1.0  # torch's number for the timeout in init_rpc's options
 
 
 @dataclass(frozen=True)
 class Route:
-    """Leads from a stub to its module."""
+    """The way from a stub to its module."""
 
     worker: str
-    name: str | None  # under which the module is served; None: it lives as long as `lease`
-    device: str  # where the module was when the route was made
+    name: str | None  # under which the module is served; None: the module lives as long as `lease`
+    device: str  # the module's device when the route was made
     handle: int
-    devices: tuple[torch.device, ...]  # those that the device map to the worker knows
+    devices: tuple[torch.device, ...]  # the devices in this process's device map to the worker
     lease: PyRRef[Any] | None  # None: the module lives without stubs
     timeout: float | None  # seconds that a call may take; None: RPC's own default
 
 
 class Address(NamedTuple):
-    """What a stub is saved with: enough to find its module again."""
+    """The part of a route that a stub is saved with. It is enough to find the module again."""
 
     protocol: int
     qualified_name: str
@@ -43,22 +43,23 @@ class Address(NamedTuple):
 
     @property
     def seconds(self) -> float | None:
-        """The timeout as routes have it."""
+        """Returns the timeout as a `Route` has it."""
         return None if self.timeout < 0 else self.timeout
 
 
 def set_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> None:
-    """Has a scripted stub call the module that `route` leads to."""
+    """Makes a scripted stub call the module that `route` leads to."""
     attach = compiled.contract.defined["attach"]
     attach(scripted, _address(compiled, route), route.handle, route.device, list(route.devices), route.lease)
 
 
 def clear_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> None:
-    """Takes a stub's route away, as saving does. It keeps an address, so that it can be saved."""
+    """Disconnects a scripted stub. It keeps an address, so it can be saved."""
     compiled.contract.defined["detach"](scripted, _address(compiled, route)._replace(name=route.name or "on its way"))
 
 
 def _address(compiled: CompiledInterface, route: Route) -> Address:
+    """Makes the address of a route."""
     interface = compiled.interface
     timeout = _DEFAULT_TIMEOUT if route.timeout is None else route.timeout
     return Address(PROTOCOL, interface.qualified_name, interface.declaration, route.worker, route.name or "", timeout)
@@ -68,7 +69,7 @@ def address_of(scripted: torch.jit.ScriptModule) -> Address:
     """Reads the address of a scripted stub.
 
     Raises:
-        ProtocolError: a release of torchremote saved the stub that this one does not understand.
+        ProtocolError: the stub was saved by a release of torchremote that this one does not understand.
     """
     parts = _torch.scripted_method(scripted, ADDRESS)()
     if len(parts) != len(Address._fields):
@@ -81,7 +82,7 @@ def address_of(scripted: torch.jit.ScriptModule) -> Address:
 
 
 def route_of(scripted: torch.jit.ScriptModule) -> Route | None:
-    """Reads the route that `set_route` gave a scripted stub; None when it is not connected."""
+    """Reads the route that `set_route` gave a scripted stub. None if the stub is not connected."""
     parts = _torch.scripted_method(scripted, ROUTE)() if _torch.has_method(scripted, ROUTE) else None
     if parts is None:
         return None

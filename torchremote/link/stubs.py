@@ -1,4 +1,4 @@
-"""Scripted stubs inside models: which they are, and which interface they were made or saved with."""
+"""Finds the scripted stubs inside a model, and the interface of each."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def is_stub(module: object) -> TypeGuard[torch.jit.ScriptModule]:
 
 
 def compiled_of(stub: torch.jit.ScriptModule) -> CompiledInterface:
-    """Compiles the interface that a stub was made or saved with.
+    """Compiles the interface of a stub that was made or loaded in this process.
 
     Raises:
-        ArchiveError: the stub comes from an archive that no torchremote like this one wrote.
-        ProtocolError: a release saved it that this one does not understand.
+        ArchiveError: this release of torchremote cannot read the interface that an archive has.
+        ProtocolError: the stub was saved by a release that this one does not understand.
     """
     address = address_of(stub)
     try:
         return compile_interface(parse_interface(address.qualified_name, address.declaration))
-    except ValueError as error:  # of the parser, whatever the text
+    except ValueError as error:  # the parser raises it for any text that it cannot read
         raise ArchiveError(
             f"{address.qualified_name}: the stub was not saved by a torchremote like this: {error}"
         ) from error
@@ -39,7 +39,7 @@ def compiled_of(stub: torch.jit.ScriptModule) -> CompiledInterface:
 def stubs_in(
     module: torch.nn.Module, parent: torch.nn.Module | None = None, key: str = ""
 ) -> Iterator[tuple[torch.nn.Module | None, str, torch.jit.ScriptModule]]:
-    """Yields each stub in `module` with its parent and its name there: None and "" for `module` itself."""
+    """Yields each stub in `module` with its parent and its name in the parent. For `module` itself: None and ""."""
     if is_stub(module):
         yield parent, key, module
         return

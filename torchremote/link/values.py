@@ -1,8 +1,7 @@
-"""Python values on their way into a call and out of a result: packed as they cross, and unpacked.
+"""Packs the arguments of callers in Python into their wire types, and unpacks results.
 
-For callers in Python, this does what a stub's own code does in TorchScript (jit/lower/convert.py): see
-jit/lower/plan.py, Note [Wire types]. It also says what is wrong with a value that does not fit, by its place in the
-argument.
+It does in Python what a stub's own code does in TorchScript (jit/lower/convert.py): see jit/lower/plan.py, Note [Wire
+types]. If a value does not fit, the error names its place in the argument and says what is wrong.
 """
 
 from __future__ import annotations
@@ -42,22 +41,22 @@ _NUMBERS: Final = ("", "bool", "int", "float", "complex")  # each includes those
 
 
 class PythonPacker:
-    """Packs values of one interface's types as they cross, and unpacks what crossed."""
+    """Packs and unpacks values of one interface's types."""
 
     def __init__(self, classes: Classes) -> None:
         self._classes = classes
 
-    # -- in
+    # -- packing
 
     def pack(self, value: Any, kind: Type, where: str, exact: bool = False) -> Any:
-        """Packs `value`, which is declared as `kind`, as it crosses.
+        """Packs `value`, which is declared as `kind`, into its wire type.
 
         Args:
-            where: what an error calls it.
-            exact: refuse what would have to be converted, such as an int where a float is declared.
+            where: names the value in errors.
+            exact: refuses a value that has to be converted, such as an int for a float.
 
         Raises:
-            ArgumentError: `value` is no `kind`.
+            ArgumentError: `value` does not fit `kind`.
         """
         match kind:
             case TensorType() if isinstance(value, torch.Tensor):
@@ -103,11 +102,12 @@ class PythonPacker:
         raise _misfit(where, value, kind)
 
     def _pack_union(self, value: Any, kind: UnionType, where: str) -> tuple[Any, ...]:
+        """Packs a value of a Union: a tuple with a place for each member, all None but one."""
         for item in kind.items:
             if self._is_of_class(value, item):
                 packed = self.pack(value, item, where)
                 return tuple(packed if member is item else None for member in kind.items)
-        # What fits as it is comes first. Of what can be converted, the narrowest number: nothing is lost in that.
+        # A member that fits exactly comes first. Otherwise the value is converted to the narrowest number that fits.
         others = [item for item in kind.items if not isinstance(item, NamedTupleType)]
         numbers = sorted(others, key=lambda item: _NUMBERS.index(str(item)) if str(item) in _NUMBERS else 0)
         for exact, items in ((True, others), (False, numbers)):
@@ -116,11 +116,11 @@ class PythonPacker:
                     packed = self.pack(value, item, where, exact)
                     return tuple(packed if member is item else None for member in kind.items)
                 if str(item) == "int" and isinstance(value, SupportsIndex):
-                    break  # an int that is too large is no float
+                    break  # an int that is too large must not become a float
         raise _misfit(where, value, kind)
 
     def _is_of_class(self, value: Any, kind: Type) -> bool:
-        """Says whether only `kind` can be meant by `value`, be what it holds right or wrong."""
+        """Says whether `value` can only be meant as `kind`, because of its class. Its parts may still be wrong."""
         match kind:
             case TensorType():
                 return isinstance(value, torch.Tensor)
@@ -129,6 +129,7 @@ class PythonPacker:
         return False
 
     def _pack_any(self, value: Any, where: str) -> Any:
+        """Packs a value that is declared as Any, or raises ArgumentError."""
         match value:
             case None | bool() | float() | complex() | torch.device():
                 return value
@@ -165,10 +166,10 @@ class PythonPacker:
             "possible are tensors, scalars (an int of 64 bits), and tuples, lists and dicts of these"
         )
 
-    # -- out
+    # -- unpacking
 
     def unpack(self, value: Any, kind: Type) -> Any:
-        """Unpacks what crossed as `value`, to the `kind` that was declared."""
+        """Turns `value`, which is of the wire type of `kind`, into a `kind`."""
         match kind:
             case EnumType():
                 cls: Any = self._classes[kind]
@@ -193,7 +194,7 @@ class PythonPacker:
         return value
 
     def value_of(self, default: Value) -> Any:
-        """Returns the Python value that a default of the model stands for."""
+        """Returns the Python value for a default of the model."""
         match default:
             case DtypeValue(name):
                 return getattr(torch, name)
@@ -212,7 +213,7 @@ class PythonPacker:
 
 
 def _scalar(value: Any, name: str, exact: bool) -> Any:
-    """Converts `value` to a scalar type as torch would; raises what Python raises where it cannot be."""
+    """Converts `value` to a scalar type as torch would. Raises TypeError, ValueError or OverflowError if it cannot."""
     if exact and type(value) is not SCALAR_CLASSES[name]:
         raise TypeError
     match name:
@@ -227,7 +228,7 @@ def _scalar(value: Any, name: str, exact: bool) -> Any:
         case "bool" if isinstance(value, bool):
             return value
         case "str" if isinstance(value, str):
-            value.encode()  # a lone surrogate is no text
+            value.encode()  # raises for a lone surrogate
             return str(value)
         case "device" if isinstance(value, torch.device):
             return value
@@ -241,6 +242,7 @@ def _is_tuple(value: Any, exact: bool) -> bool:
 
 
 def _misfit(where: str, value: object, kind: Type) -> ArgumentError:
+    """Makes the error for a value that does not fit `kind`."""
     remedy = ""
     if isinstance(value, (int, str)) and str(kind) == value.__class__.__name__:
         remedy = " of 64 bits" if isinstance(value, int) else " that UTF-8 can encode"
@@ -252,6 +254,7 @@ def _misfit(where: str, value: object, kind: Type) -> ArgumentError:
 
 
 def _shown(value: object) -> str:
+    """Shows a value, or its class, in an error."""
     if value is None or isinstance(value, (int, float, complex, str, enum.Enum, torch.dtype, torch.device)):
         return f"{value!r:.60}" if type(value).__module__ != "numpy" else f"{value!r:.60} (numpy's)"
     cls = type(value)
@@ -260,11 +263,11 @@ def _shown(value: object) -> str:
 
 
 def check_plain(tensor: torch.Tensor, where: str) -> None:
-    """Refuses a tensor that Python knows to be none.
+    """Refuses a tensor that keeps its values elsewhere, as only Python can see.
 
     Raises:
-        ArgumentError: `tensor` is of a subclass that keeps its values elsewhere, as a DTensor does: torch would look
-            for them in it, and crash. See jit/runtime/tensors.py, Note [Tensors that hurt].
+        ArgumentError: `tensor` is of a subclass such as DTensor. torch would look for values in the tensor itself, and
+            crash. See jit/runtime/tensors.py, Note [Tensors that hurt].
     """
     if _torch.has_dispatch(tensor) and not tensor.is_nested:
         raise ArgumentError(
@@ -274,11 +277,12 @@ def check_plain(tensor: torch.Tensor, where: str) -> None:
 
 @functools.cache
 def _codes() -> dict[torch.dtype, int]:
-    """Asks TorchScript for the integer that it has for each dtype."""
+    """Returns TorchScript's integer for each dtype."""
     code = torch.jit.CompilationUnit("def code(dtype: int) -> int:\n    return dtype\n").code
     return {dtype: code(dtype) for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
 
 
 @functools.cache
 def _dtypes() -> dict[int, torch.dtype]:
+    """Returns the dtype for each of TorchScript's integers."""
     return {code: dtype for dtype, code in _codes().items()}

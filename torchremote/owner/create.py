@@ -1,7 +1,7 @@
-"""What a caller asks of an owner, how it crosses, and the owner's answers: creating and connecting.
+"""Creates modules for callers, and finds served ones: the owner's side of the control plane, and its messages.
 
-An owner's function answers with a refusal rather than raise. So the caller raises our error, and not torch's account of
-one.
+A function of the owner answers with a refusal and does not raise. So the caller can raise our own error, where torch
+would give it a RemoteException as text.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from ..link.protocol import check_protocol
 from . import modules, served
 from .leases import Lease
 
-# -- what crosses
+# -- the messages
 
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """Asks an owner for one module. It crosses as a mapping of its fields: see link/protocol.py."""
+    """Asks an owner for one module. It is sent as a mapping of its fields: see link/protocol.py."""
 
     interface: str
     text: str
-    make: Callable[..., torch.nn.Module] | torch.jit.ScriptModule  # the latter as it is
+    make: Callable[..., torch.nn.Module] | torch.jit.ScriptModule  # a ScriptModule is hosted as it is
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     device: str
-    places: bool  # whether the module is put on `device`; False: it is there already, if anywhere
+    places: bool  # True moves the module to `device`; False leaves it where it is
     name: str | None
-    ticket: str  # to cancel the message that it is the first of
-    caller: int  # its worker's id
+    ticket: str  # the first request's ticket cancels the whole message
+    caller: int  # the id of the caller's worker
 
 
 @dataclass(frozen=True)
 class Created:
-    """Answers that a module is there: created, or found."""
+    """Answers that a module was created or found."""
 
     handle: int
     device: str
@@ -57,7 +57,7 @@ class Created:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Answers that something was not done, and why. Every protocol has it."""
+    """Answers that something was not done, and why. All protocols share this class."""
 
     error: type[TorchRemoteError]
     message: str
@@ -67,10 +67,10 @@ class Refusal:
 
 
 def create_here(protocol: int, oldest: int, asked: list[Mapping[str, Any]]) -> list[Created | Refusal]:
-    """Creates all that one message asks for, one after the other. The first request's ticket is the message's.
+    """Creates the modules of one message, one after the other. The first request's ticket cancels the message.
 
     Args:
-        protocol, oldest: what the caller speaks, and the lowest that it understands.
+        protocol, oldest: the caller's protocol, and the oldest that it understands.
         asked: the fields of each `CreateRequest`.
     """
     try:
@@ -81,12 +81,13 @@ def create_here(protocol: int, oldest: int, asked: list[Mapping[str, Any]]) -> l
     answers = [_create(request) for request in requests]
     handles = [answer.handle for answer in answers if isinstance(answer, Created)]
     if _cancelled.finish(requests[0].ticket, partial(modules.remove_all, handles)):
-        # Nobody waits for this answer. An RRef in it would never be confirmed, and keep RPC from shutting down.
+        # Nobody waits for this answer. An RRef in it would never be confirmed, and RPC could not shut down.
         return [Refusal(CreationError, "the caller gave up")] * len(requests)
     return list(map(_with_lease, requests, answers))
 
 
 def _create(request: CreateRequest) -> Created | Refusal:
+    """Creates one module. The answer has no lease yet."""
     try:
         contract = _contract(request.interface, request.text)
         device = check_device(request.device)
@@ -102,6 +103,7 @@ def _create(request: CreateRequest) -> Created | Refusal:
 
 
 def _with_lease(request: CreateRequest, answer: Created | Refusal) -> Created | Refusal:
+    """Adds a lease to the answer for a module without a name."""
     if isinstance(answer, Refusal) or request.name is not None:
         return answer
     modules.start_lease(answer.handle)
@@ -109,7 +111,7 @@ def _with_lease(request: CreateRequest, answer: Created | Refusal) -> Created | 
 
 
 def answering(function: Callable[..., Any], *args: Any) -> Any:
-    """Returns what `function` returns, or a refusal for what it raises."""
+    """Calls `function`. Returns its result, or a refusal if it raises."""
     try:
         return function(*args)
     except Exception as error:
@@ -117,12 +119,14 @@ def answering(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _refusal(error: Exception, otherwise: type[TorchRemoteError]) -> Refusal:
+    """Makes a refusal of an exception. `otherwise`: the class of error for one that is not ours."""
     if isinstance(error, TorchRemoteError):
         return Refusal(type(error), str(error))
     return Refusal(otherwise, f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}")
 
 
 def _build(interface: Interface, request: CreateRequest, device: torch.device) -> torch.jit.ScriptModule:
+    """Calls the user's class or function, moves the module to its device, and scripts it."""
     try:
         scripted = isinstance(request.make, torch.jit.ScriptModule)
         module = request.make if scripted else request.make(*request.args, **request.kwargs)
@@ -140,6 +144,7 @@ def referenced(rref: PyRRef[Any]) -> torch.nn.Module:
 
 
 def _contract(name: str, text: str) -> Contract:
+    """Compiles an interface from its canonical text."""
     try:
         return compile_contract(parse_interface(name, text))
     except ValueError as error:
@@ -147,7 +152,12 @@ def _contract(name: str, text: str) -> Contract:
 
 
 def connect_here(protocol: int, oldest: int, interface: str, text: str, name: str) -> list[Created | Refusal]:
-    """Finds what is served under `name`, for an interface's canonical `text`. The numbers: as for `create_here`."""
+    """Finds the module that is served under `name`, for stubs of the interface with the canonical text `text`.
+
+    Args:
+        protocol, oldest: as for `create_here`.
+        interface: the interface's name.
+    """
     try:
         check_protocol(protocol, oldest, "the caller")
         handle, device = served.find_served(_contract(interface, text), name)
@@ -157,9 +167,9 @@ def connect_here(protocol: int, oldest: int, interface: str, text: str, name: st
 
 
 class _Cancelled:
-    """Remembers which messages their caller gave up, before or after they were done."""
+    """Remembers which messages were cancelled, and how to undo those that are done."""
 
-    _REMEMBERED = 1024  # the last so many of each kind; a caller gives up about when the answer comes, or not at all
+    _REMEMBERED = 1024  # entries of each kind; a caller cancels at about the time of the answer, or never
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -167,7 +177,7 @@ class _Cancelled:
         self._tickets: deque[str] = deque(maxlen=self._REMEMBERED)
 
     def finish(self, ticket: str, undo: Callable[[], None]) -> bool:
-        """Says whether the message was given up, and then undoes it."""
+        """Says whether the message was cancelled. If so, calls `undo`; if not, keeps it for later."""
         with self._lock:
             cancelled = ticket in self._tickets
             if not cancelled:
@@ -179,6 +189,7 @@ class _Cancelled:
         return cancelled
 
     def cancel(self, ticket: str) -> None:
+        """Undoes the message with `ticket`, or remembers to do so when it is done."""
         with self._lock:
             undo = self._undo.pop(ticket, None)
             if undo is None:
@@ -191,5 +202,5 @@ _cancelled = _Cancelled()
 
 
 def cancel_here(ticket: str) -> None:
-    """Undoes what a message with `ticket` created, now or when it is done."""
+    """Removes the modules that the message with `ticket` created, now or when it is done."""
     _cancelled.cancel(ticket)

@@ -1,4 +1,4 @@
-"""Whether a scripted module implements an interface, and where it does not."""
+"""Checks that a scripted module implements an interface."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from ..jit.read.model import Method
 
 
 def check_implements(module: torch.jit.ScriptModule, contract: Contract) -> None:
-    """Compares a module with an interface.
+    """Checks that `module` has every method of an interface, with arguments and results that fit.
 
     Raises:
-        MismatchError: `module` lacks a method of the interface, or has it with other arguments or results; the message
-            compares all methods, with both signatures of those that differ.
+        MismatchError: it does not. The message compares all methods, and shows both signatures of those that differ.
     """
     name, lines, wrong = contract.interface.name, [], 0
     for method in contract.interface.methods:
@@ -31,6 +30,7 @@ def check_implements(module: torch.jit.ScriptModule, contract: Contract) -> None
 
 
 def _difference_in(module: torch.jit.ScriptModule, contract: Contract, method: Method) -> str | None:
+    """Words the difference between a module's method and the interface's. None if it fits."""
     if not _torch.has_method(module, method.name):
         return (
             f": the module has no such scripted method\n    expected: {method}\n    define it; in a module that is "
@@ -42,7 +42,7 @@ def _difference_in(module: torch.jit.ScriptModule, contract: Contract, method: M
 
 
 def _difference(found: _torch.FunctionSchema, wanted: _torch.FunctionSchema) -> str | None:
-    """Says what TorchScript would object to, in words that begin with the argument in question."""
+    """Words the first thing to which TorchScript would object, beginning with the argument's name. None if all fits."""
     mine, theirs = found.arguments[1:], wanted.arguments[1:]  # without self
     for have, want in zip(mine, theirs, strict=False):
         if have.name != want.name:
@@ -65,12 +65,14 @@ def _difference(found: _torch.FunctionSchema, wanted: _torch.FunctionSchema) -> 
 
 
 def _namesakes(one: str, other: str) -> str:
+    """Explains a difference between two types of the same name."""
     if one != other:
         return ""
     return ", an enum of that name that came with an archive; send the class and its args, so that its owner scripts it"
 
 
 def _shown(schema: _torch.FunctionSchema) -> str:
+    """Shows a signature as an interface declares it."""
     arguments = ", ".join(f"{argument.name}: {argument.type.annotation_str}" for argument in schema.arguments[1:])
     return f"{schema.name}({arguments}) -> {schema.returns[0].type.annotation_str}"
 

@@ -1,20 +1,20 @@
-"""Who holds a module that has no name, and how its owner learns that nobody does.
+"""Keeps the leases of modules without a name. When the last lease of a module ends, its owner removes the module.
 
 Note [Leases]
-    An unnamed module lives as long as a stub of it, on whatever worker. Every stub holds a lease: an RRef to a `Lease`
-    of the owner's, which is never sent with a call, and which torch lets go with the last stub, be that inside a
-    scripted model. torch counts references, but not whose they are; so every worker that a stub comes to takes a lease
-    of its own, and the owner knows the holders of a module.
+    An unnamed module lives as long as there is a stub of it, on any worker. Every stub holds a lease: an RRef to a
+    `Lease` on the owner. Calls never carry it. torch drops the RRef with the last stub, even inside a scripted model.
+    torch counts references but does not say who holds them. So every worker that receives a stub takes its own lease,
+    and the owner knows the holders of a module.
 
-    No lease is sent with a stub either: torch waits for ever for one that gets lost, as when another argument cannot be
-    pickled. A stub that is sent has a ticket, for which the owner holds the module until the stub has arrived, or for
-    `ON_THE_WAY`.
+    A lease is not sent with a stub either. If it got lost, as when another argument cannot be pickled, torch would wait
+    for it for ever. A stub is sent with a ticket instead. For that ticket, the owner holds the module until the stub
+    arrives, or for `ON_THE_WAY`.
 
 Note [Holders that die]
-    torch never learns that a reference died with its worker. So an owner asks every holder for a sign of life, every
-    `INTERVAL`, with an operator that needs no Python there. A lost connection ends all leases of that holder: in one
-    group, torch does not connect to a worker twice. A holder that does not answer in time is busy, or stopped by a
-    debugger, and keeps its leases.
+    torch does not learn that a reference died with its worker. So every `INTERVAL`, an owner sends every holder an
+    operator that needs no Python there. A lost connection ends all leases of that holder: in one group, torch does not
+    connect to a worker twice. A holder that does not answer in time may be busy, or stopped by a debugger. It keeps its
+    leases.
 """
 
 from __future__ import annotations
@@ -37,50 +37,53 @@ from ..link.failures import FAILURES, is_lost
 from . import sweeper
 
 ON_THE_WAY: Final = 300.0
-"""Seconds for which a module is held for a stub that was sent and does not arrive."""
+"""Seconds for which an owner holds a module for a stub that was sent and has not arrived."""
 
-_lock = threading.Lock()  # leases come on RPC threads, and go on the sweeper's
+_lock = threading.Lock()  # leases begin on RPC threads, and end on the sweeper's
 _leased: dict[int, _Leased] = {}
 _numbers = itertools.count()
 
 
 class _Leased:
+    """A module that lives as long as its leases. `end` removes it."""
+
     def __init__(self, end: Callable[[int], None]) -> None:
         self.end = end
-        self.holders: dict[int, int] = {}  # the id of the worker that holds it, by the lease's number
-        self.on_the_way: dict[str, float] = {}  # until when, by the ticket of a stub that was sent
+        self.holders: dict[int, int] = {}  # for each lease's number: the id of the worker that holds it
+        self.on_the_way: dict[str, float] = {}  # for each sent stub's ticket: the time when it expires
         self.arrived: deque[str] = deque(maxlen=1024)
 
     @property
     def held(self) -> bool:
+        """Says whether a worker, or a stub on its way, holds the module."""
         return bool(self.holders or self.on_the_way)
 
 
 def start(handle: int, end: Callable[[int], None]) -> None:
-    """Has `end(handle)` called once the last lease of the module that `handle` leads to is gone."""
+    """Calls `end(handle)` when the last lease of the module that `handle` leads to has ended."""
     with _lock:
         _leased[handle] = _Leased(end)
     sweeper.regularly(watch)
 
 
 def remove(handle: int) -> None:
-    """Forgets the leases of a module that is gone already."""
+    """Forgets the leases of a module that was removed."""
     with _lock:
         _leased.pop(handle, None)
 
 
 def count_holders(handles: Iterable[int]) -> int:
-    """Counts the workers that hold leases of what any of `handles` leads to."""
+    """Counts the workers that hold a lease of the module that `handles` lead to."""
     with _lock:
         return len({holder for handle in handles if handle in _leased for holder in _leased[handle].holders.values()})
 
 
 class Lease:
-    """Exists on the owner as long as a holder's stub has an RRef to it.
+    """Exists on the owner as long as a stub on the holder has an RRef to it.
 
     Args:
-        holder: the worker's id.
-        ticket: of the stub's way to the holder.
+        holder: the id of the holder's worker.
+        ticket: the ticket with which the stub was sent to the holder.
     """
 
     def __init__(self, handle: int, holder: int, ticket: str | None = None) -> None:
@@ -91,7 +94,7 @@ class Lease:
             if leased is not None:
                 leased.holders[self._number] = holder
                 if ticket is not None and leased.on_the_way.pop(ticket, None) is None:
-                    leased.arrived.append(ticket)  # before the owner heard that it had been sent
+                    leased.arrived.append(ticket)  # the stub arrived before `hold_here` was called
 
     def __del__(self) -> None:
         sweeper.soon(partial(_end, self._handle, self._number))
@@ -102,6 +105,7 @@ def _end(handle: int, number: int) -> None:
 
 
 def _end_all(leases: list[tuple[int, int]]) -> None:
+    """Ends leases, by handle and number, and removes the modules that nobody holds any more."""
     ended = []
     with _lock:
         for handle, number in leases:
@@ -113,6 +117,7 @@ def _end_all(leases: list[tuple[int, int]]) -> None:
 
 
 def _expire(now: float) -> None:
+    """Ends the tickets of stubs that did not arrive in time."""
     ended = []
     with _lock:
         for handle, leased in list(_leased.items()):
@@ -126,7 +131,7 @@ def _expire(now: float) -> None:
 
 
 def _leases() -> list[tuple[int, int, int]]:
-    """Lists each lease: handle, number and holder."""
+    """Lists all leases as (handle, number, holder)."""
     with _lock:
         return [
             (handle, number, whose) for handle, leased in _leased.items() for number, whose in leased.holders.items()
@@ -137,20 +142,21 @@ def _leases() -> list[tuple[int, int, int]]:
 
 
 def send(worker: str, handle: int, lease: PyRRef[Any]) -> str:
-    """Has the owner hold a module for a stub that is being sent; returns the stub's ticket. Waits for nothing."""
+    """Asks the owner to hold a module for a stub that is being sent. Returns the stub's ticket. Does not wait."""
     ticket = secrets.token_hex(8)
-    # Ours goes, at the earliest, when the owner holds the module for the stub that is on its way.
+    # This callback keeps our lease until the owner holds the module for the ticket.
     rpc.rpc_async(worker, hold_here, (handle, ticket), timeout=0).then(partial(_let_go, lease))
     return ticket
 
 
 def receive(worker: str, handle: int, ticket: str) -> PyRRef[Any]:
-    """Takes a lease for a stub that was sent to this worker. Waits for nothing."""
+    """Takes a lease for a stub that was sent to this worker. Does not wait."""
     lease: PyRRef[Any] = rpc.remote(worker, Lease, args=(handle, rpc.get_worker_info().id, ticket), timeout=0)
     return lease
 
 
 def hold_here(handle: int, ticket: str) -> None:
+    """Holds a module on its owner until the stub with `ticket` arrives, or `ON_THE_WAY` has passed."""
     with _lock:
         leased = _leased.get(handle)
         if leased is not None and ticket not in leased.arrived:
@@ -158,18 +164,20 @@ def hold_here(handle: int, ticket: str) -> None:
 
 
 def _let_go(lease: PyRRef[Any], held: object) -> None:
+    """Does nothing: as a bound callback, it keeps `lease` until then."""
     pass
 
 
 # -- holders that die
 
-# A future, or None where torch would not even ask; and a number above those of all leases at that time. In the group
-# that follows this one, another worker may have the same id: its leases have higher numbers.
+# For each holder that was asked: the Future of its answer, or None if torch could not send the question; and a number
+# above those of all leases at that time. In the next group, another worker may have the same id, but its leases have
+# higher numbers.
 _asked: dict[int, tuple[torch.futures.Future[Any] | None, int]] = {}
 
 
 def watch() -> None:
-    """See Note [Holders that die]."""
+    """Ends the leases of holders that are lost, and asks the others again: see Note [Holders that die]."""
     _expire(time.monotonic())
     own = _torch.own_id()
     if own is None:  # RPC has ended, and all leases with it
@@ -189,6 +197,7 @@ def watch() -> None:
 
 
 def _ask(holder: int) -> torch.futures.Future[Any] | None:
+    """Asks a holder for a sign of life. None if torch cannot send the question."""
     try:
         asked: torch.futures.Future[Any] = rpc.rpc_async(holder, torch.neg, (torch.zeros(()),))
         return asked
@@ -197,6 +206,7 @@ def _ask(holder: int) -> torch.futures.Future[Any] | None:
 
 
 def _is_lost(asked: torch.futures.Future[Any] | None) -> bool:
+    """Says whether the answer to `_ask` shows that the holder is lost."""
     if asked is None:
         return _torch.rpc_running()
     if not asked.done():

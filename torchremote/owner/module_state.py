@@ -1,8 +1,8 @@
-"""What an owner does to a module that it hosts, when `at_owner` asks: parameters, state, modes, device, checkpoints.
+"""Does on the owner what `at_owner` asks for: parameters, state, modes, device and checkpoints of a hosted module.
 
 Note [Pieces]
-    State crosses in pieces of at most `PIECE` bytes, each a range of one tensor's longest dimension, so that none takes
-    an RPC long. Nothing is stopped meanwhile: what trains goes on, as it would beside a local `state_dict()`.
+    State crosses in pieces of at most `PIECE` bytes, so that no message takes long. A piece is a range of one tensor's
+    longest dimension. Nothing stops meanwhile: training goes on, as it would beside a local `state_dict()`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from ..link.stubs import is_stub
 from . import modules
 
 PIECE: Final = 64 << 20
+"""The most bytes in a message of pieces."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor of a state, without its values."""
+    """The shape and dtype of a tensor of a state."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -37,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Piece:
-    """Elements `begin` to `end` of a tensor, along its dimension `dim`; of one without dimensions, the whole."""
+    """The elements `begin` to `end` of a tensor along `dim`. Of a tensor without dimensions, the whole."""
 
     name: str
     dim: int
@@ -45,11 +46,12 @@ class Piece:
     end: int
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Returns the view of `tensor` that this piece describes."""
         return tensor.narrow(self.dim, self.begin, self.end - self.begin) if tensor.dim() else tensor
 
 
 def pieces(parts: dict[str, Part], size: int = PIECE) -> Iterator[list[Piece]]:
-    """All of `parts` in messages of at most `size` bytes, as far as one element of a longest dimension allows."""
+    """Splits `parts` into messages of at most `size` bytes. Only one element of a longest dimension may be larger."""
     message: list[Piece] = []
     room = size
     for name, part in parts.items():
@@ -69,14 +71,16 @@ def pieces(parts: dict[str, Part], size: int = PIECE) -> Iterator[list[Piece]]:
         yield message
 
 
-# -- on the owner; `handle` is what the asking stub calls
+# -- functions that run on the owner; `handle` is the handle of the stub that was given to `at_owner`
 
 
 def parameters_here(handle: int, recurse: bool) -> list[PyRRef[Any]]:
+    """Returns an RRef to each parameter."""
     return [rpc.RRef(parameter) for parameter in _module(handle).parameters(recurse)]
 
 
 def module_rref_here(handle: int, interface_name: str) -> PyRRef[Any]:
+    """Returns an RRef to the module. Its type is the interface `interface_name` if TorchScript knows that here."""
     entry, contract = modules.entry_at(handle)
     known = _torch.has_interface(interface_name)
     return rpc.RRef(
@@ -85,7 +89,7 @@ def module_rref_here(handle: int, interface_name: str) -> PyRRef[Any]:
 
 
 def parts_here(handle: int) -> tuple[int, dict[str, Part]]:
-    """The state's parts, and which of the modules that the handle has had they are of: for the functions below."""
+    """Returns the number of exchanges of the module, for `read_here` and `write_here`, and the parts of its state."""
     entry, _ = modules.entry_at(handle)
     exchanged, parts = entry.exchanged, {}
     for name, tensor in entry.module.state_dict().items():
@@ -97,11 +101,13 @@ def parts_here(handle: int) -> tuple[int, dict[str, Part]]:
 
 
 def read_here(handle: int, exchanged: int, message: Sequence[Piece]) -> list[torch.Tensor]:
+    """Returns copies of pieces of the state, on the CPU."""
     state = _state(handle, exchanged)
     return [piece.of(state[piece.name]).detach().cpu().clone() for piece in message]
 
 
 def write_here(handle: int, exchanged: int, message: Sequence[Piece], values: Sequence[torch.Tensor]) -> None:
+    """Copies `values` into pieces of the state."""
     state = _state(handle, exchanged)
     with torch.no_grad():
         for piece, value in zip(message, values, strict=True):
@@ -109,6 +115,7 @@ def write_here(handle: int, exchanged: int, message: Sequence[Piece], values: Se
 
 
 def _state(handle: int, exchanged: int) -> dict[str, torch.Tensor]:
+    """Returns the module's state. Raises StaleStubError if the module was exchanged since `parts_here`."""
     entry, _ = modules.entry_at(handle)
     if entry.exchanged != exchanged:
         raise StaleStubError("its module was moved or replaced meanwhile; ask again")
@@ -117,21 +124,24 @@ def _state(handle: int, exchanged: int) -> dict[str, torch.Tensor]:
 
 
 def train_here(handle: int, mode: bool) -> None:
+    """Sets the module's training mode."""
     _module(handle).train(mode)
 
 
 def zero_grad_here(handle: int) -> None:
+    """Sets the gradients of all parameters to None."""
     for parameter in _module(handle).parameters():
         parameter.grad = None
 
 
 def requires_grad_here(handle: int, requires_grad: bool) -> None:
+    """Sets whether the parameters require gradients."""
     for parameter in _module(handle).parameters():
         parameter.requires_grad_(requires_grad)
 
 
 def move_here(handle: int, where: str) -> str:
-    """Moves the module to another device of this process; returns the device with its index."""
+    """Moves the module to another device of this process. Returns the device with its index."""
     entry, _ = modules.entry_at(handle)
     device = check_device(where)
     while entry.device != device:
@@ -141,11 +151,12 @@ def move_here(handle: int, where: str) -> str:
 
 
 def _copy_on(device: torch.device, module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
-    moved: dict[torch.Tensor, torch.Tensor] = {}  # by identity: a tensor that two parts share stays one
+    """Copies a module, with its parameters and buffers, to `device`."""
+    moved: dict[torch.Tensor, torch.Tensor] = {}  # by identity, so that two parts go on sharing a tensor
 
     def copy_of(part: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
         if is_stub(part):
-            return part  # a stub of something else, which stays where it is
+            return part  # a stub of another module, which stays on its device
         copied: torch.jit.ScriptModule = copy.copy(part)
         for name, child in part._modules.items():
             if isinstance(child, torch.jit.ScriptModule):
@@ -166,10 +177,11 @@ def _copy_on(device: torch.device, module: torch.jit.ScriptModule) -> torch.jit.
 
 
 def checkpoint_here(handle: int, path: str) -> None:
+    """Writes the module's state to a file."""
     unfinished = f"{path}.{secrets.token_hex(4)}"
     try:
         torch.save(_module(handle).state_dict(), unfinished)
-        os.replace(unfinished, path)  # what was there stays until the new one is whole
+        os.replace(unfinished, path)  # the old file stays until the new one is whole
     finally:
         if os.path.exists(unfinished):
             os.remove(unfinished)

@@ -1,8 +1,8 @@
-"""One daemon thread for what has to happen later, or again and again, on an owner.
+"""Runs chores on a daemon thread of the owner: some once and soon, others regularly.
 
 Note [Finalisers]
-    A finaliser runs wherever the last reference goes, possibly inside a function that holds a lock, so it may take
-    none. It puts what is to be done on a SimpleQueue, which is made for that, and this thread does it.
+    A finaliser runs where the last reference is dropped. That may be inside a function that holds a lock, so a
+    finaliser must not take one. It puts its chore on a SimpleQueue, which is made for that, and this thread does it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from contextlib import suppress
 from typing import Any, Final
 
 INTERVAL: Final = 2.5
-"""Seconds between two rounds of what is done regularly."""
+"""Seconds between two rounds of the regular chores."""
 
 Chore = Callable[[], None]
 _log = logging.getLogger("torchremote")
 
 
 class _Sweeper:
+    """A thread, and its chores."""
+
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Chore | None] = queue.SimpleQueue()  # None: stop
         self._regularly: list[Chore] = []
@@ -31,18 +33,18 @@ class _Sweeper:
         self._lock = threading.Lock()
 
     def soon(self, chore: Chore) -> None:
-        """Has `chore` done by the thread; takes no lock, and so may be called from a finaliser."""
+        """Gives the thread a chore. Takes no lock, so a finaliser may call it."""
         self._queue.put(chore)
 
     def regularly(self, chore: Chore) -> None:
-        """Has `chore` done every `INTERVAL`, from now on. Without any, the thread does not run."""
+        """Adds a chore for every `INTERVAL`. The first one starts the thread."""
         with self._lock:
             if chore not in self._regularly:
                 self._regularly.append(chore)
-            if self._thread is None or not self._thread.is_alive():  # a fork leaves it behind
+            if self._thread is None or not self._thread.is_alive():  # a forked process has no thread
                 self._thread = threading.Thread(target=self._run, name="torchremote-sweeper", daemon=True)
                 self._thread.start()
-                # A thread that is inside torch while the interpreter goes away ends the process with an abort.
+                # A thread that is inside torch when the interpreter ends would abort the process.
                 atexit.register(self._stop)
 
     def _run(self) -> None:
@@ -59,6 +61,7 @@ class _Sweeper:
                 due = time.monotonic() + INTERVAL
 
     def _do(self, chore: Chore) -> None:
+        """Does a chore, and logs its exception."""
         try:
             chore()
         except Exception:

@@ -1,6 +1,6 @@
-"""The Python side of the tables that calls read (jit/runtime/table.py): which slots are free, when an old one may go.
+"""Keeps the books of the tables that calls read (jit/runtime/table.py): free slots, and retired ones.
 
-What does not say otherwise is called under `LOCK`: RPC threads and the sweeper meet here.
+RPC threads and the sweeper both come here. So every function is called under `LOCK`, unless it says that it takes LOCK.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ..jit.runtime.table import CAPACITY, INDEX_BITS, POSITION_BITS, SLOT_BITS
 from . import sweeper
 
 GRACE: Final = 10.0
-"""Seconds for which the slot of a withdrawn module is kept. A call holds a slot uncounted for nanoseconds. To come to
-harm, the scheduler would have to stop it there for this long, while the rest of its process runs on."""
+"""Seconds for which a retired slot is kept. A call uses a slot, for a moment, before it counts its reference. It would
+crash only if the scheduler stopped it at that moment for this long, while the rest of its process runs on."""
 
 LOCK = threading.Lock()
 _TOKEN_BITS: Final = 63 - INDEX_BITS
@@ -33,16 +33,17 @@ _table_of: dict[int, OwnerTable] = {}
 
 
 def table_for(contract: Contract) -> OwnerTable:
-    """Finds the table of an interface's modules, or makes one."""
+    """Returns the table of an interface's modules. Makes it if there is none."""
     return _tables.setdefault((contract.interface.name, contract.interface.text), OwnerTable(contract))
 
 
 def table_of(handle: int) -> OwnerTable:
-    """Finds the table that `handle` leads to. Raises KeyError when its module is gone."""
+    """Returns the table that `handle` leads to. Raises KeyError if its module is gone."""
     return _table_of[handle]
 
 
 def _drop_retired() -> None:
+    """Drops everything whose grace period is over. Takes LOCK."""
     with LOCK:
         now = time.monotonic()
         for table in _tables.values():
@@ -55,7 +56,7 @@ _kept: deque[tuple[float, object]] = deque()
 
 
 def keep_for_readers(what: object) -> None:
-    """Keeps something that calls may be reading for `GRACE`; takes LOCK."""
+    """Keeps an object that calls may be reading for `GRACE`. Takes LOCK."""
     with LOCK:
         _kept.append((time.monotonic() + GRACE, what))
     sweeper.regularly(_drop_retired)
@@ -63,16 +64,16 @@ def keep_for_readers(what: object) -> None:
 
 @dataclass
 class OwnerTable:
-    """Keeps the books of one interface's table: which indices are free, and when each slot was retired."""
+    """The owner's books of one interface's table: the free indices, and the times at which slots were retired."""
 
     contract: Contract
     pages: int = 0
     unused: int = 0  # the first index that was never used
     free: list[int] = field(default_factory=list)  # a heap, so that low pages fill up first
-    retired: deque[float] = field(default_factory=deque)  # when each of the table's retired slots was taken out
+    retired: deque[float] = field(default_factory=deque)  # the time at which each retired slot was taken out
 
     def insert(self, module: torch.jit.ScriptModule, device: torch.device, moves: bool) -> int:
-        """Puts a module into a free slot; returns the new handle."""
+        """Puts a module into a free slot. Returns the new handle."""
         index = self._next_index()
         if index >> SLOT_BITS == self.pages:
             self.contract.table.open_page(self.pages)
@@ -87,7 +88,7 @@ class OwnerTable:
         return handle
 
     def replace(self, handle: int, module: torch.jit.ScriptModule, device: torch.device, moves: bool) -> None:
-        """Gives `module` to calls of `handle` that begin from now on. Those that run keep what they have."""
+        """Makes `handle` lead to `module`, for calls that begin from now on. Running calls keep the old module."""
         self._store(handle, module, device, moves)
 
     def remove(self, handle: int) -> None:
@@ -97,7 +98,7 @@ class OwnerTable:
         heapq.heappush(self.free, handle & (CAPACITY - 1))
 
     def drop_retired(self, now: float) -> None:
-        """Lets go of the slots that were retired `GRACE` ago."""
+        """Drops the slots that were retired at least `GRACE` ago."""
         count = 0
         while self.retired and self.retired[0] + GRACE <= now:
             self.retired.popleft()
@@ -106,11 +107,13 @@ class OwnerTable:
             self.contract.table.drop_retired(count)
 
     def _store(self, handle: int, module: torch.jit.ScriptModule | None, device: torch.device, moves: bool) -> None:
+        """Puts a new slot in the place of a handle's old one, which is retired."""
         self.contract.table.insert(handle, module, device, moves)
         self.retired.append(time.monotonic())
         sweeper.regularly(_drop_retired)
 
     def _next_index(self) -> int:
+        """Claims a free index, or raises CapacityError."""
         if self.free:
             return heapq.heappop(self.free)
         if self.unused == CAPACITY:
@@ -123,7 +126,7 @@ class OwnerTable:
 
 
 def progress_here(handle: int, batch: int) -> int | None:
-    """Returns the position of the call that a batch came to; None when it is not known any more. Takes LOCK.
+    """Returns the position of the last call of a batch that began. None if it is no longer known. Takes LOCK.
 
     See jit/runtime/table.py, Note [Which call failed].
     """
@@ -141,15 +144,15 @@ _key = secrets.token_bytes(16)
 
 
 def _next_token() -> int:
-    """Makes a token that is not given again and cannot be guessed: a serial number through a keyed permutation.
+    """Makes a token that never repeats and cannot be guessed: a serial number, permuted with a secret key.
 
-    Random numbers alone would repeat one day; a serial number alone would tell every other handle.
+    Random numbers could repeat. With plain serial numbers, one handle would give away all others.
     """
     global _serial
     _serial += 1
     half = _TOKEN_BITS // 2
     left, right = _serial >> half, _serial & ((1 << half) - 1)
-    for turn in range(4):  # a Feistel network: whatever the rounds compute, it can be undone, so no two serials meet
+    for turn in range(4):  # a Feistel network can always be undone, so no two serial numbers give one token
         digest = hashlib.blake2b(bytes([turn]) + right.to_bytes(4, "little"), key=_key, digest_size=4).digest()
         left, right = right, left ^ (int.from_bytes(digest, "little") & ((1 << half) - 1))
     return left << half | right

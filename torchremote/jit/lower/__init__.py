@@ -1,18 +1,18 @@
-"""Interface and plans -> the units of source to emit.
+"""Lowers an interface and its plans to programs: the units of source that are then emitted.
 
 Note [Units]
-    Each unit is a namespace of its own in TorchScript. An interface makes five:
+    Each unit is a namespace of its own in TorchScript. An interface has five units:
 
-    * `enums` (enums.py): functions that translate enums.
+    * `enums` (enums.py): the functions that translate enums.
     * `table` (owner.py): the owner's table of modules.
-    * `endpoints` (owner.py): what calls run on the owner.
-    * `link` (link.py): what a stub calls through.
+    * `endpoints` (owner.py): the functions that calls run on the owner.
+    * `link` (link.py): the classes through which a stub calls.
     * `stub` (stub.py): the interface under the class's own name, and the stub that implements it.
 
-    All but the last depend on the canonical text alone. So every worker makes them alike, and classes that differ only
-    in their defaults share them. The stub unit is the caller's own. What depends on no interface is in two units that a
-    process compiles once: `common` and `any` (units.py). Calls through RRefs (through_rref.py) are a unit for whoever
-    asks for them.
+    All but the last depend on the canonical text alone. So every worker makes the same ones, and classes that differ
+    only in their defaults share them. The stub unit is the caller's own. Text that depends on no interface is in two
+    units that a process compiles once: `common` and `any` (units.py). Calls through RRefs (through_rref.py) are another
+    unit, which only the drop-in uses.
 """
 
 from __future__ import annotations

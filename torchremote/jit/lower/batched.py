@@ -1,4 +1,4 @@
-"""In the stub unit: many calls of a batched method as one, of all their tensors concatenated."""
+"""Lowers the functions of the stub unit that join many calls of a batched method into one, and split its result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .units import crossing, future
 
 
 def lower_batched(interface: Interface, method: Method, source_names: SourceNames) -> tuple[ir.Function, ...]:
-    """`join`, which calls once, or sends many calls where they are not `joinable`, and `split`, for what comes back."""
+    """Lowers `joinable`, `split` and `join`, which makes one call of concatenated tensors if calls are joinable."""
     assert method.batched is not None
     return (
         _lower_joinable(interface, method, method.batched, source_names),
@@ -21,10 +21,12 @@ def lower_batched(interface: Interface, method: Method, source_names: SourceName
 
 
 def _tensors(method: Method) -> list[int]:
+    """Returns the positions of the arguments that are tensors."""
     return [position for position, argument in enumerate(method.arguments) if argument.type == TENSOR]
 
 
 def _lower_joinable(interface: Interface, method: Method, dim: int, source_names: SourceNames) -> ir.Function:
+    """Lowers the test: tensors can be concatenated along `dim`, and all other arguments are equal."""
     names = source_names.scope()
     calls, first, call, sizes = (ir.Name(names.fresh(name)) for name in ("calls", "first", "call", "sizes"))
     loop = []
@@ -55,10 +57,12 @@ _NO = ir.Return(ir.Literal(False))
 
 
 def _rows(call: ir.Expression, position: int, dim: int) -> ir.Expression:
+    """Returns the expression for the size, along `dim`, of a call's argument."""
     return ir.Call(ir.Attribute(ir.Item(call, position), "size"), (ir.Literal(dim),))
 
 
 def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Function:
+    """Lowers the function that makes one call of many, or sends them one by one if they are not joinable."""
     calls, batch = parameters = crossing(method.many, source_names)
     names = source_names.scope(parameter.name for parameter in parameters)
     link, rows, call, pending = (ir.Name(names.fresh(name)) for name in ("link", "rows", "call", "pending"))
@@ -86,6 +90,7 @@ def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
 
 
 def _lower_split(interface: Interface, method: Method, dim: int, source_names: SourceNames) -> ir.Function:
+    """Lowers the function that waits for the joined result, and cuts it into one for each call."""
     names = source_names.scope()
     pending, rows, received, results = (
         ir.Name(names.fresh(name)) for name in ("pending", "rows", "received", "results")

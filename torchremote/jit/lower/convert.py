@@ -1,16 +1,17 @@
-"""A plan -> the statements that carry a value across: they pack or unpack it, and move or check its tensors.
+"""Lowers a plan to statements. They pack or unpack a value, and move or check its tensors.
 
 Note [Typed accumulation]
-    A TorchScript variable has one type, and a tuple's type is the types of its items. A tuple is therefore rebuilt
-    from `Tuple[()]`, one item and one new name a step, so that every step has its exact type::
+    A TorchScript variable has one type, and a tuple's type consists of the types of its items. So a tuple is rebuilt
+    from `Tuple[()]`. Each step adds one item and has a new name, so every step has its exact type::
 
         out_0: Tuple[()] = ()
         out_1 = out_0 + (result[0].cpu(),)
         out_2 = out_1 + (result[1],)
 
-    Lists, dicts and optionals declare the type of what they collect in. A Union's member is put into a list of that
-    Union and taken out again: TorchScript has two types for a Union that may be None, joining branches makes the one
-    where a list has the other, and then its own optimiser fails. What comes out of a list has the list's.
+    For lists, dicts and optionals, the variable that collects the result declares its type. A member of a Union is put
+    into a list of that Union and taken out again. The reason: TorchScript has two types for a Union that may be None.
+    A variable that branches assign gets one of them, lists have the other, and their mix fails in TorchScript's
+    optimiser. An item that is taken out of a list has the list's type.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from .source_names import SourceNames
 
 
 class Direction(enum.Enum):
-    """See plan.py, Note [Wire types]."""
+    """The direction of a conversion: see plan.py, Note [Wire types]."""
 
     PACK = "pack"  # from the declared type to the wire type
-    UNPACK = "unpack"  # and back; also for what stays as it is
+    UNPACK = "unpack"  # from the wire type to the declared type; also for a value that keeps its type
 
 
 OnTensor = Callable[[ir.Expression], ir.Expression]
@@ -40,8 +41,8 @@ class Converter:
 
     Args:
         names: the function's scope.
-        move: what is done to one tensor.
-        move_any: what is done to one value of type Any.
+        move: makes the expression that moves or checks one tensor.
+        move_any: makes the expression that does so for one value of type Any.
     """
 
     def __init__(
@@ -62,10 +63,12 @@ class Converter:
     def convert(
         self, value: ir.Expression, kind: Type, plan: Plan, stem: str, into: list[ir.Statement]
     ) -> ir.Expression:
-        """Returns `value`, of the declared type `kind`, on the other side. Adds statements to `into`.
+        """Returns the expression for the converted value. Adds the statements that it needs to `into`.
 
         Args:
-            stem: begins the names of local variables.
+            value: the value before.
+            kind: its declared type.
+            stem: the beginning of the names of local variables.
         """
         match plan, kind:
             case Keep(), _:
@@ -112,6 +115,7 @@ class Converter:
         stem: str,
         into: list[ir.Statement],
     ) -> ir.Expression:
+        """Converts a tuple or NamedTuple: see Note [Typed accumulation]."""
         if isinstance(kind, NamedTupleType) and not self._packs:
             items = [
                 self.convert(ir.Item(value, index), item, plan, stem, into)
@@ -130,6 +134,7 @@ class Converter:
     def _convert_optional(
         self, value: ir.Name, kind: Type, item_type: Type, item: Plan, stem: str, into: list[ir.Statement]
     ) -> ir.Name:
+        """Converts the value if it is not None."""
         done = self._names.numbered(stem)
         into.append(ir.Assign((done,), ir.Literal(None), self._target(kind)))
         body: list[ir.Statement] = []
@@ -141,11 +146,12 @@ class Converter:
     def _pack_union(
         self, value: ir.Name, kind: UnionType, plans: tuple[Plan, ...], stem: str, into: list[ir.Statement]
     ) -> ir.Expression:
+        """Packs a Union: a tuple with a place for each member."""
         places = []
         for item, plan in zip(kind.items, plans, strict=True):
             place = self._names.numbered(stem)
             into.append(ir.Assign((place,), ir.Literal(None), self._target(OptionalType(item))))
-            # Under a name of its own: what TorchScript takes it for after this `if` is not always what it was before.
+            # Each `if` tests its own name, because TorchScript may have another type for the name after an `if`.
             candidate = ir.Name(self._names.numbered(stem))
             into.append(ir.Assign((candidate.id,), value))
             body: list[ir.Statement] = []
@@ -158,6 +164,7 @@ class Converter:
     def _unpack_union(
         self, value: ir.Name, kind: UnionType, plans: tuple[Plan, ...], stem: str, into: list[ir.Statement]
     ) -> ir.Expression:
+        """Unpacks a Union that is never None."""
         found = self._fresh_list(kind, stem, into)
         self._unpack_members(value, kind, plans, stem, found, into)
         return ir.Item(found, 0)
@@ -165,6 +172,7 @@ class Converter:
     def _unpack_optional_union(
         self, value: ir.Name, kind: OptionalType, plans: tuple[Plan, ...], stem: str, into: list[ir.Statement]
     ) -> ir.Expression:
+        """Unpacks a Union that may be None."""
         found = self._fresh_list(kind, stem, into)
         body: list[ir.Statement] = []
         assert isinstance(kind.item, UnionType)
@@ -183,6 +191,7 @@ class Converter:
         found: ir.Name,
         into: list[ir.Statement],
     ) -> None:
+        """Adds the member that is not None to the list `found`."""
         for index, (item, plan) in enumerate(zip(kind.items, plans, strict=True)):
             place = self._names.numbered(stem)
             into.append(ir.Assign((place,), ir.Item(value, index)))
@@ -192,12 +201,14 @@ class Converter:
             into.append(ir.If(ir.IsPresent(place), tuple(body)))
 
     def _fresh_list(self, kind: Type, stem: str, into: list[ir.Statement]) -> ir.Name:
+        """Assigns an empty list of `kind` to a new variable."""
         name = ir.Name(self._names.numbered(stem))
         into.append(ir.Assign((name.id,), ir.Empty("[]"), self._target(ListType(kind))))
         return name
 
     def _named(self, value: ir.Expression, stem: str, into: list[ir.Statement]) -> ir.Name:
-        # Evaluated once, and refinable: TorchScript narrows an Optional only where it is a plain name.
+        """Returns the value as a variable, and assigns it to a new one if it is none."""
+        # A name is evaluated once, and TorchScript refines an Optional only if it is a name.
         if isinstance(value, ir.Name):
             return value
         name = ir.Name(self._names.numbered(stem))

@@ -1,4 +1,4 @@
-"""The functions that translate enums, which torch cannot carry."""
+"""Lowers the functions that translate enums to integers and back. torch cannot send enums."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .units import unit
 
 
 def lower_enums(interface: Interface, source_names: SourceNames) -> ir.Unit:
-    """Returns the unit of the functions that pack and unpack the members of enums."""
+    """Lowers the unit of functions that pack and unpack the members of enums."""
     definitions: list[ir.Definition] = []
     for enum in source_names.pack:
         definitions += [_lower_pack(enum, source_names), _lower_unpack(enum, source_names)]
-    return unit(interface, "enums", "What translates enums.", *definitions)
+    return unit(interface, "enums", "Functions that translate enums.", *definitions)
 
 
 def _lower_pack(enum: EnumType, source_names: SourceNames) -> ir.Function:

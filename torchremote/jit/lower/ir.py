@@ -1,6 +1,6 @@
-"""The program to be emitted: expressions, statements, definitions. A value: nothing here prints or runs.
+"""Defines the program that is emitted: expressions, statements and definitions, as values. Nothing here prints or runs.
 
-Types are kept as the text that TorchScript reads, since nothing looks into them after planning.
+A type is the text that TorchScript reads, because nothing looks into types after planning.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Concatenation:
 
 @dataclass(frozen=True)
 class Empty:
-    """`[]` or `{}`; which of them, and of what type, the assignment says."""
+    """`[]` or `{}`. The assignment declares its type."""
 
     brackets: str
 
@@ -79,14 +79,14 @@ class Not:
 
 @dataclass(frozen=True)
 class IsPresent:
-    """`name is not None`; a bare name, because TorchScript refines nothing else."""
+    """`name is not None`. It is a name, because TorchScript refines nothing else."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class IsInstance:
-    """`isinstance(name, types)`, or its contrary."""
+    """`isinstance(name, types)`, or `not isinstance(name, types)`."""
 
     name: str
     types: tuple[str, ...]
@@ -181,13 +181,13 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Function:
-    """A function, or a method where it stands in a class.
+    """A function, or a method of a class.
 
-    `endpoint`: the function's first parameter is the owner's table, which scripting turns into a constant of the
-    graph; what is left is registered with TorchScript under `endpoint`, the name that calls over RPC carry.
+    `endpoint`: the name under which TorchScript registers the function, and which calls over RPC carry. The function's
+    first parameter is the owner's table; scripting makes it a constant of the graph.
 
-    `scripted`: False for one that stays a Python function, to become a method of somebody's module; TorchScript
-    compiles it when it compiles that.
+    `scripted`: False for a function that stays a Python function and becomes a method of a user's module. TorchScript
+    compiles it together with that module.
     """
 
     name: str
@@ -200,7 +200,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Interface:
-    """A TorchScript interface, of modules or of classes. `qualified_name`: what TorchScript is to know it by."""
+    """A TorchScript interface, of modules or of classes. `qualified_name`: the name that TorchScript gets for it."""
 
     name: str
     qualified_name: str
@@ -218,7 +218,7 @@ class Class:
 
 @dataclass(frozen=True)
 class Module:
-    """A torch.nn.Module, scripted once as `name()`. `fields`: the names and types of its attributes."""
+    """A torch.nn.Module. Scripting makes one instance, `name()`. `fields`: the names and types of its attributes."""
 
     name: str
     methods: tuple[Function, ...]
@@ -230,14 +230,14 @@ Definition = Union[Function, Interface, Class, Module, Prewritten]
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of generated source: what is in one namespace, in the order in which it is scripted."""
+    """One piece of generated source: the definitions of one namespace, in the order in which they are scripted."""
 
     scope: str  # the dotted name under which TorchScript knows its definitions
-    title: str  # what it is called in tracebacks
+    title: str  # its file name in tracebacks
     comment: str
     definitions: tuple[Definition, ...]
 
     @property
     def part(self) -> str:
-        """The last of the scope's names: which of an interface's units this is."""
+        """Returns the last part of the scope. It says which of an interface's units this is."""
         return self.scope.rpartition(".")[2]

@@ -1,11 +1,11 @@
-"""The link of a stub: what it calls through, and what stands there while it is not connected.
+"""Lowers the two kinds of link through which a stub calls: one that is connected, and one that is not.
 
 Note [The link]
-    A stub does not call rpc_async itself. torch.jit.save would write that call in a form that cannot be loaded again.
-    So the call stands in a class behind an interface: an archive holds the interface, and never the live object.
-    `Disconnected` is the twin that a stub holds until it is attached to a module; then it holds a `Connected`. A link
-    knows nothing of the user's classes: values come to it packed. So an archive can be connected where those classes
-    are missing.
+    A stub does not call rpc_async itself, because torch.jit.save would write that call in a form that cannot be loaded
+    again. So the call is in a class behind an interface. An archive holds the interface, and never the live object. A
+    stub holds a `Disconnected` until it is attached to a module; then it holds a `Connected`. A link knows nothing of
+    the user's classes, because values come to it packed. So an archive can be connected where those classes are
+    missing.
 
     Each link knows the stub's *address*: the number of the protocol, the interface's qualified name and declaration,
     worker, served name ("" for an unnamed module) and timeout. An archive of a stub holds no more than that. A
@@ -31,23 +31,23 @@ ADDRESS: Final = f"{RESERVED_PREFIX}_address"
 ROUTE: Final = f"{RESERVED_PREFIX}_route"
 ADDRESS_TYPE: Final = "Tuple[int, str, str, str, str, float]"
 ADDRESS_PARTS: Final = ("protocol", "qualified_name", "declaration", "worker", "name", "timeout")
-# The lease's type is nominal: it is an RRef to a Python object, which TorchScript cannot name and never opens.
+# The lease is really an RRef to a Python object. TorchScript has no type for that, and never opens the lease.
 _ROUTE_PARTS: Final = {
     "handle": "int",
-    "device": "str",  # where the module was when the stub was made
-    "devices": "List[torch.device]",  # those that the caller's device map to the worker knows
+    "device": "str",  # the module's device when the stub was made
+    "devices": "List[torch.device]",  # the devices in the caller's device map to the worker
     "lease": "Optional[RRef[int]]",
 }
 ROUTE_TYPE: Final = f"Optional[Tuple[{', '.join(_ROUTE_PARTS.values())}]]"
 
 
 def packed_name(method: str) -> str:
-    """Returns the stub's method that takes arguments as they cross, and gives a Future of the result as it crossed."""
+    """Returns the name of the stub's method for packed values: it takes them, and returns a Future of a packed one."""
     return f"{RESERVED_PREFIX}_packed_{method}"
 
 
 def lower_link(interface: Interface, source_names: SourceNames) -> ir.Unit:
-    """Returns the unit of the two links, and of the functions that attach one to a stub."""
+    """Lowers the unit of the two links, and of the functions that attach them to a stub."""
     scope = f"{scope_of(interface)}.link"
     link = (
         *(
@@ -61,7 +61,7 @@ def lower_link(interface: Interface, source_names: SourceNames) -> ir.Unit:
     return unit(
         interface,
         "link",
-        "What a stub calls through.",
+        "The links through which a stub calls.",
         ir.Interface("Link", f"{scope}.Link", link, of_modules=False),
         ir.Interface("Attachable", f"{scope}.Attachable", (attach,), of_modules=True),
         _lower_disconnected(interface, source_names),
@@ -81,6 +81,7 @@ def _lower_attach(name: str, link: str, parts: dict[str, str]) -> ir.Function:
 
 
 def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.Class:
+    """Lowers the link that refuses calls."""
     methods = [_lower_init({}), _RETURN_ADDRESS, _lower_route(ir.Literal(None))]
     for method in interface.messages:
         where = ir.Literal(f"{interface.name}.{method.name}")
@@ -91,6 +92,7 @@ def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.C
 
 
 def _lower_connected(interface: Interface, source_names: SourceNames) -> ir.Class:
+    """Lowers the link that sends calls."""
     route = ir.TupleOf(tuple(_field(part) for part in _ROUTE_PARTS))
     methods = [_lower_init(_ROUTE_PARTS), _RETURN_ADDRESS, _lower_route(route)]
     for method in interface.methods:
@@ -98,11 +100,11 @@ def _lower_connected(interface: Interface, source_names: SourceNames) -> ir.Clas
     return ir.Class("Connected", tuple(methods))
 
 
-# -- what a link knows
+# -- the fields of a link
 
 
 def _field_name(name: str) -> str:
-    """Returns a name for a field that is none of the user's: a class has one namespace for fields and methods."""
+    """Returns a field's name that no method of the user's has: a class has one namespace for fields and methods."""
     return f"{RESERVED_PREFIX}_its_{name}"
 
 
@@ -111,7 +113,7 @@ def _field(name: str) -> ir.Expression:
 
 
 def _lower_init(route: dict[str, str]) -> ir.Function:
-    """Lowers a constructor that keeps the address, and of it what every call reads."""
+    """Lowers a constructor. It keeps the address, and separately the parts of it that every call reads."""
     own = ir.Name("self")
     kept = {"address": ADDRESS_TYPE, "worker": "str", "name": "str", "timeout": "float", **route}
     body: list[ir.Statement] = [ir.Assign(ADDRESS_PARTS, ir.Name("address"))]
@@ -127,6 +129,7 @@ _RETURN_ADDRESS: Final = ir.Function(ADDRESS, (SELF,), ADDRESS_TYPE, (ir.Return(
 
 
 def _lower_route(route: ir.Expression) -> ir.Function:
+    """Lowers the getter of the route."""
     return ir.Function(ROUTE, (SELF,), ROUTE_TYPE, (ir.Return(route),))
 
 
@@ -136,6 +139,7 @@ def _lower_route(route: ir.Expression) -> ir.Function:
 def _call_rpc(
     method: Method, values: list[ir.Expression], worker: ir.Expression, timeout: ir.Expression
 ) -> ir.Expression:
+    """Returns the expression that sends a call and gives its Future."""
     call = ir.Attribute(ir.Name("rpc"), "rpc_async")
     return ir.Call(call, (worker, ir.Name(endpoint(method)), ir.TupleOf(tuple(values)), ir.Empty("{}"), timeout))
 
@@ -144,6 +148,7 @@ _FLAGS_NOW: Final = ir.Call(ir.Name("flags_now"), (_field("flags"),))
 
 
 def _lower_call(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
+    """Lowers the method that checks packed arguments and sends a call."""
     parameters = crossing(method, source_names)
     names = source_names.scope(["self", *(parameter.name for parameter in parameters)])
     body: list[ir.Statement] = []
@@ -157,7 +162,7 @@ def _lower_call(interface: Interface, method: Method, source_names: SourceNames)
 
 
 def _checking(names: Names, source_names: SourceNames, where: ir.Expression, sizes: ir.Name | None = None) -> Converter:
-    """Checks what is sent, and adds up in `sizes`, if that is given, how large it is: see runtime/batches.py."""
+    """Returns a converter that checks tensors, and adds up their bytes in `sizes`: see runtime/batches.py."""
 
     def check(tensor: ir.Expression) -> ir.Expression:
         if sizes is not None:
@@ -167,11 +172,11 @@ def _checking(names: Names, source_names: SourceNames, where: ir.Expression, siz
     def check_any(value: ir.Expression) -> ir.Expression:
         return ir.Call(ir.Name("sendable_any"), (value, _field("devices"), where))
 
-    return Converter(names, source_names, Direction.UNPACK, check, check_any)  # packed already
+    return Converter(names, source_names, Direction.UNPACK, check, check_any)  # the values are packed already
 
 
 def _lower_many(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
-    """Sends many calls of `method` in one message, or, where they are too many for one, in several."""
+    """Lowers the method that sends many calls in one message, or in several if they are too many for one."""
     many = method.many
     calls, batch = parameters = crossing(many, source_names)
     names = source_names.scope(["self", *(parameter.name for parameter in parameters)])
@@ -212,7 +217,10 @@ def _lower_many(interface: Interface, method: Method, source_names: SourceNames)
 
 
 def _lower_in_parts(many: Method, source_names: SourceNames) -> ir.Function:
-    """Sends one message after the other, so that calls keep their order. Forked: it holds no thread while it waits."""
+    """Lowers the function that sends several messages, one after the other, so that calls keep their order.
+
+    It runs as a fork of TorchScript's, which holds no thread while it waits.
+    """
     names = source_names.scope()
     worker, timeout, handle, flags, lease, parts, batch, part, results, pending = (
         ir.Name(names.fresh(name))
@@ -234,7 +242,8 @@ def _lower_in_parts(many: Method, source_names: SourceNames) -> ir.Function:
         (
             ir.Assign((results.id,), ir.Empty("[]"), returns),
             ir.For((part.id,), parts, loop),
-            # Something that TorchScript does not leave out: the stub may be gone by now, and the module with it.
+            # This use of the lease keeps it alive to the end. Without it, TorchScript would drop the lease early; if
+            # the stub is gone by then, the module would go, too.
             ir.If(ir.Call(ir.Name("lost"), (lease,)), (ir.Raise(ir.Literal("torchremote: the module has no owner")),)),
             ir.Return(results),
         ),

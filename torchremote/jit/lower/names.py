@@ -1,8 +1,8 @@
-"""Identifiers that collide with nothing.
+"""Gives out identifiers that collide with nothing.
 
-A generated function has the user's argument names and its own locals in one scope, over the globals that generated
-text uses. `Names` holds one such scope: what it gives out is new in the scope and hides none of the globals, so an
-argument may be called `torch`, `self` or `result_0`.
+A generated function has the user's argument names and its own locals in one scope, inside the globals of generated
+text. `Names` is one such scope. A name that it gives out is new in the scope and hides no global, so an argument may be
+called `torch`, `self` or `result_0`.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from typing import Final
 
 from ..runtime import definitions
 
-# What generated text refers to by name, also as TorchScript saves it, with `range` in every loop. The opening lines of
-# each unit, the runtime files and every interface's own units bind those that are not Python's.
+# The names to which generated text refers, also in the form that TorchScript saves, which has `range` in every loop.
+# Those that Python does not have are bound by the opening lines of a unit, the runtime files, or an interface's units.
 GLOBALS: Final = frozenset(
     "math torch rpc Any Tensor Dict Future List Optional Protocol RRef Tuple Union "
     "RuntimeError super isinstance len range zip float int bool str complex "
     "ModuleInterface Link Attachable detach attach Disconnected Connected Local Remote Stub".split()
 ).union(definition.name for file in ("table", "tensors", "batches", "any", "link") for definition in definitions(file))
-# Names of arguments that TorchScript replaces by others when it saves a model.
+# Argument names that TorchScript replaces when it saves a model.
 REPLACED: Final = frozenset("_ inf nan ops CONSTANTS fork uninitialized getattr unchecked_cast __torch__ aten".split())
-# Names that it takes for something else when it reads a saved model.
+# Argument names that TorchScript takes for something else when it loads a model.
 _MISREAD: Final = frozenset("annotate awaitable".split())
 
 TAKEN: Final = GLOBALS | REPLACED | _MISREAD | frozenset(keyword.kwlist)
-"""What no identifier of any scope may be."""
+"""The names that no scope gives out."""
 
 
 class Names:
     """Gives out the identifiers of one scope.
 
     Args:
-        taken: names that are in it already.
-        around: names around it, that are not to be hidden.
+        taken: names that are in the scope already.
+        around: names outside the scope that must not be hidden.
     """
 
     def __init__(self, taken: Iterable[str] = (), around: frozenset[str] = TAKEN) -> None:
@@ -42,7 +42,7 @@ class Names:
         self._taken = set(taken)
 
     def fresh(self, wanted: str) -> str:
-        """Claims `wanted` itself when it is free, otherwise with the first free number."""
+        """Claims `wanted` if it is free, and otherwise `wanted` with the first free number."""
         return self.numbered(wanted) if self._is_taken(wanted) else self._claim(wanted)
 
     def numbered(self, stem: str) -> str:

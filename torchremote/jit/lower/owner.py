@@ -1,4 +1,4 @@
-"""What runs on an owner: the table of its modules, and the endpoints that calls run.
+"""Lowers the units that run on an owner: the table of its modules, and the endpoints that calls run.
 
 Note [One endpoint]
     A method has one endpoint, wherever its module is. It branches on the module's slot and on the flags that the call
@@ -8,7 +8,7 @@ Note [One endpoint]
       caller has a device map to this worker. If the module is on the CPU, nothing moves.
     * If the caller's grad mode is off, the method runs without gradients, and no result requires one.
 
-    So a module can change its device under its callers, and a stub need not know where its module is.
+    So a module can move to another device while callers use it, and a stub need not know the device.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .units import declare, endpoint, endpoint_name, renamed, scope_of, unit
 
 
 def lower_table(interface: Interface, source_names: SourceNames) -> ir.Unit:
-    """Returns the unit of the owner's table, and of the interface through which it calls its modules."""
+    """Lowers the unit of the owner's table, and of the interface through which endpoints call modules."""
     methods = []
     for method in interface.methods:
         parameters = tuple(ir.Parameter(part.name, source_names.declared(part.type)) for part in method.arguments)
@@ -42,17 +42,17 @@ def lower_table(interface: Interface, source_names: SourceNames) -> ir.Unit:
 
 
 def lower_endpoints(interface: Interface, source_names: SourceNames) -> ir.Unit:
-    """Returns the unit of the functions that calls run on the owner: see Note [One endpoint]."""
+    """Lowers the unit of the functions that calls run on the owner: see Note [One endpoint]."""
     endpoints = []
     for method in interface.methods:
         endpoints.append(_lower_endpoint(interface, method, source_names))
         endpoints.append(_lower_many_endpoint(interface, method, source_names))
-    return unit(interface, "endpoints", "What calls run on the owner.", *endpoints)
+    return unit(interface, "endpoints", "The endpoints, which calls run on the owner.", *endpoints)
 
 
 @dataclass(frozen=True)
 class Callee:
-    """What a call runs on, by the expressions for it in the function around the call."""
+    """The expressions, in the function around a call, for the module that is called, its device and the flags."""
 
     module: ir.Expression
     device: ir.Expression
@@ -61,6 +61,7 @@ class Callee:
 
 
 def _lower_endpoint(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
+    """Lowers the endpoint that runs one call of `method`."""
     names = source_names.scope()
     table, handle, flags = (names.fresh(name) for name in ("table", "handle", "flags"))
     parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
@@ -77,7 +78,7 @@ def _lower_endpoint(interface: Interface, method: Method, source_names: SourceNa
 
 
 def _lower_many_endpoint(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
-    """Runs many calls of `method`, in their order, on the one module that it finds first."""
+    """Lowers the endpoint that runs many calls of `method`, in their order. It looks for the module once."""
     many = method.many
     names = source_names.scope()
     table, handle, flags, calls, batch = (names.fresh(name) for name in ("table", "handle", "flags", "calls", "batch"))
@@ -113,6 +114,7 @@ def _lower_many_endpoint(interface: Interface, method: Method, source_names: Sou
 
 
 def _find(table: str, handle: str, flags: str, names: Names) -> tuple[ir.Statement, Callee]:
+    """Lowers the look-up of a module by its handle."""
     module, slot = ir.Name(names.fresh("module")), ir.Name(names.fresh("slot"))
     found = ir.Assign((module.id, slot.id), ir.Call(ir.Name("find"), (ir.Name(table), ir.Name(handle))))
     return found, Callee(module, ir.Attribute(slot, "device"), ir.Attribute(slot, "moves"), ir.Name(flags))
@@ -126,14 +128,15 @@ def lower_run(
     names: Names,
     source_names: SourceNames,
 ) -> tuple[list[ir.Statement], list[ir.Statement], ir.Expression]:
-    """Lowers what an owner does for a call: arguments in, the method, its result out.
+    """Lowers one call on the owner: it moves and unpacks the arguments, runs the method, and packs the result.
 
     Args:
-        parameters: of the function in which this stands, and which it assigns: the arguments, as they cross.
+        parameters: the packed arguments, as parameters of the function around the call. Moved tensors are assigned to
+            them.
         names: the function's scope.
 
     Returns:
-        What stands before the first call, what stands there for each, and the result as it crosses.
+        The statements before the first call, those of each call, and the expression for the packed result.
     """
     body = _move_in(method, parameters, callee, names, source_names)
     inward = Converter(names, source_names, Direction.UNPACK)
@@ -168,7 +171,7 @@ def lower_run(
 def _move_in(
     method: Method, parameters: tuple[ir.Parameter, ...], callee: Callee, names: Names, source_names: SourceNames
 ) -> list[ir.Statement]:
-    """Lowers the branch in which the tensors of the arguments move to the module's device."""
+    """Lowers the branch that moves the arguments' tensors to the module's device."""
     moves: list[ir.Statement] = []
     moving = Converter(
         names,

@@ -1,18 +1,19 @@
-"""How values cross: as which type, and with what done to them on the way.
+"""Plans how values cross: as which type, and what happens to them on the way.
 
-A plan is a walk through a value to its parts that need something done, and says nothing about how code for it looks.
-`Keep` means that there is nothing to do, so no code is emitted. Three things are done to values:
+A plan is a walk through a value to the parts that need work. It does not say how the code for it looks. `Keep` means
+that there is nothing to do, so no code is emitted. Three things happen to values:
 
 * Tensors move between devices, if the module is on an accelerator.
-* What torch cannot carry crosses as something that it can: see Note [Wire types].
+* A value that torch cannot send crosses as another type: see Note [Wire types].
 * Tensors that are sent are checked: see runtime/tensors.py, Note [Tensors that hurt].
 
 Note [Wire types]
-    torch's unpickler fails on enums, forgets which NamedTuple a tuple was, and TorchScript cannot convert every
-    Python value to a Union. So an enum crosses as the position of its member, a NamedTuple as a tuple, and a Union as a
-    tuple with a place for every member, all but one of them None. A dtype is an integer everywhere in TorchScript.
-    Values are packed before they are sent and unpacked where they arrive, in TorchScript; Python callers pack and
-    unpack in Python (values.py), which is how an empty list finds its place in a Union.
+    torch's unpickler fails on enums, and forgets which NamedTuple a tuple was. TorchScript cannot convert every Python
+    value to a Union. So an enum crosses as the position of its member, a NamedTuple as a tuple, and a Union as a tuple
+    with a place for every member, all but one of them None. A dtype is an integer everywhere in TorchScript.
+
+    Values are packed before they are sent, and unpacked on arrival, in TorchScript. Callers in Python pack and unpack
+    in Python (link/values.py). There an empty list finds its place in a Union, which TorchScript could not tell.
 """
 
 from __future__ import annotations
@@ -41,22 +42,22 @@ from ..read.types import (
 
 @dataclass(frozen=True)
 class Keep:
-    """Nothing to do."""
+    """A value that needs nothing."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """A tensor, to be moved or looked at."""
+    """A tensor that is moved or checked."""
 
 
 @dataclass(frozen=True)
 class MoveAny:
-    """A value that may be or hold tensors: only the value knows."""
+    """A value of type Any. It may be a tensor, or hold tensors."""
 
 
 @dataclass(frozen=True)
 class TranslateEnum:
-    """An enum member, or the integer that it crosses as."""
+    """An enum member, or the integer as which it crosses."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class WalkTuple:
 
 @dataclass(frozen=True)
 class WalkUnion:
-    """A Union, or the tuple that it crosses as."""
+    """A Union, or the tuple as which it crosses."""
 
     items: tuple[Plan, ...]
 
@@ -99,22 +100,24 @@ TRANSLATE_ENUM: Final = TranslateEnum()
 
 @dataclass(frozen=True)
 class MethodPlan:
+    """The plans for a method's arguments and its result."""
+
     arguments: tuple[Plan, ...]
     result: Plan
 
 
 def plan_tensors(method: Method) -> tuple[Plan, ...]:
-    """Plans the walks to the tensors in packed arguments: a caller checks them, and an owner moves them."""
+    """Plans the walks to the tensors in packed arguments. The caller checks these, and the owner moves them."""
     return tuple(plan_type(wire_type(argument.type), tensors=True, translates=False) for argument in method.arguments)
 
 
 def plan_result(method: Method) -> Plan:
-    """Plans what an owner does to a result: it checks and moves its tensors, and packs it."""
+    """Plans an owner's work on a result: it checks and moves tensors, and packs the result."""
     return plan_type(method.returns, tensors=True, translates=True)
 
 
 def plan_stub(method: Method) -> MethodPlan:
-    """Plans what a stub does: it packs the arguments and unpacks the result. An owner does the contrary."""
+    """Plans a stub's work: it packs the arguments and unpacks the result. An owner does the reverse."""
     return MethodPlan(
         tuple(plan_type(argument.type, tensors=False, translates=True) for argument in method.arguments),
         plan_type(method.returns, tensors=False, translates=True),
@@ -122,7 +125,12 @@ def plan_stub(method: Method) -> MethodPlan:
 
 
 def plan_type(kind: Type, tensors: bool, translates: bool) -> Plan:
-    """Plans the walk through a value of type `kind`: to its tensors, and to what crosses as something else."""
+    """Plans the walk through a value of type `kind`.
+
+    Args:
+        tensors: whether the walk goes to tensors.
+        translates: whether it goes to parts that cross as another type.
+    """
 
     def plan(kind: Type) -> Plan:
         match kind:
@@ -156,7 +164,7 @@ def plan_type(kind: Type, tensors: bool, translates: bool) -> Plan:
 
 
 def wire_type(kind: Type) -> Type:
-    """Returns the type as which a value of type `kind` crosses: see Note [Wire types]."""
+    """Returns the wire type of `kind`: see Note [Wire types]."""
     match kind:
         case EnumType() | ScalarType("dtype"):
             return INT
@@ -176,14 +184,14 @@ def wire_type(kind: Type) -> Type:
 
 
 def is_called_packed(method: Method) -> bool:
-    """Says whether Python packs a method's arguments and unpacks its result, past the TorchScript that does so.
+    """Says whether Python packs a method's arguments and unpacks its result, in place of the stub's TorchScript.
 
-    It always does for many calls: those may leave out arguments that have defaults, and TorchScript's may not.
+    For many calls it always does. There, calls from Python may leave out arguments with defaults.
     """
     return method.each is not None or any(map(crosses_otherwise, method.types))
 
 
 def crosses_otherwise(kind: Type) -> bool:
-    """Says whether Python has to translate, or look into, a value of type `kind` that crosses."""
+    """Says whether Python has to translate a value of type `kind`, or to look into it."""
     otherwise = (EnumType, NamedTupleType, UnionType, AnyType)
     return any(isinstance(part, otherwise) or part == DTYPE for part in walk(kind))

@@ -1,7 +1,7 @@
-"""The names in generated source: of types as TorchScript reads them, and of the functions that one interface needs.
+"""Chooses the names in generated source: those of types, as TorchScript reads them, and of an interface's functions.
 
-The model's own text is what caller and owner agree on. It calls an enum by its dotted path, and a dtype a dtype.
-Generated source calls a class by a name of its own, and TorchScript knows a dtype as an integer.
+The model's own text, on which caller and owner agree, has an enum's dotted path, and calls a dtype a dtype. Generated
+source has a short name for a class, and calls a dtype an integer, as TorchScript does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SourceNames:
     def __init__(self, interface: Interface) -> None:
         methods, types = interface.messages, interface.named_types
         arguments = {argument.name for method in methods for argument in method.arguments}
-        # Methods of a stub keep their arguments' names, and may not hide what they refer to.
+        # Methods of a stub keep their arguments' names, so no function or class may have one of these.
         names = Names(arguments)
         self.classes = {named: names.fresh(named.name.rpartition(".")[2]) for named in types}
         enums = [named for named in self.classes if isinstance(named, EnumType)]
@@ -52,7 +52,7 @@ class SourceNames:
         self._globals = TAKEN.union(self.classes.values(), *(function.values() for function in functions))
 
     def scope(self, taken: Iterable[str] = ()) -> Names:
-        """Opens a function's scope, over the globals of generated source. `taken`: names that are in it already."""
+        """Opens a function's scope inside the globals of generated source. `taken`: names that are in it already."""
         return Names(taken, self._globals)
 
     def declared(self, kind: Type) -> str:
@@ -81,11 +81,11 @@ class SourceNames:
         return str(kind)
 
     def wire(self, kind: Type) -> str:
-        """Writes a type as it crosses."""
+        """Writes the wire type of a type."""
         return self.declared(wire_type(kind))
 
     def default(self, value: Value) -> Value:
-        """Returns a default, its classes under the names that the source has for them."""
+        """Returns a default with the source's names for its classes."""
         match value:
             case tuple():
                 return tuple(map(self.default, value))

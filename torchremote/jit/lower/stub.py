@@ -1,9 +1,9 @@
-"""The stub: the interface under the class's own name, and the module that implements it by calling through a link.
+"""Lowers the stub unit: the interface under the class's own name, and the stub, which calls through a link.
 
 Note [Saved stubs]
-    A stub's state is its address and whether it trains: enough to find the module again, and nothing that lives. So
-    torch.jit.save needs no help of ours, and torch.jit.load gives a stub that is `Disconnected`. TorchScript also asks
-    for that state when it copies or freezes a model.
+    A stub's state is its address and its training mode. That is enough to find the module again, and has no live
+    object. So torch.jit.save needs no help of ours, and torch.jit.load gives a stub that is `Disconnected`. TorchScript
+    also asks for this state when it copies or freezes a model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .units import SELF, crossing, declare, future, renamed, scope_of, unit
 
 
 def lower_stub(interface: Interface, source_names: SourceNames) -> ir.Unit:
-    """Returns the unit of the interface and of its stub: the caller's own, for defaults are part of it."""
+    """Lowers the unit of the interface and its stub. It is the caller's own, because it has the defaults."""
     remote: list[ir.Function] = []
     functions: list[ir.Function] = []
     for method in interface.messages:
@@ -50,7 +50,7 @@ def lower_stub(interface: Interface, source_names: SourceNames) -> ir.Unit:
 
 
 def _lower_send_and_receive(method: Method, source_names: SourceNames) -> list[ir.Function]:
-    """The functions that pack a method's arguments, and unpack its result, if it has any such."""
+    """Lowers the functions that pack a method's arguments and unpack its result, as far as they are needed."""
     plan = plan_stub(method)
     functions: list[ir.Function] = []
     body: list[ir.Statement] = []
@@ -72,7 +72,7 @@ def _lower_send_and_receive(method: Method, source_names: SourceNames) -> list[i
 
 
 def lower_receive(method: Method, source_names: SourceNames) -> list[ir.Function]:
-    """The functions that wait for a method's result and unpack it, and do that later, if they are needed."""
+    """Lowers the functions that unpack a method's result, as far as they are needed: one waits, the other forks."""
     plan = plan_stub(method)
     functions: list[ir.Function] = []
     if plan.result != KEEP or _hides_torch(method):
@@ -93,6 +93,7 @@ def lower_receive(method: Method, source_names: SourceNames) -> list[ir.Function
 
 
 def _lower_stub_module(interface: Interface, source_names: SourceNames) -> ir.Module:
+    """Lowers the stub itself."""
     self = ir.Name("self")
     nowhere = ir.Literal((PROTOCOL, interface.qualified_name, interface.declaration, "", "", -1.0))
     parent = ir.Do(ir.Call(ir.Attribute(ir.Call(ir.Name("super")), "__init__")))
@@ -114,7 +115,7 @@ def _lower_stub_module(interface: Interface, source_names: SourceNames) -> ir.Mo
 
 
 def _lower_state(interface: Interface) -> tuple[ir.Function, ir.Function]:
-    """See Note [Saved stubs]."""
+    """Lowers `__getstate__` and `__setstate__`: see Note [Saved stubs]."""
     self, address, state, training = (ir.Name(name) for name in ("self", "address", "state", "training"))
     state_type = f"Tuple[{ADDRESS_TYPE}, bool]"
     nameless = ir.Raise(
@@ -143,7 +144,7 @@ def _lower_state(interface: Interface) -> tuple[ir.Function, ir.Function]:
 
 
 def _unsavable(interface: Interface) -> str | None:
-    """What TorchScript would write in a form that it cannot read again, and the remedy."""
+    """Names a part that TorchScript would save in a form that it cannot load, and the remedy. None if all is well."""
     for named in interface.named_types:
         if isinstance(named, NamedTupleType) and not named.fields:
             return f"torch cannot load a NamedTuple without fields, as {named.name}; give it one"
@@ -166,24 +167,27 @@ def _unsavable(interface: Interface) -> str | None:
 def _send(
     method: Method, link: ir.Expression, values: tuple[ir.Expression, ...], source_names: SourceNames
 ) -> ir.Expression:
-    # In TorchScript, nobody catches a failure, and so nobody asks which of many calls failed: there is no mark.
+    """Returns the expression for the Future of a call, with the batch's number 0 for many calls."""
+    # TorchScript cannot catch a failure, so nobody asks which of many calls failed: the batch has the number 0.
     return _pass_on(method, link, values if method.each is None else (*values, ir.Literal(0)), source_names)
 
 
 def _pass_on(
     method: Method, link: ir.Expression, values: tuple[ir.Expression, ...], source_names: SourceNames
 ) -> ir.Expression:
-    """The future of what is sent with `values`, which are packed."""
+    """Returns the expression for the Future of a call with the packed `values`."""
     if method.each is not None and method.each.batched is not None:
         return ir.Call(ir.Name(source_names.join[method.each.name]), (link, *values))
     return ir.Call(ir.Attribute(link, method.name), values)
 
 
 def _disconnect(address: ir.Expression) -> ir.Statement:
+    """Returns the statement that gives a stub a `Disconnected`."""
     return ir.AssignAttribute(ir.Name("self"), LINK, ir.Call(ir.Name("Disconnected"), (address,)))
 
 
 def _lower_stub_methods(method: Method, source_names: SourceNames) -> tuple[ir.Function, ir.Function]:
+    """Lowers a stub's methods `<m>` and `<m>_async`."""
     plan = plan_stub(method)
     own = Names(argument.name for argument in method.arguments).fresh("self")
     link = ir.Attribute(ir.Name(own), LINK)
@@ -198,7 +202,7 @@ def _lower_stub_methods(method: Method, source_names: SourceNames) -> tuple[ir.F
 def lower_pair(
     method: Method, self: ir.Parameter, pending: ir.Expression, source_names: SourceNames
 ) -> tuple[ir.Function, ir.Function]:
-    """The two methods for one of an interface, sync and async. `pending`: the future of the result, as it crosses."""
+    """Lowers the methods `<m>` and `<m>_async` for one of an interface. `pending`: a Future of the packed result."""
     plan = plan_stub(method)
     awaited, deferred = ir.Call(ir.Attribute(pending, "wait")), pending
     if plan.result != KEEP or _hides_torch(method):
@@ -214,12 +218,12 @@ def lower_pair(
 
 
 def _hides_torch(method: Method) -> bool:
-    """Whether an argument is called as TorchScript calls torch where it saves `wait`."""
+    """Says whether an argument is called `torch`: it hides the name that TorchScript writes when it saves `wait`."""
     return any(argument.name == "torch" for argument in method.arguments)
 
 
 def _declared(method: Method, source_names: SourceNames) -> tuple[ir.Parameter, ...]:
-    """The arguments as the user declared them."""
+    """Returns the arguments as the user declared them."""
 
     def default(argument: Argument) -> Value | Required:
         return REQUIRED if isinstance(argument.default, Required) else source_names.default(argument.default)

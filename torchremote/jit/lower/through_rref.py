@@ -1,7 +1,7 @@
-"""Calls through an RRef, for dropin/instantiator.py: torch's form of a remote module.
+"""Lowers calls through an RRef, torch's form of a remote module, for dropin/instantiator.py.
 
-The caller has a `module_rref`, and the module's `device`; the RRef travels with every call. The parameters of these
-functions are torch's, so a call does not say whether the caller's grad mode is off.
+The caller has a `module_rref` and the module's `device`, and sends the RRef with every call. These functions have
+torch's parameters, so a call does not tell the owner that the caller's grad mode is off.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from .units import endpoint, future, renamed, through_rref_scope
 
 
 def lower_through_rref(interface: Interface, interface_name: str, moves: bool, source_names: SourceNames) -> ir.Unit:
-    """Returns the unit of what serves modules on their owner, and of the functions that become a caller's methods.
+    """Lowers the unit of the functions that run on the owner, and of those that become a caller's methods.
 
     Args:
-        interface_name: what TorchScript calls the interface, which is `Local` here.
+        interface_name: the interface's name in TorchScript. In this unit, it is `Local`.
         moves: whether tensors move to a module on an accelerator, and back.
     """
     definitions: list[ir.Definition] = []
@@ -40,7 +40,7 @@ def lower_through_rref(interface: Interface, interface_name: str, moves: bool, s
 
 
 def method_name(name: str) -> str:
-    """Returns the name of the function that becomes the method `name`: it hides nothing that functions refer to."""
+    """Returns the name of the function that becomes the method `name`. It hides no name that functions use."""
     return f"{RESERVED_PREFIX}_{name}"
 
 
@@ -51,14 +51,14 @@ def _torchs_parameters(names: Names) -> tuple[ir.Parameter, ...]:
 
 
 def _lower_run(interface: Interface, method: Method, moves: bool, source_names: SourceNames) -> ir.Function:
-    """Lowers what an owner does, on a module of a type that takes every argument by position."""
+    """Lowers the function that runs a method on the owner. Its module has a type that takes arguments by position."""
     names = source_names.scope()
     module, device, flags = names.fresh("module"), names.fresh("device"), names.fresh("flags")
     parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
     on_accelerator = ir.Not(ir.Equal(ir.Attribute(ir.Name(device), "type"), ir.Literal("cpu")))
     callee = Callee(ir.Name(module), ir.Name(device), on_accelerator if moves else None, ir.Name(flags))
     before, run, result = lower_run(interface, method, parameters, callee, names, source_names)
-    # ModuleInterface does so always. But it is an interface of modules, and `Local` may be one of classes.
+    # ModuleInterface always does. But it is an interface of modules, and `Local` may be one of classes.
     by_position = not any(argument.keyword_only for argument in method.arguments)
     kinds = {module: "Local" if by_position else "ModuleInterface", device: "torch.device", flags: "int"}
     return ir.Function(
@@ -70,7 +70,7 @@ def _lower_run(interface: Interface, method: Method, moves: bool, source_names: 
 
 
 def _lower_remote(method: Method, source_names: SourceNames) -> ir.Function:
-    """Lowers what runs on the owner."""
+    """Lowers the function that a call runs on the owner: it takes the module out of the RRef."""
     names = source_names.scope()
     rref, device, is_mapped = torchs = _torchs_parameters(names)
     module = ir.Name(names.fresh("module"))
@@ -87,7 +87,7 @@ def _lower_remote(method: Method, source_names: SourceNames) -> ir.Function:
 
 
 def _lower_send(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
-    """Lowers what packs and checks the arguments, and calls."""
+    """Lowers the function that packs and checks the arguments, and sends the call."""
     names = source_names.scope([endpoint(method)])
     torchs = _torchs_parameters(names)
     parameters = renamed(method, names, [source_names.declared(argument.type) for argument in method.arguments])
@@ -106,7 +106,8 @@ def _lower_send(interface: Interface, method: Method, source_names: SourceNames)
 
 
 def _checking(names: Names, source_names: SourceNames, where: ir.Expression) -> Converter:
-    # Wherever the tensors are: torch itself refuses those on a device that is not mapped.
+    """Returns a converter that packs values and checks their tensors."""
+    # Tensors may be on any device here: torch itself refuses those on a device that is not mapped.
     anywhere = ir.Literal(None)
     return Converter(
         names,
@@ -118,7 +119,7 @@ def _checking(names: Names, source_names: SourceNames, where: ir.Expression) -> 
 
 
 def _lower_methods(method: Method, source_names: SourceNames) -> list[ir.Function]:
-    """Lowers the functions that become methods, of whoever has the attributes that torch's remote modules have."""
+    """Lowers the functions that become methods of an object with the attributes of torch's remote modules."""
     self = Names(argument.name for argument in method.arguments).fresh("self")
     torchs = tuple(ir.Attribute(ir.Name(self), parameter.name) for parameter in _torchs_parameters(Names()))
     arguments = tuple(ir.Name(argument.name) for argument in method.arguments)

@@ -1,7 +1,7 @@
-"""TorchScript that is the same for every interface, written as Python files that linters and people read.
+"""Reads the TorchScript that is the same for every interface. It is in the Python files of this folder.
 
-`definitions(file)` reads one of them. Python imports these files, too, for their constants; their functions and classes
-run as TorchScript alone, in the unit that includes their text.
+As Python files, linters and people can read it. `definitions(file)` reads one of them. Python also imports these files
+for their constants. Their functions and classes run only as TorchScript, in the unit that includes their text.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Span = tuple[int, int]
-"""The lines of a piece of text: the first one's index, and the index behind the last."""
+"""A range of lines: the index of the first, and the index after the last."""
 
 _KINDS: Final = {"Module": "module", "Protocol": "interface"}
 
 
 @dataclass(frozen=True)
 class Definition:
-    """A function or class of a runtime file, as it stands in generated source."""
+    """A function or class of a runtime file, as generated source includes it."""
 
     name: str
     kind: Literal["function", "class", "interface", "module"]
     lines: tuple[str, ...]
-    methods: tuple[tuple[str, Span], ...]  # of a class: where in `lines` each stands
+    methods: tuple[tuple[str, Span], ...]  # the place in `lines` of each method of a class
 
 
 @functools.cache
 def definitions(file: str) -> tuple[Definition, ...]:
-    """Reads a file of this folder: its functions and classes, in order.
+    """Reads the functions and classes of a file in this folder, in order.
 
-    A constant of the file, which is a name in capitals, is written out in their text: TorchScript cannot refer to one.
+    TorchScript cannot refer to a file's constants, which are names in capitals. Their values are written into the text.
     """
     lines = _text(file).split("\n")
     return tuple(
@@ -48,7 +48,7 @@ def _text(file: str) -> str:
 
 @functools.cache
 def _constants(file: str) -> dict[str, int | str]:
-    """Evaluates the constants of a file, and those that it imports from another one, without importing either."""
+    """Evaluates the constants of a file, and those that it imports from another one. Imports neither file."""
     found: dict[str, int | str] = {}
     for node in ast.parse(_text(file)).body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
@@ -60,6 +60,7 @@ def _constants(file: str) -> dict[str, int | str]:
 
 
 def _definition(node: ast.FunctionDef | ast.ClassDef, lines: list[str], constants: dict[str, int | str]) -> Definition:
+    """Makes the definition of a function or class, with the values of constants in its text."""
     first, end = node.lineno - 1, node.end_lineno or node.lineno
     methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
     kind: Literal["function", "class"] = "class" if isinstance(node, ast.ClassDef) else "function"
@@ -73,7 +74,7 @@ def _definition(node: ast.FunctionDef | ast.ClassDef, lines: list[str], constant
 
 
 def _with_constants(node: ast.AST, lines: list[str], constants: dict[str, int | str]) -> list[str]:
-    """Returns all lines of the file, with the constants that `node` mentions replaced by their values."""
+    """Returns all lines of the file. Where `node` has a constant, they have its value."""
     found = [part for part in ast.walk(node) if isinstance(part, ast.Name) and part.id in constants]
     replaced = list(lines)
     for name in sorted(found, key=lambda name: name.col_offset, reverse=True):

@@ -1,14 +1,14 @@
-"""Values of type Any: what TorchScript can look into, and how every tensor in one is reached.
+"""Finds every tensor in a value of type Any, and refuses values into which TorchScript cannot look.
 
-TorchScript asks a value whether it is of a type that the source names. So a value of type Any may hold a tensor, a
-scalar, a list or dict of these, a list or dict of such, and tuples, lists and dicts of Any, down to four levels. Any
-other value is refused: a tensor in it would be overlooked, and neither moved nor checked.
+TorchScript can only ask whether a value is of a type that the source names. So a value of type Any may be a tensor, a
+scalar, a list or dict of these, or a list or dict of such lists and dicts. It may also be a tuple, list or dict of Any,
+down to four levels. Any other value is refused: a tensor in it would be overlooked, and neither moved nor checked.
 
-A process compiles this text once, for all interfaces that use Any, with that of tensors.py.
+A process compiles this text once, for all interfaces that use Any, on top of the text of tensors.py.
 
 Note [Walking down]
-    A TorchScript function cannot call itself, and calls to functions are copied into their callers. So a walk down is a
-    chain of objects behind an interface: a `Nest` a level, and a `Leaf` at its end.
+    A TorchScript function cannot call itself, and calls to functions are copied into their callers. So the walk into a
+    value is a chain of objects behind an interface: a `Nest` for each level, and a `Leaf` at the end.
 """
 
 # TorchScript asks for types that Python's isinstance does not take, and a name has another type in each branch.
@@ -30,7 +30,7 @@ REFUSAL: Final = (
 
 
 class Carrier(Protocol):
-    # What is done to a tensor.
+    # Moves, checks or returns one tensor.
     def carry(self, value: Tensor) -> Tensor:
         pass
 
@@ -164,7 +164,7 @@ class Walk(Protocol):
 
 
 def carry_leaf(value: Any, carrier: Carrier) -> Any:
-    # What is held directly.
+    # Carries a tensor, or a list or dict with tensors that has a type of its own.
     if isinstance(value, Tensor):
         return carrier.carry(value)
     if isinstance(value, List[Tensor]):
@@ -235,7 +235,7 @@ def carry_leaf(value: Any, carrier: Carrier) -> Any:
 
 
 def carry_nest(value: Any, carrier: Carrier, inner: Walk) -> Any:
-    # What is held in tuples, and in lists and dicts of Any.
+    # Carries the parts of a tuple, and of a list or dict of Any.
     if isinstance(value, Tuple[()]):
         return value
     if isinstance(value, Tuple[Any]):

@@ -1,6 +1,6 @@
-"""What a caller does to many calls before it sends them: it counts them, and joins those of batched methods.
+"""Prepares many calls before a caller sends them: splits them into messages, and joins calls of batched methods.
 
-A process compiles this text once, for all interfaces, with that of tensors.py.
+A process compiles this text once, for all interfaces, on top of the text of tensors.py.
 """
 
 # In TorchScript, a layout is an integer: 0 is strided, 1 is sparse COO.
@@ -18,11 +18,11 @@ from .tensors import sendable
 
 MOST_CALLS: Final = 1000
 MOST_BYTES: Final = 1 << 26
-"""What one message of many calls carries. Larger ones are no faster, and need as much memory on both sides at once."""
+"""The limits of one message of many calls. It needs its bytes as memory on both workers at once."""
 
 
 def counted(value: Tensor, devices: List[torch.device], where: str, sizes: List[int]) -> Tensor:
-    # `sizes`: how many calls a message has already, and of how many bytes their tensors are.
+    # `sizes`: the calls that the message has so far, and the bytes of their tensors.
     checked = sendable(value, devices, where)
     sizes[1] += checked.numel() * checked.element_size()
     return checked
@@ -38,7 +38,7 @@ def begins_message(sizes: List[int]) -> bool:
 
 
 def same_float(first: float, other: float) -> bool:
-    # 0.0 equals -0.0, and a method may tell them apart.
+    # 0.0 equals -0.0, but a method may tell them apart.
     return first == other and math.copysign(1.0, first) == math.copysign(1.0, other)
 
 

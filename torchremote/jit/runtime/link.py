@@ -1,7 +1,6 @@
-"""What attaches a stub to a link, and takes it off again.
+"""Helps the two kinds of link: words the refusal of a call that is not connected, and looks at a lease.
 
-The link's unit includes this text for every interface, where `Attachable` is a stub, `Disconnected` and `Connected` are
-its two kinds of link, and `ADDRESS_TYPE` is what a stub is saved as (lower/link.py).
+A process compiles this text once, for all interfaces. The links themselves are generated: see lower/link.py.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Final, Optional
 from torch.distributed.rpc import RRef
 
 NOT_CONNECTED: Final = " is not connected; call torchremote.reconnect(model)"
-"""link/failures.py looks for it."""
+"""Part of the refusal of a stub that is not connected. link/failures.py looks for it."""
 
 
 def disconnected(method: str, worker: str, name: str) -> str:

@@ -1,31 +1,32 @@
-"""The owner's table of hosted modules, which calls read.
+"""Holds an owner's modules of one interface, in a table that calls read.
 
-The table's unit includes this text for every interface, where `ModuleInterface` is that interface's own.
+Each interface's table unit includes this text. There, `ModuleInterface` is that interface's own.
 
 Note [Reading while writing]
-    Calls read the table on RPC threads without a lock while modules come and go. Three rules make that safe.
+    Calls read the table on RPC threads, without a lock, while modules come and go. Three rules make that safe.
 
-    * Lists do not grow. A growing list moves its storage under its readers. So all pages are laid out blank before
-      there are readers, and a page is exchanged for a real one when it is first needed: a store of one pointer.
-    * A slot never changes. A call reads handle, module and device from one object, so it sees the whole of one module
-      or the whole of another. A new module means a new slot: again a store of one pointer.
-    * A slot that is taken out outlives its readers. Between loading the pointer and counting its reference, a reader
-      holds something that nobody knows of; freeing the slot there would crash the owner. So `insert` keeps the old
-      slot in `retired`, and owner/tables.py empties that only after a grace period.
+    * Lists do not grow. A growing list would move its storage while others read it. So the table has all its pages from
+      the beginning, all of them the same blank page. When a page is first needed, a new one takes its place: this
+      stores one pointer.
+    * A slot never changes. A call reads handle, module and device from one object, so they always belong together. A
+      new module gets a new slot: again, this stores one pointer.
+    * A slot that is taken out outlives its readers. A reader loads the pointer first and counts its reference then. To
+      free the slot in between would crash the owner. So `insert` keeps the old slot in `retired`, and owner/tables.py
+      empties that only after a grace period.
 
     owner/tables.py serialises all writers.
 
 Note [The constant table]
-    An endpoint has its table as a constant in its graph. TorchScript makes an object a constant by freezing a module
-    that holds it, and the constant is a shallow copy: it shares the lists. So `Table` has nothing but lists that are
-    never exchanged. A field that is assigned would differ between the two copies, and keep its first value alive for
-    ever. For that reason the retired slots are kept by `ModuleTable`.
+    An endpoint's graph has the table as a constant. To make an object a constant, TorchScript freezes a module that
+    holds it. The constant is a shallow copy: it shares the object's lists. So `Table` has only lists, and they are
+    never exchanged. If a field were assigned, the two copies would differ, and the constant would keep the first value
+    for ever. Therefore `ModuleTable` holds the retired slots.
 
 Note [Which call failed]
-    TorchScript cannot catch. So the endpoint of many calls notes its progress before each of them, and the caller of a
-    batch that failed asks for it (caller/batches.py). Before each call, the endpoint stores `batch << 24 | position` in
-    `progress[batch % 256]`. If a later batch has overwritten it, the position is unknown. The stored integers have one
-    size, so a reader sees the whole of one.
+    TorchScript cannot catch an exception. So the endpoint of many calls notes its progress before each call: it stores
+    `batch << 24 | position` in `progress[batch % 256]`. If the batch fails, its caller asks for this number
+    (caller/batches.py). If a later batch has overwritten it, the position is unknown. The integers have a fixed size,
+    so a reader always sees a whole one.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ SLOT_MASK: Final = SLOTS - 1
 PAGE_MASK: Final = PAGES - 1
 INDEX_BITS: Final = SLOT_BITS + PAGE_BITS
 CAPACITY: Final = 1 << INDEX_BITS
-"""Modules of one interface that a worker can host. A handle's low bits are the index, the others its token."""
+"""The most modules of one interface that a worker can host. A handle's low bits are the index, the others a token."""
 POSITION_BITS: Final = 24
-"""See Note [Which call failed]."""
+"""The bits of a call's position in a batch: see Note [Which call failed]."""
 STALE: Final = "torchremote: stale handle "
-"""Begins the refusal of a handle whose module is gone; link/failures.py looks for it."""
+"""The beginning of the refusal of a handle whose module is gone. link/failures.py looks for it."""
 
 
 class Slot:
@@ -72,7 +73,7 @@ class Table:
 
 
 class ModuleTable(torch.nn.Module):
-    # Changes the table. Calls do not come through here.
+    # Changes the table. Calls do not use this class.
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,20 +1,22 @@
-"""Which tensors can cross, and what happens to those that an owner returns.
+"""Checks tensors that are sent, and moves or detaches those that an owner returns.
 
 A process compiles this text once, for all interfaces.
 
 Note [Tensors that hurt]
-    torch's pickler asks a tensor for its storage on a thread of its own. A tensor that has none ends the process
-    there: nested and opaque ones abort it, those of torch.func's transforms too, and fake ones crash it. Others raise
-    something that names neither the call nor the argument. So every tensor is checked first, wherever it is in a
-    value: the caller checks what it sends, and the owner what it returns.
+    torch's pickler asks a tensor for its storage on a thread of its own. A tensor that has none ends the process there:
+    nested tensors, opaque ones and those of torch.func's transforms abort it, and fake ones crash it. Other tensors
+    raise an error that names neither the call nor the argument. So every tensor in a value is checked first: the caller
+    checks the tensors that it sends, and the owner those that it returns.
 
-    An empty view that begins after the end of its storage ends the process that receives it; a copy of it does not.
+    An empty view that begins after the end of its storage ends the process that receives it. A copy of it does not.
 
-    `_has_same_storage_numel`, with a tensor that TorchScript keeps as a constant, says whether a storage is empty, as
-    one that was freed is. It raises where there is no storage, and for a fake tensor. It is the cheapest question that
-    does: a call costs 9% more with `is_set_to` or `as_strided`. `as_strided` also raises where a storage was cut to
-    less than the tensor needs, but not to nothing; that goes unnoticed here. Python refuses subclasses that answer for
-    a tensor inside them, and functional tensors (link/values.py), for they come from there.
+    The check uses `_has_same_storage_numel` with an empty tensor, which TorchScript keeps as a constant. It says
+    whether the storage is empty, as a freed one is. It raises if there is no storage, and for a fake tensor. The
+    operators `is_set_to` and `as_strided` could do the same, but cost more. Only `as_strided` would also notice a
+    storage that was cut to less than the tensor needs, but not to nothing; this check does not.
+
+    Python refuses subclasses that answer for a tensor inside them, and functional tensors (link/values.py). Only
+    callers in Python have those.
 """
 
 # In TorchScript, a layout is an integer: 0 is strided, 1 is sparse COO.
@@ -29,13 +31,14 @@ from torch import Tensor
 
 HAS_DEVICE_MAP: Final = 1
 NO_GRAD: Final = 2
-"""The flags that a call carries. The caller has a device map to the owner, so results may stay on the owner's
-accelerator. The caller's grad mode is off, so the method runs without gradients and no result requires one."""
+"""The flags that a call carries. HAS_DEVICE_MAP: the caller has a device map to the owner, so results may stay on the
+owner's accelerator. NO_GRAD: the caller's grad mode is off, so the method runs without gradients and no result requires
+one."""
 TO_CPU: Final = 1
 DETACH: Final = NO_GRAD
-"""What is done to a tensor that an owner returns."""
+"""The changes to a tensor that an owner returns."""
 CANNOT_SEND: Final = "torchremote: cannot send "
-"""Begins the refusal of a tensor or value; link/failures.py looks for it."""
+"""The beginning of the refusal of a tensor or value. link/failures.py looks for it."""
 
 
 def refuse_tensor(value: Tensor, where: str) -> None:
@@ -53,7 +56,7 @@ def refuse_tensor(value: Tensor, where: str) -> None:
 
 
 def can_cross(value: Tensor, devices: Optional[List[torch.device]]) -> bool:
-    # `devices`: where a tensor may be, beside the CPU; None for anywhere.
+    # `devices`: the devices, beside the CPU, on which a tensor may be. None allows any.
     if value.is_nested or value.is_meta or value.layout > 1:
         return False
     if value.is_cpu:
@@ -83,7 +86,7 @@ def flags_of(devices: List[torch.device]) -> int:
 
 
 def flags_now(flags: int) -> int:
-    # What a call made here and now carries.
+    # Adds the caller's grad mode, as it is now, to the flags of its link.
     return flags if torch.is_grad_enabled() else flags | NO_GRAD
 
 
@@ -99,7 +102,7 @@ def changes_of(flags: int, moves: bool) -> int:
 
 
 def returned(value: Tensor, changes: int, where: str) -> Tensor:
-    # torch itself refuses a result on a device that its caller has not mapped.
+    # torch itself refuses a result on a device that is not in the caller's device map.
     if changes != 0:
         if changes & TO_CPU != 0:
             value = value.cpu()

@@ -1,4 +1,4 @@
-"""Compiled once, by digest. Thread-safe; a failed compile leaves nothing behind."""
+"""Caches what was compiled, so that it is compiled once. Safe for threads. A failed attempt leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
-# One lock for every cache: TorchScript's compiler is not made for two threads, and whoever asks for an interface that
-# is being compiled has to wait for it anyway. Reentrant, since compiling a contract compiles what it stands on.
+# All caches share one lock. TorchScript's compiler is not made for two threads, and a thread that wants an interface
+# that is being compiled has to wait anyway. The lock is reentrant, since compiling a contract also compiles its table.
 COMPILING = threading.RLock()
 
 
 class Cache(Generic[Key, Value]):
+    """A mapping that makes a missing value, once."""
+
     def __init__(self) -> None:
         self._values: dict[Key, Value] = {}
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """The value under `key`, made by `make` when there is none yet. What `make` raises is raised, and not kept."""
-        # A dict read is atomic, and a value is stored only when it is whole: what is there needs no lock.
+        """Returns the value under `key`. Calls `make` if there is none yet, and keeps nothing if `make` raises."""
+        # Reading a dict is atomic, and a value is stored only when it is whole, so this needs no lock.
         found = self._values.get(key)
         if found is not None:
             return found
@@ -34,10 +36,12 @@ class Cache(Generic[Key, Value]):
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Holds COMPILING, and pauses Python's collector. What compiling makes is not circular; but there is much of it,
-    and all of it lives, so that the collector would look through all of torch again and again: a fifth of the time.
+    """Holds COMPILING, and pauses Python's garbage collector.
 
-    Under the lock, or the collector could stay paused: a thread would find it so because another had paused it.
+    Compiling makes many objects, without cycles, and nearly all of them live on. They would start the collector again
+    and again, and each time it would walk through all of torch.
+
+    The pause is under the lock. Otherwise a thread could find the collector paused by another one, and leave it so.
     """
     with COMPILING:
         enabled = gc.isenabled()

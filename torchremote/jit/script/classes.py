@@ -1,7 +1,7 @@
-"""The Python classes behind an interface's enums and NamedTuples, on whichever worker they are needed.
+"""Finds the Python classes of an interface's enums and NamedTuples on any worker, or makes twins of them.
 
-A class is found where its path says, as pickle finds one. Where it cannot be imported, a twin is made from the
-canonical text: it will do for a worker that only calls, and for NamedTuples, of which TorchScript compares the fields.
+A class is imported by its path, as pickle does it. If it cannot be imported, a twin is made from the canonical text. A
+twin is enough for a worker that only calls. It is always enough for NamedTuples: TorchScript compares their fields.
 """
 
 from __future__ import annotations
@@ -38,10 +38,13 @@ Classes = dict[NamedType, type[Any]]
 
 
 def find_classes(interface: Interface, scope: str) -> Classes:
-    """The classes of `interface`, as TorchScript knows them, too. `scope`: where twins belong.
+    """Finds or makes the classes of `interface`, and registers them with TorchScript.
+
+    Args:
+        scope: the dotted name under which TorchScript gets twins.
 
     Raises:
-        InterfaceError: a class is defined otherwise here than where the interface was read, or TorchScript cannot read
+        InterfaceError: a class is not defined here as it was where the interface was read, or TorchScript cannot read
             it.
     """
     classes: Classes = {}
@@ -53,26 +56,30 @@ def find_classes(interface: Interface, scope: str) -> Classes:
             _check_same(interface, named, found)
         try:
             _register(found, named, classes)
-        except Exception as error:  # whatever TorchScript raises for a user's class
+        except Exception as error:  # TorchScript may raise anything for a user's class
             raise InterfaceError(f"{interface.name}: TorchScript cannot read {named.name}: {error}") from error
         classes[named] = found
     return classes
 
 
 def import_classes(interface: Interface) -> None:
-    """Imports what the classes of `interface` are in, as far as there is such. Not under COMPILING: whoever imports a
-    module holds its lock, and may be waiting to compile an interface that is in it."""
+    """Imports the modules of the classes of `interface`, if they exist here.
+
+    It must not be called under COMPILING. A thread that imports a module holds the module's lock, and may be waiting
+    for COMPILING to compile an interface of that module.
+    """
     for named in interface.named_types:
         find_class(named.name, _import)
 
 
 def _register(cls: type[Any], named: NamedType, classes: Classes) -> None:
+    """Registers a class with TorchScript."""
     try:
         _torch.register_class(cls)
-    except Exception:  # torch raises what it will
+    except Exception:  # torch may raise anything
         if not isinstance(named, NamedTupleType):
             raise
-        # Strings, abstract containers and the like: from now on, the fields say what they mean in torch's own words.
+        # torch cannot read some annotations, such as text or abstract containers. Give it ones that it can read.
         cls.__annotations__ = {field: annotation_of(type, classes) for field, type in named.fields}
         _torch.register_class(cls)
 
@@ -85,6 +92,7 @@ def _import(module: str) -> Any:
 
 
 def _check_same(interface: Interface, named: NamedType, found: object) -> None:
+    """Raises InterfaceError if the class that was found is not defined as `named` says."""
     definition = f"a {type(found).__name__}"
     try:
         if isinstance(found, type) and issubclass(found, enum.Enum):
@@ -104,6 +112,7 @@ _twins: dict[tuple[str, NamedType], type[Any]] = {}
 
 
 def _make_twin(named: NamedType, classes: Classes, scope: str) -> type[Any]:
+    """Makes a class with the definition that the canonical text gives."""
     name = named.name.rpartition(".")[2]
     if isinstance(named, EnumType):
         twin: type[Any] = _enum(name, named.members)
@@ -114,12 +123,12 @@ def _make_twin(named: NamedType, classes: Classes, scope: str) -> type[Any]:
     return twin
 
 
-_enum: Any = enum.Enum  # called with what mypy has to see written
+_enum: Any = enum.Enum  # Any, because mypy wants literal arguments
 _named_tuple: Any = typing.NamedTuple
 
 
 def annotation_of(type: Type, classes: Classes) -> Any:
-    """The annotation that means `type`, as torch reads it."""
+    """Returns the annotation that torch reads as `type`."""
     match type:
         case TensorType():
             return torch.Tensor

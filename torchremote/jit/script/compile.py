@@ -1,8 +1,8 @@
-"""Source text -> what TorchScript makes of it. The only exec.
+"""Compiles source text with TorchScript. This file has the package's only `exec` of generated text.
 
-Python executes what it needs of the text, under a file name that exists nowhere but in linecache; nothing touches the
-disk. Then TorchScript compiles every definition in order, under its name in its global compilation unit. Tracebacks
-have that file name, and lines, for endpoints and runtime functions, and the text alone for the rest.
+First Python executes the parts of the text that it needs, under a file name that exists only in linecache: nothing
+touches the disk. Then TorchScript compiles every definition in order, under its name in the global compilation unit.
+Tracebacks show file name and line for endpoints and runtime functions, and the text alone for the rest.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def script(
     """Compiles `unit`, which was emitted as `source`.
 
     Args:
-        around: what it refers to in other units, by name.
-        table: the constant to which endpoints' first parameters are bound.
+        around: the definitions of other units to which it refers, by name.
+        table: the constant to which the endpoints' first parameters are bound.
 
     Returns:
-        What it defines, by name: classes and interfaces as Python classes, functions and modules scripted.
+        Its definitions, by name: classes and interfaces as Python classes, functions and modules as scripted ones.
 
     Raises:
         InternalError: TorchScript refuses the text.
@@ -50,9 +50,10 @@ _RESERVED: Final = re.compile(r"\b(Ellipsis|NoneType)\b")  # by TorchScript's pa
 
 
 def _needed_in_python(unit: ir.Unit, source: Source) -> str:
-    """Returns what Python executes, each line where it is in the text: all but functions that are compiled, and bodies.
+    """Returns the text that Python executes: without functions that TorchScript compiles, and without methods' bodies.
 
-    Python has the classes so that TorchScript finds what it makes of them, and modules' methods for their signatures.
+    Every line keeps its number. Python needs the classes, because TorchScript looks its types up by them, and the
+    methods of modules for their signatures.
     """
     kept = list(source.lines)
     for definition in unit.definitions:
@@ -73,6 +74,7 @@ _KINDS: Final = {ir.Function: "function", ir.Class: "class", ir.Interface: "inte
 
 
 def _kind(definition: ir.Definition) -> str:
+    """Returns the kind of a definition, as `runtime.Definition` words it."""
     return definition.kind if isinstance(definition, ir.Prewritten) else _KINDS[type(definition)]
 
 
@@ -81,6 +83,8 @@ def _is_scripted(definition: ir.Definition) -> bool:
 
 
 class _Scripting:
+    """Compiles the definitions of one unit, in order."""
+
     def __init__(self, unit: ir.Unit, source: Source, namespace: dict[str, Any], table: _torch.Node | None) -> None:
         self._unit = unit
         self._source = source
@@ -90,6 +94,7 @@ class _Scripting:
         self._table = table
 
     def script_all(self) -> None:
+        """Compiles the definitions, and puts the results into the namespace."""
         for definition in filter(_is_scripted, self._unit.definitions):
             match _kind(definition):
                 case "function" if isinstance(definition, ir.Function) and definition.endpoint is not None:
@@ -104,16 +109,18 @@ class _Scripting:
                     self._script_module(definition.name)
 
     def _script_endpoint(self, name: str, endpoint: str) -> None:
+        """Compiles an endpoint, binds it to the table, and registers it."""
         assert self._table is not None, "an endpoint is bound to a table"
         unbound = _torch.compile_function(f"{self._unit.scope}.unbound.{name}", self._read(name), self._resolve)
-        # Found, if an earlier attempt stopped after it: TorchScript has no way to take a function back.
+        # It exists if an earlier attempt stopped after it: TorchScript cannot remove a function.
         function = _torch.find_function(endpoint) or _torch.register_bound(endpoint, unbound, self._table)
         self._namespace[name] = function
 
     def _script_function(self, definition: ir.Definition) -> None:
         name = definition.name
         text = self._text(self._source.places[name].span)
-        # Tracebacks name runtime functions, and failures.py looks for one. A member of an enum may have any name.
+        # failures.py looks for the name of a runtime function in tracebacks, which need a place for that. And an enum's
+        # member may have a name that TorchScript's parser reserves.
         with_place = isinstance(definition, ir.Prewritten) or _RESERVED.search(text)
         tree = self._read(name) if with_place else _torch.parsed(text)
         self._namespace[name] = _torch.compile_function(f"{self._unit.scope}.{name}", tree, self._resolve)
@@ -139,7 +146,7 @@ class _Scripting:
         self._namespace[name] = _torch.compile_module(self._namespace[name](), methods, self._resolve)
 
     def _read(self, name: str) -> _torch.Def:
-        """Reads a function so that tracebacks say where it stands."""
+        """Reads a function so that tracebacks show its place in the text."""
         span = self._source.places[name].span
         return self._frontend.function(self._text(span), line=span[0] + 1)
 
@@ -151,4 +158,5 @@ class _Scripting:
         return {method: _torch.parsed(self._text(span, _INDENT)) for method, span in places}
 
     def _text(self, span: Span, indent: str = "") -> str:
+        """Returns the text of a span, without its indentation."""
         return "\n".join(line.removeprefix(indent) for line in self._source.lines[slice(*span)])

@@ -1,4 +1,4 @@
-"""Program -> source text, and where in it everything stands. Pure: the same unit gives the same text, byte for byte."""
+"""Emits a program as source text, and notes the place of each definition. The same unit always gives the same bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from torch.futures import Future
 
 @dataclass(frozen=True)
 class Place:
-    """Where a definition stands in a text, and where the methods of a class do."""
+    """The place of a definition in a text, and the places of a class's methods."""
 
     span: Span
     methods: dict[str, Span]
@@ -37,7 +37,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Source:
-    """The text of a unit: what stands in tracebacks, and what TorchScript compiles."""
+    """The text of a unit. TorchScript compiles it, and tracebacks show it."""
 
     text: str
     places: dict[str, Place]  # by the definitions' names
@@ -63,7 +63,7 @@ def emit(unit: ir.Unit) -> Source:
 
 
 class Lines:
-    """An indenting buffer."""
+    """A buffer of lines that indents them."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -78,6 +78,7 @@ class Lines:
 
     @contextmanager
     def indented(self) -> Iterator[None]:
+        """Indents the lines that are added inside."""
         before, self._indent = self._indent, self._indent + "    "
         yield
         self._indent = before
@@ -87,7 +88,7 @@ class Lines:
 
 
 def _emit_definition(definition: ir.Definition, lines: Lines) -> dict[str, Span]:
-    """Adds a definition; returns the places of its methods."""
+    """Adds a definition. Returns the places of its methods."""
     match definition:
         case ir.Prewritten():
             begin = lines.count
@@ -105,7 +106,7 @@ def _emit_definition(definition: ir.Definition, lines: Lines) -> dict[str, Span]
         case ir.Module(name, methods, fields):
             places = _emit_class(f"{name}(torch.nn.Module)", methods, lines, keyword_defaults=False)
             for field, kind in fields:
-                # torch reads a module's annotations as objects, and annotations here are text.
+                # torch reads a module's annotations as objects, but annotations in this text are strings.
                 lines.add(f"{name}.__annotations__[{string(field)}] = {kind}")
             for method in methods:
                 _emit_keyword_defaults(f"{name}.{method.name}", method, lines)
@@ -115,6 +116,7 @@ def _emit_definition(definition: ir.Definition, lines: Lines) -> dict[str, Span]
 def _emit_class(
     head: str, methods: Iterable[ir.Function], lines: Lines, keyword_defaults: bool = True
 ) -> dict[str, Span]:
+    """Adds a class. Returns the places of its methods."""
     places: dict[str, Span] = {}
     lines.add(f"class {head}:")
     with lines.indented():
@@ -136,6 +138,7 @@ def _emit_function(function: ir.Function, lines: Lines, keyword_defaults: bool =
 
 
 def _parameters(function: ir.Function, keyword_defaults: bool) -> Iterator[str]:
+    """Yields the text of each parameter."""
     starred = False
     for parameter in function.parameters:
         if parameter.keyword_only and not starred:
@@ -148,7 +151,8 @@ def _parameters(function: ir.Function, keyword_defaults: bool) -> Iterator[str]:
 
 
 def _emit_keyword_defaults(path: str, method: ir.Function, lines: Lines) -> None:
-    # A scripted module's signatures may not have these; on the function object they are honoured.
+    """Adds the statement that sets a function's keyword-only defaults."""
+    # torch refuses keyword-only defaults in a scripted module's signatures, but uses those of the function object.
     defaults = ", ".join(
         f"{string(parameter.name)}: {literal(parameter.default)}"
         for parameter in method.parameters
@@ -223,6 +227,6 @@ def _expression(expression: ir.Expression) -> str:
         case ir.IsPresent(name):
             return f"{name} is not None"
         case ir.IsInstance(name, types, negated):
-            # TorchScript takes a tuple of types, but not of one.
+            # TorchScript takes a tuple of several types, but not of one.
             wanted = types[0] if len(types) == 1 else tuple_of(*types)
             return f"{'not ' if negated else ''}isinstance({name}, {wanted})"
