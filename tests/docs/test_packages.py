@@ -6,6 +6,8 @@ import sys
 import sysconfig
 import tarfile
 
+import torchremote
+
 from .blocks import ROOT
 
 BUILD = "import sys; from setuptools import build_meta as it; print(getattr(it, f'build_{sys.argv[1]}')(sys.argv[2]))"
@@ -59,7 +61,7 @@ def test_sdist_and_wheel_build_install_and_work(tmp_path):
     (site,) = (tmp_path / "empty" / "lib").glob("python*/site-packages")
     (site / "torch.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
-    version = (ROOT / "torchremote" / "_version.py").read_text().split('"')[1]
+    version = torchremote.__version__
     assert run(python, "-W", "ignore", "-m", "torchremote", "--version", cwd=there) == version
     (there / "scaler.py").write_text(MODULE)
     call = "import scaler\n" + CALL.format(folder=str(tmp_path), module="scaler.ScalerModule")

@@ -74,8 +74,8 @@ def _containers(inner: st.SearchStrategy[Type]) -> st.SearchStrategy[Type]:
     )
 
 
-def _can_be_optional(type: Type) -> bool:
-    return type not in (NONE, ANY) and not isinstance(type, OptionalType)
+def _can_be_optional(kind: Type) -> bool:
+    return kind not in (NONE, ANY) and not isinstance(kind, OptionalType)
 
 
 def _union(items: Sequence[Type]) -> Any:
@@ -152,15 +152,15 @@ def values(
 _tensors = tensors
 
 
-def _values(type: Type, tensors: st.SearchStrategy[Any], classes: Classes) -> st.SearchStrategy[Any]:
-    def inner(type: Type) -> st.SearchStrategy[Any]:
-        return _values(type, tensors, classes)
+def _values(kind: Type, tensors: st.SearchStrategy[Any], classes: Classes) -> st.SearchStrategy[Any]:
+    def inner(kind: Type) -> st.SearchStrategy[Any]:
+        return _values(kind, tensors, classes)
 
-    match type:
+    match kind:
         case ScalarType(name):
             return _SCALARS[name]
         case AnyType():
-            # What Python can say the type of: a list or dict that is not empty, of things of one type.
+            # Python can say the type of a list or dict that is not empty, of things of one type.
             plain: list[Type] = [TENSOR, *(ScalarType(name) for name in SCALARS if name != "dtype")]
             alike: list[Type] = [TENSOR, ScalarType("int"), ScalarType("str")]
             held, same = st.sampled_from(plain).flatmap(inner), st.sampled_from(alike)
@@ -171,7 +171,7 @@ def _values(type: Type, tensors: st.SearchStrategy[Any], classes: Classes) -> st
                 st.lists(held, max_size=3).map(tuple),
             )
         case EnumType():
-            return st.sampled_from(list(classes[type]))  # type: ignore[call-overload]
+            return st.sampled_from(list(classes[kind]))  # type: ignore[call-overload]
         case OptionalType(item):
             return st.none() | inner(item)
         case UnionType(items):
@@ -185,7 +185,7 @@ def _values(type: Type, tensors: st.SearchStrategy[Any], classes: Classes) -> st
         case TupleType(items):
             return st.tuples(*map(inner, items))
         case NamedTupleType():
-            return st.builds(classes[type], *map(inner, type.items))
+            return st.builds(classes[kind], *map(inner, kind.items))
         case RRefType(item):
             return inner(item).map(rpc.RRef)
     return tensors
@@ -276,9 +276,9 @@ def _signatures(draw: st.DrawFn, name: str, named: tuple[type, ...], max_argumen
     return Method(name, tuple(found), draw(types(named)))
 
 
-def _defaults(type: Type) -> st.SearchStrategy[Value] | None:
-    """Values of the model that can be defaults of `type`; None where there are none."""
-    match type:
+def _defaults(kind: Type) -> st.SearchStrategy[Value] | None:
+    """Values of the model that can be defaults of `kind`; None where there are none."""
+    match kind:
         case ScalarType("device"):
             return st.sampled_from([DeviceValue("cpu"), DeviceValue("cuda:1")])
         case ScalarType("dtype"):
@@ -293,7 +293,7 @@ def _defaults(type: Type) -> st.SearchStrategy[Value] | None:
         case TupleType(items):
             return _all_defaults(items)
         case NamedTupleType(name):
-            whole = _all_defaults(type.items)
+            whole = _all_defaults(kind.items)
             return None if whole is None else whole.map(lambda items: NamedTupleValue(name, items))
     return None
 

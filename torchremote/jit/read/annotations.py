@@ -197,13 +197,13 @@ def _read_union(annotation: Any, items: tuple[Type, ...]) -> Type:
         raise _never(annotation, f"{error}; declare the wider of the two alone, or Any") from None
 
 
-def _members(type: Type) -> tuple[Type, ...]:
-    match type:
+def _members(kind: Type) -> tuple[Type, ...]:
+    match kind:
         case UnionType(items):
             return items
         case OptionalType(item):
             return (*_members(item), NONE)
-    return (type,)
+    return (kind,)
 
 
 def _read_dict(items: tuple[Any, ...], within: tuple[type, ...]) -> Type:

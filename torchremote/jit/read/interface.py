@@ -243,9 +243,9 @@ def _check_batched(where: str, method: Method) -> None:
         )
 
 
-def _default(where: str, value: Any, type: Type) -> Value:
-    """`value` as a value of exactly `type`: what a caller who leaves the argument out is taken to have passed."""
-    match type:
+def _default(where: str, value: Any, kind: Type) -> Value:
+    """`value` as a value of exactly `kind`: what a caller who leaves the argument out is taken to have passed."""
+    match kind:
         case OptionalType(item):
             return None if value is None else _default(where, value, item)
         case UnionType(items):
@@ -280,17 +280,17 @@ def _default(where: str, value: Any, type: Type) -> Value:
         case EnumType(name) if isinstance(value, enum.Enum) and _is_of_class(value, name):
             return MemberValue(name, value.name)
         case NamedTupleType(name) if isinstance(value, tuple) and _is_of_class(value, name):
-            pairs = zip(value, type.items, strict=True)
+            pairs = zip(value, kind.items, strict=True)
             return NamedTupleValue(name, tuple(_default(where, element, item) for element, item in pairs))
         case ListType() | DictType():
             raise InterfaceError(
-                f"{where}: TorchScript has no default that can change; declare Optional[{type}] = None"
+                f"{where}: TorchScript has no default that can change; declare Optional[{kind}] = None"
             )
         case TupleType(items) if isinstance(value, tuple) and len(value) == len(items):
             return tuple(_default(where, element, item) for element, item in zip(value, items, strict=True))
         case TensorType():
             raise InterfaceError(f"{where}: a Tensor has no literal; declare Optional[Tensor] = None")
-    raise InterfaceError(f"{where}: the default {value!r} is no {type}; change one of them")
+    raise InterfaceError(f"{where}: the default {value!r} is no {kind}; change one of them")
 
 
 def _is_of_class(value: object, path: str) -> bool:
@@ -299,8 +299,8 @@ def _is_of_class(value: object, path: str) -> bool:
     return False
 
 
-def _is_exactly(value: object, type: Type) -> bool:
-    return isinstance(type, ScalarType) and SCALAR_CLASSES[type.name] is builtins.type(value)
+def _is_exactly(value: object, kind: Type) -> bool:
+    return isinstance(kind, ScalarType) and SCALAR_CLASSES[kind.name] is type(value)
 
 
 def caller_locals(depth: int) -> dict[str, object]:

@@ -183,9 +183,9 @@ DTYPE: Final = ScalarType("dtype")
 ANY: Final = AnyType()
 
 
-def items_of(type: Type) -> tuple[Type, ...]:
-    """The types that `type` is made of; what an RRef refers to is not in it."""
-    match type:
+def items_of(kind: Type) -> tuple[Type, ...]:
+    """The types that `kind` is made of; what an RRef refers to is not in it."""
+    match kind:
         case OptionalType(item) | ListType(item):
             return (item,)
         case DictType(key, value):
@@ -193,14 +193,14 @@ def items_of(type: Type) -> tuple[Type, ...]:
         case TupleType(items) | UnionType(items):
             return items
         case NamedTupleType():
-            return type.items
+            return kind.items
     return ()
 
 
-def walk(type: Type) -> Iterator[Type]:
-    """`type` and all that it is made of."""
-    yield type
-    for item in items_of(type):
+def walk(kind: Type) -> Iterator[Type]:
+    """`kind` and all that it is made of."""
+    yield kind
+    for item in items_of(kind):
         yield from walk(item)
 
 

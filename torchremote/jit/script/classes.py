@@ -127,9 +127,9 @@ _enum: Any = enum.Enum  # Any, because mypy wants literal arguments
 _named_tuple: Any = typing.NamedTuple
 
 
-def annotation_of(type: Type, classes: Classes) -> Any:
-    """Returns the annotation that torch reads as `type`."""
-    match type:
+def annotation_of(kind: Type, classes: Classes) -> Any:
+    """Returns the annotation that torch reads as `kind`."""
+    match kind:
         case TensorType():
             return torch.Tensor
         case AnyType():
@@ -137,7 +137,7 @@ def annotation_of(type: Type, classes: Classes) -> Any:
         case ScalarType(name):
             return SCALAR_CLASSES[name]
         case EnumType() | NamedTupleType():
-            return classes[type]
+            return classes[kind]
         case OptionalType(item):
             return Optional[annotation_of(item, classes)]
         case ListType(item):
@@ -150,4 +150,4 @@ def annotation_of(type: Type, classes: Classes) -> Any:
             return Union[tuple(annotation_of(item, classes) for item in items)]
         case TupleType(items):
             return typing.Tuple[tuple(annotation_of(item, classes) for item in items)]
-    raise AssertionError(type)
+    raise AssertionError(kind)
