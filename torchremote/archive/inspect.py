@@ -1,8 +1,8 @@
-"""What stubs an archive holds, read without running anything of it: archives may come from anywhere.
+"""Lists the stubs in an archive without running anything of it: an archive may come from anywhere.
 
-A TorchScript archive is a zip file; the state of its modules is in data.pkl, a pickle. Here no class or function that
-it names is ever looked up: a machine of our own runs the pickle, knows the operations that torch writes, and makes
-inert objects. So a file that is no archive, or a hostile one, is an error, in bounded time and memory.
+A TorchScript archive is a zip file. The state of its modules is a pickle, data.pkl. This file runs the pickle on a
+machine of its own, which knows the operations that torch writes, makes inert objects, and looks up no class or function
+that the pickle names. So a hostile file, or one that is no archive, is an error, in bounded time and memory.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def stubs_in_archive(file: str | PathLike[str] | IO[bytes]) -> list[SavedStub]:
 
 
 def _printable(text: str) -> str:
-    """`text` without what a terminal would obey."""
+    """Returns `text` without the characters that a terminal would obey."""
     return "".join(part if part.isprintable() or part == "\n" else ascii(part)[1:-1] for part in text)
 
 
@@ -91,7 +91,7 @@ def _data(file: str | PathLike[str] | IO[bytes]) -> bytes:
 
 
 class _Object:
-    """What the pickle makes of anything that it names: what it was made of, and its state."""
+    """Stands for anything that the pickle names: it has the parts that it was made of, and its state."""
 
     def __init__(self, name: str, parts: list[object]) -> None:
         self.name = name

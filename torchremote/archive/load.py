@@ -1,4 +1,4 @@
-"""Stubs that come out of an archive: connected again by worker and name.
+"""Loads archives, and connects their stubs again, by worker and name.
 
 Saving and loading themselves are torch's. What a stub writes is in jit/lower/stub.py, Note [Saved stubs].
 """

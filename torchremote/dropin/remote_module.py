@@ -298,7 +298,8 @@ class _Place:
 
 
 def _compile(interface: type) -> CompiledInterface:
-    """
+    """Compiles an interface for a RemoteModule.
+
     Raises:
         InterfaceError: a method of it, or one that stubs get for it, would replace one of a remote module's own.
     """

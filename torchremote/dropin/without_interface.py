@@ -1,4 +1,4 @@
-"""The form without an interface: whatever arguments can be pickled, through Python on both sides.
+"""Calls modules that have no interface: through Python on both sides, with any arguments that can be pickled.
 
 It has the functions that jit/instantiator.py makes for an interface. There is no signature to compile, so these are
 written, and not generated.
@@ -69,7 +69,7 @@ def forward_async(self: Any, /, *args: Any, **kwargs: Any) -> torch.futures.Futu
 
 
 def forward(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-    """`forward_async`, and waits."""
+    """Calls the remote module's `forward`, and waits for the result."""
     return forward_async(self, *args, **kwargs).wait()
 
 
@@ -105,7 +105,7 @@ class GeneratedMethod:
 
 
 def _moved(value: Any, device: torch.device) -> Any:
-    """`value` with every tensor in it, however deep in containers, on `device`."""
+    """Moves every tensor in `value`, however deep in containers, to `device`."""
 
     def move(leaf: Any) -> Any:
         return leaf.to(device) if isinstance(leaf, (torch.Tensor, PackedSequence)) else leaf  # type: ignore[arg-type]
@@ -114,12 +114,14 @@ def _moved(value: Any, device: torch.device) -> Any:
     return _torch.map_leaves(move, value, is_leaf=lambda part: isinstance(part, PackedSequence))
 
 
-# What torch sends of a tensor in these layouts are its parts.
+# Of a tensor in one of these layouts, torch sends the parts.
 _IN_PARTS: Final = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 
 
 def _checked(value: Any, where: str) -> Any:
-    """`value`, to be sent; see jit/tensors.py, Note [Tensors that hurt].
+    """Checks every tensor in `value`, and returns `value` as it can be sent.
+
+    See jit/runtime/tensors.py, Note [Tensors that hurt].
 
     Raises:
         ArgumentError: a tensor in it would end a process.
@@ -147,7 +149,7 @@ def _checked(value: Any, where: str) -> Any:
 
 
 class Referenced:
-    """What `AtOwner` is for a stub's module, for one that there is an RRef to."""
+    """Does for a module that an RRef refers to what `AtOwner` does for the module of a stub."""
 
     def __init__(self, module_rref: PyRRef[Any]) -> None:
         self._module_rref = module_rref

@@ -145,7 +145,7 @@ def _compare(
 
 
 def _fresh(value: Any) -> Any:
-    """`value` with copies of its tensors, in the same types."""
+    """Copies the tensors in `value`, and keeps its types."""
     match value:
         case torch.Tensor():
             return value.clone()
@@ -211,7 +211,7 @@ def _same_tensors(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 @contextmanager
 def _running() -> Iterator[str]:
-    """This worker's name, in a group that runs at least for the while."""
+    """Yields this worker's name, in a group that runs at least for the while."""
     if _torch.rpc_running():
         yield rpc.get_worker_info().name
         return

@@ -220,7 +220,7 @@ def calls(
 def draw_calls(
     draw: st.DrawFn, method: Method, classes: Classes, arguments: Mapping[str, st.SearchStrategy[Any]]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """As `calls`, for a method of the model."""
+    """Draws as `calls`, for a method of the model."""
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for argument in method.arguments:
@@ -277,7 +277,7 @@ def _signatures(draw: st.DrawFn, name: str, named: tuple[type, ...], max_argumen
 
 
 def _defaults(kind: Type) -> st.SearchStrategy[Value] | None:
-    """Values of the model that can be defaults of `kind`; None where there are none."""
+    """Draws values of the model that can be defaults of `kind`; None where there are none."""
     match kind:
         case ScalarType("device"):
             return st.sampled_from([DeviceValue("cpu"), DeviceValue("cuda:1")])

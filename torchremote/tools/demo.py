@@ -1,4 +1,4 @@
-"""The main job on real data: a network split between two processes, trained, then called while its owner is busy.
+"""Does the main job on real data: trains a network split between two processes, then calls it at a busy owner.
 
 A feature extractor is created on a second process, and trained with a classifier of this one, through distributed
 autograd and DistributedOptimizer, on scikit-learn's 1,797 handwritten digits. Then the trained half is called through
@@ -41,7 +41,7 @@ BUSY_THREADS = 2
 
 @torchremote.remote_scriptable
 class Extractor(nn.Module):
-    """What the second process offers: images [n, 1, 8, 8] float32 -> features [n, 64] float32."""
+    """Turns images, [n, 1, 8, 8] float32, into features, [n, 64] float32."""
 
     def forward(self, images: Tensor) -> Tensor:
         raise NotImplementedError  # an interface: signatures are all that is read

@@ -62,7 +62,7 @@ TYPES: Final = {
     "dtype in it arrives as an int, a NamedTuple as a tuple",
     "RRef[Tensor]": "the reference crosses, and the value stays; not of an enum or NamedTuple",
 }
-"""What can be written, and what there is to say about it."""
+"""Types that can be written, each with a remark."""
 
 SPELLINGS: Final = (
     "Sequence[Tensor]",
@@ -86,7 +86,8 @@ SPELLINGS: Final = (
     "Optional[Union[int, None, Tensor]]",
     "Union[int, Any]",
 )
-"""What means the nearest of those types, or is refused with a remedy. `UserId` is a NewType, `Vector` a type alias."""
+"""Spellings that mean the nearest of those types, or that are refused with a remedy. `UserId` is a NewType, `Vector`
+a type alias."""
 
 REFUSED: Final = (
     "tuple[Tensor, ...]",
@@ -107,7 +108,7 @@ REFUSED: Final = (
     "torch.memory_format",
     "torch.SymInt",
 )
-"""What is refused when the interface is decorated. `T` is a TypeVar."""
+"""Types that are refused when the interface is decorated. `T` is a TypeVar."""
 
 _NAMES: Final[dict[str, Any]] = {
     **vars(typing),

@@ -102,15 +102,15 @@ _NOT_YET: Final[dict[object, str]] = {
 
 
 class CannotCross(Exception):
-    """What cannot cross, and what to do. Caught where the argument's name is known."""
+    """Says that a type cannot cross, and what to do. It is caught where the argument's name is known."""
 
 
 class CannotCrossYet(CannotCross):
-    """What torchremote could carry, but does not."""
+    """Says that torchremote could carry a type, but does not."""
 
 
 def read_type(where: str, annotation: Any) -> Type:
-    """The type that a resolved annotation means.
+    """Returns the type that a resolved annotation means.
 
     Args:
         where: interface, method and argument; an error begins with it.
@@ -248,7 +248,8 @@ def spell(annotation: Any) -> str:
 
 
 def read_enum(cls: type[enum.Enum]) -> EnumType:
-    """
+    """Reads an enum.
+
     Raises:
         CannotCross: an enum that TorchScript does not have.
     """
@@ -261,7 +262,8 @@ def read_enum(cls: type[enum.Enum]) -> EnumType:
 
 
 def read_named_tuple(cls: type, within: tuple[type, ...] = ()) -> NamedTupleType:
-    """
+    """Reads a NamedTuple. `within`: the NamedTuples whose fields are being read.
+
     Raises:
         CannotCross: a field's type cannot cross.
     """
@@ -290,7 +292,7 @@ def read_named_tuple(cls: type, within: tuple[type, ...] = ()) -> NamedTupleType
 
 
 def path_of(cls: type) -> str:
-    """The dotted path from which every worker can import `cls`.
+    """Returns the dotted path from which every worker can import `cls`.
 
     Raises:
         CannotCross: it cannot be imported.
@@ -307,7 +309,7 @@ _SPAWNED_MAIN: Final = "__mp_main__"
 
 
 def find_class(path: str, load: Callable[[str], Any] = sys.modules.get) -> Any:
-    """What can be imported as `path` with modules from `load`; None if nothing can."""
+    """Finds the object that `path` names, in modules that `load` gives; None if there is none."""
     parts = path.split(".")
     if parts[0] == "__main__" and _SPAWNED_MAIN in sys.modules:
         parts[0] = _SPAWNED_MAIN

@@ -47,7 +47,7 @@ _A_STUBS_BASE = torch.jit.ScriptModule()
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# What stubs have for every method.
+# The endings of the methods that a stub has for each method of its interface.
 _GENERATED = ("_async", "_many", "_many_async")
 
 
@@ -244,7 +244,7 @@ def _check_batched(where: str, method: Method) -> None:
 
 
 def _default(where: str, value: Any, kind: Type) -> Value:
-    """`value` as a value of exactly `kind`: what a caller who leaves the argument out is taken to have passed."""
+    """Converts a default to a value of exactly `kind`. A caller who leaves the argument out has passed it."""
     match kind:
         case OptionalType(item):
             return None if value is None else _default(where, value, item)
@@ -304,6 +304,6 @@ def _is_exactly(value: object, kind: Type) -> bool:
 
 
 def caller_locals(depth: int) -> dict[str, object]:
-    """The local names `depth` frames up: where a decorated class stands, and what its annotations may refer to."""
+    """Returns the local names `depth` frames up, where a decorated class stands: its annotations may refer to them."""
     frame = sys._getframe(depth + 1)
     return dict(frame.f_locals)

@@ -42,7 +42,7 @@ Value = Union[
 
 
 def literal(value: Value) -> str:
-    """The source of `value`."""
+    """Writes `value` as source."""
     match value:
         case None | bool() | int():
             return repr(value)

@@ -1,4 +1,4 @@
-"""What an interface is: frozen, printable, digestible. Nothing here knows torch. parse.py reads what this prints.
+"""The model of an interface: frozen, printable, digestible. It knows nothing of torch. parse.py reads its text.
 
 Note [Canonical text]
     An interface is written as its named types, each after those that it refers to, and its methods, sorted by name::
@@ -9,11 +9,11 @@ Note [Canonical text]
         topk(x: Tensor, k: int) -> parts.Pair
 
     This is the contract between caller and owner. The digest hashes it, and the owner is sent it when it has to
-    compile an interface that it never imported. The class's name, docstrings, default values, and keyword-only
-    and batched markers are the caller's own affair and are not part of it; argument names are, because TorchScript
-    compares them when it checks a module against an interface.
+    compile an interface that it never imported. Argument names are part of it: TorchScript compares them when it
+    checks a module against an interface. The class's name, docstrings, default values, and keyword-only and batched
+    markers are the caller's own affair, and are not part of it.
 
-    Where the caller's own part is needed, too, as in an archive of a stub, the interface's `declaration` has it::
+    An archive of a stub needs the caller's part, too. The interface's `declaration` has it::
 
         @batched(0) forward(x: Tensor, scale: float = 1.0) -> Tensor
         topk(x: Tensor, *, k: int = 5) -> parts.Pair
@@ -91,7 +91,7 @@ class Method:
 
     @functools.cached_property
     def many(self) -> Method:
-        """What makes many calls of this method, in one message: no method of the interface, but one of its stubs."""
+        """The method that makes many calls of this one in one message. Stubs have it; the interface does not."""
         call = TupleType(tuple(argument.type for argument in self.arguments))
         return Method(f"{self.name}_many", (Argument("calls", ListType(call)),), ListType(self.returns), each=self)
 
@@ -154,7 +154,7 @@ class Interface:
 
     @functools.cached_property
     def messages(self) -> tuple[Method, ...]:
-        """What crosses: each method, and its `many`."""
+        """The messages that cross: each method, and its `many`."""
         return tuple(message for method in self.methods for message in (method, method.many))
 
     def __reduce__(self) -> tuple[type[Interface], tuple[str, tuple[Method, ...]]]:

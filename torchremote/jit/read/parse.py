@@ -28,7 +28,7 @@ from .types import (
 
 
 def parse_interface(name: str, text: str) -> Interface:
-    """The interface that `text` is the canonical text of, or the declaration: see model.py, Note [Canonical text].
+    """Reads an interface from its canonical text, or from its declaration: see model.py, Note [Canonical text].
 
     Raises:
         ValueError: `text` is neither: printing what was read does not give it back.
@@ -58,7 +58,7 @@ _LONGEST: Final = 1_000_000
 
 
 def _written_out(line: str, sizes: Mapping[str, int]) -> int:
-    """How long `line` is with each named type written out where it is named: types nest, and their text does not."""
+    """Measures `line` with each named type written out where it is named. Types nest, and their text does not."""
     size = len(line) + sum(sizes.get(word, 0) for word in re.findall(r"[\w.]+", line.partition("(")[2]))
     if size > _LONGEST:
         raise ValueError(f"types that nest to more than {_LONGEST} characters: {line[:80]!r}")
@@ -66,7 +66,7 @@ def _written_out(line: str, sizes: Mapping[str, int]) -> int:
 
 
 def parse_type(text: str, named: Mapping[str, NamedType] | None = None) -> Type:
-    """The type that prints as `text`. `named`: the enums and NamedTuples that it may refer to, by name."""
+    """Reads a type from its text. `named`: the enums and NamedTuples that it may refer to, by name."""
     match _parse(text).body:
         case [ast.Expr(value=node)]:
             found = _type(node, named or {})
@@ -137,7 +137,7 @@ def _typed(arguments: ast.arguments, named: Mapping[str, NamedType]) -> Iterator
 
 
 def _value(node: ast.expr, named: Mapping[str, NamedType]) -> Value:
-    """What literals.py wrote."""
+    """Reads a value that literals.py wrote."""
     match node:
         case ast.Constant(value=bool() | None as value):
             return value

@@ -184,7 +184,7 @@ ANY: Final = AnyType()
 
 
 def items_of(kind: Type) -> tuple[Type, ...]:
-    """The types that `kind` is made of; what an RRef refers to is not in it."""
+    """Returns the types that `kind` is made of. The value that an RRef refers to is no part of it."""
     match kind:
         case OptionalType(item) | ListType(item):
             return (item,)
@@ -198,14 +198,14 @@ def items_of(kind: Type) -> tuple[Type, ...]:
 
 
 def walk(kind: Type) -> Iterator[Type]:
-    """`kind` and all that it is made of."""
+    """Yields `kind` and all types that it is made of."""
     yield kind
     for item in items_of(kind):
         yield from walk(item)
 
 
 def includes(wide: Type, narrow: Type) -> bool:
-    """Whether TorchScript takes every value of `narrow` for one of `wide`, so that it cannot tell them apart."""
+    """Says whether TorchScript takes every value of `narrow` for one of `wide`, and so cannot tell them apart."""
     if wide == narrow or isinstance(wide, AnyType) or {str(wide), str(narrow)} == {"int", "dtype"}:
         return True
     match wide, narrow:
@@ -229,12 +229,12 @@ def _include_all(wide: TupleType | NamedTupleType, narrow: TupleType | NamedTupl
 
 
 def named_types(types: Iterable[Type]) -> dict[NamedType, None]:
-    """The enums and NamedTuples in `types`, RRefs included, each after those that it refers to."""
+    """Collects the enums and NamedTuples in `types`, in RRefs too, each after those that it refers to."""
     found: dict[NamedType, None] = {}
-    for type in types:
-        found |= named_types([type.item] if isinstance(type, RRefType) else items_of(type))
-        if isinstance(type, (EnumType, NamedTupleType)):
-            found[type] = None
+    for kind in types:
+        found |= named_types([kind.item] if isinstance(kind, RRefType) else items_of(kind))
+        if isinstance(kind, (EnumType, NamedTupleType)):
+            found[kind] = None
     return found
 
 
