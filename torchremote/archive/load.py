@@ -56,23 +56,37 @@ def load(
 def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None) -> Any:
     """Connects every stub of a served module in `model`, by the worker and the name that it was saved with.
 
-    All or none: when a module is not found, no stub is changed. A stub that is connected is connected anew, as when its
-    module is served elsewhere by now. The interfaces' Python classes are not needed.
+    If one module is not found, no stub is changed. A stub that is connected already is connected anew: its module may
+    be served elsewhere by now. The Python classes of the interfaces are not needed.
 
     Args:
-        model: what torch.jit.load returned, or any module with such in it.
+        model: a model that torch.jit.load returned, or a module that holds one.
         workers: where modules have moved, {"old worker": "new worker"}; others are where they were.
 
     Returns:
-        `model`; or a stub, when it is a stub itself.
+        `model`; or a stub, if `model` is a stub itself.
 
     Raises:
         InterfaceError: there is no stub in `model`. Freezing leaves none: it makes them part of the code around them.
-        PlaceError: a worker that does not exist, or a key of `workers` that no stub is on.
-        ServedNameError: a worker that serves nothing under the name.
+        PlaceError: a worker does not exist, or a key of `workers` has no stub.
+        ServedNameError: a worker serves nothing under the name.
         ProtocolError: another release saved a stub, and this one cannot connect it.
-        MismatchError: a module that does not implement the interface that the stub was saved with. It may have more
-            methods than that, and its own defaults.
+        MismatchError: a module does not implement the interface with which the stub was saved. It may have more methods
+            than that, and other defaults.
+
+    In a group with a worker "owner":
+
+    >>> import io, torch, torch.distributed.rpc as rpc, torchremote
+    >>> class Layer:
+    ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
+    >>> layer = torchremote.create("owner", Layer, torch.nn.Linear, args=(4, 2), name="saved")
+    >>> file = io.BytesIO()
+    >>> torch.jit.save(layer, file)
+    >>> _ = file.seek(0)
+    >>> again = reconnect(torch.jit.load(file))
+    >>> again(torch.ones(3, 4)).shape
+    torch.Size([3, 2])
+    >>> rpc.rpc_sync("owner", torchremote.withdraw, ("saved",))
     """
     if not isinstance(workers, (Mapping, NoneType)):
         raise PlaceError(f"workers={workers!r}: not a mapping from old workers to new ones")

@@ -216,13 +216,18 @@ for _name in (
 class RemoteModule(_RemoteModule):
     """Builds a module on another worker, and calls it as if it were here; through Python, and with any arguments.
 
-    An example is `RemoteModule("ps/cuda:0", torch.nn.Linear, (20, 30))`. `_RemoteModule` also takes an interface, and
-    then calls without the owner's Python. For new code, use `create`.
+    `_RemoteModule` also takes an interface, and then calls without the owner's Python. For new code, use `create`.
 
     Args:
         remote_device: "worker", "worker/device", "rank:N" or "rank:N/device"; without a device, the CPU.
         module_cls: any callable that the owner can import and that returns an nn.Module.
         args, kwargs: what `module_cls` is called with, on the owner.
+
+    In a group with a worker "owner":
+
+    >>> layer = RemoteModule("owner/cpu", torch.nn.Linear, (4, 2))
+    >>> layer.forward(torch.ones(3, 4)).shape
+    torch.Size([3, 2])
     """
 
     def __init__(

@@ -80,7 +80,14 @@ class Contract:
 
 @dataclass(frozen=True, eq=False)
 class CompiledInterface:
-    """A compiled interface, with its `.source`, `.digest` and `.endpoints`."""
+    """A compiled interface, with its `.source`, `.digest` and `.endpoints`.
+
+    >>> class Scorer:
+    ...     def score(self, x: torch.Tensor) -> torch.Tensor: ...
+    >>> compiled = compile_interface(Scorer)
+    >>> compiled.endpoints["score"].rpartition(".")[2]
+    '_remote_score'
+    """
 
     interface: Interface
     contract: Contract

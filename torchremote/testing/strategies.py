@@ -97,6 +97,10 @@ def tensors(draw: st.DrawFn, *, dtype: torch.dtype | None = None, shape: Sequenc
     Args:
         dtype: the one dtype, if there is to be one.
         shape: the one shape, if there is to be one; strides and values vary.
+
+    >>> from hypothesis import find
+    >>> find(tensors(dtype=torch.float32, shape=(2, 3)), lambda tensor: True).shape
+    torch.Size([2, 3])
     """
     chosen = draw(st.sampled_from(_DTYPES)) if dtype is None else dtype
     sizes = draw(st.lists(st.integers(0, 3), max_size=3)) if shape is None else list(shape)
@@ -202,6 +206,13 @@ def calls(
         interface: a class of annotated methods.
         method: the name of one of them.
         arguments: strategies for some of the arguments, by "method.argument"; the others have any value of their type.
+
+    >>> from hypothesis import find
+    >>> class Scaler:
+    ...     def forward(self, x: float, *, by: int = 2) -> float: ...
+    >>> args, kwargs = find(calls(Scaler, "forward"), lambda call: "by" in call[1])
+    >>> kwargs["by"]
+    0
     """
     compiled = compile_interface(interface)
     found = compiled.interface.method(method)
@@ -258,7 +269,13 @@ def signatures(
     """Draws methods of the model: arguments of any type and name, some with defaults, some keyword-only.
 
     Args:
+        name: the method's name.
         named: Enum and NamedTuple classes that may be among the types.
+        max_arguments: the most arguments that a method has.
+
+    >>> from hypothesis import find
+    >>> str(find(signatures("score"), lambda method: not method.arguments))
+    'score() -> Tensor'
     """
     return _signatures(name, tuple(named), max_arguments)
 
@@ -311,6 +328,10 @@ def interfaces(
     Args:
         named: Enum and NamedTuple classes that may be among the types.
         methods: names to choose from.
+
+    >>> from hypothesis import find
+    >>> len(find(interfaces(), lambda interface: True).methods)
+    1
     """
     return _interfaces(tuple(named), tuple(methods))
 
