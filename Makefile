@@ -1,4 +1,5 @@
 # demo: the main job, on real data.   test: lint, types, docs and all tests.   lint: ruff and mypy alone.
+# coverage: all tests, and the lines of the package that none of them runs.
 # docs: the pages in docs/, into docs/_build; a warning is an error. Needs no network, but for its own environment.
 # compat: all tests on the oldest and the newest torch that are supported, on other Pythons where these are installed, and
 #         archives between them; downloads both torches, which on Linux are several GB each.
@@ -17,12 +18,15 @@ NEWEST := 2.15.0
 PYTHON_OF_OLDEST ?= $(or $(shell python3.12 -c 'print("python3.12")' 2> /dev/null), $(PYTHON))
 PYTHON_OF_NEWEST ?= $(or $(shell python3.13 -c 'print("python3.13")' 2> /dev/null), $(PYTHON))
 
-.PHONY: demo test lint docs fuzz compat bench bench-quick bench-against bench-peers clean
+.PHONY: demo test coverage lint docs fuzz compat bench bench-quick bench-against bench-peers clean
 
 demo: $(READY)
 	$(BIN)/python -m torchremote demo
 
 test: lint docs
+	$(BIN)/python -m pytest
+
+coverage: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 lint: $(READY)

@@ -78,12 +78,16 @@ class Frontend:
     def __init__(self, source: str, title: str) -> None:
         # All functions share one context, so there is one copy of the text.
         self._context = _Context(source, title, 1, 0, True)
+        self._source = source
 
-    def function(self, text: str, line: int) -> Def:
-        """Reads the function whose `text` begins in `line` of the source, counted from 1."""
-        node = ast.parse("\n" * (line - 1) + text).body[0]
-        assert isinstance(node, ast.FunctionDef)
-        definition: Def = frontend.build_def(self._context, node, None, node.name, None)
+    @functools.cached_property
+    def _functions(self) -> dict[str, ast.FunctionDef]:
+        nodes = ast.parse(self._source).body  # once for all of them
+        return {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
+
+    def function(self, name: str) -> Def:
+        """Reads a function of the source."""
+        definition: Def = frontend.build_def(self._context, self._functions[name], None, name, None)
         return definition
 
     def class_(self, name: str, line: int, methods: Iterable[Def]) -> ClassDef:

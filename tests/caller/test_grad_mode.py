@@ -5,7 +5,6 @@ from typing import Any, Dict, List, Tuple
 import pytest
 import torch
 import torch.distributed.autograd as dist_autograd
-import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
@@ -132,8 +131,12 @@ def test_the_drop_in_too(owner, interface):
         assert not module.forward_async(X, 1.0).wait().requires_grad
 
 
-def test_the_owners_own_threads_keep_their_mode(owner, stub):
+def test_a_call_that_fails_leaves_its_thread_as_it_was(owner):
+    """The owner's threads serve calls of both kinds; one that kept its mode would answer without gradients."""
+    encoder = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
     with torch.no_grad():
-        for _ in range(40):
-            stub(X)
-    assert rpc.rpc_sync(owner, torch.is_grad_enabled)
+        for _ in range(50):
+            with pytest.raises(tr.TorchRemoteError):
+                encoder.fail(X)
+    futures = [encoder.forward_async(X) for _ in range(50)]
+    assert all(result.requires_grad for result in torch.futures.wait_all(futures))

@@ -13,8 +13,6 @@ Note [One endpoint]
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..read.model import Interface, Method
 from ..runtime import definitions
 from . import ir
@@ -43,36 +41,25 @@ def lower_table(interface: Interface, source_names: SourceNames) -> ir.Unit:
 
 def lower_endpoints(interface: Interface, source_names: SourceNames) -> ir.Unit:
     """Lowers the unit of the functions that calls run on the owner: see Note [One endpoint]."""
-    endpoints = []
+    functions = []
     for method in interface.methods:
-        endpoints.append(_lower_endpoint(interface, method, source_names))
-        endpoints.append(_lower_many_endpoint(interface, method, source_names))
-    return unit(interface, "endpoints", "The endpoints, which calls run on the owner.", *endpoints)
-
-
-@dataclass(frozen=True)
-class Callee:
-    """The expressions, in the function around a call, for the module that is called, its device and the flags."""
-
-    module: ir.Expression
-    device: ir.Expression
-    moves: ir.Expression | None  # whether the module is on an accelerator; None: nothing moves, wherever it is
-    flags: ir.Expression
+        functions.append(lower_run(interface, method, "ModuleInterface", source_names))
+        functions.append(_lower_endpoint(interface, method, source_names))
+        functions.append(_lower_many_endpoint(interface, method, source_names))
+    return unit(interface, "endpoints", "The endpoints, which calls run on the owner.", *functions)
 
 
 def _lower_endpoint(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the endpoint that runs one call of `method`."""
     names = source_names.scope()
-    table, handle, flags = (names.fresh(name) for name in ("table", "handle", "flags"))
+    first, found, called = _begin(names)
     parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
-    found, callee = _find(table, handle, flags, names)
-    before, run, result = lower_run(interface, method, parameters, callee, names, source_names)
-    kinds = {table: "Table", handle: "int", flags: "int"}
+    run = ir.Call(ir.Name(source_names.run[method.name]), (*called, *(ir.Name(one.name) for one in parameters)))
     return ir.Function(
         endpoint(method),
-        (*(ir.Parameter(name, kind) for name, kind in kinds.items()), *parameters),
+        (*first, *parameters),
         source_names.wire(method.returns),
-        (found, *before, *run, ir.Return(result)),
+        (found, ir.Return(run)),
         endpoint=endpoint_name(interface, method),
     )
 
@@ -81,108 +68,102 @@ def _lower_many_endpoint(interface: Interface, method: Method, source_names: Sou
     """Lowers the endpoint that runs many calls of `method`, in their order. It looks for the module once."""
     many = method.many
     names = source_names.scope()
-    table, handle, flags, calls, batch = (names.fresh(name) for name in ("table", "handle", "flags", "calls", "batch"))
-    found, callee = _find(table, handle, flags, names)
-    results, call = (names.fresh(name) for name in ("results", "call"))
-    parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
-    arguments = [
-        ir.Assign((parameter.name,), ir.Item(ir.Name(call), index)) for index, parameter in enumerate(parameters)
-    ]
-    before, run, result = lower_run(interface, method, parameters, callee, names, source_names)
-    position = ir.Concatenation(ir.Name(batch), ir.Call(ir.Name("len"), (ir.Name(results),)))
+    first, found, called = _begin(names)
+    calls, batch, results, call = (ir.Name(names.fresh(name)) for name in ("calls", "batch", "results", "call"))
+    arguments = (ir.Item(call, index) for index in range(len(method.arguments)))
+    run = ir.Call(ir.Name(source_names.run[method.name]), (*called, *arguments))
+    position = ir.Concatenation(batch, ir.Call(ir.Name("len"), (results,)))
     loop = (
-        ir.Do(ir.Call(ir.Name("note_progress"), (ir.Name(table), position))),
-        *arguments,
-        *run,
-        ir.Do(ir.Call(ir.Attribute(ir.Name(results), "append"), (result,))),
+        ir.Do(ir.Call(ir.Name("note_progress"), (ir.Name(first[0].name), position))),
+        ir.Do(ir.Call(ir.Attribute(results, "append"), (run,))),
     )
-    kinds = {table: "Table", handle: "int", flags: "int", calls: source_names.wire(many.arguments[0].type)}
     returns = source_names.wire(many.returns)
+    of_calls = ir.Parameter(calls.id, source_names.wire(many.arguments[0].type))
     return ir.Function(
         endpoint(many),
-        tuple(ir.Parameter(name, kind) for name, kind in {**kinds, batch: "int"}.items()),
+        (*first, of_calls, ir.Parameter(batch.id, "int")),
         returns,
         (
             found,
-            *before,
-            ir.Assign((results,), ir.Empty("[]"), returns),
-            ir.For((call,), ir.Name(calls), loop),
-            ir.Return(ir.Name(results)),
+            ir.Assign((results.id,), ir.Empty("[]"), returns),
+            ir.For((call.id,), calls, loop),
+            ir.Return(results),
         ),
         endpoint=endpoint_name(interface, many),
     )
 
 
-def _find(table: str, handle: str, flags: str, names: Names) -> tuple[ir.Statement, Callee]:
-    """Lowers the look-up of a module by its handle."""
-    module, slot = ir.Name(names.fresh("module")), ir.Name(names.fresh("slot"))
-    found = ir.Assign((module.id, slot.id), ir.Call(ir.Name("find"), (ir.Name(table), ir.Name(handle))))
-    return found, Callee(module, ir.Attribute(slot, "device"), ir.Attribute(slot, "moves"), ir.Name(flags))
+def _begin(names: Names) -> tuple[tuple[ir.Parameter, ...], ir.Statement, tuple[ir.Expression, ...]]:
+    """Returns an endpoint's first parameters, how it finds the module, and the first arguments for `lower_run`."""
+    table, handle, flags, module, slot = (
+        ir.Name(names.fresh(name)) for name in ("table", "handle", "flags", "module", "slot")
+    )
+    found = ir.Assign((module.id, slot.id), ir.Call(ir.Name("find"), (table, handle)))
+    kinds = {table: "Table", handle: "int", flags: "int"}
+    parameters = tuple(ir.Parameter(name.id, kind) for name, kind in kinds.items())
+    return parameters, found, (module, ir.Attribute(slot, "device"), ir.Attribute(slot, "moves"), flags)
 
 
-def lower_run(
-    interface: Interface,
-    method: Method,
-    parameters: tuple[ir.Parameter, ...],
-    callee: Callee,
-    names: Names,
-    source_names: SourceNames,
-) -> tuple[list[ir.Statement], list[ir.Statement], ir.Expression]:
-    """Lowers one call on the owner: it moves and unpacks the arguments, runs the method, and packs the result.
+def lower_run(interface: Interface, method: Method, module_type: str, source_names: SourceNames) -> ir.Function:
+    """Lowers the function that runs a call: it moves and unpacks the arguments, runs the method, and packs the result.
 
-    Args:
-        parameters: the packed arguments, as parameters of the function around the call. Moved tensors are assigned to
-            them.
-        names: the function's scope.
-
-    Returns:
-        The statements before the first call, those of each call, and the expression for the packed result.
+    Its parameters are the module, of `module_type`, its device, whether tensors move to that and back, the flags of the
+    call, and the packed arguments.
     """
-    body = _move_in(method, parameters, callee, names, source_names)
+    names = source_names.scope()
+    module, device, moves, flags = (ir.Name(names.fresh(name)) for name in ("module", "device", "moves", "flags"))
+    parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
+    body = _move_in(method, parameters, device, moves, names, source_names)
     inward = Converter(names, source_names, Direction.UNPACK)
     arguments = tuple(
         inward.convert(ir.Name(parameter.name), argument.type, plan, parameter.name, body)
         for parameter, argument, plan in zip(parameters, method.arguments, plan_stub(method).arguments, strict=True)
     )
     result = ir.Name(names.fresh("result"))
-    call = ir.Assign((result.id,), ir.Call(ir.Attribute(callee.module, method.name), arguments))
-    needs_grad = ir.Call(ir.Name("needs_grad"), (callee.flags,))
-    body.append(ir.If(needs_grad, (call,), (ir.WithoutGradients((call,)),)))
-    plan = plan_result(method)
-    if plan == KEEP:
-        return [], body, result
-    changes = ir.Name(names.fresh("changes"))
-    moves = ir.Literal(False) if callee.moves is None else callee.moves
-    before: list[ir.Statement] = [
-        ir.Assign((changes.id,), ir.Call(ir.Name("changes_of"), (callee.flags, moves))),
-    ]
-    where = ir.Literal(f"{interface.name}.{method.name}.return")
-
-    def give_back(tensor: ir.Expression) -> ir.Expression:
-        return ir.Call(ir.Name("returned"), (tensor, changes, where))
-
-    def give_back_any(value: ir.Expression) -> ir.Expression:
-        return ir.Call(ir.Name("returned_any"), (value, changes, where))
-
-    outward = Converter(names, source_names, Direction.PACK, give_back, give_back_any)
-    return before, body, outward.convert(result, method.returns, plan, "out", body)
+    call = ir.Assign((result.id,), ir.Call(ir.Attribute(module, method.name), arguments))
+    body.append(ir.If(ir.Call(ir.Name("needs_grad"), (flags,)), (call,), (ir.WithoutGradients((call,)),)))
+    packed: ir.Expression = result
+    if plan_result(method) != KEEP:
+        changes = ir.Name(names.fresh("changes"))
+        body.append(ir.Assign((changes.id,), ir.Call(ir.Name("changes_of"), (flags, moves))))
+        where = ir.Literal(f"{interface.name}.{method.name}.return")
+        outward = Converter(
+            names,
+            source_names,
+            Direction.PACK,
+            lambda tensor: ir.Call(ir.Name("returned"), (tensor, changes, where)),
+            lambda value: ir.Call(ir.Name("returned_any"), (value, changes, where)),
+        )
+        packed = outward.convert(result, method.returns, plan_result(method), "out", body)
+    kinds = {module: module_type, device: "torch.device", moves: "bool", flags: "int"}
+    return ir.Function(
+        source_names.run[method.name],
+        (*(ir.Parameter(name.id, kind) for name, kind in kinds.items()), *parameters),
+        source_names.wire(method.returns),
+        (*body, ir.Return(packed)),
+    )
 
 
 def _move_in(
-    method: Method, parameters: tuple[ir.Parameter, ...], callee: Callee, names: Names, source_names: SourceNames
+    method: Method,
+    parameters: tuple[ir.Parameter, ...],
+    device: ir.Name,
+    moves: ir.Name,
+    names: Names,
+    source_names: SourceNames,
 ) -> list[ir.Statement]:
-    """Lowers the branch that moves the arguments' tensors to the module's device."""
-    moves: list[ir.Statement] = []
+    """Lowers the branch that moves the arguments' tensors to the module's device, if they have any."""
+    body: list[ir.Statement] = []
     moving = Converter(
         names,
         source_names,
         Direction.UNPACK,
-        lambda tensor: ir.Call(ir.Attribute(tensor, "to"), (callee.device,)),
-        lambda value: ir.Call(ir.Name("move_any"), (value, callee.device)),
+        lambda tensor: ir.Call(ir.Attribute(tensor, "to"), (device,)),
+        lambda value: ir.Call(ir.Name("move_any"), (value, device)),
     )
     for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
         if plan != KEEP:
             name = ir.Name(parameter.name)
-            moved = moving.convert(name, wire_type(argument.type), plan, parameter.name, moves)
-            moves.append(ir.Assign((parameter.name,), moved))
-    return [ir.If(callee.moves, tuple(moves))] if moves and callee.moves is not None else []
+            moved = moving.convert(name, wire_type(argument.type), plan, parameter.name, body)
+            body.append(ir.Assign((parameter.name,), moved))
+    return [ir.If(moves, tuple(body))] if body else []

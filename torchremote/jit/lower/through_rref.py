@@ -12,7 +12,7 @@ from ..read.model import RESERVED_PREFIX, Interface, Method
 from . import ir
 from .convert import Converter, Direction
 from .names import Names
-from .owner import Callee, lower_run
+from .owner import lower_run
 from .plan import plan_type
 from .source_names import SourceNames
 from .stub import lower_pair, lower_receive
@@ -28,7 +28,12 @@ def lower_through_rref(interface: Interface, interface_name: str, moves: bool, s
     """
     definitions: list[ir.Definition] = []
     for method in interface.methods:
-        definitions += [_lower_run(interface, method, moves, source_names), _lower_remote(method, source_names)]
+        # ModuleInterface takes every argument by position. But it is an interface of modules, and `Local` may be one of
+        # classes.
+        by_position = not any(argument.keyword_only for argument in method.arguments)
+        module_type = "Local" if by_position else "ModuleInterface"
+        definitions += [lower_run(interface, method, module_type, source_names)]
+        definitions += [_lower_remote(method, moves, source_names)]
         definitions += [_lower_send(interface, method, source_names)]
         definitions += [*lower_receive(method, source_names), *_lower_methods(method, source_names)]
     return ir.Unit(
@@ -50,38 +55,21 @@ def _torchs_parameters(names: Names) -> tuple[ir.Parameter, ...]:
     return tuple(ir.Parameter(names.fresh(name), kind) for name, kind in first)
 
 
-def _lower_run(interface: Interface, method: Method, moves: bool, source_names: SourceNames) -> ir.Function:
-    """Lowers the function that runs a method on the owner. Its module has a type that takes arguments by position."""
-    names = source_names.scope()
-    module, device, flags = names.fresh("module"), names.fresh("device"), names.fresh("flags")
-    parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
-    on_accelerator = ir.Not(ir.Equal(ir.Attribute(ir.Name(device), "type"), ir.Literal("cpu")))
-    callee = Callee(ir.Name(module), ir.Name(device), on_accelerator if moves else None, ir.Name(flags))
-    before, run, result = lower_run(interface, method, parameters, callee, names, source_names)
-    # ModuleInterface always does. But it is an interface of modules, and `Local` may be one of classes.
-    by_position = not any(argument.keyword_only for argument in method.arguments)
-    kinds = {module: "Local" if by_position else "ModuleInterface", device: "torch.device", flags: "int"}
-    return ir.Function(
-        source_names.run[method.name],
-        (*(ir.Parameter(name, kind) for name, kind in kinds.items()), *parameters),
-        source_names.wire(method.returns),
-        (*before, *run, ir.Return(result)),
-    )
-
-
-def _lower_remote(method: Method, source_names: SourceNames) -> ir.Function:
-    """Lowers the function that a call runs on the owner: it takes the module out of the RRef."""
+def _lower_remote(method: Method, moves: bool, source_names: SourceNames) -> ir.Function:
+    """Lowers what runs on the owner."""
     names = source_names.scope()
     rref, device, is_mapped = torchs = _torchs_parameters(names)
-    module = ir.Name(names.fresh("module"))
+    module, there = ir.Name(names.fresh("module")), ir.Name(names.fresh("there"))
     parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
-    there = ir.Call(ir.Attribute(ir.Name("torch"), "device"), (ir.Name(device.name),))
+    device_of = ir.Call(ir.Attribute(ir.Name("torch"), "device"), (ir.Name(device.name),))
+    on_accelerator = ir.Not(ir.Equal(ir.Attribute(there, "type"), ir.Literal("cpu")))
     flags = ir.Call(ir.Name("int"), (ir.Name(is_mapped.name),))  # HAS_DEVICE_MAP is 1
     values = (ir.Name(parameter.name) for parameter in parameters)
-    arguments: tuple[ir.Expression, ...] = (module, there, flags, *values)
+    called: tuple[ir.Expression, ...] = (module, there, on_accelerator if moves else ir.Literal(False), flags, *values)
     body = (
         ir.Assign((module.id,), ir.Call(ir.Attribute(ir.Name(rref.name), "local_value"))),
-        ir.Return(ir.Call(ir.Name(source_names.run[method.name]), arguments)),
+        ir.Assign((there.id,), device_of),
+        ir.Return(ir.Call(ir.Name(source_names.run[method.name]), called)),
     )
     return ir.Function(endpoint(method), (*torchs, *parameters), source_names.wire(method.returns), body)
 

@@ -147,8 +147,7 @@ class _Scripting:
 
     def _read(self, name: str) -> _torch.Def:
         """Reads a function so that tracebacks show its place in the text."""
-        span = self._source.places[name].span
-        return self._frontend.function(self._text(span), line=span[0] + 1)
+        return self._frontend.function(name)
 
     def _class(self, name: str, methods: Mapping[str, _torch.Def]) -> _torch.ClassDef:
         return self._frontend.class_(name, self._source.places[name].span[0] + 1, methods.values())
