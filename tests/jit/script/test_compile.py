@@ -120,17 +120,26 @@ def test_an_index_is_used_again_and_a_handle_never():
     assert len({handle & 0x1FFFF for handle in handles}) == 1
 
 
+class Raising(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.numel() > 0:
+            raise ValueError("on purpose")
+        return x
+
+
 def test_generated_lines_stand_in_tracebacks_and_nowhere_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    compiled = compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", "OnDisk"))
+    interface = zoo.interface_of("forward(x: Tensor) -> Tensor", "OnDisk")
+    compiled = compile_interface(interface)
     title = f"<torchremote OnDisk#{compiled.digest} endpoints>"
     linecache.checkcache()
     gc.collect()
     line = next(n for n, text in enumerate(linecache.getlines(title), 1) if "module.forward(x)" in text)
     assert compiled.contract.sources["endpoints"].splitlines()[line - 1].strip() == "result = module.forward(x)"
-    with pytest.raises(torch.jit.Error, match=f'File "{title}", line') as raised:
-        _torch.find_function(compiled.endpoints["forward"])(1, 0, torch.ones(1))
-    assert "find(table, handle)" in "".join(traceback.format_exception(raised.value))
+    _, call = hosted(interface, Raising())
+    with pytest.raises(torch.jit.Error, match=f'File "{title}", line {line}, in _r') as raised:
+        call("forward", torch.ones(1))
+    assert "result = module.forward(x)" in "".join(traceback.format_exception(raised.value))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -186,6 +186,8 @@ class Function:
     `endpoint`: the name under which TorchScript registers the function, and which calls over RPC carry. The function's
     first parameter is the owner's table; scripting makes it a constant of the graph.
 
+    `placed`: tracebacks say where in the text it stands. TorchScript's frontend reads it, which takes longer.
+
     `scripted`: False for a function that stays a Python function and becomes a method of a user's module. TorchScript
     compiles it together with that module.
     """
@@ -196,6 +198,7 @@ class Function:
     body: tuple[Statement, ...]
     endpoint: str | None = None
     scripted: bool = True
+    placed: bool = False
 
 
 @dataclass(frozen=True)

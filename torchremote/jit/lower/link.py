@@ -82,10 +82,12 @@ def _lower_attach(name: str, link: str, parts: dict[str, str]) -> ir.Function:
 
 def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.Class:
     """Lowers the link that refuses calls."""
-    methods = [_lower_init({}), _RETURN_ADDRESS, _lower_route(ir.Literal(None))]
+    why = ir.Call(ir.Name("disconnected"), (ir.Name("worker"), ir.Name("name")))
+    init = _lower_init({}, ir.AssignAttribute(ir.Name("self"), _field_name("refusal"), why, "str"))
+    methods = [init, _RETURN_ADDRESS, _lower_route(ir.Literal(None))]
     for method in interface.messages:
-        where = ir.Literal(f"{interface.name}.{method.name}")
-        refusal = ir.Raise(ir.Call(ir.Name("disconnected"), (where, _field("worker"), _field("name"))))
+        where = ir.Literal(f"torchremote: {interface.name}.{method.name}: ")
+        refusal = ir.Raise(ir.Concatenation(where, _field("refusal")))
         parameters = (SELF, *crossing(method, source_names))
         methods.append(ir.Function(method.name, parameters, future(source_names.wire(method.returns)), (refusal,)))
     return ir.Class("Disconnected", tuple(methods))
@@ -94,7 +96,14 @@ def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.C
 def _lower_connected(interface: Interface, source_names: SourceNames) -> ir.Class:
     """Lowers the link that sends calls."""
     route = ir.TupleOf(tuple(_field(part) for part in _ROUTE_PARTS))
-    methods = [_lower_init(_ROUTE_PARTS), _RETURN_ADDRESS, _lower_route(route)]
+    flags = ir.Call(ir.Name("flags_of"), (ir.Name("devices"),))
+    init = _lower_init(
+        _ROUTE_PARTS,
+        ir.AssignAttribute(ir.Name("self"), _field_name("worker"), ir.Name("worker"), "str"),
+        ir.AssignAttribute(ir.Name("self"), _field_name("timeout"), ir.Name("timeout"), "float"),
+        ir.AssignAttribute(ir.Name("self"), _field_name("flags"), flags, "int"),
+    )
+    methods = [init, _RETURN_ADDRESS, _lower_route(route), _FLAGS_NOW]
     for method in interface.methods:
         methods += [_lower_call(interface, method, source_names), _lower_many(interface, method, source_names)]
     return ir.Class("Connected", tuple(methods))
@@ -112,20 +121,25 @@ def _field(name: str) -> ir.Expression:
     return ir.Attribute(ir.Name("self"), _field_name(name))
 
 
-def _lower_init(route: dict[str, str]) -> ir.Function:
-    """Lowers a constructor. It keeps the address, and separately the parts of it that every call reads."""
-    own = ir.Name("self")
-    kept = {"address": ADDRESS_TYPE, "worker": "str", "name": "str", "timeout": "float", **route}
-    body: list[ir.Statement] = [ir.Assign(ADDRESS_PARTS, ir.Name("address"))]
-    body += [ir.AssignAttribute(own, _field_name(name), ir.Name(name), kind) for name, kind in kept.items()]
-    if route:
-        flags = ir.Call(ir.Name("flags_of"), (ir.Name("devices"),))
-        body.append(ir.AssignAttribute(own, _field_name("flags"), flags, "int"))
-    parameters = (ir.Parameter("address", ADDRESS_TYPE), *(ir.Parameter(part, kind) for part, kind in route.items()))
-    return ir.Function("__init__", (SELF, *parameters), None, tuple(body))
+def _lower_init(route: dict[str, str], *calls: ir.Statement) -> ir.Function:
+    """Lowers a constructor, which keeps the address and the route. `calls`: keep what every call reads."""
+    kept = {"address": ADDRESS_TYPE, **route}
+    parameters = tuple(ir.Parameter(part, kind) for part, kind in kept.items())
+    keep = (ir.AssignAttribute(ir.Name("self"), _field_name(name), ir.Name(name), kind) for name, kind in kept.items())
+    body = (*keep, ir.Assign(ADDRESS_PARTS, ir.Name("address")), *calls)
+    return ir.Function("__init__", (SELF, *parameters), None, body)
 
 
 _RETURN_ADDRESS: Final = ir.Function(ADDRESS, (SELF,), ADDRESS_TYPE, (ir.Return(_field("address")),))
+
+
+_FLAGS: Final = f"{RESERVED_PREFIX}_flags"
+_FLAGS_NOW: Final = ir.Function(_FLAGS, (SELF,), "int", (ir.Return(ir.Call(ir.Name("flags_now"), (_field("flags"),))),))
+
+
+def _call_flags() -> ir.Expression:
+    """Returns the flags of a call that is made here and now."""
+    return ir.Call(ir.Attribute(ir.Name("self"), _FLAGS))
 
 
 def _lower_route(route: ir.Expression) -> ir.Function:
@@ -144,15 +158,12 @@ def _call_rpc(
     return ir.Call(call, (worker, ir.Name(endpoint(method)), ir.TupleOf(tuple(values)), ir.Empty("{}"), timeout))
 
 
-_FLAGS_NOW: Final = ir.Call(ir.Name("flags_now"), (_field("flags"),))
-
-
 def _lower_call(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the method that checks packed arguments and sends a call."""
     parameters = crossing(method, source_names)
     names = source_names.scope(["self", *(parameter.name for parameter in parameters)])
     body: list[ir.Statement] = []
-    values: list[ir.Expression] = [_field("handle"), _FLAGS_NOW]
+    values: list[ir.Expression] = [_field("handle"), _call_flags()]
     for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
         checking = _checking(names, source_names, ir.Literal(f"{interface.name}.{method.name}.{argument.name}"))
         kind = wire_type(argument.type)
@@ -209,7 +220,7 @@ def _lower_many(interface: Interface, method: Method, source_names: SourceNames)
         ir.Assign((parts.id,), ir.Empty("[]"), source_names.wire(ListType(of_calls))),
         ir.Assign((sizes.id,), ir.ListOf((ir.Literal(0), ir.Literal(0)))),
         ir.For((call.id,), ir.Name(calls.name), tuple(loop)),
-        ir.Assign((flags.id,), _FLAGS_NOW),
+        ir.Assign((flags.id,), _call_flags()),
         ir.If(ir.Equal(ir.Call(ir.Name("len"), (parts,)), ir.Literal(1)), (one,)),
         ir.Return(ir.Call(ir.FORK, several)),
     )
@@ -242,9 +253,8 @@ def _lower_in_parts(many: Method, source_names: SourceNames) -> ir.Function:
         (
             ir.Assign((results.id,), ir.Empty("[]"), returns),
             ir.For((part.id,), parts, loop),
-            # This use of the lease keeps it alive to the end. Without it, TorchScript would drop the lease early; if
-            # the stub is gone by then, the module would go, too.
-            ir.If(ir.Call(ir.Name("lost"), (lease,)), (ir.Raise(ir.Literal("torchremote: the module has no owner")),)),
+            # The stub may be gone by then, and would take the module with it.
+            ir.Do(ir.Call(ir.Name("hold"), (lease,))),
             ir.Return(results),
         ),
     )

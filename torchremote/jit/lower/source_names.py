@@ -42,7 +42,7 @@ class SourceNames:
         self.send = {method.name: names.fresh(f"send_{method.name}") for method in methods}
         self.receive = {method.name: names.fresh(f"receive_{method.name}") for method in methods}
         self.defer = {method.name: names.fresh(f"defer_{method.name}") for method in methods}
-        self.run = {method.name: names.fresh(f"run_{method.name}") for method in methods}
+        self.run = {method.name: names.fresh(f"_run_{method.name}") for method in methods}
         self.in_parts = {method.name: names.fresh(f"in_parts_{method.name}") for method in methods}
         self.joinable = {method.name: names.fresh(f"joinable_{method.name}") for method in methods}
         self.join = {method.name: names.fresh(f"join_{method.name}") for method in methods}

@@ -13,17 +13,12 @@ NOT_CONNECTED: Final = " is not connected; call torchremote.reconnect(model)"
 """Part of the refusal of a stub that is not connected. link/failures.py looks for it."""
 
 
-def disconnected(method: str, worker: str, name: str) -> str:
+def disconnected(worker: str, name: str) -> str:
     stub = "this stub" if name == "" else "the stub of '" + name + "' on " + worker
-    return (
-        "torchremote: "
-        + method
-        + ": "
-        + stub
-        + NOT_CONNECTED
-        + (" (what was frozen cannot be connected: freeze only parts without stubs)")
-    )
+    return stub + NOT_CONNECTED + " (what was frozen cannot be connected: freeze only parts without stubs)"
 
 
-def lost(lease: Optional[RRef[int]]) -> bool:
-    return lease is not None and lease.owner_name() == ""
+def hold(lease: Optional[RRef[int]]) -> None:
+    # TorchScript leaves out what has no effect, and would let the lease go before.
+    if lease is not None and lease.owner_name() == "":
+        raise RuntimeError("torchremote: the module has no owner")
