@@ -34,6 +34,7 @@ from .read.model import Interface
 from .read.types import ANY, UnionType, walk
 from .script.cache import COMPILING, Cache, compiling
 from .script.classes import Classes, find_classes, import_classes
+from .script.common import common_definitions, common_source, sendable
 from .script.compile import script
 from .script.emit import emit
 
@@ -252,7 +253,7 @@ def _compile_table(interface: Interface, classes: Classes, source_names: SourceN
     """Compiles the enums and the table, and makes the table a constant."""
     named = {source_names.classes[kind]: cls for kind, cls in classes.items()}
     sources: dict[str, str] = {}
-    defined: dict[str, Any] = {**_common(interface), **named}
+    defined: dict[str, Any] = {**common_definitions(interface), **named}
     _check_unions(interface, source_names, defined)
     for lower in (lower_enums, lower_table):
         unit = lower(interface, source_names)
@@ -280,30 +281,3 @@ def _check_unions(interface: Interface, source_names: SourceNames, defined: dict
                         f"{interface.name}.{method.name}.{place}: TorchScript cannot have {kind}; "
                         f"declare Any, or Optionals: {str(error).strip().splitlines()[0]}"
                     ) from error
-
-
-# -- text that is the same for every interface
-
-_shared: Cache[str, dict[str, Any]] = Cache()
-
-
-def _common(interface: Interface | None = None) -> dict[str, Any]:
-    """Compiles, once a process, the units that all interfaces share. Includes `any` only if `interface` uses Any."""
-    common = lower_common()
-    defined = _shared.get(common.scope, lambda: script(common, emit(common), around={}))
-    methods = () if interface is None else interface.methods
-    if any(part == ANY for method in methods for kind in method.types for part in walk(kind)):
-        unit = lower_any()
-        defined = {**defined, **_shared.get(unit.scope, lambda: script(unit, emit(unit), around=defined))}
-    return defined
-
-
-def sendable() -> _torch.ScriptFunction:
-    """Returns the scripted function `sendable(tensor, devices, where)` of runtime/tensors.py."""
-    function: _torch.ScriptFunction = _common()["sendable"]
-    return function
-
-
-def common_source() -> str:
-    """Returns the text that is the same for every interface."""
-    return "\n\n".join(emit(unit).text for unit in (lower_common(), lower_any()))
