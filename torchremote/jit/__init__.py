@@ -20,8 +20,6 @@ from ..errors import UnsupportedTypeError
 from .lower import (
     SourceNames,
     endpoint_name,
-    lower_any,
-    lower_common,
     lower_endpoints,
     lower_enums,
     lower_link,
@@ -31,7 +29,7 @@ from .lower import (
 )
 from .read.interface import batched, caller_locals, read_interface
 from .read.model import Interface
-from .read.types import ANY, UnionType, walk
+from .read.types import UnionType, walk
 from .script.cache import COMPILING, Cache, compiling
 from .script.classes import Classes, find_classes, import_classes
 from .script.common import common_definitions, common_source, sendable
