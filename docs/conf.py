@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent / "extensions")]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent / "_sphinx")]
 
 from torchremote import __version__  # noqa: E402
 
@@ -19,7 +19,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
-    # of our own, in extensions/
+    # of our own, in _sphinx/
     "command_line",
     "docstrings",
     "errors_table",
