@@ -27,8 +27,8 @@ DEPTHS = (1, 2, 4, 6, 8)
 
 
 def measure(quick: bool) -> Findings:
-    # Over TCP. In shared memory, four processes would look for messages on two cores, and whether one of them has a core
-    # to itself would decide how long its calls take.
+    # Over TCP. In shared memory, four processes would look for messages on two cores, and whether one has a core to
+    # itself would decide how long its calls take.
     return in_group(_measure, quick, others=("alone", "crowded", "learned"), options={"shared_memory": False})
 
 
