@@ -18,7 +18,7 @@ def machine() -> dict[str, str]:
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),
         "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchremote": torchremote.__version__,
