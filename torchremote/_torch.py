@@ -203,6 +203,13 @@ def _no_stubs(part: nn.Module) -> list[Any]:
     return []
 
 
+def custom_objects(module: torch.jit.ScriptModule) -> Iterable[tuple[str, str]]:
+    """Yields the attributes of a scripted module that are objects of torch's own classes, with their class's name."""
+    for name, (kind, _) in module._concrete_type.get_attributes().items():
+        if str(kind).startswith("__torch__.torch.classes."):
+            yield name, str(kind).removeprefix("__torch__.")
+
+
 def register_class(cls: type) -> None:
     """Registers an Enum or NamedTuple class with TorchScript, without reading its source."""
     resolve = resolver({})  # code that refers to the class later has no names either, so annotations must not need any

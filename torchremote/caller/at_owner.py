@@ -82,11 +82,16 @@ class AtOwner:
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Copies the module's state to this worker's CPU, in pieces of at most 64 MiB.
 
+        The names are those of the Python module's own `state_dict`. A module that was scripted before it was hosted
+        has all its buffers there: TorchScript does not keep which of them are persistent.
+
         Returns:
             A tensor for each name, with the shape and dtype that it has in the module.
 
         Raises:
             ArgumentError: a tensor is quantized or not strided; use `checkpoint`.
+            NotSavableError: the module's own `state_dict` has more than parameters and buffers: quantized modules,
+                extra state. Or the module was frozen.
             StaleStubError: the module was moved or replaced meanwhile; ask again.
 
         >>> at_owner(layer).state_dict()["weight"].shape
@@ -115,6 +120,7 @@ class AtOwner:
         Raises:
             MismatchError: shapes differ, or names do and `strict` is True. Nothing was changed.
             ArgumentError: `state` is no mapping of strided tensors. Nothing was changed.
+            NotSavableError: as from `state_dict`. Nothing was changed.
             StaleStubError: the module was moved or replaced meanwhile; load again.
 
         >>> at_owner(layer).load_state_dict({"bias": torch.zeros(2)}, strict=False)
@@ -223,12 +229,14 @@ class AtOwner:
     def checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Writes the module's state to a file on its owner, with `torch.save`.
 
-        A file that is there already stays until the new one is whole.
+        A file that is there already stays until the new one is whole, and the new one has its mode. A symbolic link
+        stays a link, and the file that it leads to is written.
 
         Args:
             path: the file's path on the owner.
 
         Raises:
+            NotSavableError: as from `state_dict`. No file was written.
             RemoteError: the owner cannot write the file.
 
         >>> import tempfile

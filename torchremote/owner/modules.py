@@ -27,6 +27,7 @@ from ..jit import Contract, Interface
 from ..jit.script.cache import COMPILING
 from . import leases
 from .implements import check_implements
+from .state_names import remember_names
 from .tables import LOCK, table_for, table_of
 
 _by_handle: dict[int, Entry] = {}
@@ -232,6 +233,8 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
             )
     try:
         with COMPILING:
-            return _torch.script_module(module, [method.name for method in interface.methods])
+            scripted = _torch.script_module(module, [method.name for method in interface.methods])
     except Exception as error:  # TorchScript's compiler may raise anything for a user's module
         raise CreationError(f"{type(module).__name__} cannot be scripted: {error}") from error
+    remember_names(scripted, module)
+    return scripted
