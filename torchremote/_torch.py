@@ -192,7 +192,7 @@ def script_module(module: nn.Module, methods: Iterable[str]) -> torch.jit.Script
             stubs_of = stubs
             _recursive.AttributeTypeIsSupportedChecker().check(module)
         scripted: torch.jit.ScriptModule = _recursive.create_script_module_impl(module, concrete_type, stubs_of)
-    except Exception:
+    except BaseException:
         del _stores[wanted]  # a type whose methods failed to compile keeps the ones that did compile
         raise
     return scripted

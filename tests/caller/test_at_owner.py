@@ -481,3 +481,13 @@ def test_what_is_refused(owner, encoder):
     with pytest.raises(StaleStubError, match="Encoder on owner: its module was withdrawn"):
         tr.at_owner(named).state_dict()
     assert repr(tr.at_owner(encoder)) == "at_owner(Encoder on owner)"
+
+
+def test_what_is_no_exception_is_a_remote_error(encoder):
+    for error in (SystemExit, KeyboardInterrupt, GeneratorExit):
+        with pytest.raises(RemoteError, match=f"^Encoder on owner: {error.__name__}: as asked"):
+            tr.at_owner(encoder)._ask(raising, error)
+
+
+def raising(handle, error):
+    raise error("as asked")
