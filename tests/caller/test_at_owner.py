@@ -1,5 +1,8 @@
 """The remote module's own state, through a stub: parameters, state, modes, device, checkpoints."""
 
+import errno
+import os
+import stat
 import threading
 import warnings
 
@@ -11,7 +14,15 @@ from torch import Tensor, nn
 from torch.distributed.optim import DistributedOptimizer
 
 import torchremote as tr
-from torchremote.errors import ArgumentError, InterfaceError, MismatchError, PlaceError, RemoteError, StaleStubError
+from torchremote.errors import (
+    ArgumentError,
+    InterfaceError,
+    MismatchError,
+    NotSavableError,
+    PlaceError,
+    RemoteError,
+    StaleStubError,
+)
 from torchremote.link.route import route_of
 from torchremote.owner import module_state, served
 from torchremote.owner.module_state import Part, Piece, pieces
@@ -51,6 +62,13 @@ class DroppingModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(torch.ones_like(x))
+
+
+@pytest.fixture(scope="module")
+def toy():
+    from .. import accelerator
+
+    return accelerator
 
 
 # -- state
@@ -102,6 +120,195 @@ def test_checkpoints_are_written_whole_on_the_owner(encoder, tmp_path):
     assert torch.equal(encoder(X), local()(X, 1.0))
 
 
+def test_checkpoints_keep_the_mode_and_follow_links(encoder, tmp_path):
+    new, private, link = tmp_path / "new.pt", tmp_path / "private.pt", tmp_path / "link.pt"
+    private.touch(0o600)
+    private.chmod(0o640)
+    link.symlink_to("private.pt")
+    for path in (new, link):
+        tr.at_owner(encoder).checkpoint(path)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(new.stat().st_mode) == 0o666 & ~umask
+    assert stat.S_IMODE(private.stat().st_mode) == 0o640
+    assert link.is_symlink()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link.pt", "new.pt", "private.pt"]
+    for path in (new, private):
+        assert same(dict(torch.load(path)), dict(local().state_dict()))
+    later = tmp_path / "later.pt"
+    link.unlink()
+    link.symlink_to(later)  # leads to nothing yet
+    tr.at_owner(encoder).checkpoint(link)
+    assert later.exists()
+    assert link.is_symlink()
+
+
+def test_a_full_disk_is_said_to_be_one(encoder, tmp_path):
+    with pytest.raises(RemoteError, match=r"^Encoder on owner: checkpoint\('/dev/full'\): No space left on device: "):
+        tr.at_owner(encoder).checkpoint("/dev/full")
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
+    with pytest.raises(RemoteError, match="IsADirectoryError"):
+        tr.at_owner(encoder).checkpoint(tmp_path)
+
+
+def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path, monkeypatch):
+    def fills_up(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    tr.serve(local(), zoo.Encoder, "kept")
+    handle = next(iter(served.by_name["kept"].handles.values()))
+    path = tmp_path / "old.pt"
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", fills_up)
+    with pytest.raises(RemoteError, match="No space left on device"):
+        module_state.checkpoint_here(handle, str(path))
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+    tr.withdraw("kept")
+
+
+# -- what a scripted module has less, or more, than the Python module
+
+
+class Input:
+    def forward(self, input: Tensor) -> Tensor: ...
+
+
+def quantized():
+    return torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(3, 3)), {nn.Linear})
+
+
+class Around(nn.Module):
+    """Something around a part."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.part(self.linear(input))
+
+
+def around_quantized():
+    return Around(quantized())
+
+
+def around_scripted_quantized():
+    return Around(torch.jit.script(quantized()))
+
+
+def frozen():
+    return torch.jit.freeze(torch.jit.script(nn.Linear(3, 3)).eval())
+
+
+def scripted_quantized():
+    return torch.jit.script(around_quantized())
+
+
+class WithExtraState(nn.Linear):
+    def get_extra_state(self):
+        return {"steps": 3}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def with_extra_state():
+    return WithExtraState(3, 3)
+
+
+def with_extra_state_inside():
+    return nn.Sequential(WithExtraState(3, 3))
+
+
+class SavesItsOwn(nn.Linear):
+    """Writes a half of its weight."""
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}weight"] = self.weight[:1]
+
+
+def saves_its_own():
+    return SavesItsOwn(3, 3)
+
+
+class CannotSave(nn.Linear):
+    def get_extra_state(self):
+        raise OSError("no state")
+
+
+def cannot_save():
+    return CannotSave(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (quantized, r"does not keep what its state_dict\(\) has under 0\.scale, 0\.zero_point, 0\._packed"),
+        (around_quantized, r"under part\.0\.scale"),
+        (around_scripted_quantized, r"keeps _packed_params, a torch\.classes\."),
+        (frozen, "it was frozen"),
+        (scripted_quantized, r"its part part\.0\._packed_params keeps _packed_params, a torch\.classes\."),
+        (with_extra_state, "under _extra_state;"),
+        (with_extra_state_inside, r"under 0\._extra_state;"),
+        (saves_its_own, "under weight;"),
+        (cannot_save, r"its state_dict\(\) raised OSError: no state;"),
+    ],
+)
+def test_a_state_that_cannot_be_whole_is_refused(owner, tmp_path, make, says):
+    stub = tr.create(owner, Input, make)
+    remote, file = tr.at_owner(stub), tmp_path / "state.pt"
+    for ask in (remote.state_dict, lambda: remote.load_state_dict({}, strict=False), lambda: remote.checkpoint(file)):
+        with pytest.raises(NotSavableError, match=f"^Input on owner: .*{says}"):
+            ask()
+    assert list(tmp_path.iterdir()) == []
+    assert stub(torch.ones(1, 3)).shape == (1, 3)
+
+
+class Kept(nn.Module):
+    """Has a buffer that is not persistent, and a tensor that is a plain attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.register_buffer("mask", torch.ones(3), persistent=False)
+        self.register_buffer("table", torch.ones(3))
+        self.plain = torch.ones(3)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.linear(input) * self.mask * self.table * self.plain
+
+
+def kept_inside():
+    return nn.Sequential(Kept(), Kept())
+
+
+@pytest.mark.parametrize("make", [Kept, kept_inside])
+def test_the_names_are_the_python_modules_own(owner, toy, tmp_path, make):
+    stub, here = tr.create(owner, Input, make), make()
+    path = tmp_path / "state.pt"
+    for device in ("cpu", "toy:0"):  # a copy has the same names
+        stub = tr.at_owner(stub).to(device)
+        assert tr.at_owner(stub).load_state_dict(here.state_dict()) == ([], [])
+        assert same(tr.at_owner(stub).state_dict(), dict(here.state_dict()))
+    stub = tr.at_owner(stub).to("cpu")
+    tr.at_owner(stub).checkpoint(path)
+    assert same(dict(torch.load(path)), dict(here.state_dict()))
+    x = torch.ones(1, 3)
+    assert same(stub(x), here(x))
+
+
+def scripted_kept():
+    return torch.jit.script(Kept())
+
+
+def test_a_module_that_arrives_scripted_has_all_its_buffers(owner):
+    names = ["linear.bias", "linear.weight", "mask", "table"]
+    assert sorted(tr.at_owner(tr.create(owner, Input, scripted_kept)).state_dict()) == names
+
+
 # -- training
 
 
@@ -151,13 +358,6 @@ def give_gradient(reference):
 
 
 # -- another device
-
-
-@pytest.fixture(scope="module")
-def toy():
-    from .. import accelerator
-
-    return accelerator
 
 
 def test_stubs_follow_a_module_to_another_device_and_back(owner, toy, encoder):
@@ -281,3 +481,13 @@ def test_what_is_refused(owner, encoder):
     with pytest.raises(StaleStubError, match="Encoder on owner: its module was withdrawn"):
         tr.at_owner(named).state_dict()
     assert repr(tr.at_owner(encoder)) == "at_owner(Encoder on owner)"
+
+
+def test_what_is_no_exception_is_a_remote_error(encoder):
+    for error in (SystemExit, KeyboardInterrupt, GeneratorExit):
+        with pytest.raises(RemoteError, match=f"^Encoder on owner: {error.__name__}: as asked"):
+            tr.at_owner(encoder)._ask(raising, error)
+
+
+def raising(handle, error):
+    raise error("as asked")

@@ -68,6 +68,39 @@ def test_one_failure_leaves_nothing(owner):
     rpc.rpc_sync(owner, tr.withdraw, ("a",))
 
 
+def ending(error):
+    if error is not None:
+        raise error("as asked")
+    return zoo.LinearEncoder()
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_what_is_no_exception_leaves_nothing(owner, error, position):
+    before = rpc.rpc_sync(owner, hosted)
+    args = [(error if number == position else None,) for number in range(3)]
+    with pytest.raises(
+        CreationError, match=f"^module {position}: Encoder on owner: ending raised {error.__name__}: as"
+    ):
+        tr.create_many([owner] * 3, zoo.Encoder, ending, args=args, names=["a", "b", "c"])
+    assert rpc.rpc_sync(owner, hosted) == before
+    for name in "abc":  # is free
+        tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name=name)
+        rpc.rpc_sync(owner, tr.withdraw, (name,))
+
+
+def test_a_taken_name_says_whose(owner):
+    for where, whose in ((owner, "owner"), ("caller", "caller")):
+        says = f"^module 1: Encoder on {whose}: 'twice': the worker '{whose}' serves a Encoder .*rpc_sync\\('{whose}'"
+        with pytest.raises(ServedNameError, match=says) as found:
+            tr.create_many([where] * 2, zoo.Encoder, zoo.LinearEncoder, names=["twice"] * 2)
+        assert "this process" not in str(found.value)
+        tr.create(where, zoo.Encoder, zoo.LinearEncoder, name="twice")
+        with pytest.raises(ServedNameError, match=f"^Encoder on {whose}: 'twice': the worker '{whose}' serves"):
+            tr.create(where, zoo.Encoder, zoo.LinearEncoder, name="twice")
+        rpc.rpc_sync(where, tr.withdraw, ("twice",))
+
+
 def test_failures_in_place_of_stubs(owner):
     first, second, third = tr.create_many(
         [owner] * 3, zoo.Encoder, sized, args=[(8,), (-1,), (8,)], names=["a", "b", "a"], return_exceptions=True

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import torch
 
 from .._torch import PyRRef
-from ..errors import ArgumentError, MismatchError, PlaceError
+from ..errors import ArgumentError, CallTimeoutError, MismatchError, PlaceError
 from ..owner import module_state
 from .exchange import ask
-from .stub import route_and_interface, stub_along
+from .stub import check_timeout, route_and_interface, stub_along
 
 
 class IncompatibleKeys(NamedTuple):
@@ -26,7 +26,7 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]  # in the state, and not in the module
 
 
-def at_owner(stub: Any) -> AtOwner:
+def at_owner(stub: Any, timeout: float | None = None) -> AtOwner:
     """Gives access to the state of a stub's module. The methods are those of `torch.nn.Module`, run on the owner.
 
     `stub.state_dict()` is empty: it is the stub's own, and a stub has no state. `at_owner(stub).state_dict()` is the
@@ -34,33 +34,38 @@ def at_owner(stub: Any) -> AtOwner:
 
     Args:
         stub: a stub, as `create`, `connect` or `reconnect` returns it.
+        timeout: seconds that each message may take; 0 for no limit, None for the stub's own timeout. Most methods are
+            one message. `state_dict` and `load_state_dict` are one for each piece of the state, and one before.
 
     Returns:
         An `AtOwner`.
 
     Raises:
         InterfaceError: `stub` is no stub.
+        ValueError: `timeout` is no number of seconds.
 
     With a stub `layer` of a `torch.nn.Linear(4, 2)`:
 
     >>> sorted(at_owner(layer).state_dict())
     ['bias', 'weight']
     """
-    return AtOwner(stub)
+    return AtOwner(stub, timeout)
 
 
 class AtOwner:
     """A remote module, seen from its owner. `at_owner` makes one from a stub.
 
-    All methods wait for the owner, without a time limit. They raise `StaleStubError` if the module was withdrawn,
-    `WireError` if the owner is lost, and `RemoteError` for an exception of the module itself.
+    All methods wait for the owner. They raise `CallTimeoutError` if a message takes longer than the timeout,
+    `StaleStubError` if the module was withdrawn, `WireError` if the owner is lost, and `RemoteError` for an exception
+    of the module itself.
 
     The examples have a stub `layer` of a `torch.nn.Linear(4, 2)`.
     """
 
-    def __init__(self, stub: Any) -> None:
+    def __init__(self, stub: Any, timeout: float | None = None) -> None:
         self._route, self._compiled = route_and_interface(stub, "at_owner")
         self._stub = stub
+        self._timeout = self._route.timeout if timeout is None else check_timeout(timeout)
 
     def parameters(self, recurse: bool = True) -> list[PyRRef[Any]]:
         """Returns references to the parameters, for `torch.distributed.optim.DistributedOptimizer`.
@@ -82,11 +87,16 @@ class AtOwner:
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Copies the module's state to this worker's CPU, in pieces of at most 64 MiB.
 
+        The names are those of the Python module's own `state_dict`. A module that was scripted before it was hosted
+        has all its buffers there: TorchScript does not keep which of them are persistent.
+
         Returns:
             A tensor for each name, with the shape and dtype that it has in the module.
 
         Raises:
             ArgumentError: a tensor is quantized or not strided; use `checkpoint`.
+            NotSavableError: the module's own `state_dict` has more than parameters and buffers: quantized modules,
+                extra state. Or the module was frozen.
             StaleStubError: the module was moved or replaced meanwhile; ask again.
 
         >>> at_owner(layer).state_dict()["weight"].shape
@@ -115,6 +125,7 @@ class AtOwner:
         Raises:
             MismatchError: shapes differ, or names do and `strict` is True. Nothing was changed.
             ArgumentError: `state` is no mapping of strided tensors. Nothing was changed.
+            NotSavableError: as from `state_dict`. Nothing was changed.
             StaleStubError: the module was moved or replaced meanwhile; load again.
 
         >>> at_owner(layer).load_state_dict({"bias": torch.zeros(2)}, strict=False)
@@ -223,12 +234,14 @@ class AtOwner:
     def checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Writes the module's state to a file on its owner, with `torch.save`.
 
-        A file that is there already stays until the new one is whole.
+        A file that is there already stays until the new one is whole, and the new one has its mode. A symbolic link
+        stays a link, and the file that it leads to is written.
 
         Args:
             path: the file's path on the owner.
 
         Raises:
+            NotSavableError: as from `state_dict`. No file was written.
             RemoteError: the owner cannot write the file.
 
         >>> import tempfile
@@ -253,5 +266,11 @@ class AtOwner:
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
         """Runs a function of module_state.py on the owner, and returns its result."""
-        # No time limit: a disk or a device may take long, and a lost owner is noticed at once.
-        return ask(self._route.worker, self._where, function, self._route.handle, *args, timeout=0)
+        try:
+            return ask(self._route.worker, self._where, function, self._route.handle, *args, timeout=self._timeout)
+        except CallTimeoutError as error:
+            limit = "RPC's default timeout" if self._timeout is None else f"{self._timeout:g} s"
+            raise CallTimeoutError(
+                f"{self._where}: no answer within {limit}; the owner's work goes on; give each message more time with "
+                f"at_owner(stub, timeout=...), in seconds, or 0 for no limit\n\n{error}"
+            ) from None

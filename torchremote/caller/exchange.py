@@ -88,21 +88,22 @@ def _raise_failure(value: object) -> None:
         raise value.error()
 
 
-def ask(worker: str, where: str, function: Callable[..., Any], *args: Any, timeout: float) -> Any:
+def ask(worker: str, where: str, function: Callable[..., Any], *args: Any, timeout: float | None) -> Any:
     """Runs `function` on a worker, and returns its result. It runs Python on both workers.
 
     Args:
         where: the beginning of the error of a refusal, as in "Encoder on ps".
-        timeout: seconds; 0 for no limit.
+        timeout: seconds; 0 for no limit, None for RPC's default.
 
     Raises:
-        TorchRemoteError: `function` raised it on the worker, or the worker is lost.
+        TorchRemoteError: `function` raised it on the worker, or the worker is lost, or it did not answer in time.
     """
 
     def failing(error: Exception) -> TorchRemoteError:
         return explain(error, where.partition(" on ")[0], worker)
 
-    sent = send(rpc.rpc_async, (worker, answering, (function, *args)), {"timeout": timeout}, failing)
+    limit = {} if timeout is None else {"timeout": timeout}
+    sent = send(rpc.rpc_async, (worker, answering, (function, *args)), limit, failing)
     answer = settle(sent, None, failing)
     if isinstance(answer, Refusal):
         raise answer.error(f"{where}: {answer.message}")

@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import torch
 
@@ -100,7 +100,8 @@ def with_timeout(stub: Any, timeout: float | None) -> Any:
 
     Args:
         stub: a stub, as `create`, `connect` or `reconnect` returns it.
-        timeout: seconds that a call may take; 0 for no limit, None for RPC's default.
+        timeout: seconds that a call may take; 0 for no limit, None for RPC's default. Part of a millisecond counts as
+            a whole one, and more than 2,147,483 seconds, which torch does not have, count as that.
 
     Returns:
         The new stub.
@@ -118,17 +119,24 @@ def with_timeout(stub: Any, timeout: float | None) -> Any:
     return stub_along(stub, replace(route, timeout=check_timeout(timeout)))
 
 
+LONGEST_TIMEOUT: Final = 2_147_483.0
+"""Seconds. torch counts milliseconds in 32 bits; with more, a call would be over at once."""
+
+
 def check_timeout(timeout: float | None) -> float | None:
-    """Returns a timeout, in seconds, as a float. Raises ValueError if it is no number of seconds."""
+    """Returns a timeout, in seconds, as torch can have it: in whole milliseconds, rounded up, and not too long.
+
+    torch drops what is less than a millisecond, and takes 0 for no limit.
+
+    Raises:
+        ValueError: it is no number of seconds.
+    """
     if timeout is None:
         return None
-    if (
-        isinstance(timeout, bool)
-        or not isinstance(timeout, (int, float))
-        or not (math.isfinite(timeout) and timeout >= 0)
-    ):
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < math.inf:
         raise ValueError(f"timeout={timeout!r}: seconds, 0 for no limit, or None for RPC's default")
-    return float(timeout)
+    milliseconds = round(min(timeout, LONGEST_TIMEOUT) * 1000, 6)  # so that 0.3 s, which is a bit more, is 300
+    return max(math.ceil(milliseconds), int(timeout > 0)) / 1000
 
 
 def remote_interface(interface: type) -> type:

@@ -2,6 +2,11 @@
 
 A function of the owner answers with a refusal and does not raise. So the caller can raise our own error, where torch
 would give it a RemoteException as text.
+
+Note [What is no Exception]
+    A user's code may raise SystemExit, as `sys.exit` and argparse do, or KeyboardInterrupt or GeneratorExit. On a
+    thread of RPC they end nothing: torch sends the caller their text, and nobody would undo what was done so far. So
+    they are caught there like all others. Ctrl-C itself goes to the main thread.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from ..link.places import check_device, device_of
 from ..link.protocol import check_protocol
 from . import modules, served
 from .leases import Lease
+from .modules import words_of
 
 # -- the messages
 
@@ -96,8 +102,8 @@ def _create(request: CreateRequest) -> Created | Refusal:
         if request.name is None:
             handle = modules.add(contract, module, device)
         else:
-            handle = served.add_named(module, device, contract, request.name)
-    except Exception as error:
+            handle = served.add_named(module, device, contract, request.name, owner=_own_name())
+    except BaseException as error:  # see Note [What is no Exception]
         return _refusal(error, CreationError)
     return Created(handle, str(device), lease=None)
 
@@ -114,15 +120,15 @@ def answering(function: Callable[..., Any], *args: Any) -> Any:
     """Calls `function`. Returns its result, or a refusal if it raises."""
     try:
         return function(*args)
-    except Exception as error:
+    except BaseException as error:  # see Note [What is no Exception]
         return _refusal(error, RemoteError)
 
 
-def _refusal(error: Exception, otherwise: type[TorchRemoteError]) -> Refusal:
+def _refusal(error: BaseException, otherwise: type[TorchRemoteError]) -> Refusal:
     """Makes a refusal of an exception. `otherwise`: the class of error for one that is not ours."""
     if isinstance(error, TorchRemoteError):
         return Refusal(type(error), str(error))
-    return Refusal(otherwise, f"{type(error).__name__}: {error}\n\n{traceback.format_exc()}")
+    return Refusal(otherwise, f"{words_of(error)}\n\n{traceback.format_exc()}")
 
 
 def _build(interface: Interface, request: CreateRequest, device: torch.device) -> torch.jit.ScriptModule:
@@ -132,15 +138,21 @@ def _build(interface: Interface, request: CreateRequest, device: torch.device) -
         module = request.make if scripted else request.make(*request.args, **request.kwargs)
         if request.places and isinstance(module, torch.nn.Module):
             module.to(device)
-    except Exception as error:  # the user's code may raise anything
+    except BaseException as error:  # the user's code may raise anything
         what = getattr(request.make, "__qualname__", repr(request.make))
-        raise CreationError(f"{what} raised {type(error).__name__}: {error}\n\n{traceback.format_exc()}") from error
+        raise CreationError(f"{what} raised {words_of(error)}\n\n{traceback.format_exc()}") from error
     return modules.scripted_module(module, interface)
 
 
 def referenced(rref: PyRRef[Any]) -> torch.nn.Module:
     """Returns the module that an RRef of this worker refers to."""
     return _torch.wrapped(rref.local_value())
+
+
+def _own_name() -> str:
+    """Returns the name of this worker."""
+    name: str = rpc.get_worker_info().name
+    return name
 
 
 def _contract(name: str, text: str) -> Contract:
@@ -161,7 +173,7 @@ def connect_here(protocol: int, oldest: int, interface: str, text: str, name: st
     try:
         check_protocol(protocol, oldest, "the caller")
         handle, device = served.find_served(_contract(interface, text), name)
-    except Exception as error:
+    except BaseException as error:  # see Note [What is no Exception]
         return [_refusal(error, CreationError)]
     return [Created(handle, str(device), lease=None)]
 

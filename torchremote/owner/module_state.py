@@ -8,9 +8,13 @@ Note [Pieces]
 from __future__ import annotations
 
 import copy
+import errno
+import io
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,13 +23,15 @@ import torch.distributed.rpc as rpc
 
 from .. import _torch
 from .._torch import PyRRef
-from ..errors import ArgumentError, StaleStubError
+from ..errors import ArgumentError, RemoteError, StaleStubError
 from ..link.places import check_device
 from ..link.stubs import is_stub
 from . import modules
+from .state_names import copy_names, state_of
 
 PIECE: Final = 64 << 20
 """The most bytes in a message of pieces."""
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ def parts_here(handle: int) -> tuple[int, dict[str, Part]]:
     """Returns the number of exchanges of the module, for `read_here` and `write_here`, and the parts of its state."""
     entry, _ = modules.entry_at(handle)
     exchanged, parts = entry.exchanged, {}
-    for name, tensor in entry.module.state_dict().items():
+    for name, tensor in state_of(entry.module).items():
         if tensor.layout != torch.strided or tensor.is_quantized:
             what = "quantized" if tensor.is_quantized else str(tensor.layout)
             raise ArgumentError(f"{name}: a {what} tensor cannot be sent in pieces; write a checkpoint() instead")
@@ -119,8 +125,7 @@ def _state(handle: int, exchanged: int) -> dict[str, torch.Tensor]:
     entry, _ = modules.entry_at(handle)
     if entry.exchanged != exchanged:
         raise StaleStubError("its module was moved or replaced meanwhile; ask again")
-    state: dict[str, torch.Tensor] = entry.module.state_dict()
-    return state
+    return state_of(entry.module)
 
 
 def train_here(handle: int, mode: bool) -> None:
@@ -173,18 +178,69 @@ def _copy_on(device: torch.device, module: torch.jit.ScriptModule) -> torch.jit.
             setattr(copied, name, moved[buffer])
         return copied
 
-    return copy_of(module)
+    copied = copy_of(module)
+    copy_names(copied, module)
+    return copied
 
 
 def checkpoint_here(handle: int, path: str) -> None:
-    """Writes the module's state to a file."""
-    unfinished = f"{path}.{secrets.token_hex(4)}"
+    """Writes the module's state to a file. A link is followed, and a file that is replaced hands on its mode."""
+    state = state_of(_module(handle))
+    target = os.path.realpath(path)
+    old = os.stat(target) if os.path.exists(target) else None
+    if old is not None and not stat.S_ISREG(old.st_mode):
+        _write(state, target, path)  # a device or a pipe cannot be replaced; a folder raises
+        return
+    unfinished = f"{target}.{secrets.token_hex(4)}"
     try:
-        torch.save(_module(handle).state_dict(), unfinished)
-        os.replace(unfinished, path)  # the old file stays until the new one is whole
+        # From the beginning, nobody may read the new file who may not read the old one.
+        new = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if old is None else 0o600)
+        if old is not None:
+            with suppress(OSError):  # only root may give a file away
+                os.fchown(new, old.st_uid, old.st_gid)
+            os.fchmod(new, stat.S_IMODE(old.st_mode))
+        _write(state, new, path)
+        os.replace(unfinished, target)  # the old file stays until the new one is whole
     finally:
         if os.path.exists(unfinished):
             os.remove(unfinished)
+
+
+def _write(state: dict[str, torch.Tensor], file: str | int, path: str) -> None:
+    """Saves a state to a file, or to an open descriptor, which it closes. `path` names the file in errors."""
+    with _Written(file) as written:
+        try:
+            torch.save(state, written)
+            written.flush()
+            if isinstance(file, int):
+                os.fsync(written.fileno())  # some file systems find out only now that there is no room
+        except Exception as error:
+            failure = written.failure or error  # torch hides the reason
+            if isinstance(failure, OSError) and failure.errno in _FULL:
+                raise RemoteError(
+                    f"checkpoint({path!r}): {failure.strerror}: the disk is full, or the quota is used up; a file that "
+                    "was there is unchanged; make room on the owner, or write elsewhere"
+                ) from error
+            raise failure from None
+
+
+class _Written(io.FileIO):
+    """A file that remembers the first error of writing to it."""
+
+    def __init__(self, file: str | int) -> None:
+        super().__init__(file, "wb")
+        self.failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        written = 0
+        try:
+            while written < len(view):  # one write of an unbuffered file may take less than all
+                written += super().write(view[written:]) or 0
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
+        return written
 
 
 def _module(handle: int) -> torch.jit.ScriptModule:

@@ -27,6 +27,7 @@ from ..jit import Contract, Interface
 from ..jit.script.cache import COMPILING
 from . import leases
 from .implements import check_implements
+from .state_names import remember_names
 from .tables import LOCK, table_for, table_of
 
 _by_handle: dict[int, Entry] = {}
@@ -232,6 +233,19 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
             )
     try:
         with COMPILING:
-            return _torch.script_module(module, [method.name for method in interface.methods])
-    except Exception as error:  # TorchScript's compiler may raise anything for a user's module
-        raise CreationError(f"{type(module).__name__} cannot be scripted: {error}") from error
+            scripted = _torch.script_module(module, [method.name for method in interface.methods])
+    except BaseException as error:  # TorchScript's compiler may raise anything for a user's module
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # Ctrl-C, while `serve` scripts
+        said = str(error) if isinstance(error, Exception) else words_of(error)
+        raise CreationError(f"{type(module).__name__} cannot be scripted: {said}") from error
+    remember_names(scripted, module)
+    return scripted
+
+
+def words_of(error: BaseException) -> str:
+    """Words an exception of a user's code, which may not even have words."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException as another:
+        return f"{type(error).__name__}, whose words raise {type(another).__name__}"

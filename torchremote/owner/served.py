@@ -71,9 +71,19 @@ def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool 
 
 
 def add_named(
-    module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str, moves: bool | None = None
+    module: torch.jit.ScriptModule,
+    device: torch.device,
+    contract: Contract,
+    name: str,
+    moves: bool | None = None,
+    owner: str | None = None,
 ) -> int:
-    """Hosts a scripted module under a name, or raises and hosts nothing. Returns its handle. `moves`: as for `add`."""
+    """Hosts a scripted module under a name, or raises and hosts nothing. Returns its handle.
+
+    Args:
+        moves: as for `add`.
+        owner: how this worker is called, if a caller on another one is to read the error.
+    """
     check_name(name)
     entry = new_entry(module, device, contract, name, moves)
     handle = handle_for(entry, contract)
@@ -83,9 +93,14 @@ def add_named(
     if first is entry:
         return handle
     remove(handle)
+    taken = f"serves a {first.interface.name} under that name already"
+    if owner is None:
+        raise ServedNameError(
+            f"{name!r}: this process {taken}; withdraw it, choose another, or serve with replace=True"
+        )
     raise ServedNameError(
-        f"{name!r}: this process serves a {first.interface.name} under that name; withdraw it, choose another, or "
-        "serve with replace=True"
+        f"{name!r}: the worker {owner!r} {taken}; choose another name, or have it withdrawn there: "
+        f"rpc_sync({owner!r}, torchremote.withdraw, ({name!r},))"
     )
 
 

@@ -1,0 +1,208 @@
+"""Modules that TorchScript refuses: the reason is the same each time, and nothing of a try is left."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import torchremote as tr
+from torchremote.errors import CreationError
+
+
+class Forward:
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+class Unscriptable(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.to(next(self.linear.parameters()).device)
+
+
+class Around(nn.Module):
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x)
+
+
+class Half(nn.Module):
+    """Its `forward` compiles, and `other` does not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    def helper(self, x: Tensor) -> Tensor:
+        return x.to(next(iter([x])).device)
+
+    def other(self, x: Tensor) -> Tensor:
+        return self.helper(x)
+
+
+class CallsOther(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.part = Half()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part.other(self.part(x))
+
+
+class CallsHelper(Half):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.helper(x)
+
+
+class Either(nn.Module):
+    """The same class with two types, of which one cannot be scripted."""
+
+    def __init__(self, odd):
+        super().__init__()
+        self.value = object() if odd else 2.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.value
+
+
+def unscriptable_function(x: Tensor) -> Tensor:
+    return x.to(next(iter([x])).device)
+
+
+class CallsFunction(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return unscriptable_function(x)
+
+
+class Stepper:
+    def __init__(self, step: float):
+        self.step = step
+
+    def advance(self, x: Tensor) -> Tensor:
+        return x.to(next(iter([x])).device) + self.step
+
+
+class UsesClass(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return Stepper(1.0).advance(x)
+
+
+def part():
+    return Around(Unscriptable())
+
+
+def part_of_a_part():
+    return Around(Around(Unscriptable()))
+
+
+def sequential():
+    return nn.Sequential(nn.Linear(2, 2), Unscriptable())
+
+
+def in_a_list():
+    return Around(nn.Sequential(nn.Sequential(Unscriptable())))
+
+
+def either(odd):
+    return Around(Either(odd))
+
+
+NEXT = "built-in function next"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (Unscriptable, NEXT),
+        (part, NEXT),
+        (part_of_a_part, NEXT),
+        (sequential, NEXT),
+        (in_a_list, NEXT),
+        (CallsOther, NEXT),
+        (CallsHelper, NEXT),
+        (CallsFunction, NEXT),
+        (UsesClass, NEXT),
+    ],
+)
+def test_every_try_gives_the_reason(owner, make, reason):
+    interface = Input if make is sequential else Forward
+    for _ in range(3):
+        with pytest.raises(CreationError, match=reason):
+            tr.create(owner, interface, make)
+
+
+class Input:
+    def forward(self, input: Tensor) -> Tensor: ...
+
+
+def test_a_failure_after_a_success_with_another_module_of_the_class(owner):
+    x = torch.ones(2)
+    good = tr.create(owner, Forward, either, args=(False,))
+    half = tr.create(owner, Forward, Half)
+    for _ in range(2):
+        with pytest.raises(CreationError, match="'value'"):
+            tr.create(owner, Forward, either, args=(True,))
+        with pytest.raises(CreationError, match=NEXT):
+            tr.create(owner, Forward, CallsOther)
+        assert torch.equal(good(x), 2 * x)
+        assert torch.equal(half(x), x)
+        assert torch.equal(tr.create(owner, Forward, either, args=(False,))(x), 2 * x)
+        assert torch.equal(tr.create(owner, Forward, Half)(x), x)
+
+
+def test_a_failure_of_the_users_own_script_does_not_hide_the_reason():
+    with pytest.raises(RuntimeError, match=NEXT):
+        torch.jit.script(part())
+    for _ in range(2):
+        with pytest.raises(CreationError, match=NEXT):
+            tr.serve(part(), Forward, "never")
+
+
+# -- what is no Exception
+
+
+class Exits(nn.Linear):
+    """Raises while it is built, or while it is scripted."""
+
+    def __init__(self, error, building):
+        super().__init__(2, 2)
+        if building:
+            raise error("as asked")
+        self.error = error
+
+    @property
+    def odd(self) -> int:
+        raise self.error("as asked")
+
+
+class Wordless(BaseException):
+    def __str__(self):
+        raise SystemExit
+
+
+def exit_of(error, building):
+    return Exits(error, building)
+
+
+@pytest.mark.parametrize("building", [True, False])
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, BaseException])
+def test_what_is_no_exception_is_a_creation_error(owner, error, building):
+    for _ in range(2):  # the name stays free
+        with pytest.raises(CreationError, match=rf"^Input on owner: .* {error.__name__}: as asked"):
+            tr.create(owner, Input, exit_of, args=(error, building), name="exits")
+
+
+def test_an_exception_without_words(owner):
+    with pytest.raises(CreationError, match=r"exit_of raised Wordless, whose words raise SystemExit"):
+        tr.create(owner, Input, exit_of, args=(Wordless, True))
+
+
+def test_serve_says_what_scripting_raised():
+    for error in (SystemExit, GeneratorExit):
+        with pytest.raises(CreationError, match=f"Exits cannot be scripted: {error.__name__}: as asked"):
+            tr.serve(Exits(error, False), Input, "exits")
+    with pytest.raises(KeyboardInterrupt):  # in the main thread it is Ctrl-C
+        tr.serve(Exits(KeyboardInterrupt, False), Input, "exits")

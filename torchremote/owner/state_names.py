@@ -1,0 +1,111 @@
+"""Knows which names belong to the state of a hosted module: those of its own `state_dict`.
+
+Note [Whole states]
+    The `state_dict` of a scripted module is not that of the Python module from which it was made. It lacks what is
+    neither parameter nor buffer: quantized weights, extra state, and what a module adds in a `state_dict` of its own.
+    And it has the buffers that are not persistent. So the names are read from the Python module when it is scripted.
+    A state is what stands under these names; if the scripted module lacks some of it, asking for the state is refused.
+
+    TorchScript does not keep those names. If a module was scripted before it was hosted, its state is all parameters
+    and buffers. It is refused if there is visibly more: if the module was frozen, or holds an object of torch's own
+    classes, such as packed weights.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+
+from .. import _torch
+from ..errors import NotSavableError
+from ..link.stubs import is_stub
+
+_SHOWN: Final = 5  # names in a message
+
+
+@dataclass(frozen=True)
+class StateNames:
+    """The names of a module's state."""
+
+    names: frozenset[str] | None  # None: all that its scripted module has
+    lost: str  # why the state is not whole; "" if it is
+
+
+_names_of: weakref.WeakKeyDictionary[torch.nn.Module, StateNames] = weakref.WeakKeyDictionary()
+
+
+def remember_names(scripted: torch.jit.ScriptModule, module: torch.nn.Module) -> None:
+    """Remembers the names of the state of `module`, from which `scripted` was made."""
+    _names_of[scripted] = _read_names(scripted, module)
+
+
+def copy_names(copied: torch.jit.ScriptModule, scripted: torch.jit.ScriptModule) -> None:
+    """Makes the names of `scripted` also those of a copy of it."""
+    known = _names_of.get(scripted)
+    if known is not None:
+        _names_of[copied] = known
+
+
+def state_of(scripted: torch.jit.ScriptModule) -> dict[str, torch.Tensor]:
+    """Returns the state of a hosted module. Its tensors are the module's own.
+
+    Raises:
+        NotSavableError: the scripted module does not have the whole state.
+    """
+    known = _names_of.get(scripted)
+    if known is None:
+        known = _names_of[scripted] = StateNames(None, _lost_in_scripted(scripted))
+    if known.lost:
+        raise NotSavableError(
+            f"{known.lost}; a state has parameters and buffers; save such a module where it is made, before it is "
+            "hosted, or create it with its state as an argument"
+        )
+    state: dict[str, torch.Tensor] = scripted.state_dict()
+    return state if known.names is None else {name: state[name] for name in state if name in known.names}
+
+
+def _read_names(scripted: torch.jit.ScriptModule, module: torch.nn.Module) -> StateNames:
+    """Compares the state of a Python module with that of its scripted module."""
+    try:
+        own: dict[str, Any] = module.state_dict(keep_vars=True)
+    except Exception as error:  # it may be the user's own
+        return StateNames(None, f"its state_dict() raised {type(error).__name__}: {error}")
+    kept: dict[str, torch.Tensor] = scripted.state_dict(keep_vars=True)
+    lost = [str(name) for name, value in own.items() if kept.get(name) is not value]
+    why = ""
+    if lost:
+        more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+        why = f"TorchScript does not keep what its state_dict() has under {', '.join(lost[:_SHOWN])}{more}"
+    else:
+        why = next(filter(None, map(_lost_in_scripted, _scripted_parts(module))), "")
+    return StateNames(frozenset(own), why)
+
+
+def _scripted_parts(module: torch.nn.Module) -> Iterator[torch.jit.ScriptModule]:
+    """Yields the parts of a Python module that were scripted before it was."""
+    for part in module.children():
+        if isinstance(part, torch.jit.ScriptModule):
+            yield part
+        else:
+            yield from _scripted_parts(part)
+
+
+def _lost_in_scripted(module: torch.jit.ScriptModule, name: str = "") -> str:
+    """Words what a scripted module shows to have beside its parameters and buffers. "" if it shows nothing."""
+    if is_stub(module):
+        return ""  # its module is elsewhere
+    of = f"its part {name}" if name else "it"
+    if not hasattr(module, "training"):
+        return f"{of} was frozen, which makes its parameters a part of its code"
+    for attribute, kind in _torch.custom_objects(module):
+        return f"{of} keeps {attribute}, a {kind}, which is no tensor"
+    for key, part in module.named_children():
+        if isinstance(part, torch.jit.ScriptModule):
+            lost = _lost_in_scripted(part, f"{name}.{key}" if name else key)
+            if lost:
+                return lost
+    return ""
