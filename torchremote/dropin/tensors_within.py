@@ -1,7 +1,7 @@
 """Finds the tensors in a value of any kind, and changes them. All else stays the very object that it is.
 
-It looks into containers of exactly the classes of Python and torch that are listed in `_items`. Objects of other classes
-are not taken apart, be they registered with pytree or not: only their own class knows how to make one anew.
+It looks into containers of exactly the classes of Python and torch that `_items` lists. Objects of other classes are
+not taken apart, be they registered with pytree or not: only their own class knows how to make one anew.
 """
 
 from __future__ import annotations
