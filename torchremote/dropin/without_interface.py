@@ -21,6 +21,7 @@ from ..jit import sendable
 from ..link.failures import FAILURES, message_of, refusal_of, uncheckable
 from ..link.values import check_plain
 from ..owner.create import referenced
+from .tensors_within import changed, parts_of, with_changes
 
 
 def _remote_forward(
@@ -51,11 +52,7 @@ def _run(args: tuple[Any, ...], kwargs: dict[str, Any], needs_grad: bool, *torch
 
 def _detached(value: Any) -> Any:
     """Returns `value` with every tensor in it that requires a gradient detached, however deep in containers."""
-
-    def detach(leaf: Any) -> Any:
-        return leaf.detach() if isinstance(leaf, torch.Tensor) and leaf.requires_grad else leaf
-
-    return _torch.map_leaves(detach, value)
+    return changed(value, lambda tensor: tensor.detach() if tensor.requires_grad else tensor)
 
 
 def forward_async(self: Any, /, *args: Any, **kwargs: Any) -> torch.futures.Future[Any]:
@@ -106,12 +103,8 @@ class GeneratedMethod:
 
 def _moved(value: Any, device: torch.device) -> Any:
     """Moves every tensor in `value`, however deep in containers, to `device`."""
-
-    def move(leaf: Any) -> Any:
-        return leaf.to(device) if isinstance(leaf, (torch.Tensor, PackedSequence)) else leaf  # type: ignore[arg-type]
-
-    # It moves itself: a NamedTuple one of whose tensors, `batch_sizes`, has to stay on the CPU.
-    return _torch.map_leaves(move, value, is_leaf=lambda part: isinstance(part, PackedSequence))
+    # A PackedSequence moves itself. It is a NamedTuple, one of whose tensors, `batch_sizes`, has to stay on the CPU.
+    return changed(value, lambda leaf: leaf.to(device), leaves=(torch.Tensor, PackedSequence))
 
 
 # Of a tensor in one of these layouts, torch sends the parts.
@@ -128,21 +121,52 @@ def _checked(value: Any, where: str) -> Any:
     """
     if _torch.is_transforming():
         raise ArgumentError("RemoteModule.forward: called under a torch.func transform such as vmap; call it outside")
+    changes = []
+    for part, path in parts_of(value):
+        if isinstance(part, torch.Tensor):
+            changes.append((part, _checked_tensor(part, f"RemoteModule.forward.{where}{path}")))
+        else:
+            _check_object(part, f"RemoteModule.forward.{where}{path}")
+    return with_changes(value, changes)
+
+
+def _checked_tensor(tensor: torch.Tensor, place: str) -> torch.Tensor:
+    # A tensor of a class that keeps its values elsewhere is pickled as other Python objects are.
+    if tensor.layout in _IN_PARTS or _torch.class_has_dispatch(type(tensor)):
+        return tensor
+    check_plain(tensor, place)
     check: Callable[..., torch.Tensor] = sendable()
+    try:
+        return check(tensor, None, place)
+    except FAILURES as error:
+        message = message_of(error)
+        raise ArgumentError(refusal_of(message) or f"{place}: {uncheckable(message)}") from None
 
-    def checked(path: Any, leaf: Any) -> Any:
-        # A tensor of a class that keeps its values elsewhere is pickled as other Python objects are.
-        if not isinstance(leaf, torch.Tensor) or leaf.layout in _IN_PARTS or _torch.class_has_dispatch(type(leaf)):
-            return leaf
-        place = f"RemoteModule.forward.{where}{_torch.path_text(path)}"
-        check_plain(leaf, place)
-        try:
-            return check(leaf, None, place)
-        except FAILURES as error:
-            message = message_of(error)
-            raise ArgumentError(refusal_of(message) or f"{place}: {uncheckable(message)}") from None
 
-    return _torch.map_leaves_with_path(checked, value)
+def _check_object(value: object, place: str) -> None:
+    """Checks the tensors that an object shows to pytree, if its class is registered there. It is not made anew."""
+
+    def look(leaf: object) -> None:
+        if leaf is _END:
+            raise _AllSeen  # before pytree makes another object
+        if isinstance(leaf, torch.Tensor) and _checked_tensor(leaf, place) is not leaf:
+            raise ArgumentError(
+                f"{place}: an empty tensor in a {type(value).__name__} begins behind the end of its storage; clone it"
+            )
+
+    try:
+        _torch.map_leaves(look, (value, _END))
+    except ArgumentError:
+        raise
+    except Exception:  # _AllSeen, or whatever its class raises, which is not asked for more than pickle asks it
+        return
+
+
+_END: Final = object()
+
+
+class _AllSeen(Exception):
+    """Says that no leaf is left to look at."""
 
 
 # -- what else a caller asks of the module

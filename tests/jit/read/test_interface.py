@@ -273,3 +273,34 @@ def test_a_default_becomes_a_value_of_its_type():
 
     a, b = read_interface(Defaults).methods[0].arguments
     assert (repr(a.default), repr(b.default)) == ("1.0", "(1, 2.0)")
+
+
+def test_a_method_without_self_is_refused():
+    class Without:
+        def forward(x: Tensor) -> Tensor: ...
+
+    class WithDefault:
+        def forward(x: Tensor, scale: float = 1.0) -> Tensor: ...
+
+    class Text:
+        def forward(x: "Tensor") -> Tensor: ...
+
+    class Nothing:
+        def forward() -> Tensor: ...
+
+    for cls in (Without, WithDefault, Text, Nothing):
+        with pytest.raises(
+            InterfaceError, match=r"forward: the first parameter is the module itself.*\(self, .*\.\.\.\)"
+        ):
+            remote_scriptable(cls)
+
+
+def test_self_may_have_a_type_and_another_name():
+    class Typed:
+        def forward(self: "Typed", x: Tensor) -> Tensor: ...
+
+    class Named:
+        def forward(this, x: Tensor) -> Tensor: ...
+
+    for cls in (Typed, Named):
+        assert read_interface(cls).text == "forward(x: Tensor) -> Tensor"

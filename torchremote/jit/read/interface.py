@@ -6,6 +6,8 @@ import abc
 import builtins
 import enum
 import inspect
+import keyword
+import re
 import sys
 import types
 import typing
@@ -19,7 +21,7 @@ import typing_extensions
 from ... import _torch
 from ...errors import InterfaceError
 from .annotations import POSSIBLE, SCALAR_CLASSES, CannotCross, path_of, read_type
-from .literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
+from .literals import CONSTANTS, DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
 from .model import REQUIRED, RESERVED_PREFIX, Argument, Interface, Method, Required
 from .types import (
     NONE,
@@ -36,6 +38,7 @@ from .types import (
     TupleType,
     Type,
     UnionType,
+    named_types,
 )
 
 # Bases that make a class an interface of some kind, and whose methods are nobody's to call.
@@ -72,9 +75,18 @@ def read_interface(cls: type, local_names: Mapping[str, object] | None = None) -
     reader = _Reader(cls, local_names or {})
     methods = tuple(reader.method(name, functions[name]) for name in sorted(functions))
     try:
-        return Interface(_torch.qualified_name(cls), methods)
+        return Interface(_readable(_torch.qualified_name(cls)), methods)
     except (ValueError, RuntimeError) as error:
         raise InterfaceError(f"{cls.__name__}: {error}") from error
+
+
+def _readable(qualified_name: str) -> str:
+    """Returns a name that TorchScript can read in an archive: a module's may have any characters."""
+    *modules, name = qualified_name.split(".")
+    for index, module in enumerate(modules):
+        if not (module.isidentifier() and module.isascii()) or keyword.iskeyword(module) or module in CONSTANTS:
+            modules[index] = f"_{re.sub('[^0-9A-Za-z]', '_', module)}"
+    return ".".join([*modules, name])
 
 
 def _functions(cls: type) -> Iterator[tuple[str, types.FunctionType]]:
@@ -106,6 +118,8 @@ def _check_names(interface: str, functions: Mapping[str, object]) -> None:
             raise InterfaceError(
                 f"{where}: names that begin with {RESERVED_PREFIX} are a stub's own; rename the method"
             )
+        if name in CONSTANTS or name == "_":
+            raise InterfaceError(f"{where}: TorchScript cannot have a method of this name; rename it")
         # First without being run: some are properties that raise.
         own = inspect.getattr_static(_A_STUBS_BASE, name, None) is not None or hasattr(_A_STUBS_BASE, name)
         if name != "forward" and own:
@@ -135,6 +149,11 @@ class _Reader:
             parameters[0].POSITIONAL_OR_KEYWORD,
         ):
             raise InterfaceError(f"{where}: the first parameter is the module itself; declare `def {name}(self, ...)`")
+        if parameters[0].name != "self" and parameters[0].annotation is not inspect.Parameter.empty:
+            raise InterfaceError(
+                f"{where}: the first parameter is the module itself, and this is {parameters[0]}; "
+                f"declare `def {name}(self, {parameters[0].name}, ...)`, or call the first one self"
+            )
         arguments = tuple(self._argument(where, function, parameter) for parameter in parameters[1:])
         returns = signature.return_annotation
         if returns is inspect.Signature.empty:
@@ -154,6 +173,8 @@ class _Reader:
             )
         if parameter.name.startswith("__"):
             raise InterfaceError(f"{where}: Python mangles names that begin with two underscores; rename the argument")
+        if parameter.name in CONSTANTS:
+            raise InterfaceError(f"{where}: TorchScript takes this name for a constant; rename the argument")
         if parameter.annotation is inspect.Parameter.empty:
             raise InterfaceError(f"{where}: the type is missing; possible are {POSSIBLE}")
         type = self._type(where, function, parameter.annotation)
@@ -174,7 +195,11 @@ class _Reader:
             resolved = typing.get_type_hints(holder, function.__globals__, {**self._local_names, **nested})["it"]
         except Exception as error:  # an annotation is any expression, and evaluating it may raise anything
             raise InterfaceError(f"{where}: cannot evaluate the annotation {annotation!r}: {error}") from error
-        return read_type(where, resolved)
+        found = read_type(where, resolved)
+        for named in named_types([found]):
+            if not CONSTANTS.isdisjoint(named.name.split(".")):
+                raise InterfaceError(f"{where}: TorchScript takes a part of {named.name} for a constant; rename it")
+        return found
 
 
 _BATCHED = "__torchremote_batched__"
@@ -278,6 +303,11 @@ def _default(where: str, value: Any, kind: Type) -> Value:
         case ScalarType("dtype") if isinstance(value, torch.dtype):
             return DtypeValue(str(value).removeprefix("torch."))
         case EnumType(name) if isinstance(value, enum.Enum) and _is_of_class(value, name):
+            if value.name in CONSTANTS:
+                raise InterfaceError(
+                    f"{where}: TorchScript cannot write {value} as a default; rename the member, or declare "
+                    f"Optional[{type(value).__name__}] = None"
+                )
             return MemberValue(name, value.name)
         case NamedTupleType(name) if isinstance(value, tuple) and _is_of_class(value, name):
             pairs = zip(value, kind.items, strict=True)

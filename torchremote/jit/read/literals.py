@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Union
+from typing import Final, Union
+
+CONSTANTS: Final = frozenset({"Ellipsis", "NoneType"})
+"""Names that Python leaves free, and that TorchScript's lexer takes for constants wherever they stand."""
 
 
 @dataclass(frozen=True)
