@@ -18,26 +18,24 @@ def lower_enums(interface: Interface, source_names: SourceNames) -> ir.Unit:
 
 
 def _lower_pack(enum: EnumType, source_names: SourceNames) -> ir.Function:
-    value = ir.Name("value")
-    body: list[ir.Statement] = [
-        ir.If(ir.Equal(value, _member(enum, name, source_names)), (ir.Return(ir.Literal(position)),))
-        for position, (name, _) in enumerate(enum.members)
-    ]
-    refusal = ir.Raise(ir.Literal(f"torchremote: not a member of {enum.name}"))
+    """Lowers the function that finds the position of a member by its name."""
+    names = ir.ListOf(tuple(ir.Literal(name) for name, _ in enum.members))
+    position = ir.Call(ir.Attribute(names, "index"), (ir.Attribute(ir.Name("value"), "name"),))
     parameters = (ir.Parameter("value", source_names.declared(enum)),)
-    return ir.Function(source_names.pack[enum], parameters, "int", (*body, refusal))
+    return ir.Function(source_names.pack[enum], parameters, "int", (ir.Return(position),))
 
 
 def _lower_unpack(enum: EnumType, source_names: SourceNames) -> ir.Function:
+    """Lowers the function that returns the member at a position."""
     position = ir.Name("position")
-    body: list[ir.Statement] = [
-        ir.If(ir.Equal(position, ir.Literal(number)), (ir.Return(_member(enum, name, source_names)),))
-        for number, (name, _) in enumerate(enum.members)
-    ]
-    refusal = ir.Raise(ir.Literal(f"torchremote: no such member of {enum.name}"))
+    # TorchScript makes a constant of the list of all members. For a member that the text names, it reads the whole class.
+    members = ir.Call(ir.Name("list"), (ir.Name(source_names.classes[enum]),))
+    item = ir.Call(ir.Attribute(members, "pop"), (position,))
+    # A list counts negative positions from its end.
+    is_positive = ir.Equal(ir.Call(ir.Attribute(ir.Name("math"), "fabs"), (position,)), position)
+    body = (
+        ir.If(is_positive, (ir.Return(item),)),
+        ir.Raise(ir.Literal(f"torchremote: no such member of {enum.name}")),
+    )
     parameters = (ir.Parameter("position", "int"),)
-    return ir.Function(source_names.unpack[enum], parameters, source_names.declared(enum), (*body, refusal))
-
-
-def _member(enum: EnumType, name: str, source_names: SourceNames) -> ir.Expression:
-    return ir.Attribute(ir.Name(source_names.classes[enum]), name)
+    return ir.Function(source_names.unpack[enum], parameters, source_names.declared(enum), body)
