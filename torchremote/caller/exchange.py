@@ -7,6 +7,7 @@ belongs here: which errors its failures become, how the caller waits for it, how
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,13 +16,24 @@ import torch
 import torch.distributed.rpc as rpc
 
 from .. import _torch
-from ..errors import TorchRemoteError
+from ..errors import NotInitializedError, TorchRemoteError
 from ..link.failures import FAILURES, explain
 from ..owner.create import Refusal, answering
 
 Failing = Callable[[Exception], Exception]
 """Makes the error to raise for one of torch's."""
 Catches = tuple[type[Exception], ...]
+
+
+_rpc_is_the_parents = False
+
+
+def _after_fork() -> None:
+    global _rpc_is_the_parents
+    _rpc_is_the_parents = _torch.rpc_running()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def send(
@@ -35,7 +47,14 @@ def send(
 
     Raises:
         If `start` raises one of `catches`, nothing was sent, and `failing` makes the error to raise. Others pass.
+        NotInitializedError: this process was forked from one in which RPC runs. It has none of its threads, so nobody
+            would ever answer.
     """
+    if _rpc_is_the_parents:
+        raise NotInitializedError(
+            "this process was forked from one in which RPC was running, and has none of its threads; fork before "
+            "init_rpc, or start processes with the 'spawn' or 'forkserver' method of multiprocessing"
+        )
     try:
         return start(*args, **kwargs)
     except catches as error:
