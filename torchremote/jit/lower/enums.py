@@ -27,15 +27,10 @@ def _lower_pack(enum: EnumType, source_names: SourceNames) -> ir.Function:
 
 def _lower_unpack(enum: EnumType, source_names: SourceNames) -> ir.Function:
     """Lowers the function that returns the member at a position."""
-    position = ir.Name("position")
-    # TorchScript makes a constant of the list of all members. For a member that the text names, it reads the whole class.
+    # TorchScript makes a constant of the list of all members. Where the text names a member, it reads the whole class.
     members = ir.Call(ir.Name("list"), (ir.Name(source_names.classes[enum]),))
-    item = ir.Call(ir.Attribute(members, "pop"), (position,))
-    # A list counts negative positions from its end.
-    is_positive = ir.Equal(ir.Call(ir.Attribute(ir.Name("math"), "fabs"), (position,)), position)
-    body = (
-        ir.If(is_positive, (ir.Return(item),)),
-        ir.Raise(ir.Literal(f"torchremote: no such member of {enum.name}")),
-    )
+    count, name = ir.Literal(len(enum.members)), ir.Literal(enum.name)
+    position = ir.Call(ir.Name("position_in"), (count, ir.Name("position"), name))
     parameters = (ir.Parameter("position", "int"),)
+    body = (ir.Return(ir.Item(members, position)),)
     return ir.Function(source_names.unpack[enum], parameters, source_names.declared(enum), body)

@@ -29,7 +29,7 @@ class Attribute:
 @dataclass(frozen=True)
 class Item:
     value: Expression
-    index: int
+    index: int | Expression
 
 
 @dataclass(frozen=True)

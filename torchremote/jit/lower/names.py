@@ -19,7 +19,11 @@ GLOBALS: Final = frozenset(
     "math torch rpc Any Tensor Dict Future List Optional Protocol RRef Tuple Union "
     "RuntimeError super isinstance len range zip float int bool str complex "
     "ModuleInterface Link Attachable detach attach Disconnected Connected Local Remote Stub".split()
-).union(definition.name for file in ("table", "tensors", "batches", "any", "link") for definition in definitions(file))
+).union(
+    definition.name
+    for file in ("table", "tensors", "batches", "enums", "any", "link")
+    for definition in definitions(file)
+)
 # Argument names that TorchScript replaces when it saves a model.
 REPLACED: Final = frozenset("_ inf nan ops CONSTANTS fork uninitialized getattr unchecked_cast __torch__ aten".split())
 # Argument names that TorchScript takes for something else when it loads a model.

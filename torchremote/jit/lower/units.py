@@ -49,7 +49,7 @@ def unit(interface: Interface, part: str, comment: str, *parts: ir.Definition) -
 
 def lower_common() -> ir.Unit:
     """Returns the unit that every interface uses."""
-    parts = (*definitions("tensors"), *definitions("batches"), *definitions("link"))
+    parts = (*definitions("tensors"), *definitions("batches"), *definitions("enums"), *definitions("link"))
     return ir.Unit(f"{_ROOT}.common", "<torchremote common>", "The same for every interface.", parts)
 
 

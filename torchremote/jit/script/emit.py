@@ -207,7 +207,7 @@ def _expression(expression: ir.Expression) -> str:
         case ir.Attribute(value, name):
             return f"{_expression(value)}.{name}"
         case ir.Item(value, index):
-            return f"{_expression(value)}[{index}]"
+            return f"{_expression(value)}[{index if isinstance(index, int) else _expression(index)}]"
         case ir.Call(function, arguments):
             return f"{_expression(function)}({', '.join(map(_expression, arguments))})"
         case ir.TupleOf(items):
