@@ -218,6 +218,17 @@ def _no_stubs(part: nn.Module) -> list[Any]:
     return []
 
 
+def is_exported(member: object) -> bool:
+    """Says whether TorchScript compiles a method of a module although nothing calls it."""
+    return str(getattr(member, "_torchscript_modifier", "")).startswith("export")
+
+
+def is_ignored(function: object) -> bool:
+    """Says whether TorchScript does not compile a function: one under `ignore` or `unused`, say."""
+    modifier = str(getattr(function, "_torchscript_modifier", ""))
+    return modifier.startswith(("ignore", "unused", "_drop"))
+
+
 def custom_objects(module: torch.jit.ScriptModule) -> Iterable[tuple[str, str]]:
     """Yields the attributes of a scripted module that are objects of torch's own classes, with their class's name."""
     for name, (kind, _) in module._concrete_type.get_attributes().items():

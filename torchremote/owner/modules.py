@@ -27,6 +27,7 @@ from ..jit import Contract, Interface
 from ..jit.script.cache import COMPILING
 from . import leases
 from .implements import check_implements
+from .lists_as_any import check_lists
 from .state_names import remember_names
 from .tables import LOCK, table_for, table_of
 
@@ -231,9 +232,11 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
             raise MismatchError(
                 f"{interface.name}.{method.name}: {type(module).__name__} has no such method; expected\n  {method}"
             )
+    wanted = [method.name for method in interface.methods]
+    check_lists(module, wanted)
     try:
         with COMPILING:
-            scripted = _torch.script_module(module, [method.name for method in interface.methods])
+            scripted = _torch.script_module(module, wanted)
     except BaseException as error:  # TorchScript's compiler may raise anything for a user's module
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C, while `serve` scripts
