@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pickle
+import struct
 import zipfile
 from dataclasses import replace
 
@@ -139,6 +140,127 @@ def test_hostile_programs_end_soon(encoder, monkeypatch, program):
     monkeypatch.setattr(inspect, "_OPERATIONS_AT_MOST", 300_000)
     with contextlib.suppress(ArchiveError):
         stubs_in_archive(with_data(saved(encoder), module_of(program)))
+
+
+def text(value):
+    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+
+
+def put(number):
+    return b"r" + struct.pack("<I", number)
+
+
+def get(number):
+    return b"j" + struct.pack("<I", number)
+
+
+def zipped(data, compression=zipfile.ZIP_DEFLATED):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr("m/data.pkl", data)
+    file.seek(0)
+    return file
+
+
+def stub(declaration, name="__torch__.q.Face", scope=None, worker="w"):
+    """A program that makes a stub, with an operation that puts the declaration into a place of the memo."""
+    if scope is None:
+        interface = parse_interface(name, declaration)
+        scope = f"{interface.name}_{interface.digest}"
+    address = b"(K\x02" + text(name) + text(declaration) + text(worker) + text("served") + b"G" + bytes(8) + b"t"
+    return f"c__torch__.torchremote.protocol_2.{scope}.stub\nStub\n)\x81".encode("latin1") + address + b"\x88\x86b"
+
+
+def model(attributes):
+    """A pickle of a module with these attributes: pairs of a name and a program."""
+    items = b"".join(text(name) + program for name, program in attributes)
+    return b"\x80\x02c__torch__.m\nM\n)\x81}(" + items + b"ub."
+
+
+FORWARD = "forward(x: Tensor) -> Tensor"
+MANY = "\n".join(f"m{number:05}(x: Tensor) -> Tensor" for number in range(500))
+
+
+def shared(count):
+    """A model that holds one stub under `count` names, in a few bytes for each."""
+    again = [(f"a{number}", get(0)) for number in range(count)]
+    return zipped(model([("first", stub(MANY) + put(0)), *again]))
+
+
+def tuples_in_tuples():
+    data = b"\x80\x02]" + put(0) + b"".join(get(level - 1) + b"\x86" + put(level) for level in range(1, 40))
+    return zipped(data + b")\x81.")
+
+
+def chained(count):
+    types = ["tuple q.T0(a: Tensor)", *(f"tuple q.T{n}(a: q.T{n - 1})" for n in range(1, count))]
+    return "\n".join([*types, f"forward(x: q.T{count - 1}) -> Tensor"])
+
+
+UNION = f"f(x: Union[{', '.join(sorted('Tuple[' + ', '.join(['int'] * n) + ']' for n in range(1, 400)))}]) -> int"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (tuples_in_tuples, "an object of no class"),
+        (lambda: shared(3000), "more than 2000000 characters would be said of its stubs"),
+        (lambda: zipped(bytes(200_000_000)), "its data.pkl has more than"),
+        (lambda: zipped(bytes(10_000_000), zipfile.ZIP_BZIP2), "compressed as torch does not"),
+        (lambda: zipped(bytes(10_000_000), zipfile.ZIP_LZMA), "compressed as torch does not"),
+        (lambda: zipped(b"\x80\x02c" + b"a" * 5_000_000 + b"\nb\n)\x81."), "a class whose name has more than 10000"),
+        (lambda: zipped(model([("a", stub("f() -> int\n" * 110_000, scope="x"))])), "declare more than 1000000"),
+        (lambda: zipped(model([("a", stub(chained(400), scope="x"))])), "declare more than 1000000"),
+        (lambda: zipped(model([("a", stub(UNION, scope="x"))])), "declare more than 1000000"),
+        (lambda: zipped(model([("a", stub(f"f(x: {'List[' * 50_000}) -> int", scope="x"))])), "a: not written by a"),
+        (
+            lambda: zipped(model([("a", stub(f"f(x: int = {'-' * 900_000}1) -> int", scope="x"))])),
+            "a: not written by a",
+        ),
+    ],
+)
+def test_what_would_keep_inspect_for_long_or_fill_the_screen(tmp_path, make, message):
+    """Each is refused in a second or two on one core. Here are no limits of time, but the whole suite has one."""
+    path = tmp_path / "hostile.pt"
+    path.write_bytes(make().getvalue())
+    with pytest.raises(ArchiveError) as caught:
+        stubs_in_archive(path)
+    assert f"{path}: not a TorchScript archive, or a damaged one: " in str(caught.value)
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 2000
+
+
+def test_a_directory_of_a_zip_file_has_a_limit(monkeypatch):
+    monkeypatch.setattr(inspect, "_DIRECTORY_AT_MOST", 100_000)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for number in range(3000):
+            archive.writestr(f"m/{number}", b"")
+    with pytest.raises(ArchiveError, match="its directory has more than 100000 bytes"):
+        stubs_in_archive(file)
+
+
+def test_a_stub_under_many_names_is_listed_under_each():
+    assert [found.path for found in stubs_in_archive(shared(50))] == ["first", *(f"a{number}" for number in range(50))]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        stub(FORWARD, name="__torch__.evil\n  worker 'trusted'\x1b[2J.Face"),
+        stub(FORWARD, worker="\x1b]0;owned\x07\u202e"),
+        stub("f(x: \x1b[2J\x07) -> int", scope="x"),
+        b"c__torch__.\x1b[2J\x9b2J\nM\n)\x81}(" + text("a\x1b[2J") + b"c__torch__.m\nM\n)\x81ub",
+    ],
+)
+def test_nothing_of_a_file_reaches_a_terminal_as_it_is(tmp_path, capsys, program):
+    (tmp_path / "evil.pt").write_bytes(zipped(model([("a", program)])).getvalue())
+    cli.main(["inspect", str(tmp_path / "evil.pt")])
+    told = capsys.readouterr()
+    lines = (told.out + told.err).splitlines()
+    assert lines
+    assert all(line.isprintable() for line in lines)
+    assert not any(line.startswith("  worker 'trusted'") for line in lines)
 
 
 def test_types_that_nest_without_end_are_refused(encoder):

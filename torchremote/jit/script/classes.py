@@ -63,13 +63,24 @@ def find_classes(interface: Interface, scope: str) -> Classes:
 
 
 def import_classes(interface: Interface) -> None:
-    """Imports the modules of the classes of `interface`, if they exist here.
+    """Imports the modules of those classes of `interface` that are not there yet, if the modules exist here.
 
     It must not be called under COMPILING. A thread that imports a module holds the module's lock, and may be waiting
     for COMPILING to compile an interface of that module.
+
+    Raises:
+        InterfaceError: a module raised something else than an ImportError while it was imported.
     """
     for named in interface.named_types:
-        find_class(named.name, _import)
+        if find_class(named.name) is not None:
+            continue
+        try:
+            find_class(named.name, _import)
+        except (Exception, SystemExit) as error:  # a module runs anything while it is imported, or asked for a name
+            raise InterfaceError(
+                f"{interface.name}: {named.name} is not imported yet, and importing its module raised "
+                f"{type(error).__name__}: {error}; see to it that `import {named.name.rpartition('.')[0]}` works"
+            ) from error
 
 
 def _register(cls: type[Any], named: NamedType, classes: Classes) -> None:
