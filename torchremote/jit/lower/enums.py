@@ -28,7 +28,7 @@ def _lower_pack(enum: EnumType, source_names: SourceNames) -> ir.Function:
 def _lower_unpack(enum: EnumType, source_names: SourceNames) -> ir.Function:
     """Lowers the function that returns the member at a position."""
     position = ir.Name("position")
-    # TorchScript makes a constant of the list of all members. For a member that the text names, it reads the whole class.
+    # TorchScript makes a constant of the list of all members. For each that the text names, it reads the whole class.
     members = ir.Call(ir.Name("list"), (ir.Name(source_names.classes[enum]),))
     item = ir.Call(ir.Attribute(members, "pop"), (position,))
     # A list counts negative positions from its end.
