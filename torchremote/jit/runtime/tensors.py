@@ -11,9 +11,18 @@ Note [Tensors that hurt]
     An empty view that begins after the end of its storage ends the process that receives it. A copy of it does not.
 
     The check uses `_has_same_storage_numel` with an empty tensor, which TorchScript keeps as a constant. It says
-    whether the storage is empty, as a freed one is. It raises if there is no storage, and for a fake tensor. The
-    operators `is_set_to` and `as_strided` could do the same, but cost more. Only `as_strided` would also notice a
-    storage that was cut to less than the tensor needs, but not to nothing; this check does not.
+    whether the storage is empty, as a freed one is. It raises if there is no storage, and for a fake tensor.
+
+    The process that receives a tensor aborts if the storage is too small for its sizes, strides and offset: one that
+    was cut with `resize_`, or that of quint4x2 and quint2x4, which have several elements in a byte. `unsqueeze` makes a
+    view, for which torch compares them, and raises. Of the operators that do so it costs least. TorchScript has none
+    that says how large a storage is.
+
+    The sender aborts for a ZeroTensor. It also does for a small view of a large storage, which torch copies before it
+    sends it, if the dtype is one that torch cannot copy: the integers of 1 to 7 bits.
+
+    Of a sparse tensor, torch sends the indices and the values, so these two are checked. Tensors on an accelerator are
+    not checked for their storage.
 
     Python refuses subclasses that answer for a tensor inside them, and functional tensors (link/values.py). Only
     callers in Python have those.
@@ -41,6 +50,22 @@ CANNOT_SEND: Final = "torchremote: cannot send "
 """The beginning of the refusal of a tensor or value. link/failures.py looks for it."""
 
 
+FIRST_PACKED: Final = 16
+LAST_PACKED: Final = 17
+FIRST_OF_BITS: Final = 30
+LAST_OF_BITS: Final = 43
+"""Dtypes, which are integers in TorchScript. The packed ones are quint4x2 and quint2x4. Those of bits are uint1 to
+uint7 and int1 to int7. Those before the packed ones are nearly all that are used."""
+
+
+def is_packed(value: Tensor) -> bool:
+    return value.dtype >= FIRST_PACKED and value.dtype <= LAST_PACKED
+
+
+def is_of_bits(value: Tensor) -> bool:
+    return value.dtype >= FIRST_OF_BITS and value.dtype <= LAST_OF_BITS
+
+
 def refuse_tensor(value: Tensor, where: str) -> None:
     if value.is_nested:
         found = "a nested tensor cannot cross; pass its parts as a List[Tensor]"
@@ -48,11 +73,30 @@ def refuse_tensor(value: Tensor, where: str) -> None:
         found = "a meta tensor has no values to send; pass its shape as a List[int]"
     elif value.layout > 1:
         found = "a tensor in a layout other than strided and sparse COO cannot cross; pass value.to_dense()"
+    elif value._is_zerotensor():
+        found = "a ZeroTensor has no values to send; pass value.clone()"
+    elif is_packed(value):
+        found = "a tensor with several elements in a byte cannot cross; pass value.dequantize()"
+    elif is_of_bits(value):
+        found = "a tensor of 1 to 7 bits cannot cross, because torch cannot copy it; pass value.view(torch.uint8)"
     elif value.is_cpu:
         found = "a tensor without storage of its own (a fake or freed one, say) cannot cross; pass a plain one"
     else:
         found = "a tensor on " + str(value.device) + ", which is not in the device map to the worker; pass value.cpu()"
     raise RuntimeError(CANNOT_SEND + where + ": " + found)
+
+
+def has_room(value: Tensor) -> bool:
+    # False if the storage is empty. Raises if it is too small, or if there is none.
+    if torch.ops.aten._has_same_storage_numel(value, torch.zeros([0])):
+        return False
+    return value.unsqueeze(0).storage_offset() >= 0
+
+
+def has_values(value: Tensor) -> bool:
+    if value._is_zerotensor() or is_packed(value) or is_of_bits(value):
+        return False
+    return has_room(value) if value.numel() > 0 else value.is_set_to(value)
 
 
 def can_cross(value: Tensor, devices: Optional[List[torch.device]]) -> bool:
@@ -61,10 +105,8 @@ def can_cross(value: Tensor, devices: Optional[List[torch.device]]) -> bool:
         return False
     if value.is_cpu:
         if value.layout > 0:
-            return True
-        if value.nbytes > 0:
-            return not torch.ops.aten._has_same_storage_numel(value, torch.zeros([0]))
-        return value.is_set_to(value)
+            return has_values(value._indices()) and has_values(value._values())
+        return has_values(value)
     if devices is not None:
         for device in devices:
             if device == value.device:
@@ -74,9 +116,13 @@ def can_cross(value: Tensor, devices: Optional[List[torch.device]]) -> bool:
 
 
 def sendable(value: Tensor, devices: Optional[List[torch.device]], where: str) -> Tensor:
+    # Nearly all tensors end here. The rest of the function asks everything again, one by one.
+    is_plain = value.is_cpu and value.layout == 0 and value.dtype < FIRST_PACKED and value.numel() > 0
+    if is_plain and not value.is_nested and not value._is_zerotensor() and has_room(value):
+        return value
     if not can_cross(value, devices):
         refuse_tensor(value, where)
-    if value.layout == 0 and value.nbytes == 0 and value.is_cpu and value.storage_offset() > 0:
+    if value.is_cpu and value.layout == 0 and value.numel() == 0 and value.storage_offset() > 0:
         return value.clone()
     return value
 
