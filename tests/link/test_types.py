@@ -1,7 +1,7 @@
 """What crosses as something else comes back as what it was: on a Python caller, and inside TorchScript."""
 
 import inspect
-from typing import Any, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import pytest
 import torch
@@ -105,6 +105,82 @@ def test_any_refuses_what_nobody_can_look_into(painter, value, message):
     with pytest.raises(ArgumentError, match=message):
         painter.anything(value)
     assert painter.anything(1) == 1
+
+
+class Loose:
+    def forward(self, xs: List[Any], by: Dict[str, Any]) -> int: ...
+
+
+class LooseModule(nn.Module):
+    def forward(self, xs: List[Any], by: Dict[str, Any]) -> int:
+        return len(xs) + len(by)
+
+
+def loop_of(kind):
+    """A list or dict that contains itself, at once or inside a tuple."""
+    if kind == "list":
+        loop = []
+        loop.append(loop)
+    elif kind == "dict":
+        loop = {}
+        loop["a"] = loop
+    else:
+        inner = []
+        loop = (1, inner)
+        inner.append(loop)
+    return loop
+
+
+def doubled(kind, levels):
+    """Containers of which each has the one before twice: 2**levels places, if nobody stops."""
+    value = 1
+    for _ in range(levels):
+        value = {"a": value, "b": value} if kind is dict else kind((value, value))
+    return value
+
+
+def nested(levels):
+    value = ()
+    for _ in range(levels):
+        value = (value,)
+    return value
+
+
+@pytest.mark.parametrize("kind", ["list", "dict", "tuple"])
+def test_a_value_that_contains_itself_is_refused(owner, painter, kind):
+    stub = tr.create(owner, Loose, LooseModule)
+    for where, call in {
+        r"Painter.anything.value": lambda: painter.anything(loop_of(kind)),
+        r"Loose.forward.xs\[0\]": lambda: stub([loop_of(kind)], {}),
+        r"Loose.forward.by\['a'\]": lambda: stub([], {"a": loop_of(kind)}),
+    }.items():
+        with pytest.raises(ArgumentError, match=rf"^{where}\[.*: a (list|dict|tuple) that contains itself cannot"):
+            call()
+    loop = loop_of("list")
+    with pytest.raises(ArgumentError, match=r"^Loose.forward.xs\[0\]\[0\]: a list that contains itself cannot"):
+        stub(loop, {})
+    assert stub([1], {"a": X}) == 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [nested(7), nested(900), nested(100_000), *(doubled(kind, 40) for kind in (list, tuple, dict))],
+    ids=["7", "900", "100000", "lists", "tuples", "dicts"],
+)
+def test_a_value_that_is_too_deep_is_refused_at_once(painter, value):
+    with pytest.raises(ArgumentError, match=r"^Painter.anything.value\[.*: a \w+ inside 6 others cannot"):
+        painter.anything(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{(1, 2): 3}, {None: 1}, {1: 1, "a": 2}, {"a": 1, 1: 2}, {2.5: 1}, {2**63: 1}, {"\ud800": 1}, {True: 1}, {X: 1}],
+    ids=str,
+)
+def test_keys_that_any_cannot_have_are_refused(painter, value):
+    for where, inside in {"": value, r"\[1\]\['a'\]": (1, {"a": value})}.items():
+        with pytest.raises(ArgumentError, match=rf"^Painter.anything.value{where}, its key"):
+            painter.anything(inside)
 
 
 def test_dtypes_and_enums_in_containers(painter):

@@ -1,13 +1,16 @@
 """Values that would hurt, or do not fit: refused with their place before they are sent, and both processes go on."""
 
+import enum
 import math
 import warnings
-from typing import List, Tuple
+from typing import Dict, List, Optional, Tuple, Union
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
+from torch.autograd import forward_ad
 from torch.testing._internal.two_tensor import TwoTensor
 
 import torchremote as tr
@@ -110,6 +113,85 @@ class StrictModule(nn.Module):
         self, a: bool, i: int, f: float, s: str, d: torch.device, xs: List[float], t: Tuple[int, int]
     ) -> Tuple[bool, int, float, str, List[float], Tuple[int, int]]:
         return a, i, f, s, xs, t
+
+
+class Numbers:
+    def forward(self, f: float, c: complex, m: Optional[float]) -> Tuple[float, complex, Optional[float]]: ...
+    def inside(
+        self, xs: List[float], by: Dict[float, Tuple[float, complex]], u: Union[float, str]
+    ) -> Tuple[List[float], Dict[float, Tuple[float, complex]], Union[float, str]]: ...
+
+
+class NumbersModule(nn.Module):
+    def forward(self, f: float, c: complex, m: Optional[float]) -> Tuple[float, complex, Optional[float]]:
+        return f, c, m
+
+    def inside(
+        self, xs: List[float], by: Dict[float, Tuple[float, complex]], u: Union[float, str]
+    ) -> Tuple[List[float], Dict[float, Tuple[float, complex]], Union[float, str]]:
+        return xs, by, u
+
+
+TOO_LONG = [2**53 + 1, -(2**53) - 1, 10**18 + 1, 2**1100, np.int64(2**53 + 1), torch.tensor(2**53 + 1)]
+
+
+@pytest.mark.parametrize("n", TOO_LONG, ids=str)
+def test_an_int_that_a_float_cannot_hold_is_refused_wherever_it_is(owner, n):
+    stub = tr.create(owner, Numbers, NumbersModule)
+    assert stub(1.0, 1j, None) == stub(1, 1j, None) == (1.0, 1j, None)  # of the same classes
+    calls = {
+        "forward.f": lambda: stub(n, 1j, None),
+        "forward.c": lambda: stub(1.0, n, None),
+        "forward.m": lambda: stub(1.0, 1j, n),
+        r"inside.xs\[1\]": lambda: stub.inside([1, n], {}, 1.0),
+        r"inside.by, its key .*": lambda: stub.inside([], {n: (1.0, 1j)}, 1.0),
+        r"inside.by\[1.0\]\[1\]": lambda: stub.inside([], {1.0: (1.0, n)}, 1.0),
+        r"inside.u": lambda: stub.inside([], {}, n),
+        r"forward_many.calls\[1\].f": lambda: stub.forward_many([(1.0, 1j, None), (n, 1j, None)]),
+    }
+    for where, call in calls.items():
+        with pytest.raises(ArgumentError, match=f"^Numbers.{where}: "):
+            call()
+
+
+@pytest.mark.parametrize("n", [2**53, -(2**53), 2**60, 0, True, np.int32(7), torch.tensor(2**53)], ids=str)
+def test_an_int_that_a_float_can_hold_crosses(owner, n):
+    stub = tr.create(owner, Numbers, NumbersModule)
+    assert stub(n, n, n) == (float(n), complex(n), float(n))
+    assert stub.inside([n, 0.5], {n: (n, n)}, n) == ([float(n), 0.5], {float(n): (float(n), complex(n))}, float(n))
+
+
+class Tone(str, enum.Enum):
+    HIGH = "h"
+
+
+def test_a_member_for_a_str_is_its_value(owner):
+    stub = tr.create(owner, Strict, StrictModule)
+    assert stub(**{**FITTING, "s": Tone.HIGH})[3] == "h"
+
+
+class Duals:
+    def forward(self, input: Tensor) -> Tensor: ...
+
+
+def test_a_dual_tensor_is_refused_wherever_it_is(owner, painter):
+    stub, echo = tr.create(owner, Duals, nn.Identity), tr.create(owner, zoo.Deep, zoo.DeepEcho)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(X, X)
+        calls = {
+            "Duals.forward.input": lambda: stub(dual),
+            "Duals.forward_many.calls": lambda: stub.forward_many([(dual,)]),
+            "Painter.forward.x": lambda: painter(dual),
+            "Painter.either.value": lambda: painter.either(Pair(dual)),
+            "Painter.anything.value": lambda: painter.anything((1, {"a": [dual]})),
+            "Deep.forward.a": lambda: echo([{"a": None, "b": (dual, 1)}]),
+            "Deep.forward.b": lambda: echo([], [X, dual]),
+        }
+        for where, call in calls.items():
+            with pytest.raises(ArgumentError, match=f"^{where}[^:]*: a dual tensor of forward-mode"):
+                call()
+        assert testing.same(echo([], [X, torch.eye(2).to_sparse()])[1][1][0], X)  # those without a tangent cross
+    assert testing.same(echo([], [X])[1], {1: [X]})
 
 
 FITTING = {"a": True, "i": 1, "f": 2.5, "s": "x", "d": torch.device("cpu"), "xs": [1.0], "t": (1, 2)}

@@ -2,6 +2,8 @@
 
 TorchScript takes None for False, the tensor 3.9 for the int 3 and bytes for a str. So a value that fails the test is
 packed first (link/values.py). Packing converts a value if nothing is lost, and otherwise says what is wrong with it.
+
+An int is no float here: TorchScript would take 2**53 + 1 for the float 2**53. In containers, ints up to 2**53 are.
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ import torch
 from .._torch import is_functional
 from ..jit.read.annotations import SCALAR_CLASSES
 from ..jit.read.types import DictType, ListType, OptionalType, ScalarType, TensorType, TupleType, Type
+from ..link.values import in_dual_level
 
+LARGEST: Final = 2**53
+"""Floats hold all integers up to this one."""
 TENSORS: Final[frozenset[Any]] = frozenset({torch.Tensor, torch.nn.Parameter})
 
 
@@ -25,7 +30,9 @@ def exact_test(declared: Type) -> Callable[[Any], bool]:
     if kinds is not None:
         if TENSORS.isdisjoint(kinds):
             return lambda value: type(value) in kinds
-        return lambda value: type(value) in kinds and (value is None or not is_functional(value))
+        return lambda value: (
+            type(value) in kinds and (value is None or not (is_functional(value) or in_dual_level(value)))
+        )
     match declared:
         case ListType(item):
             items_are_exact = _exact_test_of_all(item)
@@ -55,22 +62,36 @@ def _exact_test_of_all(declared: Type) -> Callable[[Collection[Any]], bool] | No
     kinds = exact_classes(declared)
     if kinds is None:
         return None
+    if float in kinds:
+        with_ints = kinds | {int}
+        return lambda values: (
+            kinds.issuperset(map(type, values))
+            or (
+                with_ints.issuperset(map(type, values))
+                and all(-LARGEST <= value <= LARGEST for value in values if type(value) is int)
+            )
+        )
     if TENSORS.isdisjoint(kinds):
         return lambda values: kinds.issuperset(map(type, values))
-    return lambda values: (
-        kinds.issuperset(map(type, values)) and not any(is_functional(value) for value in values if value is not None)
-    )
+
+    def are_exact(values: Collection[Any]) -> bool:
+        if not kinds.issuperset(map(type, values)):
+            return False
+        tensors = [value for value in values if value is not None]
+        return not any(map(is_functional, tensors)) and not (tensors and in_dual_level(tensors[0]))
+
+    return are_exact
 
 
 def exact_classes(declared: Type) -> frozenset[Any] | None:
-    """Lists the classes whose instances all fit, except functional tensors. None if the class does not decide."""
+    """Lists the classes whose instances all fit, but functional and dual tensors. None if classes do not decide."""
     match declared:
         case TensorType():
             return TENSORS
         case ScalarType("float"):
-            return frozenset({float, int})
+            return frozenset({float})
         case ScalarType("complex"):
-            return frozenset({complex, float, int})
+            return frozenset({complex, float})
         case ScalarType(name) if name != "dtype":
             return frozenset({SCALAR_CLASSES[name]})
         case OptionalType(item):

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, Final, SupportsFloat, SupportsIndex
 
 import torch
+from torch.autograd import forward_ad
 
 from .. import _torch
 from .._torch import PyRRef
@@ -37,6 +38,8 @@ from ..jit.read.types import (
 )
 
 _TEXTS: Final = (str, bytes, bytearray)
+_DEEPEST: Final = 6
+"""The most levels of containers in a value of type Any: those of jit/runtime/any.py, and two in its leaves."""
 _NUMBERS: Final = ("", "bool", "int", "float", "complex")  # each includes those before it
 
 
@@ -128,8 +131,8 @@ class PythonPacker:
                 return isinstance(value, self._classes[kind])
         return False
 
-    def _pack_any(self, value: Any, where: str) -> Any:
-        """Packs a value that is declared as Any, or raises ArgumentError."""
+    def _pack_any(self, value: Any, where: str, around: tuple[Any, ...] = ()) -> Any:
+        """Packs a value that is declared as Any, or raises ArgumentError. `around`: the containers that it is in."""
         match value:
             case None | bool() | float() | complex() | torch.device():
                 return value
@@ -145,6 +148,13 @@ class PythonPacker:
             case str():
                 with suppress(UnicodeEncodeError):
                     return _scalar(value, "str", exact=False)
+            case list() | dict() | tuple() if len(around) >= _DEEPEST or any(value is outer for outer in around):
+                contains_itself = any(value is outer for outer in around)
+                found = "that contains itself" if contains_itself else f"inside {_DEEPEST} others"
+                raise ArgumentError(
+                    f"{where}: a {type(value).__name__} {found} cannot cross inside Any; "
+                    f"possible are {_DEEPEST} levels of tuples, lists and dicts; pass a flatter value"
+                )
             case list() | dict() if not value:
                 raise ArgumentError(
                     f"{where}: an empty {type(value).__name__} inside Any has no type; declare it, as in List[Tensor]"
@@ -156,11 +166,13 @@ class PythonPacker:
             case dict() if len({type(part) for part in value.values() if part is not None}) > 1:
                 raise ArgumentError(f"{where}: a dict inside Any has values of one type; declare a NamedTuple")
             case list():
-                return [self._pack_any(part, f"{where}[{n}]") for n, part in enumerate(value)]
+                return [self._pack_any(part, f"{where}[{n}]", (*around, value)) for n, part in enumerate(value)]
             case tuple():
-                return tuple(self._pack_any(part, f"{where}[{n}]") for n, part in enumerate(value))
+                return tuple(self._pack_any(part, f"{where}[{n}]", (*around, value)) for n, part in enumerate(value))
             case dict():
-                return {key: self._pack_any(part, f"{where}[{key!r}]") for key, part in value.items()}
+                keys = _keys_for_any(value, where)
+                parts = zip(keys, value.values(), strict=True)
+                return {key: self._pack_any(part, f"{where}[{key!r:.60}]", (*around, value)) for key, part in parts}
         raise ArgumentError(
             f"{where}: {_shown(value)} cannot cross inside Any; "
             "possible are tensors, scalars (an int of 64 bits), and tuples, lists and dicts of these"
@@ -221,20 +233,50 @@ def _scalar(value: Any, name: str, exact: bool) -> Any:
             number = operator.index(value)
             if -(2**63) <= number < 2**63:
                 return number
-        case "float" if isinstance(value, SupportsFloat) and not isinstance(value, str):
+        case "float" if isinstance(value, SupportsFloat) and not isinstance(value, str) and _fits_float(value):
             return float(value)
-        case "complex" if isinstance(value, (SupportsFloat, complex)):
+        case "complex" if isinstance(value, (SupportsFloat, complex)) and _fits_float(value):
             return complex(value)
         case "bool" if isinstance(value, bool):
             return value
         case "str" if isinstance(value, str):
             value.encode()  # raises for a lone surrogate
-            return str(value)
+            return str.__str__(value)  # not the member's name, if it is one of an enum
         case "device" if isinstance(value, torch.device):
             return value
         case "None" if value is None:
             return None
     raise TypeError
+
+
+def _fits_float(value: Any) -> bool:
+    """Says whether a float can hold `value` exactly, if it is an integer. Other numbers fit as well as they can."""
+    try:
+        number = operator.index(value)
+        return int(float(number)) == number
+    except TypeError:  # it is no integer
+        return True
+
+
+def _keys_for_any(value: dict[Any, Any], where: str) -> list[Any]:
+    """Returns the keys of a dict that is declared as Any: all are str, or all are int.
+
+    Raises:
+        ArgumentError: a key is anything else, or of another type than the first.
+    """
+    keys = list(value)
+    kind = "str" if isinstance(keys[0], str) else "int"
+    for key in keys:
+        if type(key) is not SCALAR_CLASSES[kind]:
+            raise ArgumentError(
+                f"{where}, its key {_shown(key)}: the keys of a dict inside Any are all str, or all int; declare the "
+                "dict's own type, or pass a list of pairs"
+            )
+        try:
+            _scalar(key, kind, exact=True)
+        except (TypeError, UnicodeEncodeError):
+            raise _misfit(f"{where}, its key", key, ScalarType(kind)) from None
+    return keys
 
 
 def _is_tuple(value: Any, exact: bool) -> bool:
@@ -244,7 +286,9 @@ def _is_tuple(value: Any, exact: bool) -> bool:
 def _misfit(where: str, value: object, kind: Type) -> ArgumentError:
     """Makes the error for a value that does not fit `kind`."""
     remedy = ""
-    if isinstance(value, (int, str)) and str(kind) == value.__class__.__name__:
+    if isinstance(value, int) and str(kind) in ("float", "complex"):
+        remedy = ": it cannot hold this integer exactly; pass a float, or declare int"
+    elif isinstance(value, (int, str)) and str(kind) == value.__class__.__name__:
         remedy = " of 64 bits" if isinstance(value, int) else " that UTF-8 can encode"
     elif isinstance(value, tuple) and isinstance(kind, (TupleType, NamedTupleType)):
         remedy = f"; {len(kind.items)} items are wanted, and {len(value)} there"
@@ -267,12 +311,33 @@ def check_plain(tensor: torch.Tensor, where: str) -> None:
 
     Raises:
         ArgumentError: `tensor` is of a subclass such as DTensor. torch would look for values in the tensor itself, and
-            crash. See jit/runtime/tensors.py, Note [Tensors that hurt].
+            crash. See jit/runtime/tensors.py, Note [Tensors that hurt]. Or it is a dual tensor, and torch would send it
+            without its tangent.
     """
     if _torch.has_dispatch(tensor) and not tensor.is_nested:
         raise ArgumentError(
             f"{where}: {_shown(tensor)} keeps its values elsewhere and cannot cross; pass a plain tensor"
         )
+    if _is_dual(tensor):
+        raise ArgumentError(
+            f"{where}: a dual tensor of forward-mode differentiation cannot cross, because its tangent would be lost; "
+            "pass forward_ad.unpack_dual(value).primal"
+        )
+
+
+def in_dual_level(tensor: torch.Tensor) -> bool:
+    """Says whether a `dual_level` of forward-mode differentiation is open, or cannot be excluded for `tensor`."""
+    # Outside of one, unpack_dual returns the tensor itself. Inside, it returns a view, or raises if there can be none.
+    try:
+        return forward_ad.unpack_dual(tensor).primal is not tensor
+    except RuntimeError:
+        return True
+
+
+def _is_dual(tensor: torch.Tensor) -> bool:
+    with suppress(RuntimeError):
+        return forward_ad.unpack_dual(tensor).tangent is not None
+    return False
 
 
 @functools.cache
