@@ -229,6 +229,11 @@ def is_ignored(function: object) -> bool:
     return modifier.startswith(("ignore", "unused", "_drop"))
 
 
+def is_frozen(module: torch.jit.ScriptModule) -> bool:
+    """Says whether `torch.jit.freeze` made a module: it lacks what every scripted module has."""
+    return not (hasattr(module, "training") and hasattr(module, "_concrete_type"))
+
+
 def custom_objects(module: torch.jit.ScriptModule) -> Iterable[tuple[str, str]]:
     """Yields the attributes of a scripted module that are objects of torch's own classes, with their class's name."""
     for name, (kind, _) in module._concrete_type.get_attributes().items():

@@ -206,6 +206,10 @@ def scripted_quantized():
     return torch.jit.script(around_quantized())
 
 
+def frozen_with_its_mode():
+    return torch.jit.freeze(torch.jit.script(nn.Linear(3, 3)).eval(), preserved_attrs=["training"])
+
+
 class WithExtraState(nn.Linear):
     def get_extra_state(self):
         return {"steps": 3}
@@ -243,6 +247,15 @@ def cannot_save():
     return CannotSave(3, 3)
 
 
+class Exits(nn.Linear):
+    def get_extra_state(self):
+        raise SystemExit(3)
+
+
+def exits():
+    return Exits(3, 3)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -250,11 +263,13 @@ def cannot_save():
         (around_quantized, r"under part\.0\.scale"),
         (around_scripted_quantized, r"keeps _packed_params, a torch\.classes\."),
         (frozen, "it was frozen"),
+        (frozen_with_its_mode, "it was frozen"),
         (scripted_quantized, r"its part part\.0\._packed_params keeps _packed_params, a torch\.classes\."),
         (with_extra_state, "under _extra_state;"),
         (with_extra_state_inside, r"under 0\._extra_state;"),
         (saves_its_own, "under weight;"),
         (cannot_save, r"its state_dict\(\) raised OSError: no state;"),
+        (exits, r"its state_dict\(\) raised SystemExit: 3;"),
     ],
 )
 def test_a_state_that_cannot_be_whole_is_refused(owner, tmp_path, make, says):

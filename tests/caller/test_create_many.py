@@ -5,9 +5,11 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
+from torchremote.caller.pending import Pending
 from torchremote.errors import ArgumentError, CreationError, MismatchError, PlaceError, ServedNameError
 
 from .. import zoo
+from ..waiting import until
 
 
 def served(name):
@@ -87,6 +89,21 @@ def test_what_is_no_exception_leaves_nothing(owner, error, position):
     for name in "abc":  # is free
         tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name=name)
         rpc.rpc_sync(owner, tr.withdraw, (name,))
+
+
+def test_ctrl_c_leaves_nothing(owner, monkeypatch):
+    wait = Pending.wait
+
+    def interrupted(pending):
+        if pending._name == "c":
+            raise KeyboardInterrupt
+        return wait(pending)
+
+    monkeypatch.setattr(Pending, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tr.create_many([owner, "caller", owner], zoo.Encoder, zoo.LinearEncoder, names=["a", "b", "c"])
+    until(lambda: not any(rpc.rpc_sync(owner, served, (name,)) for name in "ac"))
+    until(lambda: not served("b"))
 
 
 def test_a_taken_name_says_whose(owner):

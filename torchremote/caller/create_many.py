@@ -13,7 +13,7 @@ from ..errors import ArgumentError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
 from ..owner import modules
-from ..owner.create import CreateRequest
+from ..owner.create import CreateRequest, cancel_here
 from .create import checked, checked_arguments, request_for
 from .pending import Pending, send_requests
 from .stub import check_timeout, route_and_interface
@@ -78,10 +78,14 @@ def create_many(
     if not return_exceptions:
         _raise_first(asked)
     sent = _send_all(compiled, asked, timeout)
-    made = [
-        one if isinstance(one, TorchRemoteError) else _outcome(position, Pending.wait, one)
-        for position, one in enumerate(sent)
-    ]
+    try:
+        made = [
+            one if isinstance(one, TorchRemoteError) else _outcome(position, Pending.wait, one)
+            for position, one in enumerate(sent)
+        ]
+    except BaseException:  # Ctrl-C; no list is returned, so nothing may stay
+        _cancel(asked)
+        raise
     if not return_exceptions:
         try:
             _raise_first(made)
@@ -104,6 +108,18 @@ def _raise_first(outcomes: list[Any]) -> None:
     for outcome in outcomes:
         if isinstance(outcome, TorchRemoteError):
             raise outcome
+
+
+def _cancel(asked: list[Any]) -> None:
+    """Has the owners remove all modules that they were asked for, now or when they are done. Does not wait."""
+    tickets: dict[int, tuple[Place, str]] = {}
+    for one in asked:
+        if not isinstance(one, TorchRemoteError):
+            place, request = one
+            tickets.setdefault(place.worker.id, (place, request.ticket))  # the first one's is the message's
+    for place, ticket in tickets.values():
+        with suppress(RuntimeError):  # the worker is lost, and its modules with it
+            rpc.rpc_async(place.worker, cancel_here, (ticket,))
 
 
 def _send_all(compiled: CompiledInterface, asked: list[Any], timeout: float | None) -> list[Any]:

@@ -72,7 +72,7 @@ def _read_names(scripted: torch.jit.ScriptModule, module: torch.nn.Module) -> St
     """Compares the state of a Python module with that of its scripted module."""
     try:
         own: dict[str, Any] = module.state_dict(keep_vars=True)
-    except Exception as error:  # it may be the user's own
+    except (Exception, SystemExit, GeneratorExit) as error:  # it may be the user's own
         return StateNames(None, f"its state_dict() raised {type(error).__name__}: {error}")
     kept: dict[str, torch.Tensor] = scripted.state_dict(keep_vars=True)
     lost = [str(name) for name, value in own.items() if kept.get(name) is not value]
@@ -99,7 +99,7 @@ def _lost_in_scripted(module: torch.jit.ScriptModule, name: str = "") -> str:
     if is_stub(module):
         return ""  # its module is elsewhere
     of = f"its part {name}" if name else "it"
-    if not hasattr(module, "training"):
+    if _torch.is_frozen(module):
         return f"{of} was frozen, which makes its parameters a part of its code"
     for attribute, kind in _torch.custom_objects(module):
         return f"{of} keeps {attribute}, a {kind}, which is no tensor"
