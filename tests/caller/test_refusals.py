@@ -1,5 +1,8 @@
 """What creating, serving and connecting refuse, with nothing left on the owner."""
 
+import os
+import sys
+
 import pytest
 import torch
 import torch.distributed.rpc as rpc
@@ -10,7 +13,9 @@ from torchremote.errors import ArgumentError, CreationError, InterfaceError, Mis
 
 from .. import owner_process as remote
 from .. import zoo
+from ..group import play
 from ..waiting import hosted, until
+from .test_calls import Ranker
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 X = torch.ones(2, 8)
@@ -143,3 +148,123 @@ def test_a_caller_that_gives_up_leaves_nothing_behind(owner):
     until(lambda: hosted(owner) <= before)
     with pytest.raises(ServedNameError):
         tr.connect(owner, zoo.Encoder, "given-up")
+
+
+def test_interface_and_class_that_are_swapped(owner):
+    class Plain:
+        def forward(self, x: Tensor) -> Tensor: ...
+
+    def Factory():
+        return zoo.LinearEncoder()
+
+    for interface in (zoo.Encoder, Plain):
+        for swapped in (zoo.LinearEncoder, torch.nn.Linear, Factory):
+            with pytest.raises(
+                MismatchError, match=rf"module_cls: {interface.__name__} is no torch\.nn\.Module; .*swapped\?"
+            ):
+                tr.create(owner, swapped, interface, args=(1,))
+
+
+class OfLock:
+    """Cannot be pickled, whoever imports it."""
+
+    def __reduce__(self):
+        raise TypeError("cannot pickle 'lock' object")
+
+
+def local_module():
+    class Local(torch.nn.Module):
+        pass
+
+    return Local
+
+
+class RaisesOddly(torch.nn.Module):
+    def __init__(self, error):
+        super().__init__()
+        raise error
+
+
+IMPORTABLE = "what is sent must be importable by the owner"
+
+
+@pytest.mark.parametrize("make", [lambda: 1, local_module()], ids=["lambda", "local"])
+def test_what_must_be_importable_says_so(owner, make):
+    with pytest.raises(CreationError) as caught:
+        tr.create(owner, zoo.Encoder, make)
+    assert IMPORTABLE in str(caught.value).splitlines()[0]
+
+
+def test_a_class_of_main_has_its_remedy_in_the_first_line(owner, monkeypatch):
+    made = type("Mine", (torch.nn.Module,), {"__module__": "__main__"})
+    monkeypatch.setattr(sys.modules["__main__"], "Mine", made, raising=False)
+    with pytest.raises(CreationError) as caught:
+        tr.create(owner, zoo.Encoder, made)
+    first = str(caught.value).splitlines()[0]
+    assert "Can't get attribute 'Mine'" in first
+    assert f"{IMPORTABLE}, whose __main__ is another one: define it in a module" in first
+
+
+@pytest.mark.parametrize(
+    ("make", "args", "told"),
+    [
+        (zoo.LinearEncoder, (OfLock(),), "cannot pickle 'lock' object; send what can be pickled"),
+        (RaisesOddly, (ValueError("no such weights"),), "ValueError: no such weights"),
+        (zoo.LinearEncoder, (1, 2, 3, 4), "TypeError"),
+    ],
+)
+def test_other_errors_do_not(owner, make, args, told):
+    with pytest.raises(CreationError, match=told) as caught:
+        tr.create(owner, zoo.Encoder, make, args)
+    assert "importable" not in str(caught.value)
+
+
+# -- after RPC has ended
+
+
+def left_behind(store):
+    stub = tr.create("gone", zoo.Encoder, zoo.LinearEncoder)
+    state = tr.at_owner(stub)
+    pending = stub.forward_async(X)
+    pending.wait()
+    rpc.shutdown()
+    model = torch.jit.script(Ranker(stub))
+    for name, act in {
+        "call": lambda: stub(X),
+        "async": lambda: stub.forward_async(X).wait(),
+        "packed": lambda: stub.topk(X, k=1),
+        "many": lambda: stub.forward_many([(X,)]),
+        "many_async": lambda: stub.forward_many_async([(X,)]).wait(),
+        "with_timeout": lambda: tr.with_timeout(stub, 5)(X),
+        "state_dict": tr.at_owner(stub).state_dict,
+        "state_dict before": state.state_dict,
+        "to": lambda: state.to("cpu"),
+        "create": lambda: tr.create("gone", zoo.Encoder, zoo.LinearEncoder),
+        "create_many": lambda: tr.create_many(["gone"], zoo.Encoder, zoo.LinearEncoder),
+        "connect": lambda: tr.connect("gone", zoo.Encoder, "name"),
+        "stats": lambda: tr.stats("gone"),
+    }.items():
+        try:
+            print(name, "returned", act())
+        except tr.TorchRemoteError as error:
+            print(f"{name}: {type(error).__name__}, {'RPC is not running in this process' in str(error)}")
+    (each,) = stub.forward_many([(X,)], return_exceptions=True)
+    print(f"each: {type(each).__name__}, {'nothing was sent' in str(each)}")
+    try:
+        model(X)
+    except RuntimeError as error:
+        print("model: RuntimeError,", "RPC agent is not set" in str(error), flush=True)
+    os._exit(0)  # `play` would shut down once more
+
+
+def gone(store):
+    pass
+
+
+def test_after_shutdown_everything_says_that_rpc_is_not_running(tmp_path):
+    told, _ = play(tmp_path, left_behind, gone, shared_memory=False)
+    lines = told.strip().splitlines()
+    found = dict(line.split(": ", 1) for line in lines if line.endswith((", True", ", False")))
+    assert found.pop("model") == "RuntimeError, True"
+    assert len(found) == 14
+    assert set(found.values()) == {"NotInitializedError, True"}, told

@@ -122,6 +122,68 @@ def test_stubs_and_models_are_arguments_and_results(tmp_path):
     play(tmp_path, owning, sending, third, shared_memory=False)
 
 
+# -- models that hold no stub: as without torchremote
+
+
+class Refusing(nn.Module):
+    """Raises while it is saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.training = True
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    @torch.jit.export
+    def __getstate__(self) -> int:
+        raise RuntimeError("torchremote: not mine")
+        return 1
+
+    @torch.jit.export
+    def __setstate__(self, state: int):
+        self.training = True
+
+
+def reduced(model):
+    return rpc.internal._internal_rpc_pickler._class_reducer_dict[type(model)](model)
+
+
+def test_models_without_stubs_are_taken_apart_by_torch(monkeypatch):
+    receiver, _ = reduced(torch.jit.script(nn.Linear(1, 1)))
+    assert receiver.__module__ == "torch.distributed.nn.api.remote_module"
+    monkeypatch.delitem(sys.modules, "torch.distributed.nn.api.remote_module")
+    for model in (torch.jit.script(nn.Linear(1, 1)), torch.jit.trace(nn.Linear(1, 1), X[:, :1])):
+        rebuild, (content, routes) = reduced(model)
+        assert routes == {}
+        assert torch.equal(rebuild(content, routes)(X[:, :1]), model(X[:, :1]))
+
+
+def test_errors_of_models_without_stubs_are_torchs():
+    with pytest.raises(torch.jit.Error, match="torchremote: not mine") as caught:
+        reduced(torch.jit.script(Refusing()))
+    assert not isinstance(caught.value, tr.TorchRemoteError)
+
+
+class TheirRemote(nn.Module):
+    """Has the attribute by which torch knows a scripted RemoteModule of its own."""
+
+    module_rref: int
+
+    def __init__(self):
+        super().__init__()
+        self.module_rref = 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def test_a_scripted_remote_module_of_torch_is_refused_by_torch(owner):
+    with pytest.raises(RuntimeError, match="Passing a script RemoteModule over RPC is not supported") as caught:
+        rpc.rpc_sync(owner, type, (torch.jit.script(TheirRemote()),))
+    assert not isinstance(caught.value, tr.TorchRemoteError)
+
+
 # -- lives
 
 

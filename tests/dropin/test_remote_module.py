@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+import torch.distributed.nn
 import torch.distributed.rpc as rpc
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
@@ -323,6 +324,37 @@ def test_a_received_one_needs_no_collector_either(owner):
         until(lambda: rpc.rpc_sync(owner, tracked) == before)
     finally:
         rpc.rpc_sync(owner, after_keeping)
+
+
+class MinePlain(RemoteModule):
+    """A class of the user's."""
+
+
+def test_it_is_an_instance_of_torchs(owner):
+    """Libraries ask for it; torch's own class stays as it is."""
+    theirs = torch.distributed.nn.RemoteModule
+    module = RemoteModule(owner, ScorerModule)
+    for one in (
+        module,
+        MinePlain(owner, ScorerModule),
+        rpc.rpc_sync(owner, give_back, (module,)),
+        RemoteModule.init_from_module_rref(owner, module.get_module_rref()),
+        RemoteModule.init_from_module_rref(owner, module.get_module_rref(), Scorer),
+    ):
+        assert isinstance(one, theirs)
+        assert torch.equal(one(X[:, :3], 2)[0], module(X[:, :3], 2)[0])
+    assert issubclass(RemoteModule, theirs)
+    assert not isinstance(nn.Linear(1, 1), theirs)
+    assert not issubclass(theirs, RemoteModule)
+    assert theirs.__module__ == "torch.distributed.nn.api.remote_module"
+
+
+def test_nothing_of_torchs_class_is_left_uncovered():
+    """What torch's class defines, ours does; but for its own helpers."""
+    theirs = torch.distributed.nn.RemoteModule.__mro__[1]
+    defined = {name for name in vars(theirs) if callable(getattr(theirs, name))} - {"__new__"}
+    helpers = {"_prepare_init", "_init_template", "_check_attribute_picklability", "_install_generated_methods"}
+    assert defined - helpers <= set(vars(_RemoteModule))
 
 
 def test_a_name_is_for_an_interface(owner):

@@ -490,7 +490,9 @@ DIFFERENT = {
     "sending_with_an_interface": (
         (
             RuntimeError,
-            "Cannot pickle RemoteModule in python pickler. RemoteModule can only be pickled when using RPC",
+            "Passing a script RemoteModule over RPC is not supported. Please create a RemoteModule in the sender, send "
+            "the `module_rref` to the receiver, and create a new instance on the receiver end by passing this "
+            "`module_rref`.",
         ),
         2,
     ),
@@ -505,7 +507,11 @@ DIFFERENT = {
     ),
     "an_interface_and_no_module": (
         (ValueError, f"ValueError: {_ON_OWNER}"),
-        (TypeError, "Scorer on owner: Scorer: a NoModule is not a torch.nn.Module; what is hosted has to be one"),
+        (
+            TypeError,
+            "module_cls: NoModule is no torch.nn.Module; the interface comes first, then the module's class: are the "
+            "two swapped?",
+        ),
     ),
 }
 

@@ -5,6 +5,7 @@ Creation is one RPC in Python. The stub is made from the answer, so a stub exist
 
 from __future__ import annotations
 
+import inspect
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -98,11 +99,11 @@ def create_async(
     >>> pending = create_async("owner", Layer, torch.nn.Linear, args=(4, 2))
     >>> layer = pending.wait()
     """
+    make = checked(module_cls)  # first: if it and the interface are swapped, that is what is wrong with the interface
     compiled = compile_interface(interface)
     place = find_place(where)
     timeout = check_timeout(timeout)
-    arguments = checked_arguments(module_cls, args, kwargs)
-    request = request_for(place, compiled, checked(module_cls), *arguments, name=name)
+    request = request_for(place, compiled, make, *checked_arguments(module_cls, args, kwargs), name=name)
     return _create(place, compiled, request, timeout)
 
 
@@ -167,8 +168,20 @@ def checked(module_cls: object) -> Callable[..., torch.nn.Module] | torch.jit.Sc
             f"module_cls: an instance of {type(module_cls).__name__}; "
             "pass the class and its args, or torch.jit.script(module)"
         )
+    if isinstance(module_cls, type) and _makes_itself(module_cls):
+        raise MismatchError(
+            f"module_cls: {module_cls.__name__} is no torch.nn.Module; the interface comes first, then the module's "
+            "class: are the two swapped?"
+        )
     if not callable(module_cls):
         raise MismatchError(
             f"module_cls: {module_cls!r} cannot be called; pass a class or function that returns an nn.Module"
         )
     return module_cls
+
+
+def _makes_itself(cls: type) -> bool:
+    """Says whether calling `cls` can only give an object of `cls`, which is no module."""
+    new, call = inspect.getattr_static(cls, "__new__"), inspect.getattr_static(type(cls), "__call__")
+    ordinary = new is vars(object)["__new__"] and call is vars(type)["__call__"]
+    return not issubclass(cls, torch.nn.Module) and ordinary

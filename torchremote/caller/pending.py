@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.distributed.rpc as rpc
 
 from .. import _torch
-from ..errors import CallTimeoutError, CreationError, WireError
+from ..errors import CallTimeoutError, CreationError, NotInitializedError, WireError
 from ..jit import CompiledInterface
 from ..link.failures import explain
 from ..link.places import Place
@@ -37,13 +38,34 @@ def _ask(compiled: CompiledInterface, place: Place, function: Callable[..., Any]
     """Sends a request of the control plane. Returns the Future of the answer."""
 
     def failing(error: Exception) -> CreationError:
-        return CreationError(
-            f"{compiled.interface.name} on {place.worker.name}: cannot be sent: {error}; "
-            "what is sent must be importable by the owner"
-        )
+        return CreationError(f"{compiled.interface.name} on {place.worker.name}: cannot be sent: {_with_remedy(error)}")
 
     # Pickling may raise anything.
     return send(rpc.rpc_async, (place.worker, function, (*SPOKEN, *args)), {}, failing, catches=(Exception,))
+
+
+# In the messages of pickle and torch: for what is pickled by its name, and for what is not pickled.
+_BY_NAME: Final = re.compile(
+    r"local object|attribute lookup|not the same object|it's not found as|Can't get (local )?attribute|"
+    r"ModuleNotFoundError|No module named|UDFs are defined"
+)
+_NOT_PICKLED: Final = re.compile(r"cannot pickle|can't pickle|PickleError|PicklingError", re.IGNORECASE)
+
+
+def _with_remedy(error: Exception) -> str:
+    """Returns the message of an error of sending or receiving a request, with what to do in its first line."""
+    text = str(error)
+    remedy = ""
+    if _BY_NAME.search(text) and "__main__" in text:
+        remedy = "; what is sent must be importable by the owner, whose __main__ is another one: define it in a module"
+    elif _BY_NAME.search(text):
+        remedy = "; what is sent must be importable by the owner: define it at the top level of a module there"
+    elif _NOT_PICKLED.search(text):
+        remedy = "; send what can be pickled, and have module_cls make the rest on the owner"
+    # torch puts the worker into a line before the error of a request that could not be read.
+    lines = [line for line in text.splitlines() if not re.search(r"\bOn WorkerInfo\(.*\):$", line)]
+    told = f"{lines[0] if lines else type(error).__name__}{remedy}"
+    return f"{told}\n\n{text}" if len(lines) > 1 else told
 
 
 class Pending:
@@ -147,9 +169,9 @@ class Pending:
             return CallTimeoutError(
                 f"{self._where}: not created within RPC's default timeout; raise rpc_timeout in init_rpc's options"
             )
-        if isinstance(failure, WireError):
+        if isinstance(failure, (WireError, NotInitializedError)):
             return failure
-        return CreationError(f"{self._where}: {error}; what is sent must be importable by the owner")
+        return CreationError(f"{self._where}: {_with_remedy(error)}")
 
     def _cancel(self) -> None:
         # The owner may still be building the module. Nobody waits for this message: the owner may be gone.

@@ -1,13 +1,14 @@
 """Sends scripted models with stubs inside, as arguments and results of RPC.
 
 A model crosses as the archive that torch.jit.save writes, together with its stubs' routes. A stub alone crosses as its
-route: see send_stub.py.
+route: see send_stub.py. A model without stubs is torch's affair, and so are the errors of sending one.
 """
 
 from __future__ import annotations
 
 import io
-from typing import Any
+import sys
+from typing import Any, Final
 
 import torch
 
@@ -16,21 +17,25 @@ from ..errors import NotSavableError
 from ..jit import Interface, compile_interface
 from ..link.failures import message_of
 from ..link.route import clear_route, route_of
-from ..link.stubs import compiled_of, is_stub
+from ..link.stubs import compiled_of, is_stub, stubs_in
 from .send_stub import SentRoute
 from .stub import attach
 
 Path = tuple[str, ...]
+_TORCHS: Final = "torch.distributed.nn.api.remote_module"
 
 
 def register() -> None:
-    """Makes RPC send scripted modules of all kinds this way. torch itself sends one only as a call's whole result."""
+    """Makes RPC send scripted modules of all kinds this way. torch itself sends one only as a call's whole result, and,
+    once torch.distributed.nn is imported, a RecursiveScriptModule anywhere."""
     for cls in (torch.jit.RecursiveScriptModule, torch.jit.TracedModule, torch.jit.TopLevelTracedModule):
         _torch.send_as(cls, _reduce_for_rpc)
 
 
 def _reduce_for_rpc(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
     """Takes a model apart for RPC's pickler."""
+    if not any(True for _ in stubs_in(model)):
+        return _reduce_as_torch(model)
     routes: dict[Path, tuple[Interface, SentRoute]] = {}
     file = io.BytesIO()
     try:
@@ -38,6 +43,20 @@ def _reduce_for_rpc(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
     except torch.jit.Error as error:  # raised by a stub; errors of the model's own modules pass
         raise NotSavableError(message_of(error).removeprefix("torchremote: ")) from error
     return _rebuild, (file.getvalue(), routes)
+
+
+def _reduce_as_torch(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
+    """Takes a model without stubs apart, with torch's own function if there is one: it refuses some, and is read by
+    workers that have no torchremote."""
+    if type(model) is torch.jit.RecursiveScriptModule:
+        # torch.distributed.nn would have registered this, had torchremote not come before it.
+        reduce = getattr(sys.modules.get(_TORCHS), "_recursive_script_module_reducer", None)
+        if reduce is not None:
+            reduced: tuple[Any, ...] = reduce(model)
+            return reduced
+    file = io.BytesIO()
+    torch.jit.save(model, file)
+    return _rebuild, (file.getvalue(), {})
 
 
 def _without_routes(

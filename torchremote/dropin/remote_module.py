@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import torch
+import torch.distributed.nn
 import torch.distributed.rpc as rpc
 from torch import nn
 
@@ -81,7 +82,7 @@ class _RemoteModule(nn.Module):
         *,
         name: str | None = None,
     ) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # torch's RemoteModule, from which RemoteModule derives as well, would create one
         place = _Place.at(remote_device)
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
         if _module_interface_cls is not None:
@@ -108,7 +109,7 @@ class _RemoteModule(nn.Module):
                 its parameters.
         """
         place = _Place.at(remote_device)
-        module = RemoteModule.__new__(RemoteModule)
+        module: RemoteModule = RemoteModule.__new__(RemoteModule)
         if _module_interface_cls is None:
             mapped = bool(_torch.mapped_devices(module_rref.owner()))
             _refer(module, replace(place, is_device_map_set=mapped), module_rref)
@@ -213,10 +214,11 @@ for _name in (
     setattr(_RemoteModule, _name, _refusing(_name))
 
 
-class RemoteModule(_RemoteModule):
+class RemoteModule(_RemoteModule, torch.distributed.nn.RemoteModule):  # type: ignore[misc]
     """Builds a module on another worker, and calls it as if it were here; through Python, and with any arguments.
 
-    `_RemoteModule` also takes an interface, and then calls without the owner's Python. For new code, use `create`.
+    `_RemoteModule` also takes an interface, and then calls without the owner's Python. For new code, use `create`. It
+    derives from torch's class, for libraries that ask `isinstance`; nothing of that class runs but its `__new__`.
 
     Args:
         remote_device: "worker", "worker/device", "rank:N" or "rank:N/device"; without a device, the CPU.
@@ -237,7 +239,7 @@ class RemoteModule(_RemoteModule):
         args: tuple[Any, ...] | None = None,
         kwargs: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(remote_device, module_cls, args, kwargs)
+        _RemoteModule.__init__(self, remote_device, module_cls, args, kwargs)
 
 
 class _Scripted:

@@ -13,11 +13,13 @@ from typing import Final
 
 import torch
 
+from .. import _torch
 from .._version import PROTOCOL
 from ..errors import (
     ArgumentError,
     CallTimeoutError,
     DisconnectedError,
+    NotInitializedError,
     RemoteError,
     StaleStubError,
     TorchRemoteError,
@@ -50,6 +52,8 @@ _LOST: Final = re.compile(
     r"EPIPE|shutting down|RPC agent is not set|transport .* error|handshake)",
     re.IGNORECASE,
 )
+# Of a scripted call, and of torch's functions in Python.
+_NOT_RUNNING: Final = re.compile(r"\A(Current RPC agent is not set|RPC has not been initialized)")
 _TABLE: Final = (
     _Kind(re.compile(re.escape(NOT_CONNECTED)), DisconnectedError, "{message}", traced=False),
     _Kind(
@@ -102,6 +106,11 @@ def explain(
             # torch raised while it checked a tensor. The traceback shows the call with the argument's name.
             place = re.search(rf'"({re.escape(method)}\.\w+)"', text)
             return ArgumentError(f"{place[1] if place else method}: {uncheckable(message)}")
+        if _NOT_RUNNING.search(message) and not _torch.rpc_running():
+            return NotInitializedError(
+                f"{where}: RPC is not running in this process, and nothing was sent; call stubs between init_rpc(...) "
+                "and rpc.shutdown()"
+            )
         for kind in _TABLE:
             if kind.marker.search(message):
                 said = kind.says.format(message=_without_code(message))
