@@ -4,6 +4,7 @@ import collections
 import copy
 import gc
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -256,6 +257,23 @@ def test_names_that_would_hide_a_remote_modules_own(owner):
         interface = type("Hiding", (), {name: method})
         with pytest.raises(InterfaceError, match=f"Hiding.{name}: a RemoteModule has a {name} of its own; rename it"):
             _RemoteModule(owner, zoo.LinearEncoder, _module_interface_cls=interface)
+
+
+class Slow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        time.sleep(0.5)
+
+    def forward(self, x):
+        return x + 1
+
+
+def test_a_received_one_is_called_while_it_is_created(owner):
+    module = RemoteModule(owner, Slow)
+    arguments = (module, torch.ones(2))
+    assert rpc.rpc_sync(owner, nn.Module.__call__, arguments, timeout=10).tolist() == [2, 2]
+    module = RemoteModule(owner, Slow)
+    assert rpc.rpc_sync(owner, RemoteModule.remote_parameters, (module,), timeout=10) == []
 
 
 def test_threads_that_call_a_received_one_first(owner):

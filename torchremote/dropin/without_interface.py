@@ -15,7 +15,7 @@ import torch.distributed.rpc as rpc
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import _torch
-from .._torch import PyRRef
+from .._torch import PyRRef, WorkerInfo
 from ..errors import ArgumentError, RemoteError
 from ..jit import sendable
 from ..link.failures import FAILURES, message_of, refusal_of, uncheckable
@@ -61,8 +61,19 @@ def forward_async(self: Any, /, *args: Any, **kwargs: Any) -> torch.futures.Futu
     torchs = (rref, self.device, self.is_device_map_set)
     # The RRef comes last: torch never gets over one that was pickled before something that cannot be.
     sent = (_checked(args, "args"), _checked(kwargs, "kwargs"), torch.is_grad_enabled(), *torchs)
-    called: torch.futures.Future[Any] = rpc.rpc_async(rref.owner(), _run, sent)
+    called: torch.futures.Future[Any] = rpc.rpc_async(_owner_of(rref), _run, sent)
     return called
+
+
+def _owner_of(rref: PyRRef[Any]) -> WorkerInfo:
+    """Returns the worker that has the module. If it is this one, waits until the module is created.
+
+    A reference that a worker sends itself is forgotten when it arrives, unless torch knows of another. Of the creator's
+    it knows when the module is created. Before that, what arrived would wait for a module that never comes.
+    """
+    if rref.is_owner():
+        rref.local_value()
+    return rref.owner()
 
 
 def forward(self: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -186,7 +197,7 @@ class Referenced:
         self._ask(_train, mode)
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
-        return rpc.rpc_sync(self._module_rref.owner(), function, (self._module_rref, *args))
+        return rpc.rpc_sync(_owner_of(self._module_rref), function, (self._module_rref, *args))
 
 
 # -- on the owner, for a remote module
