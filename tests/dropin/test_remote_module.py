@@ -262,7 +262,7 @@ def test_names_that_would_hide_a_remote_modules_own(owner):
 class Slow(nn.Module):
     def __init__(self):
         super().__init__()
-        time.sleep(0.5)
+        time.sleep(0.5)  # the call comes before it is made; were it made first, the test would pass as well
 
     def forward(self, x):
         return x + 1

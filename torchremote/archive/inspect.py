@@ -20,7 +20,7 @@ from ..errors import ArchiveError
 from ..jit import Interface
 from ..jit.read.parse import parse_interface
 
-# What a file may have. A file with more is refused: whatever it is, nobody waits long for that, nor reads long.
+# Limits of a file. One with more is refused, so that no file takes long to inspect, and no answer long to read.
 _LIMIT: Final = 64 << 20  # bytes of data.pkl, which holds everything but tensors
 _DIRECTORY_AT_MOST: Final = 8 << 20  # bytes of the zip file's directory, with some 80 a file
 _OPERATIONS_AT_MOST: Final = 2_000_000  # about five an attribute

@@ -51,7 +51,7 @@ def check_lists(module: torch.nn.Module, methods: Iterable[str]) -> None:
 
 
 class _Function:
-    """What is read of a function's source, once. It does not keep the function."""
+    """Holds the parts of a function's source that the search needs, read once. It does not keep the function."""
 
     def __init__(self, function: types.FunctionType) -> None:
         self.first = ""  # the name of the first argument
