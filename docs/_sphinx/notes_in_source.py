@@ -59,7 +59,7 @@ def all_notes() -> list[Note]:
 
 
 class Notes(SphinxDirective):
-    """`{notes} jit/lower _torch.py`: all notes of these folders and files."""
+    """`{notes} jit/lower _torch`: all notes of these folders and files."""
 
     required_arguments = 1
     final_argument_whitespace = True

@@ -1,0 +1,88 @@
+"""Scripts the modules of users, and tells what is special of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.jit import _recursive
+
+# Note [Types of hosted modules]
+#     torch gives all modules of a class one type, with the methods with which the first of them was scripted. To add a
+#     method later would move the type's list of methods while calls read it. So a class gets one type for each set of
+#     methods with which it is hosted. These types are in stores of our own, beside torch's. The types of its parts are
+#     in torch's.
+#
+#     A type whose methods failed to compile keeps those that it has, and torch keeps the type. It would try to add them
+#     again for the next module of the class, and complain about that. So such types are dropped: before scripting those
+#     that were never finished, by whomever, and after a failure all of the module's. Other modules keep theirs.
+_stores: dict[tuple[str, ...], Any] = {}
+
+
+def script_module(module: nn.Module, methods: Iterable[str]) -> torch.jit.ScriptModule:
+    """Scripts a user's module: `methods`, the methods that it exports, and everything that these call."""
+    wanted = tuple(methods)
+    store = _stores.setdefault(wanted, _recursive.ConcreteTypeStore())
+    finished = _recursive.concrete_type_store.methods_compiled
+    _drop_types(module, lambda known: known not in finished)
+
+    def stubs(part: nn.Module) -> list[Any]:
+        if part is not module:
+            inferred: list[Any] = _recursive.infer_methods_to_compile(part)
+            return inferred
+        exported: list[Any] = _recursive.make_stubs_from_exported_methods(module)
+        names = {stub.original_method.__name__ for stub in exported}
+        return exported + [_recursive.make_stub_from_method(module, name) for name in wanted if name not in names]
+
+    try:
+        _recursive.check_module_initialized(module)
+        concrete_type = store.get_or_create_concrete_type(module)
+        stubs_of = _no_stubs
+        if concrete_type not in finished:
+            # Reading source takes longest, so it is done only for a new type. `stubs` also serves the module's parts:
+            # their types are compiled before its own.
+            stubs_of = stubs
+            _recursive.AttributeTypeIsSupportedChecker().check(module)
+        scripted: torch.jit.ScriptModule = _recursive.create_script_module_impl(module, concrete_type, stubs_of)
+    except BaseException:
+        del _stores[wanted]
+        _drop_types(module, lambda known: True)
+        raise
+    return scripted
+
+
+def _drop_types(module: nn.Module, drops: Callable[[Any], bool]) -> None:
+    """Makes torch forget types of the parts of `module`, so that it makes new ones when it needs them."""
+    known: dict[type, list[Any]] = _recursive.concrete_type_store.type_store
+    for cls in {type(part) for part in nn.Module.modules(module) if type(part) in known}:
+        known[cls] = [one for one in known[cls] if not drops(one)]
+
+
+def _no_stubs(part: nn.Module) -> list[Any]:
+    """Says that no method of `part` is left to compile."""
+    return []
+
+
+def is_exported(member: object) -> bool:
+    """Says whether TorchScript compiles a method of a module although nothing calls it."""
+    return str(getattr(member, "_torchscript_modifier", "")).startswith("export")
+
+
+def is_ignored(function: object) -> bool:
+    """Says whether TorchScript does not compile a function: one under `ignore` or `unused`, say."""
+    modifier = str(getattr(function, "_torchscript_modifier", ""))
+    return modifier.startswith(("ignore", "unused", "_drop"))
+
+
+def is_frozen(module: torch.jit.ScriptModule) -> bool:
+    """Says whether `torch.jit.freeze` made a module: it lacks what every scripted module has."""
+    return not (hasattr(module, "training") and hasattr(module, "_concrete_type"))
+
+
+def custom_objects(module: torch.jit.ScriptModule) -> Iterable[tuple[str, str]]:
+    """Yields the attributes of a scripted module that are objects of torch's own classes, with their class's name."""
+    for name, (kind, _) in module._concrete_type.get_attributes().items():
+        if str(kind).startswith("__torch__.torch.classes."):
+            yield name, str(kind).removeprefix("__torch__.")

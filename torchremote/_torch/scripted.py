@@ -1,0 +1,157 @@
+"""Works with what is scripted: graphs, functions, modules and interfaces."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch._jit_internal
+from torch import nn
+from torch.jit import _recursive
+
+_C: Any = torch._C  # its type stubs lack many names
+
+if TYPE_CHECKING:
+    ScriptFunction = torch.jit.ScriptFunction[Any, Any]
+else:
+    ScriptFunction = torch.jit.ScriptFunction
+
+Node = torch._C.Node
+FunctionSchema = torch._C.FunctionSchema
+
+
+def constant_holding(module: torch.jit.ScriptModule) -> Node:
+    """Makes the object that `module.forward` returns a constant of a graph: see table.py, Note [The constant table]."""
+    frozen: Any = _C._freeze_module(module.eval()._c, [])
+    for node in frozen._get_method("forward").graph.nodes():
+        if node.kind() == "prim::Constant":
+            constant: Node = node
+            return constant
+    raise RuntimeError("torch did not make the table a constant")
+
+
+def register_bound(name: str, function: ScriptFunction, constant: Node) -> ScriptFunction:
+    """Binds the first argument of `function` to `constant`, and registers it under `name`, where RPC finds it."""
+    graph: Any = function.graph.copy()
+    bound = graph.prependNode(graph.createClone(constant, lambda value: value))
+    next(graph.inputs()).replaceAllUsesWith(bound.output())
+    graph.eraseInput(0)
+    registered: ScriptFunction = torch.jit._state._python_cu.create_function(name, graph, False)
+    return registered
+
+
+def find_function(name: str) -> ScriptFunction | None:
+    """Returns the function that is registered under `name`, if there is one."""
+    found: ScriptFunction | None = torch.jit._state._python_cu.find_function(name)
+    return found
+
+
+def has_method(module: torch.jit.ScriptModule, method: str) -> bool:
+    return bool(module._c._has_method(method))
+
+
+def schema_of(module: torch.jit.ScriptModule, method: str) -> FunctionSchema:
+    """Returns the signature of a scripted method."""
+    schema: FunctionSchema = module._c._get_method(method).schema
+    return schema
+
+
+def interface_schema(interface: type, method: str) -> FunctionSchema:
+    """Returns the signature of an interface's method."""
+    name = interface.__torch_script_interface__  # type: ignore[attr-defined]
+    schema: FunctionSchema = _C.InterfaceType(name).getMethod(method)
+    return schema
+
+
+def copy_module(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    """Makes a second instance of a scripted module. Nothing is compiled. Attributes are shared until assigned."""
+    copied: torch.jit.ScriptModule = _wrapped(
+        copy.copy(module._c), torch.jit.RecursiveScriptModule, module._concrete_type
+    )
+    return copied
+
+
+def as_class(module: torch.jit.ScriptModule, cls: type[Any]) -> Any:
+    """Returns the same scripted module as an instance of `cls`, a subclass of RecursiveScriptModule."""
+    return _wrapped(module._c, cls, module._concrete_type)
+
+
+def _wrapped(cpp_module: Any, cls: type[Any], concrete_type: Any) -> Any:
+    """Wraps a C++ module in `cls`."""
+    wrapped = cls(cpp_module)  # as RecursiveScriptModule._construct does, but for a subclass
+    wrapped._concrete_type = concrete_type
+    cls._finalize_scriptmodule(wrapped)
+    return wrapped
+
+
+def replace_child(parent: nn.Module, name: str, child: nn.Module) -> None:
+    """Replaces the Python object of the child `name` of `parent`. A scripted parent goes on running the old child."""
+    modules: Any = parent._modules
+    getattr(modules, "_python_modules", modules)[name] = child
+
+
+def set_child(parent: torch.jit.ScriptModule, name: str, child: torch.jit.ScriptModule) -> None:
+    """Replaces the child that a scripted `parent` runs by another one of the same type."""
+    parent._c.setattr(name, child._c)
+
+
+def before_saving(check: Callable[[torch.jit.ScriptModule], None]) -> None:
+    """Makes torch call `check` before it saves a scripted module. An exception of `check` stops the save."""
+    scripted: Any = torch.jit.RecursiveScriptModule
+
+    def checked(save: Any) -> Any:
+        @functools.wraps(save)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            check(self)
+            return save(self, *args, **kwargs)
+
+        return call
+
+    scripted.save = checked(scripted.save)
+    scripted.save_to_buffer = checked(scripted.save_to_buffer)
+
+
+def wrapped(module: Any) -> nn.Module:
+    """Returns a module as Python knows it. An RRef's `local_value` gives the bare C++ object of a scripted one."""
+    if isinstance(module, _C.ScriptModule):
+        scripted: nn.Module = _recursive.wrap_cpp_module(module)
+        return scripted
+    found: nn.Module = module
+    return found
+
+
+def has_interface(name: str) -> bool:
+    """Says whether TorchScript knows an interface by that name in this process."""
+    return torch.jit._state._python_cu.get_interface(name) is not None
+
+
+def interface_called(name: str) -> type:
+    """Makes a Python class that stands for an interface that TorchScript knows."""
+    interface = type(name.rpartition(".")[2], (), {"__torch_script_interface__": name})
+    set_qualified_name(interface, name)
+    return interface
+
+
+def scripted_attribute(module: torch.jit.ScriptModule, name: str) -> Any:
+    """Returns an attribute of a scripted module. An object of a class that is scripted here comes as that class."""
+    return module._c.getattr(name)
+
+
+def scripted_method(module: torch.jit.ScriptModule, name: str) -> Callable[..., Any]:
+    """Returns the compiled method, even if Python finds something else under its name."""
+    method: Callable[..., Any] = module._c._get_method(name)
+    return method
+
+
+def set_qualified_name(cls: type, name: str) -> None:
+    """Sets the name under which TorchScript looks for the type that it compiled from `cls`."""
+    cls._jit_override_qualname = name  # type: ignore[attr-defined]
+
+
+def qualified_name(cls: type) -> str:
+    """Returns the name under which TorchScript knows a class."""
+    name: str = torch._jit_internal._qualified_name(cls)
+    return name

@@ -1,0 +1,40 @@
+"""Looks into values of any kind, and at tensors that are not plain ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.utils._pytree
+
+_C: Any = torch._C  # its type stubs lack many names
+
+
+map_leaves: Callable[..., Any] = torch.utils._pytree.tree_map
+"""`map_leaves(function, value, is_leaf=)` maps the leaves of nested containers, registered ones too."""
+map_leaves_with_path: Callable[..., Any] = torch.utils._pytree.tree_map_with_path
+path_text: Callable[[Any], str] = torch.utils._pytree.keystr
+
+
+# A context manager. Inside it, a call treats tensors of subclasses as plain ones and does not call __torch_function__.
+as_plain_tensors = _C.DisableTorchFunctionSubclass
+
+
+is_functional: Callable[[torch.Tensor], bool] = torch._is_functional_tensor
+"""Says whether a tensor of class Tensor stands for another and has no storage, as in torch.func.functionalize."""
+
+
+def has_dispatch(tensor: torch.Tensor) -> bool:
+    """Says whether operators on `tensor` run Python code of its class."""
+    return class_has_dispatch(type(tensor)) or is_functional(tensor)
+
+
+def class_has_dispatch(cls: type[torch.Tensor]) -> bool:
+    """Says whether operators on tensors of `cls` run Python code of that class."""
+    return cls.__torch_dispatch__ is not _C._disabled_torch_dispatch_impl
+
+
+def is_transforming() -> bool:
+    """Says whether a torch.func transform, such as vmap, runs on this thread. Its tensors have no storage."""
+    return _C._functorch.peek_interpreter_stack() is not None
