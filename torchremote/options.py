@@ -15,6 +15,8 @@ from typing import Any, Final
 import torch
 from torch.distributed.rpc import TensorPipeRpcBackendOptions
 
+from . import _torch
+
 THREADS: Final = 16
 CHANNELS: Final = ("basic", "cuda_xth", "cuda_ipc", "cuda_gdr", "cuda_basic")
 """The channels for small tensors: torch's, without the two that it prefers to the first. The others are for CUDA."""
@@ -30,6 +32,7 @@ def rpc_options(
     threads: int = THREADS,
     shared_memory: bool = True,
     large_tensors: bool = False,
+    in_turn: bool = False,
     **options: Any,
 ) -> TensorPipeRpcBackendOptions:
     """Builds options for `torch.distributed.rpc.init_rpc(..., rpc_backend_options=)`, with which calls are fast.
@@ -47,11 +50,16 @@ def rpc_options(
             a tensor out of the sender's memory. A call with such a tensor takes up to a half less time, most so without
             shared memory; one with 4 KiB takes up to a fifth more. It changes nothing between machines, nor for tensors
             on accelerators. Both workers have to have it; otherwise tensors travel as with False.
+        in_turn: True lets this process run calls in turn, for modules that change themselves. It gives torch one thread
+            for what `torch.jit.fork` starts, and for what scripted code goes on with after it waited. torch takes that
+            setting before the first fork or wait, and once. False changes nothing: a process that hosts such a module
+            before its first fork or wait gets the setting then.
         **options: what else `TensorPipeRpcBackendOptions` takes, such as `init_method` and `rpc_timeout` (seconds).
             `_channels=None` takes torch's own channels, which between machines are slower for small tensors; for
             tensors of many MiB they may be faster, which depends on the network.
 
     Raises:
+        RuntimeError: `in_turn` is True, and torch's threads for forks have started already, or were set to more.
         ValueError: devices without workers, a device that is no accelerator, one name where a list is wanted,
             transports beside shared_memory=False, or channels beside large_tensors=True.
 
@@ -70,6 +78,11 @@ def rpc_options(
         raise ValueError("devices are mapped to workers; name these, too: rpc_options(workers=[...], devices=[...])")
     if large_tensors and "_channels" in options:
         raise ValueError("large_tensors=True chooses the channels; give only one of it and _channels")
+    if in_turn and not _torch.use_one_thread_for_forks():
+        raise RuntimeError(
+            f"in_turn=True: this process has {torch.get_num_interop_threads()} threads for forks, and torch does not "
+            "let them be changed after the first use; call rpc_options before anything scripted forks or waits"
+        )
     chosen: dict[str, Any] = {"_channels": channels(LARGE_TENSOR_CHANNELS if large_tensors else CHANNELS)}
     if not shared_memory:
         if "_transports" in options:

@@ -74,7 +74,7 @@ def test_with_a_device_map_tensors_move_in_and_stay(toy):
     x = torch.randn(3, 8)
     endpoint = _torch.find_function(contract.endpoints["forward"])
     for flags, device in ((HAS_DEVICE_MAP, "toy"), (0, "cpu")):
-        result = endpoint(handle, flags, x, 2.0)
+        result = endpoint(handle, x, 2.0, flags)
         assert result.device.type == device
         assert torch.equal(result.detach().cpu(), zoo.LinearEncoder.output(0, x) * 2)
     tr.owner.modules.remove(handle)

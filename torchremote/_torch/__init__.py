@@ -14,6 +14,7 @@ from .compile import (
     compile_module,
     register_class,
 )
+from .forks import run_as_fork, use_one_thread_for_forks
 from .frontend import (
     ClassDef,
     Def,
@@ -51,8 +52,12 @@ from .scripted import (
     find_function,
     has_interface,
     has_method,
+    inlined,
+    inlined_graph,
     interface_called,
     interface_schema,
+    method_names,
+    parse_schema,
     qualified_name,
     register_bound,
     replace_child,
@@ -61,6 +66,7 @@ from .scripted import (
     scripted_method,
     set_child,
     set_qualified_name,
+    type_name,
     wrapped,
 )
 from .values import (
@@ -102,6 +108,8 @@ __all__ = [
     "has_dispatch",
     "has_interface",
     "has_method",
+    "inlined",
+    "inlined_graph",
     "interface_called",
     "interface_schema",
     "is_exported",
@@ -112,7 +120,9 @@ __all__ = [
     "map_leaves",
     "map_leaves_with_path",
     "mapped_devices",
+    "method_names",
     "own_id",
+    "parse_schema",
     "parsed",
     "path_text",
     "qualified_name",
@@ -121,6 +131,7 @@ __all__ = [
     "replace_child",
     "resolver",
     "rpc_running",
+    "run_as_fork",
     "schema_of",
     "script_module",
     "scripted_attribute",
@@ -128,6 +139,8 @@ __all__ = [
     "send_as",
     "set_child",
     "set_qualified_name",
+    "type_name",
+    "use_one_thread_for_forks",
     "worker_infos",
     "wrapped",
 ]

@@ -155,3 +155,33 @@ def qualified_name(cls: type) -> str:
     """Returns the name under which TorchScript knows a class."""
     name: str = torch._jit_internal._qualified_name(cls)
     return name
+
+
+def method_names(module: torch.jit.ScriptModule) -> list[str]:
+    """Lists the compiled methods of a scripted module."""
+    names: list[str] = module._c._method_names()
+    return names
+
+
+def type_name(module: torch.jit.ScriptModule) -> str:
+    """Returns the name of a scripted module's TorchScript type. It is unique in a process."""
+    name: str = module._c._type().str()
+    return name
+
+
+def inlined_graph(module: torch.jit.ScriptModule, method: str) -> Any:
+    """Returns the graph of a method, with those of all methods and functions that it calls in their place."""
+    return inlined(module._c._get_method(method).graph)
+
+
+def inlined(graph: Any) -> Any:
+    """Returns a copy of a graph, with those of all methods and functions that it calls in their place."""
+    copied = graph.copy()
+    _C._jit_pass_inline(copied)
+    return copied
+
+
+def parse_schema(text: str) -> FunctionSchema:
+    """Reads the text of an operator's signature."""
+    schema: FunctionSchema = _C.parse_schema(text)
+    return schema

@@ -31,6 +31,7 @@ def create(
     *,
     name: str | None = None,
     timeout: float | None = None,
+    in_turn: bool | None = None,
 ) -> Any:
     """Builds a module on another worker, scripts it there, and returns a scripted stub of it.
 
@@ -43,6 +44,9 @@ def create(
         name: serves the module under this name until `withdraw`. An unnamed module goes with its last stub.
         timeout: seconds that each call of the stub may take; 0 for no limit, None for RPC's default. Creation itself
             has RPC's default.
+        in_turn: None: the owner finds out whether a method changes the module, as in `self.hidden = new`. If so, calls
+            run one after another, those of one stub in the order in which it sent them. True: they do in any case.
+            False: they run at once; you vouch that this is safe.
 
     Returns:
         The stub. It has the methods of `interface`, and `<m>_async`, `<m>_many` and `<m>_many_async` for each `<m>`.
@@ -52,7 +56,8 @@ def create(
         PlaceError: there is no such worker or device.
         InterfaceError: `interface` has a signature that cannot cross.
         ArgumentError: `args` is no tuple or list, or `kwargs` no mapping from names.
-        CreationError: `module_cls` raised, or returned something that cannot be scripted. Nothing is left on the owner.
+        CreationError: `module_cls` raised, or returned something that cannot be scripted. Or calls have to run in turn
+            and the owner cannot do that: see `rpc_options`. Nothing is left on the owner.
         MismatchError: the module does not implement `interface`. The message shows both signatures.
         ServedNameError: `name` is taken on the owner.
         CapacityError: the owner hosts as many modules of `interface` as a table holds.
@@ -67,7 +72,8 @@ def create(
     >>> layer(torch.ones(3, 4)).shape
     torch.Size([3, 2])
     """
-    return create_async(where, interface, module_cls, args, kwargs, name=name, timeout=timeout).wait()
+    pending = create_async(where, interface, module_cls, args, kwargs, name=name, timeout=timeout, in_turn=in_turn)
+    return pending.wait()
 
 
 def create_async(
@@ -79,11 +85,12 @@ def create_async(
     *,
     name: str | None = None,
     timeout: float | None = None,
+    in_turn: bool | None = None,
 ) -> Pending:
     """Starts to create a module on another worker, and does not wait for it.
 
     Args:
-        where, interface, module_cls, args, kwargs, name, timeout: as for `create`.
+        where, interface, module_cls, args, kwargs, name, timeout, in_turn: as for `create`.
 
     Returns:
         A `Pending`. Its `.wait()` returns the stub.
@@ -99,11 +106,28 @@ def create_async(
     >>> pending = create_async("owner", Layer, torch.nn.Linear, args=(4, 2))
     >>> layer = pending.wait()
     """
+    return start_creation(where, interface, module_cls, args, kwargs, name=name, timeout=timeout, in_turn=in_turn)
+
+
+def start_creation(
+    where: str,
+    interface: type,
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    name: str | None,
+    timeout: float | None = None,
+    in_turn: bool | None,
+    strict: bool = True,
+) -> Pending:
+    """Does what `create_async` says. `strict` False: a module that should run its calls in turn, and cannot, warns."""
     make = checked(module_cls)  # first: if it and the interface are swapped, that is what is wrong with the interface
     compiled = compile_interface(interface)
     place = find_place(where)
     timeout = check_timeout(timeout)
-    request = request_for(place, compiled, make, *checked_arguments(module_cls, args, kwargs), name=name)
+    arguments = checked_arguments(module_cls, args, kwargs)
+    request = request_for(place, compiled, make, *arguments, name=name, in_turn=in_turn, strict=strict)
     return _create(place, compiled, request, timeout)
 
 
@@ -114,7 +138,8 @@ def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> Pendin
         device: the module's device, if the module has no tensors that show it.
     """
     place = Place(rref.owner(), device)
-    return _create(place, compiled, request_for(place, compiled, referenced, (rref,), {}, places=False), timeout=None)
+    request = request_for(place, compiled, referenced, (rref,), {}, places=False, strict=False)
+    return _create(place, compiled, request, timeout=None)
 
 
 def _create(place: Place, compiled: CompiledInterface, request: CreateRequest, timeout: float | None) -> Pending:
@@ -132,6 +157,8 @@ def request_for(
     *,
     places: bool = True,
     name: str | None = None,
+    in_turn: bool | None = None,
+    strict: bool = True,
 ) -> CreateRequest:
     """Makes the request for one module, with a new ticket. The arguments are the fields of `CreateRequest`."""
     return CreateRequest(
@@ -143,6 +170,8 @@ def request_for(
         place.device or "cpu",
         places,
         name,
+        in_turn,
+        strict,
         ticket=secrets.token_hex(16),
         caller=rpc.get_worker_info().id,
     )

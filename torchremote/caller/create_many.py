@@ -28,6 +28,7 @@ def create_many(
     *,
     names: Sequence[str] | None = None,
     timeout: float | None = None,
+    in_turn: bool | None = None,
     return_exceptions: bool = False,
 ) -> list[Any]:
     """Creates many modules at once. Each worker gets one message, however many modules it is to build.
@@ -40,6 +41,7 @@ def create_many(
         interface, module_cls: as for `create`; the same for all modules.
         args, kwargs, names: a list each, with the `args`, `kwargs` and `name` of `create` for every module.
         timeout: seconds that each call of a stub may take; 0 for no limit, None for RPC's default.
+        in_turn: as for `create`; the same for all modules.
         return_exceptions: True puts an error in the place of each stub that could not be made. False raises the first
             error and leaves no module on any owner.
 
@@ -72,7 +74,8 @@ def create_many(
     def asked_for(position: int) -> tuple[Place, CreateRequest]:
         place = find_place(where[position])
         arguments = checked_arguments(make, args[position] if args else (), kwargs[position] if kwargs else None)
-        return place, request_for(place, compiled, make, *arguments, name=names[position] if names else None)
+        name = names[position] if names else None
+        return place, request_for(place, compiled, make, *arguments, name=name, in_turn=in_turn)
 
     asked = [_outcome(position, asked_for, position) for position in range(len(where))]
     if not return_exceptions:

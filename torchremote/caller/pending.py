@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -153,9 +154,11 @@ class Pending:
         answer = answers[self._number]
         if isinstance(answer, Refusal):
             raise answer.error(f"{self._where}: {answer.message}")
+        if answer.warning:
+            warnings.warn(f"{self._where}: {answer.warning}", stacklevel=2)
         devices = tuple(_torch.mapped_devices(self._place.worker))
-        worker = self._place.worker.name
-        return Route(worker, self._name, answer.device, answer.handle, devices, answer.lease, self._timeout)
+        reached = (self._place.worker.name, self._name, answer.device, answer.handle, devices, answer.lease)
+        return Route(*reached, self._timeout, answer.in_turn)
 
     @property
     def _where(self) -> str:

@@ -18,7 +18,7 @@ from torch import nn
 from .. import _torch
 from .._torch import PyRRef
 from ..caller.at_owner import AtOwner, at_owner
-from ..caller.create import adopt, create_async
+from ..caller.create import adopt, start_creation
 from ..caller.stub import Stub, become_stub, route_and_interface
 from ..errors import ArgumentError, InterfaceError, NotSavableError, PlaceError
 from ..jit import CompiledInterface, compile_interface
@@ -49,6 +49,8 @@ class _RemoteModule(nn.Module):
         _module_interface_cls: a class of annotated methods, which the module implements; `torch.jit.interface` is not
             needed. With it, this is a stub, and scriptable. Without it, `forward` takes what can be pickled.
         name: serves a module that has an interface under this name, so that it can be saved, and `connect` finds it.
+        in_turn: as for `create`, if the module has an interface. Where calls have to run in turn and the owner cannot
+            do that, this warns and lets them run at once, as torch's class does.
 
     Raises:
         AssertionError: RPC is not running in this process.
@@ -81,16 +83,27 @@ class _RemoteModule(nn.Module):
         _module_interface_cls: Any = None,
         *,
         name: str | None = None,
+        in_turn: bool | None = None,
     ) -> None:
         nn.Module.__init__(self)  # torch's RemoteModule, from which RemoteModule derives as well, would create one
         place = _Place.at(remote_device)
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
         if _module_interface_cls is not None:
             compiled = _compile(_module_interface_cls)
-            pending = create_async(place.where, _module_interface_cls, module_cls, args, kwargs, name=name)
+            pending = start_creation(
+                place.where,
+                _module_interface_cls,
+                module_cls,
+                args,
+                kwargs,
+                name=name,
+                in_turn=in_turn,
+                strict=False,  # torch's class hosts any module
+            )
             become_stub(self, compiled, pending.route(), _Scripted)
-        elif name is not None:
-            raise ArgumentError(f"RemoteModule: name={name!r} is for modules with an interface; a stub is found by it")
+        elif name is not None or in_turn is not None:
+            given = f"name={name!r}" if name is not None else f"in_turn={in_turn!r}"
+            raise ArgumentError(f"RemoteModule: {given} is for modules with an interface")
         else:
             # Without a limit: torch never gets over an RRef that was dropped after its creation took too long.
             _refer(self, place, rpc.remote(place.on, made_on, (place.device, module_cls, args, kwargs), timeout=0))

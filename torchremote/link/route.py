@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +14,7 @@ from .._version import PROTOCOL
 from ..errors import ProtocolError
 from ..jit import CompiledInterface
 from ..jit.lower import ADDRESS, ROUTE
+from ..jit.runtime.turns import STREAMS
 from .protocol import check_archive
 
 _DEFAULT_TIMEOUT: Final = -1.0  # torch's number for the timeout in init_rpc's options
@@ -29,6 +31,7 @@ class Route:
     devices: tuple[torch.device, ...]  # the devices in this process's device map to the worker
     lease: PyRRef[Any] | None  # None: the module lives without stubs
     timeout: float | None  # seconds that a call may take; None: RPC's own default
+    in_turn: bool = False  # whether the module runs its calls one after another
 
 
 class Address(NamedTuple):
@@ -49,8 +52,10 @@ class Address(NamedTuple):
 
 def set_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> None:
     """Makes a scripted stub call the module that `route` leads to."""
-    attach = compiled.contract.defined["attach"]
-    attach(scripted, _address(compiled, route), route.handle, route.device, list(route.devices), route.lease)
+    # Each link has a stream of its own, which has to differ from those of other links to the module.
+    stream = 1 + secrets.randbelow(STREAMS - 1) if route.in_turn else 0
+    parts = (route.handle, route.device, list(route.devices), route.lease, stream)
+    compiled.contract.defined["attach"](scripted, _address(compiled, route), *parts)
 
 
 def clear_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> None:
@@ -87,5 +92,6 @@ def route_of(scripted: torch.jit.ScriptModule) -> Route | None:
     if parts is None:
         return None
     address = address_of(scripted)
-    handle, device, devices, lease = parts
-    return Route(address.worker, address.name or None, device, handle, tuple(devices), lease, address.seconds)
+    handle, device, devices, lease, stream = parts
+    name, timeout = address.name or None, address.seconds
+    return Route(address.worker, name, device, handle, tuple(devices), lease, timeout, in_turn=stream != 0)

@@ -32,6 +32,7 @@ from ..link.protocol import check_protocol
 from . import modules, served
 from .leases import Lease
 from .modules import words_of
+from .turns import runs_in_turn
 
 # -- the messages
 
@@ -48,6 +49,8 @@ class CreateRequest:
     device: str
     places: bool  # True moves the module to `device`; False leaves it where it is
     name: str | None
+    in_turn: bool | None  # whether calls run one after another; None: the owner finds out
+    strict: bool  # False: hosts a module whose calls should run in turn also where they cannot, and warns
     ticket: str  # the first request's ticket cancels the whole message
     caller: int  # the id of the caller's worker
 
@@ -58,7 +61,9 @@ class Created:
 
     handle: int
     device: str
-    lease: PyRRef[Any] | None
+    in_turn: bool  # whether calls run one after another
+    lease: PyRRef[Any] | None = None
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,13 +104,24 @@ def _create(request: CreateRequest) -> Created | Refusal:
         device = check_device(request.device)
         module = _build(contract.interface, request, device)
         device = device_of(module, otherwise=device)
+        in_turn, warning = _turns(request, module)
         if request.name is None:
-            handle = modules.add(contract, module, device)
+            handle = modules.add(contract, module, device, in_turn=in_turn)
         else:
-            handle = served.add_named(module, device, contract, request.name, owner=_own_name())
+            handle = served.add_named(module, device, contract, request.name, in_turn=in_turn, owner=_own_name())
     except BaseException as error:  # see Note [What is no Exception]
         return _refusal(error, CreationError)
-    return Created(handle, str(device), lease=None)
+    return Created(handle, str(device), in_turn, warning=warning)
+
+
+def _turns(request: CreateRequest, module: torch.jit.ScriptModule) -> tuple[bool, str]:
+    """Says whether calls of the module run in turn, and what the caller has to be warned of."""
+    try:
+        return runs_in_turn(module, request.in_turn), ""
+    except CreationError as error:
+        if request.strict:
+            raise
+        return False, str(error)
 
 
 def _with_lease(request: CreateRequest, answer: Created | Refusal) -> Created | Refusal:
@@ -172,10 +188,10 @@ def connect_here(protocol: int, oldest: int, interface: str, text: str, name: st
     """
     try:
         check_protocol(protocol, oldest, "the caller")
-        handle, device = served.find_served(_contract(interface, text), name)
+        handle, entry = served.find_served(_contract(interface, text), name)
     except BaseException as error:  # see Note [What is no Exception]
         return [_refusal(error, CreationError)]
-    return [Created(handle, str(device), lease=None)]
+    return [Created(handle, str(entry.device), entry.in_turn)]
 
 
 class _Cancelled:

@@ -16,6 +16,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -28,6 +29,7 @@ from ..link.places import check_device
 from ..link.stubs import is_stub
 from . import modules
 from .state_names import copy_names, state_of
+from .turns import in_turn
 
 PIECE: Final = 64 << 20
 """The most bytes in a message of pieces."""
@@ -82,7 +84,7 @@ def pieces(parts: dict[str, Part], size: int = PIECE) -> Iterator[list[Piece]]:
 
 def parameters_here(handle: int, recurse: bool) -> list[PyRRef[Any]]:
     """Returns an RRef to each parameter."""
-    return [rpc.RRef(parameter) for parameter in _module(handle).parameters(recurse)]
+    return [rpc.RRef(parameter) for parameter in _parameters(handle, recurse)]
 
 
 def module_rref_here(handle: int, interface_name: str) -> PyRRef[Any]:
@@ -98,7 +100,7 @@ def parts_here(handle: int) -> tuple[int, dict[str, Part]]:
     """Returns the number of exchanges of the module, for `read_here` and `write_here`, and the parts of its state."""
     entry, _ = modules.entry_at(handle)
     exchanged, parts = entry.exchanged, {}
-    for name, tensor in state_of(entry.module).items():
+    for name, tensor in _state_of(entry).items():
         if tensor.layout != torch.strided or tensor.is_quantized:
             what = "quantized" if tensor.is_quantized else str(tensor.layout)
             raise ArgumentError(f"{name}: a {what} tensor cannot be sent in pieces; write a checkpoint() instead")
@@ -125,7 +127,7 @@ def _state(handle: int, exchanged: int) -> dict[str, torch.Tensor]:
     entry, _ = modules.entry_at(handle)
     if entry.exchanged != exchanged:
         raise StaleStubError("its module was moved or replaced meanwhile; ask again")
-    return state_of(entry.module)
+    return _state_of(entry)
 
 
 def train_here(handle: int, mode: bool) -> None:
@@ -135,13 +137,13 @@ def train_here(handle: int, mode: bool) -> None:
 
 def zero_grad_here(handle: int) -> None:
     """Sets the gradients of all parameters to None."""
-    for parameter in _module(handle).parameters():
+    for parameter in _parameters(handle):
         parameter.grad = None
 
 
 def requires_grad_here(handle: int, requires_grad: bool) -> None:
     """Sets whether the parameters require gradients."""
-    for parameter in _module(handle).parameters():
+    for parameter in _parameters(handle):
         parameter.requires_grad_(requires_grad)
 
 
@@ -151,7 +153,8 @@ def move_here(handle: int, where: str) -> str:
     device = check_device(where)
     while entry.device != device:
         module = entry.module
-        modules.exchange(entry, _copy_on(device, module), device, instead_of=module)
+        copied = in_turn(entry.in_turn, partial(_copy_on, device, module))
+        modules.exchange(entry, copied, device, entry.in_turn, instead_of=module)
     return str(device)
 
 
@@ -185,7 +188,7 @@ def _copy_on(device: torch.device, module: torch.jit.ScriptModule) -> torch.jit.
 
 def checkpoint_here(handle: int, path: str) -> None:
     """Writes the module's state to a file. A link is followed, and a file that is replaced hands on its mode."""
-    state = state_of(_module(handle))
+    state = _state_of(modules.entry_at(handle)[0])
     target = os.path.realpath(path)
     old = os.stat(target) if os.path.exists(target) else None
     if old is not None and not stat.S_ISREG(old.st_mode):
@@ -241,6 +244,19 @@ class _Written(io.FileIO):
             self.failure = self.failure or error
             raise
         return written
+
+
+def _parameters(handle: int, recurse: bool = True) -> list[torch.nn.Parameter]:
+    """Lists the parameters of a hosted module."""
+    entry, _ = modules.entry_at(handle)
+    found: list[torch.nn.Parameter] = in_turn(entry.in_turn, lambda: list(entry.module.parameters(recurse)))
+    return found
+
+
+def _state_of(entry: modules.Entry) -> dict[str, torch.Tensor]:
+    """Returns the state of a hosted module. Its tensors are the module's own."""
+    state: dict[str, torch.Tensor] = in_turn(entry.in_turn, partial(state_of, entry.module))
+    return state
 
 
 def _module(handle: int) -> torch.jit.ScriptModule:

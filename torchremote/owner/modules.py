@@ -45,6 +45,7 @@ class Entry:
     interface: Interface  # with which it was hosted
     name: str | None
     moves: bool  # whether tensors move to the device and back
+    in_turn: bool  # whether calls run one after another
     handles: dict[str, int] = field(default_factory=dict)  # by the scope of the interface that calls it
     number: int = field(default_factory=itertools.count(1).__next__)  # counts all modules ever hosted here
     exchanged: int = 0  # how often the module was exchanged
@@ -63,22 +64,34 @@ class ModuleStats:
 
 
 def new_entry(
-    module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str | None, moves: bool | None
+    module: torch.jit.ScriptModule,
+    device: torch.device,
+    contract: Contract,
+    name: str | None,
+    moves: bool | None = None,
+    in_turn: bool = False,
 ) -> Entry:
     """Makes an entry. `moves` None: tensors move if `device` is an accelerator."""
-    return Entry(module, device, contract.interface, name, device.type != "cpu" if moves is None else moves)
+    return Entry(module, device, contract.interface, name, device.type != "cpu" if moves is None else moves, in_turn)
 
 
-def add(contract: Contract, module: torch.jit.ScriptModule, device: torch.device, moves: bool | None = None) -> int:
+def add(
+    contract: Contract,
+    module: torch.jit.ScriptModule,
+    device: torch.device,
+    moves: bool | None = None,
+    in_turn: bool = False,
+) -> int:
     """Hosts a scripted module without a name. Returns its handle.
 
     Args:
         moves: whether tensors move to the device and back. None: they do on an accelerator. Tests set it otherwise.
+        in_turn: whether calls run one after another: see turns.py.
 
     Raises:
         As `handle_for`.
     """
-    return handle_for(new_entry(module, device, contract, None, moves), contract)
+    return handle_for(new_entry(module, device, contract, None, moves, in_turn), contract)
 
 
 def handle_for(entry: Entry, contract: Contract) -> int:
@@ -102,7 +115,7 @@ def handle_for(entry: Entry, contract: Contract) -> int:
                 raise _stale()
             module = entry.module
             if contract.scope not in entry.handles and checked is module:
-                handle = table_for(contract).insert(module, entry.device, entry.moves)
+                handle = table_for(contract).insert(module, entry.device, entry.moves, entry.in_turn)
                 entry.handles[contract.scope] = handle
                 _by_handle[handle] = entry
             if contract.scope in entry.handles:
@@ -178,12 +191,17 @@ def stats_here() -> list[ModuleStats]:
 
 
 def exchange(
-    entry: Entry, module: torch.jit.ScriptModule, device: torch.device, instead_of: torch.jit.ScriptModule | None = None
+    entry: Entry,
+    module: torch.jit.ScriptModule,
+    device: torch.device,
+    in_turn: bool,
+    instead_of: torch.jit.ScriptModule | None = None,
 ) -> bool:
     """Puts `module` in the place of the hosted one, or raises and changes nothing: see Note [Whole modules].
 
     Args:
         device: the device of `module`.
+        in_turn: whether its calls run one after another.
         instead_of: exchanges only if this is the hosted module; otherwise does nothing and returns False.
 
     Raises:
@@ -193,12 +211,12 @@ def exchange(
     with _exchanging:
         if instead_of is not None and entry.module is not instead_of:
             return False
-        while not _try_exchange(entry, module, device):
+        while not _try_exchange(entry, module, device, in_turn):
             pass
     return True
 
 
-def _try_exchange(entry: Entry, module: torch.jit.ScriptModule, device: torch.device) -> bool:
+def _try_exchange(entry: Entry, module: torch.jit.ScriptModule, device: torch.device, in_turn: bool) -> bool:
     """Exchanges the module. Returns False and changes nothing if a handle was added meanwhile."""
     with LOCK:
         if entry.gone:
@@ -209,10 +227,10 @@ def _try_exchange(entry: Entry, module: torch.jit.ScriptModule, device: torch.de
     with LOCK:
         if entry.gone or set(entry.handles.values()) != tables.keys():
             return False
-        entry.module, entry.device, entry.moves = module, device, device.type != "cpu"
+        entry.module, entry.device, entry.moves, entry.in_turn = module, device, device.type != "cpu", in_turn
         entry.exchanged += 1
         for handle, table in tables.items():
-            table.replace(handle, module, device, entry.moves)
+            table.replace(handle, module, device, entry.moves, in_turn)
     return True
 
 

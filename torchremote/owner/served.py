@@ -21,9 +21,12 @@ from .modules import (
     scripted_module,
 )
 from .tables import LOCK
+from .turns import runs_in_turn
 
 
-def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool = False) -> None:
+def serve(
+    module: torch.nn.Module, interface: type, name: str, *, replace: bool = False, in_turn: bool | None = None
+) -> None:
     """Serves a module of this process under `name`. Any worker can `connect` to it, until `withdraw(name)`.
 
     RPC need not be running yet. The module is scripted if it is not yet. The served module shares its parameters with
@@ -35,13 +38,15 @@ def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool 
         name: a name that nothing else is served under in this process.
         replace: True puts `module` in the place of the one that is served under `name`, if there is one. Stubs stay
             connected. Each call runs on the whole old module or on the whole new one, and none fails.
+        in_turn: as for `create`.
 
     Raises:
         ServedNameError: `name` is taken and `replace` is False, or `name` is no string, or empty.
         InterfaceError: `interface` has a signature that cannot cross.
         MismatchError: `module` does not implement `interface`. If it replaces another module: it does not implement
             every interface through which that one is called.
-        CreationError: TorchScript cannot script `module`.
+        CreationError: TorchScript cannot script `module`, or its calls have to run in turn and this process cannot do
+            that.
         CapacityError: this process hosts as many modules of `interface` as a table holds.
 
     >>> class Doubler:
@@ -55,15 +60,16 @@ def serve(module: torch.nn.Module, interface: type, name: str, *, replace: bool 
     check_name(name)
     contract = compile_interface(interface).contract
     scripted = scripted_module(module, contract.interface)
+    takes_turns = runs_in_turn(scripted, in_turn)
     while True:
         with LOCK:
             taken = by_name.get(name) if replace else None
         try:
             if taken is None:
-                add_named(scripted, device_of(scripted), contract, name)
+                add_named(scripted, device_of(scripted), contract, name, in_turn=takes_turns)
             else:
                 check_implements(scripted, contract)
-                exchange(taken, scripted, device_of(scripted))
+                exchange(taken, scripted, device_of(scripted), takes_turns)
             return
         except (ServedNameError, StaleStubError):  # another thread took the name, or withdrew what had it
             if not replace:
@@ -76,16 +82,17 @@ def add_named(
     contract: Contract,
     name: str,
     moves: bool | None = None,
+    in_turn: bool = False,
     owner: str | None = None,
 ) -> int:
     """Hosts a scripted module under a name, or raises and hosts nothing. Returns its handle.
 
     Args:
-        moves: as for `add`.
+        moves, in_turn: as for `add`.
         owner: how this worker is called, if a caller on another one is to read the error.
     """
     check_name(name)
-    entry = new_entry(module, device, contract, name, moves)
+    entry = new_entry(module, device, contract, name, moves, in_turn)
     handle = handle_for(entry, contract)
     with LOCK:
         # The module is hosted before it is named: a caller that finds the name must be able to call.
@@ -143,8 +150,8 @@ def served_module(name: str) -> torch.jit.ScriptModule:
         return _served(name).module
 
 
-def find_served(contract: Contract, name: str) -> tuple[int, torch.device]:
-    """Finds the module that is served as `name`. Returns the handle for stubs of an interface, and the device.
+def find_served(contract: Contract, name: str) -> tuple[int, Entry]:
+    """Finds the module that is served as `name`. Returns the handle for stubs of an interface, and the entry.
 
     Raises:
         ServedNameError: this process serves nothing under `name`.
@@ -154,7 +161,7 @@ def find_served(contract: Contract, name: str) -> tuple[int, torch.device]:
         with LOCK:
             entry = _served(name)
         with suppress(StaleStubError):  # it was withdrawn meanwhile; another may have the name by now
-            return handle_for(entry, contract), entry.device
+            return handle_for(entry, contract), entry
 
 
 def _served(name: str) -> Entry:

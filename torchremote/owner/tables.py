@@ -72,7 +72,7 @@ class OwnerTable:
     free: list[int] = field(default_factory=list)  # a heap, so that low pages fill up first
     retired: deque[float] = field(default_factory=deque)  # the time at which each retired slot was taken out
 
-    def insert(self, module: torch.jit.ScriptModule, device: torch.device, moves: bool) -> int:
+    def insert(self, module: torch.jit.ScriptModule, device: torch.device, moves: bool, in_turn: bool = False) -> int:
         """Puts a module into a free slot. Returns the new handle."""
         index = self._next_index()
         if index >> SLOT_BITS == self.pages:
@@ -80,21 +80,25 @@ class OwnerTable:
             self.pages += 1
         handle = _next_token() << INDEX_BITS | index
         try:
-            self._store(handle, module, device, moves)
+            self.replace(handle, module, device, moves, in_turn)
         except RuntimeError:
             heapq.heappush(self.free, index)
             raise
         _table_of[handle] = self
         return handle
 
-    def replace(self, handle: int, module: torch.jit.ScriptModule, device: torch.device, moves: bool) -> None:
+    def replace(
+        self, handle: int, module: torch.jit.ScriptModule, device: torch.device, moves: bool, in_turn: bool
+    ) -> None:
         """Makes `handle` lead to `module`, for calls that begin from now on. Running calls keep the old module."""
-        self._store(handle, module, device, moves)
+        self.contract.table.insert(handle, module, device, moves, in_turn)
+        self._retire()
 
     def remove(self, handle: int) -> None:
         """Refuses calls of `handle` from now on, and frees its slot."""
         del _table_of[handle]
-        self._store(handle, None, torch.device("cpu"), False)
+        self.contract.table.remove(handle)
+        self._retire()
         heapq.heappush(self.free, handle & (CAPACITY - 1))
 
     def drop_retired(self, now: float) -> None:
@@ -106,9 +110,8 @@ class OwnerTable:
         if count:
             self.contract.table.drop_retired(count)
 
-    def _store(self, handle: int, module: torch.jit.ScriptModule | None, device: torch.device, moves: bool) -> None:
-        """Puts a new slot in the place of a handle's old one, which is retired."""
-        self.contract.table.insert(handle, module, device, moves)
+    def _retire(self) -> None:
+        """Notes when the slot was retired in whose place another one has just come."""
         self.retired.append(time.monotonic())
         sweeper.regularly(_drop_retired)
 

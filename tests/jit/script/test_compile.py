@@ -86,7 +86,7 @@ def hosted(cls, module):
     contract = compile_interface(cls).contract
     scripted = _torch.script_module(module, [m.name for m in contract.interface.methods])
     handle = torchremote.owner.modules.add(contract, scripted, torch.device("cpu"))
-    return handle, lambda method, *args: _torch.find_function(contract.endpoints[method])(handle, 0, *args)
+    return handle, lambda method, *args: _torch.find_function(contract.endpoints[method])(handle, *args, 0)
 
 
 def test_an_endpoint_finds_its_module():
@@ -179,7 +179,7 @@ def test_a_failed_compile_leaves_nothing_behind(monkeypatch, breaks_at):
     scripted = _torch.script_module(Module(), ["forward", "zzz"])
     handle = torchremote.owner.modules.add(compiled.contract, scripted, torch.device("cpu"))
     for method, expected in (("forward", 1), ("zzz", 2)):
-        assert _torch.find_function(compiled.endpoints[method])(handle, 0, torch.zeros(1)) == expected
+        assert _torch.find_function(compiled.endpoints[method])(handle, torch.zeros(1), 0) == expected
 
 
 def test_source_that_torchscript_refuses_is_shown():

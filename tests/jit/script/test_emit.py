@@ -261,7 +261,10 @@ def test_an_endpoint_moves_and_translates_as_the_reference_does(moves, flags, da
         return anything_moved(value, "cpu") if changes & tensors.TO_CPU else value
 
     namespace |= {
-        "find": lambda table, handle: (Module(), types_of_python.SimpleNamespace(moves=moves, device="accelerator")),
+        "find": lambda table, handle: (
+            Module(),
+            types_of_python.SimpleNamespace(moves=moves, device="accelerator", turns=None),
+        ),
         "isinstance": is_instance,
         "move_any": lambda value, device: anything_moved(value, str(device)),
         "needs_grad": tensors.needs_grad,
@@ -269,7 +272,7 @@ def test_an_endpoint_moves_and_translates_as_the_reference_does(moves, flags, da
         "returned": returned,
         "returned_any": returned_any,
     }
-    result = namespace["_remote_forward"](None, 0, flags, packer.pack(given_value, given_type, "x"), 3)
+    result = namespace["_remote_forward"](None, 0, packer.pack(given_value, given_type, "x"), 3, flags)
 
     inward = moved(given_value, given_type, "accelerator", classes) if moves else given_value
     stays = not moves or flags & tensors.HAS_DEVICE_MAP

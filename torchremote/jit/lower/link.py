@@ -37,6 +37,7 @@ _ROUTE_PARTS: Final = {
     "device": "str",  # the module's device when the stub was made
     "devices": "List[torch.device]",  # the devices in the caller's device map to the worker
     "lease": "Optional[RRef[int]]",
+    "stream": "int",  # of the calls of this link, if its module runs them in turn; otherwise 0: see runtime/turns.py
 }
 ROUTE_TYPE: Final = f"Optional[Tuple[{', '.join(_ROUTE_PARTS.values())}]]"
 
@@ -96,12 +97,14 @@ def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.C
 def _lower_connected(interface: Interface, source_names: SourceNames) -> ir.Class:
     """Lowers the link that sends calls."""
     route = ir.TupleOf(tuple(_field(part) for part in _ROUTE_PARTS))
-    flags = ir.Call(ir.Name("flags_of"), (ir.Name("devices"),))
+    flags = ir.Call(ir.Name("in_stream"), (ir.Call(ir.Name("flags_of"), (ir.Name("devices"),)), ir.Name("stream")))
+    tickets = ir.Call(ir.Name("tickets_of"), (ir.Name("stream"),))
     init = _lower_init(
         _ROUTE_PARTS,
         ir.AssignAttribute(ir.Name("self"), _field_name("worker"), ir.Name("worker"), "str"),
         ir.AssignAttribute(ir.Name("self"), _field_name("timeout"), ir.Name("timeout"), "float"),
         ir.AssignAttribute(ir.Name("self"), _field_name("flags"), flags, "int"),
+        ir.AssignAttribute(ir.Name("self"), _field_name("tickets"), tickets, "Optional[torch.Generator]"),
     )
     methods = [init, _RETURN_ADDRESS, _lower_route(route), _FLAGS_NOW]
     for method in interface.methods:
@@ -134,7 +137,8 @@ _RETURN_ADDRESS: Final = ir.Function(ADDRESS, (SELF,), ADDRESS_TYPE, (ir.Return(
 
 
 _FLAGS: Final = f"{RESERVED_PREFIX}_flags"
-_FLAGS_NOW: Final = ir.Function(_FLAGS, (SELF,), "int", (ir.Return(ir.Call(ir.Name("flags_now"), (_field("flags"),))),))
+_NOW: Final = ir.Call(ir.Name("with_ticket"), (ir.Call(ir.Name("flags_now"), (_field("flags"),)), _field("tickets")))
+_FLAGS_NOW: Final = ir.Function(_FLAGS, (SELF,), "int", (ir.Return(_NOW),))
 
 
 def _call_flags() -> ir.Expression:
@@ -163,11 +167,12 @@ def _lower_call(interface: Interface, method: Method, source_names: SourceNames)
     parameters = crossing(method, source_names)
     names = source_names.scope(["self", *(parameter.name for parameter in parameters)])
     body: list[ir.Statement] = []
-    values: list[ir.Expression] = [_field("handle"), _call_flags()]
+    values: list[ir.Expression] = [_field("handle")]
     for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
         checking = _checking(names, source_names, ir.Literal(f"{interface.name}.{method.name}.{argument.name}"))
         kind = wire_type(argument.type)
         values.append(checking.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
+    values.append(_call_flags())  # after the checks: a call that is refused takes no ticket
     body.append(ir.Return(_call_rpc(method, values, _field("worker"), _field("timeout"))))
     return ir.Function(method.name, (SELF, *parameters), future(source_names.wire(method.returns)), tuple(body))
 
@@ -210,7 +215,7 @@ def _lower_many(interface: Interface, method: Method, source_names: SourceNames)
         checking = _checking(names, source_names, where, sizes)
         values.append(checking.convert(ir.Item(call, index), wire_type(argument.type), plan, argument.name, loop))
     loop.append(ir.Do(ir.Call(ir.Attribute(ir.Item(parts, -1), "append"), (ir.TupleOf(tuple(values)),))))
-    first = [_field("handle"), flags, ir.Item(parts, 0), ir.Name(batch.name)]
+    first = [_field("handle"), ir.Item(parts, 0), ir.Name(batch.name), flags]
     one = ir.Return(_call_rpc(many, first, _field("worker"), _field("timeout")))
     several = (
         ir.Name(source_names.in_parts[many.name]),
@@ -238,10 +243,12 @@ def _lower_in_parts(many: Method, source_names: SourceNames) -> ir.Function:
         for name in "worker timeout handle flags lease parts batch part results pending".split()
     )
     done = ir.Call(ir.Name("len"), (results,))
-    message = _call_rpc(many, [handle, flags, part, ir.Concatenation(batch, done)], worker, timeout)
+    message = _call_rpc(many, [handle, part, ir.Concatenation(batch, done), flags], worker, timeout)
     loop = (
         ir.Assign((pending.id,), message),
         ir.Do(ir.Call(ir.Attribute(results, "extend"), (ir.Call(ir.Attribute(pending, "wait")),))),
+        # The first message had the ticket. The others follow it anyhow.
+        ir.Assign((flags.id,), ir.Call(ir.Name("without_ticket"), (flags,))),
     )
     of_parts = source_names.wire(ListType(many.arguments[0].type))
     kinds = {worker: "str", timeout: "float", handle: "int", flags: "int", lease: _ROUTE_PARTS["lease"]}

@@ -20,7 +20,7 @@ from .convert import Converter, Direction
 from .names import Names
 from .plan import KEEP, plan_result, plan_stub, plan_tensors, wire_type
 from .source_names import SourceNames
-from .units import declare, endpoint, endpoint_name, renamed, scope_of, unit
+from .units import crossing, declare, endpoint, endpoint_name, renamed, scope_of, unit
 
 
 def lower_table(interface: Interface, source_names: SourceNames) -> ir.Unit:
@@ -44,64 +44,105 @@ def lower_endpoints(interface: Interface, source_names: SourceNames) -> ir.Unit:
     functions = []
     for method in interface.methods:
         functions.append(lower_run(interface, method, "ModuleInterface", source_names))
-        functions.append(_lower_endpoint(interface, method, source_names))
-        functions.append(_lower_many_endpoint(interface, method, source_names))
+        functions.append(_lower_run_many(method, source_names))
+        for message in (method, method.many):
+            functions.append(_lower_in_turn(message, source_names))
+            functions.append(_lower_endpoint(interface, message, source_names))
     return unit(interface, "endpoints", "The endpoints, which calls run on the owner.", *functions)
 
 
-def _lower_endpoint(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
-    """Lowers the endpoint that runs one call of `method`."""
+def _lower_endpoint(interface: Interface, message: Method, source_names: SourceNames) -> ir.Function:
+    """Lowers the endpoint of a message. It runs the method at once, or in turn: see runtime/turns.py."""
     names = source_names.scope()
-    first, found, called = _begin(names)
-    parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
-    run = ir.Call(ir.Name(source_names.run[method.name]), (*called, *(ir.Name(one.name) for one in parameters)))
+    table, handle, module, slot = (ir.Name(names.fresh(name)) for name in ("table", "handle", "module", "slot"))
+    parameters = crossing(message, source_names, names)
+    flags = ir.Name(names.fresh("flags"))
+    found = ir.Assign((module.id, slot.id), ir.Call(ir.Name("find"), (table, handle)))
+    arguments = (*(ir.Name(one.name) for one in parameters), flags)
+    turns = ir.Name(names.fresh("turns"))
+    in_turn = ir.Call(ir.FORK, (ir.Name(source_names.in_turn[message.name]), turns, table, module, slot, *arguments))
+    kinds = (ir.Parameter(table.id, "Table"), ir.Parameter(handle.id, "int"))
     return ir.Function(
-        endpoint(method),
-        (*first, *parameters),
-        source_names.wire(method.returns),
-        (found, ir.Return(run)),
-        endpoint=endpoint_name(interface, method),
+        endpoint(message),
+        (*kinds, *parameters, ir.Parameter(flags.id, "int")),
+        source_names.wire(message.returns),
+        (
+            found,
+            ir.Assign((turns.id,), ir.Attribute(slot, "turns")),
+            ir.If(ir.IsPresent(turns.id), (ir.Return(ir.Call(ir.Attribute(in_turn, "wait"))),)),
+            ir.Return(_call_run(message, source_names, table, module, slot, *arguments)),
+        ),
+        endpoint=endpoint_name(interface, message),
     )
 
 
-def _lower_many_endpoint(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
-    """Lowers the endpoint that runs many calls of `method`, in their order. It looks for the module once."""
+def _lower_in_turn(message: Method, source_names: SourceNames) -> ir.Function:
+    """Lowers the function that the endpoint forks if calls of the module run in turn."""
+    names = source_names.scope()
+    turns, table, module, slot = (ir.Name(names.fresh(name)) for name in ("turns", "table", "module", "slot"))
+    parameters = crossing(message, source_names, names)
+    flags = ir.Name(names.fresh("flags"))
+    arguments = (*(ir.Name(one.name) for one in parameters), flags)
+    kinds = {turns: "Turns", table: "Table", module: "ModuleInterface", slot: "Slot"}
+    return ir.Function(
+        source_names.in_turn[message.name],
+        (*(ir.Parameter(name.id, kind) for name, kind in kinds.items()), *parameters, ir.Parameter(flags.id, "int")),
+        source_names.wire(message.returns),
+        (
+            ir.Do(ir.Call(ir.Name("wait_for_turn"), (turns, flags))),
+            ir.Return(_call_run(message, source_names, table, module, slot, *arguments)),
+        ),
+    )
+
+
+def _call_run(
+    message: Method,
+    source_names: SourceNames,
+    table: ir.Name,
+    module: ir.Name,
+    slot: ir.Name,
+    *arguments: ir.Name,
+) -> ir.Expression:
+    """Returns the call of the function that runs a message. `arguments`: those of the message, and the flags."""
+    *values, flags = arguments
+    called: tuple[ir.Expression, ...] = (
+        module,
+        ir.Attribute(slot, "device"),
+        ir.Attribute(slot, "moves"),
+        flags,
+        *values,
+    )
+    return ir.Call(ir.Name(source_names.run[message.name]), called if message.each is None else (table, *called))
+
+
+def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
+    """Lowers the function that runs many calls of `method`, in their order."""
     many = method.many
     names = source_names.scope()
-    first, found, called = _begin(names)
-    calls, batch, results, call = (ir.Name(names.fresh(name)) for name in ("calls", "batch", "results", "call"))
+    table, module, device, moves, flags = first = tuple(
+        ir.Name(names.fresh(name)) for name in ("table", "module", "device", "moves", "flags")
+    )
+    calls, batch = parameters = crossing(many, source_names, names)
+    results, call = ir.Name(names.fresh("results")), ir.Name(names.fresh("call"))
     arguments = (ir.Item(call, index) for index in range(len(method.arguments)))
-    run = ir.Call(ir.Name(source_names.run[method.name]), (*called, *arguments))
-    position = ir.Concatenation(batch, ir.Call(ir.Name("len"), (results,)))
+    run = ir.Call(ir.Name(source_names.run[method.name]), (module, device, moves, flags, *arguments))
+    position = ir.Concatenation(ir.Name(batch.name), ir.Call(ir.Name("len"), (results,)))
     loop = (
-        ir.Do(ir.Call(ir.Name("note_progress"), (ir.Name(first[0].name), position))),
+        ir.Do(ir.Call(ir.Name("note_progress"), (table, position))),
         ir.Do(ir.Call(ir.Attribute(results, "append"), (run,))),
     )
     returns = source_names.wire(many.returns)
-    of_calls = ir.Parameter(calls.id, source_names.wire(many.arguments[0].type))
+    kinds = ("Table", "ModuleInterface", "torch.device", "bool", "int")
     return ir.Function(
-        endpoint(many),
-        (*first, of_calls, ir.Parameter(batch.id, "int")),
+        source_names.run[many.name],
+        (*(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds, strict=True)), *parameters),
         returns,
         (
-            found,
             ir.Assign((results.id,), ir.Empty("[]"), returns),
-            ir.For((call.id,), calls, loop),
+            ir.For((call.id,), ir.Name(calls.name), loop),
             ir.Return(results),
         ),
-        endpoint=endpoint_name(interface, many),
     )
-
-
-def _begin(names: Names) -> tuple[tuple[ir.Parameter, ...], ir.Statement, tuple[ir.Expression, ...]]:
-    """Returns an endpoint's first parameters, how it finds the module, and the first arguments for `lower_run`."""
-    table, handle, flags, module, slot = (
-        ir.Name(names.fresh(name)) for name in ("table", "handle", "flags", "module", "slot")
-    )
-    found = ir.Assign((module.id, slot.id), ir.Call(ir.Name("find"), (table, handle)))
-    kinds = {table: "Table", handle: "int", flags: "int"}
-    parameters = tuple(ir.Parameter(name.id, kind) for name, kind in kinds.items())
-    return parameters, found, (module, ir.Attribute(slot, "device"), ir.Attribute(slot, "moves"), flags)
 
 
 def lower_run(interface: Interface, method: Method, module_type: str, source_names: SourceNames) -> ir.Function:

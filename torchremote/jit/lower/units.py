@@ -49,7 +49,13 @@ def unit(interface: Interface, part: str, comment: str, *parts: ir.Definition) -
 
 def lower_common() -> ir.Unit:
     """Returns the unit that every interface uses."""
-    parts = (*definitions("tensors"), *definitions("batches"), *definitions("enums"), *definitions("link"))
+    parts = (
+        *definitions("tensors"),
+        *definitions("batches"),
+        *definitions("enums"),
+        *definitions("link"),
+        *definitions("turns"),
+    )
     return ir.Unit(f"{_ROOT}.common", "<torchremote common>", "The same for every interface.", parts)
 
 
@@ -70,12 +76,13 @@ def declare(name: str, parameters: tuple[ir.Parameter, ...], returns: str) -> ir
     return ir.Function(name, (ir.Parameter(own), *parameters), returns, (ir.Pass(),))
 
 
-def crossing(method: Method, source_names: SourceNames) -> tuple[ir.Parameter, ...]:
-    """Returns the parameters for a method's packed arguments, under names that are free in a method's scope.
+def crossing(method: Method, source_names: SourceNames, names: Names | None = None) -> tuple[ir.Parameter, ...]:
+    """Returns the parameters for a method's packed arguments, under names that are free in `names`.
 
-    TorchScript compares parameters by name, so an interface and the classes that implement it share these names.
+    By default, that is a method's scope. TorchScript compares parameters by name, so an interface and the classes that
+    implement it share these names.
     """
-    names = source_names.scope(["self"])
+    names = names or source_names.scope(["self"])
     parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
     # The caller asks by the batch's number which call failed: see runtime/table.py, Note [Which call failed].
     return parameters if method.each is None else (*parameters, ir.Parameter(names.fresh("batch"), "int"))

@@ -11,7 +11,7 @@ Note [Reading while writing]
     * A slot never changes. A call reads handle, module and device from one object, so they always belong together. A
       new module gets a new slot: again, this stores one pointer.
     * A slot that is taken out outlives its readers. A reader loads the pointer first and counts its reference then. To
-      free the slot in between would crash the owner. So `insert` keeps the old slot in `retired`, and owner/tables.py
+      free the slot in between would crash the owner. So `put` keeps the old slot in `retired`, and owner/tables.py
       empties that only after a grace period.
 
     owner/tables.py serialises all writers.
@@ -35,6 +35,8 @@ from typing import TYPE_CHECKING, Any, Final, List, Optional, Tuple
 
 import torch
 
+from .turns import Turns
+
 if TYPE_CHECKING:
     ModuleInterface = torch.nn.Module
 
@@ -54,11 +56,19 @@ STALE: Final = "torchremote: stale handle "
 
 
 class Slot:
-    def __init__(self, handle: int, module: Optional[ModuleInterface], device: torch.device, moves: bool):
+    def __init__(
+        self,
+        handle: int,
+        module: Optional[ModuleInterface],
+        device: torch.device,
+        moves: bool,
+        turns: Optional[Turns],
+    ):
         self.handle = handle
         self.module: Optional[ModuleInterface] = module
         self.device = device
         self.moves = moves  # whether tensors move to the device, and back
+        self.turns: Optional[Turns] = turns  # None: calls of the module may run at once
 
 
 class Page:
@@ -77,7 +87,7 @@ class ModuleTable(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.vacant = Slot(-1, None, torch.device("cpu"), False)
+        self.vacant = Slot(-1, None, torch.device("cpu"), False, None)
         self.blank = Page(self.vacant)
         self.table = Table()
         self.retired: Any = torch.jit.Attribute([], List[Slot])
@@ -93,10 +103,21 @@ class ModuleTable(torch.nn.Module):
     def open_page(self, page: int) -> None:
         self.table.pages[page] = Page(self.vacant)
 
-    def insert(self, handle: int, module: Optional[ModuleInterface], device: torch.device, moves: bool) -> None:
+    def insert(self, handle: int, module: ModuleInterface, device: torch.device, moves: bool, in_turn: bool) -> None:
+        turns: Optional[Turns] = None
+        if in_turn:
+            # A module that takes another one's place takes over the order of its calls.
+            old = self.table.pages[(handle >> SLOT_BITS) & PAGE_MASK].slots[handle & SLOT_MASK]
+            turns = old.turns if old.handle == handle and old.turns is not None else Turns()
+        self.put(handle, Slot(handle, module, device, moves, turns))
+
+    def remove(self, handle: int) -> None:
+        self.put(handle, self.vacant)
+
+    def put(self, handle: int, slot: Slot) -> None:
         slots = self.table.pages[(handle >> SLOT_BITS) & PAGE_MASK].slots
         self.retired.append(slots[handle & SLOT_MASK])
-        slots[handle & SLOT_MASK] = self.vacant if module is None else Slot(handle, module, device, moves)
+        slots[handle & SLOT_MASK] = slot
 
     def progress(self, batch: int) -> int:
         return self.table.progress[(batch >> POSITION_BITS) & PAGE_MASK]

@@ -1,0 +1,140 @@
+"""Runs the calls of a module that changes itself one after the other, in the order in which each stub sent them.
+
+A process compiles this text once, for all interfaces. owner/turns.py decides which modules it is for.
+
+Note [Calls in turn]
+    A method that assigns an attribute, as in `self.hidden = new`, lets go of the value that was there. If another call
+    reads it at that moment, it reads freed memory. So calls of such a module may not run at once.
+
+    TorchScript has no locks. But it runs what `torch.jit.fork` starts on a pool of threads, first come, first served.
+    If the pool has one thread, that is a queue. So the endpoint of such a module forks its call, and waits for it
+    without holding a thread. A call that fails ends only its own fork.
+
+    A call that waits for something, such as a remote module of its own, leaves the thread. Other calls run meanwhile,
+    also of the same module, and it goes on behind those that came before. So nothing blocks, not even two modules that
+    call each other. But what a method read before it waited may be different afterwards.
+
+Note [Tickets]
+    RPC hands the messages of one caller to several threads, which overtake each other. So the calls of a stub have
+    tickets, and a call that comes too early steps aside until those before it have begun. That only costs something
+    when calls overtake each other, about once in 25.
+
+    Several threads may call through one stub, and TorchScript cannot count for them without losing count. But
+    generators of random numbers have a lock. So a ticket is a random number. Owner and stub have the same generator,
+    whose seed is the number of the stream, and so the owner knows the next ticket.
+
+    A ticket may get lost, with a message that could not be sent. So a call steps aside for `PATIENCE` at most. After
+    that, the owner goes through the tickets up to the next one that is there. If there is none among `MOST_LOST`, the
+    two generators do not agree, and the calls of this stream run as they come.
+"""
+
+# Python's own Generator has no seed.
+# mypy: disable-error-code="call-arg"
+
+from __future__ import annotations
+
+from typing import Dict, Final, Optional
+
+import torch
+
+FLAG_BITS: Final = 4
+STREAM_BITS: Final = 28
+TICKET_BITS: Final = 31
+"""A call's flags (tensors.py), the number of its stream, and its ticket, in one integer. The lowest bits are the flags.
+The stream 0 has no tickets."""
+STREAMS: Final = 1 << STREAM_BITS
+STREAM_MASK: Final = STREAMS - 1
+TICKET_SHIFT: Final = FLAG_BITS + STREAM_BITS
+TICKETS: Final = 1 << TICKET_BITS
+FLAG_MASK: Final = (1 << FLAG_BITS) - 1
+PATIENCE: Final = 1_000_000_000
+"""Nanoseconds."""
+MOST_LOST: Final = 1 << 16
+MOST_STREAMS: Final = 1 << 10
+"""The most streams that a module remembers. It forgets the oldest."""
+
+
+def draw_ticket(tickets: torch.Generator) -> int:
+    return int(torch.empty([1], dtype=torch.long).random_(TICKETS, generator=tickets))
+
+
+# -- on the caller
+
+
+def tickets_of(stream: int) -> Optional[torch.Generator]:
+    if stream == 0:
+        return None
+    return torch.Generator(seed=stream)
+
+
+def in_stream(flags: int, stream: int) -> int:
+    return flags | stream << FLAG_BITS
+
+
+def with_ticket(flags: int, tickets: Optional[torch.Generator]) -> int:
+    if tickets is None:
+        return flags
+    return flags | draw_ticket(tickets) << TICKET_SHIFT
+
+
+def without_ticket(flags: int) -> int:
+    # The call runs when it comes.
+    return flags & FLAG_MASK
+
+
+# -- on the owner, on the one thread that runs forks
+
+
+class StubOrder:
+    def __init__(self, number: int):
+        self.tickets = torch.Generator(seed=number)
+        self.next = draw_ticket(self.tickets)
+        self.early: Dict[int, int] = {}  # the tickets of calls that stepped aside
+        self.in_order = True
+
+    def skip_lost(self) -> None:
+        skipped = 0
+        while skipped < MOST_LOST and self.next not in self.early:
+            self.next = draw_ticket(self.tickets)
+            skipped += 1
+        self.in_order = self.next in self.early
+
+
+class Turns:
+    def __init__(self) -> None:
+        self.streams: Dict[int, StubOrder] = {}
+
+    def stream(self, number: int) -> StubOrder:
+        if number not in self.streams:
+            if len(self.streams) == MOST_STREAMS:
+                oldest = list(self.streams.keys())[0]  # noqa: RUF015  TorchScript has no iter
+                self.streams.pop(oldest)
+            self.streams[number] = StubOrder(number)
+        return self.streams[number]
+
+
+def do_nothing(ticket: int) -> int:
+    return ticket
+
+
+def step_aside(ticket: int) -> None:
+    # Goes on behind everything that is waiting for the thread.
+    torch.jit.fork(do_nothing, ticket).wait()
+
+
+def wait_for_turn(turns: Turns, flags: int) -> None:
+    number = flags >> FLAG_BITS & STREAM_MASK
+    if number != 0:
+        stream = turns.stream(number)
+        ticket = flags >> TICKET_SHIFT
+        if stream.next != ticket:
+            stream.early[ticket] = 0
+            began: int = torch.ops.prim.TimePoint()
+            while stream.next != ticket and stream.in_order:
+                if stream.next not in stream.early and torch.ops.prim.TimePoint() - began >= PATIENCE:
+                    stream.skip_lost()
+                else:
+                    step_aside(ticket)
+            stream.early.pop(ticket)
+        if stream.next == ticket:
+            stream.next = draw_ticket(stream.tickets)

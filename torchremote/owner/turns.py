@@ -1,0 +1,48 @@
+"""Decides for which modules calls run in turn. How they do is in jit/runtime/turns.py, Note [Calls in turn].
+
+Note [One thread for forks]
+    Calls run in turn if torch has one thread for forks. torch takes that setting once, and only before the first fork
+    or the first wait of scripted code. So a process is prepared as late as possible: when its first module that changes
+    itself is hosted. Then processes that host none keep all their threads, on which callers in TorchScript go on after
+    they waited. `rpc_options(in_turn=True)` prepares a process from the beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .. import _torch
+from ..errors import CreationError
+from .self_changing import change_of
+
+
+def runs_in_turn(module: torch.jit.ScriptModule, wanted: bool | None) -> bool:
+    """Says whether calls of `module` run in turn, and prepares this process if they do.
+
+    Args:
+        wanted: what the user said. None: they do if a method changes the module.
+
+    Raises:
+        CreationError: they should, and this process cannot run them so.
+    """
+    change = change_of(module) if wanted is None else None
+    if not wanted and change is None:
+        return False
+    if _torch.use_one_thread_for_forks():
+        return True
+    name = module.original_name
+    why = "in_turn=True" if change is None else f"{name}.{change}, which is not safe in two calls at once"
+    raise CreationError(
+        f"{name}: its calls have to run one after another ({why}), and this process cannot do that any more: it has "
+        f"{torch.get_num_interop_threads()} threads for forks, and torch does not let them be changed after the first "
+        "use. Start the owner with init_rpc(..., rpc_backend_options=torchremote.rpc_options(in_turn=True)), or say "
+        "in_turn=False if no two calls of the module ever run at once"
+    )
+
+
+def in_turn(module_runs_in_turn: bool, function: Callable[[], Any]) -> Any:
+    """Calls a Python function that reads or changes a hosted module, between two calls if these run in turn."""
+    return _torch.run_as_fork(function) if module_runs_in_turn else function()
