@@ -126,6 +126,7 @@ def main(store, transports=None):
     from . import accelerator as accelerator
 
     torch.set_num_threads(1)
+    torch.set_num_interop_threads(1)  # so that it can run calls in turn, whatever test comes first
     gc.freeze()  # see tests/conftest.py
     options = rpc.TensorPipeRpcBackendOptions(init_method=store, rpc_timeout=30, _transports=transports)
     rpc.init_rpc("owner", rank=1, world_size=2, rpc_backend_options=options)

@@ -1,6 +1,6 @@
 """Uses the threads on which TorchScript runs what `torch.jit.fork` starts."""
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: TorchScript reads the annotations of `_call`.
 
 import functools
 import itertools

@@ -131,12 +131,11 @@ class _Search:
 
 def _change_by_operator(node: Any, inputs: list[str], held: set[str]) -> str | None:
     """Words the change that an operator makes to a list or dict of the module."""
-    schema = _schema(node.schema())
-    any_held = any(name in held for name in inputs)
-    if not any_held:
+    if not any(name in held for name in inputs):
         return None
-    if schema is None:  # it puts values together, or takes them apart
-        _hold_values(held, node.outputs(), True)
+    schema = _schema(node.schema())
+    if schema is None or node.kind().startswith("prim::") or node.kind() == "aten::wait":
+        _hold_values(held, node.outputs(), True)  # it hands values on, put together or taken apart
         return None
     for value, argument in zip(node.inputs(), schema.arguments, strict=False):
         if argument.alias_info is not None and argument.alias_info.is_write and value.type().kind() in _CONTAINERS:
@@ -152,7 +151,11 @@ def _change_by_operator(node: Any, inputs: list[str], held: set[str]) -> str | N
 
 @functools.cache
 def _schema(text: str) -> Any:
-    return None if text == "(no schema)" else _torch.parse_schema(text)
+    """Reads an operator's signature. None if it has none, or one with a type that torch writes and cannot read."""
+    try:
+        return None if text == "(no schema)" else _torch.parse_schema(text)
+    except RuntimeError:
+        return None
 
 
 def _hold(held: set[str], names: Iterable[str], is_held: bool) -> None:

@@ -38,8 +38,8 @@ def runs_in_turn(module: torch.jit.ScriptModule, wanted: bool | None) -> bool:
     raise CreationError(
         f"{name}: its calls have to run one after another ({why}), and this process cannot do that any more: it has "
         f"{torch.get_num_interop_threads()} threads for forks, and torch does not let them be changed after the first "
-        "use. Start the owner with init_rpc(..., rpc_backend_options=torchremote.rpc_options(in_turn=True)), or say "
-        "in_turn=False if no two calls of the module ever run at once"
+        "use. When the owner starts, give init_rpc the options of torchremote.rpc_options(in_turn=True), or call "
+        "torch.set_num_interop_threads(1). Or say in_turn=False, if no two calls of the module ever run at once"
     )
 
 

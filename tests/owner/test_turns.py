@@ -1,0 +1,520 @@
+"""Calls of modules that change themselves: one after another, in the order of each stub."""
+
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import Dict, List
+
+import pytest
+import torch
+import torch.distributed.autograd as dist_autograd
+import torch.distributed.rpc as rpc
+from torch import Tensor, nn
+
+import torchremote as tr
+from torchremote import _torch
+from torchremote.dropin import remote_module
+from torchremote.errors import CallTimeoutError, CreationError, RemoteError
+from torchremote.jit import compile_interface
+from torchremote.jit.runtime import turns
+from torchremote.owner import modules
+
+from ..group import play
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@tr.remote_scriptable
+class Recurrent:
+    def forward(self, x: Tensor) -> Tensor: ...
+    def fail(self) -> None: ...
+    def reset(self) -> None: ...
+
+
+class Hidden(nn.Module):
+    """Adds up what it gets, in an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = torch.zeros(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.hidden = self.hidden + x
+        return self.hidden
+
+    def fail(self) -> None:
+        self.hidden = self.hidden + 1
+        raise ValueError("told to fail")
+
+    def reset(self) -> None:
+        self.hidden = torch.zeros(4)
+
+
+class InAList(nn.Module):
+    seen: List[Tensor]
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x)
+        return torch.full([4], float(len(self.seen)))
+
+    def fail(self) -> None:
+        raise ValueError("told to fail")
+
+    def reset(self) -> None:
+        self.seen.clear()
+
+
+class InADictOfAPart(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.part = _Part()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x)
+
+    def fail(self) -> None:
+        raise ValueError("told to fail")
+
+    def reset(self) -> None:
+        self.part.sums.clear()
+
+
+class _Part(nn.Module):
+    sums: Dict[str, Tensor]
+
+    def __init__(self):
+        super().__init__()
+        self.sums = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sums["all"] = self.sums.get("all", torch.zeros(4)) + x
+        return self.sums["all"]
+
+
+def in_flight(stub, x, calls, depth=200):
+    """Calls with `depth` calls under way at once; the largest first element that came back."""
+    pending, largest = [], 0.0
+    for _ in range(calls):
+        pending.append(stub.forward_async(x))
+        if len(pending) == depth:
+            largest = max([largest, *(float(future.wait()[0]) for future in pending)])
+            pending = []
+    return max([largest, *(float(future.wait()[0]) for future in pending)])
+
+
+@pytest.mark.parametrize("cls", [Hidden, InAList, InADictOfAPart])
+def test_no_call_is_lost(owner, cls):
+    stub = tr.create(owner, Recurrent, cls)
+    assert in_flight(stub, torch.ones(4), 3000) == 3000
+
+
+def test_no_call_is_lost_from_many_stubs_and_threads(owner):
+    tr.create(owner, Recurrent, Hidden, name="shared")
+    try:
+        stubs = [tr.connect(owner, Recurrent, "shared") for _ in range(4)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda stub: in_flight(stub, torch.ones(4), 500, 50), stubs))
+        assert stubs[0](torch.zeros(4))[0] == 2000
+    finally:
+        rpc.rpc_sync(owner, tr.withdraw, ("shared",))
+
+
+@tr.remote_scriptable
+class Log:
+    def add(self, number: int) -> int: ...
+    def numbers(self) -> List[int]: ...
+
+
+class LogModule(nn.Module):
+    seen: List[int]
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def add(self, number: int) -> int:
+        self.seen.append(number)
+        return len(self.seen)
+
+    def numbers(self) -> List[int]:
+        return self.seen
+
+
+def test_the_calls_of_one_stub_keep_their_order(owner):
+    log = tr.create(owner, Log, LogModule)
+    pending = [log.add_async(number) for number in range(2000)]
+    assert [future.wait() for future in pending] == list(range(1, 2001))
+    assert log.numbers() == list(range(2000))
+
+
+def test_batches_and_calls_of_one_stub_keep_their_order(owner):
+    log = tr.create(owner, Log, LogModule)
+    pending = []
+    for first in range(0, 600, 6):
+        pending.append(log.add_async(first))
+        pending.append(log.add_many_async([(first + n,) for n in range(1, 5)]))
+        pending.append(log.add_async(first + 5))
+    torch.futures.wait_all(pending)
+    assert log.numbers() == list(range(600))
+
+
+def test_a_batch_of_several_messages_keeps_its_order(owner):
+    log = tr.create(owner, Log, LogModule)
+    assert log.add_many([(number,) for number in range(2500)]) == list(range(1, 2501))
+    assert log.numbers() == list(range(2500))
+
+
+def test_each_thread_of_a_stub_keeps_its_order(owner):
+    log = tr.create(owner, Log, LogModule)
+
+    def work(thread):
+        torch.futures.wait_all([log.add_async(1000 * thread + n) for n in range(300)])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    numbers = log.numbers()
+    for thread in range(4):
+        assert [number for number in numbers if number // 1000 == thread] == [1000 * thread + n for n in range(300)]
+
+
+class Sender(nn.Module):
+    log: compile_interface(Log).remote_interface
+
+    def __init__(self, log):
+        super().__init__()
+        self.log = log
+
+    def forward(self, first: int) -> int:
+        futures = [self.log.add_async(first + n) for n in range(200)]
+        for future in futures:
+            future.wait()
+        return len(futures)
+
+
+def test_calls_of_a_scripted_model_keep_their_order(owner):
+    log = tr.create(owner, Log, LogModule)
+    sender = torch.jit.script(Sender(log))
+    sender(0)
+    sender(200)
+    assert log.numbers() == list(range(400))
+
+
+def test_a_sent_stub_has_an_order_of_its_own(owner):
+    log = tr.create(owner, Log, LogModule)
+    rpc.rpc_sync(owner, add_all, (log, 100))
+    torch.futures.wait_all([log.add_async(number) for number in range(100, 300)])
+    assert log.numbers() == list(range(300))
+
+
+def add_all(log, count):
+    torch.futures.wait_all([log.add_async(number) for number in range(count)])
+
+
+def test_a_call_that_fails_stays_alone_and_keeps_the_order(owner):
+    stub = tr.create(owner, Recurrent, Hidden)
+    pending = []
+    for _ in range(50):
+        pending += [stub.forward_async(torch.ones(4)), stub.fail_async(), stub.forward_async(torch.ones(4))]
+    for n, future in enumerate(pending):
+        if n % 3 == 1:
+            with pytest.raises(RemoteError, match=r"Recurrent.fail on owner: .*told to fail"):
+                future.wait()
+        else:
+            assert future.wait()[0] == n + 1
+
+
+def test_arguments_that_are_refused_take_no_ticket(owner):
+    log = tr.create(owner, Log, LogModule)
+    stub = tr.create(owner, Recurrent, Hidden)
+    log.add(0)
+    began = time.monotonic()
+    with pytest.raises(tr.errors.ArgumentError):
+        stub(torch.ones(4, device="meta"))
+    with pytest.raises(torch.jit.Error, match="cannot send"):
+        torch.jit.script(_Passing(stub))(torch.ones(4, device="meta"))
+    assert stub(torch.ones(4))[0] == 1
+    assert time.monotonic() - began < turns.PATIENCE / 1e9, "the next call waited for those that were never sent"
+
+
+class _Passing(nn.Module):
+    stub: Recurrent
+
+    def __init__(self, stub):
+        super().__init__()
+        self.stub = stub
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stub.forward(x)
+
+
+def test_gradients_flow(owner):
+    stub = tr.create(owner, Recurrent, Hidden)
+    x = torch.ones(4, requires_grad=True)
+    with dist_autograd.context() as context:
+        y = stub(x) * 2 + stub(x)  # the second call has the first one's graph behind it
+        dist_autograd.backward(context, [y.sum()])
+        assert torch.equal(dist_autograd.get_gradients(context)[x], torch.full([4], 4.0))
+
+
+@tr.remote_scriptable
+class Slow:
+    def forward(self, rounds: int) -> int: ...
+
+
+class SlowModule(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, rounds: int) -> int:
+        self.calls += 1
+        x = torch.ones(64, 64)
+        for _ in range(rounds):
+            x = x @ x / 64
+        return self.calls
+
+
+def test_timeouts_hold_while_calls_wait_for_their_turn(owner):
+    slow = tr.create(owner, Slow, SlowModule)
+    slow(1)
+    hasty = tr.with_timeout(slow, 0.2)
+    working = slow.forward_async(40_000)
+    began = time.monotonic()
+    with pytest.raises(CallTimeoutError):
+        hasty(1)
+    assert time.monotonic() - began < 5
+    assert working.wait() == 2
+    assert slow(1) == 4  # the owner ran also the call for which nobody waited
+
+
+@tr.remote_scriptable
+class PingPong:
+    def forward(self, depth: int) -> int: ...
+    def meet(self, other: str) -> int: ...
+
+
+class PingPongModule(nn.Module):
+    other: PingPong
+
+    def __init__(self, name, other):
+        super().__init__()
+        self.other = tr.connect("owner", PingPong, other) if other else tr.create("owner", PingPong, Last)
+        self.calls = 0
+
+    def forward(self, depth: int) -> int:
+        self.calls += 1
+        if depth == 0:
+            return 0
+        return self.other.forward(depth - 1) + 1
+
+    def meet(self, other: str) -> int:
+        return self.calls
+
+
+class Last(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, depth: int) -> int:
+        self.calls += 1
+        return 0
+
+    def meet(self, other: str) -> int:
+        return self.calls
+
+
+def test_a_module_that_waits_for_another_one_in_turn_does_not_block(owner):
+    first = tr.create(owner, PingPong, PingPongModule, args=("first", ""), name="first")
+    try:
+        second = tr.create(owner, PingPong, PingPongModule, args=("second", "first"))
+        pending = [stub.forward_async(2) for _ in range(100) for stub in (first, second)]
+        assert [future.wait() for future in pending] == [1, 2] * 100
+        assert first.meet("") == 200  # another call may run while one waits
+    finally:
+        rpc.rpc_sync(owner, tr.withdraw, ("first",))
+
+
+def test_a_module_is_read_and_replaced_while_it_is_called(owner):
+    tr.create(owner, Recurrent, Hidden, name="busy")
+    stub = tr.connect(owner, Recurrent, "busy")
+    stop = threading.Event()
+
+    def call():
+        while not stop.is_set():
+            in_flight(stub, torch.ones(4), 200, 50)
+
+    with ThreadPoolExecutor(1) as pool:
+        calling = pool.submit(call)
+        try:
+            for round in range(20):
+                tr.at_owner(stub).state_dict()
+                tr.at_owner(stub).train(round % 2 == 0)
+                if round % 4 == 0:
+                    rpc.rpc_sync(owner, serve_hidden, ("busy",))
+        finally:
+            stop.set()
+        calling.result(timeout=60)
+    assert next(one for one in tr.stats(owner).modules if one.name == "busy")
+    rpc.rpc_sync(owner, tr.withdraw, ("busy",))
+
+
+def serve_hidden(name):
+    tr.serve(Hidden(), Recurrent, name, replace=True)
+
+
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_the_user_decides(owner, in_turn):
+    stub = tr.create(owner, Recurrent, Hidden, in_turn=in_turn)
+    assert stub(torch.ones(4))[0] == 1
+    assert rpc.rpc_sync(owner, entries_in_turn)[-1] == in_turn
+
+
+def entries_in_turn():
+    return [entry.in_turn for entry in dict.fromkeys(modules._by_handle.values())]
+
+
+def test_create_many_and_remote_modules_run_in_turn(owner):
+    logs = tr.create_many([owner, owner], Log, LogModule)
+    assert [log.add(0) for log in logs] == [1, 1]
+    assert rpc.rpc_sync(owner, entries_in_turn)[-2:] == [True, True]
+    remote = remote_module._RemoteModule(owner, Hidden, _module_interface_cls=Recurrent)
+    assert in_flight(remote, torch.ones(4), 1000) == 1000
+    free = remote_module._RemoteModule(owner, Hidden, _module_interface_cls=Recurrent, in_turn=False)
+    assert free.forward(torch.ones(4))[0] == 1
+    assert rpc.rpc_sync(owner, entries_in_turn)[-2:] == [True, False]
+
+
+# -- processes that can and cannot
+
+
+def say(*words):
+    print("said:", *words)
+
+
+def said(printed):
+    """What a role said, without what torch prints."""
+    return [line.removeprefix("said: ") for line in printed.splitlines() if line.startswith("said: ")]
+
+
+def caller(store):
+    """Asks an owner whose threads for forks run already."""
+    rpc.rpc_sync("too_late", fork_something)
+    try:
+        tr.create("too_late", Recurrent, Hidden)
+    except CreationError as error:
+        say(str(error).splitlines()[0])
+    say(tr.create("too_late", Recurrent, Hidden, in_turn=False)(torch.ones(4)).tolist())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(2):
+            remote = remote_module._RemoteModule("too_late", Hidden, _module_interface_cls=Recurrent)
+            say(remote.forward(torch.ones(4)).tolist())
+    say([str(warning.message)[:60] for warning in caught])
+
+
+def too_late(store):
+    pass
+
+
+def fork_something():
+    torch.set_num_interop_threads(2)  # not 1, on a machine with one core
+    torch.jit.script(_forking)(torch.ones(1))
+
+
+def _work(x: Tensor) -> Tensor:
+    return x
+
+
+def _forking(x: Tensor) -> Tensor:
+    return torch.jit.fork(_work, x).wait()
+
+
+def test_an_owner_that_cannot_says_what_to_write(tmp_path):
+    refusal, free, first, second, warned = said(play(tmp_path, caller, too_late)[0])
+    assert refusal.startswith("Recurrent on too_late: Hidden: its calls have to run one after another (Hidden.")
+    assert "assigns self.hidden" in refusal
+    assert "rpc_options(in_turn=True)" in refusal
+    assert "in_turn=False" in refusal
+    assert free == first == second == "[1.0, 1.0, 1.0, 1.0]"
+    assert warned == "['Recurrent on too_late: Hidden: its calls have to run one aft']"
+
+
+def alone(store):
+    """Hosts a module that changes itself first, and then is one that can run calls in turn."""
+    tr.serve(Hidden(), Recurrent, "hidden")
+    say(torch.get_num_interop_threads())
+    tr.rpc_options(in_turn=True)
+    tr.rpc_options()
+
+
+def late(store):
+    torch.set_num_interop_threads(2)
+    try:
+        tr.rpc_options(in_turn=True)
+    except RuntimeError as error:
+        say(error)
+
+
+def test_hosting_prepares_a_process(tmp_path):
+    assert said(play(tmp_path, alone)[0]) == ["1"]
+
+
+def test_options_that_come_too_late(tmp_path):
+    assert "in_turn=True: this process has 2 threads for forks" in play(tmp_path, late)[0]
+
+
+# -- tickets, on an owner without callers
+
+
+def ordered(store):
+    """Calls the endpoint with tickets of its own."""
+    torch.set_num_interop_threads(1)
+    contract = compile_interface(Log).contract
+    scripted = modules.scripted_module(LogModule(), contract.interface)
+    handle = modules.add(contract, scripted, torch.device("cpu"), in_turn=True)
+    add = _torch.find_function(contract.endpoints["add"])
+
+    def tickets(stream, count):
+        generator = torch.Generator().manual_seed(stream)
+        drawn = [
+            int(torch.empty([1], dtype=torch.long).random_(turns.TICKETS, generator=generator)) for _ in range(count)
+        ]
+        return [stream << turns.FLAG_BITS | ticket << turns.TICKET_SHIFT for ticket in drawn]
+
+    def call(numbers):
+        """Sends calls, each of which comes after those before it; seconds until all are back, and what was seen."""
+        began, before = time.monotonic(), len(scripted.seen)
+        threads = []
+        for number, flags in numbers:
+            threads.append(threading.Thread(target=add, args=(handle, number, flags)))
+            threads[-1].start()
+            time.sleep(0.05)
+        for thread in threads:
+            thread.join()
+        return scripted.seen[before:], round(time.monotonic() - began)
+
+    in_order = list(enumerate(tickets(7, 6)))
+    say(*call(in_order[:3]))
+    say("reversed", *call(in_order[5:2:-1]))
+    lost = list(enumerate(tickets(8, 6)))
+    say("lost", *call([lost[0], lost[5], lost[4], lost[2]]))
+    say("not of the stream", *call([(9, 9 << turns.FLAG_BITS | 5 << turns.TICKET_SHIFT), (10, tickets(9, 1)[0])]))
+    say("without", *call([(1, 0), (2, 0)]))
+    for stream in range(1, turns.MOST_STREAMS + 50):
+        add(handle, 0, tickets(stream, 1)[0])
+
+
+def test_tickets(tmp_path):
+    assert said(play(tmp_path, ordered)[0]) == [
+        "[0, 1, 2] 0",
+        "reversed [3, 4, 5] 0",
+        "lost [0, 2, 4, 5] 1",
+        "not of the stream [10, 9] 1",
+        "without [1, 2] 0",
+    ]
