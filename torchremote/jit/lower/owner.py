@@ -13,6 +13,8 @@ Note [One endpoint]
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..read.model import Interface, Method
 from ..runtime import definitions
 from . import ir
@@ -44,100 +46,68 @@ def lower_endpoints(interface: Interface, source_names: SourceNames) -> ir.Unit:
     functions = []
     for method in interface.methods:
         functions.append(lower_run(interface, method, "ModuleInterface", source_names))
+        functions.append(_lower_endpoint(interface, method, source_names))
         functions.append(_lower_run_many(method, source_names))
-        for message in (method, method.many):
-            functions.append(_lower_in_turn(message, source_names))
-            functions.append(_lower_endpoint(interface, message, source_names))
+        functions.append(_lower_endpoint(interface, method.many, source_names))
     return unit(interface, "endpoints", "The endpoints, which calls run on the owner.", *functions)
 
 
 def _lower_endpoint(interface: Interface, message: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the endpoint of a message. It runs the method at once, or in turn: see runtime/turns.py."""
     names = source_names.scope()
-    table, handle, module, slot = (ir.Name(names.fresh(name)) for name in ("table", "handle", "module", "slot"))
+    table, handle, module, slot, turns = (
+        ir.Name(names.fresh(name)) for name in ("table", "handle", "module", "slot", "turns")
+    )
     parameters = crossing(message, source_names, names)
     flags = ir.Name(names.fresh("flags"))
-    found = ir.Assign((module.id, slot.id), ir.Call(ir.Name("find"), (table, handle)))
-    arguments = (*(ir.Name(one.name) for one in parameters), flags)
-    turns = ir.Name(names.fresh("turns"))
-    in_turn = ir.Call(ir.FORK, (ir.Name(source_names.in_turn[message.name]), turns, table, module, slot, *arguments))
-    kinds = (ir.Parameter(table.id, "Table"), ir.Parameter(handle.id, "int"))
+    run = ir.Name(source_names.run[message.name])
+    placed = (module, ir.Attribute(slot, "device"), ir.Attribute(slot, "moves"), flags)
+    first = placed if message.each is None else (table, *placed)
+    called: tuple[ir.Expression, ...] = (*first, *(ir.Name(parameter.name) for parameter in parameters))
+    in_turn = ir.Attribute(ir.Call(ir.FORK, (run, turns, *called)), "wait")
     return ir.Function(
         endpoint(message),
-        (*kinds, *parameters, ir.Parameter(flags.id, "int")),
+        (
+            ir.Parameter(table.id, "Table"),
+            ir.Parameter(handle.id, "int"),
+            *parameters,
+            ir.Parameter(flags.id, "int"),
+        ),
         source_names.wire(message.returns),
         (
-            found,
+            ir.Assign((module.id, slot.id), ir.Call(ir.Name("find"), (table, handle))),
             ir.Assign((turns.id,), ir.Attribute(slot, "turns")),
-            ir.If(ir.IsPresent(turns.id), (ir.Return(ir.Call(ir.Attribute(in_turn, "wait"))),)),
-            ir.Return(_call_run(message, source_names, table, module, slot, *arguments)),
+            ir.If(ir.IsPresent(turns.id), (ir.Return(ir.Call(in_turn)),)),
+            ir.Return(ir.Call(run, (ir.Literal(None), *called))),
         ),
         endpoint=endpoint_name(interface, message),
     )
 
 
-def _lower_in_turn(message: Method, source_names: SourceNames) -> ir.Function:
-    """Lowers the function that the endpoint forks if calls of the module run in turn."""
-    names = source_names.scope()
-    turns, table, module, slot = (ir.Name(names.fresh(name)) for name in ("turns", "table", "module", "slot"))
-    parameters = crossing(message, source_names, names)
-    flags = ir.Name(names.fresh("flags"))
-    arguments = (*(ir.Name(one.name) for one in parameters), flags)
-    kinds = {turns: "Turns", table: "Table", module: "ModuleInterface", slot: "Slot"}
-    return ir.Function(
-        source_names.in_turn[message.name],
-        (*(ir.Parameter(name.id, kind) for name, kind in kinds.items()), *parameters, ir.Parameter(flags.id, "int")),
-        source_names.wire(message.returns),
-        (
-            ir.Do(ir.Call(ir.Name("wait_for_turn"), (turns, flags))),
-            ir.Return(_call_run(message, source_names, table, module, slot, *arguments)),
-        ),
-    )
-
-
-def _call_run(
-    message: Method,
-    source_names: SourceNames,
-    table: ir.Name,
-    module: ir.Name,
-    slot: ir.Name,
-    *arguments: ir.Name,
-) -> ir.Expression:
-    """Returns the call of the function that runs a message. `arguments`: those of the message, and the flags."""
-    *values, flags = arguments
-    called: tuple[ir.Expression, ...] = (
-        module,
-        ir.Attribute(slot, "device"),
-        ir.Attribute(slot, "moves"),
-        flags,
-        *values,
-    )
-    return ir.Call(ir.Name(source_names.run[message.name]), called if message.each is None else (table, *called))
-
-
 def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
-    """Lowers the function that runs many calls of `method`, in their order."""
+    """Lowers the function that runs many calls of `method`, in their order. Its parameters are as for `lower_run`."""
     many = method.many
     names = source_names.scope()
-    table, module, device, moves, flags = first = tuple(
-        ir.Name(names.fresh(name)) for name in ("table", "module", "device", "moves", "flags")
-    )
+    kinds = {"turns": "Optional[Turns]", "table": "Table", **_RUN_PARAMETERS}
+    turns, table, module, device, moves, flags = first = [ir.Name(names.fresh(name)) for name in kinds]
     calls, batch = parameters = crossing(many, source_names, names)
     results, call = ir.Name(names.fresh("results")), ir.Name(names.fresh("call"))
     arguments = (ir.Item(call, index) for index in range(len(method.arguments)))
-    run = ir.Call(ir.Name(source_names.run[method.name]), (module, device, moves, flags, *arguments))
+    at_once = ir.Literal(None)  # the batch has waited
+    called: tuple[ir.Expression, ...] = (at_once, module, device, moves, flags, *arguments)
     position = ir.Concatenation(ir.Name(batch.name), ir.Call(ir.Name("len"), (results,)))
+    run = ir.Call(ir.Name(source_names.run[method.name]), called)
     loop = (
         ir.Do(ir.Call(ir.Name("note_progress"), (table, position))),
         ir.Do(ir.Call(ir.Attribute(results, "append"), (run,))),
     )
     returns = source_names.wire(many.returns)
-    kinds = ("Table", "ModuleInterface", "torch.device", "bool", "int")
     return ir.Function(
         source_names.run[many.name],
-        (*(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds, strict=True)), *parameters),
+        (*(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds.values(), strict=True)), *parameters),
         returns,
         (
+            _wait_for_turn(turns, flags),
             ir.Assign((results.id,), ir.Empty("[]"), returns),
             ir.For((call.id,), ir.Name(calls.name), loop),
             ir.Return(results),
@@ -145,16 +115,25 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
     )
 
 
+_RUN_PARAMETERS: Final = {"module": "ModuleInterface", "device": "torch.device", "moves": "bool", "flags": "int"}
+
+
+def _wait_for_turn(turns: ir.Name, flags: ir.Name) -> ir.Statement:
+    """Lowers what a function that runs calls begins with."""
+    return ir.If(ir.IsPresent(turns.id), (ir.Do(ir.Call(ir.Name("wait_for_turn"), (turns, flags))),))
+
+
 def lower_run(interface: Interface, method: Method, module_type: str, source_names: SourceNames) -> ir.Function:
     """Lowers the function that runs a call: it moves and unpacks the arguments, runs the method, and packs the result.
 
-    Its parameters are the module, of `module_type`, its device, whether tensors move to that and back, the flags of the
-    call, and the packed arguments.
+    Its parameters are the module's turns (None: it runs at once), the module, of `module_type`, its device, whether
+    tensors move to that and back, the flags of the call, and the packed arguments.
     """
     names = source_names.scope()
-    module, device, moves, flags = (ir.Name(names.fresh(name)) for name in ("module", "device", "moves", "flags"))
+    kinds = {"turns": "Optional[Turns]", **_RUN_PARAMETERS, "module": module_type}
+    turns, module, device, moves, flags = first = [ir.Name(names.fresh(name)) for name in kinds]
     parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
-    body = _move_in(method, parameters, device, moves, names, source_names)
+    body = [_wait_for_turn(turns, flags), *_move_in(method, parameters, device, moves, names, source_names)]
     inward = Converter(names, source_names, Direction.UNPACK)
     arguments = tuple(
         inward.convert(ir.Name(parameter.name), argument.type, plan, parameter.name, body)
@@ -176,10 +155,9 @@ def lower_run(interface: Interface, method: Method, module_type: str, source_nam
             lambda value: ir.Call(ir.Name("returned_any"), (value, changes, where)),
         )
         packed = outward.convert(result, method.returns, plan_result(method), "out", body)
-    kinds = {module: module_type, device: "torch.device", moves: "bool", flags: "int"}
     return ir.Function(
         source_names.run[method.name],
-        (*(ir.Parameter(name.id, kind) for name, kind in kinds.items()), *parameters),
+        (*(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds.values(), strict=True)), *parameters),
         source_names.wire(method.returns),
         (*body, ir.Return(packed)),
         placed=True,  # link/failures.py looks for its name in tracebacks

@@ -43,14 +43,12 @@ class SourceNames:
         self.receive = {method.name: names.fresh(f"receive_{method.name}") for method in methods}
         self.defer = {method.name: names.fresh(f"defer_{method.name}") for method in methods}
         self.run = {method.name: names.fresh(f"_run_{method.name}") for method in methods}
-        self.in_turn = {method.name: names.fresh(f"in_turn_{method.name}") for method in methods}
         self.in_parts = {method.name: names.fresh(f"in_parts_{method.name}") for method in methods}
         self.joinable = {method.name: names.fresh(f"joinable_{method.name}") for method in methods}
         self.join = {method.name: names.fresh(f"join_{method.name}") for method in methods}
         self.split = {method.name: names.fresh(f"split_{method.name}") for method in methods}
         translating, calling = (self.pack, self.unpack), (self.send, self.receive, self.defer, self.in_parts)
-        running, batching = (self.run, self.in_turn), (self.joinable, self.join, self.split)
-        functions = (*translating, *calling, *running, *batching)
+        functions = (*translating, *calling, self.run, self.joinable, self.join, self.split)
         self._globals = TAKEN.union(self.classes.values(), *(function.values() for function in functions))
 
     def scope(self, taken: Iterable[str] = ()) -> Names:

@@ -65,7 +65,15 @@ def _lower_remote(method: Method, moves: bool, source_names: SourceNames) -> ir.
     on_accelerator = ir.Not(ir.Equal(ir.Attribute(there, "type"), ir.Literal("cpu")))
     flags = ir.Call(ir.Name("int"), (ir.Name(is_mapped.name),))  # HAS_DEVICE_MAP is 1
     values = (ir.Name(parameter.name) for parameter in parameters)
-    called: tuple[ir.Expression, ...] = (module, there, on_accelerator if moves else ir.Literal(False), flags, *values)
+    at_once = ir.Literal(None)
+    called: tuple[ir.Expression, ...] = (
+        at_once,
+        module,
+        there,
+        on_accelerator if moves else ir.Literal(False),
+        flags,
+        *values,
+    )
     body = (
         ir.Assign((module.id,), ir.Call(ir.Attribute(ir.Name(rref.name), "local_value"))),
         ir.Assign((there.id,), device_of),
