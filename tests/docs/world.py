@@ -72,7 +72,7 @@ def main(name, folder, *pages):
     if name == "alone":
         run(*pages, ("alone",), folder)
         return
-    options = torchremote.rpc_options(init_method=f"file://{folder}/store", rpc_timeout=30)
+    options = torchremote.rpc_options(init_method=f"file://{folder}/store", rpc_timeout=30, in_turn=True)
     rpc.init_rpc(name, rank=("trainer", "ps").index(name), world_size=2, rpc_backend_options=options)
     failures = {}
     for page in pages if name == "trainer" else ():
