@@ -3,6 +3,7 @@
 from . import supported as supported  # first: it refuses a torch that is not fit
 from ._version import __version__
 from .archive.load import load, reconnect
+from .caller import as_module as as_module  # gives stubs the methods of a module
 from .caller.at_owner import at_owner
 from .caller.connect import connect
 from .caller.create import create, create_async

@@ -74,6 +74,10 @@ class ArgumentError(TorchRemoteError, TypeError):
     """Raised for a call whose arguments do not fit the method. Nothing was sent."""
 
 
+class StubError(TorchRemoteError, TypeError):
+    """Raised for what torch.nn.Module has and a stub cannot do. The message says what to write instead."""
+
+
 class DisconnectedError(TorchRemoteError, RuntimeError):
     """Raised for a call on a stub that is connected to no module."""
 

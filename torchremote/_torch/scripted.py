@@ -135,6 +135,11 @@ def interface_called(name: str) -> type:
     return interface
 
 
+def set_attribute(module: torch.jit.ScriptModule, name: str, value: Any) -> None:
+    """Sets an attribute of a scripted module, past what its Python class does."""
+    module._c.setattr(name, value)
+
+
 def scripted_attribute(module: torch.jit.ScriptModule, name: str) -> Any:
     """Returns an attribute of a scripted module. An object of a class that is scripted here comes as that class."""
     return module._c.getattr(name)

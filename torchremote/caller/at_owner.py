@@ -16,6 +16,7 @@ from .._torch import PyRRef
 from ..errors import ArgumentError, CallTimeoutError, MismatchError, PlaceError
 from ..owner import module_state
 from .exchange import ask
+from .modes import note_mode
 from .stub import check_timeout, route_and_interface, stub_along
 
 
@@ -29,8 +30,7 @@ class IncompatibleKeys(NamedTuple):
 def at_owner(stub: Any, timeout: float | None = None) -> AtOwner:
     """Gives access to the state of a stub's module. The methods are those of `torch.nn.Module`, run on the owner.
 
-    `stub.state_dict()` is empty: it is the stub's own, and a stub has no state. `at_owner(stub).state_dict()` is the
-    remote module's.
+    A stub itself has the methods that torch.nn.Module has, too. Here are a timeout, and what is not of torch.nn.Module.
 
     Args:
         stub: a stub, as `create`, `connect` or `reconnect` returns it.
@@ -166,6 +166,7 @@ class AtOwner:
         >>> at_owner(layer).train()
         """
         self._ask(module_state.train_here, mode)
+        note_mode(self._route.worker, self._route.handle, mode)
 
     def eval(self) -> None:
         """Sets the module to evaluation, as `train(False)` does. All its callers share the mode.

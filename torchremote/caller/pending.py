@@ -158,7 +158,7 @@ class Pending:
             warnings.warn(f"{self._where}: {answer.warning}", stacklevel=2)
         devices = tuple(_torch.mapped_devices(self._place.worker))
         reached = (self._place.worker.name, self._name, answer.device, answer.handle, devices, answer.lease)
-        return Route(*reached, self._timeout, answer.in_turn)
+        return Route(*reached, self._timeout, answer.in_turn, answer.training)
 
     @property
     def _where(self) -> str:

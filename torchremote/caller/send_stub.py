@@ -42,16 +42,14 @@ def reduce_for_rpc(stub: Stub) -> tuple[Any, ...]:
     return rebuild, (*SPOKEN, _sent(compiled.interface), stub._torchremote_bases, own_of(stub), SentRoute.of(route))
 
 
-def rebuild(
-    protocol: int, oldest: int, sent: tuple[str, str], bases: Bases, own: tuple[bool, dict[str, Any]], to: SentRoute
-) -> Any:
+def rebuild(protocol: int, oldest: int, sent: tuple[str, str], bases: Bases, own: dict[str, Any], to: SentRoute) -> Any:
     """Makes the stub again on the worker that receives it.
 
     Raises:
         ProtocolError: the sender runs a release of torchremote that this worker does not understand.
     """
     check_protocol(protocol, oldest, "the worker that sent a stub")
-    return give_own(make_stub(compile_interface(parse_interface(*sent)), to.from_here(), bases), *own)
+    return give_own(make_stub(compile_interface(parse_interface(*sent)), to.from_here(), bases), own)
 
 
 def _sent(interface: Interface) -> tuple[str, str]:

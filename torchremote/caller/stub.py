@@ -16,11 +16,12 @@ from typing import Any, Final, NoReturn
 import torch
 
 from .. import _torch
-from ..errors import InterfaceError, NotSavableError
+from ..errors import InterfaceError, NotSavableError, StubError
 from ..jit import CompiledInterface, compile_interface
 from ..link.route import Route, route_of, set_route
 from .batches import many_calls
 from .calls import METHODS, called_names, python_calls
+from .modes import SHARED, share_mode
 from .saving import refuse_before_saving
 
 Bases = tuple[type, ...]  # importable, since a stub is sent with them
@@ -43,24 +44,24 @@ def attach(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route:
     refuse_before_saving()
     set_route(scripted, compiled, route)
     stub = _torch.as_class(scripted, stub_class(compiled))
+    share_mode(stub, route.worker, route.handle, route.training)
     stub.__dict__[METHODS] = {name: _torch.scripted_method(stub, name) for name in called_names(compiled)}
     return stub
 
 
 def stub_along(stub: Stub, route: Route) -> Any:
     """Makes another stub of the same class that follows `route`. It gets the attributes that the user's code set."""
-    return give_own(make_stub(stub._torchremote_compiled, route, stub._torchremote_bases), *own_of(stub))
+    return give_own(make_stub(stub._torchremote_compiled, route, stub._torchremote_bases), own_of(stub))
 
 
-def own_of(stub: Stub) -> tuple[bool, dict[str, Any]]:
-    """Returns a stub's training mode, and the attributes that the user's code set on it."""
-    every = {*stub._torchremote_compiled.stub.__dict__, METHODS}
-    return stub.training, {name: value for name, value in stub.__dict__.items() if name not in every}
+def own_of(stub: Stub) -> dict[str, Any]:
+    """Returns the attributes that the user's code set on a stub."""
+    every = {*stub._torchremote_compiled.stub.__dict__, METHODS, SHARED}
+    return {name: value for name, value in stub.__dict__.items() if name not in every}
 
 
-def give_own(stub: Any, training: bool, attributes: dict[str, Any]) -> Any:
-    """Gives a stub the training mode and attributes that `own_of` returned for another one."""
-    stub.training = training
+def give_own(stub: Any, attributes: dict[str, Any]) -> Any:
+    """Gives a stub the attributes that `own_of` returned for another one."""
     stub.__dict__.update(attributes)
     return stub
 
@@ -72,6 +73,7 @@ def become_stub(module: torch.nn.Module, compiled: CompiledInterface, route: Rou
     stub.__dict__.update((name, value) for name, value in module.__dict__.items() if name not in every)
     object.__setattr__(module, "__dict__", stub.__dict__)
     object.__setattr__(module, "__class__", type(stub))
+    share_mode(module, route.worker, route.handle, route.training)
 
 
 def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterface]:
@@ -198,6 +200,14 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
     _torchremote_compiled: CompiledInterface
     _torchremote_bases: Bases = ()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "training" and SHARED in self.__dict__:
+            raise StubError(
+                f"{self._torchremote_compiled.interface.name}: training = {value!r}: the mode is the remote module's, "
+                f"which all its callers share; call stub.train({value!r})"
+            )
+        super().__setattr__(name, value)
+
     def __getstate__(self) -> NoReturn:
         name = self._torchremote_compiled.interface.name
         raise NotSavableError(
@@ -209,7 +219,7 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
 
     def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
         # Another stub of the same module. The module is not copied.
-        return give_own(self.__copy__(), *copy.deepcopy(own_of(self), memo))
+        return give_own(self.__copy__(), copy.deepcopy(own_of(self), memo))
 
     def extra_repr(self) -> str:
         route, _ = route_and_interface(self, "repr")

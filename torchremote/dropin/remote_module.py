@@ -17,6 +17,7 @@ from torch import nn
 
 from .. import _torch
 from .._torch import PyRRef
+from ..caller import as_module
 from ..caller.at_owner import AtOwner, at_owner
 from ..caller.create import adopt, start_creation
 from ..caller.stub import Stub, become_stub, route_and_interface
@@ -257,6 +258,9 @@ class RemoteModule(_RemoteModule, torch.distributed.nn.RemoteModule):  # type: i
 
 class _Scripted:
     """Mixin of a RemoteModule that has an interface. Its class derives from this, the user's class and Stub."""
+
+    train = as_module.train
+    eval = as_module.eval
 
     @property
     def on(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -85,6 +86,7 @@ def check_device(device: str) -> torch.device:
 
 def device_of(module: torch.nn.Module, otherwise: torch.device = _CPU) -> torch.device:
     """Returns the device of the parameters and buffers of `module`, or `otherwise` if it has none."""
-    for tensor in (*module.parameters(), *module.buffers()):
+    own = (torch.nn.Module.named_parameters(module), torch.nn.Module.named_buffers(module))  # a stub has no others
+    for _, tensor in itertools.chain(*own):
         return tensor.device
     return otherwise

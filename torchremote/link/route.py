@@ -32,6 +32,7 @@ class Route:
     lease: PyRRef[Any] | None  # None: the module lives without stubs
     timeout: float | None  # seconds that a call may take; None: RPC's own default
     in_turn: bool = False  # whether the module runs its calls one after another
+    training: bool = True  # the module's mode when the route was made
 
 
 class Address(NamedTuple):
@@ -94,4 +95,5 @@ def route_of(scripted: torch.jit.ScriptModule) -> Route | None:
     address = address_of(scripted)
     handle, device, devices, lease, stream = parts
     name, timeout = address.name or None, address.seconds
-    return Route(address.worker, name, device, handle, tuple(devices), lease, timeout, in_turn=stream != 0)
+    reached = (address.worker, name, device, handle, tuple(devices), lease, timeout)
+    return Route(*reached, in_turn=stream != 0, training=scripted.training)

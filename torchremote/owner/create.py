@@ -29,6 +29,7 @@ from ..jit import Contract, Interface, compile_contract
 from ..jit.read.parse import parse_interface
 from ..link.places import check_device, device_of
 from ..link.protocol import check_protocol
+from ..link.stubs import is_stub
 from . import modules, served
 from .leases import Lease
 from .modules import words_of
@@ -62,6 +63,7 @@ class Created:
     handle: int
     device: str
     in_turn: bool  # whether calls run one after another
+    training: bool  # the module's mode
     lease: PyRRef[Any] | None = None
     warning: str = ""
 
@@ -111,7 +113,7 @@ def _create(request: CreateRequest) -> Created | Refusal:
             handle = served.add_named(module, device, contract, request.name, in_turn=in_turn, owner=_own_name())
     except BaseException as error:  # see Note [What is no Exception]
         return _refusal(error, CreationError)
-    return Created(handle, str(device), in_turn, warning=warning)
+    return Created(handle, str(device), in_turn, modules.is_training(module), warning=warning)
 
 
 def _turns(request: CreateRequest, module: torch.jit.ScriptModule) -> tuple[bool, str]:
@@ -152,7 +154,7 @@ def _build(interface: Interface, request: CreateRequest, device: torch.device) -
     try:
         scripted = isinstance(request.make, torch.jit.ScriptModule)
         module = request.make if scripted else request.make(*request.args, **request.kwargs)
-        if request.places and isinstance(module, torch.nn.Module):
+        if request.places and isinstance(module, torch.nn.Module) and not is_stub(module):
             module.to(device)
     except BaseException as error:  # the user's code may raise anything
         what = getattr(request.make, "__qualname__", repr(request.make))
@@ -191,7 +193,7 @@ def connect_here(protocol: int, oldest: int, interface: str, text: str, name: st
         handle, entry = served.find_served(_contract(interface, text), name)
     except BaseException as error:  # see Note [What is no Exception]
         return [_refusal(error, CreationError)]
-    return [Created(handle, str(entry.device), entry.in_turn)]
+    return [Created(handle, str(entry.device), entry.in_turn, modules.is_training(entry.module))]
 
 
 class _Cancelled:

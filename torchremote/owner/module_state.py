@@ -135,6 +135,12 @@ def train_here(handle: int, mode: bool) -> None:
     _module(handle).train(mode)
 
 
+def train_many_here(handles: Sequence[int], mode: bool) -> None:
+    """Sets the training mode of several modules."""
+    for handle in handles:
+        train_here(handle, mode)
+
+
 def zero_grad_here(handle: int) -> None:
     """Sets the gradients of all parameters to None."""
     for parameter in _parameters(handle):

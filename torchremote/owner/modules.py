@@ -264,6 +264,11 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
     return scripted
 
 
+def is_training(module: torch.jit.ScriptModule) -> bool:
+    """Returns a module's training mode. A frozen one has none, and was frozen in evaluation."""
+    return bool(getattr(module, "training", False))
+
+
 def words_of(error: BaseException) -> str:
     """Words an exception of a user's code, which may not even have words."""
     try:

@@ -1,0 +1,322 @@
+"""What a stub does of torch.nn.Module: by itself, and as a part of a model."""
+
+import copy
+import gc
+
+import pytest
+import torch
+import torch.distributed.rpc as rpc
+from torch import Tensor, nn
+
+import torchremote as tr
+from torchremote.caller import as_module
+from torchremote.caller.stub import Stub
+from torchremote.dropin import remote_module
+from torchremote.errors import StaleStubError, StubError
+
+from .. import zoo
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+X = torch.ones(2, 8)
+
+
+class Dropping:
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+class Drop(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+        self.drop = nn.Dropout(1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.linear(x))
+
+
+def drops(stub):
+    return bool((stub(X) == 0).all())
+
+
+@pytest.fixture
+def stub(owner):
+    return tr.create(owner, Dropping, Drop)
+
+
+def made_in_evaluation():
+    return Drop().eval()
+
+
+def test_a_mode_reaches_the_module(stub):
+    assert stub.training
+    assert drops(stub)
+    assert stub.eval() is stub
+    assert not stub.training
+    assert not drops(stub)
+    assert stub.train() is stub
+    assert stub.training
+    assert drops(stub)
+    assert stub.train(False) is stub
+    assert not drops(stub)
+    with pytest.raises(ValueError, match="True or False"):
+        stub.train("no")
+
+
+def test_a_stub_knows_the_mode_at_first_and_shares_it(owner):
+    stub = tr.create(owner, Dropping, made_in_evaluation, name="modes")
+    try:
+        assert not stub.training
+        other = tr.connect(owner, Dropping, "modes")
+        assert not other.training
+        copied, timed = copy.copy(stub), tr.with_timeout(stub, 5)
+        tr.at_owner(other).train()
+        assert all(one.training for one in (stub, other, copied, timed))
+        assert tr.connect(owner, Dropping, "modes").training
+        assert rpc.rpc_sync(owner, mode_of, (stub,))
+        remote = remote_module._RemoteModule(owner, Drop, _module_interface_cls=Dropping)
+        assert remote.training
+        assert remote.eval() is remote
+        assert not remote.training
+        assert not drops(remote)
+    finally:
+        rpc.rpc_sync(owner, tr.withdraw, ("modes",))
+
+
+def mode_of(stub):
+    return stub.training
+
+
+def test_setting_the_attribute_is_refused(stub):
+    with pytest.raises(StubError, match=r"Dropping: training = False: .* call stub.train\(False\)"):
+        stub.training = False
+    assert stub.training
+
+
+class Model(nn.Module):
+    def __init__(self, *stubs):
+        super().__init__()
+        self.local = nn.Linear(8, 8)
+        self.inner = nn.Sequential(nn.Dropout(), *stubs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(self.local(x))
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The messages with which modes are set."""
+    messages = []
+    asking = as_module.ask
+
+    def ask(worker, where, function, *args, **kwargs):
+        messages.append((function.__name__, len(args[0])))
+        return asking(worker, where, function, *args, **kwargs)
+
+    monkeypatch.setattr(as_module, "ask", ask)
+    return messages
+
+
+def test_the_mode_of_a_model_reaches_its_stubs_in_one_message(owner, counted):
+    stubs = tr.create_many([owner] * 50, Dropping, Drop)
+    model = nn.Sequential(Model(*stubs[:20]), Model(*stubs[20:]))
+    model.eval()
+    assert counted == [("train_many_here", 50)]
+    assert not any(drops(stub) or stub.training for stub in stubs)
+    assert not model[0].inner[0].training
+    model.train()
+    assert counted == [("train_many_here", 50)] * 2
+    assert all(drops(stub) and stub.training for stub in stubs)
+    model[0].eval()
+    assert counted[2:] == [("train_many_here", 20)]
+    assert [drops(stub) for stub in stubs] == [False] * 20 + [True] * 30
+    model.eval()
+    tr.at_owner(stubs[0]).train()  # as another caller might
+    model.eval()
+    assert not drops(stubs[0])
+
+
+def test_the_mode_of_a_scripted_model_reaches_its_stubs(stub):
+    class Scripted(nn.Module):
+        part: Dropping
+
+        def __init__(self, part):
+            super().__init__()
+            self.part = part
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.part.forward(x)
+
+    Scripted.__annotations__["part"] = tr.remote_interface(Dropping)
+    scripted = torch.jit.script(Scripted(stub))
+    scripted.eval()
+    assert not drops(scripted)
+    scripted.train()
+    assert drops(scripted)
+
+
+class Frozen(nn.Module):
+    """As models that keep a part in evaluation."""
+
+    def __init__(self, frozen, other):
+        super().__init__()
+        self.frozen, self.other = frozen, other
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.frozen.eval()
+        return self
+
+
+def test_a_model_may_keep_a_stub_in_evaluation(owner):
+    frozen, other = tr.create_many([owner] * 2, Dropping, Drop)
+    nn.Sequential(Frozen(frozen, other)).train()
+    assert not drops(frozen)
+    assert drops(other)
+    assert not frozen.training
+    assert other.training
+
+
+def test_a_model_with_a_lost_module_says_so(owner):
+    stub = tr.create(owner, Dropping, Drop, name="lost")
+    rpc.rpc_sync(owner, tr.withdraw, ("lost",))
+    with pytest.raises(StaleStubError, match="train on owner"):
+        Model(stub).eval()
+
+
+def test_no_frame_is_kept(stub):
+    model = Model(stub)
+    model.eval()
+    gone = []
+
+    class Watched:
+        def __del__(self):
+            gone.append(True)
+
+    model.watched = Watched()
+    del model
+    gc.collect()
+    assert gone
+
+
+def test_state_and_gradients_reach_the_module(owner, stub):
+    state = stub.state_dict()
+    assert set(state) == {"linear.weight", "linear.bias"}
+    stub.load_state_dict({name: torch.ones_like(value) for name, value in state.items()})
+    stub.eval()
+    assert torch.equal(stub(X), torch.full((2, 8), 9.0))
+    assert stub.load_state_dict({}, strict=False).missing_keys == ["linear.weight", "linear.bias"]
+    assert stub.requires_grad_(False) is stub
+    assert rpc.rpc_sync(owner, requires_grad, (tr.at_owner(stub).parameters()[0],)) is False
+    stub.zero_grad()
+    with pytest.raises(StubError, match="set_to_none"):
+        stub.zero_grad(set_to_none=False)
+    with pytest.raises(StubError, match="assign"):
+        stub.load_state_dict(state, assign=True)
+
+
+def requires_grad(rref):
+    return rref.local_value().requires_grad
+
+
+def test_a_model_is_asked_for_its_other_parts(stub):
+    model = Model(stub)
+    names = ["local.weight", "local.bias"]
+    assert [name for name, _ in model.named_parameters()] == names
+    assert len(list(model.parameters())) == 2
+    assert list(model.state_dict()) == names
+    model.load_state_dict(model.state_dict())
+    assert list(model.named_buffers()) == []
+    assert [type(part).__name__ for part in model.modules()][-1] == "DroppingStub"
+    model.half().float().to("cpu").double()
+    assert model.local.weight.dtype == torch.float64
+    seen = []
+    model.apply(seen.append)
+    assert stub not in seen
+    assert model.local in seen
+    model.requires_grad_(False)
+    model.zero_grad()
+    for part in model.modules():  # as DistributedDataParallel asks
+        list(part.named_parameters(recurse=False))
+        list(part.buffers(recurse=False))
+    assert stub.state_dict()["linear.weight"].dtype == torch.float32
+    copied = copy.deepcopy(model)
+    assert isinstance(copied.inner[1], Stub)
+
+
+INHERITED = {
+    "to": ("cpu",),
+    "cpu": (),
+    "cuda": (),
+    "half": (),
+    "float": (),
+    "double": (),
+    "bfloat16": (),
+    "type": (torch.half,),
+    "to_empty": (),
+    "share_memory": (),
+    "compile": (),
+    "apply": (print,),
+    "parameters": (),
+    "named_parameters": (),
+    "buffers": (),
+    "named_buffers": (),
+    "get_parameter": ("weight",),
+    "get_buffer": ("weight",),
+    "add_module": ("part", None),
+    "register_module": ("part", None),
+    "register_parameter": ("weight", None),
+    "register_buffer": ("weight", None),
+    "set_submodule": ("part", None),
+    "register_forward_hook": (print,),
+    "register_forward_pre_hook": (print,),
+    "register_full_backward_hook": (print,),
+    "register_state_dict_post_hook": (print,),
+}
+
+
+@pytest.mark.parametrize("name", INHERITED)
+def test_what_cannot_reach_says_what_to_write(stub, name):
+    with pytest.raises(StubError, match=f"Dropping on owner: {name}: .*is a stub of it; "):
+        getattr(stub, name)(*INHERITED[name])
+
+
+REACHING = "train eval requires_grad_ zero_grad state_dict load_state_dict"
+# True of the stub itself, or asked by torch for a model's sake.
+LOCAL = (
+    "T_destination call_super_init children code code_with_constants dump_patches extra_repr forward "
+    "forward_magic_method get_debug_state get_extra_state set_extra_state get_submodule graph graph_for "
+    "inlined_graph modules named_children named_modules original_name save save_to_buffer"
+)
+
+
+def test_nothing_that_is_inherited_does_nothing():
+    public = {name for name in dir(Stub) if not name.startswith("_")}
+    refused = {*INHERITED, *as_module._REMEDIES}
+    assert public - {*REACHING.split(), *LOCAL.split(), *refused} == set()
+
+
+def test_a_stub_is_no_container(stub):
+    for use in (len, iter, lambda one: one[0], lambda one: 1 in one):
+        with pytest.raises((TypeError, NotImplementedError)):
+            use(stub)
+    assert bool(stub)
+
+
+def test_attributes_of_ones_own_stay_here_and_travel(owner, stub):
+    stub.label = "mine"
+    assert copy.copy(stub).label == "mine"
+    assert rpc.rpc_sync(owner, label_of, (stub,)) == "mine"
+
+
+def label_of(stub):
+    return stub.label
+
+
+def test_a_stub_that_is_hosted_relays(owner):
+    inner = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 4})
+    relay = tr.create(owner, zoo.Encoder, relayed, args=(inner,))
+    assert torch.equal(relay(X), zoo.LinearEncoder.output(4, X))
+
+
+def relayed(stub):
+    return stub

@@ -1,0 +1,218 @@
+"""Gives stubs the methods of torch.nn.Module: each reaches the remote module, or raises with what to write instead.
+
+Note [A stub in a model]
+    torch asks the parts of a model in its own ways, and then a stub answers as a part that has nothing of its own. So
+    `parameters()`, `state_dict()`, `to()`, `apply()` and the like of a model are for its other parts. torch asks a part
+    without `recurse`, hands down a `destination`, or calls `_apply` or, from its own `apply`, `apply`. Asked by itself,
+    a stub reaches its module or refuses.
+
+    `train` and `eval` of a model reach its stubs, with one message an owner. torch calls `train` of one part after the
+    other. At the first stub, the frames of torch's own `train` in the stack lead to the model, and all stubs in it are
+    set. The others find that this was done in the same call.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+import torch
+from torch import nn
+
+from ..errors import StubError
+from ..link.stubs import stubs_in
+from ..owner import module_state
+from .at_owner import IncompatibleKeys, at_owner
+from .exchange import ask
+from .modes import note_mode
+from .stub import Stub, route_and_interface
+
+
+def train(self: Stub, mode: bool = True) -> Stub:
+    """Sets the training mode of the remote module, which all its callers share. Returns the stub.
+
+    Args:
+        mode: True for training, False for evaluation.
+    """
+    if not isinstance(mode, bool):
+        raise ValueError(f"train({mode!r}): training mode is True or False")
+    outermost = _outermost(sys._getframe(1), mode)
+    if outermost is None:
+        at_owner(self).train(mode)
+        return self
+    if _setting.call is not outermost:
+        # Not by `modules()`, in which a RemoteModule does not appear.
+        stubs = [stub for _, _, stub in stubs_in(outermost.f_locals["self"]) if isinstance(stub, Stub)]
+        _set_modes(stubs, mode)
+        _setting.call, _setting.left = outermost, set(map(id, stubs))
+    _setting.left.discard(id(self))
+    if not _setting.left:
+        _setting.call = None  # a frame keeps its variables alive
+    return self
+
+
+def eval(self: Stub) -> Stub:
+    """Sets the remote module to evaluation, as `train(False)` does. Returns the stub."""
+    at_owner(self).train(False)
+    return self
+
+
+class _Setting(threading.local):
+    """The call of torch's `train` in which the modes of all stubs of a model were set, and the stubs still to come."""
+
+    def __init__(self) -> None:
+        self.call: FrameType | None = None
+        self.left: set[int] = set()
+
+
+_setting = _Setting()
+
+
+def _outermost(frame: FrameType | None, mode: bool) -> FrameType | None:
+    """Returns the outermost of the calls of torch's own `train` that led here. None if the stub was asked by itself."""
+    found = None
+    while frame is not None and frame.f_code is nn.Module.train.__code__ and frame.f_locals["mode"] == mode:
+        found, frame = frame, frame.f_back
+    return found
+
+
+def _set_modes(stubs: list[Stub], mode: bool) -> None:
+    """Sets the modes of the modules of many stubs, with one message an owner."""
+    routes = [route_and_interface(stub, "train")[0] for stub in stubs]
+    for worker in dict.fromkeys(route.worker for route in routes):
+        there = [route for route in routes if route.worker == worker]
+        handles = [route.handle for route in there]
+        ask(worker, f"train on {worker}", module_state.train_many_here, handles, mode, timeout=there[0].timeout)
+        for handle in handles:
+            note_mode(worker, handle, mode)
+
+
+def requires_grad_(self: Stub, requires_grad: bool = True) -> Stub:
+    """Sets whether autograd records operations on the parameters of the remote module. Returns the stub."""
+    at_owner(self).requires_grad_(requires_grad)
+    return self
+
+
+def zero_grad(self: Stub, set_to_none: bool = True) -> None:
+    """Sets the `.grad` of the remote module's parameters to None."""
+    if not set_to_none:
+        _refuse(self, "zero_grad(set_to_none=False)", "torchremote.at_owner(stub).zero_grad() sets them to None")
+    at_owner(self).zero_grad()
+
+
+def state_dict(
+    self: Stub, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False
+) -> dict[str, torch.Tensor]:
+    """Copies the state of the remote module, as `at_owner(stub).state_dict()` does."""
+    if args or destination is not None or prefix or keep_vars:
+        return args[0] if args else {} if destination is None else destination  # a model asks: the stub adds nothing
+    return at_owner(self).state_dict()
+
+
+def load_state_dict(
+    self: Stub, state_dict: Mapping[str, torch.Tensor], strict: bool = True, assign: bool = False
+) -> IncompatibleKeys:
+    """Copies a state into the remote module, as `at_owner(stub).load_state_dict(state)` does."""
+    if assign:
+        _refuse(self, "load_state_dict(assign=True)", "the values are always copied; leave assign out")
+    return at_owner(self).load_state_dict(state_dict, strict)
+
+
+def named_parameters(
+    self: Stub, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+) -> Iterator[tuple[str, nn.Parameter]]:
+    """Refuses: the parameters are at the owner. Without `recurse`, as torch asks each part of a model: none."""
+    if recurse:
+        _refuse(self, "named_parameters", _PARAMETERS)
+    return iter(())
+
+
+def parameters(self: Stub, recurse: bool = True) -> Iterator[nn.Parameter]:
+    """Refuses: the parameters are at the owner. Without `recurse`, as torch asks each part of a model: none."""
+    if recurse:
+        _refuse(self, "parameters", _PARAMETERS)
+    return iter(())
+
+
+def named_buffers(
+    self: Stub, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Refuses: the buffers are at the owner. Without `recurse`, as torch asks each part of a model: none."""
+    if recurse:
+        _refuse(self, "named_buffers", _STATE)
+    return iter(())
+
+
+def buffers(self: Stub, recurse: bool = True) -> Iterator[torch.Tensor]:
+    """Refuses: the buffers are at the owner. Without `recurse`, as torch asks each part of a model: none."""
+    if recurse:
+        _refuse(self, "buffers", _STATE)
+    return iter(())
+
+
+def apply(self: Stub, fn: Any) -> Stub:
+    """Refuses: the parts of the remote module are at the owner. For a model that applies `fn`: does nothing."""
+    if sys._getframe(1).f_code is not nn.Module.apply.__code__:
+        _refuse(self, "apply", _WHERE_IT_IS_MADE)
+    return self
+
+
+def _apply(self: Stub, fn: Any, recurse: bool = True) -> Stub:
+    """Does nothing: a model moves or converts its parts, and a stub has no tensors."""
+    return self
+
+
+_PARAMETERS: Final = (
+    "torchremote.at_owner(stub).parameters() returns references to them, for DistributedOptimizer, and "
+    "torchremote.at_owner(stub).state_dict() copies of their values"
+)
+_STATE: Final = "torchremote.at_owner(stub).state_dict() returns copies of their values"
+_WHERE_IT_IS_MADE: Final = (
+    "do it on the owner, where the module is made: in a function that you give to create as module_cls"
+)
+_MOVE: Final = 'torchremote.at_owner(stub).to("cuda:0") moves the remote module, and stubs follow'
+_HOOKS: Final = "put the stub into a module of your own, and hook that one"
+_REMEDIES: Final = {
+    **dict.fromkeys(("to", "cpu", "cuda", "xpu", "ipu", "mtia"), _MOVE),
+    **dict.fromkeys("half float double bfloat16 type share_memory to_empty compile".split(), _WHERE_IT_IS_MADE),
+    **dict.fromkeys(
+        "add_module register_module register_parameter register_buffer set_submodule define".split(),
+        _WHERE_IT_IS_MADE,
+    ),
+    **dict.fromkeys(("get_parameter", "get_buffer"), _STATE),
+    **dict.fromkeys(
+        "register_forward_hook register_forward_pre_hook register_backward_hook register_full_backward_hook "
+        "register_full_backward_pre_hook register_state_dict_pre_hook register_state_dict_post_hook "
+        "register_load_state_dict_pre_hook register_load_state_dict_post_hook".split(),
+        _HOOKS,
+    ),
+}
+"""What to write instead of a method that a stub refuses."""
+
+
+def _refuse(stub: Stub, method: str, remedy: str) -> NoReturn:
+    route, compiled = route_and_interface(stub, method)
+    where = f"{compiled.interface.name} on {route.worker}"
+    raise StubError(f"{where}: {method}: the module is on another worker, and this is a stub of it; {remedy}")
+
+
+def _refusing(name: str, remedy: str) -> Callable[..., NoReturn]:
+    def refused(self: Stub, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse(self, name, remedy)
+
+    refused.__name__ = name
+    refused.__qualname__ = f"Stub.{name}"
+    refused.__doc__ = f"Refuses: {remedy}."
+    return refused
+
+
+_METHODS: Final[tuple[Callable[..., Any], ...]] = (
+    *(train, eval, requires_grad_, zero_grad, state_dict, load_state_dict),
+    *(parameters, named_parameters, buffers, named_buffers, apply, _apply),
+)
+# `Stub` gets them here, because they need `at_owner`, which needs `Stub`.
+for _method in (*_METHODS, *(_refusing(name, remedy) for name, remedy in _REMEDIES.items())):
+    setattr(Stub, _method.__name__, _method)

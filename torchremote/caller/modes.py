@@ -1,0 +1,39 @@
+"""Keeps the training mode of stubs as this process last knew it: all stubs of one module here have the same."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from .. import _torch
+
+SHARED = "_torchremote_mode"
+"""The attribute in which a stub keeps the mode that it shares."""
+
+
+class _Mode:
+    """The training mode of one remote module, and the stubs here that show it."""
+
+    def __init__(self, training: bool) -> None:
+        self.training = training
+        self.stubs: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+_modes: weakref.WeakValueDictionary[tuple[str, int], _Mode] = weakref.WeakValueDictionary()
+
+
+def share_mode(stub: Any, worker: str, handle: int, training: bool) -> None:
+    """Gives a new stub of a module the mode that is known here, or else `training`."""
+    mode = _modes.setdefault((worker, handle), _Mode(training))
+    stub.__dict__[SHARED] = mode
+    mode.stubs.add(stub)
+    _torch.set_attribute(stub, "training", mode.training)
+
+
+def note_mode(worker: str, handle: int, training: bool) -> None:
+    """Notes that a module was set to a mode, in all its stubs here."""
+    mode = _modes.get((worker, handle))
+    if mode is not None:
+        mode.training = training
+        for stub in mode.stubs:
+            _torch.set_attribute(stub, "training", training)
