@@ -5,7 +5,7 @@ from ._version import __version__
 from .archive.load import load, reconnect
 from .caller import as_module as as_module  # gives stubs the methods of a module
 from .caller.at_owner import at_owner
-from .caller.connect import connect
+from .caller.connect import connect, withdraw
 from .caller.create import create, create_async
 from .caller.create_many import create_many
 from .caller.pending import Pending
@@ -16,7 +16,7 @@ from .dropin.remote_module import RemoteModule
 from .errors import TorchRemoteError
 from .jit import batched, remote_scriptable
 from .options import rpc_options
-from .owner.served import serve, withdraw
+from .owner.served import serve
 
 register()
 

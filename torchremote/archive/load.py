@@ -86,7 +86,7 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None) 
     >>> again = reconnect(torch.jit.load(file))
     >>> again(torch.ones(3, 4)).shape
     torch.Size([3, 2])
-    >>> rpc.rpc_sync("owner", torchremote.withdraw, ("saved",))
+    >>> torchremote.withdraw("saved", "owner")
     """
     if not isinstance(workers, (Mapping, NoneType)):
         raise PlaceError(f"workers={workers!r}: not a mapping from old workers to new ones")

@@ -1,17 +1,25 @@
-"""Connects to modules that workers serve under a name."""
+"""Connects to modules that workers serve under a name, and has workers withdraw them."""
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import Any, Final
 
+from ..errors import ServedNameError
 from ..jit import compile_interface
 from ..link.places import find_worker
+from ..owner import served
 from ..owner.served import check_name
+from .exchange import ask
 from .pending import find_served
 from .stub import check_timeout
 
+_FIRST_PAUSE: Final = 0.01
+_LONGEST_PAUSE: Final = 0.5
+"""Seconds between two questions for a name that is waited for. Each pause is twice the last one."""
 
-def connect(where: str, interface: type, name: str, *, timeout: float | None = None) -> Any:
+
+def connect(where: str, interface: type, name: str, *, wait: float | None = None, timeout: float | None = None) -> Any:
     """Connects to the module that a worker serves under `name`.
 
     Args:
@@ -19,6 +27,8 @@ def connect(where: str, interface: type, name: str, *, timeout: float | None = N
         interface: a class of annotated methods. The module implements it. It may have fewer methods than the interface
             with which the module is served, and other defaults.
         name: the name that was given to `serve` or to `create(..., name=)`.
+        wait: seconds for which to wait until the worker serves the name. None asks once. The worker itself has to be
+            there.
         timeout: seconds that each call of the stub may take; 0 for no limit, None for RPC's default.
 
     Returns:
@@ -28,14 +38,14 @@ def connect(where: str, interface: type, name: str, *, timeout: float | None = N
         NotInitializedError: RPC is not running in this process.
         PlaceError: there is no such worker, or `where` has a device.
         InterfaceError: `interface` has a signature that cannot cross.
-        ServedNameError: the worker serves nothing under `name`.
+        ServedNameError: the worker serves nothing under `name`, or did not within `wait` seconds.
         MismatchError: the module does not implement `interface`.
         WireError: the worker is lost, or does not answer in time.
-        ValueError: `timeout` is no number of seconds.
+        ValueError: `wait` or `timeout` is no number of seconds.
 
     One worker creates a module with a name:
 
-    >>> import torch, torch.distributed.rpc as rpc
+    >>> import torch
     >>> from torchremote import create
     >>> class Layer:
     ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
@@ -47,11 +57,55 @@ def connect(where: str, interface: type, name: str, *, timeout: float | None = N
     >>> layer(torch.ones(3, 4)).shape
     torch.Size([3, 2])
 
-    The owner withdraws the name:
+    At the end, any worker can withdraw the name:
 
-    >>> import torchremote
-    >>> rpc.rpc_sync("owner", torchremote.withdraw, ("layer",))
+    >>> from torchremote import withdraw
+    >>> withdraw("layer", "owner")
     """
     compiled = compile_interface(interface)
     check_name(name)
-    return find_served(find_worker(where), compiled, name, check_timeout(timeout)).wait()
+    timeout = check_timeout(timeout)
+    end = time.monotonic() + (check_timeout(wait, "wait") or 0)
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return find_served(find_worker(where), compiled, name, timeout).wait()
+        except ServedNameError as error:
+            left = end - time.monotonic()
+            if wait is None:
+                raise
+            if left <= 0:
+                raise ServedNameError(f"{error}; waited for it for {wait:g} s") from None
+        time.sleep(min(pause, left))
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def withdraw(name: str, where: str | None = None) -> None:
+    """Stops serving the module that a worker serves under `name`.
+
+    Running calls finish. Later calls raise StaleStubError at their caller.
+
+    Args:
+        name: the name that was given to `serve` or to `create(..., name=)`.
+        where: "worker" or "rank:N". None withdraws a module of this process; RPC need not be running.
+
+    Raises:
+        ServedNameError: the worker serves nothing under `name`.
+        PlaceError: there is no such worker.
+        WireError: the worker is lost, or does not answer within RPC's default timeout.
+
+    >>> import torch
+    >>> from torchremote import serve
+    >>> class Doubler:
+    ...     def forward(self, x: torch.Tensor) -> torch.Tensor: ...
+    >>> class Doubling(torch.nn.Module):
+    ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
+    ...         return 2 * x
+    >>> serve(Doubling(), Doubler, "doubler")
+    >>> withdraw("doubler")
+    """
+    if where is None:
+        served.withdraw_here(name)
+        return
+    worker = find_worker(where).worker.name
+    ask(worker, f"withdraw on {worker}", served.withdraw_here, name, timeout=None)

@@ -125,7 +125,7 @@ LONGEST_TIMEOUT: Final = 2_147_483.0
 """Seconds. torch counts milliseconds in 32 bits; with more, a call would be over at once."""
 
 
-def check_timeout(timeout: float | None) -> float | None:
+def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
     """Returns a timeout, in seconds, as torch can have it: in whole milliseconds, rounded up, and not too long.
 
     torch drops what is less than a millisecond, and takes 0 for no limit.
@@ -136,7 +136,8 @@ def check_timeout(timeout: float | None) -> float | None:
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < math.inf:
-        raise ValueError(f"timeout={timeout!r}: seconds, 0 for no limit, or None for RPC's default")
+        what = "seconds, 0 for no limit, or None for RPC's default" if name == "timeout" else "seconds, or None"
+        raise ValueError(f"{name}={timeout!r}: {what}")
     milliseconds = round(min(timeout, LONGEST_TIMEOUT) * 1000, 6)  # so that 0.3 s, which is a bit more, is 300
     return max(math.ceil(milliseconds), int(timeout > 0)) / 1000
 

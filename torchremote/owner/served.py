@@ -55,6 +55,7 @@ def serve(
     ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
     ...         return 2 * x
     >>> serve(Doubling(), Doubler, "doubler")
+    >>> from torchremote import withdraw
     >>> withdraw("doubler")
     """
     check_name(name)
@@ -106,8 +107,8 @@ def add_named(
             f"{name!r}: this process {taken}; withdraw it, choose another, or serve with replace=True"
         )
     raise ServedNameError(
-        f"{name!r}: the worker {owner!r} {taken}; choose another name, or have it withdrawn there: "
-        f"rpc_sync({owner!r}, torchremote.withdraw, ({name!r},))"
+        f"{name!r}: the worker {owner!r} {taken}; choose another name, or withdraw it: "
+        f"torchremote.withdraw({name!r}, {owner!r})"
     )
 
 
@@ -117,24 +118,11 @@ def check_name(name: object) -> None:
         raise ServedNameError(f"name={name!r}: a served name is a string that is not empty")
 
 
-def withdraw(name: str) -> None:
+def withdraw_here(name: str) -> None:
     """Stops serving the module that this process serves under `name`.
-
-    Running calls finish. Later calls raise StaleStubError at their caller.
-
-    Args:
-        name: the name that was given to `serve` or to `create(..., name=)`.
 
     Raises:
         ServedNameError: this process serves nothing under `name`.
-
-    >>> class Doubler:
-    ...     def forward(self, x: torch.Tensor) -> torch.Tensor: ...
-    >>> class Doubling(torch.nn.Module):
-    ...     def forward(self, x: torch.Tensor) -> torch.Tensor:
-    ...         return 2 * x
-    >>> serve(Doubling(), Doubler, "doubler")
-    >>> withdraw("doubler")
     """
     with LOCK:
         remove_entry(_served(name))

@@ -76,7 +76,7 @@ def check_interface(
                     drawn = calls(interface, method.name, arguments)
                     count += _check_method(compiled, method, module, stub, drawn, max_examples)
             finally:
-                served.withdraw(name)
+                served.withdraw_here(name)
     return count
 
 
