@@ -33,7 +33,7 @@ X = torch.ones(2, 8)
 def test_a_stub_alone(encoder, tmp_path):
     torch.jit.save(encoder, tmp_path / "stub.pt")
     again = tr.load(tmp_path / "stub.pt")
-    assert repr(again) == "EncoderStub(Encoder 'encoder' on owner/cpu)"
+    assert repr(again) == "EncoderStub(Encoder 'encoder' on owner/cpu, answers)"
     assert torch.equal(again(X, 2.0), zoo.LinearEncoder(seed=4)(X, 2.0))
     assert torch.equal(again.topk(X, k=3)[1], encoder.topk(X, k=3)[1])
     with pytest.raises(TypeError, match="topk"):
@@ -217,7 +217,7 @@ def test_a_module_that_moved_to_another_worker(owner, encoder):
     loaded = torch.jit.load(saved(torch.jit.script(Ranker(encoder))))
     tr.serve(zoo.LinearEncoder(seed=4), zoo.Encoder, "encoder")
     moved = tr.reconnect(loaded, workers={"owner": "caller"})
-    assert repr(moved.encoder) == "EncoderStub(Encoder 'encoder' on caller/cpu)"
+    assert repr(moved.encoder) == "EncoderStub(Encoder 'encoder' on caller/cpu, answers)"
     assert torch.equal(moved.encoder(X), encoder(X))
     assert stubs_in_archive(saved(moved))[0].worker == "caller"
     tr.withdraw("encoder")

@@ -380,7 +380,7 @@ def test_stubs_follow_a_module_to_another_device_and_back(owner, toy, encoder):
     twin, inside = tr.with_timeout(encoder, 20), torch.jit.script(Ranker(encoder))
     ranked = inside(X)
     moved = tr.at_owner(encoder).to("toy:0")
-    assert repr(moved) == "EncoderStub(Encoder on owner/toy:0)"
+    assert repr(moved) == "EncoderStub(Encoder on owner/toy:0, answers)"
     for stub in (moved, encoder, twin, tr.with_timeout(encoder, 20)):
         assert same(stub(X, 2.0), expected)
         assert same(stub.forward_async(X, 2.0).wait(), expected)

@@ -100,7 +100,7 @@ class CountersModule(nn.Module):
 
 def test_a_stub_tells_its_signatures(encoder):
     assert str(inspect.signature(encoder.topk)) == "(x: 'Tensor', *, k: 'int' = 2) -> 'Tuple[Tensor, Tensor]'"
-    assert repr(encoder) == "EncoderStub(Encoder on owner/cpu)"
+    assert repr(encoder) == "EncoderStub(Encoder on owner/cpu, answers)"
 
 
 # -- in TorchScript

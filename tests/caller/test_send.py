@@ -110,7 +110,7 @@ def sending(store):
         assert torch.equal(reference.rpc_async().topk(X, k=3).wait()[0], named.topk(X, k=3)[0])
         del reference
         assert "topk" in dir(given)
-        assert repr(given) == "EncoderStub(Encoder on owning/cpu)"
+        assert repr(given) == "EncoderStub(Encoder on owning/cpu, answers)"
         model = rpc.rpc_sync(to, make_model)
         assert torch.equal(model.encoder(X), local)
     del stub, given, model, outer

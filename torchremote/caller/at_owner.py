@@ -223,7 +223,7 @@ class AtOwner:
             PlaceError: there is no such device on the owner.
 
         >>> at_owner(layer).to("cpu")
-        LayerStub(Layer on owner/cpu)
+        LayerStub(Layer on owner/cpu, answers)
         """
         try:
             torch.device(device)

@@ -19,6 +19,7 @@ from .. import _torch
 from ..errors import InterfaceError, NotSavableError, StubError
 from ..jit import CompiledInterface, compile_interface
 from ..link.route import Route, route_of, set_route
+from . import shown
 from .batches import many_calls
 from .calls import METHODS, called_names, python_calls
 from .modes import SHARED, share_mode
@@ -223,9 +224,12 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
         return give_own(self.__copy__(), copy.deepcopy(own_of(self), memo))
 
     def extra_repr(self) -> str:
-        route, _ = route_and_interface(self, "repr")
-        name = "" if route.name is None else f"{route.name!r} "
-        return f"{self._torchremote_compiled.interface.name} {name}on {route.worker}/{route.device}"
+        route, compiled = route_and_interface(self, "repr")
+        return shown.line(compiled, route)
+
+    def _repr_html_(self) -> str:
+        route, compiled = route_and_interface(self, "repr")
+        return shown.table(compiled, route)
 
 
 @functools.cache

@@ -167,6 +167,12 @@ def entry_at(handle: int) -> tuple[Entry, Contract]:
         return entry, table_of(handle).contract
 
 
+def is_hosted_here(handle: int) -> bool:
+    """Says whether `handle` leads to a module."""
+    with LOCK:
+        return handle in _by_handle
+
+
 def _stale() -> StaleStubError:
     return StaleStubError("its module was withdrawn; create or connect again")
 
