@@ -32,6 +32,7 @@ from .hosting import (
 )
 from .rpc import (
     PyRRef,
+    ReferenceTypes,
     RemoteDevice,
     WorkerInfo,
     check_on_unwrap,
@@ -73,11 +74,14 @@ from .values import (
     as_plain_tensors,
     class_has_dispatch,
     has_dispatch,
+    in_dual_level,
+    indices_of,
     is_functional,
     is_transforming,
     map_leaves,
     map_leaves_with_path,
     path_text,
+    set_coalesced,
 )
 
 __all__ = [
@@ -87,6 +91,7 @@ __all__ = [
     "FunctionSchema",
     "Node",
     "PyRRef",
+    "ReferenceTypes",
     "RemoteDevice",
     "Resolver",
     "ScriptFunction",
@@ -108,6 +113,8 @@ __all__ = [
     "has_dispatch",
     "has_interface",
     "has_method",
+    "in_dual_level",
+    "indices_of",
     "inlined",
     "inlined_graph",
     "interface_called",
@@ -138,6 +145,7 @@ __all__ = [
     "scripted_method",
     "send_as",
     "set_child",
+    "set_coalesced",
     "set_qualified_name",
     "type_name",
     "use_one_thread_for_forks",
