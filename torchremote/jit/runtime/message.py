@@ -30,7 +30,7 @@ Note [Coalesced tensors]
 
 from __future__ import annotations
 
-from typing import Final, List, Optional, Protocol
+from typing import Final, List, Optional
 
 import torch
 from torch import Tensor
@@ -158,24 +158,14 @@ def prepared_in_parts(value: Tensor, message: List[Tensor]) -> Tensor:
     return value
 
 
-class Slow(Protocol):
-    # TorchScript does not copy the method of an interface into its callers. The copy would slow all calls down.
-    def prepared(self, value: Tensor, message: List[Tensor]) -> Tensor:
-        pass
-
-
-class Beside:
-    # Prepares a tensor of several parts, or one whose dtype differs from that of tensors before it.
-    def __init__(self) -> None:
-        pass
-
-    def prepared(self, value: Tensor, message: List[Tensor]) -> Tensor:
-        if value.layout > 0 or value.is_quantized:
-            return prepared_in_parts(value, message)
-        if clashes(value, message):
-            return like_it(value.clone(), value)
-        note(value, message)
-        return value
+def prepared_beside(value: Tensor, message: List[Tensor]) -> Tensor:
+    # Prepares a tensor of several parts, or one beside tensors of another dtype.
+    if value.layout > 0 or value.is_quantized:
+        return prepared_in_parts(value, message)
+    if clashes(value, message):
+        return copied(value)
+    note(value, message)
+    return value
 
 
 def prepared(value: Tensor, devices: Optional[List[torch.device]], where: str, message: List[Tensor]) -> Tensor:
@@ -185,8 +175,7 @@ def prepared(value: Tensor, devices: Optional[List[torch.device]], where: str, m
     if is_alike and checked.layout == 0 and not checked.is_quantized:  # nearly all end here
         message.append(checked)
         return checked
-    slow: Slow = Beside()
-    return slow.prepared(checked, message)
+    return prepared_beside(checked, message)
 
 
 def returned(value: Tensor, changes: int, where: str, message: List[Tensor]) -> Tensor:

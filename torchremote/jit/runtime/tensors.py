@@ -24,7 +24,7 @@ Note [Tensors that hurt]
     Of a sparse tensor, torch sends the indices and the values, so these two are checked. Tensors on an accelerator are
     not checked for their storage.
 
-    Python refuses subclasses that answer for a tensor inside them, and functional tensors (link/values.py). Only
+    Python refuses subclasses that answer for a tensor inside them, and functional tensors (link/tensors.py). Only
     callers in Python have those.
 """
 
