@@ -211,9 +211,9 @@ def as_torchscript_shows(value, type):
 
 
 def testing_codes():
-    from torchremote.link.values import _codes
+    from torchremote.link.scalars import dtype_codes
 
-    return _codes()
+    return dtype_codes()
 
 
 def plain(value):

@@ -34,12 +34,14 @@ PRIVATE: Final = {
     "torch._jit_internal": "_qualified_name createResolutionCallbackFromEnv",
     "torch._C": "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile "
     "_freeze_module _resolve_type_from_object _disabled_torch_dispatch_impl _functorch InterfaceType ScriptModule Node "
-    "FunctionSchema DisableTorchFunctionSubclass",
+    "FunctionSchema DisableTorchFunctionSubclass _jit_try_infer_type",
     "torch._C.ScriptModule": "_get_method _has_method",
     "torch._C.Future": "_set_unwrap_func",
     "torch._C._functorch": "peek_interpreter_stack",
     "torch": "_is_functional_tensor",
-    "torch.ops.aten": "_has_same_storage_numel",
+    "torch.Tensor": "_indices _values _nnz _coalesced_",
+    "torch.autograd.forward_ad": "_current_level",
+    "torch.ops.aten": "_has_same_storage_numel _sparse_coo_tensor_unsafe",
     "torch.utils._pytree": "tree_map tree_map_with_path keystr",
     "torch.distributed._remote_device": "worker_name rank device",
     "torch.distributed.rpc.api": "_is_current_rpc_agent_set _get_current_rpc_agent _internal_rpc_pickler",

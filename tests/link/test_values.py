@@ -1,13 +1,15 @@
 """Values that would hurt, or do not fit: refused with their place before they are sent, and both processes go on."""
 
 import enum
+import io
 import math
 import warnings
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
@@ -192,6 +194,58 @@ def test_a_dual_tensor_is_refused_wherever_it_is(owner, painter):
                 call()
         assert testing.same(echo([], [X, torch.eye(2).to_sparse()])[1][1][0], X)  # those without a tangent cross
     assert testing.same(echo([], [X])[1], {1: [X]})
+
+
+def test_a_dual_tensor_is_refused_after_calls_with_the_same_classes(owner):
+    stub, encoder = tr.create(owner, Duals, nn.Identity), tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    weight = nn.Parameter(torch.ones(2, 8))
+    for x in (torch.ones(2, 8), weight):
+        assert torch.equal(stub(x), x)
+        encoder(x), encoder(x, 2.0), encoder.topk(x)
+    with forward_ad.dual_level():
+        for x in (torch.ones(2, 8), weight):
+            dual = forward_ad.make_dual(x, torch.ones(2, 8))
+            calls = (
+                *(lambda: stub(dual), lambda: stub.forward_async(dual), lambda: stub(input=dual)),
+                *(lambda: encoder(dual), lambda: encoder(dual, 2.0), lambda: encoder.topk(dual)),
+                lambda: stub.forward_many([(x,), (dual,)]),
+            )
+            for call in calls:
+                with pytest.raises(ArgumentError, match=r"^\w+\.\w+(\.calls\[1\])?\.\w+: a dual tensor"):
+                    call()
+            assert torch.equal(stub(x), x)
+    assert torch.equal(stub(weight), weight)
+
+
+class Texts:
+    def forward(self, text: str = "a\0b", *, other: str = "\0") -> str: ...
+    def inside(self, texts: Dict[str, List[str]], x: Any) -> Tuple[Dict[str, List[str]], Any]: ...
+
+
+class TextsModule(nn.Module):
+    def forward(self, text: str, other: str) -> str:
+        return text + other
+
+    def inside(self, texts: Dict[str, List[str]], x: Any) -> Tuple[Dict[str, List[str]], Any]:
+        return texts, x
+
+
+TEXT = "before\0after"
+
+
+def test_text_goes_on_after_a_null_character(owner):
+    stub = tr.create(owner, Texts, TextsModule, name=TEXT)
+    assert stub() == stub.forward_async().wait() == "a\0b\0"
+    assert stub(TEXT, other=TEXT) == TEXT + TEXT
+    assert stub.forward_many([(TEXT,), {"other": ""}]) == [TEXT + "\0", "a\0b"]
+    texts = {TEXT: ["\0", TEXT], "before": []}
+    assert stub.inside(texts, {TEXT: [TEXT]}) == (texts, {TEXT: [TEXT]})
+    assert tr.connect(owner, Texts, TEXT)("\0") == "\0\0"
+    file = io.BytesIO()
+    torch.jit.save(stub, file)
+    file.seek(0)
+    assert tr.load(file)() == "a\0b\0"
+    rpc.rpc_sync(owner, tr.withdraw, (TEXT,))
 
 
 FITTING = {"a": True, "i": 1, "f": 2.5, "s": "x", "d": torch.device("cpu"), "xs": [1.0], "t": (1, 2)}

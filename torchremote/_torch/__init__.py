@@ -32,6 +32,7 @@ from .hosting import (
 )
 from .rpc import (
     PyRRef,
+    ReferenceTypes,
     RemoteDevice,
     WorkerInfo,
     check_on_unwrap,
@@ -74,11 +75,14 @@ from .values import (
     as_plain_tensors,
     class_has_dispatch,
     has_dispatch,
+    in_dual_level,
+    indices_of,
     is_functional,
     is_transforming,
     map_leaves,
     map_leaves_with_path,
     path_text,
+    set_coalesced,
 )
 
 __all__ = [
@@ -88,6 +92,7 @@ __all__ = [
     "FunctionSchema",
     "Node",
     "PyRRef",
+    "ReferenceTypes",
     "RemoteDevice",
     "Resolver",
     "ScriptFunction",
@@ -109,6 +114,8 @@ __all__ = [
     "has_dispatch",
     "has_interface",
     "has_method",
+    "in_dual_level",
+    "indices_of",
     "inlined",
     "inlined_graph",
     "interface_called",
@@ -140,6 +147,7 @@ __all__ = [
     "send_as",
     "set_attribute",
     "set_child",
+    "set_coalesced",
     "set_qualified_name",
     "type_name",
     "use_one_thread_for_forks",

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.distributed.rpc import api as _api
 
+from .compile import compile_function
+from .frontend import Resolver, parsed
+
 if TYPE_CHECKING:
     from torch._C._distributed_rpc import PyRRef, WorkerInfo
 else:  # present only where torch is built with RPC
@@ -15,9 +18,38 @@ else:  # present only where torch is built with RPC
 
 __all__ = ["PyRRef", "WorkerInfo"]
 
+_C: Any = torch._C  # its type stubs lack many names
+
 
 RemoteDevice = torch.distributed._remote_device
 """Parses a `remote_device` as torch's RemoteModule does, with the same errors."""
+
+
+class ReferenceTypes:
+    """Compares the types of RRefs with a declared one.
+
+    Args:
+        declared: the declared type, as in "RRef[Tensor]".
+        resolve: finds the names in it.
+    """
+
+    def __init__(self, declared: str, resolve: Resolver) -> None:
+        # TorchScript takes any RRef for one of the declared type, and returns it as a bare one. That has its type.
+        definition = parsed(f"def bare(reference: {declared}) -> {declared}:\n  return reference")
+        self._bare = compile_function("__torch__.torchremote.bare", definition, resolve)
+        bare: Any = self._bare
+        self._declared: Any = bare.schema.arguments[0].type
+
+    def fits(self, reference: PyRRef[Any]) -> bool:
+        """Says whether what `reference` refers to is of the declared type."""
+        return bool(self._type_of(reference).getElementType().isSubtypeOf(self._declared.getElementType()))
+
+    def shown(self, reference: PyRRef[Any]) -> str:
+        """Writes the type of an RRef, as in "RRef[int]". It is "RRef[PyObject]" if it was made for a Python object."""
+        return str(self._type_of(reference).annotation_str)
+
+    def _type_of(self, reference: PyRRef[Any]) -> Any:
+        return _C._jit_try_infer_type(self._bare(reference)).type()
 
 
 def check_on_unwrap(future: Any, check: Callable[[object], None]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.utils._pytree
+from torch.autograd import forward_ad
 
 _C: Any = torch._C  # its type stubs lack many names
 
@@ -38,3 +39,19 @@ def class_has_dispatch(cls: type[torch.Tensor]) -> bool:
 def is_transforming() -> bool:
     """Says whether a torch.func transform, such as vmap, runs on this thread. Its tensors have no storage."""
     return _C._functorch.peek_interpreter_stack() is not None
+
+
+def in_dual_level() -> bool:
+    """Says whether a `dual_level` of forward-mode differentiation is open, in any thread."""
+    return forward_ad._current_level >= 0
+
+
+def indices_of(sparse: torch.Tensor) -> torch.Tensor:
+    """Returns the indices of a sparse COO tensor, which need not be coalesced."""
+    indices: torch.Tensor = sparse._indices()
+    return indices
+
+
+def set_coalesced(sparse: torch.Tensor) -> None:
+    """Makes a sparse COO tensor say that it is coalesced. It must be."""
+    sparse._coalesced_(True)

@@ -18,6 +18,7 @@ from ..jit.lower.plan import is_called_packed
 from ..jit.read.model import Method, Required
 from ..link.failures import explain
 from ..link.route import route_of
+from ..link.tensors import restorer
 from ..link.values import PythonPacker
 from .exchange import Failing, send, settle, settle_later
 from .quick_check import TENSORS, exact_classes, exact_test
@@ -70,11 +71,12 @@ class Calls:
         """Makes a method that passes exact arguments on unchanged, and packs others."""
         name, is_exact, is_transforming = f"{self.method.name}_async", self._is_exact, _torch.is_transforming
         tensors_among, is_functional = self._tensors_among, _torch.is_functional
+        in_dual_level, restore = _torch.in_dual_level, restorer(self.method.returns)
 
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
             if is_transforming():
                 self.check_context()
-            tensors = None if kwargs else tensors_among.get((*map(type, args),))
+            tensors = None if kwargs or in_dual_level() else tensors_among.get((*map(type, args),))
             exact = (
                 is_exact(args, kwargs)
                 if tensors is None
@@ -90,7 +92,7 @@ class Calls:
                         answer = send(self_.__dict__[METHODS][name], packed_args, packed_kwargs, failing)
             except ArgumentError as error:
                 raise self._precise(error, args, kwargs) from None
-            return settling(answer, None, failing)
+            return settling(answer, restore, failing)
 
         return call
 

@@ -14,10 +14,9 @@ from typing import Any, Final
 
 import torch
 
-from .._torch import is_functional
+from .._torch import in_dual_level, is_functional
 from ..jit.read.annotations import SCALAR_CLASSES
 from ..jit.read.types import DictType, ListType, OptionalType, ScalarType, TensorType, TupleType, Type
-from ..link.values import in_dual_level
 
 LARGEST: Final = 2**53
 """Floats hold all integers up to this one."""
@@ -30,9 +29,7 @@ def exact_test(declared: Type) -> Callable[[Any], bool]:
     if kinds is not None:
         if TENSORS.isdisjoint(kinds):
             return lambda value: type(value) in kinds
-        return lambda value: (
-            type(value) in kinds and (value is None or not (is_functional(value) or in_dual_level(value)))
-        )
+        return lambda value: type(value) in kinds and (value is None or not (is_functional(value) or in_dual_level()))
     match declared:
         case ListType(item):
             items_are_exact = _exact_test_of_all(item)
@@ -78,7 +75,7 @@ def _exact_test_of_all(declared: Type) -> Callable[[Collection[Any]], bool] | No
         if not kinds.issuperset(map(type, values)):
             return False
         tensors = [value for value in values if value is not None]
-        return not any(map(is_functional, tensors)) and not (tensors and in_dual_level(tensors[0]))
+        return not any(map(is_functional, tensors)) and not (tensors and in_dual_level())
 
     return are_exact
 

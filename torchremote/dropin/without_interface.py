@@ -19,7 +19,7 @@ from .._torch import PyRRef, WorkerInfo
 from ..errors import ArgumentError, RemoteError
 from ..jit import sendable
 from ..link.failures import FAILURES, message_of, refusal_of, uncheckable
-from ..link.values import check_plain
+from ..link.tensors import check_plain
 from ..owner.create import referenced
 from .tensors_within import changed, parts_of, with_changes
 

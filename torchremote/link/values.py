@@ -7,20 +7,15 @@ types]. If a value does not fit, the error names its place in the argument and s
 from __future__ import annotations
 
 import enum
-import functools
-import operator
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, SupportsFloat, SupportsIndex
+from typing import Any, Final, SupportsIndex
 
 import torch
-from torch.autograd import forward_ad
 
-from .. import _torch
 from .._torch import PyRRef
 from ..errors import ArgumentError
 from ..jit import Classes
-from ..jit.read.annotations import SCALAR_CLASSES
 from ..jit.read.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
 from ..jit.read.types import (
     AnyType,
@@ -36,6 +31,9 @@ from ..jit.read.types import (
     Type,
     UnionType,
 )
+from .references import check_reference
+from .scalars import as_scalar, dtype_codes, dtypes_by_code, keys_for_any, misfit, shown
+from .tensors import check_plain, restored, restored_any
 
 _TEXTS: Final = (str, bytes, bytearray)
 _DEEPEST: Final = 6
@@ -66,10 +64,10 @@ class PythonPacker:
                 check_plain(value, where)
                 return value
             case ScalarType("dtype") if isinstance(value, torch.dtype):
-                return _codes()[value]
+                return dtype_codes()[value]
             case ScalarType(name):
                 with suppress(TypeError, ValueError, OverflowError):
-                    return _scalar(value, name, exact)
+                    return as_scalar(value, name, exact)
             case AnyType():
                 return self._pack_any(value, where)
             case EnumType(members=members):
@@ -101,8 +99,9 @@ class PythonPacker:
                     for part, (field, item) in zip(value, fields, strict=True)
                 )
             case RRefType() if isinstance(value, PyRRef):
+                check_reference(value, kind, where)
                 return value
-        raise _misfit(where, value, kind)
+        raise misfit(where, value, kind)
 
     def _pack_union(self, value: Any, kind: UnionType, where: str) -> tuple[Any, ...]:
         """Packs a value of a Union: a tuple with a place for each member, all None but one."""
@@ -120,7 +119,7 @@ class PythonPacker:
                     return tuple(packed if member is item else None for member in kind.items)
                 if str(item) == "int" and isinstance(value, SupportsIndex):
                     break  # an int that is too large must not become a float
-        raise _misfit(where, value, kind)
+        raise misfit(where, value, kind)
 
     def _is_of_class(self, value: Any, kind: Type) -> bool:
         """Says whether `value` can only be meant as `kind`, because of its class. Its parts may still be wrong."""
@@ -140,14 +139,14 @@ class PythonPacker:
                 check_plain(value, where)
                 return value
             case torch.dtype():
-                return _codes()[value]
+                return dtype_codes()[value]
             case enum.Enum():
                 raise ArgumentError(f"{where}: {value!r} cannot cross inside Any; declare {type(value).__name__}")
             case int() if -(2**63) <= value < 2**63:
                 return value
             case str():
                 with suppress(UnicodeEncodeError):
-                    return _scalar(value, "str", exact=False)
+                    return as_scalar(value, "str", exact=False)
             case list() | dict() | tuple() if len(around) >= _DEEPEST or any(value is outer for outer in around):
                 contains_itself = any(value is outer for outer in around)
                 found = "that contains itself" if contains_itself else f"inside {_DEEPEST} others"
@@ -170,11 +169,11 @@ class PythonPacker:
             case tuple():
                 return tuple(self._pack_any(part, f"{where}[{n}]", (*around, value)) for n, part in enumerate(value))
             case dict():
-                keys = _keys_for_any(value, where)
+                keys = keys_for_any(value, where)
                 parts = zip(keys, value.values(), strict=True)
                 return {key: self._pack_any(part, f"{where}[{key!r:.60}]", (*around, value)) for key, part in parts}
         raise ArgumentError(
-            f"{where}: {_shown(value)} cannot cross inside Any; "
+            f"{where}: {shown(value)} cannot cross inside Any; "
             "possible are tensors, scalars (an int of 64 bits), and tuples, lists and dicts of these"
         )
 
@@ -183,11 +182,15 @@ class PythonPacker:
     def unpack(self, value: Any, kind: Type) -> Any:
         """Turns `value`, which is of the wire type of `kind`, into a `kind`."""
         match kind:
+            case TensorType():
+                return restored(value)
+            case AnyType():
+                return restored_any(value)
             case EnumType():
                 cls: Any = self._classes[kind]
                 return [*cls][value]
             case ScalarType("dtype"):
-                return _dtypes()[value]
+                return dtypes_by_code()[value]
             case OptionalType(item):
                 return None if value is None else self.unpack(value, item)
             case UnionType(items):
@@ -224,130 +227,5 @@ class PythonPacker:
         return next(cls for named, cls in self._classes.items() if named.name == path)
 
 
-def _scalar(value: Any, name: str, exact: bool) -> Any:
-    """Converts `value` to a scalar type as torch would. Raises TypeError, ValueError or OverflowError if it cannot."""
-    if exact and type(value) is not SCALAR_CLASSES[name]:
-        raise TypeError
-    match name:
-        case "int" if isinstance(value, SupportsIndex):
-            number = operator.index(value)
-            if -(2**63) <= number < 2**63:
-                return number
-        case "float" if isinstance(value, SupportsFloat) and not isinstance(value, str) and _fits_float(value):
-            return float(value)
-        case "complex" if isinstance(value, (SupportsFloat, complex)) and _fits_float(value):
-            return complex(value)
-        case "bool" if isinstance(value, bool):
-            return value
-        case "str" if isinstance(value, str):
-            value.encode()  # raises for a lone surrogate
-            return str.__str__(value)  # not the member's name, if it is one of an enum
-        case "device" if isinstance(value, torch.device):
-            return value
-        case "None" if value is None:
-            return None
-    raise TypeError
-
-
-def _fits_float(value: Any) -> bool:
-    """Says whether a float can hold `value` exactly, if it is an integer. Other numbers fit as well as they can."""
-    try:
-        number = operator.index(value)
-        return int(float(number)) == number
-    except TypeError:  # it is no integer
-        return True
-
-
-def _keys_for_any(value: dict[Any, Any], where: str) -> list[Any]:
-    """Returns the keys of a dict that is declared as Any: all are str, or all are int.
-
-    Raises:
-        ArgumentError: a key is anything else, or of another type than the first.
-    """
-    keys = list(value)
-    kind = "str" if isinstance(keys[0], str) else "int"
-    for key in keys:
-        if type(key) is not SCALAR_CLASSES[kind]:
-            raise ArgumentError(
-                f"{where}, its key {_shown(key)}: the keys of a dict inside Any are all str, or all int; declare the "
-                "dict's own type, or pass a list of pairs"
-            )
-        try:
-            _scalar(key, kind, exact=True)
-        except (TypeError, UnicodeEncodeError):
-            raise _misfit(f"{where}, its key", key, ScalarType(kind)) from None
-    return keys
-
-
 def _is_tuple(value: Any, exact: bool) -> bool:
     return type(value) is tuple if exact else isinstance(value, tuple)
-
-
-def _misfit(where: str, value: object, kind: Type) -> ArgumentError:
-    """Makes the error for a value that does not fit `kind`."""
-    remedy = ""
-    if isinstance(value, int) and str(kind) in ("float", "complex"):
-        remedy = ": it cannot hold this integer exactly; pass a float, or declare int"
-    elif isinstance(value, (int, str)) and str(kind) == value.__class__.__name__:
-        remedy = " of 64 bits" if isinstance(value, int) else " that UTF-8 can encode"
-    elif isinstance(value, tuple) and isinstance(kind, (TupleType, NamedTupleType)):
-        remedy = f"; {len(kind.items)} items are wanted, and {len(value)} there"
-    elif isinstance(kind, EnumType):
-        remedy = f"; pass one of its members, {', '.join(name for name, _ in kind.members)}"
-    return ArgumentError(f"{where}: {_shown(value)} is no {kind}{remedy}")
-
-
-def _shown(value: object) -> str:
-    """Shows a value, or its class, in an error."""
-    if value is None or isinstance(value, (int, float, complex, str, enum.Enum, torch.dtype, torch.device)):
-        return f"{value!r:.60}" if type(value).__module__ != "numpy" else f"{value!r:.60} (numpy's)"
-    cls = type(value)
-    module = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
-    return f"an object of class {module}{cls.__qualname__}"
-
-
-def check_plain(tensor: torch.Tensor, where: str) -> None:
-    """Refuses a tensor that keeps its values elsewhere, as only Python can see.
-
-    Raises:
-        ArgumentError: `tensor` is of a subclass such as DTensor. torch would look for values in the tensor itself, and
-            crash. See jit/runtime/tensors.py, Note [Tensors that hurt]. Or it is a dual tensor, and torch would send it
-            without its tangent.
-    """
-    if _torch.has_dispatch(tensor) and not tensor.is_nested:
-        raise ArgumentError(
-            f"{where}: {_shown(tensor)} keeps its values elsewhere and cannot cross; pass a plain tensor"
-        )
-    if _is_dual(tensor):
-        raise ArgumentError(
-            f"{where}: a dual tensor of forward-mode differentiation cannot cross, because its tangent would be lost; "
-            "pass forward_ad.unpack_dual(value).primal"
-        )
-
-
-def in_dual_level(tensor: torch.Tensor) -> bool:
-    """Says whether a `dual_level` of forward-mode differentiation is open, or cannot be excluded for `tensor`."""
-    # Outside of one, unpack_dual returns the tensor itself. Inside, it returns a view, or raises if there can be none.
-    try:
-        return forward_ad.unpack_dual(tensor).primal is not tensor
-    except RuntimeError:
-        return True
-
-
-def _is_dual(tensor: torch.Tensor) -> bool:
-    with suppress(RuntimeError):
-        return forward_ad.unpack_dual(tensor).tangent is not None
-    return False
-
-
-@functools.cache
-def _codes() -> dict[torch.dtype, int]:
-    """Returns TorchScript's integer for each dtype."""
-    code = torch.jit.CompilationUnit("def code(dtype: int) -> int:\n    return dtype\n").code
-    return {dtype: code(dtype) for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
-
-
-@functools.cache
-def _dtypes() -> dict[int, torch.dtype]:
-    """Returns the dtype for each of TorchScript's integers."""
-    return {code: dtype for dtype, code in _codes().items()}

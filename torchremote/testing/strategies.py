@@ -254,7 +254,8 @@ AWKWARD = (
     "device args kwargs module self self_ out out_0 torch result result_0 table handle find rpc Tensor List Optional "
     "Tuple Dict Future RRef key link worker timeout lease int float str super print inf nan type cls fork annotate "
     "x _ __a__ range RuntimeError ModuleInterface Slot Stub Connected self_0 _torchremote_link match Union Any "
-    "isinstance sendable returned changes slot flags batch address protocol move_any value devices where pending "
+    "isinstance prepared returned changes slot flags batch address protocol move_any value devices where pending "
+    "message restored "
     "send_forward receive_forward run_forward pack_Color Color Pair"
 ).split()
 _identifiers = st.one_of(

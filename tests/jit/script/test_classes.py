@@ -135,10 +135,10 @@ def test_classes_that_are_defined_anew_are_other_classes(monkeypatch):
 
 
 def test_every_dtype_has_a_code_and_a_way_back():
-    from torchremote.link.values import _codes, _dtypes
+    from torchremote.link.scalars import dtype_codes, dtypes_by_code
 
-    assert {torch.float32, torch.bool, torch.complex64, torch.float8_e5m2} <= set(_codes())
-    assert all(_dtypes()[code] is dtype for dtype, code in _codes().items())
+    assert {torch.float32, torch.bool, torch.complex64, torch.float8_e5m2} <= set(dtype_codes())
+    assert all(dtypes_by_code()[code] is dtype for dtype, code in dtype_codes().items())
 
 
 def test_modules_are_imported_without_the_compile_lock(tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ from torchremote.jit.read.types import (
     items_of,
     walk,
 )
-from torchremote.jit.runtime import tensors
+from torchremote.jit.runtime import message, tensors
 from torchremote.jit.script.classes import annotation_of, find_classes
 from torchremote.jit.script.emit import emit
 from torchremote.link.values import PythonPacker
@@ -227,7 +227,7 @@ runnable = types(zoo.NAMED).filter(can_be_run_by_python)
 @settings(deadline=None, max_examples=50)
 @given(st.data())
 @pytest.mark.parametrize("moves", [False, True])
-@pytest.mark.parametrize("flags", range(4))
+@pytest.mark.parametrize("flags", [0, 1, 2, 3, message.HAS_SPARSE])
 def test_an_endpoint_moves_and_translates_as_the_reference_does(moves, flags, data):
     given_type, returned_type = data.draw(runnable), data.draw(runnable)
     method = Method("forward", (Argument("device", given_type), Argument("out", ScalarType("int"))), returned_type)
@@ -250,13 +250,13 @@ def test_an_endpoint_moves_and_translates_as_the_reference_does(moves, flags, da
         namespace[name] = lambda value, named=named: packer.pack(value, named, "value")
         namespace[source_names.unpack[named]] = lambda value, named=named: packer.unpack(value, named)
     exec(endpoints_of(interface), namespace)
-    sent = []
+    sent, restored = [], []
 
-    def returned(value, changes, where):
+    def returned(value, changes, where, message):
         sent.append(where)
         return value.cpu() if changes & tensors.TO_CPU else value
 
-    def returned_any(value, changes, where):
+    def returned_any(value, changes, where, message):
         sent.append(where)
         return anything_moved(value, "cpu") if changes & tensors.TO_CPU else value
 
@@ -267,6 +267,9 @@ def test_an_endpoint_moves_and_translates_as_the_reference_does(moves, flags, da
         ),
         "isinstance": is_instance,
         "move_any": lambda value, device: anything_moved(value, str(device)),
+        "restored": lambda value: restored.append(value) or value,
+        "restored_any": lambda value: restored.append(value) or value,
+        "has_sparse": message.has_sparse,
         "needs_grad": tensors.needs_grad,
         "changes_of": tensors.changes_of,
         "returned": returned,
@@ -281,6 +284,7 @@ def test_an_endpoint_moves_and_translates_as_the_reference_does(moves, flags, da
     assert had_gradients == [not flags & tensors.NO_GRAD]
     assert alike(result, packer.pack(outward, returned_type, "out"))
     assert set(sent) <= {"Written.forward.return"}
+    assert not restored or flags & message.HAS_SPARSE
 
 
 @given(types(zoo.NAMED).map(_defaults).filter(lambda defaults: defaults is not None).flatmap(lambda defaults: defaults))

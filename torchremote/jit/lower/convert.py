@@ -216,5 +216,16 @@ class Converter:
         return name
 
 
+def restoring(names: Names, source_names: SourceNames) -> Converter:
+    """Returns a converter that unpacks values, and restores their tensors: see runtime/message.py."""
+    return Converter(
+        names,
+        source_names,
+        Direction.UNPACK,
+        lambda tensor: ir.Call(ir.Name("restored"), (tensor,)),
+        lambda value: ir.Call(ir.Name("restored_any"), (value,)),
+    )
+
+
 def _append(items: ir.Name, item: ir.Expression) -> ir.Statement:
     return ir.Do(ir.Call(ir.Attribute(items, "append"), (item,)))

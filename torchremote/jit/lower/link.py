@@ -21,9 +21,9 @@ from ..read.types import ListType
 from . import ir
 from .convert import Converter, Direction
 from .names import Names
-from .plan import plan_tensors, wire_type
+from .plan import KEEP, plan_tensors, wire_type
 from .source_names import SourceNames
-from .units import SELF, crossing, declare, endpoint, future, scope_of, unit
+from .units import SELF, begin_message, crossing, declare, endpoint, future, scope_of, unit
 
 LINK: Final = f"{RESERVED_PREFIX}_link"
 ATTACH: Final = f"{RESERVED_PREFIX}_attach"
@@ -166,29 +166,42 @@ def _lower_call(interface: Interface, method: Method, source_names: SourceNames)
     """Lowers the method that checks packed arguments and sends a call."""
     parameters = crossing(method, source_names)
     names = source_names.scope(["self", *(parameter.name for parameter in parameters)])
+    message = ir.Name(names.fresh("message"))
     body: list[ir.Statement] = []
     values: list[ir.Expression] = [_field("handle")]
     for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
-        checking = _checking(names, source_names, ir.Literal(f"{interface.name}.{method.name}.{argument.name}"))
+        where = ir.Literal(f"{interface.name}.{method.name}.{argument.name}")
+        preparing = _preparing(names, source_names, where, message)
         kind = wire_type(argument.type)
-        values.append(checking.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
-    values.append(_call_flags())  # after the checks: a call that is refused takes no ticket
-    body.append(ir.Return(_call_rpc(method, values, _field("worker"), _field("timeout"))))
+        values.append(preparing.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
+    flags = _call_flags()  # after the tensors: a call that is refused takes no ticket, and they have a flag
+    if any(plan != KEEP for plan in plan_tensors(method)):
+        body.insert(0, begin_message(message))
+        flags = ir.Call(ir.Name("with_sparse"), (flags, message))
+    call = _call_rpc(method, [*values, flags], _field("worker"), _field("timeout"))
+    body.append(ir.Return(call))
     return ir.Function(method.name, (SELF, *parameters), future(source_names.wire(method.returns)), tuple(body))
 
 
-def _checking(names: Names, source_names: SourceNames, where: ir.Expression, sizes: ir.Name | None = None) -> Converter:
-    """Returns a converter that checks tensors, and adds up their bytes in `sizes`: see runtime/batches.py."""
+def _preparing(
+    names: Names, source_names: SourceNames, where: ir.Expression, message: ir.Name, sizes: ir.Name | None = None
+) -> Converter:
+    """Returns a converter that prepares tensors for a message, and adds up their bytes: see runtime/message.py.
 
-    def check(tensor: ir.Expression) -> ir.Expression:
+    Args:
+        message: the tensors that the message has so far.
+        sizes: where bytes are added up, for many calls: see runtime/batches.py.
+    """
+
+    def prepare(tensor: ir.Expression) -> ir.Expression:
         if sizes is not None:
-            return ir.Call(ir.Name("counted"), (tensor, _field("devices"), where, sizes))
-        return ir.Call(ir.Name("sendable"), (tensor, _field("devices"), where))
+            return ir.Call(ir.Name("counted"), (tensor, _field("devices"), where, message, sizes))
+        return ir.Call(ir.Name("prepared"), (tensor, _field("devices"), where, message))
 
-    def check_any(value: ir.Expression) -> ir.Expression:
-        return ir.Call(ir.Name("sendable_any"), (value, _field("devices"), where))
+    def prepare_any(value: ir.Expression) -> ir.Expression:
+        return ir.Call(ir.Name("prepared_any"), (value, _field("devices"), where, message))
 
-    return Converter(names, source_names, Direction.UNPACK, check, check_any)  # the values are packed already
+    return Converter(names, source_names, Direction.UNPACK, prepare, prepare_any)  # the values are packed already
 
 
 def _lower_many(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
@@ -196,13 +209,13 @@ def _lower_many(interface: Interface, method: Method, source_names: SourceNames)
     many = method.many
     calls, batch = parameters = crossing(many, source_names)
     names = source_names.scope(["self", *(parameter.name for parameter in parameters)])
-    parts, part, sizes, call, flags = (
-        ir.Name(names.fresh(name)) for name in ("parts", "part", "sizes", "call", "flags")
+    parts, part, message, sizes, call, flags = (
+        ir.Name(names.fresh(name)) for name in ("parts", "part", "message", "sizes", "call", "flags")
     )
     of_calls = many.arguments[0].type
     loop: list[ir.Statement] = [
         ir.If(
-            ir.Call(ir.Name("begins_message"), (sizes,)),
+            ir.Call(ir.Name("begins_message"), (message, sizes)),
             (
                 ir.Assign((part.id,), ir.Empty("[]"), source_names.wire(of_calls)),
                 ir.Do(ir.Call(ir.Attribute(parts, "append"), (part,))),
@@ -212,8 +225,8 @@ def _lower_many(interface: Interface, method: Method, source_names: SourceNames)
     values = []
     for index, (argument, plan) in enumerate(zip(method.arguments, plan_tensors(method), strict=True)):
         where = ir.Literal(f"{interface.name}.{many.name}.{argument.name}")
-        checking = _checking(names, source_names, where, sizes)
-        values.append(checking.convert(ir.Item(call, index), wire_type(argument.type), plan, argument.name, loop))
+        preparing = _preparing(names, source_names, where, message, sizes)
+        values.append(preparing.convert(ir.Item(call, index), wire_type(argument.type), plan, argument.name, loop))
     loop.append(ir.Do(ir.Call(ir.Attribute(ir.Item(parts, -1), "append"), (ir.TupleOf(tuple(values)),))))
     first = [_field("handle"), ir.Item(parts, 0), ir.Name(batch.name), flags]
     one = ir.Return(_call_rpc(many, first, _field("worker"), _field("timeout")))
@@ -223,9 +236,10 @@ def _lower_many(interface: Interface, method: Method, source_names: SourceNames)
     )
     body = (
         ir.Assign((parts.id,), ir.Empty("[]"), source_names.wire(ListType(of_calls))),
+        begin_message(message),
         ir.Assign((sizes.id,), ir.ListOf((ir.Literal(0), ir.Literal(0)))),
         ir.For((call.id,), ir.Name(calls.name), tuple(loop)),
-        ir.Assign((flags.id,), _call_flags()),
+        ir.Assign((flags.id,), ir.Call(ir.Name("with_sparse"), (_call_flags(), message))),
         ir.If(ir.Equal(ir.Call(ir.Name("len"), (parts,)), ir.Literal(1)), (one,)),
         ir.Return(ir.Call(ir.FORK, several)),
     )
@@ -243,9 +257,9 @@ def _lower_in_parts(many: Method, source_names: SourceNames) -> ir.Function:
         for name in "worker timeout handle flags lease parts batch part results pending".split()
     )
     done = ir.Call(ir.Name("len"), (results,))
-    message = _call_rpc(many, [handle, part, ir.Concatenation(batch, done), flags], worker, timeout)
+    sent = _call_rpc(many, [handle, part, ir.Concatenation(batch, done), flags], worker, timeout)
     loop = (
-        ir.Assign((pending.id,), message),
+        ir.Assign((pending.id,), sent),
         ir.Do(ir.Call(ir.Attribute(results, "extend"), (ir.Call(ir.Attribute(pending, "wait")),))),
         # The first message had the ticket. The others follow it anyhow.
         ir.Assign((flags.id,), ir.Call(ir.Name("without_ticket"), (flags,))),

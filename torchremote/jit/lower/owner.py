@@ -18,11 +18,10 @@ from typing import Final
 from ..read.model import Interface, Method
 from ..runtime import definitions
 from . import ir
-from .convert import Converter, Direction
-from .names import Names
-from .plan import KEEP, plan_result, plan_stub, plan_tensors, wire_type
+from .convert import Converter, Direction, restoring
+from .plan import KEEP, plan_result, plan_stub, plan_tensors, returns_tensors, wire_type
 from .source_names import SourceNames
-from .units import crossing, declare, endpoint, endpoint_name, renamed, scope_of, unit
+from .units import MESSAGE_TYPE, begin_message, crossing, declare, endpoint, endpoint_name, renamed, scope_of, unit
 
 
 def lower_table(interface: Interface, source_names: SourceNames) -> ir.Unit:
@@ -63,6 +62,11 @@ def _lower_endpoint(interface: Interface, message: Method, source_names: SourceN
     run = ir.Name(source_names.run[message.name])
     placed = (module, ir.Attribute(slot, "device"), ir.Attribute(slot, "moves"), flags)
     first = placed if message.each is None else (table, *placed)
+    begun: list[ir.Statement] = []
+    if message.each is None and returns_tensors(message):
+        sent = ir.Name(names.fresh("message"))
+        begun.append(begin_message(sent))
+        first = (*first, sent)
     called: tuple[ir.Expression, ...] = (*first, *(ir.Name(parameter.name) for parameter in parameters))
     in_turn = ir.Attribute(ir.Call(ir.FORK, (run, turns, *called)), "wait")
     return ir.Function(
@@ -77,6 +81,7 @@ def _lower_endpoint(interface: Interface, message: Method, source_names: SourceN
         (
             ir.Assign((module.id, slot.id), ir.Call(ir.Name("find"), (table, handle))),
             ir.Assign((turns.id,), ir.Attribute(slot, "turns")),
+            *begun,
             ir.If(ir.IsPresent(turns.id), (ir.Return(ir.Call(in_turn)),)),
             ir.Return(ir.Call(run, (ir.Literal(None), *called))),
         ),
@@ -94,7 +99,13 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
     results, call = ir.Name(names.fresh("results")), ir.Name(names.fresh("call"))
     arguments = (ir.Item(call, index) for index in range(len(method.arguments)))
     at_once = ir.Literal(None)  # the batch has waited
-    called: tuple[ir.Expression, ...] = (at_once, module, device, moves, flags, *arguments)
+    begun: list[ir.Statement] = []
+    sent: list[ir.Expression] = []
+    if returns_tensors(method):  # the results of all calls are in one message
+        message = ir.Name(names.fresh("message"))
+        begun.append(begin_message(message))
+        sent.append(message)
+    called: tuple[ir.Expression, ...] = (at_once, module, device, moves, flags, *sent, *arguments)
     position = ir.Concatenation(ir.Name(batch.name), ir.Call(ir.Name("len"), (results,)))
     run = ir.Call(ir.Name(source_names.run[method.name]), called)
     loop = (
@@ -108,6 +119,7 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
         returns,
         (
             _wait_for_turn(turns, flags),
+            *begun,
             ir.Assign((results.id,), ir.Empty("[]"), returns),
             ir.For((call.id,), ir.Name(calls.name), loop),
             ir.Return(results),
@@ -127,13 +139,28 @@ def lower_run(interface: Interface, method: Method, module_type: str, source_nam
     """Lowers the function that runs a call: it moves and unpacks the arguments, runs the method, and packs the result.
 
     Its parameters are the module's turns (None: it runs at once), the module, of `module_type`, its device, whether
-    tensors move to that and back, the flags of the call, and the packed arguments.
+    tensors move to that and back, the flags of the call, the message of its result if that may have tensors, and the
+    packed arguments.
     """
     names = source_names.scope()
     kinds = {"turns": "Optional[Turns]", **_RUN_PARAMETERS, "module": module_type}
-    turns, module, device, moves, flags = first = [ir.Name(names.fresh(name)) for name in kinds]
+    if returns_tensors(method):
+        kinds["message"] = MESSAGE_TYPE
+    turns, module, device, moves, flags, *message = first = [ir.Name(names.fresh(name)) for name in kinds]
     parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
-    body = [_wait_for_turn(turns, flags), *_move_in(method, parameters, device, moves, names, source_names)]
+    moving = Converter(
+        names,
+        source_names,
+        Direction.UNPACK,
+        lambda tensor: ir.Call(ir.Attribute(tensor, "to"), (device,)),
+        lambda value: ir.Call(ir.Name("move_any"), (value, device)),
+    )
+    has_sparse = ir.Call(ir.Name("has_sparse"), (flags,))
+    body = [
+        _wait_for_turn(turns, flags),
+        *_on_tensors(restoring(names, source_names), has_sparse, method, parameters),
+        *_on_tensors(moving, moves, method, parameters),
+    ]
     inward = Converter(names, source_names, Direction.UNPACK)
     arguments = tuple(
         inward.convert(ir.Name(parameter.name), argument.type, plan, parameter.name, body)
@@ -151,8 +178,8 @@ def lower_run(interface: Interface, method: Method, module_type: str, source_nam
             names,
             source_names,
             Direction.PACK,
-            lambda tensor: ir.Call(ir.Name("returned"), (tensor, changes, where)),
-            lambda value: ir.Call(ir.Name("returned_any"), (value, changes, where)),
+            lambda tensor: ir.Call(ir.Name("returned"), (tensor, changes, where, *message)),
+            lambda value: ir.Call(ir.Name("returned_any"), (value, changes, where, *message)),
         )
         packed = outward.convert(result, method.returns, plan_result(method), "out", body)
     return ir.Function(
@@ -164,26 +191,14 @@ def lower_run(interface: Interface, method: Method, module_type: str, source_nam
     )
 
 
-def _move_in(
-    method: Method,
-    parameters: tuple[ir.Parameter, ...],
-    device: ir.Name,
-    moves: ir.Name,
-    names: Names,
-    source_names: SourceNames,
+def _on_tensors(
+    converter: Converter, condition: ir.Expression, method: Method, parameters: tuple[ir.Parameter, ...]
 ) -> list[ir.Statement]:
-    """Lowers the branch that moves the arguments' tensors to the module's device, if they have any."""
+    """Lowers the branch that converts the packed arguments' tensors under a condition, if they may have any."""
     body: list[ir.Statement] = []
-    moving = Converter(
-        names,
-        source_names,
-        Direction.UNPACK,
-        lambda tensor: ir.Call(ir.Attribute(tensor, "to"), (device,)),
-        lambda value: ir.Call(ir.Name("move_any"), (value, device)),
-    )
     for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
         if plan != KEEP:
             name = ir.Name(parameter.name)
-            moved = moving.convert(name, wire_type(argument.type), plan, parameter.name, body)
-            body.append(ir.Assign((parameter.name,), moved))
-    return [ir.If(moves, tuple(body))] if body else []
+            converted = converter.convert(name, wire_type(argument.type), plan, parameter.name, body)
+            body.append(ir.Assign((parameter.name,), converted))
+    return [ir.If(condition, tuple(body))] if body else []

@@ -5,7 +5,8 @@ that there is nothing to do, so no code is emitted. Three things happen to value
 
 * Tensors move between devices, if the module is on an accelerator.
 * A value that torch cannot send crosses as another type: see Note [Wire types].
-* Tensors that are sent are checked: see runtime/tensors.py, Note [Tensors that hurt].
+* Tensors that are sent are checked: see runtime/tensors.py, Note [Tensors that hurt]. On arrival, sparse ones are told
+  whether they are coalesced: see runtime/message.py.
 
 Note [Wire types]
     torch's unpickler fails on enums, and forgets which NamedTuple a tuple was. TorchScript cannot convert every Python
@@ -108,7 +109,17 @@ class MethodPlan:
 
 def plan_tensors(method: Method) -> tuple[Plan, ...]:
     """Plans the walks to the tensors in packed arguments. The caller checks these, and the owner moves them."""
-    return tuple(plan_type(wire_type(argument.type), tensors=True, translates=False) for argument in method.arguments)
+    return tuple(plan_arrival(argument.type) for argument in method.arguments)
+
+
+def plan_arrival(kind: Type) -> Plan:
+    """Plans the walk to the tensors in a packed value that has arrived, which restores them: see runtime/message.py."""
+    return plan_type(wire_type(kind), tensors=True, translates=False)
+
+
+def returns_tensors(method: Method) -> bool:
+    """Says whether a result may have tensors."""
+    return plan_arrival(method.returns) != KEEP
 
 
 def plan_result(method: Method) -> Plan:
@@ -122,6 +133,11 @@ def plan_stub(method: Method) -> MethodPlan:
         tuple(plan_type(argument.type, tensors=False, translates=True) for argument in method.arguments),
         plan_type(method.returns, tensors=False, translates=True),
     )
+
+
+def plan_received(method: Method) -> Plan:
+    """Plans the work on a result that has arrived: its tensors are restored, and it is unpacked."""
+    return plan_type(method.returns, tensors=True, translates=True)
 
 
 def plan_type(kind: Type, tensors: bool, translates: bool) -> Plan:

@@ -17,10 +17,10 @@ from ..read.model import REQUIRED, Argument, Interface, Method, Required
 from ..read.types import EnumType, NamedTupleType
 from . import ir
 from .batched import lower_batched
-from .convert import Converter, Direction
+from .convert import Converter, Direction, restoring
 from .link import ADDRESS, ADDRESS_PARTS, ADDRESS_TYPE, ATTACH, LINK, ROUTE, ROUTE_TYPE, packed_name
 from .names import REPLACED, Names
-from .plan import KEEP, is_called_packed, plan_stub
+from .plan import KEEP, is_called_packed, plan_received, plan_stub
 from .source_names import SourceNames
 from .units import SELF, crossing, declare, future, renamed, scope_of, unit
 
@@ -74,20 +74,18 @@ def _lower_send_and_receive(method: Method, source_names: SourceNames) -> list[i
 
 def lower_receive(method: Method, source_names: SourceNames) -> list[ir.Function]:
     """Lowers the functions that unpack a method's result, as far as they are needed: one waits, the other forks."""
-    plan = plan_stub(method)
+    plan = plan_received(method)
     functions: list[ir.Function] = []
-    if plan.result != KEEP or _hides_torch(method):
+    if plan != KEEP or _hides_torch(method):
         names = source_names.scope()
         pending, received = ir.Name(names.fresh("pending")), ir.Name(names.fresh("received"))
         arriving = ir.Parameter(pending.id, future(source_names.wire(method.returns)))
         returns = source_names.declared(method.returns)
         body: list[ir.Statement] = [ir.Assign((received.id,), ir.Call(ir.Attribute(pending, "wait")))]
-        result = Converter(names, source_names, Direction.UNPACK).convert(
-            received, method.returns, plan.result, "out", body
-        )
+        result = restoring(names, source_names).convert(received, method.returns, plan, "out", body)
         receive = source_names.receive[method.name]
         functions.append(ir.Function(receive, (arriving,), returns, (*body, ir.Return(result))))
-    if plan.result != KEEP:
+    if plan_stub(method).result != KEEP:
         forked = ir.Return(ir.Call(ir.FORK, (ir.Name(receive), pending)))
         functions.append(ir.Function(source_names.defer[method.name], (arriving,), future(returns), (forked,)))
     return functions
@@ -250,7 +248,7 @@ def lower_pair(
     """Lowers the methods `<m>` and `<m>_async` for one of an interface. `pending`: a Future of the packed result."""
     plan = plan_stub(method)
     awaited, deferred = ir.Call(ir.Attribute(pending, "wait")), pending
-    if plan.result != KEEP or _hides_torch(method):
+    if plan_received(method) != KEEP or _hides_torch(method):
         awaited = ir.Call(ir.Name(source_names.receive[method.name]), (pending,))
     if plan.result != KEEP:
         deferred = ir.Call(ir.Name(source_names.defer[method.name]), (pending,))

@@ -13,10 +13,10 @@ from . import ir
 from .convert import Converter, Direction
 from .names import Names
 from .owner import lower_run
-from .plan import plan_type
+from .plan import KEEP, plan_tensors, plan_type, returns_tensors
 from .source_names import SourceNames
 from .stub import lower_pair, lower_receive
-from .units import endpoint, future, renamed, through_rref_scope
+from .units import begin_message, endpoint, future, renamed, through_rref_scope
 
 
 def lower_through_rref(interface: Interface, interface_name: str, moves: bool, source_names: SourceNames) -> ir.Unit:
@@ -59,12 +59,17 @@ def _lower_remote(method: Method, moves: bool, source_names: SourceNames) -> ir.
     """Lowers what runs on the owner."""
     names = source_names.scope()
     rref, device, is_mapped = torchs = _torchs_parameters(names)
-    module, there = ir.Name(names.fresh("module")), ir.Name(names.fresh("there"))
+    module, there, message = (ir.Name(names.fresh(name)) for name in ("module", "there", "message"))
     parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
     device_of = ir.Call(ir.Attribute(ir.Name("torch"), "device"), (ir.Name(device.name),))
     on_accelerator = ir.Not(ir.Equal(ir.Attribute(there, "type"), ir.Literal("cpu")))
-    flags = ir.Call(ir.Name("int"), (ir.Name(is_mapped.name),))  # HAS_DEVICE_MAP is 1
+    flags = ir.Call(ir.Name("flags_of_torchs_call"), (ir.Name(is_mapped.name),))
     values = (ir.Name(parameter.name) for parameter in parameters)
+    begun = []
+    sent: list[ir.Expression] = []
+    if returns_tensors(method):
+        begun.append(begin_message(message))
+        sent.append(message)
     at_once = ir.Literal(None)
     called: tuple[ir.Expression, ...] = (
         at_once,
@@ -72,9 +77,11 @@ def _lower_remote(method: Method, moves: bool, source_names: SourceNames) -> ir.
         there,
         on_accelerator if moves else ir.Literal(False),
         flags,
+        *sent,
         *values,
     )
     body = (
+        *begun,
         ir.Assign((module.id,), ir.Call(ir.Attribute(ir.Name(rref.name), "local_value"))),
         ir.Assign((there.id,), device_of),
         ir.Return(ir.Call(ir.Name(source_names.run[method.name]), called)),
@@ -87,11 +94,15 @@ def _lower_send(interface: Interface, method: Method, source_names: SourceNames)
     names = source_names.scope([endpoint(method)])
     torchs = _torchs_parameters(names)
     parameters = renamed(method, names, [source_names.declared(argument.type) for argument in method.arguments])
+    message = ir.Name(names.fresh("message"))
     body: list[ir.Statement] = []
+    if any(plan != KEEP for plan in plan_tensors(method)):
+        body.append(begin_message(message))
     values: list[ir.Expression] = [ir.Name(parameter.name) for parameter in torchs]
     for parameter, argument in zip(parameters, method.arguments, strict=True):
         plan = plan_type(argument.type, tensors=True, translates=True)
-        converter = _checking(names, source_names, ir.Literal(f"{interface.name}.{method.name}.{argument.name}"))
+        where = ir.Literal(f"{interface.name}.{method.name}.{argument.name}")
+        converter = _preparing(names, source_names, where, message)
         values.append(converter.convert(ir.Name(parameter.name), argument.type, plan, parameter.name, body))
     owner = ir.Call(ir.Attribute(ir.Name(torchs[0].name), "owner"))
     call = ir.Call(
@@ -101,16 +112,16 @@ def _lower_send(interface: Interface, method: Method, source_names: SourceNames)
     return ir.Function(source_names.send[method.name], (*torchs, *parameters), returns, (*body, ir.Return(call)))
 
 
-def _checking(names: Names, source_names: SourceNames, where: ir.Expression) -> Converter:
-    """Returns a converter that packs values and checks their tensors."""
+def _preparing(names: Names, source_names: SourceNames, where: ir.Expression, message: ir.Name) -> Converter:
+    """Returns a converter that packs values and prepares their tensors: see runtime/message.py."""
     # Tensors may be on any device here: torch itself refuses those on a device that is not mapped.
     anywhere = ir.Literal(None)
     return Converter(
         names,
         source_names,
         Direction.PACK,
-        lambda tensor: ir.Call(ir.Name("sendable"), (tensor, anywhere, where)),
-        lambda value: ir.Call(ir.Name("sendable_any"), (value, anywhere, where)),
+        lambda tensor: ir.Call(ir.Name("prepared"), (tensor, anywhere, where, message)),
+        lambda value: ir.Call(ir.Name("prepared_any"), (value, anywhere, where, message)),
     )
 
 

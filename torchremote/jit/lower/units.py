@@ -49,20 +49,24 @@ def unit(interface: Interface, part: str, comment: str, *parts: ir.Definition) -
 
 def lower_common() -> ir.Unit:
     """Returns the unit that every interface uses."""
-    parts = (
-        *definitions("tensors"),
-        *definitions("batches"),
-        *definitions("enums"),
-        *definitions("link"),
-        *definitions("turns"),
-    )
+    files = ("tensors", "message", "batches", "enums", "link", "turns")
+    parts = tuple(definition for file in files for definition in definitions(file))
     return ir.Unit(f"{_ROOT}.common", "<torchremote common>", "The same for every interface.", parts)
 
 
 def lower_any() -> ir.Unit:
     """Returns the unit that interfaces with values of type Any use."""
     comment = "Values of type Any; the same for every interface."
-    return ir.Unit(f"{_ROOT}.any", "<torchremote any>", comment, definitions("any"))
+    return ir.Unit(f"{_ROOT}.any", "<torchremote any>", comment, (*definitions("any_leaves"), *definitions("any")))
+
+
+MESSAGE_TYPE: Final = "List[Tensor]"
+"""The type of the tensors that a message has so far: see runtime/message.py."""
+
+
+def begin_message(message: ir.Name) -> ir.Statement:
+    """Returns the statement for a message that has no tensors yet."""
+    return ir.Assign((message.id,), ir.Empty("[]"), MESSAGE_TYPE)
 
 
 def future(kind: str) -> str:

@@ -1,6 +1,6 @@
 """Prepares many calls before a caller sends them: splits them into messages, and joins calls of batched methods.
 
-A process compiles this text once, for all interfaces, on top of the text of tensors.py.
+A process compiles this text once, for all interfaces, on top of the text of message.py.
 """
 
 # In TorchScript, a layout is an integer: 0 is strided, 1 is sparse COO.
@@ -14,6 +14,7 @@ from typing import Final, List
 import torch
 from torch import Tensor
 
+from .message import begin_again, prepared
 from .tensors import sendable
 
 MOST_CALLS: Final = 1000
@@ -21,16 +22,17 @@ MOST_BYTES: Final = 1 << 26
 """The limits of one message of many calls. It needs its bytes as memory on both workers at once."""
 
 
-def counted(value: Tensor, devices: List[torch.device], where: str, sizes: List[int]) -> Tensor:
+def counted(value: Tensor, devices: List[torch.device], where: str, message: List[Tensor], sizes: List[int]) -> Tensor:
     # `sizes`: the calls that the message has so far, and the bytes of their tensors.
-    checked = sendable(value, devices, where)
+    checked = prepared(value, devices, where, message)
     sizes[1] += checked.numel() * checked.element_size()
     return checked
 
 
-def begins_message(sizes: List[int]) -> bool:
+def begins_message(message: List[Tensor], sizes: List[int]) -> bool:
     begins = sizes[0] == 0 or sizes[0] == MOST_CALLS or sizes[1] > MOST_BYTES
     if begins:
+        begin_again(message)
         sizes[0] = 0
         sizes[1] = 0
     sizes[0] += 1

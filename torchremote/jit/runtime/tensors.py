@@ -24,7 +24,7 @@ Note [Tensors that hurt]
     Of a sparse tensor, torch sends the indices and the values, so these two are checked. Tensors on an accelerator are
     not checked for their storage.
 
-    Python refuses subclasses that answer for a tensor inside them, and functional tensors (link/values.py). Only
+    Python refuses subclasses that answer for a tensor inside them, and functional tensors (link/tensors.py). Only
     callers in Python have those.
 """
 
@@ -145,13 +145,3 @@ def changes_of(flags: int, moves: bool) -> int:
     if moves and flags & HAS_DEVICE_MAP == 0:
         changes |= TO_CPU
     return changes
-
-
-def returned(value: Tensor, changes: int, where: str) -> Tensor:
-    # torch itself refuses a result on a device that is not in the caller's device map.
-    if changes != 0:
-        if changes & TO_CPU != 0:
-            value = value.cpu()
-        if changes & DETACH != 0 and value.requires_grad:
-            value = value.detach()
-    return sendable(value, None, where)

@@ -1,0 +1,108 @@
+"""Converts Python's scalars to those that TorchScript has, and words the refusal of a value that does not fit.
+
+A conversion loses nothing: an int that a float cannot hold is refused.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import operator
+from typing import Any, SupportsFloat, SupportsIndex
+
+import torch
+
+from ..errors import ArgumentError
+from ..jit.read.annotations import SCALAR_CLASSES
+from ..jit.read.types import EnumType, NamedTupleType, ScalarType, TupleType, Type
+
+
+def as_scalar(value: Any, name: str, exact: bool) -> Any:
+    """Converts `value` to a scalar type as torch would. Raises TypeError, ValueError or OverflowError if it cannot."""
+    if exact and type(value) is not SCALAR_CLASSES[name]:
+        raise TypeError
+    match name:
+        case "int" if isinstance(value, SupportsIndex):
+            number = operator.index(value)
+            if -(2**63) <= number < 2**63:
+                return number
+        case "float" if isinstance(value, SupportsFloat) and not isinstance(value, str) and _fits_float(value):
+            return float(value)
+        case "complex" if isinstance(value, (SupportsFloat, complex)) and _fits_float(value):
+            return complex(value)
+        case "bool" if isinstance(value, bool):
+            return value
+        case "str" if isinstance(value, str):
+            value.encode()  # raises for a lone surrogate
+            return str.__str__(value)  # not the member's name, if it is one of an enum
+        case "device" if isinstance(value, torch.device):
+            return value
+        case "None" if value is None:
+            return None
+    raise TypeError
+
+
+def _fits_float(value: Any) -> bool:
+    """Says whether a float can hold `value` exactly, if it is an integer. Other numbers fit as well as they can."""
+    try:
+        number = operator.index(value)
+        return int(float(number)) == number
+    except TypeError:  # it is no integer
+        return True
+
+
+def keys_for_any(value: dict[Any, Any], where: str) -> list[Any]:
+    """Returns the keys of a dict that is declared as Any: all are str, or all are int.
+
+    Raises:
+        ArgumentError: a key is anything else, or of another type than the first.
+    """
+    keys = list(value)
+    kind = "str" if isinstance(keys[0], str) else "int"
+    for key in keys:
+        if type(key) is not SCALAR_CLASSES[kind]:
+            raise ArgumentError(
+                f"{where}, its key {shown(key)}: the keys of a dict inside Any are all str, or all int; declare the "
+                "dict's own type, or pass a list of pairs"
+            )
+        try:
+            as_scalar(key, kind, exact=True)
+        except (TypeError, UnicodeEncodeError):
+            raise misfit(f"{where}, its key", key, ScalarType(kind)) from None
+    return keys
+
+
+@functools.cache
+def dtype_codes() -> dict[torch.dtype, int]:
+    """Returns TorchScript's integer for each dtype."""
+    code = torch.jit.CompilationUnit("def code(dtype: int) -> int:\n    return dtype\n").code
+    return {dtype: code(dtype) for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
+
+
+@functools.cache
+def dtypes_by_code() -> dict[int, torch.dtype]:
+    """Returns the dtype for each of TorchScript's integers."""
+    return {code: dtype for dtype, code in dtype_codes().items()}
+
+
+def misfit(where: str, value: object, kind: Type) -> ArgumentError:
+    """Makes the error for a value that does not fit `kind`."""
+    remedy = ""
+    if isinstance(value, int) and str(kind) in ("float", "complex"):
+        remedy = ": it cannot hold this integer exactly; pass a float, or declare int"
+    elif isinstance(value, (int, str)) and str(kind) == value.__class__.__name__:
+        remedy = " of 64 bits" if isinstance(value, int) else " that UTF-8 can encode"
+    elif isinstance(value, tuple) and isinstance(kind, (TupleType, NamedTupleType)):
+        remedy = f"; {len(kind.items)} items are wanted, and {len(value)} there"
+    elif isinstance(kind, EnumType):
+        remedy = f"; pass one of its members, {', '.join(name for name, _ in kind.members)}"
+    return ArgumentError(f"{where}: {shown(value)} is no {kind}{remedy}")
+
+
+def shown(value: object) -> str:
+    """Shows a value, or its class, in an error."""
+    if value is None or isinstance(value, (int, float, complex, str, enum.Enum, torch.dtype, torch.device)):
+        return f"{value!r:.60}" if type(value).__module__ != "numpy" else f"{value!r:.60} (numpy's)"
+    cls = type(value)
+    module = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
+    return f"an object of class {module}{cls.__qualname__}"
