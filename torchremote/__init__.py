@@ -5,7 +5,7 @@ from ._version import __version__
 from .archive.load import load, reconnect
 from .caller import as_module as as_module  # gives stubs the methods of a module
 from .caller.at_owner import at_owner
-from .caller.connect import connect, withdraw
+from .caller.connect import connect, connect_async, withdraw
 from .caller.create import create, create_async
 from .caller.create_many import create_many
 from .caller.pending import Pending
@@ -28,6 +28,7 @@ __all__ = [
     "at_owner",
     "batched",
     "connect",
+    "connect_async",
     "create",
     "create_async",
     "create_many",

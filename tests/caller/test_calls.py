@@ -257,7 +257,7 @@ def test_a_call_returns_while_the_owners_gil_is_held(owner, encoder, x):
         slowest = max(slowest, time.perf_counter() - start)
         calls += 1
     assert calls == 50, "the GIL was not held for long enough to tell"
-    assert slowest < 0.1
+    assert slowest < 1.0
     assert not python_call.done()
     held.wait()
     python_call.wait()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+import itertools
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -18,6 +19,24 @@ class Answer(torch.futures.Future[Value]):
     def __await__(self) -> Generator[Any, None, Value]:
         yield from until_done(self)
         return self.wait()
+
+
+def when_all(futures: list[Any], make: Callable[[], Value]) -> Answer[Value]:
+    """Returns a Future of what `make` returns when all of `futures` are complete, with results or errors."""
+    answer: Answer[Value] = Answer()
+    left = itertools.count(len(futures), -1)
+
+    def done(_: object) -> None:
+        if next(left) == 0:  # counting is atomic under the GIL
+            try:
+                answer.set_result(make())
+            except Exception as error:  # a bug; without a result, the waiter would wait for ever
+                answer.set_exception(error)
+
+    for future in futures:
+        future.add_done_callback(done)
+    done(None)  # the last one, if all were complete, or if there are none
+    return answer
 
 
 def until_done(future: Any) -> Generator[Any, None, None]:

@@ -28,7 +28,8 @@ from ..jit.runtime.table import POSITION_BITS
 from ..link.failures import FAILURES, explain
 from ..link.route import Route, route_of
 from ..owner.tables import progress_here
-from .calls import METHODS, Calls, python_calls
+from .awaiting import when_all
+from .calls import DEVICES, METHODS, Calls, python_calls
 from .exchange import ask, send, settle, settle_later
 from .quick_check import exact_test
 
@@ -93,10 +94,11 @@ class _Batches:
         def call(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> Any:
             if return_exceptions:
                 sent = self._send_each(self_, calls)
-                every = torch.futures.collect_all([one for one in sent if not isinstance(one, Exception)])
-                return every.then(lambda _: list(map(_result, sent)))
+                return when_all(
+                    [one for one in sent if not isinstance(one, Exception)], lambda: list(map(_result, sent))
+                )
             batch = _Batch(self_, self._where)
-            return settle_later(self._send(batch, calls), self._unpack, batch.failure)
+            return settle_later(self._send(batch, calls), self._unpack, batch.failure, self_.__dict__[DEVICES])
 
         return call
 

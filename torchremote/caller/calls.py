@@ -26,6 +26,9 @@ from .quick_check import TENSORS, exact_classes, exact_test
 METHODS: Final = "_torchremote_methods"
 """The attribute in which a stub keeps its scripted methods, by name."""
 
+DEVICES: Final = "_torchremote_devices"
+"""The attribute in which a stub keeps the devices in the device map to its owner."""
+
 _MOST_REMEMBERED: Final = 64  # combinations of classes
 
 
@@ -41,14 +44,24 @@ def python_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callab
     """Makes a stub's two Python methods for one method of its interface: `<m>`, which waits, and `<m>_async`."""
     calls = Calls(compiled, method)
     make = calls.packed if is_called_packed(method) else calls.plain
-    for settling, name in ((settle, method.name), (settle_later, f"{method.name}_async")):
+    for settling, name in ((_now, method.name), (_later, f"{method.name}_async")):
         call = make(settling)
         call.__name__ = call.__qualname__ = name
         call.__signature__ = calls.signature  # type: ignore[attr-defined]
         yield call
 
 
-Settling = Callable[[Any, Callable[[Any], Any] | None, Failing], Any]
+Unpack = Callable[[Any], Any] | None
+Settling = Callable[[Any, Any, Unpack, Failing], Any]
+"""Gives the result of a call, or a Future of it: of the stub, the answer, how it is unpacked, and its failures."""
+
+
+def _now(stub: Any, answer: Any, unpack: Unpack, failing: Failing) -> Any:
+    return settle(answer, unpack, failing)
+
+
+def _later(stub: Any, answer: Any, unpack: Unpack, failing: Failing) -> Any:
+    return settle_later(answer, unpack, failing, stub.__dict__[DEVICES])
 
 
 class Calls:
@@ -92,7 +105,7 @@ class Calls:
                         answer = send(self_.__dict__[METHODS][name], packed_args, packed_kwargs, failing)
             except ArgumentError as error:
                 raise self._precise(error, args, kwargs) from None
-            return settling(answer, restore, failing)
+            return settling(self_, answer, restore, failing)
 
         return call
 
@@ -130,7 +143,7 @@ class Calls:
             values, failing = self._pack(args, kwargs), partial(self.failure, self_)
             with _torch.as_plain_tensors():
                 answer = send(self_.__dict__[METHODS][name], tuple(values), {}, failing)
-            return settling(answer, unpack, failing)
+            return settling(self_, answer, unpack, failing)
 
         return call
 

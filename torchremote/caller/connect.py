@@ -11,7 +11,7 @@ from ..link.places import find_worker
 from ..owner import served
 from ..owner.served import check_name
 from .exchange import ask
-from .pending import find_served
+from .pending import Pending, find_served
 from .stub import check_timeout
 
 _FIRST_PAUSE: Final = 0.01
@@ -78,6 +78,33 @@ def connect(where: str, interface: type, name: str, *, wait: float | None = None
                 raise ServedNameError(f"{error}; waited for it for {wait:g} s") from None
         time.sleep(min(pause, left))
         pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def connect_async(where: str, interface: type, name: str, *, timeout: float | None = None) -> Pending:
+    """Starts to connect to the module that a worker serves under `name`, and does not wait for the answer.
+
+    Args:
+        where, interface, name, timeout: as for `connect`.
+
+    Returns:
+        A `Pending`. Its `.wait()` returns the stub, and so does `await` in an event loop.
+
+    Raises:
+        As `connect`. Errors that the caller can see are raised at once, and those of the owner by `.wait()`.
+
+    In a group with a worker "owner":
+
+    >>> import torch
+    >>> from torchremote import create, withdraw
+    >>> class Layer:
+    ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
+    >>> first = create("owner", Layer, torch.nn.Linear, args=(4, 2), name="layer")
+    >>> layer = connect_async("owner", Layer, "layer").wait()
+    >>> withdraw("layer", "owner")
+    """
+    compiled = compile_interface(interface)
+    check_name(name)
+    return find_served(find_worker(where), compiled, name, check_timeout(timeout))
 
 
 def withdraw(name: str, where: str | None = None) -> None:

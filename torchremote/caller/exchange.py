@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from .. import _torch
 from ..errors import NotInitializedError, TorchRemoteError
 from ..link.failures import FAILURES, explain
 from ..owner.create import Refusal, answering
+from .awaiting import Answer
 
 Failing = Callable[[Exception], Exception]
 """Makes the error to raise for one of torch's."""
@@ -76,29 +77,42 @@ def settle(answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, c
     return value if unpack is None else unpack(value)
 
 
-def settle_later(answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing) -> Any:
-    """Returns a Future that gives the result of `settle`, or raises its error."""
+def settle_later(
+    answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, devices: Sequence[torch.device] = ()
+) -> Answer[Any]:
+    """Returns a Future that gives the result of `settle`, or raises its error.
+
+    Args:
+        devices: the accelerators on which tensors of the result may be. The Future waits for their work.
+    """
+    later: Answer[Any] = Answer(devices=list(devices))
+    # The waiter would get an exception of a callback only as text. So the error is raised when the value is unwrapped.
+    _torch.check_on_unwrap(later, _raise_failure)
 
     # This runs on an RPC thread and holds the GIL, which the caller needs. So it does as little as possible.
-    def settled(done: torch.futures.Future[Any]) -> Any:
+    def settled(done: torch.futures.Future[Any]) -> None:
         try:
             value = done.value()
-            return value if unpack is None else unpack(value)
+            later.set_result(value if unpack is None else unpack(value))
         except FAILURES as error:
-            return _Failure(partial(failing, error))
+            later.set_result(_Failure(partial(failing, error)))
+        except BaseException as error:  # a bug; without a result, the waiter would wait for ever
+            later.set_result(_Failure(partial(_itself, error)))
 
-    # The waiter gets an exception of a callback only as text. So the error is raised when the value is unwrapped.
-    future = answer.then(settled)
-    _torch.check_on_unwrap(future, _raise_failure)
-    return future
+    answer.add_done_callback(settled)
+    return later
 
 
 class _Failure:
     """Stands in a Future for an error that is made later."""
 
-    def __init__(self, error: Callable[[], Exception]) -> None:
+    def __init__(self, error: Callable[[], BaseException]) -> None:
         # The error is made where it is raised, because that may ask the owner. A callback on an RPC thread must not.
         self.error = functools.cache(error)
+
+
+def _itself(error: BaseException) -> BaseException:
+    return error
 
 
 def _raise_failure(value: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from ..link.places import Place
 from ..link.protocol import SPOKEN
 from ..link.route import Route
 from ..owner.create import Created, CreateRequest, Refusal, cancel_here, connect_here, create_here
+from .awaiting import until_done
 from .exchange import send, settle
 from .stub import make_stub
 
@@ -146,6 +147,11 @@ class Pending:
             if self._stub is None:
                 self._stub = make_stub(self._compiled, self.route())
             return self._stub
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Waits in an event loop of asyncio, and returns the stub."""
+        yield from until_done(self._answer)
+        return self.wait()
 
     def route(self) -> Route:
         """Waits for the owner's answer, and returns the route to the module. It makes no stub."""

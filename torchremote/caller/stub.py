@@ -21,7 +21,7 @@ from ..jit import CompiledInterface, compile_interface
 from ..link.route import Route, route_of, set_route
 from . import shown
 from .batches import many_calls
-from .calls import METHODS, called_names, python_calls
+from .calls import DEVICES, METHODS, called_names, python_calls
 from .modes import SHARED, share_mode
 from .saving import refuse_before_saving
 
@@ -46,6 +46,7 @@ def attach(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route:
     set_route(scripted, compiled, route)
     stub = _torch.as_class(scripted, stub_class(compiled))
     share_mode(stub, route.worker, route.handle, route.training)
+    stub.__dict__[DEVICES] = list(route.devices)
     stub.__dict__[METHODS] = {name: _torch.scripted_method(stub, name) for name in called_names(compiled)}
     return stub
 
@@ -57,7 +58,7 @@ def stub_along(stub: Stub, route: Route) -> Any:
 
 def own_of(stub: Stub) -> dict[str, Any]:
     """Returns the attributes that the user's code set on a stub."""
-    every = {*stub._torchremote_compiled.stub.__dict__, METHODS, SHARED}
+    every = {*stub._torchremote_compiled.stub.__dict__, METHODS, DEVICES, SHARED}
     return {name: value for name, value in stub.__dict__.items() if name not in every}
 
 
