@@ -31,7 +31,7 @@ def when_all(futures: list[Any], make: Callable[[], Value]) -> Answer[Value]:
             try:
                 answer.set_result(make())
             except Exception as error:  # a bug; without a result, the waiter would wait for ever
-                answer.set_exception(error)
+                answer.set_exception(error)  # type: ignore[arg-type]  # torch says that it takes a result
 
     for future in futures:
         future.add_done_callback(done)
