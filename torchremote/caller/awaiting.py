@@ -17,7 +17,7 @@ class Answer(torch.futures.Future[Value]):
     """A Future of a call's result. It can be awaited in an event loop, too."""
 
     def __await__(self) -> Generator[Any, None, Value]:
-        yield from until_done(self)
+        yield from until_done_in_loop(self)
         return self.wait()
 
 
@@ -39,7 +39,7 @@ def when_all(futures: list[Any], make: Callable[[], Value]) -> Answer[Value]:
     return answer
 
 
-def until_done(future: Any) -> Generator[Any, None, None]:
+def until_done_in_loop(future: Any) -> Generator[Any, None, None]:
     """Waits in the running event loop until a Future of torch is complete. Cancelling it ends the waiting alone."""
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()

@@ -20,7 +20,7 @@ from ..link.places import Place
 from ..link.protocol import SPOKEN
 from ..link.route import Route
 from ..owner.create import Created, CreateRequest, Refusal, cancel_here, connect_here, create_here
-from .awaiting import until_done
+from .awaiting import until_done_in_loop
 from .exchange import send, settle
 from .stub import make_stub
 
@@ -150,7 +150,7 @@ class Pending:
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Waits in an event loop of asyncio, and returns the stub."""
-        yield from until_done(self._answer)
+        yield from until_done_in_loop(self._answer)
         return self.wait()
 
     def route(self) -> Route:
