@@ -20,6 +20,7 @@ from ..errors import NotInitializedError, TorchRemoteError
 from ..link.failures import FAILURES, explain
 from ..owner.create import Refusal, answering
 from .awaiting import Answer
+from .waiting import until_done
 
 Failing = Callable[[Exception], Exception]
 """Makes the error to raise for one of torch's."""
@@ -65,11 +66,13 @@ def send(
 def settle(answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, catches: Catches = FAILURES) -> Any:
     """Waits for a message's answer, and returns it, unpacked by `unpack`.
 
-    It waits in Python. TorchScript would go on in another thread, and the switch costs time.
+    It waits in Python. TorchScript would go on in another thread, and the switch costs time. Ctrl-C ends the waiting:
+    see Note [Waiting and signals].
 
     Raises:
         If waiting raises one of `catches`, `failing` makes the error to raise. Others pass.
     """
+    until_done(answer)
     try:
         value = answer.wait()
     except catches as error:

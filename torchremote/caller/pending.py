@@ -36,6 +36,12 @@ def send_requests(compiled: CompiledInterface, place: Place, requests: list[Crea
     return _ask(compiled, place, create_here, [vars(request) for request in requests])
 
 
+def cancel_message(place: Place, ticket: str) -> None:
+    """Has a worker remove what the message with `ticket` asks for, now or when it is done. Does not wait for that."""
+    with suppress(RuntimeError):  # the worker is lost, and its modules with it
+        rpc.rpc_async(place.worker, cancel_here, (ticket,))
+
+
 def _ask(compiled: CompiledInterface, place: Place, function: Callable[..., Any], *args: Any) -> Any:
     """Sends a request of the control plane. Returns the Future of the answer."""
 
@@ -172,7 +178,7 @@ class Pending:
 
     def _failure(self, error: Exception) -> Exception:
         """Cancels the creation, and makes the error to raise for one of torch's."""
-        self._cancel()
+        cancel(self)
         failure = explain(error, self._compiled.interface.name, self._place.worker.name)
         if isinstance(failure, CallTimeoutError):
             return CallTimeoutError(
@@ -182,9 +188,9 @@ class Pending:
             return failure
         return CreationError(f"{self._where}: {_with_remedy(error)}")
 
-    def _cancel(self) -> None:
-        # The owner may still be building the module. Nobody waits for this message: the owner may be gone.
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None:
-            with suppress(RuntimeError):  # the worker is lost, and its modules with it
-                rpc.rpc_async(self._place.worker, cancel_here, (ticket,))
+
+def cancel(pending: Pending) -> None:
+    """Has the owner remove what a Pending waits for, now or when it is done. Does not wait for that."""
+    ticket, pending._ticket = pending._ticket, None
+    if ticket is not None:
+        cancel_message(pending._place, ticket)
