@@ -14,7 +14,7 @@ import torch
 import torch.distributed.rpc as rpc
 
 from .._torch import PyRRef
-from ..errors import ArgumentError, MismatchError
+from ..errors import ArgumentError, MismatchError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
 from ..owner.create import CreateRequest, referenced
@@ -75,9 +75,9 @@ def create(
     pending = create_async(where, interface, module_cls, args, kwargs, name=name, timeout=timeout, in_turn=in_turn)
     try:
         return pending.wait()
-    except Exception:
+    except TorchRemoteError:
         raise
-    except BaseException:  # Ctrl-C; no stub is returned, so nothing may stay
+    except BaseException:  # Ctrl-C, say; no stub is returned, so nothing may stay
         cancel(pending)
         raise
 

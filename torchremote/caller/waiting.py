@@ -120,7 +120,7 @@ def until_done(answer: Any) -> None:
         return
     # Where cores are few, what runs between here and `gate.wait()` takes time from the threads that bring the answer.
     listener.gate = gate = _gate_of(answer)
-    arrived = True
+    arrived: Any = True
     try:
         _before = set_wakeup_fd(listener.writing)  # if a handler raises here, it stays the same as in the last wait
         arrived = gate.wait()
