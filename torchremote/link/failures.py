@@ -115,7 +115,8 @@ def explain(
             if kind.marker.search(message):
                 said = kind.says.format(message=_without_code(message))
                 return kind.error(f"{where}: {said}\n\n{text}" if kind.traced else f"{where}: {said}")
-    return RemoteError(f"{where}: {which()}{message.removeprefix(CANNOT_SEND)}\n\n{text}")
+    said = message.removeprefix(CANNOT_SEND).removeprefix(f"{method.removesuffix('_many')}: ")
+    return RemoteError(f"{where}: {which()}{said}\n\n{text}")
 
 
 def refusal_of(message: str) -> str | None:
