@@ -78,12 +78,14 @@ from .values import (
     has_dispatch,
     in_dual_level,
     indices_of,
+    is_autocasting,
     is_functional,
     is_transforming,
     map_leaves,
     map_leaves_with_path,
     path_text,
     set_coalesced,
+    without_autocast,
 )
 
 __all__ = [
@@ -122,6 +124,7 @@ __all__ = [
     "inlined_graph",
     "interface_called",
     "interface_schema",
+    "is_autocasting",
     "is_exported",
     "is_frozen",
     "is_functional",
@@ -153,6 +156,7 @@ __all__ = [
     "set_qualified_name",
     "type_name",
     "use_one_thread_for_forks",
+    "without_autocast",
     "worker_infos",
     "wrapped",
 ]

@@ -27,6 +27,7 @@ Failing = Callable[[Exception], Exception]
 Catches = tuple[type[Exception], ...]
 
 
+_is_autocasting = _torch.is_autocasting
 _rpc_is_the_parents = False
 
 
@@ -58,6 +59,10 @@ def send(
             "init_rpc, or start processes with the 'spawn' or 'forkserver' method of multiprocessing"
         )
     try:
+        if _is_autocasting():
+            # TorchScript would make float32 of every half tensor that it passes to an interface, as to the link.
+            with _torch.without_autocast():
+                return start(*args, **kwargs)
         return start(*args, **kwargs)
     except catches as error:
         raise failing(error) from None  # its message has everything
