@@ -15,7 +15,7 @@ import torch.distributed.rpc as rpc
 from .. import _torch
 from ..errors import CallTimeoutError, CreationError, NotInitializedError, WireError
 from ..jit import CompiledInterface
-from ..link.failures import explain
+from ..link.failures import explain, missing_operator
 from ..link.places import Place
 from ..link.protocol import SPOKEN
 from ..link.route import Route
@@ -70,6 +70,10 @@ def _with_remedy(error: Exception) -> str:
         remedy = "; what is sent must be importable by the owner: define it at the top level of a module there"
     elif _NOT_PICKLED.search(text):
         remedy = "; send what can be pickled, and have module_cls make the rest on the owner"
+    elif "maximum recursion depth exceeded" in text:
+        remedy = "; a value in it nests too deeply: send a flatter one"
+    elif missing := missing_operator(text):
+        return f"{missing}\n\n{text}"
     # torch puts the worker into a line before the error of a request that could not be read.
     lines = [line for line in text.splitlines() if not re.search(r"\bOn WorkerInfo\(.*\):$", line)]
     told = f"{lines[0] if lines else type(error).__name__}{remedy}"

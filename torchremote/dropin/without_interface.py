@@ -74,9 +74,13 @@ def _call_owner(
     own = _Own(rref) if rref.is_owner() else None
     try:
         called: torch.futures.Future[Any] = rpc.rpc_async(rref.owner(), function, (*before, own or rref, *after))
-    except BaseException:
+    except BaseException as error:
         if own is not None:
             own.forget()
+        if isinstance(error, RecursionError):
+            raise ArgumentError(
+                "RemoteModule.forward: a value nests too deeply to be pickled; pass a flatter one"
+            ) from None
         raise
     return called
 

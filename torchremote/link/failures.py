@@ -130,6 +130,24 @@ def uncheckable(message: str) -> str:
     return f"torch cannot look at a tensor of it, and so not send it: {first}; pass a plain tensor"
 
 
+_OPERATORS: Final = (
+    re.compile(r"Unknown builtin op: (?P<library>\w+)::(?P<operator>\w+)"),
+    re.compile(r"'_OpNamespace' '(?P<library>\w+)' object has no attribute '(?P<operator>\w+)'"),
+    re.compile(r"object has no attribute (?P<operator>\w+):[\s\S]*?\btorch\.ops\.(?P<library>\w+)\.(?P=operator)\b"),
+)
+
+
+def missing_operator(message: str) -> str:
+    """Returns what to do if torch's message says that a process lacks an operator of a library, and else ""."""
+    for pattern in _OPERATORS:
+        found = pattern.search(message)
+        if found:
+            library = found["library"]
+            name = f"{library}::{found['operator']}"
+            return f"the owner does not know the operator {name}; import {library} on the owner, or what defines it"
+    return ""
+
+
 def is_lost(message: str) -> bool:
     """Says whether torch's message reports that the peer, or the connection to it, is gone."""
     return _LOST.search(message) is not None
