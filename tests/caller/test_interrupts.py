@@ -90,7 +90,9 @@ def calling(store):
     plain = tr.RemoteModule("owning", Napping)
     for ask in (
         lambda: stub.nap(NAP),
+        lambda: stub.nap_async(NAP).wait(),
         lambda: stub.nap_many([(NAP,)]),
+        lambda: stub.nap_many_async([(NAP,)]).wait(),
         lambda: stub.nap_many([(NAP,), (0.0,)], return_exceptions=True),
         lambda: tr.with_timeout(stub, 0).nap(NAP),
         lambda: plain.forward(NAP),

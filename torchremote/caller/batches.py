@@ -32,7 +32,6 @@ from .awaiting import when_all
 from .calls import DEVICES, METHODS, Calls, python_calls
 from .exchange import ask, send, settle, settle_later
 from .quick_check import exact_test
-from .waiting import wait
 
 _ASKING: Final = 5.0  # seconds in which the owner has to say which call failed
 # Callers in TorchScript do not ask. They use the number 0, so numbers whose low bits are 0 are left out here.
@@ -185,7 +184,7 @@ def _result(sent: Any) -> Any:
     if isinstance(sent, Exception):
         return sent
     try:
-        return wait(sent)
+        return sent.wait()
     except TorchRemoteError as error:
         return error
 

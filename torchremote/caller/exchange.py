@@ -20,7 +20,7 @@ from ..errors import NotInitializedError, TorchRemoteError
 from ..link.failures import FAILURES, explain
 from ..owner.create import Refusal, answering
 from .awaiting import Answer
-from .waiting import until_done
+from .waiting import wait_until_done
 
 Failing = Callable[[Exception], Exception]
 """Makes the error to raise for one of torch's."""
@@ -77,7 +77,7 @@ def settle(answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, c
     Raises:
         If waiting raises one of `catches`, `failing` makes the error to raise. Others pass.
     """
-    until_done(answer)
+    wait_until_done(answer)
     try:
         value = answer.wait()
     except catches as error:

@@ -99,12 +99,12 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def wait(answer: Any) -> Any:
-    """Waits for a Future as `until_done` does, and returns its value or raises its error."""
-    until_done(answer)
+    """Waits for a Future as `wait_until_done` does, and returns its value or raises its error."""
+    wait_until_done(answer)
     return answer.wait()
 
 
-def until_done(answer: Any) -> None:
+def wait_until_done(answer: Any) -> None:
     """Waits until a Future has a value or an error: see Note [Waiting and signals].
 
     In any thread but the main one, this leaves the waiting to the Future's `wait`.
