@@ -14,7 +14,7 @@ from .caller.stats import stats
 from .caller.stub import remote_interface, with_timeout
 from .dropin.remote_module import RemoteModule
 from .errors import TorchRemoteError
-from .jit import batched, remote_scriptable
+from .jit import batched, detached, remote_scriptable
 from .options import rpc_options
 from .owner.served import serve
 
@@ -32,6 +32,7 @@ __all__ = [
     "create",
     "create_async",
     "create_many",
+    "detached",
     "load",
     "reconnect",
     "remote_interface",

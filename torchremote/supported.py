@@ -34,7 +34,7 @@ PRIVATE: Final = {
     "torch._jit_internal": "_qualified_name createResolutionCallbackFromEnv",
     "torch._C": "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile "
     "_freeze_module _resolve_type_from_object _disabled_torch_dispatch_impl _functorch InterfaceType ScriptModule Node "
-    "FunctionSchema DisableTorchFunctionSubclass _jit_try_infer_type",
+    "FunctionSchema DisableTorchFunctionSubclass _jit_try_infer_type _collect_all _is_any_autocast_enabled",
     "torch._C.ScriptModule": "_get_method _has_method",
     "torch._C.Future": "_set_unwrap_func",
     "torch._C._functorch": "peek_interpreter_stack",

@@ -85,7 +85,7 @@ def test_serve_offers_a_module_of_this_process_to_itself_too(owner):
     with pytest.raises(ServedNameError, match="'mine': this process serves a Encoder under that name"):
         tr.serve(module, zoo.Encoder, "mine")
     tr.withdraw("mine")
-    with pytest.raises(ServedNameError, match="'mine': not served by this worker"):
+    with pytest.raises(ServedNameError, match=r"'mine': not served by the worker '\w+'"):
         tr.withdraw("mine")
 
 

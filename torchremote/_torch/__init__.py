@@ -36,6 +36,7 @@ from .rpc import (
     RemoteDevice,
     WorkerInfo,
     check_on_unwrap,
+    gate_of,
     mapped_devices,
     own_id,
     rpc_running,
@@ -77,12 +78,14 @@ from .values import (
     has_dispatch,
     in_dual_level,
     indices_of,
+    is_autocasting,
     is_functional,
     is_transforming,
     map_leaves,
     map_leaves_with_path,
     path_text,
     set_coalesced,
+    without_autocast,
 )
 
 __all__ = [
@@ -111,6 +114,7 @@ __all__ = [
     "copy_module",
     "custom_objects",
     "find_function",
+    "gate_of",
     "has_dispatch",
     "has_interface",
     "has_method",
@@ -120,6 +124,7 @@ __all__ = [
     "inlined_graph",
     "interface_called",
     "interface_schema",
+    "is_autocasting",
     "is_exported",
     "is_frozen",
     "is_functional",
@@ -151,6 +156,7 @@ __all__ = [
     "set_qualified_name",
     "type_name",
     "use_one_thread_for_forks",
+    "without_autocast",
     "worker_infos",
     "wrapped",
 ]

@@ -19,6 +19,7 @@ else:  # present only where torch is built with RPC
 __all__ = ["PyRRef", "WorkerInfo"]
 
 _C: Any = torch._C  # its type stubs lack many names
+_collect_all: Any = _C._collect_all
 
 
 RemoteDevice = torch.distributed._remote_device
@@ -55,6 +56,16 @@ class ReferenceTypes:
 def check_on_unwrap(future: Any, check: Callable[[object], None]) -> None:
     """Makes the future call `check` with its value in every `wait`. An exception of `check` is raised from `wait`."""
     future._set_unwrap_func(check)
+
+
+def gate_of(future: Any) -> Any:
+    """Makes a Future that torch completes when `future` is complete, with its error or a list of it, and no Python.
+
+    Unlike `future`, it may be completed by somebody else before: torch asks whether it is.
+    """
+    gate: Any = _collect_all([future])  # torch.futures.collect_all, without the time that it takes for annotations
+    gate._set_unwrap_func(bool)  # torch's own one would make another Python object of the value
+    return gate
 
 
 def send_as(cls: type[Any], reduce: Callable[[Any], str | tuple[Any, ...]]) -> None:

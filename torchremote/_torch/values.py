@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -55,3 +56,17 @@ def indices_of(sparse: torch.Tensor) -> torch.Tensor:
 def set_coalesced(sparse: torch.Tensor) -> None:
     """Makes a sparse COO tensor say that it is coalesced. It must be."""
     sparse._coalesced_(True)
+
+
+is_autocasting: Callable[[], bool] = _C._is_any_autocast_enabled
+"""Says whether autocast is on for any kind of device on this thread."""
+
+
+@contextlib.contextmanager
+def without_autocast() -> Iterator[None]:
+    """Turns autocast off on this thread, for the kinds of devices for which TorchScript asks."""
+    with contextlib.ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield

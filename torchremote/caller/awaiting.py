@@ -10,11 +10,18 @@ from typing import Any, TypeVar
 
 import torch
 
+from .waiting import wait_until_done
+
 Value = TypeVar("Value")
 
 
 class Answer(torch.futures.Future[Value]):
-    """A Future of a call's result. It can be awaited in an event loop, too."""
+    """A Future of a call's result. It can be awaited in an event loop, too, and Ctrl-C ends its `wait`."""
+
+    def wait(self) -> Value:
+        wait_until_done(self)
+        value: Value = super().wait()
+        return value
 
     def __await__(self) -> Generator[Any, None, Value]:
         yield from until_done_in_loop(self)

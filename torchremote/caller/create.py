@@ -14,11 +14,11 @@ import torch
 import torch.distributed.rpc as rpc
 
 from .._torch import PyRRef
-from ..errors import ArgumentError, MismatchError
+from ..errors import ArgumentError, MismatchError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
 from ..owner.create import CreateRequest, referenced
-from .pending import Pending, send_requests
+from .pending import Pending, cancel, send_requests
 from .stub import check_timeout
 
 
@@ -73,7 +73,13 @@ def create(
     torch.Size([3, 2])
     """
     pending = create_async(where, interface, module_cls, args, kwargs, name=name, timeout=timeout, in_turn=in_turn)
-    return pending.wait()
+    try:
+        return pending.wait()
+    except TorchRemoteError:
+        raise
+    except BaseException:  # Ctrl-C, say; no stub is returned, so nothing may stay
+        cancel(pending)
+        raise
 
 
 def create_async(

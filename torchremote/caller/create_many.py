@@ -13,10 +13,11 @@ from ..errors import ArgumentError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
 from ..owner import modules
-from ..owner.create import CreateRequest, cancel_here
+from ..owner.create import CreateRequest
 from .create import checked, checked_arguments, request_for
-from .pending import Pending, send_requests
+from .pending import Pending, cancel_message, send_requests
 from .stub import check_timeout, route_and_interface
+from .waiting import wait
 
 
 def create_many(
@@ -80,8 +81,8 @@ def create_many(
     asked = [_outcome(position, asked_for, position) for position in range(len(where))]
     if not return_exceptions:
         _raise_first(asked)
-    sent = _send_all(compiled, asked, timeout)
     try:
+        sent = _send_all(compiled, asked, timeout)
         made = [
             one if isinstance(one, TorchRemoteError) else _outcome(position, Pending.wait, one)
             for position, one in enumerate(sent)
@@ -121,8 +122,7 @@ def _cancel(asked: list[Any]) -> None:
             place, request = one
             tickets.setdefault(place.worker.id, (place, request.ticket))  # the first one's is the message's
     for place, ticket in tickets.values():
-        with suppress(RuntimeError):  # the worker is lost, and its modules with it
-            rpc.rpc_async(place.worker, cancel_here, (ticket,))
+        cancel_message(place, ticket)
 
 
 def _send_all(compiled: CompiledInterface, asked: list[Any], timeout: float | None) -> list[Any]:
@@ -156,4 +156,4 @@ def _remove(stubs: list[Any]) -> None:
         handles.setdefault(route.worker, []).append(route.handle)
     for worker, of_worker in handles.items():
         with suppress(RuntimeError):  # the worker is lost, and its modules with it
-            rpc.rpc_sync(worker, modules.remove_all, (of_worker,))
+            wait(rpc.rpc_async(worker, modules.remove_all, (of_worker,)))

@@ -20,12 +20,14 @@ from ..errors import NotInitializedError, TorchRemoteError
 from ..link.failures import FAILURES, explain
 from ..owner.create import Refusal, answering
 from .awaiting import Answer
+from .waiting import wait_until_done
 
 Failing = Callable[[Exception], Exception]
 """Makes the error to raise for one of torch's."""
 Catches = tuple[type[Exception], ...]
 
 
+_is_autocasting = _torch.is_autocasting
 _rpc_is_the_parents = False
 
 
@@ -57,6 +59,10 @@ def send(
             "init_rpc, or start processes with the 'spawn' or 'forkserver' method of multiprocessing"
         )
     try:
+        if _is_autocasting():
+            # TorchScript would make float32 of every half tensor that it passes to an interface, as to the link.
+            with _torch.without_autocast():
+                return start(*args, **kwargs)
         return start(*args, **kwargs)
     except catches as error:
         raise failing(error) from None  # its message has everything
@@ -65,11 +71,13 @@ def send(
 def settle(answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, catches: Catches = FAILURES) -> Any:
     """Waits for a message's answer, and returns it, unpacked by `unpack`.
 
-    It waits in Python. TorchScript would go on in another thread, and the switch costs time.
+    It waits in Python. TorchScript would go on in another thread, and the switch costs time. Ctrl-C ends the waiting:
+    see Note [Waiting and signals].
 
     Raises:
         If waiting raises one of `catches`, `failing` makes the error to raise. Others pass.
     """
+    wait_until_done(answer)
     try:
         value = answer.wait()
     except catches as error:

@@ -15,7 +15,7 @@ import torch.distributed.rpc as rpc
 from .. import _torch
 from ..errors import CallTimeoutError, CreationError, NotInitializedError, WireError
 from ..jit import CompiledInterface
-from ..link.failures import explain
+from ..link.failures import explain, missing_operator
 from ..link.places import Place
 from ..link.protocol import SPOKEN
 from ..link.route import Route
@@ -34,6 +34,12 @@ def find_served(place: Place, compiled: CompiledInterface, name: str, timeout: f
 def send_requests(compiled: CompiledInterface, place: Place, requests: list[CreateRequest]) -> Any:
     """Asks a worker for modules in one message. Returns the Future of its answers."""
     return _ask(compiled, place, create_here, [vars(request) for request in requests])
+
+
+def cancel_message(place: Place, ticket: str) -> None:
+    """Has a worker remove what the message with `ticket` asks for, now or when it is done. Does not wait for that."""
+    with suppress(RuntimeError):  # the worker is lost, and its modules with it
+        rpc.rpc_async(place.worker, cancel_here, (ticket,))
 
 
 def _ask(compiled: CompiledInterface, place: Place, function: Callable[..., Any], *args: Any) -> Any:
@@ -64,6 +70,10 @@ def _with_remedy(error: Exception) -> str:
         remedy = "; what is sent must be importable by the owner: define it at the top level of a module there"
     elif _NOT_PICKLED.search(text):
         remedy = "; send what can be pickled, and have module_cls make the rest on the owner"
+    elif "maximum recursion depth exceeded" in text:
+        remedy = "; a value in it nests too deeply: send a flatter one"
+    elif missing := missing_operator(text):
+        return f"{missing}\n\n{text}"
     # torch puts the worker into a line before the error of a request that could not be read.
     lines = [line for line in text.splitlines() if not re.search(r"\bOn WorkerInfo\(.*\):$", line)]
     told = f"{lines[0] if lines else type(error).__name__}{remedy}"
@@ -172,7 +182,7 @@ class Pending:
 
     def _failure(self, error: Exception) -> Exception:
         """Cancels the creation, and makes the error to raise for one of torch's."""
-        self._cancel()
+        cancel(self)
         failure = explain(error, self._compiled.interface.name, self._place.worker.name)
         if isinstance(failure, CallTimeoutError):
             return CallTimeoutError(
@@ -182,9 +192,9 @@ class Pending:
             return failure
         return CreationError(f"{self._where}: {_with_remedy(error)}")
 
-    def _cancel(self) -> None:
-        # The owner may still be building the module. Nobody waits for this message: the owner may be gone.
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None:
-            with suppress(RuntimeError):  # the worker is lost, and its modules with it
-                rpc.rpc_async(self._place.worker, cancel_here, (ticket,))
+
+def cancel(pending: Pending) -> None:
+    """Has the owner remove what a Pending waits for, now or when it is done. Does not wait for that."""
+    ticket, pending._ticket = pending._ticket, None
+    if ticket is not None:
+        cancel_message(pending._place, ticket)

@@ -6,16 +6,18 @@ written, and not generated.
 
 from __future__ import annotations
 
+import itertools
 import types
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Final
 
 import torch
 import torch.distributed.rpc as rpc
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import _torch
-from .._torch import PyRRef, WorkerInfo
+from .._torch import PyRRef
+from ..caller.waiting import wait
 from ..errors import ArgumentError, RemoteError
 from ..jit import sendable
 from ..link.failures import FAILURES, message_of, refusal_of, uncheckable
@@ -25,9 +27,10 @@ from .tensors_within import changed, parts_of, with_changes
 
 
 def _remote_forward(
-    module_rref: PyRRef[Any], device: str, is_device_map_set: bool, /, *args: Any, **kwargs: Any
+    module_rref: PyRRef[Any] | _Own, device: str, is_device_map_set: bool, /, *args: Any, **kwargs: Any
 ) -> Any:
     """Runs on the owner. To an accelerator, tensors move in, and out again unless the caller has a device map."""
+    # If the module is being created, this waits for the end of its constructor. The caller's timeout holds meanwhile.
     module = module_rref.local_value()
     there = torch.device(device)
     if there.type == "cpu":
@@ -57,28 +60,55 @@ def _detached(value: Any) -> Any:
 
 def forward_async(self: Any, /, *args: Any, **kwargs: Any) -> torch.futures.Future[Any]:
     """Calls the remote module's `forward`. `self` has `module_rref`, `device` and `is_device_map_set`."""
-    rref = self.module_rref
-    torchs = (rref, self.device, self.is_device_map_set)
-    # The RRef comes last: torch never gets over one that was pickled before something that cannot be.
-    sent = (_checked(args, "args"), _checked(kwargs, "kwargs"), torch.is_grad_enabled(), *torchs)
-    called: torch.futures.Future[Any] = rpc.rpc_async(_owner_of(rref), _run, sent)
+    values = (_checked(args, "args"), _checked(kwargs, "kwargs"), torch.is_grad_enabled())
+    return _call_owner(self.module_rref, _run, values, (self.device, self.is_device_map_set))
+
+
+def _call_owner(
+    rref: PyRRef[Any], function: Callable[..., Any], before: tuple[Any, ...], after: tuple[Any, ...]
+) -> torch.futures.Future[Any]:
+    """Calls `function(*before, rref, *after)` on the owner of `rref`.
+
+    torch never gets over a reference that was pickled before something that cannot be. So `after` has only what can.
+    """
+    own = _Own(rref) if rref.is_owner() else None
+    try:
+        called: torch.futures.Future[Any] = rpc.rpc_async(rref.owner(), function, (*before, own or rref, *after))
+    except BaseException as error:
+        if own is not None:
+            own.forget()
+        if isinstance(error, RecursionError):
+            raise ArgumentError(
+                "RemoteModule.forward: a value nests too deeply to be pickled; pass a flatter one"
+            ) from None
+        raise
     return called
 
 
-def _owner_of(rref: PyRRef[Any]) -> WorkerInfo:
-    """Returns the worker that has the module. If it is this one, waits until the module is created.
+class _Own:
+    """Stands for a reference to a module of this worker, in a message that the worker sends itself.
 
     A reference that a worker sends itself is forgotten when it arrives, unless torch knows of another. Of the creator's
     it knows when the module is created. Before that, what arrived would wait for a module that never comes.
     """
-    if rref.is_owner():
-        rref.local_value()
-    return rref.owner()
+
+    _kept: ClassVar[dict[int, PyRRef[Any]]] = {}
+    _numbers: ClassVar[Iterator[int]] = itertools.count()
+
+    def __init__(self, rref: PyRRef[Any]) -> None:
+        self._number = next(self._numbers)
+        self._kept[self._number] = rref
+
+    def local_value(self) -> Any:
+        return self._kept.pop(self._number).local_value()
+
+    def forget(self) -> None:
+        del self._kept[self._number]
 
 
 def forward(self: Any, /, *args: Any, **kwargs: Any) -> Any:
     """Calls the remote module's `forward`, and waits for the result."""
-    return forward_async(self, *args, **kwargs).wait()
+    return wait(forward_async(self, *args, **kwargs))
 
 
 _generated_methods = [forward_async, forward]
@@ -197,7 +227,7 @@ class Referenced:
         self._ask(_train, mode)
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
-        return rpc.rpc_sync(_owner_of(self._module_rref), function, (self._module_rref, *args))
+        return wait(_call_owner(self._module_rref, function, (), args))
 
 
 # -- on the owner, for a remote module
@@ -216,9 +246,9 @@ def made_on(
     return module
 
 
-def _parameters_of(module_rref: PyRRef[Any], recurse: bool) -> list[PyRRef[Any]]:
+def _parameters_of(module_rref: Any, recurse: bool) -> list[PyRRef[Any]]:
     return [rpc.RRef(parameter) for parameter in referenced(module_rref).parameters(recurse)]
 
 
-def _train(module_rref: PyRRef[Any], mode: bool) -> None:
+def _train(module_rref: Any, mode: bool) -> None:
     referenced(module_rref).train(mode)

@@ -27,7 +27,7 @@ from .lower import (
     lower_table,
     scope_of,
 )
-from .read.interface import batched, caller_locals, read_interface
+from .read.interface import batched, caller_locals, detached, read_interface
 from .read.model import Interface
 from .read.types import UnionType, walk
 from .script.cache import COMPILING, Cache, compiling
@@ -45,6 +45,7 @@ __all__ = [
     "common_source",
     "compile_contract",
     "compile_interface",
+    "detached",
     "remote_scriptable",
     "sendable",
 ]

@@ -115,7 +115,8 @@ def explain(
             if kind.marker.search(message):
                 said = kind.says.format(message=_without_code(message))
                 return kind.error(f"{where}: {said}\n\n{text}" if kind.traced else f"{where}: {said}")
-    return RemoteError(f"{where}: {which()}{message.removeprefix(CANNOT_SEND)}\n\n{text}")
+    said = message.removeprefix(CANNOT_SEND).removeprefix(f"{method.removesuffix('_many')}: ")
+    return RemoteError(f"{where}: {which()}{said}\n\n{text}")
 
 
 def refusal_of(message: str) -> str | None:
@@ -127,6 +128,24 @@ def uncheckable(message: str) -> str:
     """Words the refusal of a tensor that raised `message` when it was checked."""
     first = message.partition("\n")[0]
     return f"torch cannot look at a tensor of it, and so not send it: {first}; pass a plain tensor"
+
+
+_OPERATORS: Final = (
+    re.compile(r"Unknown builtin op: (?P<library>\w+)::(?P<operator>\w+)"),
+    re.compile(r"'_OpNamespace' '(?P<library>\w+)' object has no attribute '(?P<operator>\w+)'"),
+    re.compile(r"object has no attribute (?P<operator>\w+):[\s\S]*?\btorch\.ops\.(?P<library>\w+)\.(?P=operator)\b"),
+)
+
+
+def missing_operator(message: str) -> str:
+    """Returns what to do if torch's message says that a process lacks an operator of a library, and else ""."""
+    for pattern in _OPERATORS:
+        found = pattern.search(message)
+        if found:
+            library = found["library"]
+            name = f"{library}::{found['operator']}"
+            return f"the owner does not know the operator {name}; import {library} on the owner, or what defines it"
+    return ""
 
 
 def is_lost(message: str) -> bool:

@@ -27,6 +27,7 @@ from .._torch import PyRRef
 from ..errors import CreationError, InterfaceError, RemoteError, TorchRemoteError
 from ..jit import Contract, Interface, compile_contract
 from ..jit.read.parse import parse_interface
+from ..link.failures import missing_operator
 from ..link.places import check_device, device_of
 from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
@@ -158,7 +159,9 @@ def _build(interface: Interface, request: CreateRequest, device: torch.device) -
             module.to(device)
     except BaseException as error:  # the user's code may raise anything
         what = getattr(request.make, "__qualname__", repr(request.make))
-        raise CreationError(f"{what} raised {words_of(error)}\n\n{traceback.format_exc()}") from error
+        missing = missing_operator(str(error))
+        said = f"{words_of(error)}{missing and '; '}{missing}"
+        raise CreationError(f"{what} raised {said}\n\n{traceback.format_exc()}") from error
     return modules.scripted_module(module, interface)
 
 

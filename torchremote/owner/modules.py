@@ -25,6 +25,7 @@ from .. import _torch
 from ..errors import CreationError, InterfaceError, MismatchError, StaleStubError
 from ..jit import Contract, Interface
 from ..jit.script.cache import COMPILING
+from ..link.failures import missing_operator
 from . import leases
 from .implements import check_implements
 from .lists_as_any import check_lists
@@ -265,6 +266,8 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C, while `serve` scripts
         said = str(error) if isinstance(error, Exception) else words_of(error)
+        missing = missing_operator(said)
+        said = f"{missing}\n\n{said}" if missing else said
         raise CreationError(f"{type(module).__name__} cannot be scripted: {said}") from error
     remember_names(scripted, module)
     return scripted

@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 import torch
+import torch.distributed.rpc as rpc
 
+from .. import _torch
 from ..errors import ServedNameError, StaleStubError
 from ..jit import Contract, compile_interface
 from ..link.places import device_of
@@ -156,7 +158,6 @@ def _served(name: str) -> Entry:
     """Returns the entry of a served module, or raises ServedNameError. Called under LOCK."""
     entry = by_name.get(name)
     if entry is None:
-        raise ServedNameError(
-            f"{name!r}: not served by this worker; served are: {', '.join(sorted(by_name)) or 'none'}"
-        )
+        who = f"the worker {rpc.get_worker_info().name!r}" if _torch.rpc_running() else "this process"
+        raise ServedNameError(f"{name!r}: not served by {who}; served are: {', '.join(sorted(by_name)) or 'none'}")
     return entry

@@ -291,7 +291,7 @@ def _signatures(draw: st.DrawFn, name: str, named: tuple[type, ...], max_argumen
         found.append(Argument(argument, type, default, keyword_only=draw(st.integers(0, 3)) == 0))
     # Python's rules: those without a default first, unless they are keyword-only, and those last.
     found.sort(key=lambda argument: (argument.keyword_only, argument.has_default))
-    return Method(name, tuple(found), draw(types(named)))
+    return Method(name, tuple(found), draw(types(named)), detached=draw(st.integers(0, 3)) == 3)
 
 
 def _defaults(kind: Type) -> st.SearchStrategy[Value] | None:

@@ -182,6 +182,27 @@ def anything_moved(value, device):
     return value
 
 
+def fakes_in(value):
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, (list, tuple)):
+        return [fake for part in value for fake in fakes_in(part)]
+    return [value] if isinstance(value, Fake) else []
+
+
+def looking_into(found):
+    def look(value):
+        fakes = fakes_in(value)
+        found.extend(fakes)
+        return bool(fakes)
+
+    return look
+
+
+def same_objects(left, right):
+    return sorted(map(id, left)) == sorted(map(id, right))
+
+
 def is_instance(value, wanted):
     """TorchScript's isinstance, which looks into containers."""
     origin, items = typing.get_origin(wanted), typing.get_args(wanted)
@@ -275,12 +296,20 @@ def test_an_endpoint_moves_and_translates_as_the_reference_does(moves, flags, da
         "returned": returned,
         "returned_any": returned_any,
     }
+    arguments, results, refused = [], [], []
+    for which, found in (("is_recorded", arguments), ("is_differentiable", results)):
+        namespace[which] = namespace[f"{which}_any"] = looking_into(found)
+    namespace["refuse_without_gradient"] = refused.append
     result = namespace["_remote_forward"](None, 0, packer.pack(given_value, given_type, "x"), 3, flags)
 
     inward = moved(given_value, given_type, "accelerator", classes) if moves else given_value
     stays = not moves or flags & tensors.HAS_DEVICE_MAP
     outward = returned_value if stays else moved(returned_value, returned_type, "cpu", classes)
     assert alike(received, [(inward, 3)])
+    looks = not flags & tensors.NO_GRAD and method.carries_gradients
+    assert same_objects(arguments, fakes_in(given_value) if looks else [])
+    assert same_objects(results, fakes_in(result) if arguments else [])
+    assert refused == ["Written.forward"] * bool(arguments and not results)
     assert had_gradients == [not flags & tensors.NO_GRAD]
     assert alike(result, packer.pack(outward, returned_type, "out"))
     assert set(sent) <= {"Written.forward.return"}

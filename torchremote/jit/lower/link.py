@@ -171,7 +171,7 @@ def _lower_call(interface: Interface, method: Method, source_names: SourceNames)
     values: list[ir.Expression] = [_field("handle")]
     for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
         where = ir.Literal(f"{interface.name}.{method.name}.{argument.name}")
-        preparing = _preparing(names, source_names, where, message)
+        preparing = _preparing(method, names, source_names, where, message)
         kind = wire_type(argument.type)
         values.append(preparing.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
     flags = _call_flags()  # after the tensors: a call that is refused takes no ticket, and they have a flag
@@ -184,9 +184,16 @@ def _lower_call(interface: Interface, method: Method, source_names: SourceNames)
 
 
 def _preparing(
-    names: Names, source_names: SourceNames, where: ir.Expression, message: ir.Name, sizes: ir.Name | None = None
+    method: Method,
+    names: Names,
+    source_names: SourceNames,
+    where: ir.Expression,
+    message: ir.Name,
+    sizes: ir.Name | None = None,
 ) -> Converter:
     """Returns a converter that prepares tensors for a message, and adds up their bytes: see runtime/message.py.
+
+    It detaches them if the method carries no gradients: see gradients.py, Note [Gradients that never come].
 
     Args:
         message: the tensors that the message has so far.
@@ -194,12 +201,15 @@ def _preparing(
     """
 
     def prepare(tensor: ir.Expression) -> ir.Expression:
+        if not method.carries_gradients:
+            tensor = ir.Call(ir.Name("detached"), (tensor,))
         if sizes is not None:
             return ir.Call(ir.Name("counted"), (tensor, _field("devices"), where, message, sizes))
         return ir.Call(ir.Name("prepared"), (tensor, _field("devices"), where, message))
 
     def prepare_any(value: ir.Expression) -> ir.Expression:
-        return ir.Call(ir.Name("prepared_any"), (value, _field("devices"), where, message))
+        function = "prepared_any" if method.carries_gradients else "detached_any"
+        return ir.Call(ir.Name(function), (value, _field("devices"), where, message))
 
     return Converter(names, source_names, Direction.UNPACK, prepare, prepare_any)  # the values are packed already
 
@@ -225,7 +235,7 @@ def _lower_many(interface: Interface, method: Method, source_names: SourceNames)
     values = []
     for index, (argument, plan) in enumerate(zip(method.arguments, plan_tensors(method), strict=True)):
         where = ir.Literal(f"{interface.name}.{many.name}.{argument.name}")
-        preparing = _preparing(names, source_names, where, message, sizes)
+        preparing = _preparing(method, names, source_names, where, message, sizes)
         values.append(preparing.convert(ir.Item(call, index), wire_type(argument.type), plan, argument.name, loop))
     loop.append(ir.Do(ir.Call(ir.Attribute(ir.Item(parts, -1), "append"), (ir.TupleOf(tuple(values)),))))
     first = [_field("handle"), ir.Item(parts, 0), ir.Name(batch.name), flags]

@@ -19,6 +19,7 @@ from ..read.model import Interface, Method
 from ..runtime import definitions
 from . import ir
 from .convert import Converter, Direction, restoring
+from .gradients import lower_search_in_arguments, lower_search_in_result
 from .plan import KEEP, plan_result, plan_stub, plan_tensors, returns_tensors, wire_type
 from .source_names import SourceNames
 from .units import MESSAGE_TYPE, begin_message, crossing, declare, endpoint, endpoint_name, renamed, scope_of, unit
@@ -156,11 +157,12 @@ def lower_run(interface: Interface, method: Method, module_type: str, source_nam
         lambda value: ir.Call(ir.Name("move_any"), (value, device)),
     )
     has_sparse = ir.Call(ir.Name("has_sparse"), (flags,))
-    body = [
-        _wait_for_turn(turns, flags),
-        *_on_tensors(restoring(names, source_names), has_sparse, method, parameters),
-        *_on_tensors(moving, moves, method, parameters),
-    ]
+    recorded = ir.Name(names.fresh("recorded"))
+    body = [_wait_for_turn(turns, flags)]
+    if method.carries_gradients:  # see Note [Gradients that never come]
+        body += lower_search_in_arguments(method, parameters, flags, recorded, names)
+    body += _on_tensors(restoring(names, source_names), has_sparse, method, parameters)
+    body += _on_tensors(moving, moves, method, parameters)
     inward = Converter(names, source_names, Direction.UNPACK)
     arguments = tuple(
         inward.convert(ir.Name(parameter.name), argument.type, plan, parameter.name, body)
@@ -172,7 +174,8 @@ def lower_run(interface: Interface, method: Method, module_type: str, source_nam
     packed: ir.Expression = result
     if plan_result(method) != KEEP:
         changes = ir.Name(names.fresh("changes"))
-        body.append(ir.Assign((changes.id,), ir.Call(ir.Name("changes_of"), (flags, moves))))
+        changes_of = "detaching_changes_of" if method.detached else "changes_of"
+        body.append(ir.Assign((changes.id,), ir.Call(ir.Name(changes_of), (flags, moves))))
         where = ir.Literal(f"{interface.name}.{method.name}.return")
         outward = Converter(
             names,
@@ -182,6 +185,11 @@ def lower_run(interface: Interface, method: Method, module_type: str, source_nam
             lambda value: ir.Call(ir.Name("returned_any"), (value, changes, where, *message)),
         )
         packed = outward.convert(result, method.returns, plan_result(method), "out", body)
+    if method.carries_gradients:
+        if not isinstance(packed, ir.Name):
+            packed, value = ir.Name(names.fresh("done")), packed
+            body.append(ir.Assign((packed.id,), value))
+        body += lower_search_in_result(method, packed, recorded, names, f"{interface.name}.{method.name}")
     return ir.Function(
         source_names.run[method.name],
         (*(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds.values(), strict=True)), *parameters),

@@ -159,7 +159,8 @@ class _Reader:
         if returns is inspect.Signature.empty:
             raise InterfaceError(f"{where}: the return type is missing; write `-> Tensor`, or `-> None` for no result")
         try:
-            method = Method(name, arguments, self._type(f"{where}.return", function, returns), _batched(function))
+            result = self._type(f"{where}.return", function, returns)
+            method = Method(name, arguments, result, _batched(function), detached=hasattr(function, _DETACHED))
         except ValueError as error:
             raise InterfaceError(f"{where}: {error}") from error
         _check_batched(where, method)
@@ -240,6 +241,30 @@ def batched(dim: int = 0) -> Callable[[Function], Function]:
         return function
 
     return mark
+
+
+_DETACHED = "__torchremote_detached__"
+
+
+def detached(function: Function) -> Function:
+    """Declares that a method of an interface carries no gradients.
+
+    The tensors in its arguments are detached before they are sent, and those in its result on the owner. The method
+    itself runs as it is, and may compute gradients of its own. This is part of the interface: caller and owner see it.
+
+    Raises:
+        InterfaceError: what is decorated is no method.
+
+    >>> from torch import Tensor
+    >>> class Policy:
+    ...     def forward(self, x: Tensor) -> Tensor: ...
+    ...     @detached
+    ...     def act(self, x: Tensor) -> Tensor: ...
+    """
+    if not isinstance(function, types.FunctionType):
+        raise InterfaceError(f"detached: for methods, and not for {function!r}")
+    setattr(function, _DETACHED, True)
+    return function
 
 
 def _batched(function: types.FunctionType) -> int | None:

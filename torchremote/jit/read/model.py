@@ -10,8 +10,9 @@ Note [Canonical text]
 
     This is the contract between caller and owner. The digest hashes it, and the owner is sent it when it has to
     compile an interface that it never imported. Argument names are part of it: TorchScript compares them when it
-    checks a module against an interface. The class's name, docstrings, default values, and keyword-only and batched
-    markers are the caller's own affair, and are not part of it.
+    checks a module against an interface. So is the mark of a method that carries no gradients, `@detached`. The class's
+    name, docstrings, default values, and keyword-only and batched markers are the caller's own affair, and are not part
+    of it.
 
     An archive of a stub needs the caller's part, too. The interface's `declaration` has it::
 
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .literals import Value, literal
-from .types import ListType, NamedType, TupleType, Type, check_name, named_types
+from .types import ListType, NamedType, TupleType, Type, check_name, holds_tensors, named_types
 
 
 class Required:
@@ -75,6 +76,7 @@ class Method:
     returns: Type
     batched: int | None = None  # the dimension along which calls may be joined: see lower/joined.py
     each: Method | None = None  # for a method's `many`, that method
+    detached: bool = False  # declared to carry no gradients
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -89,15 +91,22 @@ class Method:
     def types(self) -> tuple[Type, ...]:
         return (*(argument.type for argument in self.arguments), self.returns)
 
+    @property
+    def carries_gradients(self) -> bool:
+        """Says whether gradients can flow through a call: from a tensor in its result to one in its arguments."""
+        arguments = [argument.type for argument in self.arguments]
+        return not self.detached and holds_tensors([self.returns]) and holds_tensors(arguments)
+
     @functools.cached_property
     def many(self) -> Method:
         """The method that makes many calls of this one in one message. Stubs have it; the interface does not."""
         call = TupleType(tuple(argument.type for argument in self.arguments))
-        return Method(f"{self.name}_many", (Argument("calls", ListType(call)),), ListType(self.returns), each=self)
+        arguments, returns = (Argument("calls", ListType(call)),), ListType(self.returns)
+        return Method(f"{self.name}_many", arguments, returns, each=self, detached=self.detached)
 
     def __reduce__(self) -> tuple[type[Method], tuple[Any, ...]]:
         # Not its `many`, which anybody can make.
-        return Method, (self.name, self.arguments, self.returns, self.batched, self.each)
+        return Method, (self.name, self.arguments, self.returns, self.batched, self.each, self.detached)
 
     @property
     def declaration(self) -> str:
@@ -106,10 +115,14 @@ class Method:
         if positional < len(arguments):
             arguments.insert(positional, "*")
         mark = "" if self.batched is None else f"@batched({self.batched}) "
+        return f"{mark}{self._written(arguments)}"
+
+    def _written(self, arguments: list[str]) -> str:
+        mark = "@detached " if self.detached else ""
         return f"{mark}{self.name}({', '.join(arguments)}) -> {self.returns}"
 
     def __str__(self) -> str:
-        return f"{self.name}({', '.join(map(str, self.arguments))}) -> {self.returns}"
+        return self._written([str(argument) for argument in self.arguments])
 
 
 @dataclass(frozen=True)

@@ -112,11 +112,13 @@ def _parse_named_tuple(line: str, named: Mapping[str, NamedType]) -> NamedTupleT
 
 
 def _parse_method(line: str, named: Mapping[str, NamedType]) -> Method:
-    mark = re.match(r"@batched\((-?\d{1,9})\) ", line)
-    match _parse(f"def {line[mark.end() if mark else 0 :]}: ...").body:
+    marks = re.match(r"(@batched\((?P<batched>-?\d{1,9})\) )?(?P<detached>@detached )?", line)
+    assert marks is not None
+    match _parse(f"def {line[marks.end() :]}: ...").body:
         case [ast.FunctionDef(name=name, args=arguments, returns=ast.expr() as returns)]:
-            batched = int(mark[1]) if mark else None
-            return Method(name, tuple(_arguments(arguments, named)), _type(returns, named), batched)
+            batched = int(marks["batched"]) if marks["batched"] else None
+            detached = marks["detached"] is not None
+            return Method(name, tuple(_arguments(arguments, named)), _type(returns, named), batched, detached=detached)
     raise ValueError(f"not a method: {line!r}")
 
 

@@ -204,6 +204,11 @@ def walk(kind: Type) -> Iterator[Type]:
         yield from walk(item)
 
 
+def holds_tensors(types: Iterable[Type]) -> bool:
+    """Says whether a value of one of `types` can hold a tensor."""
+    return any(isinstance(part, (TensorType, AnyType)) for kind in types for part in walk(kind))
+
+
 def includes(wide: Type, narrow: Type) -> bool:
     """Says whether TorchScript takes every value of `narrow` for one of `wide`, and so cannot tell them apart."""
     if wide == narrow or isinstance(wide, AnyType) or {str(wide), str(narrow)} == {"int", "dtype"}:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from .any_leaves import Carrier, carry_leaf
 from .message import prepared, restored, returned
+from .tensors import detached
 
 
 class Move:
@@ -48,13 +49,14 @@ class Restore:
 
 
 class Prepare:
-    def __init__(self, devices: Optional[List[torch.device]], where: str, message: List[Tensor]):
+    def __init__(self, devices: Optional[List[torch.device]], where: str, message: List[Tensor], detaches: bool):
         self.devices = devices
         self.where = where
         self.message = message
+        self.detaches = detaches
 
     def carry(self, value: Tensor) -> Tensor:
-        return prepared(value, self.devices, self.where, self.message)
+        return prepared(detached(value) if self.detaches else value, self.devices, self.where, self.message)
 
     def place(self) -> str:
         return self.where
@@ -71,6 +73,21 @@ class Return:
 
     def place(self) -> str:
         return self.where
+
+
+class Find:
+    # Finds a tensor that requires a gradient.
+    def __init__(self, leaves: bool):
+        self.leaves = leaves
+        self.found = False
+
+    def carry(self, value: Tensor) -> Tensor:
+        if value.requires_grad and (self.leaves or not value.is_leaf):
+            self.found = True
+        return value
+
+    def place(self) -> str:
+        return "an argument"
 
 
 class Walk(Protocol):
@@ -181,8 +198,24 @@ def restored_any(value: Any) -> Any:
     return carry_all(value, Restore())
 
 
+def is_recorded_any(value: Any) -> bool:
+    find = Find(False)
+    carry_all(value, find)
+    return find.found
+
+
+def is_differentiable_any(value: Any) -> bool:
+    find = Find(True)
+    carry_all(value, find)
+    return find.found
+
+
 def prepared_any(value: Any, devices: Optional[List[torch.device]], where: str, message: List[Tensor]) -> Any:
-    return carry_all(value, Prepare(devices, where, message))
+    return carry_all(value, Prepare(devices, where, message, False))
+
+
+def detached_any(value: Any, devices: Optional[List[torch.device]], where: str, message: List[Tensor]) -> Any:
+    return carry_all(value, Prepare(devices, where, message, True))
 
 
 def returned_any(value: Any, changes: int, where: str, message: List[Tensor]) -> Any:

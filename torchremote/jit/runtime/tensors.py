@@ -50,6 +50,12 @@ CANNOT_SEND: Final = "torchremote: cannot send "
 """The beginning of the refusal of a tensor or value. link/failures.py looks for it."""
 
 
+NEVER_COMES: Final = (
+    ": an argument requires a gradient and nothing in the result does, so dist_autograd.backward would wait for ever "
+    "in this context; call it under torch.no_grad(), or declare the method with @torchremote.detached"
+)
+
+
 FIRST_PACKED: Final = 16
 LAST_PACKED: Final = 17
 FIRST_OF_BITS: Final = 30
@@ -145,3 +151,24 @@ def changes_of(flags: int, moves: bool) -> int:
     if moves and flags & HAS_DEVICE_MAP == 0:
         changes |= TO_CPU
     return changes
+
+
+def detaching_changes_of(flags: int, moves: bool) -> int:
+    return changes_of(flags, moves) | DETACH
+
+
+def detached(value: Tensor) -> Tensor:
+    return value.detach() if value.requires_grad else value
+
+
+def is_recorded(value: Tensor) -> bool:
+    # Says whether torch has recorded a call for distributed autograd, for a tensor among its arguments.
+    return value.requires_grad and not value.is_leaf
+
+
+def is_differentiable(value: Tensor) -> bool:
+    return value.requires_grad
+
+
+def refuse_without_gradient(where: str) -> None:
+    raise RuntimeError(where + NEVER_COMES)

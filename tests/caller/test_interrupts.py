@@ -1,0 +1,296 @@
+"""Signals while the main thread waits for another worker: Ctrl-C ends the waiting, and other handlers run during it."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+
+import pytest
+import torch
+import torch.distributed.autograd as dist_autograd
+from torch import Tensor, nn
+
+import torchremote as tr
+from torchremote.caller import waiting
+
+from .. import zoo
+from ..group import play
+from ..waiting import hosted, until
+
+NAP, SOON, LATE = 3.0, 0.2, 1.0  # seconds: of a call, until the signal, and until it must have had an effect
+
+
+@tr.remote_scriptable
+class Naps:
+    def nap(self, seconds: float) -> int: ...
+    def twice(self, x: Tensor) -> Tensor: ...
+
+
+class Napping(nn.Module):
+    def __init__(self, seconds: float = 0.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+        time.sleep(seconds)
+
+    @torch.jit.ignore
+    def sleep(self, seconds: float) -> int:
+        time.sleep(seconds)
+        return 1
+
+    def nap(self, seconds: float) -> int:
+        return self.sleep(seconds)
+
+    def twice(self, x: Tensor) -> Tensor:
+        return 2 * self.weight * x
+
+    def forward(self, seconds: float) -> int:
+        return self.sleep(seconds)
+
+
+def send_soon(number, times=1):
+    """Has the signal sent to this process, `times` times."""
+
+    def send():
+        for _ in range(times):
+            time.sleep(SOON)
+            os.kill(os.getpid(), number)
+
+    threading.Thread(target=send).start()
+
+
+def interrupted(ask, error=KeyboardInterrupt, number=signal.SIGINT):
+    """Asks for something that takes long, and is interrupted."""
+    send_soon(number)
+    start = time.monotonic()
+    with pytest.raises(error):
+        ask()
+    late = time.monotonic() - start - SOON
+    assert late < LATE, f"{late:.1f} s after the signal"
+
+
+class Raised(RuntimeError):
+    """As torch's errors are, which become others."""
+
+
+def raising(number, frame):
+    raise Raised
+
+
+def owning(store):
+    store.set("pid", str(os.getpid()))
+
+
+# -- Ctrl-C
+
+
+def calling(store):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    stub = tr.create("owning", Naps, Napping)
+    plain = tr.RemoteModule("owning", Napping)
+    for ask in (
+        lambda: stub.nap(NAP),
+        lambda: stub.nap_async(NAP).wait(),
+        lambda: stub.nap_many([(NAP,)]),
+        lambda: stub.nap_many_async([(NAP,)]).wait(),
+        lambda: stub.nap_many([(NAP,), (0.0,)], return_exceptions=True),
+        lambda: tr.with_timeout(stub, 0).nap(NAP),
+        lambda: plain.forward(NAP),
+    ):
+        interrupted(ask)
+        assert stub.nap(0.0) == 1
+    before = hosted("owning")
+    for ask in (
+        lambda: tr.create("owning", Naps, Napping, args=(NAP,), name="interrupted"),
+        lambda: tr.create("owning", Naps, Napping, args=(NAP,)),
+        lambda: tr.create_many(["owning"] * 2, Naps, Napping, args=[(0.0,), (NAP,)], names=["interrupted", "other"]),
+        lambda: tr.create_async("owning", Naps, Napping, args=(NAP,)).wait(),
+    ):
+        interrupted(ask)
+    pending = tr.create_async("owning", Naps, Napping, args=(NAP,))
+    interrupted(pending.wait)
+    assert pending.wait().nap(0.0) == 1  # it is not cancelled, and can be waited for again
+    del pending
+    until(lambda: hosted("owning") == before)
+    for name in ("interrupted", "other"):
+        with pytest.raises(tr.errors.ServedNameError):
+            tr.connect("owning", Naps, name)
+
+
+def test_ctrl_c_ends_calls_and_creations(tmp_path):
+    """The orderly shutdown at the end waits for all calls, and so says that none was lost."""
+    play(tmp_path, owning, calling, threads=32)
+
+
+def asking(store):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    owner = int(store.get("pid"))
+    stub, plain = tr.create("owning", Naps, Napping), tr.RemoteModule("owning", Napping)
+    os.kill(owner, signal.SIGSTOP)
+    for ask in (
+        tr.at_owner(stub).state_dict,
+        tr.at_owner(stub).parameters,
+        lambda: tr.connect("owning", Naps, "nothing"),
+        lambda: tr.stats("owning"),
+        plain.remote_parameters,
+        lambda: stub.twice(torch.ones(2)),
+    ):
+        interrupted(ask)
+    os.kill(owner, signal.SIGCONT)
+    assert stub.twice(torch.ones(2)).tolist() == [2.0, 2.0]
+    assert len(tr.at_owner(stub).parameters()) == 1
+
+
+def test_ctrl_c_ends_questions_to_an_owner_that_is_stopped(tmp_path):
+    play(tmp_path, owning, asking)
+
+
+def training(store):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    stub = tr.create("owning", Naps, Napping)
+    x = torch.ones(2, requires_grad=True)
+    with dist_autograd.context() as context:
+        y = stub.twice(x)
+        interrupted(lambda: stub.nap(NAP))
+        dist_autograd.backward(context, [(y + stub.twice(x)).sum()])
+        assert dist_autograd.get_gradients(context)[x].tolist() == [4.0, 4.0]
+
+
+def test_a_context_goes_on_after_ctrl_c(tmp_path):
+    play(tmp_path, owning, training)
+
+
+def being_created(store):
+    """A remote module of this worker itself is called while it is created."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    module = tr.RemoteModule("being_created", Napping, (NAP,))
+    interrupted(lambda: module.forward(0.0))
+    interrupted(module.remote_parameters)
+    assert module.forward(0.0) == 1
+
+
+def test_ctrl_c_ends_the_wait_for_a_module_of_this_worker(tmp_path):
+    play(tmp_path, being_created)
+
+
+# -- other signals
+
+
+def handling(store):
+    stub = tr.create("owning", Naps, Napping)
+    stub.nap(0.0)
+
+    def raise_here(number, frame):
+        raise Raised
+
+    for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, raise_here)
+        interrupted(lambda: stub.nap(NAP), Raised, number)
+        interrupted(lambda: tr.create("owning", Naps, Napping, args=(NAP,)), Raised, number)
+
+    ran = []
+    signal.signal(signal.SIGUSR2, lambda number, frame: ran.append(time.monotonic()))
+    send_soon(signal.SIGUSR2, times=3)
+    assert stub.nap(1.5) == 1
+    end = time.monotonic()
+    assert len(ran) == 3
+    assert all(end - at > 0.5 for at in ran), "a handler ran after the waiting, and not during it"
+
+    # A handler that calls, too.
+    signal.signal(signal.SIGUSR2, lambda number, frame: ran.append(stub.twice(torch.ones(2)).sum().item()))
+    send_soon(signal.SIGUSR2, times=2)
+    assert stub.nap(1.0) == 1
+    assert ran[3:] == [4.0, 4.0]
+
+    # One that does not raise the first time, and then does.
+    signals = iter([False, True])
+    signal.signal(signal.SIGUSR2, lambda number, frame: raise_here(number, frame) if next(signals) else None)
+    send_soon(signal.SIGUSR2, times=2)
+    start = time.monotonic()
+    with pytest.raises(Raised):
+        stub.nap(NAP)
+    assert time.monotonic() - start < 2 * SOON + LATE
+
+
+def test_handlers_run_during_the_waiting(tmp_path):
+    play(tmp_path, owning, handling)
+
+
+def with_asyncio(store):
+    stub, ran = tr.create("owning", Naps, Napping), []
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, ran.append, "usr1")
+        own = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(own)
+        send_soon(signal.SIGUSR1)
+        assert stub.nap(1.0) == 1
+        assert signal.set_wakeup_fd(own) == own
+        await asyncio.sleep(0.2)  # the loop learns of the signal that arrived while it stood still
+        assert ran == ["usr1"]
+        send_soon(signal.SIGUSR1)
+        await asyncio.sleep(SOON + LATE)
+        assert ran == ["usr1", "usr1"]
+
+    asyncio.run(run())
+    assert signal.set_wakeup_fd(-1) == -1
+    assert stub.nap(0.0) == 1
+
+
+def test_asyncio_gets_its_signals(tmp_path):
+    play(tmp_path, owning, with_asyncio)
+
+
+def with_a_short_call(store):
+    """Signals that arrive during calls that are shorter than the patience."""
+    stub, ran = tr.create("owning", Naps, Napping), []
+    signal.signal(signal.SIGALRM, lambda number, frame: ran.append(number))
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    for n in range(2000):
+        assert stub.twice(torch.full((2,), float(n))).tolist() == [2.0 * n] * 2
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    assert ran
+    assert waiting._listener.gate is None
+
+
+def test_a_thousand_signals_a_second(tmp_path):
+    play(tmp_path, owning, with_a_short_call)
+
+
+# -- what stays
+
+
+def test_other_threads_wait_as_before(owner):
+    stub, results = tr.create(owner, zoo.Encoder, zoo.LinearEncoder), []
+    before = waiting._listener
+    thread = threading.Thread(target=lambda: results.append(stub(torch.ones(1, 8))))
+    thread.start()
+    thread.join()
+    assert len(results) == 1
+    assert waiting._listener is before
+
+
+def test_errors_are_the_same(owner):
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    told, pause = [], threading.Event()
+
+    def ask():
+        with pytest.raises(tr.errors.RemoteError) as raised:
+            stub(torch.ones(1, 3))
+        told.append(str(raised.value))
+        pause.set()
+
+    threading.Thread(target=ask).start()
+    pause.wait(20)
+    ask()
+    assert told[0] == told[1]
+
+
+def test_a_forked_child_has_a_listener_of_its_own(owner):
+    tr.create(owner, zoo.Encoder, zoo.LinearEncoder)(torch.ones(1, 8))
+    assert waiting._listener is not None
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if waiting._listener is None else 1)
+    assert os.waitpid(child, 0)[1] == 0
