@@ -8,7 +8,8 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
-from torchremote.errors import MismatchError, PlaceError, ServedNameError, StaleStubError
+from torchremote.errors import ArgumentError, MismatchError, PlaceError, ServedNameError, StaleStubError
+from torchremote.owner.create import cancel_here
 
 from .. import owner_process as remote
 from .. import zoo
@@ -74,3 +75,61 @@ def test_a_name_that_is_taken_says_how_to_free_it(owner):
     with pytest.raises(ServedNameError, match=r"torchremote.withdraw\('taken', 'owner'\)"):
         tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="taken")
     tr.withdraw("taken", owner)
+
+
+@pytest.fixture
+def taken(owner):
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 1}, name="taken")
+    yield stub
+    tr.withdraw("taken", owner)
+
+
+def created(owner, if_exists, seed=2, name="taken"):
+    return tr.create(owner, zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": seed}, name=name, if_exists=if_exists)
+
+
+def test_a_name_that_exists_is_an_error_by_default(owner, taken):
+    with pytest.raises(ServedNameError, match="'taken'"):
+        created(owner, "raise")
+
+
+def test_a_name_that_exists_is_connected(owner, taken):
+    assert torch.equal(created(owner, "connect")(X), taken(X))
+    with pytest.raises(MismatchError):
+        tr.create(owner, zoo.Other, zoo.OtherModule, name="taken", if_exists="connect")
+    stub = created(owner, "connect", name="free")
+    assert torch.equal(stub(X), zoo.LinearEncoder.output(2, X))
+    assert torch.equal(created(owner, "connect", seed=3, name="free")(X), stub(X))
+    tr.withdraw("free", owner)
+
+
+def test_a_name_that_exists_is_replaced(owner, taken):
+    stub = created(owner, "replace")
+    assert torch.equal(stub(X), zoo.LinearEncoder.output(2, X))
+    assert torch.equal(taken(X), stub(X))
+    with pytest.raises(MismatchError):
+        tr.create(owner, zoo.Other, zoo.OtherModule, name="taken", if_exists="replace")
+    assert torch.equal(taken(X), stub(X))
+
+
+def test_many_callers_make_one_module(owner):
+    futures = [
+        tr.create_async(owner, zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": n}, name="one", if_exists="connect")
+        for n in range(8)
+    ]
+    results = [pending.wait()(X) for pending in futures]
+    assert all(torch.equal(result, results[0]) for result in results)
+    tr.withdraw("one", owner)
+
+
+def test_what_gives_up_leaves_a_module_that_was_there(owner, taken):
+    pending = tr.create_async(owner, zoo.Encoder, zoo.LinearEncoder, name="taken", if_exists="connect")
+    pending.wait()
+    rpc.rpc_sync(owner, cancel_here, (pending._ticket,))
+    assert torch.equal(taken(X), zoo.LinearEncoder.output(1, X))
+
+
+@pytest.mark.parametrize(("if_exists", "name"), [("overwrite", "taken"), ("connect", None), (True, "taken")])
+def test_an_if_exists_that_makes_no_sense(owner, if_exists, name):
+    with pytest.raises(ArgumentError, match="if_exists=.*one of raise, connect, replace"):
+        tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name=name, if_exists=if_exists)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed.rpc as rpc
@@ -21,6 +21,8 @@ from ..owner.create import CreateRequest, referenced
 from .pending import Pending, cancel, send_requests
 from .stub import check_timeout
 
+IfExists = Literal["raise", "connect", "replace"]
+
 
 def create(
     where: str,
@@ -30,6 +32,7 @@ def create(
     kwargs: Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
+    if_exists: IfExists = "raise",
     timeout: float | None = None,
     in_turn: bool | None = None,
 ) -> Any:
@@ -42,6 +45,9 @@ def create(
             ScriptModule: it is sent, and the owner hosts a copy.
         args, kwargs: the arguments with which the owner calls `module_cls`.
         name: serves the module under this name until `withdraw`. An unnamed module goes with its last stub.
+        if_exists: what happens if the owner serves a module under `name` already. "raise": an error. "connect": a stub
+            of that module is returned, and no other is made. "replace": the new module takes its place; stubs of the
+            old one stay connected, and call the new one.
         timeout: seconds that each call of the stub may take; 0 for no limit, None for RPC's default. Creation itself
             has RPC's default.
         in_turn: None: the owner finds out whether a method changes the module, as in `self.hidden = new`. If so, calls
@@ -72,7 +78,17 @@ def create(
     >>> layer(torch.ones(3, 4)).shape
     torch.Size([3, 2])
     """
-    pending = create_async(where, interface, module_cls, args, kwargs, name=name, timeout=timeout, in_turn=in_turn)
+    pending = create_async(
+        where,
+        interface,
+        module_cls,
+        args,
+        kwargs,
+        name=name,
+        if_exists=if_exists,
+        timeout=timeout,
+        in_turn=in_turn,
+    )
     try:
         return pending.wait()
     except TorchRemoteError:
@@ -90,13 +106,14 @@ def create_async(
     kwargs: Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
+    if_exists: IfExists = "raise",
     timeout: float | None = None,
     in_turn: bool | None = None,
 ) -> Pending:
     """Starts to create a module on another worker, and does not wait for it.
 
     Args:
-        where, interface, module_cls, args, kwargs, name, timeout, in_turn: as for `create`.
+        where, interface, module_cls, args, kwargs, name, if_exists, timeout, in_turn: as for `create`.
 
     Returns:
         A `Pending`. Its `.wait()` returns the stub.
@@ -112,7 +129,17 @@ def create_async(
     >>> pending = create_async("owner", Layer, torch.nn.Linear, args=(4, 2))
     >>> layer = pending.wait()
     """
-    return start_creation(where, interface, module_cls, args, kwargs, name=name, timeout=timeout, in_turn=in_turn)
+    return start_creation(
+        where,
+        interface,
+        module_cls,
+        args,
+        kwargs,
+        name=name,
+        if_exists=if_exists,
+        timeout=timeout,
+        in_turn=in_turn,
+    )
 
 
 def start_creation(
@@ -123,6 +150,7 @@ def start_creation(
     kwargs: Mapping[str, Any] | None = None,
     *,
     name: str | None,
+    if_exists: IfExists = "raise",
     timeout: float | None = None,
     in_turn: bool | None,
     strict: bool = True,
@@ -132,8 +160,12 @@ def start_creation(
     compiled = compile_interface(interface)
     place = find_place(where)
     timeout = check_timeout(timeout)
+    if if_exists not in get_args(IfExists) or (name is None and if_exists != "raise"):
+        raise ArgumentError(f"if_exists={if_exists!r}: one of {', '.join(get_args(IfExists))}; with a name")
     arguments = checked_arguments(module_cls, args, kwargs)
-    request = request_for(place, compiled, make, *arguments, name=name, in_turn=in_turn, strict=strict)
+    request = request_for(
+        place, compiled, make, *arguments, name=name, if_exists=if_exists, in_turn=in_turn, strict=strict
+    )
     return _create(place, compiled, request, timeout)
 
 
@@ -163,6 +195,7 @@ def request_for(
     *,
     places: bool = True,
     name: str | None = None,
+    if_exists: IfExists = "raise",
     in_turn: bool | None = None,
     strict: bool = True,
 ) -> CreateRequest:
@@ -177,6 +210,7 @@ def request_for(
         places,
         name,
         in_turn,
+        if_exists,
         strict,
         ticket=secrets.token_hex(16),
         caller=rpc.get_worker_info().id,

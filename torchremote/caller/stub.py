@@ -46,7 +46,7 @@ def attach(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route:
     set_route(scripted, compiled, route)
     stub = _torch.as_class(scripted, stub_class(compiled))
     share_mode(stub, route.worker, route.handle, route.training)
-    stub.__dict__[DEVICES] = list(route.devices)
+    stub.__dict__[DEVICES] = [device for device in route.devices if device.type != "cpu"]
     stub.__dict__[METHODS] = {name: _torch.scripted_method(stub, name) for name in called_names(compiled)}
     return stub
 

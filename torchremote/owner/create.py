@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ import torch.distributed.rpc as rpc
 
 from .. import _torch
 from .._torch import PyRRef
-from ..errors import CreationError, InterfaceError, RemoteError, TorchRemoteError
+from ..errors import CreationError, InterfaceError, RemoteError, ServedNameError, TorchRemoteError
 from ..jit import Contract, Interface, compile_contract
 from ..jit.read.parse import parse_interface
 from ..link.failures import missing_operator
@@ -52,6 +53,7 @@ class CreateRequest:
     places: bool  # True moves the module to `device`; False leaves it where it is
     name: str | None
     in_turn: bool | None  # whether calls run one after another; None: the owner finds out
+    if_exists: str  # what happens if the name is taken: "raise", "connect" or "replace"
     strict: bool  # False: hosts a module whose calls should run in turn also where they cannot, and warns
     ticket: str  # the first request's ticket cancels the whole message
     caller: int  # the id of the caller's worker
@@ -67,6 +69,7 @@ class Created:
     training: bool  # the module's mode
     lease: PyRRef[Any] | None = None
     warning: str = ""
+    is_new: bool = True  # False: the handle is that of a module that was there before, and stays if the caller gives up
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def create_here(protocol: int, oldest: int, asked: list[Mapping[str, Any]]) -> l
         return [_refusal(error, CreationError)] * len(asked)
     requests = [CreateRequest(**fields) for fields in asked]
     answers = [_create(request) for request in requests]
-    handles = [answer.handle for answer in answers if isinstance(answer, Created)]
+    handles = [answer.handle for answer in answers if isinstance(answer, Created) and answer.is_new]
     if _cancelled.finish(requests[0].ticket, partial(modules.remove_all, handles)):
         # Nobody waits for this answer. An RRef in it would never be confirmed, and RPC could not shut down.
         return [Refusal(CreationError, "the caller gave up")] * len(requests)
@@ -105,16 +108,34 @@ def _create(request: CreateRequest) -> Created | Refusal:
     try:
         contract = _contract(request.interface, request.text)
         device = check_device(request.device)
+        if request.name is not None and request.if_exists == "connect":
+            with suppress(ServedNameError):
+                return _find(contract, request.name)
         module = _build(contract.interface, request, device)
         device = device_of(module, otherwise=device)
         in_turn, warning = _turns(request, module)
+        made = Created(0, str(device), in_turn, modules.is_training(module), warning=warning)
         if request.name is None:
-            handle = modules.add(contract, module, device, in_turn=in_turn)
-        else:
+            return replace(made, handle=modules.add(contract, module, device, in_turn=in_turn))
+        if request.if_exists == "replace":
+            handle, is_new = served.put_named(module, device, contract, request.name, in_turn=in_turn)
+            return replace(made, handle=handle, is_new=is_new)
+        try:
             handle = served.add_named(module, device, contract, request.name, in_turn=in_turn, owner=_own_name())
+        except ServedNameError:
+            if request.if_exists != "connect":
+                raise
+            return _find(contract, request.name)  # another caller was faster
+        return replace(made, handle=handle)
     except BaseException as error:  # see Note [What is no Exception]
         return _refusal(error, CreationError)
-    return Created(handle, str(device), in_turn, modules.is_training(module), warning=warning)
+
+
+def _find(contract: Contract, name: str) -> Created:
+    """Finds a served module."""
+    handle, entry = served.find_served(contract, name)
+    training = modules.is_training(entry.module)
+    return Created(handle, str(entry.device), entry.in_turn, training, is_new=False)
 
 
 def _turns(request: CreateRequest, module: torch.jit.ScriptModule) -> tuple[bool, str]:
@@ -193,10 +214,9 @@ def connect_here(protocol: int, oldest: int, interface: str, text: str, name: st
     """
     try:
         check_protocol(protocol, oldest, "the caller")
-        handle, entry = served.find_served(_contract(interface, text), name)
+        return [_find(_contract(interface, text), name)]
     except BaseException as error:  # see Note [What is no Exception]
         return [_refusal(error, CreationError)]
-    return [Created(handle, str(entry.device), entry.in_turn, modules.is_training(entry.module))]
 
 
 class _Cancelled:

@@ -63,20 +63,29 @@ def serve(
     check_name(name)
     contract = compile_interface(interface).contract
     scripted = scripted_module(module, contract.interface)
-    takes_turns = runs_in_turn(scripted, in_turn)
+    device, takes_turns = device_of(scripted), runs_in_turn(scripted, in_turn)
+    host = put_named if replace else add_named
+    host(scripted, device, contract, name, in_turn=takes_turns)
+
+
+def put_named(
+    module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str, *, in_turn: bool
+) -> tuple[int, bool]:
+    """Hosts a scripted module under a name, in the place of the one that has the name, if there is one.
+
+    Returns:
+        Its handle, and whether it is a new one: no module had the name.
+    """
     while True:
         with LOCK:
-            taken = by_name.get(name) if replace else None
-        try:
+            taken = by_name.get(name)
+        # Another thread may take the name meanwhile, or withdraw what has it.
+        with suppress(ServedNameError, StaleStubError):
             if taken is None:
-                add_named(scripted, device_of(scripted), contract, name, in_turn=takes_turns)
-            else:
-                check_implements(scripted, contract)
-                exchange(taken, scripted, device_of(scripted), takes_turns)
-            return
-        except (ServedNameError, StaleStubError):  # another thread took the name, or withdrew what had it
-            if not replace:
-                raise
+                return add_named(module, device, contract, name, in_turn=in_turn), True
+            check_implements(module, contract)
+            exchange(taken, module, device, in_turn)
+            return handle_for(taken, contract), False
 
 
 def add_named(
