@@ -25,13 +25,14 @@ import torch.distributed.rpc as rpc
 from .. import _torch
 from .._torch import PyRRef
 from ..errors import CreationError, InterfaceError, RemoteError, TorchRemoteError
-from ..jit import Contract, Interface, compile_contract
+from ..jit import Contract, compile_contract
 from ..jit.read.parse import parse_interface
 from ..link.failures import missing_operator
 from ..link.places import check_device, device_of
 from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
 from . import modules, served
+from .exported import export_for
 from .leases import Lease
 from .modules import words_of
 from .turns import runs_in_turn
@@ -55,6 +56,7 @@ class CreateRequest:
     strict: bool  # False: hosts a module whose calls should run in turn also where they cannot, and warns
     ticket: str  # the first request's ticket cancels the whole message
     caller: int  # the id of the caller's worker
+    examples: Mapping[str, Any] | None = None  # of each method's arguments: the module is exported, not scripted
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _create(request: CreateRequest) -> Created | Refusal:
     try:
         contract = _contract(request.interface, request.text)
         device = check_device(request.device)
-        module = _build(contract.interface, request, device)
+        module = _build(contract, request, device)
         device = device_of(module, otherwise=device)
         in_turn, warning = _turns(request, module)
         if request.name is None:
@@ -150,8 +152,8 @@ def _refusal(error: BaseException, otherwise: type[TorchRemoteError]) -> Refusal
     return Refusal(otherwise, f"{words_of(error)}\n\n{traceback.format_exc()}")
 
 
-def _build(interface: Interface, request: CreateRequest, device: torch.device) -> torch.jit.ScriptModule:
-    """Calls the user's class or function, moves the module to its device, and scripts it."""
+def _build(contract: Contract, request: CreateRequest, device: torch.device) -> torch.jit.ScriptModule:
+    """Calls the user's class or function, moves the module to its device, and scripts or exports it."""
     try:
         scripted = isinstance(request.make, torch.jit.ScriptModule)
         module = request.make if scripted else request.make(*request.args, **request.kwargs)
@@ -162,7 +164,9 @@ def _build(interface: Interface, request: CreateRequest, device: torch.device) -
         missing = missing_operator(str(error))
         said = f"{words_of(error)}{missing and '; '}{missing}"
         raise CreationError(f"{what} raised {said}\n\n{traceback.format_exc()}") from error
-    return modules.scripted_module(module, interface)
+    if request.examples is not None:
+        return export_for(module, contract, request.examples, device=device)
+    return modules.scripted_module(module, contract.interface)
 
 
 def referenced(rref: PyRRef[Any]) -> torch.nn.Module:
