@@ -3,6 +3,7 @@
 # docs: the pages in docs/, into docs/_build; a warning is an error. Needs no network, but for its own environment.
 # compat: all tests on the oldest and the newest torch that are supported, on other Pythons where these are installed, and
 #         archives between them; downloads both torches, which on Linux are several GB each.
+# models: which architectures of transformers, timm and torchvision can be hosted, into docs/models.md; downloads these.
 # fuzz: thousands of random interfaces, through everything.
 # bench: all benchmarks, with results, pictures and the README's rows; on a machine that does nothing else.
 # bench-quick: the same with fewer rounds, in four minutes; fails for a target that is clearly missed, not for an unsure one.
@@ -18,7 +19,7 @@ NEWEST := 2.15.0
 PYTHON_OF_OLDEST ?= $(or $(shell python3.12 -c 'print("python3.12")' 2> /dev/null), $(PYTHON))
 PYTHON_OF_NEWEST ?= $(or $(shell python3.13 -c 'print("python3.13")' 2> /dev/null), $(PYTHON))
 
-.PHONY: demo test coverage lint docs fuzz compat bench bench-quick bench-against bench-peers clean
+.PHONY: demo test coverage lint docs fuzz compat models bench bench-quick bench-against bench-peers clean
 
 demo: $(READY)
 	$(BIN)/python -m torchremote demo
@@ -44,6 +45,9 @@ compat: $(READY) .venv-oldest/ready .venv-newest/ready
 	$(BIN)/python -W ignore -m tests.compat $(BIN)/python .venv-oldest/bin/python .venv-newest/bin/python
 	.venv-oldest/bin/python -m pytest
 	.venv-newest/bin/python -m pytest
+
+models: .venv-models/ready
+	.venv-models/bin/python -W ignore -m tests.models
 
 bench: $(READY)
 	-$(BIN)/python -W ignore -m benchmarks
@@ -79,4 +83,9 @@ $(READY): constraints.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(@D)
 	grep -v -e '^torch==' -e '^setuptools==' constraints.txt > $(@D)/constraints.txt
 	$(@D)/bin/python -m pip install --quiet --constraint $(@D)/constraints.txt --editable '.[test,demo]' torch==$(TORCH)
+	touch $@
+
+.venv-models/ready: constraints.txt setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[models]'
 	touch $@

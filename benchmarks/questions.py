@@ -3,7 +3,17 @@
 from pathlib import Path
 
 QUESTIONS = (
-    *("latency", "beside_peers", "in_flight", "batches", "large_tensors", "busy_owner", "callers", "in_turn"),
+    *(
+        "latency",
+        "beside_peers",
+        "in_flight",
+        "batches",
+        "large_tensors",
+        "busy_owner",
+        "callers",
+        "in_turn",
+        "exported",
+    ),
     *("creation", "compilation", "growth", "memory", "movement", "settings"),
 )
 RESULTS = Path(__file__).parent / "results"

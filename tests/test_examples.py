@@ -91,6 +91,12 @@ def test_two_parts_are_trained_saved_and_served():
     assert "parts.py imported here: False" in told
 
 
+def test_a_language_model_in_two_exported_halves_writes_what_it_writes_here():
+    told = run("-W", "ignore", "language_model/run.py", "--steps", "5")
+    assert "Beautiful is" in told
+    assert "the same as here: True" in told
+
+
 @pytest.mark.parametrize(
     ("program", "shortened"),
     [("parameter_server", "--epochs=1"), ("pipeline", "--epochs=1"), ("actor_learner", "--rounds=3")],

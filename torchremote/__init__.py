@@ -16,6 +16,7 @@ from .dropin.remote_module import RemoteModule
 from .errors import TorchRemoteError
 from .jit import batched, detached, remote_scriptable
 from .options import rpc_options
+from .owner.exported import exported
 from .owner.served import serve
 
 register()
@@ -33,6 +34,7 @@ __all__ = [
     "create_async",
     "create_many",
     "detached",
+    "exported",
     "load",
     "reconnect",
     "remote_interface",

@@ -23,19 +23,27 @@ TORCH: Final = (2, 11), (2, 15)
 PRIVATE: Final = {
     "torch._sources": "SourceContext",
     "torch._C._jit_tree_views": "ClassDef Def Ident Stmt",
-    "torch.jit.frontend": "build_def",
+    "torch.jit.frontend": "build_def get_jit_def",
     "torch.jit._recursive": "ScriptMethodStub create_script_module create_script_module_impl infer_methods_to_compile "
     "make_stub_from_method make_stubs_from_exported_methods ConcreteTypeStore check_module_initialized "
     "AttributeTypeIsSupportedChecker wrap_cpp_module",
     "torch.jit._recursive.concrete_type_store": "methods_compiled",
     "torch.jit.RecursiveScriptModule": "_finalize_scriptmodule save save_to_buffer",
-    "torch.jit._state": "_python_cu _add_script_class _script_classes",
+    "torch.jit._state": "_python_cu _add_script_class _script_classes _jit_caching_layer",
     "torch.jit._state._python_cu": "create_function find_function get_interface",
-    "torch._jit_internal": "_qualified_name createResolutionCallbackFromEnv",
+    "torch._jit_internal": "_qualified_name createResolutionCallbackFromEnv createResolutionCallbackFromClosure "
+    "_get_overloaded_methods",
     "torch._C": "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile "
     "_freeze_module _resolve_type_from_object _disabled_torch_dispatch_impl _functorch InterfaceType ScriptModule Node "
-    "FunctionSchema DisableTorchFunctionSubclass _jit_try_infer_type _collect_all _is_any_autocast_enabled",
-    "torch._C.ScriptModule": "_get_method _has_method",
+    "FunctionSchema DisableTorchFunctionSubclass _jit_try_infer_type _collect_all _is_any_autocast_enabled "
+    "_replace_overloaded_method_decl parse_schema",
+    "torch._C.ScriptModule": "_get_method _has_method _method_names",
+    "torch.export.exported_program": "_split_decomp_table_to_cia_and_python_decomp "
+    "_override_composite_implicit_decomp _convert_guards_to_code",
+    "torch.fx.experimental._config": "backed_size_oblivious",
+    "torch.fx.experimental.proxy_tensor": "make_fx",
+    "torch.library": "_impls",
+    "torch._library.custom_ops": "OPDEFS",
     "torch._C.Future": "_set_unwrap_func",
     "torch._C._functorch": "peek_interpreter_stack",
     "torch": "_is_functional_tensor",

@@ -42,11 +42,13 @@ def compile_function(name: str, definition: Def, resolve: Resolver) -> ScriptFun
 
 
 def compile_module(module: nn.Module, methods: Mapping[str, Def], resolve: Resolver) -> torch.jit.ScriptModule:
-    """Scripts a generated module from the trees of its methods."""
+    """Scripts a generated module from the trees of its methods. Its parts have none."""
     stubs = [
         _recursive.ScriptMethodStub(resolve, definition, getattr(module, name)) for name, definition in methods.items()
     ]
-    scripted: torch.jit.ScriptModule = _recursive.create_script_module(module, lambda _: stubs)
+    scripted: torch.jit.ScriptModule = _recursive.create_script_module(
+        module, lambda part: stubs if part is module else []
+    )
     return scripted
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+import torch._jit_internal
 from torch import nn
-from torch.jit import _recursive
+from torch.jit import _recursive, frontend
+
+_C: Any = torch._C  # its type stubs lack many names
 
 # Note [Types of hosted modules]
 #     torch gives all modules of a class one type, with the methods with which the first of them was scripted. To add a
@@ -21,10 +24,18 @@ from torch.jit import _recursive
 _stores: dict[tuple[str, ...], Any] = {}
 
 
-def script_module(module: nn.Module, methods: Iterable[str]) -> torch.jit.ScriptModule:
-    """Scripts a user's module: `methods`, the methods that it exports, and everything that these call."""
+def script_module(
+    module: nn.Module, methods: Iterable[str], overloads: Mapping[str, Callable[..., Any]] | None = None
+) -> torch.jit.ScriptModule:
+    """Scripts a user's module: `methods`, the methods that it exports, and everything that these call.
+
+    Args:
+        overloads: for a method with overloads, the one that is compiled under the method's name.
+    """
     wanted = tuple(methods)
-    store = _stores.setdefault(wanted, _recursive.ConcreteTypeStore())
+    chosen = overloads or {}
+    key = (*wanted, *map(str, chosen.values()))
+    store = _stores.setdefault(key, _recursive.ConcreteTypeStore())
     finished = _recursive.concrete_type_store.methods_compiled
     _drop_types(module, lambda known: known not in finished)
 
@@ -34,6 +45,8 @@ def script_module(module: nn.Module, methods: Iterable[str]) -> torch.jit.Script
             return inferred
         exported: list[Any] = _recursive.make_stubs_from_exported_methods(module)
         names = {stub.original_method.__name__ for stub in exported}
+        exported += [_overloaded(module, name, chosen[name]) for name in chosen]
+        names.update(chosen)
         return exported + [_recursive.make_stub_from_method(module, name) for name in wanted if name not in names]
 
     try:
@@ -47,10 +60,54 @@ def script_module(module: nn.Module, methods: Iterable[str]) -> torch.jit.Script
             _recursive.AttributeTypeIsSupportedChecker().check(module)
         scripted: torch.jit.ScriptModule = _recursive.create_script_module_impl(module, concrete_type, stubs_of)
     except BaseException:
-        del _stores[wanted]
+        del _stores[key]
         _drop_types(module, lambda known: True)
         raise
     return scripted
+
+
+def overloads_of(module: nn.Module, method: str) -> list[Callable[..., Any]]:
+    """Returns the overloads of a method, as `torch.jit._overload_method` declares them."""
+    return list(torch._jit_internal._get_overloaded_methods(getattr(module, method), type(module)) or ())
+
+
+def _overloaded(module: nn.Module, name: str, overload: Callable[..., Any]) -> Any:
+    """Makes the stub of a method with the signature of one of its overloads."""
+    method = getattr(module, name)
+    body = frontend.get_jit_def(method, name, self_name="RecursiveScriptModule")
+    signature = frontend.get_jit_def(overload, name, self_name="RecursiveScriptModule").decl()
+    definition = _C._replace_overloaded_method_decl(signature, body, name)
+    resolve = torch._jit_internal.createResolutionCallbackFromClosure(method)
+    return _recursive.ScriptMethodStub(resolve, definition, overload)
+
+
+def functions_in(module: torch.jit.ScriptModule) -> list[Any]:
+    """Returns the Python functions that were compiled for a scripted module, its parts, and other such functions."""
+    known = {str(name): function for function, name in torch.jit._state._jit_caching_layer.items()}
+    parts = [part for part in module.modules() if isinstance(part, torch.jit.ScriptModule)]
+    waiting = [part._c._get_method(name).graph for part in parts for name in part._c._method_names()]
+    found: dict[str, Any] = {}
+    while waiting:
+        for node in waiting.pop().nodes():
+            waiting += node.blocks()
+            if node.kind() == "prim::CallFunction":
+                name = _qualified_name_of(next(node.inputs()))
+                if name in known and name not in found:
+                    found[name] = known[name]
+                    function = torch.jit._state._python_cu.find_function(name)
+                    if function is not None:
+                        waiting.append(function.graph)
+    return list(found.values())
+
+
+def _qualified_name_of(function: Any) -> str:
+    """Returns the name of a function that a graph has as a constant."""
+    return str(function.type().annotation_str)
+
+
+def is_traced_only(function: Any) -> bool:
+    """Says whether a decorated function is one that torch scripts only while it traces; then it knows the original."""
+    return hasattr(function, "__script_if_tracing_wrapper")
 
 
 def _drop_types(module: nn.Module, drops: Callable[[Any], bool]) -> None:
@@ -86,3 +143,9 @@ def custom_objects(module: torch.jit.ScriptModule) -> Iterable[tuple[str, str]]:
     for name, (kind, _) in module._concrete_type.get_attributes().items():
         if str(kind).startswith("__torch__.torch.classes."):
             yield name, str(kind).removeprefix("__torch__.")
+
+
+def not_compiled(module: nn.Module) -> nn.Module:
+    """Returns the module from which `torch.compile` made another one, or `module` itself."""
+    original: nn.Module = getattr(module, "_orig_mod", module)
+    return original

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -57,6 +57,18 @@ def schema_of(module: torch.jit.ScriptModule, method: str) -> FunctionSchema:
     """Returns the signature of a scripted method."""
     schema: FunctionSchema = module._c._get_method(method).schema
     return schema
+
+
+def operators_of(module: torch.jit.ScriptModule, method: str) -> Iterator[tuple[str, str]]:
+    """Yields the operators on tensors in the graph of a scripted method itself: their names, and their overloads'."""
+    waiting: list[Any] = [module._c._get_method(method).graph]
+    while waiting:
+        for node in waiting.pop().nodes():
+            waiting += node.blocks()
+            if node.schema() != "(no schema)":
+                schema = _C.parse_schema(node.schema())
+                if any("Tensor" in str(argument.type) for argument in (*schema.arguments, *schema.returns)):
+                    yield schema.name, schema.overload_name
 
 
 def interface_schema(interface: type, method: str) -> FunctionSchema:
@@ -143,6 +155,14 @@ def set_attribute(module: torch.jit.ScriptModule, name: str, value: Any) -> None
 def scripted_attribute(module: torch.jit.ScriptModule, name: str) -> Any:
     """Returns an attribute of a scripted module. An object of a class that is scripted here comes as that class."""
     return module._c.getattr(name)
+
+
+def tensor_attributes(module: torch.jit.ScriptModule) -> list[tuple[str, torch.Tensor]]:
+    """Returns the attributes of a scripted module itself that are tensors and neither parameters nor buffers."""
+    own = {*dict(module.named_parameters(recurse=False)), *dict(module.named_buffers(recurse=False))}
+    names = [name for name in module._concrete_type.get_attributes() if name not in own]
+    found = [(name, module._c.getattr(name)) for name in names]
+    return [(name, value) for name, value in found if isinstance(value, torch.Tensor)]
 
 
 def scripted_method(module: torch.jit.ScriptModule, name: str) -> Callable[..., Any]:

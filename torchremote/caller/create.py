@@ -18,6 +18,7 @@ from ..errors import ArgumentError, MismatchError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
 from ..owner.create import CreateRequest, referenced
+from ..owner.exported import complete_examples
 from .pending import Pending, cancel, send_requests
 from .stub import check_timeout
 
@@ -35,6 +36,7 @@ def create(
     if_exists: IfExists = "raise",
     timeout: float | None = None,
     in_turn: bool | None = None,
+    examples: Mapping[str, Any] | None = None,
 ) -> Any:
     """Builds a module on another worker, scripts it there, and returns a scripted stub of it.
 
@@ -53,6 +55,9 @@ def create(
         in_turn: None: the owner finds out whether a method changes the module, as in `self.hidden = new`. If so, calls
             run one after another, those of one stub in the order in which it sent them. True: they do in any case.
             False: they run at once; you vouch that this is safe.
+        examples: for each method, a tuple of arguments, or a mapping by their names, or a list of those. The owner
+            exports the module with torch.export, and does not script it: see `exported`. For modules that TorchScript
+            refuses.
 
     Returns:
         The stub. It has the methods of `interface`, and `<m>_async`, `<m>_many` and `<m>_many_async` for each `<m>`.
@@ -61,9 +66,9 @@ def create(
         NotInitializedError: RPC is not running in this process.
         PlaceError: there is no such worker or device.
         InterfaceError: `interface` has a signature that cannot cross.
-        ArgumentError: `args` is no tuple or list, or `kwargs` no mapping from names.
-        CreationError: `module_cls` raised, or returned something that cannot be scripted. Or calls have to run in turn
-            and the owner cannot do that: see `rpc_options`. Nothing is left on the owner.
+        ArgumentError: `args` is no tuple or list, `kwargs` no mapping from names, or an example does not fit.
+        CreationError: `module_cls` raised, or returned something that cannot be scripted or exported. Or calls have to
+            run in turn and the owner cannot do that: see `rpc_options`. Nothing is left on the owner.
         MismatchError: the module does not implement `interface`. The message shows both signatures.
         ServedNameError: `name` is taken on the owner.
         CapacityError: the owner hosts as many modules of `interface` as a table holds.
@@ -88,6 +93,7 @@ def create(
         if_exists=if_exists,
         timeout=timeout,
         in_turn=in_turn,
+        examples=examples,
     )
     try:
         return pending.wait()
@@ -109,11 +115,12 @@ def create_async(
     if_exists: IfExists = "raise",
     timeout: float | None = None,
     in_turn: bool | None = None,
+    examples: Mapping[str, Any] | None = None,
 ) -> Pending:
     """Starts to create a module on another worker, and does not wait for it.
 
     Args:
-        where, interface, module_cls, args, kwargs, name, if_exists, timeout, in_turn: as for `create`.
+        where, interface, module_cls, args, kwargs, name, if_exists, timeout, in_turn, examples: as for `create`.
 
     Returns:
         A `Pending`. Its `.wait()` returns the stub.
@@ -139,6 +146,7 @@ def create_async(
         if_exists=if_exists,
         timeout=timeout,
         in_turn=in_turn,
+        examples=examples,
     )
 
 
@@ -153,6 +161,7 @@ def start_creation(
     if_exists: IfExists = "raise",
     timeout: float | None = None,
     in_turn: bool | None,
+    examples: Mapping[str, Any] | None = None,
     strict: bool = True,
 ) -> Pending:
     """Does what `create_async` says. `strict` False: a module that should run its calls in turn, and cannot, warns."""
@@ -163,8 +172,17 @@ def start_creation(
     if if_exists not in get_args(IfExists) or (name is None and if_exists != "raise"):
         raise ArgumentError(f"if_exists={if_exists!r}: one of {', '.join(get_args(IfExists))}; with a name")
     arguments = checked_arguments(module_cls, args, kwargs)
+    complete = None if examples is None else complete_examples(examples, compiled.interface, compiled.contract)
     request = request_for(
-        place, compiled, make, *arguments, name=name, if_exists=if_exists, in_turn=in_turn, strict=strict
+        place,
+        compiled,
+        make,
+        *arguments,
+        name=name,
+        if_exists=if_exists,
+        in_turn=in_turn,
+        strict=strict,
+        examples=complete,
     )
     return _create(place, compiled, request, timeout)
 
@@ -198,6 +216,7 @@ def request_for(
     if_exists: IfExists = "raise",
     in_turn: bool | None = None,
     strict: bool = True,
+    examples: Mapping[str, Any] | None = None,
 ) -> CreateRequest:
     """Makes the request for one module, with a new ticket. The arguments are the fields of `CreateRequest`."""
     return CreateRequest(
@@ -214,6 +233,7 @@ def request_for(
         strict,
         ticket=secrets.token_hex(16),
         caller=rpc.get_worker_info().id,
+        examples=examples,
     )
 
 

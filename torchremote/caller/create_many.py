@@ -14,6 +14,7 @@ from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
 from ..owner import modules
 from ..owner.create import CreateRequest
+from ..owner.exported import complete_examples
 from .create import checked, checked_arguments, request_for
 from .pending import Pending, cancel_message, send_requests
 from .stub import check_timeout, route_and_interface
@@ -31,6 +32,7 @@ def create_many(
     timeout: float | None = None,
     in_turn: bool | None = None,
     return_exceptions: bool = False,
+    examples: Mapping[str, Any] | None = None,
 ) -> list[Any]:
     """Creates many modules at once. Each worker gets one message, however many modules it is to build.
 
@@ -45,6 +47,7 @@ def create_many(
         in_turn: as for `create`; the same for all modules.
         return_exceptions: True puts an error in the place of each stub that could not be made. False raises the first
             error and leaves no module on any owner.
+        examples: as for `create`; the same for all modules.
 
     Returns:
         The stubs, in the order of the places.
@@ -72,11 +75,13 @@ def create_many(
         if len(given) != len(where):
             raise ArgumentError(f"{what}: {len(given)} of them for {len(where)} modules; give one for each place")
 
+    complete = None if examples is None else complete_examples(examples, compiled.interface, compiled.contract)
+
     def asked_for(position: int) -> tuple[Place, CreateRequest]:
         place = find_place(where[position])
         arguments = checked_arguments(make, args[position] if args else (), kwargs[position] if kwargs else None)
         name = names[position] if names else None
-        return place, request_for(place, compiled, make, *arguments, name=name, in_turn=in_turn)
+        return place, request_for(place, compiled, make, *arguments, name=name, in_turn=in_turn, examples=complete)
 
     asked = [_outcome(position, asked_for, position) for position in range(len(where))]
     if not return_exceptions:

@@ -33,7 +33,12 @@ def find_served(place: Place, compiled: CompiledInterface, name: str, timeout: f
 
 def send_requests(compiled: CompiledInterface, place: Place, requests: list[CreateRequest]) -> Any:
     """Asks a worker for modules in one message. Returns the Future of its answers."""
-    return _ask(compiled, place, create_here, [vars(request) for request in requests])
+    return _ask(compiled, place, create_here, [_fields(request) for request in requests])
+
+
+def _fields(request: CreateRequest) -> dict[str, Any]:
+    """Returns the fields of a request. An owner of an earlier release knows no examples, so `None` is left out."""
+    return {name: value for name, value in vars(request).items() if name != "examples" or value is not None}
 
 
 def cancel_message(place: Place, ticket: str) -> None:

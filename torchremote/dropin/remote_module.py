@@ -6,7 +6,7 @@ holds; without one, it calls through Python on both sides, and takes whatever ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
@@ -85,6 +85,7 @@ class _RemoteModule(nn.Module):
         *,
         name: str | None = None,
         in_turn: bool | None = None,
+        examples: Mapping[str, Any] | None = None,
     ) -> None:
         nn.Module.__init__(self)  # torch's RemoteModule, from which RemoteModule derives as well, would create one
         place = _Place.at(remote_device)
@@ -99,11 +100,13 @@ class _RemoteModule(nn.Module):
                 kwargs,
                 name=name,
                 in_turn=in_turn,
+                examples=examples,
                 strict=False,  # torch's class hosts any module
             )
             become_stub(self, compiled, pending.route(), _Scripted)
-        elif name is not None or in_turn is not None:
+        elif name is not None or in_turn is not None or examples is not None:
             given = f"name={name!r}" if name is not None else f"in_turn={in_turn!r}"
+            given = "examples=" if examples is not None else given
             raise ArgumentError(f"RemoteModule: {given} is for modules with an interface")
         else:
             # Without a limit: torch never gets over an RRef that was dropped after its creation took too long.

@@ -26,13 +26,14 @@ import torch.distributed.rpc as rpc
 from .. import _torch
 from .._torch import PyRRef
 from ..errors import CreationError, InterfaceError, RemoteError, ServedNameError, TorchRemoteError
-from ..jit import Contract, Interface, compile_contract
+from ..jit import Contract, compile_contract
 from ..jit.read.parse import parse_interface
 from ..link.failures import missing_operator
 from ..link.places import check_device, device_of
 from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
 from . import modules, served
+from .exported import export_for
 from .leases import Lease
 from .modules import words_of
 from .turns import runs_in_turn
@@ -57,6 +58,7 @@ class CreateRequest:
     strict: bool  # False: hosts a module whose calls should run in turn also where they cannot, and warns
     ticket: str  # the first request's ticket cancels the whole message
     caller: int  # the id of the caller's worker
+    examples: Mapping[str, Any] | None = None  # of each method's arguments: the module is exported, not scripted
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def _create(request: CreateRequest) -> Created | Refusal:
         if request.name is not None and request.if_exists == "connect":
             with suppress(ServedNameError):
                 return _find(contract, request.name)
-        module = _build(contract.interface, request, device)
+        module = _build(contract, request, device)
         device = device_of(module, otherwise=device)
         in_turn, warning = _turns(request, module)
         made = Created(0, str(device), in_turn, modules.is_training(module), warning=warning)
@@ -171,8 +173,8 @@ def _refusal(error: BaseException, otherwise: type[TorchRemoteError]) -> Refusal
     return Refusal(otherwise, f"{words_of(error)}\n\n{traceback.format_exc()}")
 
 
-def _build(interface: Interface, request: CreateRequest, device: torch.device) -> torch.jit.ScriptModule:
-    """Calls the user's class or function, moves the module to its device, and scripts it."""
+def _build(contract: Contract, request: CreateRequest, device: torch.device) -> torch.jit.ScriptModule:
+    """Calls the user's class or function, moves the module to its device, and scripts or exports it."""
     try:
         scripted = isinstance(request.make, torch.jit.ScriptModule)
         module = request.make if scripted else request.make(*request.args, **request.kwargs)
@@ -183,7 +185,9 @@ def _build(interface: Interface, request: CreateRequest, device: torch.device) -
         missing = missing_operator(str(error))
         said = f"{words_of(error)}{missing and '; '}{missing}"
         raise CreationError(f"{what} raised {said}\n\n{traceback.format_exc()}") from error
-    return modules.scripted_module(module, interface)
+    if request.examples is not None:
+        return export_for(module, contract, request.examples, device=device)
+    return modules.scripted_module(module, contract.interface)
 
 
 def referenced(rref: PyRRef[Any]) -> torch.nn.Module:

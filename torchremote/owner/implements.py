@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from .. import _torch
-from ..errors import MismatchError
+from ..errors import InterfaceError, MismatchError
 from ..jit import Contract
-from ..jit.read.model import Method
+from ..jit.read.annotations import read_type
+from ..jit.read.model import Interface, Method
 
 
 def check_implements(module: torch.jit.ScriptModule, contract: Contract) -> None:
@@ -27,6 +33,40 @@ def check_implements(module: torch.jit.ScriptModule, contract: Contract) -> None
             f"{name}: {_class_of(module)} does not implement it, method by method:\n{many}\n"
             "what to do: make the module's signatures the interface's, or the other way round"
         )
+
+
+def chosen_overloads(module: torch.nn.Module, interface: Interface) -> dict[str, Callable[..., Any]]:
+    """Returns, for each method that has overloads, as nn.LSTM's forward has, the one that the interface declares.
+
+    Raises:
+        MismatchError: it declares none of them.
+    """
+    chosen: dict[str, Callable[..., Any]] = {}
+    for method in interface.methods:
+        overloads = _torch.overloads_of(module, method.name)
+        wanted = [(argument.name, str(argument.type)) for argument in method.arguments]
+        found = [overload for overload in overloads if _arguments_of(overload) == wanted]
+        if found:
+            chosen[method.name] = found[0]
+        elif overloads:
+            shown = "\n    ".join(str(inspect.signature(overload)) for overload in overloads)
+            raise MismatchError(
+                f"{interface.name}.{method.name}: {type(module).__name__} has overloads of it, and none is\n"
+                f"    {method}\n  they are\n    {shown}"
+            )
+    return chosen
+
+
+def _arguments_of(overload: Callable[..., Any]) -> list[tuple[str, str]]:
+    """Returns the names and types of an overload's arguments; no type for one that cannot cross."""
+    arguments = []
+    hints = typing.get_type_hints(overload)
+    for name in list(inspect.signature(overload).parameters)[1:]:
+        try:
+            arguments.append((name, str(read_type(name, hints.get(name)))))
+        except InterfaceError:
+            arguments.append((name, ""))
+    return arguments
 
 
 def _difference_in(module: torch.jit.ScriptModule, contract: Contract, method: Method) -> str | None:

@@ -28,6 +28,7 @@ from ..errors import ArgumentError, RemoteError, StaleStubError
 from ..link.places import check_device
 from ..link.stubs import is_stub
 from . import modules
+from .exported import check_mode, check_movable
 from .state_names import copy_names, state_of
 from .turns import in_turn
 
@@ -131,7 +132,12 @@ def _state(handle: int, exchanged: int) -> dict[str, torch.Tensor]:
 
 
 def train_here(handle: int, mode: bool) -> None:
-    """Sets the module's training mode."""
+    """Sets the module's training mode.
+
+    Raises:
+        ArgumentError: the module was exported in the other mode alone.
+    """
+    check_mode(_module(handle), mode)
     _module(handle).train(mode)
 
 
@@ -159,6 +165,7 @@ def move_here(handle: int, where: str) -> str:
     device = check_device(where)
     while entry.device != device:
         module = entry.module
+        check_movable(module, device)
         copied = in_turn(entry.in_turn, partial(_copy_on, device, module))
         modules.exchange(entry, copied, device, entry.in_turn, instead_of=module)
     return str(device)
@@ -185,6 +192,8 @@ def _copy_on(device: torch.device, module: torch.jit.ScriptModule) -> torch.jit.
             if buffer not in moved:
                 moved[buffer] = buffer.to(device, copy=True)
             setattr(copied, name, moved[buffer])
+        for name, constant in _torch.tensor_attributes(part):
+            setattr(copied, name, constant.to(device, copy=True))
         return copied
 
     copied = copy_of(module)

@@ -27,7 +27,8 @@ from ..jit import Contract, Interface
 from ..jit.script.cache import COMPILING
 from ..link.failures import missing_operator
 from . import leases
-from .implements import check_implements
+from .dropped import REMEDY, check_before, check_decorators, check_hooks, prepared
+from .implements import check_implements, chosen_overloads
 from .lists_as_any import check_lists
 from .state_names import remember_names
 from .tables import LOCK, table_for, table_of
@@ -249,26 +250,34 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         CreationError: TorchScript cannot script it.
     """
     if isinstance(module, torch.jit.ScriptModule):
+        if interface.method("forward") is not None:
+            check_hooks(module)
         return module
     if not isinstance(module, torch.nn.Module):
         raise MismatchError(f"{interface.name}: {module!r} is not a torch.nn.Module; what is hosted has to be one")
+    module = prepared(module)
     for method in interface.methods:
         if not callable(getattr(module, method.name, None)):
             raise MismatchError(
                 f"{interface.name}.{method.name}: {type(module).__name__} has no such method; expected\n  {method}"
             )
     wanted = [method.name for method in interface.methods]
+    check_before(module, wanted)
     check_lists(module, wanted)
+    overloads = chosen_overloads(module, interface)
     try:
         with COMPILING:
-            scripted = _torch.script_module(module, wanted)
+            scripted = _torch.script_module(module, wanted, overloads)
     except BaseException as error:  # TorchScript's compiler may raise anything for a user's module
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C, while `serve` scripts
         said = str(error) if isinstance(error, Exception) else words_of(error)
         missing = missing_operator(said)
         said = f"{missing}\n\n{said}" if missing else said
-        raise CreationError(f"{type(module).__name__} cannot be scripted: {said}") from error
+        raise CreationError(
+            f"{type(module).__name__} cannot be scripted: {said}\nwhat to do: write it otherwise; or {REMEDY}"
+        ) from error
+    check_decorators(module, scripted)
     remember_names(scripted, module)
     return scripted
 

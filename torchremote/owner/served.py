@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 import torch
 import torch.distributed.rpc as rpc
@@ -11,6 +13,7 @@ from .. import _torch
 from ..errors import ServedNameError, StaleStubError
 from ..jit import Contract, compile_interface
 from ..link.places import device_of
+from .exported import complete_examples, export_for
 from .implements import check_implements
 from .modules import (
     Entry,
@@ -27,7 +30,13 @@ from .turns import runs_in_turn
 
 
 def serve(
-    module: torch.nn.Module, interface: type, name: str, *, replace: bool = False, in_turn: bool | None = None
+    module: torch.nn.Module,
+    interface: type,
+    name: str,
+    *,
+    replace: bool = False,
+    in_turn: bool | None = None,
+    examples: Mapping[str, Any] | None = None,
 ) -> None:
     """Serves a module of this process under `name`. Any worker can `connect` to it, until `withdraw(name)`.
 
@@ -41,14 +50,16 @@ def serve(
         replace: True puts `module` in the place of the one that is served under `name`, if there is one. Stubs stay
             connected. Each call runs on the whole old module or on the whole new one, and none fails.
         in_turn: as for `create`.
+        examples: as for `create`: the module is exported, and not scripted.
 
     Raises:
         ServedNameError: `name` is taken and `replace` is False, or `name` is no string, or empty.
         InterfaceError: `interface` has a signature that cannot cross.
         MismatchError: `module` does not implement `interface`. If it replaces another module: it does not implement
             every interface through which that one is called.
-        CreationError: TorchScript cannot script `module`, or its calls have to run in turn and this process cannot do
-            that.
+        ArgumentError: an example does not fit `interface`.
+        CreationError: TorchScript cannot script `module`, or torch.export cannot export it, or its calls have to run in
+            turn and this process cannot do that.
         CapacityError: this process hosts as many modules of `interface` as a table holds.
 
     >>> class Doubler:
@@ -61,8 +72,12 @@ def serve(
     >>> withdraw("doubler")
     """
     check_name(name)
-    contract = compile_interface(interface).contract
-    scripted = scripted_module(module, contract.interface)
+    compiled = compile_interface(interface)
+    contract = compiled.contract
+    if examples is None:
+        scripted = scripted_module(module, contract.interface)
+    else:
+        scripted = export_for(module, contract, complete_examples(examples, compiled.interface, contract))
     device, takes_turns = device_of(scripted), runs_in_turn(scripted, in_turn)
     host = put_named if replace else add_named
     host(scripted, device, contract, name, in_turn=takes_turns)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import pathlib
 import sys
 from collections.abc import Sequence
+
+import torch
 
 from .._version import __version__
 from ..archive.inspect import stubs_in_archive
 from ..errors import ArchiveError, TorchRemoteError
 from ..jit import common_source, compile_interface
+from ..jit.export import export_programs, interface_of, source_of
 from .doctor import examine
 from .type_tables import tables
 
@@ -21,8 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    emit = commands.add_parser("emit", help="print what is generated for an interface")
-    emit.add_argument("interface", metavar="package.module:Interface", nargs="?", help="without: what all share")
+    emit = commands.add_parser("emit", help="print what is generated for an interface, or for an exported program")
+    emit.add_argument(
+        "interface", metavar="package.module:Interface|model.pt2", nargs="?", help="without: what all share"
+    )
     emit.add_argument("--unit", choices=("enums", "table", "endpoints", "link", "stub"), help="only this part of it")
     emit.set_defaults(run=lambda options: print(_emitted(options.interface, options.unit), end=""))
 
@@ -68,9 +74,23 @@ def _inspected(archive: str) -> str:
 def _emitted(target: str | None, unit: str | None) -> str:
     if target is None:
         return common_source()
+    if target.endswith(".pt2"):
+        return _emitted_program(target)
     compiled = compile_interface(_load(target))
     units: dict[str, str] = {**compiled.contract.sources, "stub": compiled.stub_source}
     return compiled.source if unit is None else units[unit]
+
+
+def _emitted_program(file: str) -> str:
+    """Returns what is generated for a program that torch.export.save wrote."""
+    try:
+        program = torch.export.load(file)
+    except Exception as error:  # torch may raise anything for a file
+        raise ArchiveError(f"{file}: torch.export cannot load it: {str(error).splitlines()[0]}") from error
+    name = "".join(one if one.isalnum() and one.isascii() else "_" for one in pathlib.Path(file).stem)
+    contract = compile_interface(interface_of(program, f"Of_{name}")).contract
+    scripted = export_programs({"forward": program}, contract.interface, contract.defined)
+    return source_of(scripted) or ""
 
 
 def _load(target: str) -> type:

@@ -73,6 +73,23 @@ class Equal:
 
 
 @dataclass(frozen=True)
+class Keyword:
+    """An argument of a call that is passed by its name."""
+
+    name: str
+    value: Expression
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operator between two values, or before one: then `left` is None."""
+
+    sign: str
+    left: Expression | None
+    right: Expression
+
+
+@dataclass(frozen=True)
 class Not:
     value: Expression
 
@@ -94,7 +111,21 @@ class IsInstance:
 
 
 Expression = Union[
-    Name, Attribute, Item, Call, TupleOf, ListOf, Concatenation, Empty, Literal, Equal, Not, IsPresent, IsInstance
+    Name,
+    Attribute,
+    Item,
+    Call,
+    Keyword,
+    TupleOf,
+    ListOf,
+    Concatenation,
+    Empty,
+    Literal,
+    Equal,
+    Operation,
+    Not,
+    IsPresent,
+    IsInstance,
 ]
 
 FORK: Final = Attribute(Attribute(Name("torch"), "jit"), "fork")
@@ -145,6 +176,12 @@ class If:
 
 
 @dataclass(frozen=True)
+class While:
+    test: Expression
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
 class WithoutGradients:
     """`with torch.no_grad():`"""
 
@@ -166,7 +203,25 @@ class Pass:
     pass
 
 
-Statement = Union[Assign, AssignAttribute, AssignItem, Do, For, If, WithoutGradients, Raise, Return, Pass]
+@dataclass(frozen=True)
+class Comment:
+    text: str
+
+
+Statement = Union[
+    Assign,
+    AssignAttribute,
+    AssignItem,
+    Do,
+    For,
+    If,
+    While,
+    WithoutGradients,
+    Raise,
+    Return,
+    Pass,
+    Comment,
+]
 
 # -- definitions
 

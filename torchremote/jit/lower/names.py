@@ -21,7 +21,7 @@ GLOBALS: Final = frozenset(
     "ModuleInterface Link Attachable detach attach Disconnected Connected Local Remote Stub".split()
 ).union(
     definition.name
-    for file in ("table", "tensors", "message", "batches", "enums", "any_leaves", "any", "link", "turns")
+    for file in ("table", "tensors", "message", "batches", "enums", "any_leaves", "any", "link", "turns", "exported")
     for definition in definitions(file)
 )
 # Argument names that TorchScript replaces when it saves a model.

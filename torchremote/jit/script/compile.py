@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import linecache
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
+
+import torch
 
 from ... import _torch
 from ...errors import InternalError
@@ -20,13 +22,18 @@ from .emit import Source
 
 
 def script(
-    unit: ir.Unit, source: Source, around: Mapping[str, object], table: _torch.Node | None = None
+    unit: ir.Unit,
+    source: Source,
+    around: Mapping[str, object],
+    table: _torch.Node | None = None,
+    fill: Callable[[torch.nn.Module], None] | None = None,
 ) -> dict[str, Any]:
     """Compiles `unit`, which was emitted as `source`.
 
     Args:
         around: the definitions of other units to which it refers, by name.
         table: the constant to which the endpoints' first parameters are bound.
+        fill: gives a module of the unit its parameters and parts, before it is compiled.
 
     Returns:
         Its definitions, by name: classes and interfaces as Python classes, functions and modules as scripted ones.
@@ -39,7 +46,7 @@ def script(
     linecache.cache[unit.title] = (len(source.text), None, source.text.splitlines(keepends=True), unit.title)
     try:
         exec(compile(_needed_in_python(unit, source), unit.title, "exec", dont_inherit=True), namespace)
-        _Scripting(unit, source, namespace, table).script_all()
+        _Scripting(unit, source, namespace, table, fill).script_all()
     except Exception as error:
         raise InternalError(f"{unit.title} does not compile: {error}", source.text) from error
     return {definition.name: namespace[definition.name] for definition in unit.definitions}
@@ -85,13 +92,21 @@ def _is_scripted(definition: ir.Definition) -> bool:
 class _Scripting:
     """Compiles the definitions of one unit, in order."""
 
-    def __init__(self, unit: ir.Unit, source: Source, namespace: dict[str, Any], table: _torch.Node | None) -> None:
+    def __init__(
+        self,
+        unit: ir.Unit,
+        source: Source,
+        namespace: dict[str, Any],
+        table: _torch.Node | None,
+        fill: Callable[[torch.nn.Module], None] | None,
+    ) -> None:
         self._unit = unit
         self._source = source
         self._frontend = _torch.Frontend(source.text, unit.title)
         self._namespace = namespace
         self._resolve = _torch.resolver(namespace)
         self._table = table
+        self._fill = fill
 
     def script_all(self) -> None:
         """Compiles the definitions, and puts the results into the namespace."""
@@ -141,7 +156,10 @@ class _Scripting:
     def _script_module(self, name: str) -> None:
         methods = self._methods(name)
         methods.pop("__init__", None)
-        self._namespace[name] = _torch.compile_module(self._namespace[name](), methods, self._resolve)
+        module = self._namespace[name]()
+        if self._fill is not None:
+            self._fill(module)
+        self._namespace[name] = _torch.compile_module(module, methods, self._resolve)
 
     def _read(self, definition: ir.Definition) -> _torch.Def:
         """Reads a function: with its place, or, in less time, without."""

@@ -183,6 +183,9 @@ def _emit_statement(statement: ir.Statement, lines: Lines) -> None:
             if otherwise:
                 lines.add("else:")
                 _emit_block(otherwise, lines)
+        case ir.While(test, body):
+            lines.add(f"while {_expression(test)}:")
+            _emit_block(body, lines)
         case ir.WithoutGradients(body):
             lines.add("with torch.no_grad():")
             _emit_block(body, lines)
@@ -192,6 +195,8 @@ def _emit_statement(statement: ir.Statement, lines: Lines) -> None:
             lines.add(f"return {_expression(value)}")
         case ir.Pass():
             lines.add("pass")
+        case ir.Comment(text):
+            lines.add(f"# {text}")
 
 
 def _emit_block(body: Iterable[ir.Statement], lines: Lines) -> None:
@@ -222,6 +227,11 @@ def _expression(expression: ir.Expression) -> str:
             return literal(value)
         case ir.Equal(left, right):
             return f"{_expression(left)} == {_expression(right)}"
+        case ir.Keyword(name, value):
+            return f"{name}={_expression(value)}"
+        case ir.Operation(sign, left, right):
+            before = "" if left is None else f"{_expression(left)} "
+            return f"({before}{sign} {_expression(right)})"
         case ir.Not(value):
             return f"not ({_expression(value)})"
         case ir.IsPresent(name):

@@ -1,0 +1,203 @@
+"""What scripting would drop, or get wrong, without a word is refused; what it can be given otherwise is hosted."""
+
+import functools
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from torchremote.errors import CreationError, MismatchError
+from torchremote.jit import compile_interface
+from torchremote.owner.modules import scripted_module
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+X = torch.ones(2, 3)
+
+
+class OnTensor:
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+class OnInput:
+    def forward(self, input: Tensor) -> Tensor: ...
+
+
+def hosted(module, interface=OnTensor):
+    return scripted_module(module, compile_interface(interface).interface)
+
+
+def doubled(function):
+    @functools.wraps(function)
+    def twice(*args):
+        return function(*args) * 2
+
+    return twice
+
+
+@doubled
+def halved(x: Tensor) -> Tensor:
+    return x / 2
+
+
+def through(x: Tensor) -> Tensor:
+    return halved(x)
+
+
+class CallsADecorated(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return through(x)
+
+
+class WithoutGradients(nn.Module):
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Holder(nn.Module):
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x)
+
+
+class HelperIsDecorated(nn.Module):
+    @doubled
+    def helper(self, x: Tensor) -> Tensor:
+        return x
+
+    @doubled
+    def unused(self, x: Tensor) -> Tensor:
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.helper(x)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (CallsADecorated, "halved is wrapped by a decorator, which TorchScript drops"),
+        (WithoutGradients, "WithoutGradients.forward is wrapped by a decorator"),
+        (lambda: Holder(WithoutGradients()), "WithoutGradients.forward is wrapped by a decorator"),
+        (HelperIsDecorated, "HelperIsDecorated.helper is wrapped by a decorator"),
+    ],
+)
+def test_a_decorator_is_not_dropped(make, said):
+    for _ in range(2):
+        with pytest.raises(CreationError, match=said) as raised:
+            hosted(make())
+        assert "give examples= of its arguments" in str(raised.value)
+
+
+def hooked(register, part=False):
+    module = Holder(nn.Identity())
+    getattr(module.part if part else module, register)(lambda *ignored: None)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (hooked("register_forward_hook"), "Holder has a forward hook, which a remote call"),
+        (hooked("register_forward_pre_hook"), "Holder has a forward pre-hook, which a remote call"),
+        (hooked("register_full_backward_hook"), "Holder has a backward hook, which runs in Python"),
+        (hooked("register_full_backward_pre_hook", part=True), "Holder's part part has a backward hook"),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), "ParametrizedLinear is parametrized"),
+        (Holder(nn.utils.parametrizations.orthogonal(nn.Linear(3, 3))), "Holder's part part is parametrized"),
+    ],
+)
+def test_hooks_and_parametrizations_are_not_dropped(module, said):
+    with pytest.raises(CreationError, match=said):
+        hosted(module)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_the_old_norms_say_what_to_do(norm):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = Holder(norm(nn.Linear(3, 3)))
+    with pytest.raises(
+        CreationError, match="Holder's part part has a forward pre-hook of class .*Norm.*remove_weight_norm"
+    ):
+        hosted(module)
+
+
+def times_ten(self, input: tuple[Tensor], result: Tensor) -> Tensor:
+    return result * 10
+
+
+def test_a_hook_of_a_part_runs():
+    module = Holder(nn.Identity())
+    module.part.register_forward_hook(times_ten)
+    assert torch.equal(hosted(module)(X), X * 10)
+
+
+def test_a_scripted_module_with_hooks_is_refused():
+    module = nn.Identity()
+    module.register_forward_hook(times_ten)
+    with pytest.raises(CreationError, match="has a forward hook"):
+        hosted(torch.jit.script(module), OnInput)
+
+
+class Prepares(nn.Module):
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.from_numpy(input.numpy())
+
+    def __prepare_scriptable__(self):
+        return nn.Hardtanh()
+
+
+class PreparesNothing(nn.Module):
+    def __prepare_scriptable__(self):
+        return None
+
+
+def test_a_module_and_its_parts_prepare_themselves():
+    assert torch.equal(hosted(Prepares(), OnInput)(X * 5), X)
+    part = Prepares()
+    module = Holder(Holder(part))
+    assert torch.equal(hosted(module)(X * 5), X)
+    assert module.part.part is part  # the user's own module is as it was
+    with pytest.raises(MismatchError, match="__prepare_scriptable__ returns None, which is no module"):
+        hosted(PreparesNothing())
+
+
+def test_a_compiled_module_is_hosted_as_its_original():
+    linear = nn.Linear(3, 3)
+    scripted = hosted(torch.compile(linear), OnInput)
+    assert torch.equal(scripted(X), linear(X))
+    assert list(scripted.state_dict()) == ["weight", "bias"]
+
+
+class Sequences:
+    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
+
+
+class OfTwo:
+    def forward(self, input: Tensor, hx: Tensor) -> Tensor: ...
+
+
+def test_a_forward_with_overloads_is_hosted_or_shows_them():
+    lstm = nn.LSTM(3, 4)
+    assert torch.equal(hosted(lstm, Sequences)(X, None)[0], lstm(X)[0])
+    with pytest.raises(MismatchError, match="LSTM has overloads of it, and none is"):
+        hosted(lstm, OfTwo)
+
+
+class Unscriptable(nn.Module):
+    def forward(self, x: Tensor, **options) -> Tensor:
+        return x
+
+
+def test_a_second_try_gives_the_first_ones_reason():
+    said = []
+    for _ in range(3):
+        with pytest.raises(CreationError, match="variable number of arguments") as raised:
+            hosted(Holder(Unscriptable()))
+        said.append(str(raised.value))
+    assert said[0] == said[1] == said[2]
+    assert "what to do: write it otherwise; or give examples= of its arguments" in said[0]

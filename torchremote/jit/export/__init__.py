@@ -1,0 +1,149 @@
+"""The way into the compiler from torch.export: an exported graph in, a scripted module out.
+
+`capture` has torch.export trace a method. `module` lowers what it captured to the program that all of the compiler
+emits, in the order of a call: `guards` compares the arguments, `graph` runs the operators, and the result is put
+together. The graph is a list of operators of ATen, and TorchScript runs those without Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...errors import ArgumentError, MismatchError
+from ..read.model import Interface
+from ..script.classes import Classes
+from .capture import Captured, capture
+from .holder import Holder
+from .module import DEVICES, MODE_NAMES, MODES, Graphs, ModuleLowering, source_of
+from .programs import interface_of, is_training, read_program, state_of
+
+__all__ = [
+    "DEVICES",
+    "MODES",
+    "MODE_NAMES",
+    "check_examples",
+    "export_module",
+    "export_programs",
+    "interface_of",
+    "source_of",
+]
+
+
+def export_module(
+    module: nn.Module,
+    interface: Interface,
+    classes: Classes,
+    defined: Mapping[str, Any],
+    examples: Mapping[str, Any],
+    dynamic_shapes: Mapping[str, Any] | None,
+    device: torch.device,
+    both_modes: bool,
+) -> torch.jit.ScriptModule:
+    """Exports a module for the methods of an interface.
+
+    Args:
+        classes, defined: those of the interface's contract.
+        examples: for every method, an example, or a list of examples.
+        dynamic_shapes: for a method, torch.export's `dynamic_shapes`, or a list with one for each example.
+        device: where the module is.
+        both_modes: exports it for training, too, if it is in evaluation mode, and the other way round.
+    """
+    holder = Holder(module)
+    lowering = ModuleLowering(interface, type(module).__name__, holder)
+    modes = [_graphs(module, interface, classes, examples, dynamic_shapes or {}, device)]
+    if both_modes:
+        before = [(part, part.training) for part in module.modules()]
+        try:
+            module.train(not module.training)
+            modes.append(_graphs(module, interface, classes, examples, dynamic_shapes or {}, device))
+        finally:
+            for part, mode in before:
+                part.training = mode
+    return lowering.script(modes, defined)
+
+
+def _graphs(
+    module: nn.Module,
+    interface: Interface,
+    classes: Classes,
+    examples: Mapping[str, Any],
+    dynamic_shapes: Mapping[str, Any],
+    device: torch.device,
+) -> Graphs:
+    """Captures all methods in the module's present mode."""
+    captured: dict[str, Sequence[Captured]] = {}
+    for method in interface.methods:
+        where = f"{interface.name}.{method.name}"
+        if not callable(getattr(module, method.name, None)):
+            raise MismatchError(f"{where}: {type(module).__name__} has no such method; expected\n  {method}")
+        given = examples[method.name]
+        several = isinstance(given, list)
+        shapes = dynamic_shapes.get(method.name)
+        listed = shapes if several and isinstance(shapes, list) else [shapes] * (len(given) if several else 1)
+        if several and len(listed) != len(given):
+            raise ArgumentError(f"{where}: {len(listed)} dynamic_shapes for {len(given)} examples; give one for each")
+        captured[method.name] = [
+            graph
+            for number, (example, dynamic) in enumerate(zip(given if several else [given], listed, strict=True))
+            for graph in capture(
+                module, method, example, dynamic, classes, device, f"{where}[{number}]" if several else where
+            )
+        ]
+    return Graphs(module.training, captured)
+
+
+def export_programs(
+    programs: Mapping[str, Any], interface: Interface, defined: Mapping[str, Any]
+) -> torch.jit.ScriptModule:
+    """Makes one module of exported programs, one or a list of them for each method of an interface."""
+    holder = Holder(None)
+    captured: dict[str, Sequence[Captured]] = {}
+    training: dict[bool, str] = {}
+    for method in interface.methods:
+        where = f"{interface.name}.{method.name}"
+        given = programs[method.name]
+        of_method = []
+        for program in given if isinstance(given, list) else [given]:
+            if not isinstance(program, torch.export.ExportedProgram):
+                raise ArgumentError(
+                    f"{where}: {type(program).__name__} is no ExportedProgram; give what torch.export.export returns, "
+                    "or a module and examples"
+                )
+            holder.add_state(*state_of(program), where)
+            of_method.append(read_program(program, method, where))
+            training[is_training(program)] = where
+        captured[method.name] = of_method
+    if len(training) > 1:
+        raise ArgumentError(
+            f"{training[True]} was exported in training mode, and {training[False]} in evaluation mode; "
+            "export all in one"
+        )
+    lowering = ModuleLowering(interface, f"Exported{interface.name}", holder)
+    return lowering.script([Graphs(True in training, captured)], defined)
+
+
+def check_examples(examples: object, interface: Interface) -> dict[str, Any]:
+    """Returns the examples by method.
+
+    Raises:
+        ArgumentError: a method has none, or there is no such method.
+    """
+    if not isinstance(examples, Mapping):
+        raise ArgumentError(
+            f"examples: {type(examples).__name__} is no mapping; give one from each method of {interface.name} to its "
+            "arguments, as in {'forward': (x,)}"
+        )
+    names = [method.name for method in interface.methods]
+    for name in examples:
+        if name not in names:
+            raise ArgumentError(f"examples: {interface.name} has no method {name!r}; it has {', '.join(names)}")
+    for name in names:
+        if name not in examples or (isinstance(examples[name], list) and not examples[name]):
+            raise ArgumentError(
+                f"{interface.name}.{name}: no example of its arguments; give examples={{{name!r}: (...)}}"
+            )
+    return dict(examples)

@@ -1,0 +1,179 @@
+"""Lowers an exported graph to statements, one for each operator."""
+
+from __future__ import annotations
+
+import operator
+import os
+import re
+from typing import Any, Final
+
+import torch
+
+from ..lower import ir
+from ..lower.names import Names
+from .operators import Operators
+from .regions import REGIONS
+
+_FRAME: Final = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
+_TORCH: Final = os.path.dirname(torch.__file__)
+_ASSERTED: Final = 3  # the place of the dtype among the arguments of _assert_tensor_metadata
+
+Value = Any
+"""What a node stands for: an expression, a list of those (the results of a region), or a region's graph."""
+
+
+class Lowering:
+    """Lowers the nodes of one graph and of its regions, in one scope.
+
+    Args:
+        names: the function's scope.
+        inputs: the expression for each input of the graph, by its name.
+        hold: keeps a tensor that a graph has as an attribute, and returns the expression for it.
+    """
+
+    def __init__(self, names: Names, operators: Operators, inputs: dict[str, ir.Expression], hold: Any) -> None:
+        self.names = names
+        self.operators = operators
+        self._inputs = inputs
+        self._hold = hold
+        self.without_gradients = False  # inside of a region without them
+        self._place = ""
+
+    def lower(self, graph_module: Any, into: list[ir.Statement]) -> list[Any]:
+        """Lowers a whole graph. Returns what its outputs are: expressions."""
+        return self.region(graph_module, None, into)
+
+    def region(self, graph_module: Any, given: list[Value] | None, into: list[ir.Statement]) -> list[Any]:
+        """Lowers a graph whose inputs are `given`, or, of the outermost graph, the inputs by name."""
+        known: dict[torch.fx.Node, Value] = {}
+        arguments = iter(given or ())
+        for node in graph_module.graph.nodes:
+            if node.op == "placeholder":
+                known[node] = self._inputs.get(node.name) if given is None else next(arguments)
+            elif node.op == "get_attr":
+                known[node] = self._attribute(graph_module, node.target)
+            elif node.op == "call_function":
+                self._call(node, known, into)
+            elif node.op == "output":
+                outputs = node.args[0]
+                outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+                return [self.write(output, known) for output in outputs]
+            else:
+                raise self.operators.refused(f"a node of kind {node.op}")
+        raise self.operators.refused("no output")
+
+    def write(self, value: Any, known: dict[torch.fx.Node, Value]) -> Value:
+        """Writes an argument of a node."""
+        if isinstance(value, torch.fx.Node):
+            found = known[value]
+            if found is None:
+                raise self.operators.refused(f"an input of a kind that cannot be called with, {value.name}")
+            return found
+        if isinstance(value, (list, tuple)):
+            return ir.ListOf(tuple(self.write(item, known) for item in value))
+        return self.operators.constant(value)
+
+    def fresh(self, wanted: str) -> str:
+        return self.names.fresh(re.sub(r"\W", "_", wanted))
+
+    def assign(self, wanted: str, value: ir.Expression, into: list[ir.Statement]) -> ir.Name:
+        """Assigns a value to a new variable."""
+        name = self.fresh(wanted)
+        into.append(ir.Assign((name,), value))
+        return ir.Name(name)
+
+    def _attribute(self, graph_module: Any, target: str) -> Value:
+        found = graph_module
+        for part in target.split("."):
+            found = getattr(found, part)
+        if isinstance(found, torch.fx.GraphModule):
+            return found
+        if isinstance(found, torch.Tensor):
+            return self._hold(found)
+        raise self.operators.refused(f"an attribute {target} of class {type(found).__name__}")
+
+    def _call(self, node: torch.fx.Node, known: dict[torch.fx.Node, Value], into: list[ir.Statement]) -> None:
+        """Lowers one operator."""
+        target: Any = node.target
+
+        def write(value: Any) -> Value:
+            return self.write(value, known)
+
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            lower = REGIONS.get(target.name())
+            if lower is None:
+                raise self.operators.refused(f"the operator {target.name()}")
+            self._comment(node, into)
+            arguments = [known[one] if isinstance(one, torch.fx.Node) else one for one in node.args]
+            known[node] = lower(self, node, arguments, write, into)
+        elif target is operator.getitem:
+            items: Any = node.args[0]
+            index: Any = node.args[1]
+            found = known[items]
+            known[node] = (
+                found[index] if isinstance(found, list) else self.assign(node.name, ir.Item(found, write(index)), into)
+            )
+        elif isinstance(target, torch._ops.OpOverload):
+            self._comment(node, into)
+            known[node] = self._operator(node, target, write, into)
+        else:
+            known[node] = self.assign(node.name, self.operators.sizes(target, node.args, write), into)
+
+    def _operator(self, node: torch.fx.Node, target: Any, write: Any, into: list[ir.Statement]) -> Value:
+        name = target._schema.name
+        if name == "aten::_assert_scalar":
+            condition, message = node.args
+            into.append(ir.If(ir.Not(write(condition)), (ir.Raise(ir.Literal(str(message))),)))
+            return None
+        if name == "aten::_assert_tensor_metadata":
+            dtype = node.kwargs.get("dtype", node.args[_ASSERTED] if len(node.args) > _ASSERTED else None)
+            if dtype is not None:
+                wrong = ir.Operation("!=", ir.Attribute(write(node.args[0]), "dtype"), write(dtype))
+                into.append(ir.If(wrong, (ir.Raise(ir.Literal(f"{node.args[0]} is not of {dtype}")),)))
+            return None
+        if name in ("aten::sym_constrain_range", "aten::sym_constrain_range_for_size"):
+            self._constrain(node, write, into)
+            return None
+        if name in ("aten::item", "aten::_local_scalar_dense"):
+            value = node.meta.get("val")
+            number = "bool" if isinstance(value, (torch.SymBool, bool)) else "int"
+            number = "float" if isinstance(value, (torch.SymFloat, float)) else number
+            return self.assign(node.name, ir.Call(ir.Name(number), (write(node.args[0]),)), into)
+        if name == "aten::dropout" and node.args[-1] is True:
+            return self._dropout(node, write, into)
+        call = self.operators.call(target, node.args, dict(node.kwargs), write)
+        if not node.users:
+            into.append(ir.Do(call))
+            return None
+        return self.assign(node.name, call, into)
+
+    def _dropout(self, node: torch.fx.Node, write: Any, into: list[ir.Statement]) -> ir.Name:
+        """Writes dropout so that it draws the numbers that it draws eagerly.
+
+        Where gradients are needed, TorchScript puts another one in the place of `dropout`, and has none for `dropout_`.
+        """
+        value, probability, training = node.args
+        copied = self.assign("copied", self.operators.aten("clone", "", write(value)), into)
+        dropped = self.operators.aten("dropout_", "", copied, write(probability), write(training))
+        return self.assign(node.name, dropped, into)
+
+    def _constrain(self, node: torch.fx.Node, write: Any, into: list[ir.Statement]) -> None:
+        """Compares a number that was read out of a tensor with its limits."""
+        given = dict(zip(("size", "min", "max"), node.args, strict=False)) | dict(node.kwargs)
+        for limit, sign in (("min", "<"), ("max", ">")):
+            if given.get(limit) is not None:
+                wrong = ir.Operation(sign, write(given["size"]), write(given[limit]))
+                into.append(ir.If(wrong, (ir.Raise(ir.Literal(f"{given['size']} {sign} {given[limit]}")),)))
+
+    def _comment(self, node: torch.fx.Node, into: list[ir.Statement]) -> None:
+        """Says where in the user's code an operator came from, where that is another line than the last one's."""
+        found = _FRAME.findall(node.meta.get("stack_trace") or "")
+        own = [frame for frame in found if not frame[0].startswith("<")]
+        users = [frame for frame in own if not frame[0].startswith(_TORCH)]
+        if own:
+            file, line, function, code = (users or own)[-1]
+            folder, name = os.path.split(file)
+            place = f"{os.path.basename(folder)}/{name}:{line} in {function}: {code}"
+            if place != self._place:
+                self._place = place
+                into.append(ir.Comment(place.encode("ascii", "replace").decode()))

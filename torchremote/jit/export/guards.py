@@ -1,0 +1,293 @@
+"""Compares the arguments of a call with what was exported, and takes them apart, before a graph runs.
+
+Note [Guards]
+    A graph is right for the calls that torch.export assumed, and for no others. So the generated code compares the
+    arguments with everything that was assumed: for tensors the layout, dtype, rank, and sizes; for lists the lengths;
+    for dicts the keys and their order; whether an Optional is None; and the values of all else. What torch.export says
+    of sizes and integers comes from three places, which overlap: the sizes of the graph's inputs, where one symbol is
+    one size; the ranges of the symbols; and conditions in Python.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+
+from ..lower import SourceNames, ir
+from ..lower.names import Names
+from ..read.literals import DeviceValue, MemberValue
+from ..read.model import Method
+from ..read.types import DictType, EnumType, ListType, NamedTupleType, OptionalType, TupleType, Type
+from .capture import Captured
+from .conditions import condition
+from .values import Constant, Leaf, Several, Tree
+
+Fail = Callable[[ir.Expression], ir.Statement]
+"""Makes the statement for a call that the graph is not right for, of the text that says why."""
+
+_LARGEST: Final = 2**62
+_KINDS: Final = {"dtype": "shown_dtype"}
+
+
+class Guards:
+    """Takes the arguments of one graph apart.
+
+    Args:
+        names: the function's scope.
+        fail: what a failed comparison does; None to compare nothing, as after a function that did.
+        where: names interface and method in errors of the export.
+    """
+
+    def __init__(
+        self, captured: Captured, method: Method, names: Names, source_names: SourceNames, fail: Fail | None, where: str
+    ) -> None:
+        self._captured = captured
+        self._method = method
+        self._names = names
+        self._source_names = source_names
+        self._fail = fail
+        self._where = where
+        self._ranges = {str(symbol): bounds for symbol, bounds in captured.program.range_constraints.items()}
+        nodes = {node.name: node for node in captured.program.graph.nodes if node.op == "placeholder"}
+        self._values = [nodes[name].meta.get("val") for name in captured.inputs]
+        self._symbols: dict[str, ir.Expression] = {}
+        self._shown: dict[str, str] = {}  # how messages call a symbol
+        self._left: list[tuple[ir.Expression, str, str]] = []  # sizes that are computed of others
+        self._paths: dict[int, str] = {}  # how messages call a leaf
+        self.leaves: dict[int, ir.Expression] = {}
+
+    def lower(self, parameters: tuple[ir.Parameter, ...]) -> list[ir.Statement]:
+        """Returns the statements. `leaves` then has the expression for each leaf."""
+        body: list[ir.Statement] = []
+        for parameter, argument, tree in zip(parameters, self._method.arguments, self._captured.arguments, strict=True):
+            self._walk(ir.Name(parameter.name), tree, argument.type, argument.name, body)
+        for value, text, where in self._left:
+            wanted = condition(text, self._symbols.get, self._where)
+            self._check(
+                ir.Operation("!=", value, wanted), where, f"a size of {self._named(text)}", _text_of(value), body
+            )
+        for guard in self._captured.guards:
+            self._guard(guard, body)
+        return body
+
+    def _check(
+        self, wrong: ir.Expression, where: str, exported: str, came: ir.Expression, into: list[ir.Statement]
+    ) -> None:
+        """Adds a comparison. `exported` says what the graph is right for, and `came` is the text of what came."""
+        if self._fail is not None:
+            said = ir.Operation("+", ir.Literal(f"{where}: exported for {exported}; came "), came)
+            into.append(ir.If(wrong, (self._fail(said),)))
+
+    def _walk(self, value: ir.Name, tree: Tree, kind: Type, where: str, into: list[ir.Statement]) -> None:
+        """Takes a value apart."""
+        match tree, kind:
+            case Constant(None), OptionalType():
+                self._check(ir.IsPresent(value.id), where, "None", ir.Literal("a value"), into)
+            case _, OptionalType(item):
+                # Compared or not, TorchScript has to see that it is present.
+                said = ir.Literal(f"{where}: exported for a value; came None")
+                missing = ir.Raise(said) if self._fail is None else self._fail(said)
+                into.append(ir.If(ir.Operation("is", value, ir.Literal(None)), (missing,)))
+                self._walk(value, tree, item, where, into)
+            case Leaf(index), _:
+                self.leaves[index] = value
+                self._paths[index] = where
+                self._leaf(value, self._values[index], where, into)
+                if isinstance(self._values[index], torch.Tensor):
+                    self._asked(value, index, where, into)
+            case Constant(found), _:
+                self._constant(value, found, kind, where, into)
+            case Several(items, keys), DictType(_, item) if keys is not None:
+                listed = ir.ListOf(tuple(ir.Literal(key) for key in keys))
+                found = ir.Call(ir.Name("list"), (ir.Call(ir.Attribute(value, "keys")),))
+                wrong = ir.Operation("!=", found, listed) if keys else _is_longer(value, 0)
+                exported = f"the keys {', '.join(map(repr, keys))} in this order" if keys else "no keys"
+                self._check(wrong, where, exported, _text_of(found), into)
+                for key, part in zip(keys, items, strict=True):
+                    self._walk(self._part(value, ir.Literal(key), part, into), part, item, f"{where}[{key!r}]", into)
+            case Several(items), ListType(item):
+                length = ir.Call(ir.Name("len"), (value,))
+                self._check(_is_longer(value, len(items)), where, f"{len(items)} items", _text_of(length), into)
+                for n, part in enumerate(items):
+                    self._walk(self._part(value, n, part, into), part, item, f"{where}[{n}]", into)
+            case Several(items), TupleType(kinds) | NamedTupleType(items=kinds):
+                fields = [f".{name}" for name, _ in kind.fields] if isinstance(kind, NamedTupleType) else None
+                for n, (part, item) in enumerate(zip(items, kinds, strict=True)):
+                    at = fields[n] if fields else f"[{n}]"
+                    self._walk(self._part(value, n, part, into), part, item, where + at, into)
+
+    def _part(self, value: ir.Name, key: int | ir.Expression, tree: Tree, into: list[ir.Statement]) -> ir.Name:
+        """Assigns an item of a value to a variable of its own: TorchScript refines nothing else."""
+        name = self._names.numbered(value.id)
+        into.append(ir.Assign((name,), ir.Item(value, key)))
+        return ir.Name(name)
+
+    def _constant(self, value: ir.Name, found: Any, kind: Type, where: str, into: list[ir.Statement]) -> None:
+        """Compares a value with the one that is part of the graph."""
+        came: ir.Expression = ir.Call(ir.Name("str"), (value,))
+        if found is None:
+            return
+        if isinstance(kind, EnumType):
+            member: ir.Expression = ir.Literal(MemberValue(self._source_names.classes[kind], found.name))
+            came = ir.Call(ir.Name("str"), (ir.Attribute(value, "name"),))
+            self._check(ir.Operation("!=", value, member), where, found.name, came, into)
+            return
+        if isinstance(found, torch.dtype):
+            wanted: ir.Expression = ir.Attribute(ir.Name("torch"), str(found).removeprefix("torch."))
+            came = ir.Call(ir.Name("shown_dtype"), (value,))
+        else:
+            wanted = ir.Literal(DeviceValue(str(found)) if isinstance(found, torch.device) else found)
+        wrong: ir.Expression = ir.Operation("!=", value, wanted)
+        if isinstance(found, float) and found != found:
+            wrong = ir.Operation("not", None, ir.Call(ir.Attribute(ir.Name("math"), "isnan"), (value,)))
+        elif isinstance(found, float) and found == 0:
+            sign = ir.Call(ir.Attribute(ir.Name("math"), "copysign"), (ir.Literal(1.0), value))
+            wrong = ir.Operation("or", wrong, ir.Operation("!=", sign, ir.Literal(math.copysign(1.0, found))))
+        self._check(wrong, where, repr(found), came, into)
+
+    def _leaf(self, value: ir.Name, symbolic: Any, where: str, into: list[ir.Statement]) -> None:
+        """Compares a tensor or an integer with what the graph was traced with."""
+        if isinstance(symbolic, torch.Tensor):
+            self._tensor(value, symbolic, where, into)
+            return
+        wrong: list[ir.Expression] = []
+        shown = self._size(value, symbolic, where, wrong)
+        if wrong:
+            self._check(_any_of(wrong), where, shown, _text_of(value), into)
+
+    def _tensor(self, value: ir.Name, symbolic: torch.Tensor, where: str, into: list[ir.Statement]) -> None:
+        dtype = str(symbolic.dtype).removeprefix("torch.")
+        torch_name = ir.Name("torch")
+        rank = ir.Call(ir.Attribute(value, "dim"))
+        layout = str(symbolic.layout).removeprefix("torch.")
+        wrong: list[ir.Expression] = [
+            ir.Operation("!=", ir.Attribute(value, "layout"), ir.Attribute(torch_name, layout)),
+            ir.Operation("!=", ir.Attribute(value, "dtype"), ir.Attribute(torch_name, dtype)),
+            ir.Operation("!=", rank, ir.Literal(symbolic.dim())),
+        ]
+        sizes = [
+            self._size(ir.Call(ir.Attribute(value, "size"), (ir.Literal(n),)), size, f"{where}.size({n})", wrong)
+            for n, size in enumerate(symbolic.shape)
+        ]
+        came = ir.Call(ir.Name("shown_tensor"), (value,))
+        self._check(_any_of(wrong), where, f"{dtype} [{', '.join(sizes)}]", came, into)
+
+    def _asked(self, value: ir.Name, index: int, where: str, into: list[ir.Statement]) -> None:
+        """Compares what the method asked of tensors beside their sizes."""
+        if self._captured.gradients is not None:
+            required = self._captured.gradients[index]
+            wrong = ir.Operation("!=", ir.Attribute(value, "requires_grad"), ir.Literal(required))
+            came = ir.Literal("one that does not" if required else "one that does")
+            self._check(wrong, where, f"a tensor that requires {'a' if required else 'no'} gradient", came, into)
+        if self._captured.is_contiguous:
+            wrong = ir.Operation("not", None, ir.Call(ir.Attribute(value, "is_contiguous")))
+            self._check(wrong, where, "a contiguous tensor", ir.Literal("another; pass contiguous()"), into)
+
+    def _size(self, value: ir.Expression, size: Any, where: str, wrong: list[ir.Expression]) -> str:
+        """Adds what would be wrong about a size or an integer. Returns how messages show what is right."""
+        if isinstance(size, int):
+            wrong.append(ir.Operation("!=", value, ir.Literal(size)))
+            return str(size)
+        expression = size.node.expr
+        text = str(expression)
+        if expression.is_Integer:
+            wrong.append(ir.Operation("!=", value, ir.Literal(int(expression))))
+            return text
+        if text in self._symbols:
+            wrong.append(ir.Operation("!=", value, self._symbols[text]))
+            return self._shown[text]
+        if not expression.is_Symbol:
+            self._left.append((value, text, where))
+            return self._named(text)
+        self._symbols[text], self._shown[text] = value, where
+        lower, upper = _bounds(self._ranges.get(text))
+        if lower is not None and (lower > 0 or not where.endswith(")")):
+            wrong.append(ir.Operation("<", value, ir.Literal(lower)))
+        if upper is not None:
+            wrong.append(ir.Operation(">", value, ir.Literal(upper)))
+        limits = ([f">= {lower}"] if lower is not None and lower > 0 else []) + ([f"<= {upper}"] if upper else [])
+        return " and ".join(limits) or "any"
+
+    def _guard(self, guard: str, into: list[ir.Statement]) -> None:
+        """Compares with a condition that torch.export states in Python."""
+        used: dict[str, ir.Expression] = {}
+        readable = guard
+
+        def find(text: str) -> ir.Expression | None:
+            for path, index in self._captured.paths.items():
+                if text == path:
+                    found = self.leaves[index]
+                elif text.startswith(f"{path}.size()[") and text[len(path) + 8 : -1].isdigit():
+                    dimension = ir.Literal(int(text[len(path) + 8 : -1]))
+                    found = ir.Call(ir.Attribute(self.leaves[index], "size"), (dimension,))
+                else:
+                    continue
+                used[text] = found
+                return found
+            return None
+
+        right = condition(guard, find, self._where)
+        if self._is_known(right):
+            return
+        for text in sorted(used, key=len, reverse=True):
+            readable = readable.replace(text, self._shown_source(text))
+        first = self._shown_source(next(iter(used), guard))
+        came: ir.Expression = ir.Literal("")
+        for number, (text, value) in enumerate(used.items()):
+            said = ir.Literal(f"{', ' if number else ''}{self._shown_source(text)} of ")
+            came = ir.Operation("+", ir.Operation("+", came, said), _text_of(value))
+        self._check(ir.Operation("not", None, right), first, readable, came, into)
+
+    def _is_known(self, right: ir.Expression) -> bool:
+        """Says whether a condition only repeats the sizes of the graph's inputs."""
+        match right:
+            case ir.Operation("==", ir.Call(ir.Attribute(value, "size"), (ir.Literal(int(n)),)), ir.Literal(int(size))):
+                index = next((index for index, leaf in self.leaves.items() if leaf == value), None)
+                return index is not None and str(self._values[index].shape[n]) == str(size)
+            case ir.Operation(
+                "==",
+                ir.Call(ir.Attribute(one, "size"), (ir.Literal(int(n)),)),
+                ir.Call(ir.Attribute(other, "size"), (ir.Literal(int(m)),)),
+            ):
+                found = [index for wanted in (one, other) for index, leaf in self.leaves.items() if leaf == wanted]
+                return str(self._values[found[0]].shape[n]) == str(self._values[found[1]].shape[m])
+        return False
+
+    def _shown_source(self, text: str) -> str:
+        for path, index in self._captured.paths.items():
+            if text == path or text.startswith(f"{path}."):
+                return self._paths[index] + text[len(path) :].replace("size()[", "size(").replace("]", ")")
+        return text
+
+    def _named(self, text: str) -> str:
+        """Shows a size that is computed of others, with the arguments' names."""
+        for symbol in sorted(self._shown, key=len, reverse=True):
+            text = text.replace(symbol, self._shown[symbol])
+        return text
+
+
+def _bounds(bounds: Any) -> tuple[int | None, int | None]:
+    """Returns the least and the largest value of a symbol; None where there is no limit."""
+    if bounds is None:
+        return None, None
+    lower = int(bounds.lower) if bounds.lower.is_Integer and int(bounds.lower) > -_LARGEST else None
+    upper = int(bounds.upper) if bounds.upper.is_Integer and int(bounds.upper) < _LARGEST else None
+    return lower, upper
+
+
+def _is_longer(value: ir.Expression, length: int) -> ir.Expression:
+    return ir.Operation("!=", ir.Call(ir.Name("len"), (value,)), ir.Literal(length))
+
+
+def _any_of(tests: list[ir.Expression]) -> ir.Expression:
+    joined = tests[0]
+    for test in tests[1:]:
+        joined = ir.Operation("or", joined, test)
+    return joined
+
+
+def _text_of(value: ir.Expression) -> ir.Expression:
+    return ir.Call(ir.Name("str"), (value,))

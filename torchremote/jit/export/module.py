@@ -1,0 +1,291 @@
+"""Lowers the captured graphs of a module to one generated module, and has it scripted.
+
+For every graph there is a method that runs it. The interface's method calls it. If there are several, it asks each
+what is wrong with the arguments, and calls the first that finds nothing.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+
+from ... import _torch
+from ...errors import CreationError, InternalError
+from ..lower import SourceNames, ir
+from ..lower.names import Names
+from ..read.literals import MemberValue
+from ..read.model import REQUIRED, Interface, Method, Required
+from ..read.types import DictType, EnumType, ListType, NamedTupleType, OptionalType, TupleType, Type
+from ..runtime import definitions
+from ..script.cache import compiling
+from ..script.compile import script
+from ..script.emit import emit
+from .capture import Captured
+from .graph import Lowering
+from .guards import Guards
+from .holder import Holder
+from .operators import Operators
+from .values import Constant, Leaf, Several, Tree
+
+SELF: Final = ir.Parameter("self")
+MODES: Final = "torchremote_modes"
+DEVICES: Final = "torchremote_devices"
+"""Attributes of every exported module: the modes that it was exported in, and the devices that its graphs name."""
+MODE_NAMES: Final = {True: "training", False: "evaluation"}
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """The graphs of one mode of a module, by method."""
+
+    training: bool
+    of_methods: Mapping[str, Sequence[Captured]]
+
+
+class ModuleLowering:
+    """Lowers graphs to a generated module.
+
+    Args:
+        title: the name of the original's class.
+        holder: has the original's parameters and buffers.
+    """
+
+    def __init__(self, interface: Interface, title: str, holder: Holder) -> None:
+        self._interface = interface
+        self._source_names = SourceNames(interface)
+        self._title = title
+        self._holder = holder
+        self._methods: list[ir.Function] = []
+        methods = [method.name for method in interface.methods]
+        self._names = Names({*holder.names, *methods, MODES, DEVICES, "training"})
+        self._operators = Operators("")
+
+    def script(self, modes: Sequence[Graphs], defined: Mapping[str, Any]) -> torch.jit.ScriptModule:
+        """Compiles the module. `defined`: the definitions of the interface's contract, by name."""
+        for method in self._interface.methods:
+            self._lower_method(method, modes)
+        name = self._source_names.scope(self._holder.names).fresh(_class_name(self._title))
+        fields = [(MODES, "str"), (DEVICES, "str")]
+        fields += [(constant, "Tensor") for constant in self._holder.constants]
+        unit = ir.Unit(
+            f"__torch__.torchremote.exported.{self._interface.name}_{self._interface.digest}",
+            f"<torchremote exported {self._title} for {self._interface.name}>",
+            f"{self._title}, exported for the methods of {self._interface.name}.\n\n{self._interface.text}",
+            (*definitions("exported"), ir.Module(name, tuple(self._methods), tuple(fields))),
+        )
+
+        def fill(module: torch.nn.Module) -> None:
+            self._holder.fill(module)
+            module.training = modes[0].training
+            setattr(module, MODES, " and ".join(MODE_NAMES[graphs.training] for graphs in modes))
+            setattr(module, DEVICES, " ".join(sorted(self._operators.devices)))
+
+        source = emit(unit)
+        with compiling():
+            try:
+                scripted: torch.jit.ScriptModule = script(unit, source, around=defined, fill=fill)[name]
+            except InternalError as error:
+                raise CreationError(f"{self._title}: TorchScript does not take its exported graph: {error}") from error
+        self._check_overloads(scripted)
+        self._holder.hide(scripted)
+        _sources[scripted] = source.text
+        return scripted
+
+    def _lower_method(self, method: Method, modes: Sequence[Graphs]) -> None:
+        """Lowers a method of the interface, and those that run its graphs."""
+        where = f"{self._interface.name}.{method.name}"
+        parameters = self._declared(method)
+        own = Names(parameter.name for parameter in parameters)
+        this = own.fresh("self")
+        self_name = ir.Name(this)
+        body: list[ir.Statement] = []
+        for graphs in modes:
+            prefix = f"run_{method.name}" if graphs is modes[0] else f"run_{method.name}_{MODE_NAMES[graphs.training]}"
+            chosen = self._lower_graphs(method, graphs.of_methods[method.name], prefix, where, self_name, own)
+            mode = ir.Attribute(self_name, "training")
+            test: ir.Expression = mode if graphs.training else ir.Not(mode)
+            body.append(ir.If(test, tuple(chosen)))
+        if len(modes) == 1:
+            was = MODE_NAMES[modes[0].training]
+            body.append(ir.Raise(ir.Literal(_other_mode(where, was))))
+        else:
+            body = [ir.If(body[0].test, body[0].body, body[1].body)]  # type: ignore[union-attr]
+        returns = self._source_names.declared(method.returns)
+        self._methods.append(ir.Function(method.name, (ir.Parameter(this), *parameters), returns, tuple(body)))
+
+    def _lower_graphs(
+        self, method: Method, graphs: Sequence[Captured], prefix: str, where: str, this: ir.Name, own: Names
+    ) -> list[ir.Statement]:
+        """Lowers the graphs of a method in one mode. Returns the statements that choose one of them."""
+        arguments = tuple(ir.Name(argument.name) for argument in method.arguments)
+        alone = len(graphs) == 1
+        chosen: list[ir.Statement] = []
+        said: ir.Expression = ir.Literal(f"it has {len(graphs)} graphs, and none is right for this call:")
+        for number, captured in enumerate(graphs):
+            run = self._names.fresh(prefix if alone else f"{prefix}_{number}")
+            self._lower_graph(method, captured, run, where, checked=alone)
+            call = ir.Return(ir.Call(ir.Attribute(this, run), arguments))
+            if alone:
+                return [call]
+            ask = self._names.fresh(f"differs_{run}")
+            self._lower_question(method, captured, ask, where)
+            differs = ir.Name(own.fresh(f"differs_{number}"))
+            chosen.append(ir.Assign((differs.id,), ir.Call(ir.Attribute(this, ask), arguments)))
+            chosen.append(ir.If(ir.Equal(ir.Call(ir.Name("len"), (differs,)), ir.Literal(0)), (call,)))
+            said = ir.Operation("+", ir.Operation("+", said, ir.Literal(f"\n  {number}: ")), differs)
+        return [*chosen, ir.Raise(ir.Operation("+", said, ir.Literal("\ngive an example of such a call")))]
+
+    def _lower_question(self, method: Method, captured: Captured, name: str, where: str) -> None:
+        """Lowers the method that says how arguments differ from what a graph is right for."""
+        names = self._source_names.scope(["self"])
+        parameters = self._renamed(method, names)
+        guards = Guards(captured, method, names, self._source_names, ir.Return, where)
+        body = (*guards.lower(parameters), ir.Return(ir.Literal("")))
+        self._methods.append(ir.Function(name, (SELF, *parameters), "str", body))
+
+    def _lower_graph(self, method: Method, captured: Captured, name: str, where: str, checked: bool) -> None:
+        """Lowers the method that runs a graph. `checked`: it compares the arguments itself."""
+        names = self._source_names.scope(["self"])
+        parameters = self._renamed(method, names)
+        remedy = ir.Literal("; call it so, or give an example of this call in examples=")
+
+        def fail(said: ir.Expression) -> ir.Statement:
+            return ir.Raise(ir.Operation("+", said, remedy))
+
+        guards = Guards(captured, method, names, self._source_names, fail if checked else None, where)
+        body = guards.lower(parameters)
+        self._operators.where = where
+        signature = captured.program.graph_signature
+        inputs: dict[str, ir.Expression] = {
+            name: guards.leaves[index] for index, name in enumerate(captured.inputs) if index in guards.leaves
+        }
+        for spec in signature.input_specs:
+            if spec.target is not None:
+                held = self._held(spec, captured)
+                if held is not None:
+                    inputs[spec.arg.name] = held
+        lowering = Lowering(names, self._operators, inputs, self._holder.constant)
+        outputs = lowering.lower(captured.program.graph_module, body)
+        results: list[ir.Expression] = []
+        for spec, output in zip(signature.output_specs, outputs, strict=True):
+            kind = spec.kind.name
+            if kind == "USER_OUTPUT":
+                results.append(output)
+            elif kind in ("BUFFER_MUTATION", "USER_INPUT_MUTATION"):
+                target = inputs[spec.target] if kind == "USER_INPUT_MUTATION" else self._target(spec.target, captured)
+                body.append(ir.Do(self._operators.aten("copy_", "", target, output)))
+            else:
+                raise self._operators.refused(f"an output of kind {kind}")
+        written = self._result(captured.result, method.returns, results, names, body)
+        returns = self._source_names.declared(method.returns)
+        self._methods.append(ir.Function(name, (SELF, *parameters), returns, (*body, ir.Return(written))))
+
+    def _declared(self, method: Method) -> tuple[ir.Parameter, ...]:
+        """Returns the parameters of the interface's method. Those at the end have their defaults."""
+        parameters: list[ir.Parameter] = []
+        ends = True
+        for one in reversed(method.arguments):
+            ends = ends and one.has_default
+            default = (
+                self._source_names.default(one.default) if ends and not isinstance(one.default, Required) else REQUIRED
+            )
+            parameters.append(ir.Parameter(one.name, self._source_names.declared(one.type), default))
+        return tuple(reversed(parameters))
+
+    def _renamed(self, method: Method, names: Names) -> tuple[ir.Parameter, ...]:
+        return tuple(
+            ir.Parameter(names.fresh(one.name), self._source_names.declared(one.type)) for one in method.arguments
+        )
+
+    def _held(self, spec: Any, captured: Captured) -> ir.Expression | None:
+        """Returns the expression for a parameter, buffer or constant of a graph."""
+        own = self._holder.attribute(captured.attributes[spec.arg.name])
+        if own is not None:
+            return own
+        constant = captured.program.constants.get(spec.target)
+        return self._holder.constant(constant) if isinstance(constant, torch.Tensor) else None
+
+    def _target(self, target: str, captured: Captured) -> ir.Expression:
+        name = next(spec.arg.name for spec in captured.program.graph_signature.input_specs if spec.target == target)
+        found = self._holder.attribute(captured.attributes[name])
+        assert found is not None, target
+        return found
+
+    def _result(
+        self, tree: Tree, kind: Type, leaves: list[ir.Expression], names: Names, into: list[ir.Statement]
+    ) -> ir.Expression:
+        """Puts the result together."""
+        match tree, kind:
+            case _, OptionalType(item):
+                value = ir.Literal(None) if tree == Constant(None) else self._result(tree, item, leaves, names, into)
+                return self._typed(value, kind, names, into)
+            case Leaf(index), _:
+                return leaves[index]
+            case Constant(value), EnumType():
+                return ir.Literal(MemberValue(self._source_names.classes[kind], value.name))
+            case Constant(value), _:
+                return self._operators.constant(value)
+            case Several(items, keys), DictType(_, item) if keys is not None:
+                done = self._typed(ir.Empty("{}"), kind, names, into)
+                for key, part in zip(keys, items, strict=True):
+                    written = self._result(part, item, leaves, names, into)
+                    into.append(ir.AssignItem(done, self._operators.constant(key), written))
+                return done
+            case Several(items), ListType(item):
+                listed = tuple(self._result(part, item, leaves, names, into) for part in items)
+                return self._typed(ir.ListOf(listed), kind, names, into)
+            case Several(items), TupleType(kinds) | NamedTupleType(items=kinds):
+                parts = tuple(self._result(p, item, leaves, names, into) for p, item in zip(items, kinds, strict=True))
+                if isinstance(kind, NamedTupleType):
+                    return ir.Call(ir.Name(self._source_names.classes[kind]), parts)
+                return ir.TupleOf(parts)
+        raise AssertionError((tree, kind))
+
+    def _typed(self, value: ir.Expression, kind: Type, names: Names, into: list[ir.Statement]) -> ir.Name:
+        """Assigns a value to a variable that declares its type."""
+        name = names.numbered("result")
+        into.append(ir.Assign((name,), value, self._source_names.declared(kind)))
+        return ir.Name(name)
+
+    def _check_overloads(self, scripted: torch.jit.ScriptModule) -> None:
+        """Raises CreationError if TorchScript took another operator of the same name than the graph has."""
+        names = {name for name, _ in self._operators.expected}
+        found: Counter[tuple[str, str]] = Counter()
+        for method in self._methods:
+            found.update(one for one in _torch.operators_of(scripted, method.name) if one[0] in names)
+        for (name, overload), count in found.items():
+            allowed = self._operators.expected[name, overload]
+            if count > allowed and name not in self._operators.loose:
+                wanted = [one for known, one in self._operators.expected if known == name]
+                raise CreationError(
+                    f"{self._title}: TorchScript takes {name} for the overload {overload or 'default'!r}, and the "
+                    f"graph has {', '.join(map(repr, wanted))}; write that operator with other types of arguments"
+                )
+
+
+_sources: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDictionary()
+
+
+def source_of(scripted: torch.jit.ScriptModule) -> str | None:
+    """Returns the text from which an exported module was compiled in this process."""
+    return _sources.get(scripted)
+
+
+def _other_mode(where: str, was: str) -> str:
+    return (
+        f"{where}: the module was exported in {was} mode, and is in the other; call {_SETS[was]}, or export both with "
+        "torchremote.exported(..., both_modes=True)"
+    )
+
+
+_SETS: Final = {"training": "train()", "evaluation": "eval()"}
+
+
+def _class_name(title: str) -> str:
+    name = "".join(one if one.isascii() and (one.isalnum() or one == "_") else "_" for one in title)
+    return name if name.isidentifier() else f"Exported_{name}"

@@ -1,0 +1,191 @@
+"""Writes an operator of an exported graph as a call in TorchScript, and arithmetic on sizes as Python's operators."""
+
+from __future__ import annotations
+
+import builtins
+import math
+import operator
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+
+from ... import _torch
+from ...errors import CreationError
+from ..lower import ir
+from ..read.literals import DeviceValue
+
+Argument = Callable[[Any], ir.Expression]
+"""Writes a value of the graph: a node, or a constant."""
+
+_TORCH: Final = ir.Name("torch")
+_SIGNS: Final[dict[Any, str]] = {
+    operator.add: "+",
+    operator.sub: "-",
+    operator.mul: "*",
+    operator.floordiv: "//",
+    operator.truediv: "/",
+    operator.mod: "%",
+    operator.eq: "==",
+    operator.ne: "!=",
+    operator.lt: "<",
+    operator.le: "<=",
+    operator.gt: ">",
+    operator.ge: ">=",
+    operator.and_: "and",  # of two bools, which is what sizes are compared to
+    operator.or_: "or",
+}
+_FUNCTIONS: Final[dict[Any, str]] = {
+    torch.sym_int: "int",
+    torch.sym_float: "float",
+    torch.sym_max: "max",
+    torch.sym_min: "min",
+    builtins.max: "max",
+    builtins.min: "min",
+    builtins.int: "int",
+    builtins.float: "float",
+    builtins.bool: "bool",
+    builtins.abs: "abs",
+    builtins.round: "round",
+    math.trunc: "int",
+    math.ceil: "math.ceil",
+    math.floor: "math.floor",
+    math.sqrt: "math.sqrt",
+    math.log: "math.log",
+    math.log2: "math.log2",
+    math.exp: "math.exp",
+}
+_SIZES: Final = {
+    "aten::sym_size": "size",
+    "aten::sym_stride": "stride",
+    "aten::sym_numel": "numel",
+    "aten::sym_storage_offset": "storage_offset",
+}
+
+
+@dataclass
+class Operators:
+    """Writes operators, and counts what TorchScript has to find: it chooses an overload by the arguments alone."""
+
+    where: str  # names interface and method in errors
+    expected: Counter[tuple[str, str]] = field(default_factory=Counter)  # by name and overload
+    loose: set[str] = field(default_factory=set)  # names of operators that take a number for a tensor
+    devices: set[str] = field(default_factory=set)  # the devices that the graph names
+
+    def call(self, target: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], write: Argument) -> ir.Expression:
+        """Writes the call of an operator of ATen, or of another library."""
+        schema = target._schema
+        if schema.name in _SIZES:
+            return ir.Call(ir.Attribute(write(arguments[0]), _SIZES[schema.name]), tuple(map(write, arguments[1:])))
+        if _torch.python_kernels(target):
+            raise self.refused(f"the operator {schema.name}, which is written in Python and takes the GIL")
+        space, name = schema.name.split("::")
+        given: list[ir.Expression] = []
+        for value, declared in zip(arguments, schema.arguments, strict=False):
+            written = self._argument(value, declared, write, schema.name)
+            given.append(ir.Keyword(declared.name, written) if declared.kwarg_only else written)
+        by_name = {declared.name: declared for declared in schema.arguments}
+        for key, value in keywords.items():
+            given.append(ir.Keyword(key, self._argument(value, by_name[key], write, schema.name)))
+        self.expected[schema.name, schema.overload_name] += 1
+        function = ir.Attribute(ir.Attribute(ir.Attribute(_TORCH, "ops"), space), name)
+        return ir.Call(function, tuple(given))
+
+    def aten(self, name: str, overload: str, *arguments: ir.Expression) -> ir.Expression:
+        """Writes an operator of ATen that the graph does not have."""
+        self.expected[f"aten::{name}", overload] += 1
+        return ir.Call(ir.Attribute(ir.Attribute(ir.Attribute(_TORCH, "ops"), "aten"), name), arguments)
+
+    def _argument(self, value: Any, declared: Any, write: Argument, name: str) -> ir.Expression:
+        kind = str(declared.type)
+        if isinstance(value, (list, tuple)):
+            if not value:
+                return _annotated(declared.type.annotation_str, ir.ListOf(()))
+            items = ir.ListOf(tuple(self._number(item, kind, write) for item in value))
+            return _annotated(kind, items) if kind == "List[Optional[Tensor]]" else items
+        if kind == "Tensor" and not isinstance(value, torch.fx.Node):
+            self.loose.add(name)
+        if isinstance(value, torch.fx.Node) and kind == "Tensor" and not _is_tensor(value):
+            self.loose.add(name)
+        return self._number(value, kind, write)
+
+    def _number(self, value: Any, kind: str, write: Argument) -> ir.Expression:
+        """Writes a value, as a float where the operator takes one."""
+        if "float" in kind:
+            if isinstance(value, int) and not isinstance(value, bool):
+                return ir.Literal(float(value))
+            if isinstance(value, torch.fx.Node) and isinstance(value.meta.get("val"), (torch.SymInt, int)):
+                return ir.Call(ir.Name("float"), (write(value),))
+        return write(value)
+
+    def constant(self, value: Any) -> ir.Expression:
+        """Writes a constant of the graph.
+
+        Raises:
+            CreationError: TorchScript has no such value.
+        """
+        if value is None or isinstance(value, (bool, int, float, complex, str)):
+            return ir.Literal(value)
+        if isinstance(value, (torch.dtype, torch.layout, torch.memory_format)):
+            return ir.Attribute(_TORCH, str(value).removeprefix("torch."))
+        if isinstance(value, torch.device):
+            self.devices.add(str(value))
+            return ir.Literal(DeviceValue(str(value)))
+        if isinstance(value, (list, tuple)):
+            return ir.ListOf(tuple(map(self.constant, value)))
+        raise self.refused(f"a value of {type(value).__name__}")
+
+    def sizes(self, target: Any, arguments: tuple[Any, ...], write: Argument) -> ir.Expression:
+        """Writes arithmetic on sizes, and on numbers that were read out of tensors."""
+        if target in _SIGNS:
+            left, right = map(write, arguments)
+            return ir.Operation(_SIGNS[target], left, right)
+        if target in _FUNCTIONS:
+            return ir.Call(ir.Name(_FUNCTIONS[target]), tuple(map(write, arguments)))
+        if target is operator.pow:
+            return self._power(arguments[0], arguments[1], write)
+        if target is operator.neg:
+            return ir.Operation("-", None, write(arguments[0]))
+        if target in (torch.sym_not, operator.not_):
+            return ir.Operation("not", None, write(arguments[0]))
+        if target is torch.sym_ite:
+            test, yes, no = map(write, arguments)
+            return ir.Item(ir.ListOf((no, yes)), ir.Call(ir.Name("int"), (test,)))
+        name = getattr(target, "__name__", str(target))
+        if name == "sym_sum":
+            total = write(arguments[0][0])
+            for one in arguments[0][1:]:
+                total = ir.Operation("+", total, write(one))
+            return total
+        if name in ("sym_sqrt", "_sym_sqrt"):
+            return ir.Call(ir.Name("math.sqrt"), (ir.Call(ir.Name("float"), (write(arguments[0]),)),))
+        raise self.refused(f"{getattr(target, '__module__', '')}.{name}")
+
+    def _power(self, base: Any, exponent: Any, write: Argument) -> ir.Expression:
+        """Writes a power. TorchScript's power of two integers is a float."""
+        value = base.meta.get("val") if isinstance(base, torch.fx.Node) else base
+        if not isinstance(value, (int, torch.SymInt)):
+            return ir.Operation("**", write(base), write(exponent))
+        if not isinstance(exponent, int) or not 1 <= exponent <= 16:
+            raise self.refused(f"a power of a size with the exponent {exponent}")
+        product = write(base)
+        for _ in range(exponent - 1):
+            product = ir.Operation("*", product, write(base))
+        return product
+
+    def refused(self, what: str) -> CreationError:
+        return CreationError(
+            f"{self.where}: its graph has {what}, which cannot run without Python; compute that part in tensors and "
+            "operators of torch, or leave it out of the method"
+        )
+
+
+def _annotated(kind: str, value: ir.Expression) -> ir.Expression:
+    return ir.Call(ir.Attribute(ir.Attribute(_TORCH, "jit"), "annotate"), (ir.Name(kind), value))
+
+
+def _is_tensor(node: torch.fx.Node) -> bool:
+    value = node.meta.get("val")
+    return value is None or isinstance(value, torch.Tensor)

@@ -1,0 +1,183 @@
+"""Lowers the operators that have graphs of their own: conditions, loops, grad mode and autocast regions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import torch
+
+from ... import _torch
+from ..lower import ir
+from .operators import Operators
+
+
+class Lowering(Protocol):
+    """Lowers graphs: see graph.py, which calls the functions here."""
+
+    operators: Operators
+    without_gradients: bool
+
+    def region(self, graph_module: Any, given: list[Any] | None, into: list[ir.Statement]) -> list[Any]: ...
+    def fresh(self, wanted: str) -> str: ...
+    def assign(self, wanted: str, value: ir.Expression, into: list[ir.Statement]) -> ir.Name: ...
+
+
+Write = Callable[[Any], Any]
+Into = list[ir.Statement]
+
+
+def _condition(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+    """`torch.cond`: an if."""
+    test, yes, no, operands = arguments
+    given = [write(operand) for operand in operands]
+    names: list[str] = []
+    branches: list[tuple[ir.Statement, ...]] = []
+    for branch in (yes, no):
+        body: Into = []
+        results = lowering.region(branch, given, body)
+        names = names or [lowering.fresh(node.name) for _ in results]
+        body += [ir.Assign((name,), result) for name, result in zip(names, results, strict=True)]
+        branches.append(tuple(body) or (ir.Pass(),))
+    into.append(ir.If(_true(test, write), branches[0], branches[1]))
+    return [ir.Name(name) for name in names]
+
+
+def _while(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+    """`while_loop`: a loop whose variables are those that it carries."""
+    test, step, carried, others = arguments
+    names = [lowering.fresh(node.name) for _ in carried]
+    into += [ir.Assign((name,), write(first)) for name, first in zip(names, carried, strict=True)]
+    given = [*map(ir.Name, names), *map(write, others)]
+    going = lowering.fresh("going")
+
+    def ask(body: Into) -> None:
+        [answer] = lowering.region(test, given, body)
+        body.append(ir.Assign((going,), ir.Call(ir.Name("bool"), (answer,))))
+
+    ask(into)
+    body: Into = []
+    # A body may return what it was given in another order, so its results are put away first.
+    results = [lowering.assign("next", result, body) for result in lowering.region(step, given, body)]
+    body += [ir.Assign((name,), result) for name, result in zip(names, results, strict=True)]
+    ask(body)
+    into.append(ir.While(ir.Name(going), tuple(body)))
+    return [ir.Name(name) for name in names]
+
+
+def _map(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+    """`map`: a loop over the first dimension, which stacks the results."""
+    step, over, others = arguments
+    return _loop(lowering, node, (step, [], over, others), write, into)
+
+
+def _scan(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+    """`scan`: a loop over the first dimension that carries values, and stacks the other results."""
+    step, first, over, others = arguments
+    return _loop(lowering, node, (step, first, over, others), write, into)
+
+
+def _loop(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
+    step, first, over, others = arguments
+    names = [lowering.fresh(node.name) for _ in first]
+    into += [ir.Assign((name,), write(value)) for name, value in zip(names, first, strict=True)]
+    sources = [write(value) for value in over]
+    position = ir.Name(lowering.fresh("position"))
+    body: Into = []
+    items = [
+        lowering.assign("item", lowering.operators.aten("select", "int", source, ir.Literal(0), position), body)
+        for source in sources
+    ]
+    results = lowering.region(step, [*map(ir.Name, names), *items, *map(write, others)], body)
+    results = [lowering.assign("next", result, body) for result in results]
+    body += [ir.Assign((name,), result) for name, result in zip(names, results[: len(names)], strict=True)]
+    collected = [lowering.fresh("collected") for _ in results[len(names) :]]
+    for name, result in zip(collected, results[len(names) :], strict=True):
+        into.append(ir.Assign((name,), ir.Empty("[]"), "List[Tensor]"))
+        body.append(ir.Do(ir.Call(ir.Attribute(ir.Name(name), "append"), (result,))))
+    length = ir.Call(ir.Attribute(sources[0], "size"), (ir.Literal(0),))
+    into.append(ir.For((position.id,), ir.Call(ir.Name("range"), (length,)), tuple(body)))
+    stacked = [
+        lowering.assign(node.name, lowering.operators.aten("stack", "", ir.Name(name)), into) for name in collected
+    ]
+    return [*map(ir.Name, names), *stacked]
+
+
+def _grad_mode(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+    """A region with another grad mode. What it computes is known after it, too.
+
+    TorchScript has no grad mode that is on inside of one that is off. And it takes equal operators, one with and one
+    without gradients, for the same: it would compute only the first. So a region without them has operands of its own.
+    """
+    enabled, region, *operands = arguments
+    given = _written(operands, write)
+    if enabled:
+        if lowering.without_gradients:
+            raise lowering.operators.refused("a region with gradients inside of one without")
+        return lowering.region(region, given, into)
+    body: Into = []
+    detached: dict[Any, ir.Expression] = {}
+    inside: list[Any] = []
+    for node_of, value in zip(node.args[2:], given, strict=True):
+        known = node_of.meta.get("val") if isinstance(node_of, torch.fx.Node) else None
+        if isinstance(known, torch.Tensor):
+            own = lowering.assign("detached", lowering.operators.aten("detach", "", value), body)
+            detached[own] = value
+            inside.append(own)
+        else:
+            inside.append(value)
+    before, lowering.without_gradients = lowering.without_gradients, True
+    results = lowering.region(region, inside, body)
+    lowering.without_gradients = before
+    into.append(ir.WithoutGradients(tuple(body) or (ir.Pass(),)))
+    return [detached.get(result, result) if isinstance(result, ir.Name) else result for result in results]
+
+
+def _autocast(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+    """An autocast region: the casts that it makes are written out."""
+    device, dtype, enabled, _, region, *operands = arguments
+    if enabled:
+        graphs = [part.graph for part in region.modules() if isinstance(part, torch.fx.GraphModule)]
+        targets = [str(inner.target) for graph in graphs for inner in graph.nodes]
+        if "wrap_with_set_grad_enabled" in targets:
+            raise lowering.operators.refused("a region with another grad mode inside of an autocast region")
+        operands_in_graph = [one.meta["val"] if isinstance(one, torch.fx.Node) else one for one in node.args[5:]]
+        region = _torch.with_casts(region, operands_in_graph, device, dtype)
+    return lowering.region(region, _written(operands, write), into)
+
+
+def _inlined(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+    """A region that only marks a part of the graph, such as what a checkpoint computes again."""
+    region, *operands = arguments
+    return lowering.region(region, _written(operands, write), into)
+
+
+def _named(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+    """A region that is called by a name."""
+    region, _, *operands = arguments
+    return lowering.region(region, _written(operands, write), into)
+
+
+def _written(operands: list[Any], write: Write) -> list[Any]:
+    return [one if isinstance(one, _EXPRESSIONS) else write(one) for one in operands]
+
+
+def _true(test: Any, write: Write) -> ir.Expression:
+    written = test if isinstance(test, _EXPRESSIONS) else write(test)
+    return ir.Call(ir.Name("bool"), (written,))
+
+
+_EXPRESSIONS: Final = (ir.Name, ir.Attribute, ir.Item, ir.Call, ir.Literal, ir.Operation, ir.ListOf)
+
+REGIONS: Final[dict[str, Callable[..., list[Any]]]] = {
+    "cond": _condition,
+    "while_loop": _while,
+    "map_impl": _map,
+    "scan": _scan,
+    "wrap_with_set_grad_enabled": _grad_mode,
+    "wrap_with_autocast": _autocast,
+    "tag_activation_checkpoint": _inlined,
+    "wrap_activation_checkpoint": _inlined,
+    "invoke_subgraph": _named,
+}
+"""How each operator with graphs of its own is lowered, by its name."""

@@ -1,0 +1,161 @@
+"""Exports modules of users: `exported`, and what `create` and `serve` do with examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from .. import _torch
+from ..errors import ArgumentError, MismatchError
+from ..jit import Contract, compile_interface
+from ..jit.export import DEVICES, MODE_NAMES, MODES, check_examples, export_module, export_programs
+from ..jit.read.model import Interface, Required
+from ..jit.script.cache import COMPILING
+from ..link.places import device_of
+from ..link.values import PythonPacker
+from .dropped import check_backward_hooks
+from .state_names import remember_names
+
+_CPU = torch.device("cpu")
+
+
+def exported(
+    module: torch.nn.Module | Mapping[str, Any],
+    interface: type,
+    examples: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Mapping[str, Any] | None = None,
+    both_modes: bool = False,
+) -> torch.jit.ScriptModule:
+    """Makes a ScriptModule of a module that `torch.export` captures. It can be served, sent and saved as any other.
+
+    Calls are compared with what the export assumed: dtypes, ranks, sizes, and the values of all that is no tensor. A
+    call that differs is refused.
+
+    Args:
+        module: a module on the device where it will run. Or a mapping from each method to an ExportedProgram of it, or
+            to a list of those.
+        interface: a class of annotated methods. The module implements it; dataclasses and mappings that it returns
+            become the NamedTuples and Dicts that the interface declares.
+        examples: for each method, a tuple of arguments, or a mapping by their names. A list of those, where calls
+            differ in more than sizes: a call takes the first that it is like.
+        dynamic_shapes: for a method, the `dynamic_shapes` of torch.export by the interface's arguments; for a list of
+            examples, this or a list. Without it, every dimension is as dynamic as torch.export finds it.
+        both_modes: exports for training and for evaluation. Otherwise the module keeps the mode that it is in.
+
+    Returns:
+        The module. Its parameters and buffers are those of `module`, and its `state_dict` has the same keys.
+
+    Raises:
+        InterfaceError: `interface` has a signature that cannot cross.
+        ArgumentError: an example is missing, or does not fit the interface.
+        MismatchError: the module does not implement `interface`.
+        CreationError: torch.export cannot capture a method, or its graph has what cannot run without Python.
+
+    >>> class Scaler:
+    ...     def forward(self, x: torch.Tensor, scale: float = 2.0) -> torch.Tensor: ...
+    >>> class Scaling(torch.nn.Module):
+    ...     def forward(self, x, **options):
+    ...         return x * options["scale"]
+    >>> scaling = exported(Scaling(), Scaler, {"forward": {"x": torch.ones(2, 3), "scale": 2.0}})
+    >>> scaling(torch.ones(5, 3), 2.0).sum().item()
+    30.0
+    """
+    compiled = compile_interface(interface)
+    contract = compiled.contract
+    if isinstance(module, Mapping):
+        if examples is not None or dynamic_shapes is not None or both_modes:
+            raise ArgumentError("exported: programs are exported already, and take no examples, shapes or modes")
+        programs = check_examples(module, compiled.interface)
+        with COMPILING:
+            return export_programs(programs, contract.interface, contract.defined)
+    if examples is None:
+        raise ArgumentError(f"examples: none; give one for each method of {compiled.interface.name}")
+    complete = complete_examples(examples, compiled.interface, contract)
+    return export_for(module, contract, complete, dynamic_shapes=dynamic_shapes, both_modes=both_modes)
+
+
+def export_for(
+    module: object,
+    contract: Contract,
+    examples: Mapping[str, Any],
+    *,
+    dynamic_shapes: Mapping[str, Any] | None = None,
+    both_modes: bool = False,
+    device: torch.device = _CPU,
+) -> torch.jit.ScriptModule:
+    """Exports a module for the methods of an interface. `examples` has all arguments.
+
+    Args:
+        device: where the module runs, if it has no tensors that show it.
+    """
+    name = contract.interface.name
+    if isinstance(module, torch.jit.ScriptModule):
+        raise MismatchError(f"{name}: {type(module).__name__} is scripted already; leave out examples=")
+    if not isinstance(module, torch.nn.Module):
+        raise MismatchError(f"{name}: {module!r} is not a torch.nn.Module; what is hosted has to be one")
+    module = _torch.not_compiled(module)
+    check_backward_hooks(module)
+    with COMPILING:
+        scripted = export_module(
+            module,
+            contract.interface,
+            contract.classes,
+            contract.defined,
+            examples,
+            dynamic_shapes,
+            device_of(module, otherwise=device),
+            both_modes,
+        )
+    remember_names(scripted, module)
+    return scripted
+
+
+def complete_examples(examples: object, interface: Interface, contract: Contract) -> dict[str, Any]:
+    """Returns the examples with the defaults of arguments that they lack, which only the caller's interface has.
+
+    Raises:
+        ArgumentError: a method has no example, or there is no such method.
+    """
+    checked = check_examples(examples, interface)
+    packer = PythonPacker(contract.classes)
+    for method in interface.methods:
+        defaults = {
+            argument.name: packer.value_of(argument.default)
+            for argument in method.arguments
+            if not isinstance(argument.default, Required)
+        }
+        names = [argument.name for argument in method.arguments]
+
+        def complete(example: Any, names: list[str] = names, defaults: dict[str, Any] = defaults) -> Any:
+            if isinstance(example, (tuple, list)) and len(example) <= len(names):
+                example = dict(zip(names, example, strict=False))
+            return {**defaults, **example} if isinstance(example, Mapping) else example
+
+        given = checked[method.name]
+        checked[method.name] = [complete(one) for one in given] if isinstance(given, list) else complete(given)
+    return checked
+
+
+def check_mode(module: torch.jit.ScriptModule, training: bool) -> None:
+    """Raises ArgumentError if `module` was exported, and not in this mode."""
+    modes: str | None = getattr(module, MODES, None)
+    wanted = MODE_NAMES[training]
+    if modes is not None and wanted not in modes.split(" and "):
+        raise ArgumentError(
+            f"the module was exported in {modes} mode alone; create it in {wanted} mode with examples=, or host "
+            "torchremote.exported(..., both_modes=True)"
+        )
+
+
+def check_movable(module: torch.jit.ScriptModule, device: torch.device) -> None:
+    """Raises ArgumentError if `module` was exported, and a graph of it names another device."""
+    named: str = getattr(module, DEVICES, "")
+    others = [one for one in named.split() if torch.device(one).type != device.type]
+    if others:
+        raise ArgumentError(
+            f"the module was exported on {', '.join(others)}, which its graph names; create it where it is to be, as "
+            f"in create('worker/{device}', ..., examples=)"
+        )
