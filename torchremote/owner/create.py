@@ -182,8 +182,9 @@ def _build(contract: Contract, request: CreateRequest, device: torch.device) -> 
             module.to(device)
     except BaseException as error:  # the user's code may raise anything
         what = getattr(request.make, "__qualname__", repr(request.make))
-        missing = missing_operator(str(error))
-        said = f"{words_of(error)}{missing and '; '}{missing}"
+        said = words_of(error)
+        missing = missing_operator(said)
+        said += missing and f"; {missing}"
         raise CreationError(f"{what} raised {said}\n\n{traceback.format_exc()}") from error
     if request.examples is not None:
         return export_for(module, contract, request.examples, device=device)
