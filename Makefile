@@ -1,4 +1,4 @@
-# demo: the main job, on real data.   test: lint, types, docs and all tests.   lint: ruff and mypy alone.
+# demo: the main job, on real data.   test: lint, types, docs and all tests.   lint: ruff, mypy and pyright.
 # coverage: all tests, and the lines of the package that none of them runs.
 # docs: the pages in docs/, into docs/_build; a warning is an error. Needs no network, but for its own environment.
 # compat: all tests on the oldest and the newest torch that are supported, on other Pythons where these are installed, and
@@ -34,6 +34,8 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	for example in examples/*/; do $(BIN)/mypy $$example || exit 1; done
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(READY)
 	$(BIN)/python -m sphinx -b html -E -n -W --keep-going -q docs docs/_build

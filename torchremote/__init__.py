@@ -1,6 +1,7 @@
 """Remote PyTorch modules: typed interfaces, compiled to TorchScript that runs over torch.distributed.rpc."""
 
-from . import supported as supported  # first: it refuses a torch that is not fit
+from . import errors as errors
+from . import supported as supported  # before all that uses torch: it refuses one that is not fit
 from ._version import __version__
 from .archive.load import load, reconnect
 from .caller import as_module as as_module  # gives stubs the methods of a module
@@ -34,6 +35,7 @@ __all__ = [
     "create_async",
     "create_many",
     "detached",
+    "errors",
     "exported",
     "load",
     "reconnect",
@@ -45,3 +47,7 @@ __all__ = [
     "with_timeout",
     "withdraw",
 ]
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

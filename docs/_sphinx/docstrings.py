@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
 
 import torchremote
 from torchremote import errors
@@ -37,6 +38,17 @@ def _link(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: li
         lines[number] = re.sub(r"(?<![`:])`([A-Za-z_]\w*)(?:\(\))?`(?!`)", lambda it: _LINKS.get(it[1], it[0]), line)
 
 
+def _forget_overloads(app: Sphinx) -> None:
+    """Has each function shown with one signature: overloads differ in types that are for type checkers alone."""
+    for name in torchremote.__all__:
+        module = getattr(getattr(torchremote, name), "__module__", None)
+        if module and module.startswith("torchremote."):
+            analyzer = ModuleAnalyzer.for_module(module)  # cached, so autodoc gets the same one
+            analyzer.analyze()
+            analyzer.overloads.clear()
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("builder-inited", _forget_overloads)
     app.connect("autodoc-process-docstring", _link, priority=400)  # before napoleon
     return {"parallel_read_safe": True}

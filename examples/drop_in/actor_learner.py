@@ -8,13 +8,14 @@ class is torch's. Either prints the same numbers.
 
 import argparse
 import math
+from typing import Any
 
 import torch
 import torch.distributed.rpc as rpc
 import workers
 from torch import Tensor, nn
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
 parser.add_argument("--torch", action="store_true", help="use torch.distributed.nn's remote module")
 parser.add_argument("--rounds", type=int, default=30)
 OPTIONS = parser.parse_args()
@@ -22,7 +23,7 @@ OPTIONS = parser.parse_args()
 if OPTIONS.torch:
     from torch.distributed.nn.api.remote_module import _RemoteModule
 else:
-    from torchremote.dropin.remote_module import _RemoteModule
+    from torchremote.dropin.remote_module import _RemoteModule  # type: ignore[assignment]
 
 ACTORS = ("actor0", "actor1", "actor2")
 LONGEST = 200  # steps of an episode
@@ -30,14 +31,13 @@ LONGEST = 200  # steps of an episode
 
 @torch.jit.interface
 class Policy:
-    def forward(self, state: Tensor) -> Tensor:
-        pass
+    def forward(self, state: Tensor) -> Tensor: ...
 
 
 class PolicyModule(nn.Module):
     """The state of a cart with a pole, [..., 4] float64 -> the logits of a push to the left and right, [..., 2]."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.layers = nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 2)).double()
@@ -48,10 +48,10 @@ class PolicyModule(nn.Module):
 
 # -- on the learner
 
-_policy = None
+_policy: torch.jit.ScriptModule | None = None
 
 
-def the_policy():
+def the_policy() -> Any:
     """The one policy: scripted, trained here, and called from everywhere."""
     global _policy
     if _policy is None:
@@ -59,7 +59,7 @@ def the_policy():
     return _policy
 
 
-def learn():
+def learn() -> None:
     optimizer = torch.optim.Adam(the_policy().parameters(), lr=0.02)
     lengths = []
     for number in range(OPTIONS.rounds):
@@ -80,17 +80,19 @@ def learn():
 
 # -- on an actor
 
-_remote = None
+_remote: Any = None
 
 
-def play(seed):
+def play(seed: int) -> tuple[Tensor, Tensor]:
     """One episode: the states, [steps, 4] float64, and what was done in each, [steps] int64."""
     global _remote
     if _remote is None:
-        _remote = _RemoteModule("learner", the_policy, _module_interface_cls=Policy)
+        # torch's signature says a class. It takes any callable, too.
+        _remote = _RemoteModule("learner", the_policy, _module_interface_cls=Policy)  # type: ignore[arg-type]
     random = torch.Generator().manual_seed(seed)
     state = (torch.rand(4, generator=random, dtype=torch.float64) - 0.5) / 10
-    states, actions = [], []
+    states: list[Tensor] = []
+    actions: list[float] = []
     with torch.no_grad():
         while len(actions) < LONGEST and abs(state[0]) < 2.4 and abs(state[2]) < 0.21:
             action = torch.multinomial(_remote.forward(state).softmax(0), 1, generator=random).item()
@@ -100,7 +102,7 @@ def play(seed):
     return torch.stack(states), torch.tensor(actions)
 
 
-def push(state, force):
+def push(state: Tensor, force: float) -> Tensor:
     """A cart of 1 kg with a pole of 0.1 kg and 1 m, pushed for 20 ms with `force`, in newtons."""
     _, speed, angle, turning = state.tolist()
     sine, cosine = math.sin(angle), math.cos(angle)

@@ -7,6 +7,7 @@ With --torch, the class is torch's. Either prints the same numbers.
 """
 
 import argparse
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,11 +15,11 @@ import torch.distributed.autograd as dist_autograd
 import torch.distributed.rpc as rpc
 import workers
 from sklearn.datasets import load_digits
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.optim import DistributedOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
 parser.add_argument("--torch", action="store_true", help="use torch.distributed.nn.RemoteModule")
 parser.add_argument("--epochs", type=int, default=4)
 OPTIONS = parser.parse_args()
@@ -35,24 +36,24 @@ TESTED = 400  # of scikit-learn's 1,797 handwritten digits
 class Reader(nn.Module):
     """Reads digits: tokens [n, 64] int64 -> logits [n, 10] float64."""
 
-    def __init__(self, table):
+    def __init__(self, table: RemoteModule) -> None:
         super().__init__()
         self.table = table
         torch.manual_seed(1)
         self.head = DistributedDataParallel(nn.Sequential(nn.ReLU(), nn.Linear(16, 10)).double())
 
-    def forward(self, tokens):
+    def forward(self, tokens: Tensor) -> Tensor:
         return self.head(self.table.forward(tokens))
 
 
-def load():
+def load() -> tuple[Tensor, Tensor]:
     """Each pixel is a token, which says where it is and how dark: 64 of 64 * 17."""
-    digits = load_digits()
+    digits: Any = load_digits()
     tokens = torch.tensor(digits.data).long() + torch.arange(64) * 17
     return tokens, torch.tensor(digits.target)
 
 
-def train(table, rank):
+def train(table: RemoteModule, rank: int) -> tuple[float, float, float]:
     """On a trainer."""
     dist.init_process_group("gloo", init_method=workers.rendezvous("gloo"), rank=rank, world_size=len(TRAINERS))
     model = Reader(table)
@@ -77,7 +78,7 @@ def train(table, rank):
     return losses[0], losses[-1], right
 
 
-def master():
+def master() -> None:
     table = RemoteModule("ps", nn.EmbeddingBag, (64 * 17, 16), {"mode": "mean", "dtype": torch.float64})
     told = [rpc.rpc_async(name, train, (table, rank), timeout=0) for rank, name in enumerate(TRAINERS)]
     for name, trained in zip(TRAINERS, told, strict=True):

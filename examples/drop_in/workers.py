@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.distributed.rpc as rpc
 
 
-def run(roles):
+def run(roles: Mapping[str, Callable[[], None] | None]) -> None:
     """Starts a worker for each of `roles`, {name: function or None}, which calls its function; the others serve."""
     if "DROP_IN_WORKER" in os.environ:
         _work(os.environ["DROP_IN_WORKER"], roles)
@@ -28,16 +29,17 @@ def run(roles):
                 process.kill()
 
 
-def rendezvous(what):
+def rendezvous(what: str) -> str:
     """A file at which processes of the program meet."""
     return f"file://{os.environ['DROP_IN_FOLDER']}/{what}"
 
 
-def _work(name, roles):
+def _work(name: str, roles: Mapping[str, Callable[[], None] | None]) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     options = rpc.TensorPipeRpcBackendOptions(init_method=rendezvous("rpc"))
     rpc.init_rpc(name, rank=list(roles).index(name), world_size=len(roles), rpc_backend_options=options)
-    if roles[name] is not None:
-        roles[name]()
+    role = roles[name]
+    if role is not None:
+        role()
     rpc.shutdown()  # waits until everybody is done

@@ -1,6 +1,7 @@
 """A small language model in two halves, written as models are written today: TorchScript refuses all of it."""
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ class Shape:
 
 
 class Block(nn.Module):
+    keys: Tensor
+    values: Tensor
+
     def __init__(self, shape: Shape):
         super().__init__()
         self.heads = shape.heads
@@ -42,7 +46,7 @@ class Block(nn.Module):
         self.register_buffer("keys", cache, persistent=False)
         self.register_buffer("values", cache.clone(), persistent=False)
 
-    def forward(self, x, *, start=None, **options):
+    def forward(self, x: Tensor, *, start: int | None = None, **options: Any) -> Tensor:
         parts = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.attend(self.before(x)).chunk(3, -1)
         )
@@ -68,7 +72,7 @@ class Front(nn.Module):
         self.characters, self.places = (nn.Embedding(n, shape.width) for n in (shape.characters, shape.longest))
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
 
-    def forward(self, input, start=None):
+    def forward(self, input: Tensor, start: int | None = None) -> Tensor:
         first = 0 if start is None else start
         x = self.characters(input) + self.places(torch.arange(first, first + input.shape[1]))
         for block in self.blocks:
@@ -84,7 +88,7 @@ class Back(nn.Module):
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.head = nn.Sequential(nn.LayerNorm(shape.width), nn.Linear(shape.width, shape.characters))
 
-    def forward(self, input, start=None):
+    def forward(self, input: Tensor, start: int | None = None) -> Tensor:
         for block in self.blocks:
             input = block(input, start=start)
         return self.head(input)

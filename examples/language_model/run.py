@@ -28,7 +28,7 @@ class Generator(nn.Module):
     front: Half
     back: Half
 
-    def __init__(self, front, back):
+    def __init__(self, front: Half, back: Half) -> None:
         super().__init__()
         self.front, self.back = front, back
 
@@ -42,14 +42,14 @@ class Generator(nn.Module):
         return text
 
 
-def training_text():
+def training_text() -> str:
     """The Zen of Python, which every Python has."""
     with contextlib.redirect_stdout(io.StringIO()):
         import this
     return codecs.decode(this.s, "rot13")
 
 
-def train(front, back, text, steps):
+def train(front: nn.Module, back: nn.Module, text: Tensor, steps: int) -> None:
     """Trains the two halves here, in Python."""
     optimizer = torch.optim.AdamW([*front.parameters(), *back.parameters()], lr=0.003)
     for step in range(steps):
@@ -64,14 +64,14 @@ def train(front, back, text, steps):
             print(f"step {step}: loss {loss.item():.3f}")
 
 
-def generate(steps):
+def generate(steps: int) -> None:
     torch.manual_seed(0)
     written = training_text()
     letters = sorted(set(written))
     text = torch.tensor([letters.index(letter) for letter in written])
     shape = Shape(len(letters))
     halves = {"front": Front(shape), "back": Back(shape)}
-    train(*halves.values(), text, steps)
+    train(halves["front"], halves["back"], text, steps)
 
     inputs = {"front": torch.zeros(1, 5, dtype=torch.int64), "back": torch.zeros(1, 5, shape.width)}
     stubs = {}
@@ -92,7 +92,7 @@ def generate(steps):
     print("the same as here:", torch.equal(found, wanted))
 
 
-def work(name, rendezvous, steps):
+def work(name: str, rendezvous: str, steps: int) -> None:
     torch.set_num_threads(1)
     options = tr.rpc_options(init_method=rendezvous)
     rpc.init_rpc(name, rank=WORKERS.index(name), world_size=len(WORKERS), rpc_backend_options=options)
@@ -101,8 +101,8 @@ def work(name, rendezvous, steps):
     rpc.shutdown()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--steps", type=int, default=300)
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")

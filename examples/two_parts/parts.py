@@ -14,7 +14,7 @@ class Half:
 
 
 class HalfEncoder(nn.Module):
-    def __init__(self, seed: int = 0):
+    def __init__(self, seed: int = 0) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.hidden = nn.Linear(32, 64)

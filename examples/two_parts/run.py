@@ -15,8 +15,8 @@ import tempfile
 HERE = pathlib.Path(__file__).parent
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--epochs", type=int, default=15)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -34,14 +34,14 @@ def main():
         run("serve.py", serving, f"file://{folder}/serving")
 
 
-def new_folder(folder, *files):
+def new_folder(folder: pathlib.Path, *files: str) -> pathlib.Path:
     folder.mkdir()
     for file in files:
         shutil.copy(HERE / file, folder)
     return folder
 
 
-def run(script, folders, rendezvous, *arguments):
+def run(script: str, folders: dict[str, pathlib.Path], rendezvous: str, *arguments: str) -> None:
     """Runs `script` once in each folder, all at the same time; the first has the rank 0 and the arguments."""
     processes = []
     try:

@@ -13,7 +13,7 @@ import torch.distributed.rpc as rpc
 import torchremote as tr
 
 
-def offer(name):
+def offer(name: str) -> None:
     from parts import Half, HalfEncoder
 
     part = HalfEncoder()
@@ -21,7 +21,7 @@ def offer(name):
     tr.serve(part.eval(), Half, name)
 
 
-def answer():
+def answer() -> None:
     from data import accuracy, load
 
     model = tr.load("model.pt")  # torch.jit.load, and its two stubs find their parts by worker and name

@@ -24,7 +24,7 @@ class Reader(nn.Module):
     left: Half
     right: Half
 
-    def __init__(self, left, right):
+    def __init__(self, left: Half, right: Half) -> None:
         super().__init__()
         self.left = left
         self.right = right
@@ -37,7 +37,7 @@ class Reader(nn.Module):
         return self.head(torch.cat([left, right], 1))
 
 
-def train(epochs):
+def train(epochs: int) -> None:
     parts = [tr.create(name, Half, HalfEncoder, (seed,), name=name) for seed, name in enumerate(("left", "right"))]
     torch.manual_seed(2)
     model = torch.jit.script(Reader(*parts))

@@ -1,7 +1,6 @@
 """Calls through stubs, between two processes."""
 
 import copy
-import inspect
 import re
 import time
 import warnings
@@ -98,8 +97,7 @@ class CountersModule(nn.Module):
         return found
 
 
-def test_a_stub_tells_its_signatures(encoder):
-    assert str(inspect.signature(encoder.topk)) == "(x: 'Tensor', *, k: 'int' = 2) -> 'Tuple[Tensor, Tensor]'"
+def test_a_stub_says_where_its_module_is(encoder):
     assert repr(encoder) == "EncoderStub(Encoder on owner/cpu, answers)"
 
 
@@ -167,7 +165,7 @@ def test_a_remote_exception_says_what_where_and_why(encoder, x):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda encoder, x: encoder(3), r"^Encoder\.forward\.x: 3 is no Tensor$"),
+        (lambda encoder, x: encoder(3), r"^Encoder\.forward\.x: 3 is no Tensor; write torch"),
         (lambda encoder, x: encoder(), r"^Encoder\.forward: missing a required argument: 'x'$"),
         (lambda encoder, x: encoder(x, speed=3), r"^Encoder\.forward: .*unexpected keyword argument 'speed'$"),
         (lambda encoder, x: encoder(x, 1.0, 2), r"^Encoder\.forward: "),

@@ -200,7 +200,10 @@ def test_dtypes_and_enums_in_containers(painter):
         (lambda stub: stub(X, Mode.EVAL), r"^Painter.forward.color: <Mode.EVAL: 'eval'> is no tests.zoo.Color; "),
         (lambda stub: stub(X, dtype="float32"), r"^Painter.forward.dtype: 'float32' is no dtype$"),
         (lambda stub: stub(X, device="cpu"), r"^Painter.forward.device: 'cpu' is no device$"),
-        (lambda stub: stub(None), r"^Painter.forward.x: None is no Tensor$"),
+        (
+            lambda stub: stub(None),
+            r"^Painter.forward.x: None is no Tensor; declare Optional",
+        ),
         (lambda stub: stub.either("a"), r"^Painter.either.value: 'a' is no Union\["),
         (
             lambda stub: stub.count([(1, 2)], {}, {}),

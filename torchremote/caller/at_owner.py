@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed.rpc as rpc
 
-from .._torch import PyRRef
 from ..errors import ArgumentError, CallTimeoutError, MismatchError, PlaceError
 from ..owner import module_state
 from .exchange import ask
@@ -67,7 +67,7 @@ class AtOwner:
         self._stub = stub
         self._timeout = self._route.timeout if timeout is None else check_timeout(timeout)
 
-    def parameters(self, recurse: bool = True) -> list[PyRRef[Any]]:
+    def parameters(self, recurse: bool = True) -> list[rpc.RRef[Any]]:
         """Returns references to the parameters, for `torch.distributed.optim.DistributedOptimizer`.
 
         The parameters themselves stay on the owner.
@@ -81,7 +81,7 @@ class AtOwner:
         >>> [parameter.owner_name() for parameter in at_owner(layer).parameters()]
         ['owner', 'owner']
         """
-        found: list[PyRRef[Any]] = self._ask(module_state.parameters_here, recurse)
+        found: list[rpc.RRef[Any]] = self._ask(module_state.parameters_here, recurse)
         return found
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -175,7 +175,7 @@ class AtOwner:
         """
         self.train(False)
 
-    def module_rref(self) -> PyRRef[Any]:
+    def module_rref(self) -> rpc.RRef[Any]:
         """Returns a reference to the module itself.
 
         The reference does not follow: if the module is moved or replaced, it still leads to the old one.
@@ -187,7 +187,7 @@ class AtOwner:
         >>> at_owner(layer).module_rref().owner_name()
         'owner'
         """
-        found: PyRRef[Any] = self._ask(module_state.module_rref_here, self._compiled.interface.qualified_name)
+        found: rpc.RRef[Any] = self._ask(module_state.module_rref_here, self._compiled.interface.qualified_name)
         return found
 
     def zero_grad(self) -> None:

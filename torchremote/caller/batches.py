@@ -30,6 +30,7 @@ from ..link.route import Route, route_of
 from ..owner.tables import progress_here
 from .awaiting import when_all
 from .calls import DEVICES, METHODS, Calls, python_calls
+from .described import describe
 from .exchange import ask, send, settle, settle_later
 from .quick_check import exact_test
 
@@ -41,24 +42,9 @@ _numbers = filter(lambda number: number & 255, itertools.count(secrets.randbits(
 def many_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
     """Makes a stub's two Python methods for many calls of `method`: `<m>_many` and `<m>_many_async`."""
     batches = _Batches(compiled, method)
-    for call, name in ((batches.many(), method.many.name), (batches.many_async(), f"{method.many.name}_async")):
-        call.__name__ = call.__qualname__ = name
-        call.__doc__ = _DOCSTRING.format(name=name, declaration=method.declaration)
+    for call, ending in ((batches.many(), "_many"), (batches.many_async(), "_many_async")):
+        describe(call, compiled, method, ending, batches.signature)
         yield call
-
-
-_DOCSTRING: Final = """{name}(calls, *, return_exceptions=False): makes many calls of `{declaration}`.
-
-Args:
-    calls: a list of calls. Each is a tuple of arguments, keyword-only ones last, or a mapping from their names.
-        Arguments with a default may be left out.
-    return_exceptions: False sends one message, and the owner runs the calls in order. The first that fails ends the
-        batch, and the error says which it was. True sends a message for each call, all at once, and puts an error in
-        the place of the result of a call that fails.
-
-Returns:
-    The results, in the order of the calls. `<m>_many_async` returns a Future of them.
-"""
 
 
 class _Batches:
@@ -68,6 +54,7 @@ class _Batches:
         self._method = method
         self._where = f"{compiled.interface.name}.{method.many.name}"
         self._calls = Calls(compiled, method)
+        self.signature = self._calls.signature
         self._call_async = list(python_calls(compiled, method))[1]
         self._is_exact = exact_test(TupleType(tuple(argument.type for argument in method.arguments)))
         self._defaults = {

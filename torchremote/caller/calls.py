@@ -20,6 +20,7 @@ from ..link.failures import explain
 from ..link.route import route_of
 from ..link.tensors import restorer
 from ..link.values import PythonPacker
+from .described import describe
 from .exchange import Failing, send, settle, settle_later
 from .quick_check import TENSORS, exact_classes, exact_test
 
@@ -44,10 +45,9 @@ def python_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callab
     """Makes a stub's two Python methods for one method of its interface: `<m>`, which waits, and `<m>_async`."""
     calls = Calls(compiled, method)
     make = calls.packed if is_called_packed(method) else calls.plain
-    for settling, name in ((_now, method.name), (_later, f"{method.name}_async")):
+    for settling, ending in ((_now, ""), (_later, "_async")):
         call = make(settling)
-        call.__name__ = call.__qualname__ = name
-        call.__signature__ = calls.signature  # type: ignore[attr-defined]
+        describe(call, compiled, method, ending, calls.signature)
         yield call
 
 
@@ -71,7 +71,7 @@ class Calls:
         self.where = f"{compiled.interface.name}.{method.name}"
         self.method = method
         self.packer = PythonPacker(compiled.contract.classes)
-        self.signature = _signature(method, self.packer)
+        self.signature = call_signature(method, self.packer)
         self._tests = {argument.name: exact_test(argument.type) for argument in method.arguments}
         self._tests_in_order = tuple(self._tests[a.name] for a in method.arguments if not a.keyword_only)
         self._classes_decide = all(exact_classes(argument.type) is not None for argument in method.arguments)
@@ -189,8 +189,8 @@ class Calls:
         return error
 
 
-def _signature(method: Method, packer: PythonPacker) -> inspect.Signature:
-    """Makes the signature of a stub's Python method."""
+def call_signature(method: Method, packer: PythonPacker) -> inspect.Signature:
+    """Makes the signature of a method of stubs from the model: defaults are of exactly the declared types."""
     parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)]
     for argument in method.arguments:
         kind = inspect.Parameter.KEYWORD_ONLY if argument.keyword_only else inspect.Parameter.POSITIONAL_OR_KEYWORD

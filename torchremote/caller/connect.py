@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from ..errors import ServedNameError
 from ..jit import compile_interface
 from ..link.places import find_worker
 from ..owner import served
 from ..owner.served import check_name
+from ..typing import HasStub, StubT
 from .exchange import ask
 from .pending import Pending, find_served
 from .stub import check_timeout
@@ -19,7 +20,17 @@ _LONGEST_PAUSE: Final = 0.5
 """Seconds between two questions for a name that is waited for. Each pause is twice the last one."""
 
 
-def connect(where: str, interface: type, name: str, *, wait: float | None = None, timeout: float | None = None) -> Any:
+@overload
+def connect(
+    where: str, interface: HasStub[StubT], name: str, *, wait: float | None = None, timeout: float | None = None
+) -> StubT: ...
+@overload
+def connect(
+    where: str, interface: type, name: str, *, wait: float | None = None, timeout: float | None = None
+) -> Any: ...
+def connect(
+    where: str, interface: type | HasStub[Any], name: str, *, wait: float | None = None, timeout: float | None = None
+) -> Any:
     """Connects to the module that a worker serves under `name`.
 
     Args:
@@ -80,7 +91,13 @@ def connect(where: str, interface: type, name: str, *, wait: float | None = None
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def connect_async(where: str, interface: type, name: str, *, timeout: float | None = None) -> Pending:
+@overload
+def connect_async(
+    where: str, interface: HasStub[StubT], name: str, *, timeout: float | None = None
+) -> Pending[StubT]: ...
+@overload
+def connect_async(where: str, interface: type, name: str, *, timeout: float | None = None) -> Pending: ...
+def connect_async(where: str, interface: type | HasStub[Any], name: str, *, timeout: float | None = None) -> Pending:
     """Starts to connect to the module that a worker serves under `name`, and does not wait for the answer.
 
     Args:

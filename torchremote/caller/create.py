@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
 import torch
 import torch.distributed.rpc as rpc
@@ -19,15 +19,44 @@ from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
 from ..owner.create import CreateRequest, referenced
 from ..owner.exported import complete_examples
+from ..typing import HasStub, StubT
 from .pending import Pending, cancel, send_requests
 from .stub import check_timeout
 
 IfExists = Literal["raise", "connect", "replace"]
 
 
+class CreateOptions(TypedDict, total=False):
+    """The keywords of `create` and `create_async`, for their overloads."""
+
+    name: str | None
+    if_exists: IfExists
+    timeout: float | None
+    in_turn: bool | None
+    examples: Mapping[str, Any] | None
+
+
+@overload
+def create(
+    where: str,
+    interface: HasStub[StubT],
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    **options: Unpack[CreateOptions],
+) -> StubT: ...
+@overload
 def create(
     where: str,
     interface: type,
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    **options: Unpack[CreateOptions],
+) -> Any: ...
+def create(
+    where: str,
+    interface: type | HasStub[Any],
     module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
@@ -104,9 +133,27 @@ def create(
         raise
 
 
+@overload
+def create_async(
+    where: str,
+    interface: HasStub[StubT],
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    **options: Unpack[CreateOptions],
+) -> Pending[StubT]: ...
+@overload
 def create_async(
     where: str,
     interface: type,
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    **options: Unpack[CreateOptions],
+) -> Pending: ...
+def create_async(
+    where: str,
+    interface: type | HasStub[Any],
     module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
@@ -152,7 +199,7 @@ def create_async(
 
 def start_creation(
     where: str,
-    interface: type,
+    interface: type | HasStub[Any],
     module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import torch
 import torch.distributed.rpc as rpc
@@ -15,15 +15,58 @@ from ..link.places import Place, find_place
 from ..owner import modules
 from ..owner.create import CreateRequest
 from ..owner.exported import complete_examples
+from ..typing import HasStub, StubT
 from .create import checked, checked_arguments, request_for
 from .pending import Pending, cancel_message, send_requests
 from .stub import check_timeout, route_and_interface
 from .waiting import wait
 
 
+class CreateManyOptions(TypedDict, total=False):
+    """The keywords of `create_many`, for its overloads."""
+
+    names: Sequence[str] | None
+    timeout: float | None
+    in_turn: bool | None
+    examples: Mapping[str, Any] | None
+
+
+@overload
+def create_many(
+    where: Sequence[str],
+    interface: HasStub[StubT],
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Sequence[Any]] | None = None,
+    kwargs: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    return_exceptions: Literal[False] = False,
+    **options: Unpack[CreateManyOptions],
+) -> list[StubT]: ...
+@overload
+def create_many(
+    where: Sequence[str],
+    interface: HasStub[StubT],
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Sequence[Any]] | None = None,
+    kwargs: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    return_exceptions: bool,
+    **options: Unpack[CreateManyOptions],
+) -> list[StubT | TorchRemoteError]: ...
+@overload
 def create_many(
     where: Sequence[str],
     interface: type,
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Sequence[Any]] | None = None,
+    kwargs: Sequence[Mapping[str, Any]] | None = None,
+    *,
+    return_exceptions: bool = False,
+    **options: Unpack[CreateManyOptions],
+) -> list[Any]: ...
+def create_many(
+    where: Sequence[str],
+    interface: type | HasStub[Any],
     module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
     args: Sequence[Sequence[Any]] | None = None,
     kwargs: Sequence[Mapping[str, Any]] | None = None,
@@ -65,8 +108,9 @@ def create_many(
     >>> [layer(torch.ones(3, 4)).shape for layer in layers]
     [torch.Size([3, 2]), torch.Size([3, 8])]
     """
+    make = checked(module_cls)  # first: if it and the interface are swapped, that is what is wrong with the interface
     compiled = compile_interface(interface)
-    timeout, make = check_timeout(timeout), checked(module_cls)
+    timeout = check_timeout(timeout)
     for what, given in (("where", where), ("args", args), ("kwargs", kwargs), ("names", names)):
         if given is None:
             continue

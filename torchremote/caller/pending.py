@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Generic
 
 import torch
 import torch.distributed.rpc as rpc
@@ -20,6 +20,7 @@ from ..link.places import Place
 from ..link.protocol import SPOKEN
 from ..link.route import Route
 from ..owner.create import Created, CreateRequest, Refusal, cancel_here, connect_here, create_here
+from ..typing import StubT
 from .awaiting import until_done_in_loop
 from .exchange import send, settle
 from .stub import make_stub
@@ -85,7 +86,7 @@ def _with_remedy(error: Exception) -> str:
     return f"{told}\n\n{text}" if len(lines) > 1 else told
 
 
-class Pending:
+class Pending(Generic[StubT]):
     """A stub that is being created, as `create_async` returns it.
 
     In a group with a worker "owner":
@@ -140,7 +141,7 @@ class Pending:
         """
         return bool(self._answer.done())
 
-    def wait(self) -> Any:
+    def wait(self) -> StubT:
         """Waits for the owner's answer, and returns the stub.
 
         Returns:
@@ -161,9 +162,10 @@ class Pending:
         with self._lock:
             if self._stub is None:
                 self._stub = make_stub(self._compiled, self.route())
-            return self._stub
+            stub: StubT = self._stub
+            return stub
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def __await__(self) -> Generator[Any, None, StubT]:
         """Waits in an event loop of asyncio, and returns the stub."""
         yield from until_done_in_loop(self._answer)
         return self.wait()

@@ -19,9 +19,11 @@ from .. import _torch
 from ..errors import InterfaceError, NotSavableError, StubError
 from ..jit import CompiledInterface, compile_interface
 from ..link.route import Route, route_of, set_route
+from ..typing import StubT
 from . import shown
 from .batches import many_calls
 from .calls import DEVICES, METHODS, called_names, python_calls
+from .described import CallSignature, in_order, no_such
 from .modes import SHARED, share_mode
 from .saving import refuse_before_saving
 
@@ -97,7 +99,7 @@ def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterf
     )
 
 
-def with_timeout(stub: Any, timeout: float | None) -> Any:
+def with_timeout(stub: StubT, timeout: float | None) -> StubT:
     """Makes a stub of the same remote module with another timeout. The first stub keeps its own.
 
     Nothing is sent or compiled, so even a single call can have its own timeout.
@@ -120,7 +122,9 @@ def with_timeout(stub: Any, timeout: float | None) -> Any:
     torch.Size([3, 2])
     """
     route, _ = route_and_interface(stub, "with_timeout")
-    return stub_along(stub, replace(route, timeout=check_timeout(timeout)))
+    assert isinstance(stub, Stub)
+    again: StubT = stub_along(stub, replace(route, timeout=check_timeout(timeout)))
+    return again
 
 
 LONGEST_TIMEOUT: Final = 2_147_483.0
@@ -202,6 +206,17 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
 
     _torchremote_compiled: CompiledInterface
     _torchremote_bases: Bases = ()
+    __signature__ = CallSignature()
+
+    def __dir__(self) -> list[str]:
+        # ScriptModule's own calls this one.
+        return in_order(self._torchremote_compiled, torch.nn.Module.__dir__(self))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            raise no_such(self._torchremote_compiled, name) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "training" and SHARED in self.__dict__:
@@ -242,6 +257,8 @@ def stub_class(compiled: CompiledInterface, bases: Bases = ()) -> type[Stub]:
         bases = (*bases, stub_class(compiled))  # a method that the user's class overrides stays overridden
     else:
         members["_torchremote_compiled"] = compiled
+        if compiled.as_written.doc:
+            members["__doc__"] = compiled.as_written.doc
         for method in compiled.interface.methods:
             for call in (*python_calls(compiled, method), *many_calls(compiled, method)):
                 members[call.__name__] = call

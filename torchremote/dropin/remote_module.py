@@ -139,7 +139,7 @@ class _RemoteModule(nn.Module):
         """Returns a reference to the remote module."""
         return self.module_rref
 
-    def remote_parameters(self, recurse: bool = True) -> list[PyRRef[Any]]:
+    def remote_parameters(self, recurse: bool = True) -> list[rpc.RRef[Any]]:
         """Returns references to the parameters, for `torch.distributed.optim.DistributedOptimizer`.
 
         Args:

@@ -219,8 +219,8 @@ class Referenced:
     def __init__(self, module_rref: PyRRef[Any]) -> None:
         self._module_rref = module_rref
 
-    def parameters(self, recurse: bool) -> list[PyRRef[Any]]:
-        found: list[PyRRef[Any]] = self._ask(_parameters_of, recurse)
+    def parameters(self, recurse: bool) -> list[rpc.RRef[Any]]:
+        found: list[rpc.RRef[Any]] = self._ask(_parameters_of, recurse)
         return found
 
     def train(self, mode: bool) -> None:

@@ -8,7 +8,7 @@ run the passes. The compiler knows nothing of callers and owners.
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -16,7 +16,8 @@ import torch
 from torch.distributed.rpc import RRef
 
 from .. import _torch
-from ..errors import UnsupportedTypeError
+from ..errors import InterfaceError, UnsupportedTypeError
+from ..typing import HasStub
 from .lower import (
     SourceNames,
     endpoint_name,
@@ -27,7 +28,8 @@ from .lower import (
     lower_table,
     scope_of,
 )
-from .read.interface import batched, caller_locals, detached, read_interface
+from .read.as_written import AsWritten, read_as_written
+from .read.interface import batched, caller_locals, checked_class, detached, read_interface
 from .read.model import Interface
 from .read.types import UnionType, walk
 from .script.cache import COMPILING, Cache, compiling
@@ -95,6 +97,7 @@ class CompiledInterface:
     interface_name: str  # the interface's name in TorchScript
     remote_interface: type  # the interface of its stubs: `<m>`, `<m>_async`, `<m>_many` and `<m>_many_async`
     stub: torch.jit.ScriptModule  # a disconnected stub; all others are copies of it
+    as_written: AsWritten = field(default_factory=AsWritten)  # what `help` shows of it
 
     @property
     def digest(self) -> str:
@@ -118,10 +121,12 @@ _tables: Cache[tuple[object, ...], _Table] = Cache()
 _first_tables: dict[tuple[str, str], _Table] = {}  # the tables to which endpoints are bound for good
 _contracts: Cache[tuple[object, ...], Contract] = Cache()
 _interfaces: Cache[tuple[Contract, str], CompiledInterface] = Cache()
+_shown: Cache[tuple[CompiledInterface, tuple[object, ...]], CompiledInterface] = Cache()
+_newest: dict[CompiledInterface, CompiledInterface] = {}  # what was last written of equal methods
 _of_classes: WeakKeyDictionary[type, CompiledInterface] = WeakKeyDictionary()
 
 
-def compile_interface(interface: type | Interface) -> CompiledInterface:
+def compile_interface(interface: type | HasStub[Any] | Interface) -> CompiledInterface:
     """Compiles a class of annotated methods. Does nothing new if it is compiled already.
 
     Args:
@@ -140,18 +145,31 @@ def compile_interface(interface: type | Interface) -> CompiledInterface:
     'score(x: Tensor, top: int) -> Tensor'
     """
     if isinstance(interface, Interface):
-        return _compile(interface)
-    compiled = _of_classes.get(interface) if isinstance(interface, type) else None
+        unsaid = _compile(interface)
+        return _newest.get(unsaid, unsaid)
+    cls = checked_class(interface)
+    compiled = _of_classes.get(cls)
     if compiled is None:
-        model = read_interface(interface)
-        if issubclass(interface, torch.nn.Module) and "__torch_script_interface__" not in vars(interface):
+        try:
+            model = read_interface(cls)
+        except InterfaceError as error:
+            if not issubclass(cls, torch.nn.Module):
+                raise
+            raise type(error)(
+                f"{error}\n\n{cls.__name__} is a module. If it is the class that implements the interface, pass the "
+                "interface in its place: it is the second argument of create, connect and serve."
+            ) from None
+        if issubclass(cls, torch.nn.Module) and "__torch_script_interface__" not in vars(cls):
             # The class is also a module, which may be scripted and then needs the plain name.
             model = replace(model, qualified_name=f"{model.qualified_name}_interface")
-        compiled = _of_classes[interface] = _compile(model)
+        compiled = _of_classes[cls] = _shown_as(cls, _compile(model))
     return compiled
 
 
-def remote_scriptable(cls: type[Class]) -> type[Class]:
+_NOTHING: Any = None
+
+
+def remote_scriptable(cls: type[Class] = _NOTHING) -> type[Class]:
     """Decorates a class: makes it an interface for remote modules, and a TorchScript module interface.
 
     Everything that calls need is compiled at once, under the class's own qualified name. The decorator reads the
@@ -172,12 +190,22 @@ def remote_scriptable(cls: type[Class]) -> type[Class]:
     ... class Encoder:
     ...     def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor: ...
     """
-    compiled = _compile(read_interface(cls, caller_locals(1)))
+    if cls is _NOTHING:
+        raise InterfaceError("remote_scriptable takes no arguments: write @remote_scriptable, without parentheses")
+    compiled = _shown_as(cls, _compile(read_interface(cls, caller_locals(1))))
     if "__torch_script_interface__" not in vars(cls):  # torch.jit.interface has not compiled it yet
         cls.__torch_script_interface__ = compiled.interface_name  # type: ignore[attr-defined]
         _torch.set_qualified_name(cls, compiled.interface_name)
     _of_classes[cls] = compiled
     return cls
+
+
+def _shown_as(cls: type, compiled: CompiledInterface) -> CompiledInterface:
+    """Adds what is written in a class. Classes with equal methods share all else, and equal text shows the newest."""
+    written = read_as_written(cls, [method.name for method in compiled.interface.methods])
+    shown = _shown.get((compiled, written.key), lambda: replace(compiled, as_written=written))
+    _newest[compiled] = shown
+    return shown
 
 
 def _compile(interface: Interface) -> CompiledInterface:

@@ -1,11 +1,10 @@
-"""Converts Python's scalars to those that TorchScript has, and words the refusal of a value that does not fit.
+"""Converts Python's scalars to those that TorchScript has.
 
 A conversion loses nothing: an int that a float cannot hold is refused.
 """
 
 from __future__ import annotations
 
-import enum
 import functools
 import operator
 from typing import Any, SupportsFloat, SupportsIndex
@@ -14,7 +13,8 @@ import torch
 
 from ..errors import ArgumentError
 from ..jit.read.annotations import SCALAR_CLASSES
-from ..jit.read.types import EnumType, NamedTupleType, ScalarType, TupleType, Type
+from ..jit.read.types import ScalarType
+from .misfits import misfit, shown
 
 
 def as_scalar(value: Any, name: str, exact: bool) -> Any:
@@ -83,26 +83,3 @@ def dtype_codes() -> dict[torch.dtype, int]:
 def dtypes_by_code() -> dict[int, torch.dtype]:
     """Returns the dtype for each of TorchScript's integers."""
     return {code: dtype for dtype, code in dtype_codes().items()}
-
-
-def misfit(where: str, value: object, kind: Type) -> ArgumentError:
-    """Makes the error for a value that does not fit `kind`."""
-    remedy = ""
-    if isinstance(value, int) and str(kind) in ("float", "complex"):
-        remedy = ": it cannot hold this integer exactly; pass a float, or declare int"
-    elif isinstance(value, (int, str)) and str(kind) == value.__class__.__name__:
-        remedy = " of 64 bits" if isinstance(value, int) else " that UTF-8 can encode"
-    elif isinstance(value, tuple) and isinstance(kind, (TupleType, NamedTupleType)):
-        remedy = f"; {len(kind.items)} items are wanted, and {len(value)} there"
-    elif isinstance(kind, EnumType):
-        remedy = f"; pass one of its members, {', '.join(name for name, _ in kind.members)}"
-    return ArgumentError(f"{where}: {shown(value)} is no {kind}{remedy}")
-
-
-def shown(value: object) -> str:
-    """Shows a value, or its class, in an error."""
-    if value is None or isinstance(value, (int, float, complex, str, enum.Enum, torch.dtype, torch.device)):
-        return f"{value!r:.60}" if type(value).__module__ != "numpy" else f"{value!r:.60} (numpy's)"
-    cls = type(value)
-    module = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
-    return f"an object of class {module}{cls.__qualname__}"

@@ -17,7 +17,7 @@ from .. import _torch
 from ..errors import ArgumentError
 from ..jit.read.types import TENSOR, DictType, ListType, OptionalType, TensorType, TupleType, Type
 from ..jit.runtime.message import MARK
-from .scalars import shown
+from .misfits import shown
 
 
 def check_plain(tensor: torch.Tensor, where: str) -> None:

@@ -31,8 +31,9 @@ from ..jit.read.types import (
     Type,
     UnionType,
 )
+from .misfits import misfit, shown
 from .references import check_reference
-from .scalars import as_scalar, dtype_codes, dtypes_by_code, keys_for_any, misfit, shown
+from .scalars import as_scalar, dtype_codes, dtypes_by_code, keys_for_any
 from .tensors import check_plain, restored, restored_any
 
 _TEXTS: Final = (str, bytes, bytearray)

@@ -254,7 +254,10 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
             check_hooks(module)
         return module
     if not isinstance(module, torch.nn.Module):
-        raise MismatchError(f"{interface.name}: {module!r} is not a torch.nn.Module; what is hosted has to be one")
+        remedy = "what is hosted has to be one"
+        if isinstance(module, type) and issubclass(module, torch.nn.Module):
+            remedy = f"pass an object of the class, as {module.__name__}(...)"
+        raise MismatchError(f"{interface.name}: {module!r} is not a torch.nn.Module; {remedy}")
     module = prepared(module)
     for method in interface.methods:
         if not callable(getattr(module, method.name, None)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
 from .. import _torch
+from ..caller.calls import call_signature
 from ..caller.connect import connect
 from ..caller.stub import route_and_interface, stub_along
 from ..jit import CompiledInterface, compile_interface
@@ -94,14 +94,16 @@ def _check_method(
     max_examples: int,
 ) -> int:
     remote, deferred, many = (getattr(stub, f"{method.name}{suffix}") for suffix in ("", "_async", "_many"))
-    signature, packer = inspect.signature(remote), PythonPacker(compiled.contract.classes)
+    packer = PythonPacker(compiled.contract.classes)
+    signature = call_signature(method, packer)
     where = f"{compiled.interface.name}.{method.name}"
 
     def local(*args: Any, **kwargs: Any) -> Any:
         # A module takes all of its arguments; the interface has the defaults.
-        bound = signature.bind(*args, **kwargs)
+        bound = signature.bind(module, *args, **kwargs)
         bound.apply_defaults()
-        result = getattr(module, method.name)(**bound.arguments)
+        _, *arguments = bound.arguments.items()
+        result = getattr(module, method.name)(**dict(arguments))
         # As the type that is declared: eager torch returns tuples of classes of its own, for one.
         return packer.unpack(packer.pack(result, method.returns, f"{where}.return"), method.returns)
 
@@ -109,7 +111,8 @@ def _check_method(
         return deferred(*args, **kwargs).wait()
 
     def one_of_many(*args: Any, **kwargs: Any) -> Any:
-        return many([signature.bind(*args, **kwargs).arguments])[0]
+        _, *arguments = signature.bind(module, *args, **kwargs).arguments.items()
+        return many([dict(arguments)])[0]
 
     every = (remote, awaited, one_of_many)
     return sum(_compare(where, local, through, drawn, max_examples) for through in every)

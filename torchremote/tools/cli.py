@@ -1,4 +1,4 @@
-"""The command line: `python -m torchremote emit|inspect|types|doctor|demo`."""
+"""The command line: `python -m torchremote emit|inspect|types|stubs|doctor|demo`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib
 import pathlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 import torch
 
@@ -16,6 +17,7 @@ from ..errors import ArchiveError, TorchRemoteError
 from ..jit import common_source, compile_interface
 from ..jit.export import export_programs, interface_of, source_of
 from .doctor import examine
+from .stub_files import file_of, stub_file
 from .type_tables import tables
 
 
@@ -38,6 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     types = commands.add_parser("types", help="print the tables of types: what can cross, and how")
     types.set_defaults(run=lambda options: print(tables(), end=""))
+
+    stubs = commands.add_parser("stubs", help="write .pyi files, from which type checkers and editors know stubs")
+    stubs.add_argument("modules", metavar="package.module", nargs="+", help="or package.module:Interface, undecorated")
+    stubs.add_argument("--check", action="store_true", help="write nothing, and fail if a file is not what it would be")
+    stubs.set_defaults(run=lambda options: _write_stubs(options.modules, check=options.check))
 
     doctor = commands.add_parser("doctor", help="see whether this machine is fit, and what to do if it is not")
     doctor.set_defaults(run=lambda options: _examine())
@@ -93,16 +100,42 @@ def _emitted_program(file: str) -> str:
     return source_of(scripted) or ""
 
 
-def _load(target: str) -> type:
-    module_name, _, path = target.partition(":")
-    if not path:
-        raise TorchRemoteError(f"{target!r}: write package.module:Interface")
+def _write_stubs(targets: Sequence[str], check: bool) -> int:
+    """Writes the `.pyi` of each module, or says which would change. Returns the exit status."""
+    names: dict[str, list[str]] = {}
+    for target in targets:
+        module, _, name = target.partition(":")
+        names.setdefault(module, []).extend([name] if name else [])
+    stale = 0
+    for module in names:
+        imported = _import(module, module)
+        path, text = file_of(imported).with_suffix(".pyi"), stub_file(imported, names[module])
+        if not check:
+            path.write_text(text)
+            print(path)
+        elif not path.exists() or path.read_text() != text:
+            stale += 1
+            print(f"{path}: is not up to date; run `python -m torchremote stubs {' '.join(targets)}`", file=sys.stderr)
+    return int(stale > 0)
+
+
+def _import(module: str, target: str) -> ModuleType:
     sys.path.insert(0, "")  # as `python -m` does for itself: what stands in the current folder
     try:
-        found: object = importlib.import_module(module_name)
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise TorchRemoteError(f"{target!r}: {error}") from error
+
+
+def _load(target: str) -> type:
+    module, _, path = target.partition(":")
+    if not path:
+        raise TorchRemoteError(f"{target!r}: write package.module:Interface")
+    found: object = _import(module, target)
+    try:
         for name in path.split("."):
             found = getattr(found, name)
-    except (ImportError, AttributeError) as error:
+    except AttributeError as error:
         raise TorchRemoteError(f"{target!r}: {error}") from error
     if not isinstance(found, type):
         raise TorchRemoteError(f"{target!r}: is a {type(found).__name__}, not a class")

@@ -64,9 +64,7 @@ def read_interface(cls: type, local_names: Mapping[str, object] | None = None) -
     Raises:
         InterfaceError: a signature that cannot cross; names interface, method and argument.
     """
-    if not inspect.isclass(cls):
-        raise InterfaceError(f"an interface is a class with annotated methods, not {cls!r}")
-    functions = dict(_functions(cls))
+    functions = dict(_functions(checked_class(cls)))
     if not functions:
         raise InterfaceError(
             f"{cls.__name__}: no methods; declare at least one, such as `def forward(self, x: Tensor) -> Tensor: ...`"
@@ -78,6 +76,17 @@ def read_interface(cls: type, local_names: Mapping[str, object] | None = None) -
         return Interface(_readable(_torch.qualified_name(cls)), methods)
     except (ValueError, RuntimeError) as error:
         raise InterfaceError(f"{cls.__name__}: {error}") from error
+
+
+def checked_class(interface: object) -> type:
+    """Returns `interface`, or raises InterfaceError if it is no class."""
+    if isinstance(interface, type):
+        return interface
+    shown = repr(interface).partition("\n")[0]  # a module's has many lines
+    raise InterfaceError(
+        f"an interface is a class with annotated methods, not {shown}; pass the class itself, which create, "
+        "connect and serve take as their second argument"
+    )
 
 
 def _readable(qualified_name: str) -> str:

@@ -1,0 +1,181 @@
+"""The .pyi files for type checkers: their text, and the command that writes them. test_typing.py runs the checkers."""
+
+import importlib
+import re
+import subprocess
+import sys
+import types
+
+import pytest
+
+from torchremote.errors import InterfaceError
+from torchremote.tools.cli import main
+from torchremote.tools.stub_files import stub_file
+
+from ..docs.blocks import ROOT
+
+SOURCE = '''"""Parts."""
+import os, torch
+from torch import Tensor
+
+import torchremote as tr
+
+
+@tr.remote_scriptable
+class Scorer:
+    # Scores rows.
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """Scores."""
+
+    def best(self, x: "Tensor", *, k: int = 5) -> tuple[Tensor, int]: ...
+
+
+class Plain:
+    def go(self) -> None: ...
+
+
+class Module(torch.nn.Module):
+    def forward(self, x: Tensor, scale: float) -> Tensor:
+        return x * len("\u00e9") * scale; pass
+'''
+
+HEAD = (
+    "# Written from {name}.py by `python -m torchremote stubs {name}`. "
+    "Do not edit: write it again when {name}.py has changed.\n"
+)
+WRITTEN = '''# mypy: disable-error-code="override"
+# pyright: basic
+# ruff: noqa
+# fmt: off
+"""Parts."""
+import abc as _abc
+import typing as _typing
+import torch.futures as _futures
+import torchremote.typing as _stubs
+import os as os, torch as torch
+from torch import Tensor as Tensor
+
+import torchremote as tr
+
+
+@tr.remote_scriptable
+class Scorer:
+    # Scores rows.
+    @classmethod
+    def __torchremote_stub__(cls) -> ScorerStub: ...
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """Scores."""
+
+    def best(self, x: "Tensor", *, k: int = 5) -> tuple[Tensor, int]: ...
+
+@_typing.type_check_only
+class ScorerStub(Scorer, _stubs.TypedStub):
+    def best(self, x: 'Tensor', *, k: int=5) -> tuple[Tensor, int]: ...
+    def best_async(self, x: 'Tensor', *, k: int=5) -> _futures.Future[tuple[Tensor, int]]:
+        """Returns a torch.futures.Future of the result, at once."""
+    best_many: _stubs.Many[tuple['Tensor'] | tuple['Tensor', int], tuple[Tensor, int]]
+    best_many_async: _stubs.ManyAsync[tuple['Tensor'] | tuple['Tensor', int], tuple[Tensor, int]]
+    def forward(self, x: Tensor, scale: float=1.0) -> Tensor:
+        """Scores."""
+    def __call__(self, x: Tensor, scale: float=1.0) -> Tensor:
+        """Scores."""
+    def forward_async(self, x: Tensor, scale: float=1.0) -> _futures.Future[Tensor]:
+        """Scores.
+
+        Returns a torch.futures.Future of the result, at once."""
+    forward_many: _stubs.Many[tuple[Tensor] | tuple[Tensor, float], Tensor]
+    forward_many_async: _stubs.ManyAsync[tuple[Tensor] | tuple[Tensor, float], Tensor]
+'''
+
+
+PLAIN = """
+class Plain:
+    def go(self) -> None: ...
+"""
+INNER = """
+def f():
+    class Inner:
+        def go(self) -> None: ...
+    return Inner
+Inner = f()
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch, request):
+    """A module with interfaces, of a name that no other test has."""
+    name = f"parts_{request.node.name.partition('[')[0][-30:]}"
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"{name}.py").write_text(SOURCE)
+    yield importlib.import_module(name)
+    del sys.modules[name]
+
+
+def test_what_is_written(module):
+    text = re.sub(r"(# pyright: .*\n)+", "# pyright: basic\n", stub_file(module))
+    before = HEAD.format(name=module.__name__) + WRITTEN
+    assert text[: len(before)] == before
+    assert text[len(before) :] == SOURCE[SOURCE.index("\n\nclass Plain") :]
+    compile(text, "parts.pyi", "exec")
+
+
+def test_an_interface_that_is_not_decorated_is_named(module):
+    assert "class PlainStub" not in stub_file(module)
+    text = stub_file(module, ["Plain"])
+    assert "class PlainStub(Plain, _stubs.TypedStub):\n    def go(self) -> None: ...\n" in text
+    assert "class ScorerStub" in text
+    assert f"`python -m torchremote stubs {module.__name__}:Plain`" in text
+    assert "    def __call__(self, the_interface_has_no_forward: _typing.Never) -> None: ...\n" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "names", "message"),
+    [
+        (PLAIN, (), "made: no class in it is decorated with @remote_scriptable; name those .*, as in made:Encoder"),
+        (PLAIN, ("Other",), "made:Other: no class of this module; it has Plain"),
+        (INNER, ("Inner",), "made:f.<locals>.Inner: is not at the top level of its module"),
+    ],
+)
+def test_what_is_refused(tmp_path, source, names, message):
+    made = types.ModuleType("made")
+    made.__file__ = str(tmp_path / "made.py")
+    (tmp_path / "made.py").write_text(source)
+    exec(source, made.__dict__)
+    with pytest.raises(InterfaceError, match=message):
+        stub_file(made, names)
+
+
+def test_a_module_without_a_file_is_refused():
+    with pytest.raises(InterfaceError, match=r"made: is in no \.py file"):
+        stub_file(types.ModuleType("made"))
+
+
+# -- the command
+
+
+def test_the_command_writes_and_checks(module, capsys, tmp_path):
+    path = tmp_path / f"{module.__name__}.pyi"
+    assert main(["stubs", "--check", module.__name__]) == 1
+    assert not path.exists()
+    assert main(["stubs", module.__name__]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    assert path.read_text() == stub_file(module)
+    assert main(["stubs", "--check", module.__name__]) == 0
+    assert main(["stubs", "--check", f"{module.__name__}:Plain"]) == 1
+    told = capsys.readouterr().err
+    assert f"{path}: is not up to date; run `python -m torchremote stubs {module.__name__}:Plain`" in told
+    assert main(["stubs", module.__name__, f"{module.__name__}:Plain"]) == 0
+    assert path.read_text() == stub_file(module, ["Plain"])
+
+
+def test_what_the_command_refuses(capsys):
+    assert main(["stubs", "no.such.module"]) == 1
+    assert "No module named" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("example", ["language_model", "two_parts"])
+def test_the_files_of_the_examples_are_up_to_date(example):
+    command = [sys.executable, "-W", "ignore", "-m", "torchremote", "stubs", "--check", "parts"]
+    folder = ROOT / "examples" / example
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr

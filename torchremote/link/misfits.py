@@ -1,0 +1,65 @@
+"""Errors for values that do not fit a declared type, with what to write instead."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import torch
+
+from ..errors import ArgumentError
+from ..jit.read.types import TENSOR, EnumType, ListType, NamedTupleType, TupleType, Type
+
+_NUMBERS: Final = (int, float, complex)
+
+
+def misfit(where: str, value: object, kind: Type) -> ArgumentError:
+    """Makes the error for a value that does not fit `kind`.
+
+    Args:
+        where: interface, method, argument, and the place in it.
+    """
+    return ArgumentError(f"{where}: {shown(value)} is no {kind}{_remedy(value, kind)}")
+
+
+def _remedy(value: object, kind: Type) -> str:
+    if isinstance(value, int) and str(kind) in ("float", "complex"):
+        return ": it cannot hold this integer exactly; pass a float, or declare int"
+    if isinstance(value, (int, str)) and str(kind) == value.__class__.__name__:
+        return " of 64 bits" if isinstance(value, int) else " that UTF-8 can encode"
+    if isinstance(value, tuple) and isinstance(kind, (TupleType, NamedTupleType)):
+        return f"; {len(kind.items)} items are wanted, and {len(value)} there"
+    if isinstance(kind, EnumType):
+        return f"; pass one of its members, {', '.join(name for name, _ in kind.members)}"
+    if kind == TENSOR:
+        return _for_a_tensor(value)
+    if isinstance(kind, ListType) and isinstance(value, torch.Tensor):
+        return "; write list(...) around it, for its rows" if kind.item == TENSOR else "; write .tolist() after it"
+    if isinstance(kind, ListType) and _is_array(value):
+        return "; write list(torch.as_tensor(...)) around it" if kind.item == TENSOR else "; write .tolist() after it"
+    return ""
+
+
+def _for_a_tensor(value: object) -> str:
+    """Says how a tensor is made of `value`, if one can be."""
+    if value is None:
+        return "; declare Optional[Tensor] if it may be None"
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, torch.Tensor) for item in value):
+        return "; write torch.stack(...) around it, or declare List[Tensor]"
+    if isinstance(value, (list, tuple, *_NUMBERS)) or _is_array(value):
+        return "; write torch.as_tensor(...) around it"
+    return ""
+
+
+def _is_array(value: object) -> bool:
+    """Says whether `value` is an array of numpy or of something like it."""
+    return hasattr(value, "__array__") or hasattr(value, "__dlpack__")
+
+
+def shown(value: object) -> str:
+    """Shows a value, or its class, in an error."""
+    if value is None or isinstance(value, (*_NUMBERS, str, enum.Enum, torch.dtype, torch.device)):
+        return f"{value!r:.60}" if type(value).__module__ != "numpy" else f"{value!r:.60} (numpy's)"
+    cls = type(value)
+    module = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
+    return f"an object of class {module}{cls.__qualname__}"
