@@ -27,7 +27,7 @@ from .lower import (
     lower_table,
     scope_of,
 )
-from .read.interface import batched, caller_locals, detached, read_interface
+from .read.interface import batched, caller_locals, detached, idempotent, read_interface
 from .read.model import Interface
 from .read.types import UnionType, walk
 from .script.cache import COMPILING, Cache, compiling
@@ -46,6 +46,7 @@ __all__ = [
     "compile_contract",
     "compile_interface",
     "detached",
+    "idempotent",
     "remote_scriptable",
     "sendable",
 ]
