@@ -6,6 +6,9 @@ import torch.distributed.rpc as rpc
 
 import torchremote
 
+# Their examples join groups of their own: tests/groups/test_examples.py runs them, each file in a process.
+collect_ignore = ["torchremote/group"]
+
 
 @pytest.fixture(scope="session")
 def owner(tmp_path_factory):

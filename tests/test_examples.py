@@ -97,6 +97,14 @@ def test_a_language_model_in_two_exported_halves_writes_what_it_writes_here():
     assert "the same as here: True" in told
 
 
+def test_a_server_that_is_killed_comes_back_from_its_checkpoint():
+    told = run("comes_back/train.py", "--steps", "120")
+    assert re.findall(r"step (\d+): the server is lost; back to step (\d+)", told) == [("47", "40"), ("87", "80")]
+    losses = [float(loss) for loss in re.findall(r"loss (0\.\d+)", told)]
+    assert losses == sorted(losses, reverse=True)
+    assert len(losses) == 7
+
+
 @pytest.mark.parametrize(
     ("program", "shortened"),
     [("parameter_server", "--epochs=1"), ("pipeline", "--epochs=1"), ("actor_learner", "--rounds=3")],

@@ -5,6 +5,7 @@ from . import supported as supported  # before all that uses torch: it refuses o
 from ._version import __version__
 from .archive.load import load, reconnect
 from .caller import as_module as as_module  # gives stubs the methods of a module
+from .caller import follow as follow  # it tells stubs how to find their modules again
 from .caller.at_owner import at_owner
 from .caller.connect import connect, connect_async, withdraw
 from .caller.create import create, create_async
@@ -15,7 +16,9 @@ from .caller.stats import stats
 from .caller.stub import remote_interface, with_timeout
 from .dropin.remote_module import RemoteModule
 from .errors import TorchRemoteError
-from .jit import batched, detached, remote_scriptable
+from .group.join import group_address, join, leave
+from .group.spawn import spawn
+from .jit import batched, detached, idempotent, remote_scriptable
 from .options import rpc_options
 from .owner.exported import exported
 from .owner.served import serve
@@ -37,12 +40,17 @@ __all__ = [
     "detached",
     "errors",
     "exported",
+    "group_address",
+    "idempotent",
+    "join",
+    "leave",
     "load",
     "reconnect",
     "remote_interface",
     "remote_scriptable",
     "rpc_options",
     "serve",
+    "spawn",
     "stats",
     "with_timeout",
     "withdraw",

@@ -28,6 +28,10 @@ class NotYetSupportedError(UnsupportedTypeError):
     """Raised for a type in an interface that could cross, but does not yet."""
 
 
+class GroupError(TorchRemoteError, RuntimeError):
+    """Raised for a worker that cannot join a group, or an owner that cannot be spawned. Nothing of it is left."""
+
+
 class PlaceError(TorchRemoteError, ValueError):
     """Raised for a worker or device that does not exist, and for a `where` that names neither."""
 
@@ -92,6 +96,10 @@ class StaleStubError(RemoteError):
 
 class WireError(TorchRemoteError, ConnectionError):
     """Raised when a call or its answer did not get through. Nobody knows whether the method ran."""
+
+
+class NotInGroupError(WireError):
+    """Raised for a call to a worker that left the group or crashed, and is not back. Nothing was sent."""
 
 
 class CallTimeoutError(WireError, TimeoutError):

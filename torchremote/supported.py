@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import torch
@@ -58,6 +58,16 @@ PRIVATE: Final = {
     "torch.distributed.rpc.TensorPipeAgent": "_get_device_map get_worker_infos",
 }
 
+GROUPS: Final = {
+    "torch.distributed": "HashStore",
+    "torch.distributed.autograd": "_init",
+    "torch.distributed.rpc": "_set_profiler_node_id TensorPipeAgent",
+    "torch.distributed.rpc.api": "_init_rpc_states _finalize_shutdown _is_current_rpc_agent_set _get_current_rpc_agent",
+    "torch.distributed.rpc.backend_registry": "_validate_device_maps _create_reverse_mapping _create_device_list",
+    "torch.distributed.rpc.TensorPipeAgent": "_update_group_membership get_metrics",
+}
+"""The private names that groups need whose members come and go: `join` checks them, and the import does not."""
+
 
 def check_import() -> None:
     """Checks the versions of Python and torch. Warns if they are newer than those that were tested.
@@ -87,9 +97,23 @@ def check_import() -> None:
         warnings.warn(f"{here}: this is Python {dotted(sys.version_info[:2])}, which was not tested", stacklevel=2)
 
 
-def missing_names() -> Iterator[str]:
-    """Yields the names in `PRIVATE` that this torch does not have."""
-    for holder, names in PRIVATE.items():
+def check_groups() -> None:
+    """Checks that torch can have groups whose members come and go.
+
+    Raises:
+        ImportError: it cannot; the message says what it lacks.
+    """
+    missing = list(missing_names(GROUPS))
+    if missing:
+        raise ImportError(
+            f"join: this is torch {torch.__version__}, which has no {', '.join(missing)}; use init_rpc with a world "
+            f"size, or pip install 'torch=={dotted(TORCH[1])}.*'"
+        )
+
+
+def missing_names(wanted: Mapping[str, str] = PRIVATE) -> Iterator[str]:
+    """Yields the names in `wanted` that this torch does not have."""
+    for holder, names in wanted.items():
         try:
             found = _find(holder)
         except (ImportError, AttributeError):

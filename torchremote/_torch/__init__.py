@@ -32,6 +32,7 @@ from .frontend import (
     parsed,
     resolver,
 )
+from .group import AgentOfMember, GroupAgent
 from .hosting import (
     custom_objects,
     functions_in,
@@ -104,10 +105,12 @@ from .values import (
 )
 
 __all__ = [
+    "AgentOfMember",
     "ClassDef",
     "Def",
     "Frontend",
     "FunctionSchema",
+    "GroupAgent",
     "Node",
     "PyRRef",
     "ReferenceTypes",

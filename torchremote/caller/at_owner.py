@@ -16,6 +16,7 @@ import torch.distributed.rpc as rpc
 from ..errors import ArgumentError, CallTimeoutError, MismatchError, PlaceError
 from ..owner import module_state
 from .exchange import ask
+from .methods import find_if_lost
 from .modes import note_mode
 from .stub import check_timeout, route_and_interface, stub_along
 
@@ -267,6 +268,8 @@ class AtOwner:
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
         """Runs a function of module_state.py on the owner, and returns its result."""
+        find_if_lost(self._stub)
+        self._route = route_and_interface(self._stub, "at_owner")[0]
         try:
             return ask(self._route.worker, self._where, function, self._route.handle, *args, timeout=self._timeout)
         except CallTimeoutError as error:

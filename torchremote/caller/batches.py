@@ -25,13 +25,15 @@ from ..jit.lower import packed_name
 from ..jit.read.model import Method, Required
 from ..jit.read.types import TupleType
 from ..jit.runtime.table import POSITION_BITS
-from ..link.failures import FAILURES, explain
+from ..link.failures import FAILURES
 from ..link.route import Route, route_of
 from ..owner.tables import progress_here
+from .again import sent_until_timeout
 from .awaiting import when_all
-from .calls import DEVICES, METHODS, Calls, python_calls
+from .calls import Calls, failure_of, python_calls
 from .described import describe
 from .exchange import ask, send, settle, settle_later
+from .methods import DEVICES, METHODS
 from .quick_check import exact_test
 
 _ASKING: Final = 5.0  # seconds in which the owner has to say which call failed
@@ -73,7 +75,7 @@ class _Batches:
             result: list[Any] = settle(self._send(batch, calls), self._unpack, batch.failure)
             return result
 
-        return call
+        return sent_until_timeout(call) if self._method.idempotent else call
 
     def many_async(self) -> Callable[..., Any]:
         """Makes `<m>_many_async`."""
@@ -187,8 +189,8 @@ class _Batch:
     def failure(self, error: Exception) -> TorchRemoteError:
         """Makes the error to raise for one of torch's."""
         route = route_of(self.stub)
-        assert route is not None, "a stub has its Python methods from when it is connected"
-        return explain(error, self._where, route.worker, route.handle, partial(self._which, route))
+        assert route is not None
+        return failure_of(self.stub, error, self._where, partial(self._which, route))
 
     def check_sendable(self, where: str, value: Any) -> None:
         """Raises what TorchScript raises if `value` is a tensor that cannot be sent."""

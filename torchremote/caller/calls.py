@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from .. import _torch
-from ..errors import ArgumentError, TorchRemoteError
+from ..errors import ArgumentError, NotInGroupError, StaleStubError, TorchRemoteError
 from ..jit import CompiledInterface
 from ..jit.lower import packed_name
 from ..jit.lower.plan import is_called_packed
@@ -20,15 +20,11 @@ from ..link.failures import explain
 from ..link.route import route_of
 from ..link.tensors import restorer
 from ..link.values import PythonPacker
+from .again import sent_again, sent_until_timeout, sent_until_timeout_later
 from .described import describe
 from .exchange import Failing, send, settle, settle_later
+from .methods import DEVICES, METHODS, NamedStubMethods
 from .quick_check import TENSORS, exact_classes, exact_test
-
-METHODS: Final = "_torchremote_methods"
-"""The attribute in which a stub keeps its scripted methods, by name."""
-
-DEVICES: Final = "_torchremote_devices"
-"""The attribute in which a stub keeps the devices in the device map to its owner."""
 
 _MOST_REMEMBERED: Final = 64  # combinations of classes
 
@@ -45,8 +41,11 @@ def python_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callab
     """Makes a stub's two Python methods for one method of its interface: `<m>`, which waits, and `<m>_async`."""
     calls = Calls(compiled, method)
     make = calls.packed if is_called_packed(method) else calls.plain
-    for settling, ending in ((_now, ""), (_later, "_async")):
-        call = make(settling)
+    once, once_async = make(_now), make(_later)
+    pair = sent_again(once), once_async
+    if method.idempotent:
+        pair = sent_until_timeout(once), sent_until_timeout_later(once_async, once)
+    for call, ending in zip(pair, ("", "_async"), strict=True):
         describe(call, compiled, method, ending, calls.signature)
         yield call
 
@@ -175,9 +174,7 @@ class Calls:
 
     def failure(self, stub: Any, error: Exception) -> TorchRemoteError:
         """Makes the error to raise for one of torch's."""
-        route = route_of(stub)
-        assert route is not None, "a stub has its Python methods from when it is connected"
-        return explain(error, self.where, route.worker, route.handle)
+        return failure_of(stub, error, self.where)
 
     def _precise(self, error: ArgumentError, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ArgumentError:
         """Finds a better error for arguments that TorchScript refused."""
@@ -187,6 +184,19 @@ class Calls:
         except ArgumentError as precise:
             return precise
         return error
+
+
+def failure_of(stub: Any, error: Exception, where: str, which: Callable[[], str] = str) -> TorchRemoteError:
+    """Makes the error to raise for one of torch's. If the stub has to find its module, its next call does."""
+    route, methods = route_of(stub), stub.__dict__[METHODS]
+    assert route is not None, "a stub has its Python methods from when it is connected"
+    if not isinstance(methods, NamedStubMethods):
+        return explain(error, where, route.worker, route.handle, which)
+    handle = methods.handle_in(str(error), route.handle)
+    failure = explain(error, where, route.worker, handle, which)
+    if handle == route.handle and isinstance(failure, (StaleStubError, NotInGroupError)):
+        methods.lose(withdrawn=isinstance(failure, StaleStubError))
+    return failure
 
 
 def call_signature(method: Method, packer: PythonPacker) -> inspect.Signature:

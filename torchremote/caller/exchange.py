@@ -95,7 +95,7 @@ def settle_later(
     """
     later: Answer[Any] = Answer(devices=list(devices))
     # The waiter would get an exception of a callback only as text. So the error is raised when the value is unwrapped.
-    _torch.check_on_unwrap(later, _raise_failure)
+    _torch.check_on_unwrap(later, raise_failure)
 
     # This runs on an RPC thread and holds the GIL, which the caller needs. So it does as little as possible.
     def settled(done: torch.futures.Future[Any]) -> None:
@@ -103,15 +103,15 @@ def settle_later(
             value = done.value()
             later.set_result(value if unpack is None else unpack(value))
         except FAILURES as error:
-            later.set_result(_Failure(partial(failing, error)))
+            later.set_result(Failure(partial(failing, error)))
         except BaseException as error:  # a bug; without a result, the waiter would wait for ever
-            later.set_result(_Failure(partial(_itself, error)))
+            later.set_result(Failure(partial(itself, error)))
 
     answer.add_done_callback(settled)
     return later
 
 
-class _Failure:
+class Failure:
     """Stands in a Future for an error that is made later."""
 
     def __init__(self, error: Callable[[], BaseException]) -> None:
@@ -119,13 +119,13 @@ class _Failure:
         self.error = functools.cache(error)
 
 
-def _itself(error: BaseException) -> BaseException:
+def itself(error: BaseException) -> BaseException:
     return error
 
 
-def _raise_failure(value: object) -> None:
+def raise_failure(value: object) -> None:
     """Raises the error for which `value` stands, if it does."""
-    if isinstance(value, _Failure):
+    if isinstance(value, Failure):
         raise value.error()
 
 

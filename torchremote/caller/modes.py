@@ -30,6 +30,14 @@ def share_mode(stub: Any, worker: str, handle: int, training: bool) -> None:
     _torch.set_attribute(stub, "training", mode.training)
 
 
+def follow_mode(worker: str, before: int, handle: int, training: bool) -> None:
+    """Has the stubs of a module that is found again, under another handle, show its mode."""
+    mode = _modes.get((worker, before))
+    if mode is not None:
+        _modes.setdefault((worker, handle), mode)
+        note_mode(worker, handle, training)
+
+
 def note_mode(worker: str, handle: int, training: bool) -> None:
     """Notes that a module was set to a mode, in all its stubs here."""
     mode = _modes.get((worker, handle))

@@ -26,9 +26,17 @@ from .exchange import send, settle
 from .stub import make_stub
 
 
-def find_served(place: Place, compiled: CompiledInterface, name: str, timeout: float | None) -> Pending:
-    """Asks a worker for the module that it serves under `name`, and does not wait for the answer."""
-    answer = _ask(compiled, place, connect_here, compiled.interface.name, compiled.interface.text, name)
+def find_served(
+    place: Place, compiled: CompiledInterface, name: str, timeout: float | None, within: float | None = None
+) -> Pending:
+    """Asks a worker for the module that it serves under `name`, and does not wait for the answer.
+
+    Args:
+        timeout: that of the stub. None: RPC's default.
+        within: seconds that the worker has to answer; 0 for no limit, None for RPC's default.
+    """
+    interface = compiled.interface
+    answer = _ask(compiled, place, connect_here, interface.name, interface.text, name, within=within)
     return Pending(answer, compiled, place, name, timeout, ticket=None)
 
 
@@ -48,14 +56,17 @@ def cancel_message(place: Place, ticket: str) -> None:
         rpc.rpc_async(place.worker, cancel_here, (ticket,))
 
 
-def _ask(compiled: CompiledInterface, place: Place, function: Callable[..., Any], *args: Any) -> Any:
+def _ask(
+    compiled: CompiledInterface, place: Place, function: Callable[..., Any], *args: Any, within: float | None = None
+) -> Any:
     """Sends a request of the control plane. Returns the Future of the answer."""
 
     def failing(error: Exception) -> CreationError:
         return CreationError(f"{compiled.interface.name} on {place.worker.name}: cannot be sent: {_with_remedy(error)}")
 
     # Pickling may raise anything.
-    return send(rpc.rpc_async, (place.worker, function, (*SPOKEN, *args)), {}, failing, catches=(Exception,))
+    limit = {} if within is None else {"timeout": within}
+    return send(rpc.rpc_async, (place.worker, function, (*SPOKEN, *args)), limit, failing, catches=(Exception,))
 
 
 # In the messages of pickle and torch: for what is pickled by its name, and for what is not pickled.

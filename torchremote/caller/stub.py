@@ -22,8 +22,9 @@ from ..link.route import Route, route_of, set_route
 from ..typing import StubT
 from . import shown
 from .batches import many_calls
-from .calls import DEVICES, METHODS, called_names, python_calls
+from .calls import called_names, python_calls
 from .described import CallSignature, in_order, no_such
+from .methods import DEVICES, METHODS, methods_of
 from .modes import SHARED, share_mode
 from .saving import refuse_before_saving
 
@@ -49,7 +50,7 @@ def attach(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route:
     stub = _torch.as_class(scripted, stub_class(compiled))
     share_mode(stub, route.worker, route.handle, route.training)
     stub.__dict__[DEVICES] = [device for device in route.devices if device.type != "cpu"]
-    stub.__dict__[METHODS] = {name: _torch.scripted_method(stub, name) for name in called_names(compiled)}
+    stub.__dict__[METHODS] = methods_of(stub, compiled, called_names(compiled), route.worker, route.name)
     return stub
 
 

@@ -29,7 +29,7 @@ from .lower import (
     scope_of,
 )
 from .read.as_written import AsWritten, read_as_written
-from .read.interface import batched, caller_locals, checked_class, detached, read_interface
+from .read.interface import batched, caller_locals, checked_class, detached, idempotent, read_interface
 from .read.model import Interface
 from .read.types import UnionType, walk
 from .script.cache import COMPILING, Cache, compiling
@@ -48,6 +48,7 @@ __all__ = [
     "compile_contract",
     "compile_interface",
     "detached",
+    "idempotent",
     "remote_scriptable",
     "sendable",
 ]

@@ -19,6 +19,7 @@ from ..errors import (
     ArgumentError,
     CallTimeoutError,
     DisconnectedError,
+    NotInGroupError,
     NotInitializedError,
     RemoteError,
     StaleStubError,
@@ -54,6 +55,7 @@ _LOST: Final = re.compile(
 )
 # Of a scripted call, and of torch's functions in Python.
 _NOT_RUNNING: Final = re.compile(r"\A(Current RPC agent is not set|RPC has not been initialized)")
+GONE: Final = "the worker has left the group or crashed, and is not back; nothing was sent"
 _TABLE: Final = (
     _Kind(re.compile(re.escape(NOT_CONNECTED)), DisconnectedError, "{message}", traced=False),
     _Kind(
@@ -67,6 +69,12 @@ _TABLE: Final = (
         StaleStubError,
         f"the owner has no such endpoint of protocol {PROTOCOL}, which this process speaks: it was restarted, or runs "
         "another release of torchremote; create or connect again",
+        traced=False,
+    ),
+    _Kind(
+        re.compile(r"\Aname:[^\n]*could not find destination"),
+        NotInGroupError,
+        GONE,
         traced=False,
     ),
     _Kind(_LOST, WireError, "{message}; whether the method ran is not known"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import os
 import secrets
 import threading
 import time
@@ -144,6 +145,15 @@ def progress_here(handle: int, batch: int) -> int | None:
 
 _serial = 0
 _key = secrets.token_bytes(16)
+
+
+def _draw_key() -> None:
+    global _key
+    _key = secrets.token_bytes(16)
+
+
+# Two processes that were forked from one would give the same handles, and a stub of one could call the other's module.
+os.register_at_fork(after_in_child=_draw_key)
 
 
 def _next_token() -> int:

@@ -1,4 +1,4 @@
-"""The command line: `python -m torchremote emit|inspect|types|stubs|doctor|demo`."""
+"""The command line: `python -m torchremote emit|inspect|types|stubs|doctor|demo|hub`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import torch
 
 from .._version import __version__
 from ..archive.inspect import stubs_in_archive
-from ..errors import ArchiveError, TorchRemoteError
+from ..errors import ArchiveError, GroupError, TorchRemoteError
+from ..group.hub import run_hub
 from ..jit import common_source, compile_interface
 from ..jit.export import export_programs, interface_of, source_of
 from .doctor import examine
@@ -53,6 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument("--quick", action="store_true", help="fewer epochs and calls")
     demo.add_argument("--output", default="demo-results", help="folder for the picture (default: %(default)s)")
     demo.set_defaults(run=_run_demo)
+
+    hub = commands.add_parser("hub", help="hold a group together whose workers come, go, crash and come back")
+    hub.add_argument(
+        "--address",
+        default="127.0.0.1:29600",
+        metavar="HOST:PORT",
+        help="where to listen, with this machine's address that the workers reach; port 0 takes a free one "
+        "(default: %(default)s, for workers of this machine alone)",
+    )
+    hub.set_defaults(run=lambda options: _run_hub(options.address))
 
     options = parser.parse_args(arguments)
     try:
@@ -140,6 +151,17 @@ def _load(target: str) -> type:
     if not isinstance(found, type):
         raise TorchRemoteError(f"{target!r}: is a {type(found).__name__}, not a class")
     return found
+
+
+def _run_hub(address: str) -> None:
+    try:
+        run_hub(address)
+    except ValueError as error:
+        raise GroupError(f"hub: {error}") from error
+    except OSError as error:
+        raise GroupError(
+            f"hub: cannot listen on {address}: {error.strerror}; use an address of this machine and a free port"
+        ) from error
 
 
 def _run_demo(options: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -170,6 +171,7 @@ class _Reader:
         try:
             result = self._type(f"{where}.return", function, returns)
             method = Method(name, arguments, result, _batched(function), detached=hasattr(function, _DETACHED))
+            method = replace(method, idempotent=hasattr(function, _IDEMPOTENT))
         except ValueError as error:
             raise InterfaceError(f"{where}: {error}") from error
         _check_batched(where, method)
@@ -273,6 +275,31 @@ def detached(function: Function) -> Function:
     if not isinstance(function, types.FunctionType):
         raise InterfaceError(f"detached: for methods, and not for {function!r}")
     setattr(function, _DETACHED, True)
+    return function
+
+
+_IDEMPOTENT = "__torchremote_idempotent__"
+
+
+def idempotent(function: Function) -> Function:
+    """Declares that a method of an interface may run twice, or more often, where once was wanted.
+
+    A call from Python whose connection is lost is then sent again, with growing pauses, until the stub's timeout has
+    passed: to the same worker, when it is back in the group and serves the module under its name. So the stub has to
+    be one of a module with a name. This is the caller's own affair; the owner does not see it. A scripted model sends
+    nothing again.
+
+    Raises:
+        InterfaceError: what is decorated is no method.
+
+    >>> from torch import Tensor
+    >>> class Embedding:
+    ...     @idempotent
+    ...     def forward(self, ids: Tensor) -> Tensor: ...
+    """
+    if not isinstance(function, types.FunctionType):
+        raise InterfaceError(f"idempotent: for methods, and not for {function!r}")
+    setattr(function, _IDEMPOTENT, True)
     return function
 
 

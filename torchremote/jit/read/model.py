@@ -11,8 +11,8 @@ Note [Canonical text]
     This is the contract between caller and owner. The digest hashes it, and the owner is sent it when it has to
     compile an interface that it never imported. Argument names are part of it: TorchScript compares them when it
     checks a module against an interface. So is the mark of a method that carries no gradients, `@detached`. The class's
-    name, docstrings, default values, and keyword-only and batched markers are the caller's own affair, and are not part
-    of it.
+    name, docstrings, default values, and keyword-only, batched and idempotent markers are the caller's own affair, and
+    are not part of it.
 
     An archive of a stub needs the caller's part, too. The interface's `declaration` has it::
 
@@ -77,6 +77,7 @@ class Method:
     batched: int | None = None  # the dimension along which calls may be joined: see lower/joined.py
     each: Method | None = None  # for a method's `many`, that method
     detached: bool = False  # declared to carry no gradients
+    idempotent: bool = False  # may be sent again
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -106,7 +107,8 @@ class Method:
 
     def __reduce__(self) -> tuple[type[Method], tuple[Any, ...]]:
         # Not its `many`, which anybody can make.
-        return Method, (self.name, self.arguments, self.returns, self.batched, self.each, self.detached)
+        marks = self.detached, self.idempotent
+        return Method, (self.name, self.arguments, self.returns, self.batched, self.each, *marks)
 
     @property
     def declaration(self) -> str:
@@ -115,6 +117,7 @@ class Method:
         if positional < len(arguments):
             arguments.insert(positional, "*")
         mark = "" if self.batched is None else f"@batched({self.batched}) "
+        mark = f"@idempotent {mark}" if self.idempotent else mark
         return f"{mark}{self._written(arguments)}"
 
     def _written(self, arguments: list[str]) -> str:

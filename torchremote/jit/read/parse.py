@@ -112,13 +112,16 @@ def _parse_named_tuple(line: str, named: Mapping[str, NamedType]) -> NamedTupleT
 
 
 def _parse_method(line: str, named: Mapping[str, NamedType]) -> Method:
-    marks = re.match(r"(@batched\((?P<batched>-?\d{1,9})\) )?(?P<detached>@detached )?", line)
+    marks = re.match(
+        r"(?P<idempotent>@idempotent )?(@batched\((?P<batched>-?\d{1,9})\) )?(?P<detached>@detached )?", line
+    )
     assert marks is not None
     match _parse(f"def {line[marks.end() :]}: ...").body:
         case [ast.FunctionDef(name=name, args=arguments, returns=ast.expr() as returns)]:
             batched = int(marks["batched"]) if marks["batched"] else None
-            detached = marks["detached"] is not None
-            return Method(name, tuple(_arguments(arguments, named)), _type(returns, named), batched, detached=detached)
+            detached, idempotent = (marks[mark] is not None for mark in ("detached", "idempotent"))
+            read = tuple(_arguments(arguments, named)), _type(returns, named), batched
+            return Method(name, *read, detached=detached, idempotent=idempotent)
     raise ValueError(f"not a method: {line!r}")
 
 

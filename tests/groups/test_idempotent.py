@@ -1,0 +1,125 @@
+"""Methods that are declared idempotent are sent again when a call is lost."""
+
+import signal
+import threading
+import time
+
+import pytest
+import torch
+import torch.distributed.rpc as rpc
+from torch import Tensor
+
+import torchremote as tr
+from torchremote.errors import InterfaceError, MismatchError, NotInGroupError, WireError
+from torchremote.jit import compile_interface
+from torchremote.jit.read.parse import parse_interface
+
+from .. import zoo
+from ..waiting import until
+from . import roles
+from .nursery import elapsed, in_a_group
+from .test_follow import X, is_from, lose
+
+
+@tr.remote_scriptable
+class Lookup:
+    @tr.idempotent
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...
+
+    @tr.batched(0)
+    @tr.idempotent
+    def other(self, x: Tensor) -> Tensor: ...
+
+
+@tr.remote_scriptable
+class Patient:
+    @tr.idempotent
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...
+
+
+def test_the_mark_is_in_the_declaration_and_not_in_the_contract():
+    interface = compile_interface(Lookup).interface
+    assert [method.idempotent for method in interface.methods] == [True, True]
+    assert interface.declaration == (
+        "@idempotent forward(x: Tensor, scale: float = 1.0) -> Tensor\n"
+        "@idempotent @batched(0) other(x: Tensor) -> Tensor"
+    )
+    assert "idempotent" not in interface.text
+    assert parse_interface(interface.qualified_name, interface.declaration) == interface
+
+
+def test_it_is_for_methods():
+    with pytest.raises(InterfaceError, match="idempotent: for methods, and not for 3"):
+        tr.idempotent(3)
+
+
+@in_a_group()
+def test_a_lost_call_is_sent_again_until_the_owner_is_back(nursery):
+    owner = nursery.join("ps")
+    rpc.rpc_sync("ps", roles.serve_encoder)
+    stub = tr.connect("ps", Patient, "encoder", timeout=30)
+    calls = [
+        lambda: stub(X),
+        lambda: stub.forward_async(X).wait(),
+        lambda: stub.forward_many([(X,), (X,)])[1],
+        lambda: stub.forward_many([(X,), (X,)], return_exceptions=True)[1],
+    ]
+    for call in calls:
+        owner.kill()  # and it is not taken off yet
+        back = threading.Timer(1.0, come_back, (nursery,))
+        back.start()
+        assert is_from(0, call())
+        back.join()
+        owner = _owners.pop()
+
+
+_owners = []
+
+
+def come_back(nursery):
+    until(lambda: "ps" not in roles.members())
+    _owners.append(nursery.join("ps"))
+    rpc.rpc_sync("ps", roles.serve_encoder, (0, "encoder", 0.5))
+
+
+@in_a_group()
+def test_it_ends_with_its_timeout(nursery):
+    owner = nursery.join("ps")
+    rpc.rpc_sync("ps", roles.serve_encoder)
+    stub = tr.connect("ps", Patient, "encoder", timeout=2)
+    lose(owner)
+    for call in (lambda: stub(X), lambda: stub.forward_async(X).wait()):
+        start = time.monotonic()
+        with pytest.raises(NotInGroupError):
+            call()
+        assert 1.9 < time.monotonic() - start < 4
+    stopped = nursery.join("ps")
+    rpc.rpc_sync("ps", roles.serve_encoder)
+    assert is_from(0, stub(X))
+    stopped.signal(signal.SIGSTOP)
+    start = time.monotonic()
+    with pytest.raises(WireError):
+        stub(X)
+    assert 1.9 < time.monotonic() - start < 4
+
+
+@in_a_group()
+def test_errors_of_the_method_and_of_what_does_not_fit_are_raised_at_once(nursery):
+    owner = nursery.join("ps")
+    rpc.rpc_sync("ps", roles.serve_encoder)
+    stub = tr.connect("ps", Patient, "encoder", timeout=60)
+    for call in (lambda: stub(torch.ones(3, 3)), lambda: stub.forward_async(torch.ones(3, 3)).wait()):
+        with pytest.raises(tr.TorchRemoteError, match="mat1 and mat2"):
+            assert elapsed(call) < 5
+    lose(owner)
+    nursery.join("ps")
+    rpc.rpc_sync("ps", roles.serve_other)
+    for call in (lambda: stub(X), lambda: stub.forward_async(X).wait()):
+        with pytest.raises(MismatchError):
+            assert elapsed(call) < 5
+
+
+def test_a_stub_of_a_module_without_a_name_is_called_as_ever(owner):
+    stub = tr.create(owner, Patient, zoo.LinearEncoder, kwargs={"seed": 0})
+    assert is_from(0, stub(X))
+    assert is_from(0, stub.forward_async(X).wait())

@@ -1,0 +1,144 @@
+"""Runs an RPC agent whose list of workers is ours: workers are added and taken off while it runs.
+
+Note [An agent without a group]
+    torch has two kinds of groups. In one with a world size nobody comes or goes. In a dynamic group, each worker that
+    joins or leaves takes a token from the group's store, and asks all others, two messages each, one after the other. A
+    worker that crashed stays on two lists, one that stopped keeps everybody waiting, and one that failed half-way keeps
+    the token for ever.
+
+    So none of that is used. Each worker has an agent with a store of its own, which nobody else reads, and the hub
+    (group/hub.py) says who the others are. An agent takes that from `_update_group_membership`, the function with
+    which torch's dynamic groups do it.
+
+    The agent is told that its group has a world size, of one. In dynamic groups torch takes no lock where it reads the
+    list of workers: whoever sends a message while another worker joins may read freed memory. (The guard that should
+    take the lock asks the wrong way round: it takes it only where there is a world size.) With a world size of one,
+    `rpc.shutdown()` waits for nobody either. torch then looks up the worker with the number 0, so that number is no
+    worker's; what it finds is taken off before the agent starts.
+
+Note [Taking a worker off]
+    torch takes a worker off its lists without a lock. A thread that is sending to this worker at that moment still
+    reads the worker's name and number, in memory that is free by then. So before that, no stub of ours calls the
+    worker any more, and a moment passes (group/members.py). What is left are scripted models that go on calling a lost
+    worker. The thread that takes a worker off therefore does nothing else, and stays for a while: the C library keeps
+    small pieces of memory that a thread freed for that thread alone, so nobody overwrites what such a call still reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.autograd as dist_autograd
+import torch.distributed.rpc as rpc
+from torch.distributed.rpc import api as _api
+from torch.distributed.rpc import backend_registry as _backend
+
+_rpc: Any = rpc
+_autograd: Any = dist_autograd
+
+DeviceMap = dict[torch.device, torch.device]
+_NOBODY = "torchremote:nobody"
+
+
+@dataclass(frozen=True)
+class AgentOfMember:
+    """What an agent has to know of a member, itself included."""
+
+    name: str
+    number: int
+    url: str = ""
+    device_maps: dict[str, DeviceMap] = field(default_factory=dict)  # to each worker that the member maps devices to
+    devices: Sequence[torch.device] = ()  # to which the member's options restrict it
+    device_count: int = 0
+
+
+class GroupAgent:
+    """The agent of this process in a group of ours: see Note [An agent without a group]."""
+
+    def __init__(self, name: str, number: int, options: rpc.TensorPipeRpcBackendOptions) -> None:
+        """Starts the agent. `number`: is no other worker's, and never was.
+
+        Raises:
+            RuntimeError: torch cannot start an agent with these options.
+        """
+        self._store = dist.HashStore()
+        self._store.set_timeout(timedelta(seconds=5))
+        self._store.set("names/0", _NOBODY)
+        self._agent = _rpc.TensorPipeAgent(self._store, name, number, 1, options, {}, [])
+        self._agent._update_group_membership(rpc.WorkerInfo(_NOBODY, 0), [], {}, False)
+        _initialize_autograd(number)
+        _rpc._set_profiler_node_id(number)
+        _api._init_rpc_states(self._agent)
+        url = self._store.get(f"addrs/{name}").decode()
+        maps = {worker: dict(mapped) for worker, mapped in options.device_maps.items()}
+        count = torch.cuda.device_count()
+        self.own = AgentOfMember(name, number, url, maps, tuple(options.devices), count)
+        self._others: dict[str, AgentOfMember] = {}
+        if torch.cuda.is_available() and (maps or options.devices):
+            torch.cuda.init()
+
+    @property
+    def current(self) -> bool:
+        """Says whether RPC runs with this agent: `rpc.shutdown()` ends it."""
+        return bool(_api._is_current_rpc_agent_set()) and _api._get_current_rpc_agent() is self._agent
+
+    def check_device_maps(self, others: Sequence[AgentOfMember]) -> None:
+        """Raises ValueError if device maps of this worker, or those between it and others, do not fit."""
+        every = [self.own, *others]
+        names = [one.name for one in every]
+        counts = {one.name: one.device_count for one in every}
+        maps = {one.name: one.device_maps for one in every}
+        devices = {one.name: list(one.devices) for one in every}
+        _backend._validate_device_maps(names, counts, maps, devices, is_static_group=False)
+
+    def add(self, member: AgentOfMember) -> None:
+        """Adds a worker to the agent's lists."""
+        self._store.set(f"addrs/{member.name}", member.url)
+        self._others[member.name] = member
+        info = rpc.WorkerInfo(member.name, member.number)
+        self._agent._update_group_membership(info, self._devices(), self._reverse_maps(), True)
+
+    def take_off(self, name: str, number: int) -> None:
+        """Takes a worker off the agent's lists: see Note [Taking a worker off]."""
+        self._others.pop(name, None)
+        info = rpc.WorkerInfo(name, number)
+        # torch drops all devices and maps that it is not told of.
+        self._agent._update_group_membership(info, self._devices(), self._reverse_maps(), False)
+
+    def _reverse_maps(self) -> dict[str, DeviceMap]:
+        """Returns, for each worker that maps devices to this one, the map for answers."""
+        maps: Mapping[str, Any] = {one.name: one.device_maps for one in (self.own, *self._others.values())}
+        reverse: dict[str, DeviceMap] = _backend._create_reverse_mapping(self.own.name, list(maps), maps)
+        return reverse
+
+    def _devices(self) -> list[torch.device]:
+        maps, reverse = self.own.device_maps, self._reverse_maps()
+        devices: list[torch.device] = _backend._create_device_list(list(self.own.devices), maps, reverse)
+        return devices
+
+    def calls_in_flight(self) -> int:
+        """Counts the calls that this worker waits for, and those that it runs for others."""
+        metrics = self._agent.get_metrics()
+        return int(metrics["agent.client_active_calls"]) + int(metrics["agent.server_active_calls"])
+
+    def stop(self) -> None:
+        """Ends RPC in this process. It asks nobody, and waits only for what runs here."""
+        if self.current:
+            _api._finalize_shutdown()
+
+
+_autograd_number: int | None = None
+
+
+def _initialize_autograd(number: int) -> None:
+    """Gives torch's distributed autograd a number that no other worker has."""
+    # It takes one number for the life of a process. One of a former group will do, for it is nobody else's.
+    global _autograd_number
+    if _autograd_number is None:
+        _autograd_number = number
+    _autograd._init(_autograd_number)

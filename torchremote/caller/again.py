@@ -1,0 +1,168 @@
+"""Sends calls again, from Python: those that did not run, and lost ones of methods that are declared idempotent.
+
+Note [Sent again]
+    A call that the owner refused because it does not have the module any more has not run. It is sent again, once, when
+    the module was found: see methods.py, Note [Stubs that follow]. A call that got lost may have run. It is sent again
+    only if its method is declared `@idempotent`, with growing pauses, until the stub's timeout has passed. The last try
+    has what is left of that timeout.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import torch
+import torch.distributed.rpc as rpc
+
+from .. import _torch
+from ..errors import StaleStubError, TorchRemoteError, WireError
+from ..link.route import route_of
+from .awaiting import Answer
+from .exchange import Failure, itself, raise_failure
+from .methods import DEVICES, METHODS, NamedStubMethods
+
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 2.0
+"""Seconds between two tries of an idempotent call. Each pause is twice the one before, less a random part."""
+
+
+def sent_again(once: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a method that does what `once` does, and sends a call again that has not run."""
+
+    @functools.wraps(once)
+    def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return once(self_, *args, **kwargs)
+        except StaleStubError:
+            if not _follows(self_):
+                raise
+        return once(self_, *args, **kwargs)
+
+    return call
+
+
+def sent_until_timeout(once: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a method that does what `once` does, and sends a lost call again until its stub's timeout has passed."""
+
+    @functools.wraps(once)
+    def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        began = time.monotonic()
+        try:
+            return once(self_, *args, **kwargs)
+        except (StaleStubError, WireError) as error:
+            if not _follows(self_):
+                raise
+            failure: TorchRemoteError = error
+        return _try_again(once, self_, args, kwargs, began, failure)
+
+    return call
+
+
+def sent_until_timeout_later(once_async: Callable[..., Any], once: Callable[..., Any]) -> Callable[..., Answer[Any]]:
+    """Returns a method that does what `once_async` does, and sends a lost call again as `sent_until_timeout` does.
+
+    Args:
+        once: makes the same call, and waits.
+    """
+
+    @functools.wraps(once_async)
+    def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if not _follows(self_):
+            return once_async(self_, *args, **kwargs)
+        began = time.monotonic()
+        result: Answer[Any] = Answer(devices=list(self_.__dict__[DEVICES]))
+        _torch.check_on_unwrap(result, raise_failure)
+
+        def try_again(failure: TorchRemoteError) -> None:
+            try:
+                result.set_result(_try_again(once, self_, args, kwargs, began, failure))
+            except Exception as error:
+                result.set_result(Failure(functools.partial(itself, error)))
+
+        def settled(done: torch.futures.Future[Any]) -> None:
+            try:
+                result.set_result(done.value())
+            except (StaleStubError, WireError) as error:
+                _patient.submit(functools.partial(try_again, error))
+            except Exception as error:
+                result.set_result(Failure(functools.partial(itself, error)))
+
+        try:
+            once_async(self_, *args, **kwargs).add_done_callback(settled)
+        except (StaleStubError, WireError) as error:
+            _patient.submit(functools.partial(try_again, error))
+        return result
+
+    return call
+
+
+class _Patient:
+    """Threads that wait until lost calls can be sent again. They end with the process."""
+
+    _MOST = 16
+
+    def __init__(self) -> None:
+        self._chores: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._threads = 0
+        self._lock = threading.Lock()
+
+    def submit(self, chore: Callable[[], None]) -> None:
+        self._chores.put(chore)
+        with self._lock:
+            if self._threads < self._MOST:
+                self._threads += 1
+                threading.Thread(target=self._run, name="torchremote-again", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            self._chores.get()()
+
+
+_patient = _Patient()
+
+
+def _try_again(
+    once: Callable[..., Any],
+    stub: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    began: float,
+    failure: TorchRemoteError,
+) -> Any:
+    """Sends a call until it gets through. Raises its last failure when the stub's timeout has passed since `began`."""
+    for left in _pauses(began + _timeout_of(stub)):
+        try:
+            stub.__dict__[METHODS].find_if_lost()
+            return once(NamedStubMethods.with_timeout(stub, left), *args, **kwargs)
+        except (StaleStubError, WireError) as error:
+            failure = error
+    raise failure
+
+
+def _pauses(until: float) -> Iterator[float]:
+    """Pauses, each time for longer, and yields the seconds that are left until then. Ends when none are."""
+    pause = _FIRST_PAUSE
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, pause * random.uniform(0.5, 1.0)))
+        pause = min(2 * pause, _LONGEST_PAUSE)
+        if (left := until - time.monotonic()) > 0:
+            yield left
+
+
+def _follows(stub: Any) -> bool:
+    """Says whether a stub can find its module again."""
+    return isinstance(stub.__dict__[METHODS], NamedStubMethods)
+
+
+def _timeout_of(stub: Any) -> float:
+    """Returns the seconds that a call of `stub` may take."""
+    route = route_of(stub)
+    timeout = rpc.get_rpc_timeout() if route is None or route.timeout is None else route.timeout
+    return timeout or math.inf

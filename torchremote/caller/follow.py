@@ -1,0 +1,51 @@
+"""Finds the modules of stubs again whose owner was lost: see methods.py, Note [Stubs that follow]."""
+
+from __future__ import annotations
+
+from .. import _torch
+from ..errors import NotInGroupError, PlaceError, ServedNameError, StaleStubError
+from ..link.failures import GONE
+from ..link.places import find_worker
+from ..link.route import route_of, set_route
+from ..owner.tables import keep_for_readers
+from .methods import NamedStubMethods, lost_workers
+from .modes import follow_mode
+from .pending import find_served
+from .stub import with_timeout
+
+
+def find_again(methods: NamedStubMethods) -> None:
+    """Connects a stub to the module that its worker serves under its name by now.
+
+    Raises:
+        NotInGroupError: the worker is not back, or does not serve the name yet.
+        StaleStubError: the worker was never lost, and does not serve the name any more.
+        MismatchError: what it serves does not implement the interface.
+    """
+    scripted, compiled = methods.scripted(), methods.compiled
+    route = route_of(scripted)
+    assert route is not None
+    assert route.name is not None
+    where = f"{compiled.interface.name} on {route.worker}"
+    try:
+        if route.worker in lost_workers:
+            raise PlaceError
+        place = find_worker(route.worker)
+        found = find_served(place, compiled, route.name, route.timeout, within=route.timeout).route()
+    except PlaceError:
+        raise NotInGroupError(f"{where}: {GONE}") from None
+    except ServedNameError as error:
+        if methods.withdrawn:
+            methods.restore()
+            raise StaleStubError(f"{where}: its module was withdrawn; create or connect again\n\n{error}") from None
+        raise NotInGroupError(
+            f"{where}: the worker is back, and does not serve {route.name!r}; nothing was sent"
+        ) from None
+    keep_for_readers(_torch.copy_module(scripted))  # see Note [Stubs that follow]
+    methods.before.append(route.handle)
+    set_route(scripted, compiled, found)
+    follow_mode(route.worker, route.handle, found.handle, found.training)
+
+
+NamedStubMethods.find = staticmethod(find_again)
+NamedStubMethods.with_timeout = staticmethod(with_timeout)

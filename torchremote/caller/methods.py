@@ -1,0 +1,132 @@
+"""A stub's scripted methods, as Python calls them, and the stubs that have to find their module again.
+
+Note [Stubs that follow]
+    A stub of a module with a name follows that name on its worker. It takes part when its owner is lost, or when the
+    owner answers that it does not have the module any more: then its methods are taken out of this dict, so the next
+    call from Python finds none, and `__missing__` has the module found again (follow.py). That gives the stub a new
+    link. Calls that are not concerned pay nothing: for them it is a look into a dict.
+
+    One thread looks; others that call the same stub wait for it. A scripted model that holds the stub goes through the
+    same link, so it reaches the module from then on, too, but it does not look by itself.
+
+    Other threads may be calling through the old link at that moment. A stub is a scripted module, and its link is an
+    attribute: to exchange it stores one pointer, and drops a reference to the old link. A reader loads the pointer
+    first and counts its reference then. In between, nothing may free the old link. So a copy of the stub, which holds
+    the old link, is kept for the grace period of tables: see jit/runtime/table.py, Note [Reading while writing].
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Final
+
+import torch
+
+from .. import _torch
+from ..jit import CompiledInterface
+from ..jit.runtime.table import STALE
+
+METHODS: Final = "_torchremote_methods"
+"""The attribute in which a stub keeps its scripted methods, by name."""
+
+DEVICES: Final = "_torchremote_devices"
+"""The attribute in which a stub keeps the devices in the device map to its owner."""
+
+_REMEMBERED: Final = 8  # handles of a stub that led to modules before
+
+
+class NamedStubMethods(dict[str, Any]):
+    """The scripted methods of a stub of a module with a name. It is empty while the stub has to find its module."""
+
+    # follow.py sets these two, because they need stubs.
+    find: ClassVar[Callable[[NamedStubMethods], None]]
+    """Gives the stub a new link, or raises."""
+    with_timeout: ClassVar[Callable[[Any, float], Any]]
+    """Makes a stub of the same module with another timeout."""
+
+    def __init__(self, stub: torch.jit.ScriptModule, compiled: CompiledInterface, names: Iterable[str], worker: str):
+        super().__init__({name: _torch.scripted_method(stub, name) for name in names})
+        self.compiled = compiled
+        self.worker = worker
+        self.withdrawn = False  # why it is empty: the worker lives, and does not have the module any more
+        self.before: deque[int] = deque(maxlen=_REMEMBERED)  # handles
+        self._module = stub._c  # not the stub: that holds this, and has to go with its last reference
+        self._all = dict(self)
+        self._lock = threading.Lock()
+        with _registry_lock:
+            _registry.add(self)
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __missing__(self, name: str) -> Any:
+        self.find_if_lost()
+        return self._all[name]
+
+    def find_if_lost(self) -> None:
+        """Finds the module again, if that is needed. Raises what `find` raises."""
+        with self._lock:
+            if not self:
+                NamedStubMethods.find(self)
+                self.restore()
+
+    def restore(self) -> None:
+        """Has calls go through the link that the stub has."""
+        self.update(self._all)
+
+    def lose(self, *, withdrawn: bool) -> None:
+        """Has the next call find the module."""
+        self.withdrawn = withdrawn
+        self.clear()
+
+    def scripted(self) -> torch.jit.ScriptModule:
+        """Returns the scripted stub."""
+        stub = _torch.wrapped(self._module)
+        assert isinstance(stub, torch.jit.ScriptModule)
+        return stub
+
+    def handle_in(self, message: str, current: int) -> int:
+        """Returns the handle that `message` refuses, if it is one of this stub's, or else the current one."""
+        for handle in self.before:
+            if f"{STALE}{handle}" in message:
+                return handle
+        return current
+
+
+def find_if_lost(stub: Any) -> None:
+    """Has a stub find its module, if it has to. Raises what `NamedStubMethods.find` raises."""
+    methods = stub.__dict__[METHODS]
+    if isinstance(methods, NamedStubMethods):
+        methods.find_if_lost()
+
+
+_registry_lock = threading.Lock()
+_registry: weakref.WeakSet[NamedStubMethods] = weakref.WeakSet()
+
+
+def lose_worker(name: str) -> None:
+    """Has every stub of a module with a name on the worker `name` find it before the next call."""
+    lost_workers.add(name)
+    with _registry_lock:
+        concerned = [methods for methods in _registry if methods.worker == name]
+    for methods in concerned:
+        methods.lose(withdrawn=False)
+
+
+lost_workers: set[str] = set()
+"""The names of workers that are lost, until others have them."""
+
+
+def methods_of(
+    stub: torch.jit.ScriptModule, compiled: CompiledInterface, names: Iterable[str], worker: str, name: str | None
+) -> dict[str, Any]:
+    """Returns the methods of a stub. `name`: of the module; one without cannot be found again."""
+    if name is None:
+        return {method: _torch.scripted_method(stub, method) for method in names}
+    return NamedStubMethods(stub, compiled, names, worker)

@@ -1,0 +1,277 @@
+"""The hub of a group: the process that knows who is in it, and that notices workers that crash.
+
+It needs nothing but Python, so it starts at once. It carries no calls: these go from worker to worker, over torch's
+RPC. `python -m torchremote hub` runs it, and so does a `join` without an address.
+
+Note [The hub]
+    Every worker keeps a TCP connection to the hub. The kernel of its machine breaks the connection when the process
+    ends, however it ends, and answers the hub's probes while the process lives. Neither needs the worker's Python. So a
+    worker that is busy or stopped is no lost one. When a machine or its network is lost, `SILENCE` passes without an
+    answer. Either way the hub tells all others, once, and in the order in which things happened.
+
+    A worker that joins says its name, and is told its number and who is there. It starts its agent, and says at which
+    address that listens. The hub tells all others, and each of them says when it knows the newcomer; then the join is
+    done. Many workers can join at the same time. No step holds anything that others wait for: whoever fails half-way
+    breaks its connection, and is taken off like all others.
+
+    A worker that does not say that it knows the newcomer is stopped, or is too busy to run Python. The newcomer waits
+    for it at most for its own timeout. Then its join has failed, and the others are told that it left.
+
+    Messages are lines of JSON. A number is given to one worker only, ever: torch keeps the connection to a number, and
+    does not connect to it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+GROUP_PROTOCOL: Final = 1
+"""The number of the protocol between workers and hub."""
+MOST_NUMBERS: Final = 32_767  # torch keeps them in 16 bits
+SILENCE: Final = 4
+"""Seconds without an answer after which a machine counts as lost."""
+UNUSED: Final = 60.0
+"""Seconds for which a hub that ends with its last worker waits for the first one."""
+LONGEST_LINE: Final = 1 << 24
+
+Message = dict[str, Any]
+
+
+def watch_connection(connection: socket.socket) -> None:
+    """Has the kernel find out whether the other end lives. A lost one breaks the connection within `SILENCE`."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, SILENCE - 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE * 1000)
+
+
+def line_of(message: Message) -> bytes:
+    """Writes a message as the line that is sent."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Reads "host:port". Raises ValueError if it is neither."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65_535:
+        raise ValueError(f"{address!r} is no address; write host:port, such as 10.0.0.1:29600")
+    return host.strip("[]"), int(port)
+
+
+def written_address(host: str, port: int) -> str:
+    """Writes an address as `split_address` reads it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class _Worker(asyncio.Protocol):
+    """A worker's connection, from its first message on."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._buffer = b""
+        self.transport: Any = None
+        self.name = ""  # until its first message
+        self.number = 0
+        self.about: Message = {}
+        self.member: Message | None = None  # what others have to know of it, from when its agent runs
+        self.awaited: set[_Worker] = set()  # who has to say that it knows this one
+        self.joined = False
+        self.timer: asyncio.TimerHandle | None = None
+        self.why = "its process ended, or its machine does not answer"
+
+    # -- asyncio's part
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        watch_connection(transport.get_extra_info("socket"))
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        *lines, self._buffer = self._buffer.split(b"\n")
+        try:
+            if len(self._buffer) > LONGEST_LINE:
+                raise ValueError("no message is that long")
+            for line in lines:
+                self._hub.take(self, json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # it is no worker of ours
+            self.why = f"it sent what is no message: {error}"
+            self.transport.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._hub.lose(self)
+
+    # -- the hub's
+
+    def send(self, message: Message) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(line_of(message))
+
+    def refuse(self, why: str, *, again: bool = False) -> None:
+        """Refuses the join. `again`: it may be tried again."""
+        self.send({"do": "refused", "why": why, "again": again})
+        self.why = "its join failed"
+        self.transport.close()
+
+    @property
+    def shown(self) -> str:
+        about = self.about
+        return f"{self.name!r} (process {about['pid']} on {about['host']}, since {about['since']})"
+
+
+class Hub:
+    """The state of a group. All of it changes on the thread of the event loop."""
+
+    def __init__(self) -> None:
+        self._workers: dict[str, _Worker] = {}  # by name, with those that are joining
+        self._next = 1
+        self.when_empty: Callable[[], None] = lambda: None
+
+    def take(self, worker: _Worker, message: Message) -> None:
+        """Does what a worker asks."""
+        match message["do"]:
+            case "hello" if not worker.name:
+                self._hello(worker, message)
+            case "ready" if worker.name and worker.member is None:
+                self._ready(worker, message)
+            case "known":
+                for other in self._workers.values():
+                    if other.number == message["number"]:
+                        self._settle(other, worker)
+            case "leave":
+                worker.why = "it left"
+                worker.transport.close()
+            case other:
+                raise ValueError(f"{other!r}")
+
+    def _hello(self, worker: _Worker, message: Message) -> None:
+        if message["protocol"] != GROUP_PROTOCOL:
+            worker.refuse(
+                f"the hub speaks protocol {GROUP_PROTOCOL} of groups, and this process {message['protocol']}; run the "
+                "same release of torchremote on both"
+            )
+            return
+        taken = self._workers.get(message["name"])
+        if taken is not None:
+            # On another machine it may be lost, which takes a while to notice.
+            elsewhere = taken.about["host"] != message["host"]
+            worker.refuse(f"the name is that of {taken.shown}; choose another, or end that one", again=elsewhere)
+            return
+        if self._next > MOST_NUMBERS:
+            worker.refuse(f"{MOST_NUMBERS} workers have joined, and torch has no more numbers; start another hub")
+            return
+        worker.name, worker.about = message["name"], message
+        worker.number, self._next = self._next, self._next + 1
+        self._workers[worker.name] = worker
+        known = [other.member for other in self._workers.values() if other.member is not None]
+        worker.send({"do": "welcome", "number": worker.number, "members": known})
+        loop = asyncio.get_running_loop()
+        worker.timer = loop.call_later(float(message["timeout"]), self._too_late, worker)
+
+    def _ready(self, worker: _Worker, message: Message) -> None:
+        worker.member = {**message["member"], "name": worker.name, "number": worker.number}
+        worker.awaited = {other for other in self._workers.values() if other.member is not None} - {worker}
+        self._tell({"do": "joined", "member": worker.member}, but=worker)
+        self._settle(worker, None)
+
+    def _settle(self, worker: _Worker, knows: _Worker | None) -> None:
+        """Ends the join of `worker` if all others know it."""
+        if knows is not None:
+            worker.awaited.discard(knows)
+        if not worker.awaited and not worker.joined and worker.member is not None:
+            worker.joined = True
+            if worker.timer is not None:
+                worker.timer.cancel()
+            worker.send({"do": "done"})
+
+    def _too_late(self, worker: _Worker) -> None:
+        whom = ", ".join(sorted(other.shown for other in worker.awaited)) or "this process itself"
+        worker.refuse(f"waited {worker.about['timeout']} s for {whom}: it is stopped, or too busy to run any Python")
+
+    def lose(self, worker: _Worker) -> None:
+        """Takes off a worker whose connection has ended."""
+        if worker.timer is not None:
+            worker.timer.cancel()
+        if self._workers.get(worker.name) is not worker:
+            return
+        del self._workers[worker.name]
+        for other in list(self._workers.values()):
+            self._settle(other, worker)
+        if worker.member is not None:
+            self._tell({"do": "left", "name": worker.name, "number": worker.number, "why": worker.why})
+        self.end_if_empty()
+
+    def end_if_empty(self) -> None:
+        """Says that nobody is left, if so."""
+        if not self._workers:
+            self.when_empty()
+
+    def _tell(self, message: Message, but: _Worker | None = None) -> None:
+        for worker in self._workers.values():
+            if worker is not but:
+                worker.send(message)
+
+
+async def _serve(listening: socket.socket, ends_with_last: bool, says: str | None) -> None:
+    loop, hub, ended = asyncio.get_running_loop(), Hub(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    server = await loop.create_server(lambda: _Worker(hub), sock=listening)
+    if says is not None:
+        print(says, flush=True)
+    if ends_with_last:
+        hub.when_empty = ended.set
+        loop.call_later(UNUSED, hub.end_if_empty)
+    await ended.wait()
+    server.close()
+
+
+def run_hub(address: str, *, ends_with_last: bool = False, in_background: bool = False) -> None:
+    """Runs a hub until it is told to end by SIGTERM or Ctrl-C. It prints where it listens.
+
+    Args:
+        address: "host:port" to listen on. The port 0 takes a free one.
+        ends_with_last: ends also when the last worker has left, or when none comes within `UNUSED`.
+        in_background: goes on in a process of its own, once it listens.
+
+    Raises:
+        ValueError: `address` is none.
+        OSError: the hub cannot listen there.
+    """
+    host, port = split_address(address)
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    listening = socket.create_server((host, port), family=family, backlog=512)
+    says: str | None = f"torchremote hub: listens on {written_address(*listening.getsockname()[:2])}"
+    if in_background:
+        print(says, flush=True)
+        says = None
+        if os.fork():
+            return
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nowhere, stream)
+    asyncio.run(_serve(listening, ends_with_last, says))
+    if in_background:
+        os._exit(0)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs a hub for `join`, from this file alone: importing torch would take seconds."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--address", required=True)
+    options = parser.parse_args(arguments)
+    run_hub(options.address, ends_with_last=True, in_background=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

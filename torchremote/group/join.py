@@ -1,0 +1,146 @@
+"""Joins and leaves a group whose workers come, go, crash and come back."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import subprocess
+import sys
+import threading
+from typing import Any, Final
+
+from torch.distributed.rpc import TensorPipeRpcBackendOptions
+
+from .. import _torch, supported
+from ..errors import GroupError, NotInitializedError
+from ..options import rpc_options
+from . import hub
+from .members import Membership
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,127}")
+_STARTING: Final = 30.0  # seconds in which a hub has to say where it listens
+
+_lock = threading.Lock()
+_membership: Membership | None = None
+
+
+def join(
+    name: str,
+    address: str | None = None,
+    *,
+    timeout: float = 60.0,
+    rpc_backend_options: TensorPipeRpcBackendOptions | None = None,
+    **options: Any,
+) -> None:
+    """Joins a group whose workers may come, go, crash and come back, and starts RPC in this process.
+
+    It takes the place of `init_rpc`. When it returns, every member can call this worker, and this worker every member.
+
+    Args:
+        name: this worker's name. No living member of the group has it. One that crashed or left does not count.
+        address: "host:port" of the group's hub: `python -m torchremote hub --address host:port`. None starts a hub on
+            this machine, which only workers of this machine reach, and which ends with the last of them;
+            `group_address()` says where it is.
+        timeout: seconds to wait at most, for the hub and for all members to know this worker.
+        rpc_backend_options: what `rpc_options` returned. None makes them of `options`.
+        **options: as for `rpc_options`, such as `threads`, `shared_memory`, `rpc_timeout`, `workers` and `devices`.
+            Workers of device maps need not have joined.
+
+    Raises:
+        GroupError: there is no hub at `address`, the name is taken, a member does not answer in time, or the device
+            maps do not fit those of a member. The message says which. Nothing of this worker is left in the group.
+        ValueError: the options are none, or `name` cannot be a worker's.
+
+    >>> import torchremote as tr
+    >>> tr.join("trainer")
+    >>> tr.spawn("ps")
+    <spawned worker 'ps', process ...>
+    >>> tr.leave()
+    """
+    global _membership
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"name={name!r}: letters, digits, _ and - make a worker's name, at most 127 of them")
+    if rpc_backend_options is not None and options:
+        raise ValueError(f"rpc_backend_options and {', '.join(options)}: give only one of the two")
+    chosen = rpc_options(**options) if rpc_backend_options is None else rpc_backend_options
+    supported.check_groups()
+    with _lock:
+        if _torch.rpc_running():
+            raise GroupError(f"join {name!r}: RPC is running in this process; leave its group first")
+        where = _start_hub() if address is None else address
+        _membership = Membership(where, name, chosen, timeout)
+
+
+def leave(*, timeout: float = 10.0) -> None:
+    """Leaves the group that `join` joined, and ends RPC in this process. Nobody waits for anybody else.
+
+    The others are told at once. Calls in flight, of this worker and to it, have `timeout` to end.
+
+    Args:
+        timeout: seconds.
+
+    Raises:
+        NotInitializedError: this process is in no such group.
+
+    >>> import torchremote as tr
+    >>> tr.join("visitor")
+    >>> tr.leave()
+    """
+    global _membership
+    with _lock:
+        membership, _membership = _current("leave"), None
+        membership.leave(timeout)
+
+
+def group_address() -> str:
+    """Returns the address of the group's hub, as "host:port", for workers that join later.
+
+    Returns:
+        The address, as this worker reaches it.
+
+    Raises:
+        NotInitializedError: this process is in no group that it joined with `join`.
+
+    >>> import torchremote as tr
+    >>> tr.join("first")
+    >>> tr.group_address()
+    '127.0.0.1:...'
+    >>> tr.leave()
+    """
+    return _current("group_address").address
+
+
+def _current(asked: str) -> Membership:
+    if _membership is None or not _membership.current:
+        raise NotInitializedError(f"{asked}: this process is in no group; torchremote.join(name) joins one")
+    return _membership
+
+
+def _start_hub() -> str:
+    """Starts a hub on this machine that ends with its last worker. Returns its address."""
+    command = [sys.executable, "-I", hub.__file__, "--address", "127.0.0.1:0"]
+    started = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=_STARTING, check=False)
+    said = re.search(r"listens on (\S+)", started.stdout)
+    if said is None:
+        raise GroupError(
+            f"the group's hub did not start; it ended with {started.returncode} and said {started.stdout!r}"
+        )
+    return said[1]
+
+
+def _end() -> None:
+    """Leaves when the interpreter ends, for whoever did not. Waits for nobody."""
+    if _membership is not None:
+        _membership.end()
+
+
+def _after_fork() -> None:
+    global _membership
+    if _membership is not None:
+        _membership.forget()
+        _membership = None
+
+
+atexit.register(_end)
+os.register_at_fork(after_in_child=_after_fork)

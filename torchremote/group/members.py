@@ -1,0 +1,271 @@
+"""Keeps a worker's part of the group: its connection to the hub, and its agent's list of the others.
+
+Note [Lost workers]
+    When the hub says that a worker left or crashed, this happens at every other one: stubs of modules with a name stop
+    calling it, and look for their module before their next call (caller/follow.py). After `GRACE`, the worker is taken
+    off the agent's list. Calls that are in the air meanwhile end with torch's own error, or with their timeout. If
+    another process comes back under the name, it is put on the list after the old one was taken off.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import torch
+from torch.distributed.rpc import TensorPipeRpcBackendOptions
+
+from .. import _torch
+from ..caller.methods import lose_worker, lost_workers
+from ..errors import GroupError
+from .hub import GROUP_PROTOCOL, SILENCE, Message, line_of, split_address, watch_connection, written_address
+from .interfaces import interface_with
+
+GRACE: Final = 0.25
+"""Seconds between the last call of a lost worker by our stubs and its removal from torch's list."""
+KEPT: Final = 5.0
+"""Seconds for which memory that torch freed is kept: see _torch/group.py, Note [Taking a worker off]."""
+_LOOK: Final = 1.0  # seconds between two looks whether rpc.shutdown() ended the agent
+_MARGIN: Final = 5.0  # seconds that the hub has beyond a join's timeout, to say who kept it waiting
+
+_log = logging.getLogger("torchremote")
+
+
+class Membership:
+    """This process's place in a group."""
+
+    def __init__(self, address: str, name: str, options: TensorPipeRpcBackendOptions, timeout: float) -> None:
+        """Joins the group of the hub at `address`. Raises GroupError if that fails; then nothing is left of it."""
+        self._name, self._timeout = name, timeout
+        self._leaving = False
+        self._buffer = b""
+        self._leavers: dict[str, threading.Event] = {}  # by name: set when the worker is taken off
+        self._agent: _torch.GroupAgent | None = None
+        self._joined = threading.Event()
+        self._refused: str | None = None
+        deadline = time.monotonic() + timeout + _MARGIN
+        self._connection, welcome = self._enter(address, deadline)
+        self.address = written_address(*self._connection.getpeername()[:2])
+        try:
+            self._agent = _torch.GroupAgent(name, welcome["number"], options)
+            lost_workers.clear()
+            others = [_from_message(known) for known in welcome["members"]]
+            self._agent.check_device_maps(others)
+            for other in others:
+                self._agent.add(other)
+            self._send({"do": "ready", "member": _as_message(self._agent.own)})
+            self._thread = threading.Thread(target=self._listen, name="torchremote-group", daemon=True)
+            self._thread.start()
+            if not self._joined.wait(max(0.0, deadline - time.monotonic())):
+                raise self._error(f"the hub at {self.address} does not answer: is it stopped?")
+            if self._refused is not None:
+                raise self._error(self._refused)
+        except BaseException as error:
+            self.end()
+            if isinstance(error, (ValueError, RuntimeError)) and not isinstance(error, GroupError):
+                raise self._error(f"its agent cannot start with these options: {error}") from error
+            raise
+
+    # -- joining
+
+    def _error(self, what: str) -> GroupError:
+        return GroupError(f"join {self._name!r}: {what}")
+
+    def _enter(self, address: str, deadline: float) -> tuple[socket.socket, Message]:
+        """Connects to the hub, and says the name. Returns the connection and the hub's welcome."""
+        patience = time.monotonic() + SILENCE + 2
+        while True:
+            connection = self._connect(address)
+            self._buffer = b""
+            try:
+                about = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%H:%M:%S")}
+                hello = {"do": "hello", "protocol": GROUP_PROTOCOL, "name": self._name, "timeout": self._timeout}
+                connection.sendall(line_of({**hello, **about}))
+                connection.settimeout(max(0.1, deadline - time.monotonic()))
+                answer = self._read(connection)
+            except TimeoutError:
+                connection.close()
+                raise self._error(
+                    f"what listens at {address} does not answer: is it a hub, or is it stopped?"
+                ) from None
+            except BaseException:
+                connection.close()
+                raise
+            if answer is not None and answer["do"] == "welcome":
+                _use_interface_of(connection)
+                return connection, answer
+            connection.close()
+            if answer is None or not answer["again"] or time.monotonic() > patience:
+                raise self._error("the hub ended the connection" if answer is None else answer["why"])
+            time.sleep(0.25)
+
+    def _connect(self, address: str) -> socket.socket:
+        try:
+            host, port = split_address(address)
+            connection = socket.create_connection((host, port), timeout=min(self._timeout, 10.0))
+        except ValueError as error:
+            raise self._error(f"address={error}") from None
+        except OSError as error:
+            raise self._error(
+                f"no hub can be reached at {address} ({error.strerror or error}); start one there: "
+                f"python -m torchremote hub --address {address}"
+            ) from error
+        watch_connection(connection)
+        return connection
+
+    # -- the connection
+
+    def _send(self, message: Message) -> None:
+        with suppress(OSError):  # the hub is lost, which `_listen` notices
+            self._connection.sendall(line_of(message))
+
+    def _read(self, connection: socket.socket) -> Message | None:
+        """Reads a message, or returns None at the connection's end. Raises TimeoutError in between."""
+        while b"\n" not in self._buffer:
+            try:
+                received = connection.recv(1 << 16)
+            except TimeoutError:
+                raise
+            except OSError:
+                return None
+            if not received:
+                return None
+            self._buffer += received
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        message: Message = json.loads(line)
+        return message
+
+    def _listen(self) -> None:
+        """Reads what the hub tells, until the connection or the agent ends."""
+        agent = self._agent
+        assert agent is not None
+        self._connection.settimeout(_LOOK)
+        while True:
+            try:
+                message = self._read(self._connection)
+            except TimeoutError:
+                if agent.current:
+                    continue
+                self._send({"do": "leave"})  # rpc.shutdown() was called
+                break
+            if message is None:
+                break
+            try:
+                self._take(agent, message)
+            except Exception:
+                _log.exception("torchremote: this worker goes on without a message of the hub")
+        if self._joined.is_set() and not self._leaving and agent.current:
+            _log.warning(
+                "torchremote: the group's hub at %s is gone. Calls go on, but nobody can join, and crashed workers are "
+                "not noticed; start all workers again with a new hub when it suits",
+                self.address,
+            )
+        self._refused = self._refused or "the hub ended the connection"
+        self._joined.set()
+        self._connection.close()
+
+    def _take(self, agent: _torch.GroupAgent, message: Message) -> None:
+        """Does what the hub says."""
+        match message["do"]:
+            case "joined":
+                self._add(agent, message["member"])
+            case "left":
+                self._lose(agent, message["name"], message["number"])
+            case "done":
+                self._joined.set()
+            case "refused":
+                self._refused = message["why"]
+                self._joined.set()
+
+    def _add(self, agent: _torch.GroupAgent, member: Message) -> None:
+        taken_off = self._leavers.pop(member["name"], None)
+        if taken_off is not None:
+            taken_off.wait()
+        agent.add(_from_message(member))  # its join has checked the device maps
+        lost_workers.discard(member["name"])
+        self._send({"do": "known", "number": member["number"]})
+
+    def _lose(self, agent: _torch.GroupAgent, name: str, number: int) -> None:
+        """Takes a worker off: see Note [Lost workers]."""
+        lose_worker(name)
+        taken_off = self._leavers[name] = threading.Event()
+
+        def take_off() -> None:
+            time.sleep(GRACE)
+            agent.take_off(name, number)
+            taken_off.set()
+            time.sleep(KEPT)
+
+        threading.Thread(target=take_off, name="torchremote-group-leaver", daemon=True).start()
+
+    # -- leaving
+
+    @property
+    def current(self) -> bool:
+        """Says whether this process is in the group."""
+        return self._agent is not None and self._agent.current
+
+    def leave(self, timeout: float) -> None:
+        """Leaves the group. Waits for calls in flight, for `timeout` seconds at most."""
+        self._leaving = True
+        self._send({"do": "leave"})
+        until = time.monotonic() + timeout
+        agent = self._agent
+        while agent is not None and agent.current and agent.calls_in_flight() and time.monotonic() < until:
+            time.sleep(0.01)
+        self.end()
+
+    def end(self) -> None:
+        """Ends the connection and the agent, and waits for nobody."""
+        self._leaving = True
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        thread = getattr(self, "_thread", None)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_MARGIN)
+        self._connection.close()
+        if self._agent is not None:
+            self._agent.stop()
+
+    def forget(self) -> None:
+        """Closes a forked process's copy of the connection, which would outlive the worker's own."""
+        self._connection.close()
+
+
+# -- members in messages
+
+
+def _as_message(member: _torch.AgentOfMember) -> Message:
+    return {
+        "url": member.url,
+        "maps": {
+            worker: [[str(here), str(there)] for here, there in mapped.items()]
+            for worker, mapped in member.device_maps.items()
+        },
+        "devices": list(map(str, member.devices)),
+        "device_count": member.device_count,
+    }
+
+
+def _from_message(member: Message) -> _torch.AgentOfMember:
+    device: Callable[[str], Any] = torch.device
+    maps = {
+        worker: {device(here): device(there) for here, there in mapped} for worker, mapped in member["maps"].items()
+    }
+    devices = tuple(map(device, member["devices"]))
+    return _torch.AgentOfMember(member["name"], member["number"], member["url"], maps, devices, member["device_count"])
+
+
+def _use_interface_of(connection: socket.socket) -> None:
+    """Has TensorPipe listen where this worker reaches the hub from, unless the user chose an interface."""
+    # Otherwise it takes the address of the machine's host name, which others may not reach, or too many.
+    name = interface_with(connection.getsockname()[0])
+    if name is not None:
+        os.environ.setdefault("TP_SOCKET_IFNAME", name)

@@ -1,0 +1,121 @@
+"""Starts owners as processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from contextlib import suppress
+from typing import IO, Any, Final
+
+from ..errors import GroupError
+from .join import group_address
+from .owner import JOINED
+
+_PROGRAM: Final = """
+import pickle, sys
+asked = pickle.load(sys.stdin.buffer)
+sys.path[:] = asked["path"]
+from torchremote.group.owner import main
+main(asked)
+"""
+
+
+_processes: list[subprocess.Popen[bytes]] = []
+"""All that were spawned: Python warns of one that is let go while it runs."""
+
+
+class SpawnedWorker:
+    """A process that `spawn` started."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        self.name = name
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    def terminate(self) -> None:
+        """Asks the process to leave the group and end, by SIGTERM."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """Ends the process at once, by SIGKILL, as a crash does."""
+        self._process.kill()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits for the process to end.
+
+        Args:
+            timeout: seconds; None waits without limit.
+
+        Returns:
+            Its exit status: 0 if it left, the number of a signal, negative, if that ended it.
+
+        Raises:
+            TimeoutError: it did not end in time.
+        """
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"{self!r} did not end within {timeout} s; .kill() it") from None
+
+    def __repr__(self) -> str:
+        return f"<spawned worker {self.name!r}, process {self.pid}>"
+
+
+def spawn(name: str, *, timeout: float = 60.0, **options: Any) -> SpawnedWorker:
+    """Starts a worker on this machine that joins this process's group, to own modules.
+
+    It is a new Python, in a session of its own, so Ctrl-C does not reach it. It imports from where this process does.
+    It ends with this process, however that ends.
+
+    Args:
+        name: as for `join`.
+        timeout: seconds in which the worker has to join.
+        **options: those of `join`, for the new worker.
+
+    Returns:
+        The process: `.pid`, `.kill()`, `.terminate()`, `.wait()`.
+
+    Raises:
+        NotInitializedError: this process has not joined a group with `join`.
+        GroupError: the worker did not join; the message says why. No process is left.
+
+    >>> import torchremote as tr
+    >>> tr.join("main")
+    >>> ps = tr.spawn("ps")
+    >>> ps.terminate()
+    >>> ps.wait()
+    0
+    >>> tr.leave()
+    """
+    given = {"name": name, "address": group_address(), "timeout": timeout, **options}
+    reading, writing = os.pipe()
+    with open(reading, "rb") as answers:
+        try:
+            command = [sys.executable, "-c", _PROGRAM, str(writing)]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[writing], start_new_session=True)
+        finally:
+            os.close(writing)
+        try:
+            said = _start(process, answers, pickle.dumps({"path": sys.path, "parent": os.getpid(), "join": given}))
+            if said != JOINED:
+                raise GroupError(f"spawn {name!r}: {said or 'the process ended before it had joined'}")
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    _processes.append(process)
+    return SpawnedWorker(name, process)
+
+
+def _start(process: subprocess.Popen[bytes], answers: IO[bytes], asked: bytes) -> str:
+    """Tells a process what to do, and returns its answer. It is empty if the process ends without one."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(asked)
+    return answers.read().decode()  # `join` has a timeout, so there is an answer, or an end
