@@ -13,8 +13,7 @@
 
 import abc as _abc
 import typing as _typing
-import torch.futures as _futures
-import torchremote.typing as _stubs
+import torchremote.caller.typed as _stubs
 import dataclasses as dataclasses
 from typing import Any as Any
 
@@ -42,7 +41,7 @@ class Half:
 class HalfStub(Half, _stubs.TypedStub):
     def forward(self, input: Tensor, start: int) -> Tensor: ...
     def __call__(self, input: Tensor, start: int) -> Tensor: ...
-    def forward_async(self, input: Tensor, start: int) -> _futures.Future[Tensor]:
+    def forward_async(self, input: Tensor, start: int) -> _stubs.Answer[Tensor]:
         """Returns a torch.futures.Future of the result, at once."""
     forward_many: _stubs.Many[tuple[Tensor, int], Tensor]
     forward_many_async: _stubs.ManyAsync[tuple[Tensor, int], Tensor]

@@ -13,8 +13,7 @@
 
 import abc as _abc
 import typing as _typing
-import torch.futures as _futures
-import torchremote.typing as _stubs
+import torchremote.caller.typed as _stubs
 import torch as torch
 from torch import Tensor as Tensor, nn as nn
 
@@ -34,7 +33,7 @@ class Half:
 class HalfStub(Half, _stubs.TypedStub):
     def forward(self, pixels: Tensor) -> Tensor: ...
     def __call__(self, pixels: Tensor) -> Tensor: ...
-    def forward_async(self, pixels: Tensor) -> _futures.Future[Tensor]:
+    def forward_async(self, pixels: Tensor) -> _stubs.Answer[Tensor]:
         """Returns a torch.futures.Future of the result, at once."""
     forward_many: _stubs.Many[tuple[Tensor], Tensor]
     forward_many_async: _stubs.ManyAsync[tuple[Tensor], Tensor]

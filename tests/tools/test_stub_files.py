@@ -50,8 +50,7 @@ WRITTEN = '''# mypy: disable-error-code="override"
 """Parts."""
 import abc as _abc
 import typing as _typing
-import torch.futures as _futures
-import torchremote.typing as _stubs
+import torchremote.caller.typed as _stubs
 import os as os, torch as torch
 from torch import Tensor as Tensor
 
@@ -71,7 +70,7 @@ class Scorer:
 @_typing.type_check_only
 class ScorerStub(Scorer, _stubs.TypedStub):
     def best(self, x: 'Tensor', *, k: int=5) -> tuple[Tensor, int]: ...
-    def best_async(self, x: 'Tensor', *, k: int=5) -> _futures.Future[tuple[Tensor, int]]:
+    def best_async(self, x: 'Tensor', *, k: int=5) -> _stubs.Answer[tuple[Tensor, int]]:
         """Returns a torch.futures.Future of the result, at once."""
     best_many: _stubs.Many[tuple['Tensor'] | tuple['Tensor', int], tuple[Tensor, int]]
     best_many_async: _stubs.ManyAsync[tuple['Tensor'] | tuple['Tensor', int], tuple[Tensor, int]]
@@ -79,7 +78,7 @@ class ScorerStub(Scorer, _stubs.TypedStub):
         """Scores."""
     def __call__(self, x: Tensor, scale: float=1.0) -> Tensor:
         """Scores."""
-    def forward_async(self, x: Tensor, scale: float=1.0) -> _futures.Future[Tensor]:
+    def forward_async(self, x: Tensor, scale: float=1.0) -> _stubs.Answer[Tensor]:
         """Scores.
 
         Returns a torch.futures.Future of the result, at once."""

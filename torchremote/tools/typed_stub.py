@@ -14,7 +14,7 @@ from typing import Any, Final, Union
 from ..caller.described import ASYNC
 from ..jit import compile_interface
 
-IMPORTS: Final = {"_abc": "abc", "_typing": "typing", "_futures": "torch.futures", "_stubs": "torchremote.typing"}
+IMPORTS: Final = {"_abc": "abc", "_typing": "typing", "_stubs": "torchremote.caller.typed"}
 """The modules that the text refers to, by the names that they have in the file."""
 
 
@@ -96,7 +96,7 @@ class _Written:
         for name in (self.name, "__call__") if self.name == "forward" else (self.name,):
             yield f"    def {name}({self.parameters}) -> {self.returns}:{_body(self.doc)}"
         doc = "\n\n".join(filter(None, (self.doc, ASYNC)))
-        yield f"    def {self.name}_async({self.parameters}) -> _futures.Future[{self.returns}]:{_body(doc)}"
+        yield f"    def {self.name}_async({self.parameters}) -> _stubs.Answer[{self.returns}]:{_body(doc)}"
         # Arguments with a default may be left out of a call, if all after them are left out.
         least = next((n for n in range(len(self.optional), 0, -1) if not self.optional[n - 1]), 0)
         calls = " | ".join(
