@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import _torch
-from ..errors import NotInGroupError, PlaceError, ServedNameError, StaleStubError
+from ..errors import NotInGroupError, PlaceError, ServedNameError
 from ..link.failures import GONE
 from ..link.places import find_worker
 from ..link.route import route_of, set_route
@@ -17,9 +17,10 @@ from .stub import with_timeout
 def find_again(methods: NamedStubMethods) -> None:
     """Connects a stub to the module that its worker serves under its name by now.
 
+    Does nothing if the worker lives, and does not serve the name any more.
+
     Raises:
         NotInGroupError: the worker is not back, or does not serve the name yet.
-        StaleStubError: the worker was never lost, and does not serve the name any more.
         MismatchError: what it serves does not implement the interface.
     """
     scripted, compiled = methods.scripted(), methods.compiled
@@ -34,10 +35,9 @@ def find_again(methods: NamedStubMethods) -> None:
         found = find_served(place, compiled, route.name, route.timeout, within=route.timeout).route()
     except PlaceError:
         raise NotInGroupError(f"{where}: {GONE}") from None
-    except ServedNameError as error:
+    except ServedNameError:
         if methods.withdrawn:
-            methods.restore()
-            raise StaleStubError(f"{where}: its module was withdrawn; create or connect again\n\n{error}") from None
+            return  # the next call goes where it went before, and the owner refuses it
         raise NotInGroupError(
             f"{where}: the worker is back, and does not serve {route.name!r}; nothing was sent"
         ) from None
