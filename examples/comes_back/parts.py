@@ -16,13 +16,14 @@ class Regressor:
 
 
 class TwoLayers(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.hidden = nn.Linear(16, 64)
         self.out = nn.Linear(64, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.hidden(x).tanh())
+        y: Tensor = self.out(self.hidden(x).tanh())
+        return y
 
 
 def begin(checkpoint: str) -> nn.Module:

@@ -23,22 +23,21 @@ EVERY = 20  # steps between two checkpoints
 class Server:
     """The parameter server's process, its model and optimizer, as the trainer sees them."""
 
-    def __init__(self, checkpoint):
+    def __init__(self, checkpoint: str) -> None:
         self.checkpoint = checkpoint
-        self.process = None
         self.start()
 
-    def start(self):
+    def start(self) -> None:
         self.process = tr.spawn("ps", shared_memory=False)
         self.model = tr.create("ps", Regressor, begin, args=(self.checkpoint,), name="model", timeout=20)
         self.optimizer = DistributedOptimizer(torch.optim.SGD, tr.at_owner(self.model).parameters(), lr=0.1)
 
-    def crash(self):
+    def crash(self) -> None:
         self.process.kill()
         self.process.wait()
 
 
-def step(server, x, target):
+def step(server: Server, x: torch.Tensor, target: torch.Tensor) -> float:
     with dist_autograd.context() as context:
         loss = torch.nn.functional.mse_loss(server.model(x), target)
         dist_autograd.backward(context, [loss])
@@ -46,7 +45,7 @@ def step(server, x, target):
     return loss.item()
 
 
-def train(server, steps):
+def train(server: Server, steps: int) -> None:
     torch.manual_seed(1)
     x = torch.randn(256, 16)
     target = (x[:, :1] * x[:, 1:2]).sin()
@@ -71,8 +70,8 @@ def train(server, steps):
             print(f"step {done}: loss {loss:.4f}")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=300)
     options = parser.parse_args()
     torch.set_num_threads(1)
