@@ -163,8 +163,9 @@ class Membership:
                 _log.exception("torchremote: this worker goes on without a message of the hub")
         if self._joined.is_set() and not self._leaving and agent.current:
             _log.warning(
-                "torchremote: the group's hub at %s is gone. Calls go on, but nobody can join, and crashed workers are "
-                "not noticed; start all workers again with a new hub when it suits",
+                "torchremote: the group's hub at %s is gone, or cannot be reached. Calls go on. If it is gone, nobody "
+                "can join, and crashed workers are not noticed: start all workers again with a new hub when it suits. "
+                "If it lives, it has taken this worker off: leave and join again",
                 self.address,
             )
         self._refused = self._refused or "the hub ended the connection"
