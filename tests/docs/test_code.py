@@ -59,7 +59,7 @@ def test_commands_run_as_written(page, tmp_path):
 def test_most_blocks_run():
     blocks = [block for page in PAGES for block in blocks_of(page)]
     assert len(blocks) > 30
-    assert sum(block.kind == "not run" for block in blocks) < 6
+    assert sum(block.kind == "not run" for block in blocks) * 8 < len(blocks)
 
 
 def test_the_readme_is_short():
