@@ -15,8 +15,8 @@ from .calls import OF_ARITHMETIC, OF_LOGS, OF_SUMS
 from .sending import X, remotely
 from .state import OF_STATE
 
-TIMEOUTS = (None, 0.5, 2.0, 4.0, 0)
-"""Seconds, for a new stub. None is RPC's default, 0 is no limit."""
+TIMEOUTS = (None, 0, 0.5, 2.0, 4.0)
+"""Seconds, for a new stub. None is RPC's default, 0 is no limit. The others may be too short on a busy machine."""
 
 
 def seconds_of(caller, timeout):
@@ -38,7 +38,7 @@ def _kinds(caller):
 
 def create(caller):
     """Creates a module, at once or later, and keeps its stub."""
-    owner, timeout = caller.owner(), caller.random.choice(TIMEOUTS)
+    owner, timeout = caller.owner(), caller.random.choice(TIMEOUTS if caller.unquiet else TIMEOUTS[:2])
     interface, cls, args, book, operations, one_stub = caller.random.choice(_kinds(caller))
     caller.report.count(f"create {cls.__name__}")
     with caller.watch.within(caller.settings.rpc_timeout, "create"):

@@ -9,6 +9,7 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
+from torchremote import errors
 from torchremote.errors import NotSavableError, RemoteError, StaleStubError, TorchRemoteError
 from torchremote.link.failures import is_lost
 
@@ -58,6 +59,9 @@ def _of_torch(caller, function, what):
             if isinstance(error, TorchRemoteError):
                 raise
             text = str(error)
+            raised = re.match(r"(\w+): On WorkerInfo", text)
+            if raised and hasattr(errors, raised[1]):
+                raise getattr(errors, raised[1])(text) from None  # what the function raised there
             if is_lost(text) or re.search("RPC ran for more than set timeout|timed out", text):
                 raise TorchLost(text) from None
             raise
