@@ -7,8 +7,11 @@ OWNERS = ("owner0", "owner1", "third")
 CALLERS = ("caller0", "caller1", "third")
 
 # The phases of a round. The parent sets the phase, and each worker says to which it has come. RESTING: no thread works,
-# and all stubs are dropped. LETTING_GO: so it is everywhere, and owners wait until they host no more than they serve.
-STARTING, READY, WORKING, RESTING, LETTING_GO, WORKING_AGAIN, RESTING_AGAIN, LETTING_GO_AGAIN, LEAVING, LEFT = range(10)
+# and all stubs are dropped. LETTING_GO: so it is everywhere, and owners wait until they host no more than they serve. The
+# three from WORKING on come again in each part of a round: the next are 5, 6, and 7.
+STARTING, READY, WORKING, RESTING, LETTING_GO = range(5)
+PART = 3
+LEAVING, LEFT = 1000, 1001
 
 _CELLS, _SIZE = 256, 256 * 8
 _PHASE, _REACHED, _LIVED, _KILLED, _VERSIONS, _SUMS = 0, 10, 20, 30, 40, 60
@@ -36,7 +39,7 @@ class Board:
 
     @property
     def working(self):
-        return self.phase in (WORKING, WORKING_AGAIN)
+        return self.phase < LEAVING and self.phase % PART == WORKING
 
     def reach(self, worker, phase):
         self.cells[_REACHED + WORKERS.index(worker)] = phase

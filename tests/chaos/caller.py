@@ -122,7 +122,7 @@ def run_thread(caller, pause, prepare, step, finish):
     """
 
     def work():
-        for _ in range(caller.settings.halves):
+        for _ in range(caller.settings.parts):
             caller.act(prepare)
             while caller.board.working:
                 step(caller)

@@ -6,6 +6,7 @@ A worker writes its counts once a second, so that those of a killed worker are n
 import collections
 import json
 import os
+import statistics
 import threading
 import time
 
@@ -17,7 +18,7 @@ class Report:
         self._path, self._faults, self._worker = folder / f"{worker}.json", folder / "faults.txt", worker
         self._lock = threading.Lock()
         self.operations, self.errors = collections.Counter(), collections.Counter()
-        self.memory = {}  # by phase: bytes
+        self.memory = []  # after each part of the round: what is allocated, and what is resident
 
     def count(self, operation):
         with self._lock:
@@ -65,7 +66,7 @@ class Total:
     def __init__(self):
         self.rounds, self.began = collections.Counter(), time.monotonic()
         self.events, self.operations, self.errors = (collections.Counter() for _ in range(3))
-        self.faults, self.growth = collections.Counter(), []
+        self.faults, self.growth = collections.Counter(), collections.defaultdict(list)
 
     def add(self, outcome):
         self.rounds[outcome.settings.kind] += 1
@@ -74,11 +75,15 @@ class Total:
             self.operations.update(report["operations"])
             self.errors.update(report["errors"])
         self.faults.update(fault["kind"] for fault in outcome.faults)
-        self.growth += outcome.growth
+        for what, growth in outcome.growth.items():
+            self.growth[what] += growth
 
     def __str__(self):
-        growth = sorted(self.growth)
-        middle = f"{growth[len(growth) // 2]:.1f}, at most {growth[-1]:.1f}" if growth else "not measured"
+        growth = [
+            f"{what} {statistics.median(grown):+.1f} in the middle, {max(grown):+.1f} at most"
+            for what, grown in self.growth.items()
+            if grown
+        ]
         faults = {kind: self.faults[kind] for kind in ("wrong", "hang", "leftover", "died", "memory", "error")}
         return "\n".join(
             [
@@ -87,7 +92,7 @@ class Total:
                 f"events: {_listed(self.events)}",
                 f"operations: {sum(self.operations.values())}: {_listed(self.operations)}",
                 f"errors that may be: {_listed(self.errors)}",
-                f"MiB by which an owner grew in the second half of a round without kills: {middle}",
+                f"MiB by which owners grew in the last part of calm rounds: {'; '.join(growth) or 'none'}",
                 f"faults: {_listed({**faults, **self.faults})}",
             ]
         )

@@ -21,6 +21,7 @@ from .calls import OF_ARITHMETIC
 X = torch.ones(2, modules.WIDTH)
 
 _kept = []
+_keeping = True
 
 
 def call_here(stub, x, factor):
@@ -28,11 +29,15 @@ def call_here(stub, x, factor):
 
 
 def keep_here(stub):
-    _kept.append(stub)
-    del _kept[:-5]
+    if _keeping:
+        _kept.append(stub)
+        del _kept[:-5]
 
 
-def drop_here():
+def let_keep(keeping):
+    """Drops what was kept. `keeping`: whether this process keeps what comes from now on, or late."""
+    global _keeping
+    _keeping = keeping
     _kept.clear()
     gc.collect()
 

@@ -70,22 +70,27 @@ def main(worker, settings):
         run_thread(threads[0], pause, housekeeping.nothing, _do_nothing, housekeeping.nothing)
     for caller in threads[1:]:
         run_thread(caller, pause, chances.connect_to_served, chances.step, lives.withdraw)
-    for resting in (boards.RESTING, boards.RESTING_AGAIN)[: settings.halves]:
-        letting_go = resting + 1
+    for part in range(settings.parts):
+        letting_go = boards.LETTING_GO + boards.PART * part
         pause.wait()  # no thread works
-        sending.drop_here()
-        board.reach(worker, resting)
+        sending.let_keep(False)
+        board.reach(worker, letting_go - 1)
         _until(board, letting_go)
         _let_go(board, report)
-        report.memory[letting_go] = _resident()
+        report.memory.append(_memory())
         report.write()
         board.reach(worker, letting_go)
         _until(board, letting_go + 1)
+        sending.let_keep(True)
         pause.wait()
     if settings.kills:
         os._exit(0)  # an orderly shutdown would wait for the dead
+    late = threading.Timer(3, _tell_of_shutdown)
+    late.daemon = True
+    late.start()
     with watch.within(settings.rpc_timeout, "rpc.shutdown"):
         rpc.shutdown()
+    late.cancel()
     board.reach(worker, boards.LEFT)
     sys.stdout.flush()
 
@@ -97,6 +102,13 @@ def _do_nothing(caller):
 def _until(board, phase):
     while board.phase < phase:
         time.sleep(0.02)
+
+
+def _tell_of_shutdown():
+    """Prints for what torch waits. It is shown if the round fails."""
+    references, agent = rpc._rref_context_get_debug_info(), rpc.api._get_current_rpc_agent().get_debug_info()
+    print(f"rpc.shutdown takes long: {references} {agent}", flush=True)
+    faulthandler.dump_traceback(sys.stdout, all_threads=True)
 
 
 def _let_go(board, report):
@@ -118,9 +130,23 @@ def _may_stay(board, module):
     return module.name in housekeeping.SERVED or (creator in boards.WORKERS and board.is_killed(creator))
 
 
-def _resident():
-    """This process's memory, in bytes, without what malloc keeps for later."""
+class _MallInfo(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    ]
+
+
+def _memory():
+    """This process's memory, in bytes: what is allocated, and what is resident.
+
+    Allocated is what malloc gave out and did not get back. Resident is also what it keeps for later, in pieces.
+    """
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
+    libc = ctypes.CDLL(None)
+    libc.malloc_trim(0)
+    libc.mallinfo2.restype = _MallInfo
+    info = libc.mallinfo2()
     with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return {"allocated": info.uordblks + info.hblkhd, "resident": resident}
