@@ -38,10 +38,9 @@ class Report:
     def write(self):
         with self._lock:
             whole = {"operations": self.operations, "errors": self.errors, "memory": self.memory}
-            text = json.dumps(whole)
-        new = self._path.with_suffix(".new")
-        new.write_text(text)
-        new.replace(self._path)
+            new = self._path.with_suffix(".new")
+            new.write_text(json.dumps(whole))
+            new.replace(self._path)
 
     def keep_writing(self):
         def write():

@@ -112,7 +112,7 @@ def settle_later(
         except FAILURES as error:
             later.set_result(Failure(partial(failing, error.with_traceback(None))))  # see Note [Failures in Futures]
         except BaseException as error:  # a bug; without a result, the waiter would wait for ever
-            later.set_result(Failure(partial(itself, error)))
+            later.set_result(Failure.of(error))
 
     answer.add_done_callback(settled)
     return later
@@ -125,14 +125,16 @@ class Failure:
         # The error is made where it is raised, because that may ask the owner. A callback on an RPC thread must not.
         self._error = functools.cache(error)
 
+    @staticmethod
+    def of(error: BaseException) -> Failure:
+        """Stands for `error`. A bug of ours keeps its traceback, and with it what that refers to."""
+        kept = error.with_traceback(None) if isinstance(error, TorchRemoteError) else error
+        return Failure(lambda: kept)
+
     def new(self) -> BaseException:
         """Makes an exception to raise. The one that is kept has no traceback: see Note [Failures in Futures]."""
         error = self._error()
-        return copy.copy(error) if isinstance(error, TorchRemoteError) else error  # a bug keeps its traceback
-
-
-def itself(error: BaseException) -> BaseException:
-    return error
+        return copy.copy(error) if isinstance(error, TorchRemoteError) else error
 
 
 def raise_failure(value: object) -> None:
