@@ -42,7 +42,7 @@ class Fork:
             target=_run, args=(dict(os.environ), str(output), function, arguments), daemon=True
         )
         self._process.start()
-        self.kill = self._process.kill
+        self.pid, self.kill = self._process.pid, self._process.kill
 
     def poll(self):
         return self._process.exitcode

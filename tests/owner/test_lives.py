@@ -187,12 +187,12 @@ def test_a_lease_of_the_next_group_is_not_ended_by_what_was_asked_in_the_last(mo
     asked = torch.futures.Future()
     monkeypatch.setattr(leases, "_ask", lambda holder: asked)
     monkeypatch.setattr(leases, "_asked", {})
-    leases.start(1, ended.append)
-    leases.start(2, ended.append)
-    first = leases.Lease(1, holder=7)
+    leases.start(1, ended.append, holder=7, ticket="first")
+    first = leases.Lease(1, holder=7, ticket="first")
     leases.watch()
     asked.set_exception(RuntimeError("eof"))
-    second = leases.Lease(2, holder=7)  # of another worker, which has the number by now
+    leases.start(2, ended.append, holder=7, ticket="second")  # of another worker, which has the number by now
+    second = leases.Lease(2, holder=7, ticket="second")
     leases.watch()
     assert ended == [1]
     assert [handle for handle, _, _ in leases._leases()] == [2]

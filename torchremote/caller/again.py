@@ -25,7 +25,7 @@ from .. import _torch
 from ..errors import StaleStubError, TorchRemoteError, WireError
 from ..link.route import route_of
 from .awaiting import Answer
-from .exchange import Failure, itself, raise_failure
+from .exchange import Failure, raise_failure
 from .methods import DEVICES, METHODS, NamedStubMethods
 
 _FIRST_PAUSE: Final = 0.05
@@ -84,7 +84,7 @@ def sent_until_timeout_later(once_async: Callable[..., Any], once: Callable[...,
             try:
                 result.set_result(_try_again(once, self_, args, kwargs, began, failure))
             except Exception as error:
-                result.set_result(Failure(functools.partial(itself, error)))
+                result.set_result(Failure.of(error))
 
         def settled(done: torch.futures.Future[Any]) -> None:
             try:
@@ -92,7 +92,7 @@ def sent_until_timeout_later(once_async: Callable[..., Any], once: Callable[...,
             except (StaleStubError, WireError) as error:
                 _patient.submit(functools.partial(try_again, error))
             except Exception as error:
-                result.set_result(Failure(functools.partial(itself, error)))
+                result.set_result(Failure.of(error))
 
         try:
             once_async(self_, *args, **kwargs).add_done_callback(settled)

@@ -175,7 +175,7 @@ def _result(sent: Any) -> Any:
     try:
         return sent.wait()
     except TorchRemoteError as error:
-        return error
+        return error.with_traceback(None)  # see exchange.py, Note [Failures in Futures]
 
 
 class _Batch:

@@ -2,10 +2,17 @@
 
 Calls, asynchronous calls, batches, creations and questions all go through `send` and `settle`. A rule for every message
 belongs here: which errors its failures become, how the caller waits for it, how often it is sent.
+
+Note [Failures in Futures]
+    The Future of a failed call keeps the exception. An exception with a traceback refers to frames: those of who waited,
+    and, if the answer was there already, those of the caller, where the callback ran. A frame there has the Future in a
+    variable. Python cannot collect a cycle through a Future, so the stub would live for ever, and its module with it.
+    Therefore no exception that a Future keeps has a traceback.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -103,9 +110,9 @@ def settle_later(
             value = done.value()
             later.set_result(value if unpack is None else unpack(value))
         except FAILURES as error:
-            later.set_result(Failure(partial(failing, error)))
+            later.set_result(Failure(partial(failing, error.with_traceback(None))))  # see Note [Failures in Futures]
         except BaseException as error:  # a bug; without a result, the waiter would wait for ever
-            later.set_result(Failure(partial(itself, error)))
+            later.set_result(Failure.of(error))
 
     answer.add_done_callback(settled)
     return later
@@ -116,17 +123,24 @@ class Failure:
 
     def __init__(self, error: Callable[[], BaseException]) -> None:
         # The error is made where it is raised, because that may ask the owner. A callback on an RPC thread must not.
-        self.error = functools.cache(error)
+        self._error = functools.cache(error)
 
+    @staticmethod
+    def of(error: BaseException) -> Failure:
+        """Stands for `error`. A bug of ours keeps its traceback, and with it what that refers to."""
+        kept = error.with_traceback(None) if isinstance(error, TorchRemoteError) else error
+        return Failure(lambda: kept)
 
-def itself(error: BaseException) -> BaseException:
-    return error
+    def new(self) -> BaseException:
+        """Makes an exception to raise. The one that is kept has no traceback: see Note [Failures in Futures]."""
+        error = self._error()
+        return copy.copy(error) if isinstance(error, TorchRemoteError) else error
 
 
 def raise_failure(value: object) -> None:
     """Raises the error for which `value` stands, if it does."""
     if isinstance(value, Failure):
-        raise value.error()
+        raise value.new()
 
 
 def ask(worker: str, where: str, function: Callable[..., Any], *args: Any, timeout: float | None) -> Any:

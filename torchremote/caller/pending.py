@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Generic
 
 import torch
@@ -15,10 +16,11 @@ import torch.distributed.rpc as rpc
 from .. import _torch
 from ..errors import CallTimeoutError, CreationError, NotInitializedError, WireError
 from ..jit import CompiledInterface
-from ..link.failures import explain, missing_operator
+from ..link.failures import FAILURES, explain, missing_operator
 from ..link.places import Place
 from ..link.protocol import SPOKEN
 from ..link.route import Route
+from ..owner import leases, sweeper
 from ..owner.create import Created, CreateRequest, Refusal, cancel_here, connect_here, create_here
 from ..typing import StubT
 from .awaiting import until_done_in_loop
@@ -137,6 +139,13 @@ class Pending(Generic[StubT]):
         self._answer = answer
         self._stub: Any = None
         self._lock = threading.Lock()
+        if name is None and ticket is not None:
+            sweeper.start()  # for __del__
+
+    def __del__(self) -> None:
+        # Nobody waited: the owner would hold the module for a stub that nobody makes. A module with a name stays.
+        if self._name is None and self._ticket is not None:
+            sweeper.soon(partial(cancel_message, self._place, self._ticket))  # see sweeper.py, Note [Finalisers]
 
     def done(self) -> bool:
         """Says whether the owner has answered, so that `wait` does not block.
@@ -187,11 +196,19 @@ class Pending(Generic[StubT]):
         answers: list[Created | Refusal] = settle(self._answer, None, self._failure, catches=(Exception,))
         answer = answers[self._number]
         if isinstance(answer, Refusal):
+            self._ticket = None  # it may have made others of the same message
             raise answer.error(f"{self._where}: {answer.message}")
         if answer.warning:
             warnings.warn(f"{self._where}: {answer.warning}", stacklevel=2)
         devices = tuple(_torch.mapped_devices(self._place.worker))
-        reached = (self._place.worker.name, self._name, answer.device, answer.handle, devices, answer.lease)
+        worker, lease = self._place.worker.name, None
+        if answer.ticket is not None:
+            try:
+                lease = leases.receive(worker, answer.handle, answer.ticket)
+            except FAILURES as error:  # the owner was lost since
+                raise self._failure(error) from None
+        self._ticket = None  # from now on, the lease keeps the module
+        reached = (worker, self._name, answer.device, answer.handle, devices, lease)
         return Route(*reached, self._timeout, answer.in_turn, answer.training)
 
     @property

@@ -47,10 +47,11 @@ class _Kind:
     traced: bool = True
 
 
-# The words of TensorPipe and torch's agents for a lost peer. None of these errors has a type or a code.
+# The words of TensorPipe and torch's agents for a lost peer. None of these errors has a type or a code. The last ones
+# are of torch's own assertion, which fails if the connection is lost just when a message is to be sent.
 _LOST: Final = re.compile(
     r"\A[^\n]*(\beof\b|end of file|connection (reset|refused|aborted|closed)|broken pipe|pipe closed|by peer|ECONN|"
-    r"EPIPE|shutting down|RPC agent is not set|transport .* error|handshake)",
+    r"EPIPE|shutting down|RPC agent is not set|transport .* error|handshake|outside the thread pool)",
     re.IGNORECASE,
 )
 # Of a scripted call, and of torch's functions in Python.

@@ -34,7 +34,6 @@ from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
 from . import modules, served
 from .exported import export_for
-from .leases import Lease
 from .modules import words_of
 from .turns import runs_in_turn
 
@@ -69,7 +68,7 @@ class Created:
     device: str
     in_turn: bool  # whether calls run one after another
     training: bool  # the module's mode
-    lease: PyRRef[Any] | None = None
+    ticket: str | None = None  # with which the caller takes its lease; None: the module lives without stubs
     warning: str = ""
     is_new: bool = True  # False: the handle is that of a module that was there before, and stays if the caller gives up
 
@@ -97,16 +96,15 @@ def create_here(protocol: int, oldest: int, asked: list[Mapping[str, Any]]) -> l
     except TorchRemoteError as error:
         return [_refusal(error, CreationError)] * len(asked)
     requests = [CreateRequest(**fields) for fields in asked]
-    answers = [_create(request) for request in requests]
+    answers = [_with_ticket(request, _create(request)) for request in requests]
     handles = [answer.handle for answer in answers if isinstance(answer, Created) and answer.is_new]
     if _cancelled.finish(requests[0].ticket, partial(modules.remove_all, handles)):
-        # Nobody waits for this answer. An RRef in it would never be confirmed, and RPC could not shut down.
         return [Refusal(CreationError, "the caller gave up")] * len(requests)
-    return list(map(_with_lease, requests, answers))
+    return answers
 
 
 def _create(request: CreateRequest) -> Created | Refusal:
-    """Creates one module. The answer has no lease yet."""
+    """Creates one module. The answer has no ticket yet."""
     try:
         contract = _contract(request.interface, request.text)
         device = check_device(request.device)
@@ -150,12 +148,12 @@ def _turns(request: CreateRequest, module: torch.jit.ScriptModule) -> tuple[bool
         return False, str(error)
 
 
-def _with_lease(request: CreateRequest, answer: Created | Refusal) -> Created | Refusal:
-    """Adds a lease to the answer for a module without a name."""
+def _with_ticket(request: CreateRequest, answer: Created | Refusal) -> Created | Refusal:
+    """Adds a ticket to the answer for a module without a name, and holds the module for the caller."""
     if isinstance(answer, Refusal) or request.name is not None:
         return answer
-    modules.start_lease(answer.handle)
-    return replace(answer, lease=rpc.RRef(Lease(answer.handle, request.caller)))
+    modules.start_lease(answer.handle, request.caller, request.ticket)
+    return replace(answer, ticket=request.ticket)
 
 
 def answering(function: Callable[..., Any], *args: Any) -> Any:

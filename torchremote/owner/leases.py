@@ -6,9 +6,11 @@ Note [Leases]
     torch counts references but does not say who holds them. So every worker that receives a stub takes its own lease,
     and the owner knows the holders of a module.
 
-    A lease is not sent with a stub either. If it got lost, as when another argument cannot be pickled, torch would wait
-    for it for ever. A stub is sent with a ticket instead. For that ticket, the owner holds the module until the stub
-    arrives, or for `ON_THE_WAY`.
+    A lease is not sent, neither with a stub nor with the answer to who created the module. If it got lost, as when
+    another argument cannot be pickled, or the answer comes after its timeout, torch would wait for it for ever. Tickets
+    are sent instead, and the receiver takes a lease with its ticket. For a stub on its way, the owner holds the module
+    until the stub arrives, or for `ON_THE_WAY`. For an answer, it knows the receiver, and so holds the module as if that
+    had its lease already. If the receiver gives up, it cancels the creation.
 
 Note [Holders that die]
     torch does not learn that a reference died with its worker. So every `INTERVAL`, an owner sends every holder an
@@ -50,6 +52,7 @@ class _Leased:
     def __init__(self, end: Callable[[int], None]) -> None:
         self.end = end
         self.holders: dict[int, int] = {}  # for each lease's number: the id of the worker that holds it
+        self.answered: dict[str, int] = {}  # for the ticket of an answer: the number of the lease that it stands for
         self.on_the_way: dict[str, float] = {}  # for each sent stub's ticket: the time when it expires
         self.arrived: deque[str] = deque(maxlen=1024)
 
@@ -59,10 +62,18 @@ class _Leased:
         return bool(self.holders or self.on_the_way)
 
 
-def start(handle: int, end: Callable[[int], None]) -> None:
-    """Calls `end(handle)` when the last lease of the module that `handle` leads to has ended."""
+def start(handle: int, end: Callable[[int], None], holder: int, ticket: str) -> None:
+    """Holds a module for who created it, and calls `end(handle)` when the last lease of the module has ended.
+
+    Args:
+        holder: the id of the worker that created it.
+        ticket: the ticket with which that worker takes its lease.
+    """
+    leased = _Leased(end)
+    number = next(_numbers)
+    leased.holders[number], leased.answered[ticket] = holder, number
     with _lock:
-        _leased[handle] = _Leased(end)
+        _leased[handle] = leased
     sweeper.regularly(watch)
 
 
@@ -83,17 +94,19 @@ class Lease:
 
     Args:
         holder: the id of the holder's worker.
-        ticket: the ticket with which the stub was sent to the holder.
+        ticket: the ticket with which the answer or the stub was sent to the holder.
     """
 
-    def __init__(self, handle: int, holder: int, ticket: str | None = None) -> None:
+    def __init__(self, handle: int, holder: int, ticket: str) -> None:
         self._handle = handle
         self._number = next(_numbers)
         with _lock:
             leased = _leased.get(handle)
             if leased is not None:
                 leased.holders[self._number] = holder
-                if ticket is not None and leased.on_the_way.pop(ticket, None) is None:
+                if ticket in leased.answered:
+                    leased.holders.pop(leased.answered.pop(ticket), None)
+                elif leased.on_the_way.pop(ticket, None) is None:
                     leased.arrived.append(ticket)  # the stub arrived before `hold_here` was called
 
     def __del__(self) -> None:
@@ -150,7 +163,7 @@ def send(worker: str, handle: int, lease: PyRRef[Any]) -> str:
 
 
 def receive(worker: str, handle: int, ticket: str) -> PyRRef[Any]:
-    """Takes a lease for a stub that was sent to this worker. Does not wait."""
+    """Takes a lease with a ticket that was sent to this worker. Does not wait."""
     lease: PyRRef[Any] = rpc.remote(worker, Lease, args=(handle, rpc.get_worker_info().id, ticket), timeout=0)
     return lease
 

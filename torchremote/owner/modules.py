@@ -126,9 +126,9 @@ def handle_for(entry: Entry, contract: Contract) -> int:
         checked = module
 
 
-def start_lease(handle: int) -> None:
-    """Makes the module live as long as its leases, from now on."""
-    leases.start(handle, remove)
+def start_lease(handle: int, holder: int, ticket: str) -> None:
+    """Makes the module live as long as its leases, from now on. The first is that of `holder`, a worker's id."""
+    leases.start(handle, remove, holder, ticket)
 
 
 def remove(handle: int) -> None:

@@ -37,10 +37,15 @@ class _Sweeper:
         self._queue.put(chore)
 
     def regularly(self, chore: Chore) -> None:
-        """Adds a chore for every `INTERVAL`. The first one starts the thread."""
+        """Adds a chore for every `INTERVAL`, and starts the thread."""
         with self._lock:
             if chore not in self._regularly:
                 self._regularly.append(chore)
+        self.start()
+
+    def start(self) -> None:
+        """Starts the thread, unless it runs. What `soon` was given is done from then on."""
+        with self._lock:
             if self._thread is None or not self._thread.is_alive():  # a forked process has no thread
                 self._thread = threading.Thread(target=self._run, name="torchremote-sweeper", daemon=True)
                 self._thread.start()
@@ -76,3 +81,4 @@ class _Sweeper:
 _sweeper = _Sweeper()
 soon: Callable[[Any], None] = _sweeper.soon
 regularly: Callable[[Any], None] = _sweeper.regularly
+start: Callable[[], None] = _sweeper.start

@@ -1,3 +1,4 @@
+import ast
 import subprocess
 import sys
 
@@ -164,3 +165,16 @@ def test_the_digest_is_the_same_in_every_process():
     ]
     digests = {process.communicate(timeout=100)[0].strip() for process in processes}
     assert digests == {" ".join(compile_interface(cls).digest for cls in (zoo.Encoder, gallery.Painter, zoo.Deep))}
+
+
+def test_reading_in_several_threads_at_once(monkeypatch):
+    """Before 3.11.8, Python's parser raises SystemError at times, if another thread parses, too."""
+    parse, fails = ast.parse, iter([True, True, False])
+
+    def parse_at_times(text):
+        if next(fails):
+            raise SystemError("AST constructor recursion depth mismatch (before=27, after=24)")
+        return parse(text)
+
+    monkeypatch.setattr(ast, "parse", parse_at_times)
+    assert str(parse_type("Tensor")) == "Tensor"

@@ -77,9 +77,15 @@ def parse_type(text: str, named: Mapping[str, NamedType] | None = None) -> Type:
     return found
 
 
-def _parse(text: str) -> ast.Module:
+def _parse(text: str, tries: int = 20) -> ast.Module:
     try:
         return ast.parse(text)
+    except SystemError:
+        # Python before 3.11.8 and 3.12.2 counts the depth for all threads together. If garbage is collected meanwhile,
+        # and another thread parses then, it raises this for a text that is right (cpython issue 106905).
+        if tries == 1:
+            raise
+        return _parse(text, tries - 1)
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f"not canonical: {text!r}") from error
 
