@@ -1,4 +1,4 @@
-"""Random operations while workers are killed and stopped: `make chaos` runs an hour, tests/test_chaos.py some seconds.
+"""Random operations while workers are killed and stopped: `make chaos` runs an hour.
 
 A round is a group of five processes: two owners, two callers, and a third party that owns and calls. A round ends with
 its group, because torch cannot take a lost worker back.

@@ -269,5 +269,3 @@ class _Round:
 
     def _output(self, name):
         return self.settings.folder / f"{name}.txt"
-
-
