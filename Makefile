@@ -5,6 +5,7 @@
 #         archives between them; downloads both torches, which on Linux are several GB each.
 # models: which architectures of transformers, timm and torchvision can be hosted, into docs/models.md; downloads these.
 # fuzz: thousands of random interfaces, through everything.
+# chaos: an hour of random operations, while workers are killed and stopped; MINUTES=5 for less, SEED=2 for others.
 # bench: all benchmarks, with results, pictures and the README's rows; on a machine that does nothing else.
 # bench-quick: the same with fewer rounds, in four minutes; fails for a target that is clearly missed, not for an unsure one.
 # bench-against OTHER=path: this checkout beside another one, in turns. bench-peers: installs the peers.
@@ -19,7 +20,7 @@ NEWEST := 2.15.0
 PYTHON_OF_OLDEST ?= $(or $(shell python3.12 -c 'print("python3.12")' 2> /dev/null), $(PYTHON))
 PYTHON_OF_NEWEST ?= $(or $(shell python3.13 -c 'print("python3.13")' 2> /dev/null), $(PYTHON))
 
-.PHONY: demo test coverage lint docs fuzz compat models bench bench-quick bench-against bench-peers clean
+.PHONY: demo test coverage lint docs fuzz chaos compat models bench bench-quick bench-against bench-peers clean
 
 demo: $(READY)
 	$(BIN)/python -m torchremote demo
@@ -42,6 +43,12 @@ docs: $(READY)
 
 fuzz: $(READY)
 	$(BIN)/python -W ignore -m tests.fuzz --interfaces 2000
+
+MINUTES := 60
+SEED := 1
+
+chaos: $(READY)
+	$(BIN)/python -W ignore -m tests.chaos --minutes $(MINUTES) --seed $(SEED)
 
 compat: $(READY) .venv-oldest/ready .venv-newest/ready
 	$(BIN)/python -W ignore -m tests.compat $(BIN)/python .venv-oldest/bin/python .venv-newest/bin/python

@@ -7,8 +7,8 @@ OWNERS = ("owner0", "owner1", "third")
 CALLERS = ("caller0", "caller1", "third")
 
 # The phases of a round. The parent sets the phase, and each worker says to which it has come. RESTING: no thread works,
-# and all stubs are dropped. LETTING_GO: so it is everywhere, and owners wait until they host no more than they serve. The
-# three from WORKING on come again in each part of a round: the next are 5, 6, and 7.
+# and all stubs are dropped. LETTING_GO: so it is everywhere, and owners wait until they host no more than they serve.
+# The three from WORKING on come again in each part of a round: the next are 5, 6, and 7.
 STARTING, READY, WORKING, RESTING, LETTING_GO = range(5)
 PART = 3
 LEAVING, LEFT = 1000, 1001

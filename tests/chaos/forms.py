@@ -1,7 +1,5 @@
 """The ways to make calls of one method: all give a value or an error for each call."""
 
-import torch
-
 import torchremote as tr
 from torchremote.errors import CallTimeoutError, TorchRemoteError
 
@@ -57,9 +55,7 @@ def each_async(caller, stub, method, calls, seconds):
         return getattr(stub, f"{method}_many_async")(calls, return_exceptions=True).wait()
 
 
-FORMS = {
-    form.__name__: form for form in (blocking, asynchronous, many, many_async, each, each_async)
-}
+FORMS = {form.__name__: form for form in (blocking, asynchronous, many, many_async, each, each_async)}
 
 
 def make_calls(caller, subject, method, calls):

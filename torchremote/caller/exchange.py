@@ -4,10 +4,10 @@ Calls, asynchronous calls, batches, creations and questions all go through `send
 belongs here: which errors its failures become, how the caller waits for it, how often it is sent.
 
 Note [Failures in Futures]
-    The Future of a failed call keeps the exception. An exception with a traceback refers to frames: those of who waited,
-    and, if the answer was there already, those of the caller, where the callback ran. A frame there has the Future in a
-    variable. Python cannot collect a cycle through a Future, so the stub would live for ever, and its module with it.
-    Therefore no exception that a Future keeps has a traceback.
+    The Future of a failed call keeps the exception. An exception with a traceback refers to frames: those of who
+    waited, and, if the answer was there already, those of the caller, where the callback ran. A frame there has the
+    Future in a variable. Python cannot collect a cycle through a Future, so the stub would live for ever, and its
+    module with it. Therefore no exception that a Future keeps has a traceback.
 """
 
 from __future__ import annotations
