@@ -57,8 +57,9 @@ def main(worker, settings):
         housekeeping.serve_all(board, worker)
     rank = boards.WORKERS.index(worker)
     rpc.init_rpc(worker, rank=rank, world_size=len(boards.WORKERS), rpc_backend_options=options)
+    shared = {}
     threads = [
-        Caller(random.Random(f"{settings.seed} {worker} {n}"), worker, settings, board, report, watch)
+        Caller(random.Random(f"{settings.seed} {worker} {n}"), worker, settings, board, report, watch, shared=shared)
         for n in range(1 + THREADS.get(worker, 0))
     ]
     pause = threading.Barrier(len(threads) + 1)
