@@ -5,7 +5,7 @@
 #         archives between them; downloads both torches, which on Linux are several GB each.
 # models: which architectures of transformers, timm and torchvision can be hosted, into docs/models.md; downloads these.
 # fuzz: thousands of random interfaces, through everything.
-# chaos: an hour of random operations, while workers are killed and stopped.
+# chaos: an hour of random operations, while workers are killed and stopped; MINUTES=5 for less, SEED=2 for others.
 # bench: all benchmarks, with results, pictures and the README's rows; on a machine that does nothing else.
 # bench-quick: the same with fewer rounds, in four minutes; fails for a target that is clearly missed, not for an unsure one.
 # bench-against OTHER=path: this checkout beside another one, in turns. bench-peers: installs the peers.
@@ -44,8 +44,11 @@ docs: $(READY)
 fuzz: $(READY)
 	$(BIN)/python -W ignore -m tests.fuzz --interfaces 2000
 
+MINUTES := 60
+SEED := 1
+
 chaos: $(READY)
-	$(BIN)/python -W ignore -m tests.chaos --minutes 60
+	$(BIN)/python -W ignore -m tests.chaos --minutes $(MINUTES) --seed $(SEED)
 
 compat: $(READY) .venv-oldest/ready .venv-newest/ready
 	$(BIN)/python -W ignore -m tests.compat $(BIN)/python .venv-oldest/bin/python .venv-newest/bin/python

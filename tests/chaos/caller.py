@@ -54,6 +54,7 @@ class Caller:
     subjects: list[Subject] = field(default_factory=list)  # unnamed modules; the stubs keep them
     models: list[tuple[Any, Any, Any]] = field(default_factory=list)
     kept: list[Any] = field(default_factory=list)  # stubs that nobody calls
+    shared: dict[Any, Any] = field(default_factory=dict)  # stubs that all threads of the worker call
     names: list[tuple[str, str]] = field(default_factory=list)  # owners and names of what has to be withdrawn
 
     @property
@@ -91,7 +92,7 @@ class Caller:
         del self.subjects[:-8], self.models[:-4], self.kept[:-8]
 
     def rest(self):
-        for what in (self.subjects, self.models, self.kept, self.served):
+        for what in (self.subjects, self.models, self.kept, self.served, self.shared):
             what.clear()
 
     def draw(self, chances):

@@ -122,7 +122,7 @@ def add(caller, subject):
             book.done(n)
             book.check(total, last + n)
             last = int(total[0])
-        elif type(total) is RemoteError and (n > 0 or (n < 0 and "below zero" not in str(total))):
+        elif type(total) is RemoteError and not (n < 0 and "below zero" in str(total)):
             raise Wrong(f"another call's error: {total}")
     failed = next((n for n, (added,) in enumerate(calls) if added < 0), None)
     if isinstance(results[0], OfBatch) and type(results[0].error) is RemoteError:

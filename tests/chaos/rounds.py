@@ -86,7 +86,8 @@ class Outcome:
     faults: list = field(default_factory=list)
     events: collections.Counter = field(default_factory=collections.Counter)
     growth: dict = field(default_factory=lambda: {what: [] for what in GROWTH})  # MiB, of each owner
-    output: str = ""
+    output: str = ""  # of all workers, if there were faults
+    processes: list = field(default_factory=list)  # their ids
 
 
 def run_round(seed, seconds=None, kind=None):
@@ -114,6 +115,7 @@ class _Round:
     def run(self):
         for name in boards.WORKERS:
             self.processes[name] = Fork(workers.main, name, self.settings, output=self._output(name))
+            self.outcome.processes.append(self.processes[name].pid)
         if not self._reach(boards.READY, STARTING):
             return
         for part in range(self.settings.parts):

@@ -85,8 +85,12 @@ def send(caller, subject):
         elif way == "call":
             subject.book.check(before, X, 3.0, remotely(caller, worker, call_here, (subject.stub, X, 3.0)))
         else:
-            args = (rpc.RRef([subject.stub]), X, 3.0, caller.settings.rpc_timeout)
-            subject.book.check(before, X, 3.0, remotely(caller, worker, call_reference_here, args))
+            box = [subject.stub]
+            try:
+                args = (rpc.RRef(box), X, 3.0, caller.settings.rpc_timeout)
+                subject.book.check(before, X, 3.0, remotely(caller, worker, call_reference_here, args))
+            finally:
+                box.clear()  # torch keeps the value for a worker that was killed
     except TorchRemoteError as error:
         caller.judge(error, may_raise, f"send to {way}")
 

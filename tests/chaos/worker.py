@@ -57,8 +57,9 @@ def main(worker, settings):
         housekeeping.serve_all(board, worker)
     rank = boards.WORKERS.index(worker)
     rpc.init_rpc(worker, rank=rank, world_size=len(boards.WORKERS), rpc_backend_options=options)
+    shared = {}
     threads = [
-        Caller(random.Random(f"{settings.seed} {worker} {n}"), worker, settings, board, report, watch)
+        Caller(random.Random(f"{settings.seed} {worker} {n}"), worker, settings, board, report, watch, shared=shared)
         for n in range(1 + THREADS.get(worker, 0))
     ]
     pause = threading.Barrier(len(threads) + 1)
@@ -100,8 +101,10 @@ def _do_nothing(caller):
 
 
 def _until(board, phase):
+    """Waits for a phase, and collects garbage: what comes late may leave some, with stubs in it."""
     while board.phase < phase:
-        time.sleep(0.02)
+        time.sleep(0.05)
+        gc.collect(1)
 
 
 def _tell_of_shutdown():

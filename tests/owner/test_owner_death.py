@@ -11,6 +11,7 @@ import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote.errors import WireError
+from torchremote.link.failures import explain
 
 from .. import zoo
 from ..group import play
@@ -67,6 +68,17 @@ def calling(store):
 def test_an_owner_that_ends_waits_for_its_callers(tmp_path):
     _, told = play(tmp_path, ending, calling)
     assert told.endswith("16\n")
+
+
+def test_torchs_assertion_about_a_connection_that_is_lost_now_is_a_lost_connection():
+    """The agent asserts in which thread a Future is complete, and it is complete at once if the connection is lost."""
+    text = (
+        'this->threadPool_.inThreadPool() INTERNAL ASSERT FAILED at "tensorpipe_agent.cpp":862, please report a bug to '
+        "PyTorch. Future marked complete from outside the thread pool"
+    )
+    error = explain(RuntimeError(text), "Encoder.forward", "owner")
+    assert type(error) is WireError
+    assert str(error).startswith("Encoder.forward on owner: ")
 
 
 def act(store):

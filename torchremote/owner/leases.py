@@ -9,8 +9,8 @@ Note [Leases]
     A lease is not sent, neither with a stub nor with the answer to who created the module. If it got lost, as when
     another argument cannot be pickled, or the answer comes after its timeout, torch would wait for it for ever. Tickets
     are sent instead, and the receiver takes a lease with its ticket. For a stub on its way, the owner holds the module
-    until the stub arrives, or for `ON_THE_WAY`. For an answer, it knows the receiver, and so holds the module as if
-    that had its lease already. If the receiver gives up, it cancels the creation.
+    until the stub arrives, or for `ON_THE_WAY`. For an answer, it knows the receiver, and so holds the module as if the
+    receiver had its lease already. A receiver that gives up cancels the creation.
 
 Note [Holders that die]
     torch does not learn that a reference died with its worker. So every `INTERVAL`, an owner sends every holder an
