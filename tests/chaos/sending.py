@@ -21,6 +21,7 @@ from .calls import OF_ARITHMETIC
 X = torch.ones(2, modules.WIDTH)
 
 _kept = []
+_boxes = []  # results that RRefs of other workers refer to: torch keeps them for a worker that was killed
 _keeping = True
 
 
@@ -39,11 +40,19 @@ def let_keep(keeping):
     global _keeping
     _keeping = keeping
     _kept.clear()
+    for box in _boxes:
+        box.clear()
+    _boxes.clear()
     gc.collect()
 
 
 def make_here(owner, weight):
     return tr.create(owner, modules.Arithmetic, modules.Scaling, (weight,))
+
+
+def make_in_box_here(owner, weight):
+    _boxes.append([make_here(owner, weight)])
+    return _boxes[-1]
 
 
 def call_reference_here(reference, x, factor, seconds):
@@ -104,8 +113,8 @@ def fetch(caller):
     if way == "result":
         stub = remotely(caller, worker, make_here, (owner, weight))
     else:
-        reference = _of_torch(caller, lambda: rpc.remote(worker, make_here, (owner, weight)), "rpc.remote")
-        stub = _of_torch(caller, lambda: reference.to_here(timeout=seconds), "to_here")
+        reference = _of_torch(caller, lambda: rpc.remote(worker, make_in_box_here, (owner, weight)), "rpc.remote")
+        (stub,) = _of_torch(caller, lambda: reference.to_here(timeout=seconds), "to_here")
     may_raise = (StaleStubError,) if caller.unquiet else ()
     caller.subjects.append(Subject(stub, owner, Weights(weight), seconds, OF_ARITHMETIC, may_raise))
 

@@ -121,9 +121,17 @@ def _let_go(board, report):
         gc.collect()
         if time.monotonic() > end:
             held = [(held.holders, held.on_the_way) for held in leases._leased.values()]
-            report.fault("leftover", f"{left}; holders and stubs on the way: {held}")
+            references = {holder: _references_of(holder) for one in held for holder in one[0].values()}
+            report.fault("leftover", f"{left}; holders and stubs on the way: {held}; their RRefs: {references}")
             return
         time.sleep(0.1)
+
+
+def _references_of(worker):
+    try:
+        return rpc.rpc_sync(worker, rpc._rref_context_get_debug_info, timeout=5)
+    except RuntimeError as error:
+        return str(error)
 
 
 def _may_stay(board, module):

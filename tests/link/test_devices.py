@@ -1,7 +1,5 @@
-"""Movement, with real data on a second device: one written in Python (tests/accelerator.py), and CUDA if there is."""
+"""Movement, with real data on a second device, which is written in Python (tests/accelerator.py)."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -10,7 +8,6 @@ import torch
 import torchremote as tr
 from torchremote import _torch, testing
 from torchremote.caller.stub import stub_along
-from torchremote.dropin.remote_module import _RemoteModule
 from torchremote.errors import ArgumentError, RemoteError
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime.tensors import HAS_DEVICE_MAP
@@ -102,62 +99,3 @@ def test_an_argument_on_a_device_that_nobody_mapped_is_refused(owner, toy):
         with pytest.raises(ArgumentError, match=rf"Everywhere.forward.{place}: a tensor on toy:0, which is not in"):
             stub(**sent)
     assert stub(*good)[0] == ["cpu"] * COUNT
-
-
-# -- CUDA
-
-_WORLD = """
-import sys, torch, torch.distributed.rpc as rpc
-import torchremote as tr
-from torchremote import testing
-from tests import zoo
-from tests.link import test_devices
-
-rank, store, mapped = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "mapped"
-options = tr.rpc_options(init_method=store, rpc_timeout=60)
-if mapped:
-    options.set_device_map("caller" if rank else "owner", {0: 0})
-rpc.init_rpc(("caller", "owner")[rank], rank=rank, world_size=2, rpc_backend_options=options)
-if rank == 0:
-    test_devices.call_on_cuda(mapped)
-rpc.shutdown()
-"""
-
-
-def call_on_cuda(mapped):
-    stub = tr.create("owner/cuda:0", gallery.Everywhere, gallery.EverywhereModule)
-    sent = arguments()
-    devices, results = stub(*sent)
-    assert devices == ["cuda"] * COUNT
-    home = "cuda" if mapped else "cpu"
-    assert results[0].device.type == results[3].pair.a.device.type == results[5][1][0].device.type == home
-    assert torch.equal(results[0].cpu(), sent[0] * 3)
-    x = torch.ones(2, 8, device="cuda:0")
-    encoder = tr.create("owner/cuda:0", zoo.Encoder, zoo.LinearEncoder)
-    if mapped:
-        assert torch.allclose(encoder(x).cpu(), zoo.LinearEncoder.output(0, x.cpu()))
-    else:
-        with pytest.raises(ArgumentError, match=r"Encoder.forward.x: a tensor on cuda:0, which is not in"):
-            encoder(x)
-    assert encoder(x.cpu()).device.type == home
-    for interface in (None, zoo.Encoder):
-        module = _RemoteModule("owner/cuda:0", zoo.LinearEncoder, _module_interface_cls=interface)
-        assert module.is_device_map_set == mapped
-        assert module.device == "cuda:0"
-        result = module.forward(x.cpu(), 2.0)
-        assert result.device.type == home
-        assert torch.allclose(result.cpu(), zoo.LinearEncoder.output(0, x.cpu()) * 2)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("mapped", ["mapped", "staged"])
-def test_cuda(tmp_path, mapped):
-    command = [sys.executable, "-c", _WORLD]
-    owner = subprocess.Popen([*command, "1", f"file://{tmp_path}/store", mapped])
-    try:
-        subprocess.run([*command, "0", f"file://{tmp_path}/store", mapped], check=True, timeout=100)
-        assert owner.wait(timeout=30) == 0
-    finally:
-        owner.kill()
-        owner.wait()

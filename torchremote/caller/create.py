@@ -302,7 +302,7 @@ def checked(module_cls: object) -> Callable[..., torch.nn.Module] | torch.jit.Sc
     if isinstance(module_cls, torch.nn.Module):
         raise MismatchError(
             f"module_cls: an instance of {type(module_cls).__name__}; "
-            "pass the class and its args, or torch.jit.script(module)"
+            "pass the class and its args, torch.jit.script(module), or exported(module, interface, examples)"
         )
     if isinstance(module_cls, type) and _makes_itself(module_cls):
         raise MismatchError(

@@ -1,0 +1,165 @@
+"""Calls of modules on a CUDA device, with a device map and without one. What needs no device map also runs on the CPU."""
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed.autograd as dist_autograd
+from torch import Tensor, nn
+
+import torchremote as tr
+from torchremote.dropin.remote_module import _RemoteModule
+from torchremote.errors import ArgumentError
+
+from .. import gallery, zoo
+from .test_devices import COUNT, arguments
+
+
+@tr.remote_scriptable
+class Recurrent:
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+class Adding(nn.Module):
+    """Changes itself; its calls run in turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("start", torch.zeros(4))
+        self.total = torch.zeros(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.total = self.total.to(x.device) + self.start + x
+        return self.total
+
+
+class OnlyExported(nn.Module):
+    """TorchScript refuses it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        for parameter in self.parameters():
+            nn.init.constant_(parameter, 0.25)
+
+    def forward(self, x: Tensor, **options: Any) -> Tensor:
+        return self.linear(x) + sum(torch.full_like(x, n) for n in range(3))
+
+
+def placed_calls(place: str, home: str) -> None:
+    """Makes calls of every form of a module on `place`; results arrive on `home`."""
+    stub = tr.create(place, gallery.Everywhere, gallery.EverywhereModule)
+    sent = arguments()
+    there = place.partition("/")[2].partition(":")[0]
+    for devices, results in (stub(*sent), stub.forward_async(*sent).wait(), asyncio.run(answer(stub, *sent))):
+        assert devices == [there] * COUNT
+        assert results[0].device.type == results[3].pair.a.device.type == results[5][1][0].device.type == home
+        assert torch.equal(results[0].cpu(), sent[0] * 3)
+
+
+async def answer(stub: Any, *sent: Any) -> Any:
+    return await stub.forward_async(*sent)
+
+
+def many_calls(place: str, home: str) -> None:
+    encoder = tr.create(place, zoo.Encoder, zoo.LinearEncoder)
+    xs = [torch.randn(2, 8) for _ in range(50)]
+    for x, result in zip(xs, encoder.forward_many([(x,) for x in xs]), strict=True):
+        assert result.device.type == home
+        assert torch.allclose(result.cpu(), zoo.LinearEncoder.output(0, x), atol=1e-5)
+
+
+def calls_in_turn(place: str, home: str) -> None:
+    adding = tr.create(place, Recurrent, Adding)
+    answers = [adding.forward_async(torch.ones(4)) for _ in range(200)]
+    sums = torch.stack([answer.wait() for answer in answers])
+    assert sums.device.type == home
+    assert sums[:, 0].tolist() == list(range(1, 201))
+
+
+def exported_calls(place: str, home: str) -> None:
+    stub = tr.create(place, Recurrent, OnlyExported, examples={"forward": (torch.ones(3, 4),)})
+    x = torch.randn(5, 4)
+    result = stub(x)
+    assert result.device.type == home
+    assert torch.allclose(result.cpu(), OnlyExported()(x), atol=1e-5)
+
+
+def gradients(place: str, home: str) -> None:
+    x = torch.randn(2, 8, requires_grad=True)
+    encoder = tr.create(place, zoo.Encoder, zoo.LinearEncoder)
+    zoo.LinearEncoder.output(0, x).sum().backward()
+    with dist_autograd.context() as context:
+        dist_autograd.backward(context, [encoder(x).sum()])
+        found = dist_autograd.get_gradients(context)
+    assert torch.allclose(found[x].cpu(), x.grad, atol=1e-5)
+
+
+def state_and_moves(place: str, home: str) -> None:
+    encoder = tr.create(place, zoo.Encoder, zoo.LinearEncoder)
+    x = torch.randn(2, 8)
+    state = tr.at_owner(encoder).state_dict()
+    assert all(tensor.device.type == "cpu" for tensor in state.values())
+    encoder = tr.at_owner(encoder).to("cpu")
+    assert torch.allclose(encoder(x).cpu(), zoo.LinearEncoder.output(0, x), atol=1e-5)
+
+
+CALLS = [placed_calls, many_calls, calls_in_turn, exported_calls, gradients, state_and_moves]
+
+
+@pytest.mark.parametrize("calls", CALLS, ids=lambda calls: calls.__name__)
+def test_the_same_on_the_cpu(owner, calls):
+    calls(f"{owner}/cpu", "cpu")
+
+
+def on_cuda(mapped: bool) -> None:
+    home = "cuda" if mapped else "cpu"
+    for calls in CALLS:
+        calls("owner/cuda:0", home)
+    x = torch.ones(2, 8, device="cuda:0")
+    encoder = tr.create("owner/cuda:0", zoo.Encoder, zoo.LinearEncoder)
+    if mapped:
+        assert torch.allclose(encoder(x).cpu(), zoo.LinearEncoder.output(0, x.cpu()), atol=1e-5)
+    else:
+        with pytest.raises(ArgumentError, match=r"Encoder.forward.x: a tensor on cuda:0, which is not in"):
+            encoder(x)
+    for interface in (None, zoo.Encoder):
+        module = _RemoteModule("owner/cuda:0", zoo.LinearEncoder, _module_interface_cls=interface)
+        assert module.is_device_map_set == mapped
+        assert module.device == "cuda:0"
+        result = module.forward(x.cpu(), 2.0)
+        assert result.device.type == home
+        assert torch.allclose(result.cpu(), zoo.LinearEncoder.output(0, x.cpu()) * 2, atol=1e-5)
+
+
+_WORLD = """
+import sys, torch, torch.distributed.rpc as rpc
+import torchremote as tr
+from tests.link import test_cuda
+
+rank, store, mapped = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "mapped"
+options = tr.rpc_options(init_method=store, rpc_timeout=60)
+if mapped:
+    options.set_device_map("caller" if rank else "owner", {0: 0})
+rpc.init_rpc(("caller", "owner")[rank], rank=rank, world_size=2, rpc_backend_options=options)
+if rank == 0:
+    test_cuda.on_cuda(mapped)
+rpc.shutdown()
+"""
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("mapped", ["mapped", "staged"])
+def test_cuda(tmp_path, mapped):
+    command = [sys.executable, "-c", _WORLD]
+    owner = subprocess.Popen([*command, "1", f"file://{tmp_path}/store", mapped])
+    try:
+        subprocess.run([*command, "0", f"file://{tmp_path}/store", mapped], check=True, timeout=100)
+        assert owner.wait(timeout=30) == 0
+    finally:
+        owner.kill()
+        owner.wait()
