@@ -10,13 +10,13 @@ import os
 import subprocess
 import threading
 
+import torch
+
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    [
-        *("torch", "torch.distributed.rpc", "hypothesis", "numpy", "pytest"),
-        "torch.testing._internal.distributed.rpc_utils",  # takes longer than torch itself
-    ]
-)
+_PRELOADED = ["torch", "torch.distributed.rpc", "hypothesis", "numpy", "pytest"]
+if torch.version.cuda is None:  # where there is CUDA, this starts it, and a process that is forked then cannot use it
+    _PRELOADED.append("torch.testing._internal.distributed.rpc_utils")  # takes longer than torch itself
+FORKS.set_forkserver_preload(_PRELOADED)
 
 
 def start_server():
