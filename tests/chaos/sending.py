@@ -51,8 +51,12 @@ def make_here(owner, weight):
 
 
 def make_in_box_here(owner, weight):
-    _boxes.append([make_here(owner, weight)])
-    return _boxes[-1]
+    box = [make_here(owner, weight)]
+    if _keeping:
+        _boxes.append(box)
+    else:
+        box.clear()  # the round rests, and who asked was killed
+    return box
 
 
 def call_reference_here(reference, x, factor, seconds):
