@@ -1,7 +1,7 @@
 """`<m>_many`: many calls in one message."""
 
 import gc
-from typing import Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import pytest
 import torch
@@ -450,14 +450,23 @@ def test_what_cannot_be_batched_is_refused_when_it_is_decorated():
     @tr.batched(0)
     def no_tensor(self, k: int) -> Tensor: ...
     @tr.batched(0)
-    def a_list(self, x: Tensor, ks: List[int]) -> Tensor: ...
+    def anything(self, x: Tensor, value: Dict[str, Any]) -> Tensor: ...
     @tr.batched(0)
-    def a_number(self, x: Tensor) -> int: ...
+    def keys(self, x: Dict[Tensor, int]) -> Tensor: ...
+    @tr.batched(0)
+    def a_complex(self, x: Tensor, z: List[complex]) -> Tensor: ...
+    @tr.batched(0)
+    def a_number(self, x: Tensor) -> Tuple[Tensor, int]: ...
+    @tr.batched(0)
+    def nothing(self, x: Tensor) -> None: ...
 
     for method, message in (
         (no_tensor, r"Refused.forward: batched, and has no Tensor to concatenate"),
-        (a_list, r"Refused.forward.ks: List\[int\] can be neither concatenated"),
-        (a_number, r"Refused.forward.return: int cannot be split"),
+        (anything, r"Refused.forward.value: Any can be neither concatenated"),
+        (keys, r"Refused.forward.x: Dict\[Tensor, int\] can be neither concatenated"),
+        (a_complex, r"Refused.forward.z: complex can be neither concatenated"),
+        (a_number, r"Refused.forward.return: Tuple\[Tensor, int\] cannot be split"),
+        (nothing, r"Refused.forward.return: None cannot be split"),
     ):
         with pytest.raises(InterfaceError, match=message):
             tr.remote_scriptable(refused(forward=method))

@@ -1,4 +1,4 @@
-"""Calls of modules on a CUDA device, with a device map and without one. What needs no device map also runs on the CPU."""
+"""Calls of modules on a CUDA device, with a device map and without one. Most also run on the CPU."""
 
 import asyncio
 import subprocess

@@ -29,7 +29,8 @@ from .lower import (
     scope_of,
 )
 from .read.as_written import AsWritten, read_as_written
-from .read.interface import batched, caller_locals, checked_class, detached, idempotent, read_interface
+from .read.interface import caller_locals, checked_class, read_interface
+from .read.marks import batched, detached, idempotent
 from .read.model import Interface
 from .read.types import UnionType, walk
 from .script.cache import COMPILING, Cache, compiling

@@ -1,123 +1,212 @@
-"""Lowers the functions of the stub unit that join many calls of a batched method into one, and split its result."""
+"""Lowers the functions of the stub unit that join many calls of a batched method into one, and split its result.
+
+Note [Joined calls]
+    Arguments and results are packed here, so they have wire types: see plan.py, Note [Wire types]. One walk takes the
+    tensors out of a value, in its order. The same walk, over one of many values, puts other tensors in their places.
+    So what calls have besides tensors has to be equal: `alike` says whether it is.
+"""
 
 from __future__ import annotations
 
 from ..read.model import Interface, Method
-from ..read.types import TENSOR, ScalarType, TupleType
+from ..read.types import DictType, ListType, OptionalType, ScalarType, TensorType, TupleType, Type
 from . import ir
-from .plan import wire_type
+from .convert import Converter, Direction, OnTensor
+from .names import Names
+from .plan import plan_arrival, wire_type
 from .source_names import SourceNames
 from .units import crossing, future
 
 
 def lower_batched(interface: Interface, method: Method, source_names: SourceNames) -> tuple[ir.Function, ...]:
-    """Lowers `joinable`, `split` and `join`, which makes one call of concatenated tensors if calls are joinable."""
+    """Lowers `join`, which makes one call of concatenated tensors if calls are joinable, and what it uses."""
     assert method.batched is not None
     return (
-        _lower_joinable(interface, method, method.batched, source_names),
+        _lower_tensors(interface, method, source_names),
+        _lower_alike(method, source_names),
         _lower_split(interface, method, method.batched, source_names),
         _lower_join(method, method.batched, source_names),
     )
 
 
-def _tensors(method: Method) -> list[int]:
-    """Returns the positions of the arguments that are tensors."""
-    return [position for position, argument in enumerate(method.arguments) if argument.type == TENSOR]
+def _call_type(method: Method) -> TupleType:
+    """Returns the type of the packed arguments of one call."""
+    return TupleType(tuple(wire_type(argument.type) for argument in method.arguments))
 
 
-def _lower_joinable(interface: Interface, method: Method, dim: int, source_names: SourceNames) -> ir.Function:
-    """Lowers the test: tensors can be concatenated along `dim`, and all other arguments are equal."""
+def _lower_tensors(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
+    """Lowers the function that takes the tensors out of a call, and checks that they can be sent."""
     names = source_names.scope()
-    calls, first, call, sizes = (ir.Name(names.fresh(name)) for name in ("calls", "first", "call", "sizes"))
-    loop = []
+    call, tensors = ir.Name(names.fresh("call")), ir.Name(names.fresh("tensors"))
+    body: list[ir.Statement] = [ir.Assign((tensors.id,), ir.Empty("[]"), "List[Tensor]")]
     for position, argument in enumerate(method.arguments):
-        one, other = ir.Item(first, position), ir.Item(call, position)
-        test: ir.Expression = ir.Equal(one, other)
-        if argument.type == TENSOR:
-            where = ir.Literal(f"{interface.name}.{method.many.name}.{argument.name}")
-            test = ir.Call(ir.Name("joins"), (one, other, ir.Literal(dim), sizes, where))
-        elif argument.type == ScalarType("float"):
-            test = ir.Call(ir.Name("same_float"), (one, other))
-        loop.append(ir.If(ir.Not(test), (_NO,)))
-    leading, *others = _tensors(method)
-    for position in others:
-        loop.append(ir.If(ir.Not(ir.Equal(_rows(call, leading, dim), _rows(call, position, dim))), (_NO,)))
-    body = (
-        ir.If(ir.Equal(ir.Call(ir.Name("len"), (calls,)), ir.Literal(0)), (_NO,)),
-        ir.Assign((first.id,), ir.Item(calls, 0)),
-        ir.Assign((sizes.id,), ir.ListOf((ir.Literal(0), ir.Literal(0)))),
-        ir.For((call.id,), calls, tuple(loop)),
-        ir.Return(ir.Literal(True)),
-    )
-    parameters = (ir.Parameter(calls.id, source_names.wire(method.many.arguments[0].type)),)
-    return ir.Function(source_names.joinable[method.name], parameters, "bool", body)
+        where = ir.Literal(f"{interface.name}.{method.many.name}.{argument.name}")
+
+        def take(tensor: ir.Expression, where: ir.Expression = where) -> ir.Expression:
+            return ir.Call(ir.Name("taken"), (tensor, tensors, where))
+
+        body += _walk(ir.Item(call, position), argument.type, take, names, source_names)[0]
+    parameters = (ir.Parameter(call.id, source_names.declared(_call_type(method))),)
+    return ir.Function(source_names.tensors[method.name], parameters, "List[Tensor]", (*body, ir.Return(tensors)))
+
+
+def _walk(
+    value: ir.Expression, kind: Type, on_tensor: OnTensor, names: Names, source_names: SourceNames
+) -> tuple[list[ir.Statement], ir.Name]:
+    """Walks through a packed value. Returns the statements, and the variable of the value with its new tensors."""
+    body: list[ir.Statement] = []
+    done = ir.Name(names.numbered("out"))
+    walk = Converter(names, source_names, Direction.UNPACK, on_tensor)
+    changed = walk.convert(value, wire_type(kind), plan_arrival(kind), "part", body)
+    return [*body, ir.Assign((done.id,), changed)], done  # assigned, so that tensors are taken in their order
+
+
+def _lower_alike(method: Method, source_names: SourceNames) -> ir.Function:
+    """Lowers the test whether two calls are equal in all but their tensors."""
+    names = source_names.scope()
+    first, other = ir.Name(names.fresh("first")), ir.Name(names.fresh("other"))
+    kind = _call_type(method)
+    body = (*_compare(first, other, kind, names), ir.Return(ir.Literal(True)))
+    parameters = tuple(ir.Parameter(name.id, source_names.declared(kind)) for name in (first, other))
+    return ir.Function(source_names.alike[method.name], parameters, "bool", body)
 
 
 _NO = ir.Return(ir.Literal(False))
 
 
-def _rows(call: ir.Expression, position: int, dim: int) -> ir.Expression:
-    """Returns the expression for the size, along `dim`, of a call's argument."""
-    return ir.Call(ir.Attribute(ir.Item(call, position), "size"), (ir.Literal(dim),))
+def _compare(first: ir.Expression, other: ir.Expression, kind: Type, names: Names) -> tuple[ir.Statement, ...]:
+    """Returns the statements that return False if two packed values differ in more than tensors."""
+
+    def named(stem: str) -> tuple[ir.Name, ir.Name]:
+        return ir.Name(names.numbered(stem)), ir.Name(names.numbered(stem))
+
+    match kind:
+        case TensorType() | ScalarType("None"):
+            return ()
+        case ScalarType("float"):
+            return (_unless(ir.Call(ir.Name("same_float"), (first, other))),)
+        case OptionalType(item):
+            one, two = named("optional")
+            absent = (ir.If(ir.IsPresent(two.id), (_NO,)),)
+            present = (ir.If(ir.IsPresent(two.id), _compare(one, two, item, names) or (ir.Pass(),), (_NO,)),)
+            assigned = (ir.Assign((one.id,), first), ir.Assign((two.id,), other))
+            return (*assigned, ir.If(ir.IsPresent(one.id), present, absent))
+        case ListType(item):
+            one, two = named("item")
+            inner = _compare(one, two, item, names)
+            return (_same_length(first, other), *_pairs((one, two), (first, other), inner))
+        case DictType(key, value):
+            keys, values = named("key"), named("value")
+            listed = tuple(ir.Call(ir.Attribute(one, "keys")) for one in (first, other))
+            content = tuple(ir.Call(ir.Attribute(one, "values")) for one in (first, other))
+            return (
+                _same_length(first, other),
+                *_pairs(keys, listed, _compare(*keys, key, names)),
+                *_pairs(values, content, _compare(*values, value, names)),
+            )
+        case TupleType(items):
+            return tuple(
+                statement
+                for position, item in enumerate(items)
+                for statement in _compare(ir.Item(first, position), ir.Item(other, position), item, names)
+            )
+    return (_unless(ir.Equal(first, other)),)
+
+
+def _unless(test: ir.Expression) -> ir.Statement:
+    return ir.If(ir.Not(test), (_NO,))
+
+
+def _same_length(first: ir.Expression, other: ir.Expression) -> ir.Statement:
+    first, other = (ir.Call(ir.Name("len"), (one,)) for one in (first, other))
+    return _unless(ir.Equal(first, other))
+
+
+def _pairs(
+    names: tuple[ir.Name, ir.Name], lists: tuple[ir.Expression, ...], body: tuple[ir.Statement, ...]
+) -> tuple[ir.Statement, ...]:
+    """Returns the loop over the pairs of two lists, if it does anything."""
+    return (ir.For(tuple(name.id for name in names), ir.Call(ir.Name("zip"), lists), body),) if body else ()
 
 
 def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Function:
     """Lowers the function that makes one call of many, or sends them one by one if they are not joinable."""
     calls, batch = parameters = crossing(method.many, source_names)
     names = source_names.scope(parameter.name for parameter in parameters)
-    link, rows, call, pending = (ir.Name(names.fresh(name)) for name in ("link", "rows", "call", "pending"))
-    many = ir.Call(ir.Attribute(link, method.many.name), (ir.Name(calls.name), ir.Name(batch.name)))
-    columns = {position: ir.Name(names.fresh(method.arguments[position].name)) for position in _tensors(method)}
-    loop: list[ir.Statement] = [_append(rows, _rows(call, next(iter(columns)), dim))]
-    values: list[ir.Expression] = []
-    for position in range(len(method.arguments)):
-        if position in columns:
-            loop.append(_append(columns[position], ir.Item(call, position)))
-            cat = ir.Attribute(ir.Name("torch"), "cat")
-            values.append(ir.Call(cat, (columns[position], ir.Literal(dim))))
-        else:
-            values.append(ir.Item(ir.Item(ir.Name(calls.name), 0), position))
-    body: tuple[ir.Statement, ...] = (
-        ir.If(ir.Not(ir.Call(ir.Name(source_names.joinable[method.name]), (ir.Name(calls.name),))), (ir.Return(many),)),
-        ir.Assign((rows.id,), ir.Empty("[]"), "List[int]"),
-        *(ir.Assign((column.id,), ir.Empty("[]"), "List[Tensor]") for column in columns.values()),
-        ir.For((call.id,), ir.Name(calls.name), tuple(loop)),
+    link, first, columns, call, rows, joined, pending = (
+        ir.Name(names.fresh(name)) for name in ("link", "first", "columns", "call", "rows", "joined", "pending")
+    )
+    many = ir.Return(ir.Call(ir.Attribute(link, method.many.name), (ir.Name(calls.name), ir.Name(batch.name))))
+    tensors = ir.Call(ir.Name(source_names.tensors[method.name]), (call,))
+    alike = ir.Call(ir.Name(source_names.alike[method.name]), (first, call))
+    body: list[ir.Statement] = [
+        ir.If(ir.Equal(ir.Call(ir.Name("len"), (ir.Name(calls.name),)), ir.Literal(0)), (many,)),
+        ir.Assign((first.id,), ir.Item(ir.Name(calls.name), 0)),
+        ir.Assign((columns.id,), ir.Empty("[]"), "List[List[Tensor]]"),
+        ir.For(
+            (call.id,),
+            ir.Name(calls.name),
+            (ir.If(ir.Not(alike), (many,)), _append(columns, tensors)),
+        ),
+        ir.Assign((rows.id,), ir.Call(ir.Name("rows_of"), (columns, ir.Literal(dim)))),
+        ir.If(ir.Equal(ir.Call(ir.Name("len"), (rows,)), ir.Literal(0)), (many,)),
+        ir.Assign((joined.id,), ir.Call(ir.Name("concatenated"), (columns, ir.Literal(dim)))),
+    ]
+    values = []
+    for position, argument in enumerate(method.arguments):
+        statements, value = _walk(ir.Item(first, position), argument.type, _next_of(joined), names, source_names)
+        body += statements
+        values.append(value)
+    body += [
         ir.Assign((pending.id,), ir.Call(ir.Attribute(link, method.name), tuple(values))),
         ir.Return(ir.Call(ir.FORK, (ir.Name(source_names.split[method.name]), pending, rows))),
-    )
+    ]
     returns = future(source_names.wire(method.many.returns))
-    return ir.Function(source_names.join[method.name], (ir.Parameter(link.id, "Link"), *parameters), returns, body)
+    return ir.Function(
+        source_names.join[method.name], (ir.Parameter(link.id, "Link"), *parameters), returns, tuple(body)
+    )
+
+
+def _next_of(tensors: ir.Name) -> OnTensor:
+    """Returns what puts the next of `tensors` in the place of a tensor."""
+    return lambda _: ir.Call(ir.Attribute(tensors, "pop"), (ir.Literal(0),))
 
 
 def _lower_split(interface: Interface, method: Method, dim: int, source_names: SourceNames) -> ir.Function:
     """Lowers the function that waits for the joined result, and cuts it into one for each call."""
     names = source_names.scope()
-    pending, rows, received, results = (
-        ir.Name(names.fresh(name)) for name in ("pending", "rows", "received", "results")
+    pending, rows, received, pieces, number, parts, results = (
+        ir.Name(names.fresh(name)) for name in ("pending", "rows", "received", "pieces", "number", "parts", "results")
     )
     where = ir.Literal(f"{interface.name}.{method.name}")
 
-    def cut(joined: ir.Expression) -> ir.Expression:
-        return ir.Call(ir.Name("cut"), (joined, rows, ir.Literal(dim), where))
+    def take(tensor: ir.Expression) -> ir.Expression:
+        return ir.Call(ir.Name("cut"), (tensor, pieces, rows, ir.Literal(dim), where))
 
-    body: list[ir.Statement] = [ir.Assign((received.id,), ir.Call(ir.Attribute(pending, "wait")))]
-    returned = wire_type(method.returns)
-    if isinstance(returned, TupleType):
-        parts = [ir.Name(names.numbered("part")) for _ in returned.items]
-        columns = [cut(ir.Item(received, position)) for position in range(len(parts))]
-        grown = ir.Do(ir.Call(ir.Attribute(results, "append"), (ir.TupleOf(tuple(parts)),)))
-        body += [
-            ir.Assign((results.id,), ir.Empty("[]"), source_names.wire(method.many.returns)),
-            ir.For(tuple(part.id for part in parts), ir.Call(ir.Name("zip"), tuple(columns)), (grown,)),
-            ir.Return(results),
-        ]
-    else:
-        body.append(ir.Return(cut(received)))
+    count = ir.Call(ir.Name("len"), (rows,))
+    taking, _ = _walk(received, method.returns, take, names, source_names)
+    putting, result = _walk(received, method.returns, _next_of(parts), names, source_names)
+    body = (
+        ir.Assign((received.id,), ir.Call(ir.Attribute(pending, "wait"))),
+        ir.Assign((pieces.id,), ir.Empty("[]"), "List[List[Tensor]]"),
+        *taking,
+        ir.Assign((results.id,), ir.Empty("[]"), source_names.wire(method.many.returns)),
+        ir.For(
+            (number.id,),
+            ir.Call(ir.Name("range"), (count,)),
+            (
+                ir.Assign((parts.id,), ir.Call(ir.Name("pieces_of"), (pieces, number))),
+                *putting,
+                _append(results, result),
+            ),
+        ),
+        ir.Return(results),
+    )
     parameters = (
         ir.Parameter(pending.id, future(source_names.wire(method.returns))),
         ir.Parameter(rows.id, "List[int]"),
     )
-    return ir.Function(source_names.split[method.name], parameters, source_names.wire(method.many.returns), tuple(body))
+    return ir.Function(source_names.split[method.name], parameters, source_names.wire(method.many.returns), body)
 
 
 def _append(column: ir.Name, value: ir.Expression) -> ir.Statement:

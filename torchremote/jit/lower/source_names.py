@@ -44,11 +44,13 @@ class SourceNames:
         self.defer = {method.name: names.fresh(f"defer_{method.name}") for method in methods}
         self.run = {method.name: names.fresh(f"_run_{method.name}") for method in methods}
         self.in_parts = {method.name: names.fresh(f"in_parts_{method.name}") for method in methods}
-        self.joinable = {method.name: names.fresh(f"joinable_{method.name}") for method in methods}
+        self.tensors = {method.name: names.fresh(f"tensors_{method.name}") for method in methods}
+        self.alike = {method.name: names.fresh(f"alike_{method.name}") for method in methods}
         self.join = {method.name: names.fresh(f"join_{method.name}") for method in methods}
         self.split = {method.name: names.fresh(f"split_{method.name}") for method in methods}
         translating, calling = (self.pack, self.unpack), (self.send, self.receive, self.defer, self.in_parts)
-        functions = (*translating, *calling, self.run, self.joinable, self.join, self.split)
+        joining = (self.tensors, self.alike, self.join, self.split)
+        functions = (*translating, *calling, *joining, self.run)
         self._globals = TAKEN.union(self.classes.values(), *(function.values() for function in functions))
 
     def scope(self, taken: Iterable[str] = ()) -> Names:

@@ -11,10 +11,10 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol
 
 import torch
 import typing_extensions
@@ -23,11 +23,10 @@ from ... import _torch
 from ...errors import InterfaceError
 from .annotations import POSSIBLE, SCALAR_CLASSES, CannotCross, path_of, read_type
 from .literals import CONSTANTS, DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
+from .marks import check_batched, marks_of
 from .model import REQUIRED, RESERVED_PREFIX, Argument, Interface, Method, Required
 from .types import (
-    NONE,
     SCALARS,
-    TENSOR,
     AnyType,
     DictType,
     EnumType,
@@ -48,8 +47,6 @@ _BASES = frozenset({object, Generic, Protocol, typing_extensions.Protocol, abc.A
 # Has what every stub has: a ScriptModule's methods, and the attributes that an instance gets.
 _A_STUBS_BASE = torch.jit.ScriptModule()
 
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 # The endings of the methods that a stub has for each method of its interface.
 _GENERATED = ("_async", "_many", "_many_async")
@@ -170,11 +167,10 @@ class _Reader:
             raise InterfaceError(f"{where}: the return type is missing; write `-> Tensor`, or `-> None` for no result")
         try:
             result = self._type(f"{where}.return", function, returns)
-            method = Method(name, arguments, result, _batched(function), detached=hasattr(function, _DETACHED))
-            method = replace(method, idempotent=hasattr(function, _IDEMPOTENT))
+            method = replace(Method(name, arguments, result), **marks_of(function))
         except ValueError as error:
             raise InterfaceError(f"{where}: {error}") from error
-        _check_batched(where, method)
+        check_batched(where, method)
         return method
 
     def _argument(self, where: str, function: types.FunctionType, parameter: inspect.Parameter) -> Argument:
@@ -212,121 +208,6 @@ class _Reader:
             if not CONSTANTS.isdisjoint(named.name.split(".")):
                 raise InterfaceError(f"{where}: TorchScript takes a part of {named.name} for a constant; rename it")
         return found
-
-
-_BATCHED = "__torchremote_batched__"
-_MOST_DIMENSIONS = 64  # of a tensor, in torch
-
-
-def batched(dim: int = 0) -> Callable[[Function], Function]:
-    """Declares that a method of an interface treats the slices of its tensors along `dim` one by one.
-
-    Many calls of it may then become one. `<m>_many` concatenates their tensors along `dim`, makes one call, and splits
-    the result. It does so if the other arguments are equal in all calls, and the tensors have one dtype, one device,
-    and one shape but for `dim`; otherwise it makes the calls one by one. The results are views of one tensor: they
-    share its memory, and whether it requires a gradient. If the one call fails, nobody knows which of the many made it
-    fail.
-
-    Args:
-        dim: the dimension, of every tensor in the arguments and in the result. The result is a tensor or a tuple of
-            tensors.
-
-    Returns:
-        A decorator for methods.
-
-    Raises:
-        InterfaceError: `dim` is no dimension, or what is decorated is no method.
-
-    >>> from torch import Tensor
-    >>> class Encoder:
-    ...     @batched(0)
-    ...     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...
-    """
-    if not isinstance(dim, int) or isinstance(dim, bool) or not -_MOST_DIMENSIONS <= dim < _MOST_DIMENSIONS:
-        raise InterfaceError(f"batched({dim!r}): not the number of a dimension; write @batched(0)")
-
-    def mark(function: Function) -> Function:
-        if not isinstance(function, types.FunctionType):
-            raise InterfaceError(f"batched({dim}): for methods, and not for {function!r}")
-        setattr(function, _BATCHED, dim)
-        return function
-
-    return mark
-
-
-_DETACHED = "__torchremote_detached__"
-
-
-def detached(function: Function) -> Function:
-    """Declares that a method of an interface carries no gradients.
-
-    The tensors in its arguments are detached before they are sent, and those in its result on the owner. The method
-    itself runs as it is, and may compute gradients of its own. This is part of the interface: caller and owner see it.
-
-    Raises:
-        InterfaceError: what is decorated is no method.
-
-    >>> from torch import Tensor
-    >>> class Policy:
-    ...     def forward(self, x: Tensor) -> Tensor: ...
-    ...     @detached
-    ...     def act(self, x: Tensor) -> Tensor: ...
-    """
-    if not isinstance(function, types.FunctionType):
-        raise InterfaceError(f"detached: for methods, and not for {function!r}")
-    setattr(function, _DETACHED, True)
-    return function
-
-
-_IDEMPOTENT = "__torchremote_idempotent__"
-
-
-def idempotent(function: Function) -> Function:
-    """Declares that a method of an interface may run twice, or more often, where once was wanted.
-
-    A call from Python whose connection is lost is then sent again, with growing pauses, until the stub's timeout has
-    passed: to the same worker, when it is back in the group and serves the module under its name. So the stub has to
-    be one of a module with a name. This is the caller's own affair; the owner does not see it. A scripted model sends
-    nothing again.
-
-    Raises:
-        InterfaceError: what is decorated is no method.
-
-    >>> from torch import Tensor
-    >>> class Embedding:
-    ...     @idempotent
-    ...     def forward(self, ids: Tensor) -> Tensor: ...
-    """
-    if not isinstance(function, types.FunctionType):
-        raise InterfaceError(f"idempotent: for methods, and not for {function!r}")
-    setattr(function, _IDEMPOTENT, True)
-    return function
-
-
-def _batched(function: types.FunctionType) -> int | None:
-    dim: int | None = getattr(function, _BATCHED, None)
-    return dim
-
-
-def _check_batched(where: str, method: Method) -> None:
-    if method.batched is None:
-        return
-    if not any(argument.type == TENSOR for argument in method.arguments):
-        raise InterfaceError(f"{where}: batched, and has no Tensor to concatenate; declare one, or drop @batched")
-    for argument in method.arguments:
-        comparable = isinstance(argument.type, EnumType) or (
-            isinstance(argument.type, ScalarType) and argument.type not in (NONE, ScalarType("complex"))
-        )
-        if argument.type != TENSOR and not comparable:
-            raise InterfaceError(
-                f"{where}.{argument.name}: {argument.type} can be neither concatenated nor compared; arguments of a "
-                "batched method are Tensors, numbers, strings, devices, dtypes and enums; drop @batched"
-            )
-    results = method.returns.items if isinstance(method.returns, (TupleType, NamedTupleType)) else (method.returns,)
-    if not results or any(result != TENSOR for result in results):
-        raise InterfaceError(
-            f"{where}.return: {method.returns} cannot be split; a batched method returns a Tensor or a tuple of Tensors"
-        )
 
 
 def _default(where: str, value: Any, kind: Type) -> Value:

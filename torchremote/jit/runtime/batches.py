@@ -44,8 +44,13 @@ def same_float(first: float, other: float) -> bool:
     return first == other and math.copysign(1.0, first) == math.copysign(1.0, other)
 
 
-def joins(first: Tensor, other: Tensor, dim: int, sizes: List[int], where: str) -> bool:
-    sendable(other, None, where)
+def taken(tensor: Tensor, tensors: List[Tensor], where: str) -> Tensor:
+    sendable(tensor, None, where)
+    tensors.append(tensor)
+    return tensor
+
+
+def joins(first: Tensor, other: Tensor, dim: int) -> bool:
     if other.layout > 0 or other.is_quantized or other.dim() != first.dim():
         return False
     if other.dtype != first.dtype or other.device != first.device or not -other.dim() <= dim < other.dim():
@@ -53,11 +58,38 @@ def joins(first: Tensor, other: Tensor, dim: int, sizes: List[int], where: str) 
     for axis in range(other.dim()):
         if axis != dim % other.dim() and other.size(axis) != first.size(axis):
             return False
-    sizes[1] += other.numel() * other.element_size()
-    return sizes[1] <= MOST_BYTES
+    return True
 
 
-def cut(joined: Tensor, rows: List[int], dim: int, where: str) -> List[Tensor]:
+def rows_of(calls: List[List[Tensor]], dim: int) -> List[int]:
+    # The size along `dim` of each call's tensors. Empty if the calls cannot be one.
+    rows: List[int] = []
+    cannot: List[int] = []
+    size = 0
+    for tensors in calls:
+        if len(tensors) == 0:
+            return cannot
+        for place in range(len(tensors)):
+            first, other = calls[0][place], tensors[place]
+            size += other.numel() * other.element_size()
+            if size > MOST_BYTES or not joins(first, other, dim) or other.size(dim) != tensors[0].size(dim):
+                return cannot
+        rows.append(tensors[0].size(dim))
+    return rows
+
+
+def concatenated(calls: List[List[Tensor]], dim: int) -> List[Tensor]:
+    joined: List[Tensor] = []
+    for place in range(len(calls[0])):
+        joined.append(torch.cat([tensors[place] for tensors in calls], dim))
+    return joined
+
+
+def pieces_of(pieces: List[List[Tensor]], number: int) -> List[Tensor]:
+    return [of_one[number] for of_one in pieces]
+
+
+def cut(joined: Tensor, pieces: List[List[Tensor]], rows: List[int], dim: int, where: str) -> Tensor:
     if not -joined.dim() <= dim < joined.dim() or joined.size(dim) != sum(rows):
         raise RuntimeError(
             "torchremote: "
@@ -69,4 +101,5 @@ def cut(joined: Tensor, rows: List[int], dim: int, where: str) -> List[Tensor]:
             + " slices were sent, and returned a tensor of shape "
             + str(joined.shape)
         )
-    return list(joined.split(rows, dim))
+    pieces.append(list(joined.split(rows, dim)))
+    return joined
