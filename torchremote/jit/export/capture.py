@@ -80,7 +80,8 @@ class _Asking(TorchFunctionMode):
         self.asked: set[str] = set()
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.asked.add(_QUESTIONS.get(function, ""))
+        if function in _QUESTIONS:  # only then: torch 2.11 traces this for branches and loops, and guards the set
+            self.asked.add(_QUESTIONS[function])
         return function(*args, **(kwargs or {}))
 
 
