@@ -261,6 +261,9 @@ def nested(size, way=Way.SUM):
 
 
 X, W = (torch.randn(3, 4),), (torch.randn(3, 5),)
+# torch 2.11 asks for itself, in branches and loops, whether tensors require gradients, as if the method asked.
+WITH_GRADIENT = (X[0].clone().requires_grad_(),)
+
 PETS = {
     "kwargs": (OnTwo, Kwargs, (X[0], X[0]), [(torch.randn(n, 4), torch.randn(n, 4)) for n in (1, 2, 7)]),
     "an optional": (OnTwo, Kwargs, [X, (X[0], X[0])], [*rows(1, 5), (torch.randn(6, 4), torch.randn(6, 4))]),
@@ -268,7 +271,7 @@ PETS = {
     "a mapping": (ToDict, Mapped, X, rows(1, 6)),
     "nested values": (Nested, Deep, nested(3), [nested(1), nested(6)]),
     "sizes": (Counted, Sizes, (torch.randn(6, 5), 4), [(torch.randn(7, 9), 5), (torch.randn(4, 4), 3)]),
-    "conditions": (OnTensor, Controlled, X, [*rows(2, 9), (torch.full((5, 4), -1.0),)]),
+    "conditions": (OnTensor, Controlled, [X, WITH_GRADIENT], [*rows(2, 9), (torch.full((5, 4), -1.0),)]),
     "loops": (OnTensor, Looped, X, rows(2, 6)),
     "grad modes": (OnTensor, GradModes, X, rows(1, 6)),
     "autocast": (OnTensor, Autocast, X, rows(2, 6)),
