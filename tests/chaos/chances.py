@@ -51,8 +51,17 @@ def make_model(caller):
     if scaling and adders:
         arithmetic, adder = caller.random.choice(scaling), caller.random.choice(adders)
         caller.report.count("script a model")
-        model = torch.jit.script(modules.Model(arithmetic.stub, adder.stub))
+        model = _scripted(modules.Model(arithmetic.stub, adder.stub))
         caller.models.append((arithmetic, adder, model))
+
+
+def _scripted(model):
+    while True:
+        try:
+            return torch.jit.script(model)
+        except SystemError as error:  # Python's parser, which torch's compiler calls: cpython issue 106905
+            if "recursion depth mismatch" not in str(error):
+                raise
 
 
 def step(caller):
