@@ -12,6 +12,7 @@ QUESTIONS = (
         "busy_owner",
         "callers",
         "in_turn",
+        "pipeline",
         "exported",
     ),
     *("creation", "compilation", "growth", "memory", "movement", "settings"),

@@ -37,6 +37,8 @@ class RegressorStub(Regressor, _stubs.TypedStub):
     def __call__(self, x: Tensor) -> Tensor: ...
     def forward_async(self, x: Tensor) -> _stubs.Answer[Tensor]:
         """Returns a torch.futures.Future of the result, at once."""
+    def forward_remote(self, x: Tensor) -> _stubs.RRef[Tensor]:
+        """Returns an RRef of the result, at once. The result stays where the module is."""
     forward_many: _stubs.Many[tuple[Tensor], Tensor]
     forward_many_async: _stubs.ManyAsync[tuple[Tensor], Tensor]
 

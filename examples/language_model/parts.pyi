@@ -43,6 +43,8 @@ class HalfStub(Half, _stubs.TypedStub):
     def __call__(self, input: Tensor, start: int) -> Tensor: ...
     def forward_async(self, input: Tensor, start: int) -> _stubs.Answer[Tensor]:
         """Returns a torch.futures.Future of the result, at once."""
+    def forward_remote(self, input: Tensor, start: int) -> _stubs.RRef[Tensor]:
+        """Returns an RRef of the result, at once. The result stays where the module is."""
     forward_many: _stubs.Many[tuple[Tensor, int], Tensor]
     forward_many_async: _stubs.ManyAsync[tuple[Tensor, int], Tensor]
 

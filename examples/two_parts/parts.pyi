@@ -35,6 +35,8 @@ class HalfStub(Half, _stubs.TypedStub):
     def __call__(self, pixels: Tensor) -> Tensor: ...
     def forward_async(self, pixels: Tensor) -> _stubs.Answer[Tensor]:
         """Returns a torch.futures.Future of the result, at once."""
+    def forward_remote(self, pixels: Tensor) -> _stubs.RRef[Tensor]:
+        """Returns an RRef of the result, at once. The result stays where the module is."""
     forward_many: _stubs.Many[tuple[Tensor], Tensor]
     forward_many_async: _stubs.ManyAsync[tuple[Tensor], Tensor]
 

@@ -20,6 +20,7 @@ from . import postponed
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 T = "torch.Tensor"
+RREF = "torch.distributed.rpc.api.RRef"
 CALLS = "collections.abc.Iterable[tuple[{}] | collections.abc.Mapping[str, typing.Any]]"
 
 
@@ -80,6 +81,7 @@ FORWARD = f"(x: {T}, scale: float = 2, names: Optional[dict[str, {T}]] = None)"
             f"(calls: {CALLS.format(f'{T}, int')}, *, return_exceptions: bool = False)"
             f" -> torch.futures.Future[list[tuple[{T}, {T}]]]",
         ),
+        ("best_remote", f"(x: {T}, *, k: int = 5) -> {RREF}[tuple[{T}, {T}]]"),
         ("reset_async", "() -> torch.futures.Future[None]"),
         ("reset_many", f"(calls: {CALLS.format('()')}, *, return_exceptions: bool = False) -> list[None]"),
     ],
@@ -167,7 +169,7 @@ def test_dir_has_the_methods_of_the_interface_first(scorer):
     assert len(set(dir(scorer))) == len(dir(scorer))
 
 
-ENDINGS = ("", "_async", "_many", "_many_async")
+ENDINGS = ("", "_async", "_many", "_many_async", "_remote")
 
 
 def test_the_package_shows_public_names_alone():

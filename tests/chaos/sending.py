@@ -22,7 +22,7 @@ X = torch.ones(2, modules.WIDTH)
 
 _kept = []
 _boxes = []  # results that RRefs of other workers refer to: torch keeps them for a worker that was killed
-_keeping = True
+_keeping = _boxing = True
 
 
 def call_here(stub, x, factor):
@@ -37,12 +37,10 @@ def keep_here(stub):
 
 def let_keep(keeping):
     """Drops what was kept. `keeping`: whether this process keeps what comes from now on, or late."""
-    global _keeping
+    global _keeping, _boxing
     _keeping = keeping
+    _boxing |= keeping
     _kept.clear()
-    for box in _boxes:
-        box.clear()
-    _boxes.clear()
     gc.collect()
 
 
@@ -52,11 +50,20 @@ def make_here(owner, weight):
 
 def make_in_box_here(owner, weight):
     box = [make_here(owner, weight)]
-    if _keeping:
+    if _boxing:
         _boxes.append(box)
     else:
-        box.clear()  # the round rests, and who asked was killed
+        box.clear()  # who asked was killed
     return box
+
+
+def empty_boxes():
+    """Empties what RRefs refer to, until `let_keep(True)`: every worker that lives has what it asked for."""
+    global _boxing
+    _boxing = False
+    for box in _boxes:
+        box.clear()
+    _boxes.clear()
 
 
 def call_reference_here(reference, x, factor, seconds):

@@ -77,6 +77,7 @@ def main(worker, settings):
         sending.let_keep(False)
         board.reach(worker, letting_go - 1)
         _until(board, letting_go)
+        sending.empty_boxes()
         _let_go(board, report)
         report.memory.append(_memory())
         report.write()

@@ -72,6 +72,8 @@ class ScorerStub(Scorer, _stubs.TypedStub):
     def best(self, x: 'Tensor', *, k: int=5) -> tuple[Tensor, int]: ...
     def best_async(self, x: 'Tensor', *, k: int=5) -> _stubs.Answer[tuple[Tensor, int]]:
         """Returns a torch.futures.Future of the result, at once."""
+    def best_remote(self, x: 'Tensor', *, k: int=5) -> _stubs.RRef[tuple[Tensor, int]]:
+        """Returns an RRef of the result, at once. The result stays where the module is."""
     best_many: _stubs.Many[tuple['Tensor'] | tuple['Tensor', int], tuple[Tensor, int]]
     best_many_async: _stubs.ManyAsync[tuple['Tensor'] | tuple['Tensor', int], tuple[Tensor, int]]
     def forward(self, x: Tensor, scale: float=1.0) -> Tensor:
@@ -82,6 +84,10 @@ class ScorerStub(Scorer, _stubs.TypedStub):
         """Scores.
 
         Returns a torch.futures.Future of the result, at once."""
+    def forward_remote(self, x: Tensor, scale: float=1.0) -> _stubs.RRef[Tensor]:
+        """Scores.
+
+        Returns an RRef of the result, at once. The result stays where the module is."""
     forward_many: _stubs.Many[tuple[Tensor] | tuple[Tensor, float], Tensor]
     forward_many_async: _stubs.ManyAsync[tuple[Tensor] | tuple[Tensor, float], Tensor]
 '''

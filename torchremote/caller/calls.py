@@ -125,7 +125,7 @@ class Calls:
 
     def _packed_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Packs the arguments of a call. Returns the positional and the keyword-only ones."""
-        packed = self._pack(args, kwargs)
+        packed = self.pack(args, kwargs)
         count = len(self._tests_in_order)
         names = (argument.name for argument in self.method.arguments[count:])
         return tuple(packed[:count]), dict(zip(names, packed[count:], strict=True))
@@ -139,14 +139,15 @@ class Calls:
 
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
             self.check_context()
-            values, failing = self._pack(args, kwargs), partial(self.failure, self_)
+            values, failing = self.pack(args, kwargs), partial(self.failure, self_)
             with _torch.as_plain_tensors():
                 answer = send(self_.__dict__[METHODS][name], tuple(values), {}, failing)
             return settling(self_, answer, unpack, failing)
 
         return call
 
-    def _pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """Packs the arguments of a call, in the order of the method's. Those that were left out are defaults."""
         try:
             bound = self.signature.bind(None, *args, **kwargs)
         except TypeError as error:
@@ -180,7 +181,7 @@ class Calls:
         """Finds a better error for arguments that TorchScript refused."""
         # torch names the argument at best. Packing also finds the place in it, and an argument that is None.
         try:
-            self._pack(args, kwargs)
+            self.pack(args, kwargs)
         except ArgumentError as precise:
             return precise
         return error

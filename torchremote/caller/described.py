@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import torch
+from torch.distributed.rpc import RRef
 
 from ..jit import CompiledInterface
 from ..jit.read.model import Method
 
-ENDINGS: Final = ("", "_async", "_many", "_many_async")
+ENDINGS: Final = ("", "_async", "_many", "_many_async", "_remote")
 
 ASYNC: Final = "Returns a torch.futures.Future of the result, at once."
+
+REMOTE: Final = "Returns an RRef of the result, at once. The result stays where the module is."
 
 MANY: Final = """Makes many calls of {name}.
 
@@ -53,7 +56,7 @@ def docstring(method: str, doc: str | None, ending: str) -> str | None:
         results = "A torch.futures.Future of the results" if ending == "_many_async" else "The results"
         parts = [MANY.format(name=method, results=results), doc and f"{method}: {doc}"]
     elif ending:
-        parts.append(ASYNC)
+        parts.append(REMOTE if ending == "_remote" else ASYNC)
     return "\n\n".join(filter(None, parts)) or None
 
 
@@ -75,6 +78,8 @@ def _signature(one: inspect.Signature, ending: str) -> inspect.Signature:
         returns = f"list[{returns}]" if isinstance(returns, str) else list[returns]  # type: ignore[valid-type]
     if "_async" in ending:
         returns = f"{_FUTURE}[{returns}]" if isinstance(returns, str) else _Future(torch.futures.Future, (returns,))
+    if ending == "_remote":
+        returns = f"RRef[{returns}]" if isinstance(returns, str) else types.GenericAlias(RRef, (returns,))
     return one.replace(return_annotation=returns)
 
 
@@ -126,5 +131,5 @@ def no_such(compiled: CompiledInterface, name: str) -> AttributeError:
     has = f"did you mean {near[0]}? It has" if near else "it has"
     return AttributeError(
         f"{compiled.interface.name}.{name}: a stub has no such attribute; {has} {', '.join(methods)}, and for each <m> "
-        "also <m>_async, <m>_many and <m>_many_async"
+        "also <m>_async, <m>_many, <m>_many_async and <m>_remote"
     )

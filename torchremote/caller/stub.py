@@ -26,6 +26,7 @@ from .calls import called_names, python_calls
 from .described import CallSignature, in_order, no_such
 from .methods import DEVICES, METHODS, methods_of
 from .modes import SHARED, share_mode
+from .references import remote_call
 from .saving import refuse_before_saving
 
 Bases = tuple[type, ...]  # importable, since a stub is sent with them
@@ -183,7 +184,7 @@ class StubClass(type(torch.jit.RecursiveScriptModule)):  # type: ignore[misc]
 class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
     """Stands for a module on another worker. `create` and `connect` return stubs.
 
-    A stub has the methods of its interface, and three more for every method `<m>`:
+    A stub has the methods of its interface, and four more for every method `<m>`:
 
     * `<m>_async(...)` returns a `torch.futures.Future` of the result.
     * `<m>_many(calls, return_exceptions=False)` makes many calls and returns their results in order. A call is a tuple
@@ -192,6 +193,8 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
       it was. With `return_exceptions`, each call is a message of its own, the calls run at the same time, and an error
       stands in the place of a result.
     * `<m>_many_async(...)` returns a Future of that list.
+    * `<m>_remote(...)` returns an RRef of the result, which stays where the module is. Another stub takes it for an
+      argument that is declared an RRef. TorchScript has no such method.
 
     With a stub `layer` of a `torch.nn.Linear(4, 2)`:
 
@@ -261,7 +264,7 @@ def stub_class(compiled: CompiledInterface, bases: Bases = ()) -> type[Stub]:
         if compiled.as_written.doc:
             members["__doc__"] = compiled.as_written.doc
         for method in compiled.interface.methods:
-            for call in (*python_calls(compiled, method), *many_calls(compiled, method)):
+            for call in (*python_calls(compiled, method), *many_calls(compiled, method), remote_call(compiled, method)):
                 members[call.__name__] = call
         bases = (Stub,)
     cls: type[Stub] = StubClass(f"{compiled.interface.name}Stub", bases, members)

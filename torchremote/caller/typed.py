@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import torch
+from torch.distributed.rpc import RRef as RRef
 from typing_extensions import TypeVar
 
 from ..errors import TorchRemoteError

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Union
 
-from ..caller.described import ASYNC
+from ..caller.described import ASYNC, REMOTE
 from ..jit import compile_interface
 
 IMPORTS: Final = {"_abc": "abc", "_typing": "typing", "_stubs": "torchremote.caller.typed"}
@@ -97,6 +97,8 @@ class _Written:
             yield f"    def {name}({self.parameters}) -> {self.returns}:{_body(self.doc)}"
         doc = "\n\n".join(filter(None, (self.doc, ASYNC)))
         yield f"    def {self.name}_async({self.parameters}) -> _stubs.Answer[{self.returns}]:{_body(doc)}"
+        doc = "\n\n".join(filter(None, (self.doc, REMOTE)))
+        yield f"    def {self.name}_remote({self.parameters}) -> _stubs.RRef[{self.returns}]:{_body(doc)}"
         # Arguments with a default may be left out of a call, if all after them are left out.
         least = next((n for n in range(len(self.optional), 0, -1) if not self.optional[n - 1]), 0)
         calls = " | ".join(

@@ -89,7 +89,7 @@ def test_gradients_are_those_of_the_module(name):
     module, twin, exported, calls = pet(name, training=True)
     exactly = name != "loops"  # torch has a backward of its own for these, which adds in another order
     if name == "loops" and torch.__version__ < "2.12":  # torch asks for itself whether tensors require gradients
-        with pytest.raises(torch.jit.Error, match="exported for a tensor that requires no gradient; came one that does"):
+        with pytest.raises(torch.jit.Error, match="that requires no gradient; came one that does"):
             exported(calls[0][0].clone().requires_grad_())
         return
     for call in [*calls, *calls]:

@@ -11,8 +11,9 @@ Note [Units]
 
     All but the last depend on the canonical text alone. So every worker makes the same ones, and classes that differ
     only in their defaults share them. The stub unit is the caller's own. Text that depends on no interface is in two
-    units that a process compiles once: `common` and `any` (units.py). Calls through RRefs (through_rref.py) are another
-    unit, which only the drop-in uses.
+    units that a process compiles once: `common` and `any` (units.py). Two more units are compiled when they are
+    first used: calls whose results stay at the owner (references.py), and calls through RRefs (through_rref.py), which
+    only the drop-in makes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 from .enums import lower_enums
 from .link import ADDRESS, ROUTE, lower_link, packed_name
 from .owner import lower_endpoints, lower_table
+from .references import lower_references, remote_name
 from .source_names import SourceNames
 from .stub import lower_stub
 from .through_rref import lower_through_rref, method_name
@@ -36,10 +38,12 @@ __all__ = [
     "lower_endpoints",
     "lower_enums",
     "lower_link",
+    "lower_references",
     "lower_stub",
     "lower_table",
     "lower_through_rref",
     "method_name",
     "packed_name",
+    "remote_name",
     "scope_of",
 ]

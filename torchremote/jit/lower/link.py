@@ -9,7 +9,7 @@ Note [The link]
 
     Each link knows the stub's *address*: the number of the protocol, the interface's qualified name and declaration,
     worker, served name ("" for an unnamed module) and timeout. An archive of a stub holds no more than that. A
-    `Connected` also knows the *route*: handle, device, mapped devices, and the lease.
+    `Connected` also knows the *route*: handle, device, mapped devices, and the lease. It gives the flags of a call.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ LINK: Final = f"{RESERVED_PREFIX}_link"
 ATTACH: Final = f"{RESERVED_PREFIX}_attach"
 ADDRESS: Final = f"{RESERVED_PREFIX}_address"
 ROUTE: Final = f"{RESERVED_PREFIX}_route"
+FLAGS: Final = f"{RESERVED_PREFIX}_flags"
+"""The method that gives the flags of a call that is made here and now: with each, a call in turn takes a ticket."""
 ADDRESS_TYPE: Final = "Tuple[int, str, str, str, str, float]"
 ADDRESS_PARTS: Final = ("protocol", "qualified_name", "declaration", "worker", "name", "timeout")
 # The lease is really an RRef to a Python object. TorchScript has no type for that, and never opens the lease.
@@ -57,6 +59,7 @@ def lower_link(interface: Interface, source_names: SourceNames) -> ir.Unit:
         ),
         declare(ADDRESS, (), ADDRESS_TYPE),
         declare(ROUTE, (), ROUTE_TYPE),
+        declare(FLAGS, (), "int"),
     )
     attach = declare(ATTACH, (ir.Parameter("link", "Link"),), "None")
     return unit(
@@ -85,7 +88,8 @@ def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.C
     """Lowers the link that refuses calls."""
     why = ir.Call(ir.Name("disconnected"), (ir.Name("worker"), ir.Name("name")))
     init = _lower_init({}, ir.AssignAttribute(ir.Name("self"), _field_name("refusal"), why, "str"))
-    methods = [init, _RETURN_ADDRESS, _lower_route(ir.Literal(None))]
+    refuse = ir.Raise(ir.Concatenation(ir.Literal(f"torchremote: {interface.name}: "), _field("refusal")))
+    methods = [init, _RETURN_ADDRESS, _lower_route(ir.Literal(None)), ir.Function(FLAGS, (SELF,), "int", (refuse,))]
     for method in interface.messages:
         where = ir.Literal(f"torchremote: {interface.name}.{method.name}: ")
         refusal = ir.Raise(ir.Concatenation(where, _field("refusal")))
@@ -136,14 +140,13 @@ def _lower_init(route: dict[str, str], *calls: ir.Statement) -> ir.Function:
 _RETURN_ADDRESS: Final = ir.Function(ADDRESS, (SELF,), ADDRESS_TYPE, (ir.Return(_field("address")),))
 
 
-_FLAGS: Final = f"{RESERVED_PREFIX}_flags"
 _NOW: Final = ir.Call(ir.Name("with_ticket"), (ir.Call(ir.Name("flags_now"), (_field("flags"),)), _field("tickets")))
-_FLAGS_NOW: Final = ir.Function(_FLAGS, (SELF,), "int", (ir.Return(_NOW),))
+_FLAGS_NOW: Final = ir.Function(FLAGS, (SELF,), "int", (ir.Return(_NOW),))
 
 
 def _call_flags() -> ir.Expression:
     """Returns the flags of a call that is made here and now."""
-    return ir.Call(ir.Attribute(ir.Name("self"), _FLAGS))
+    return ir.Call(ir.Attribute(ir.Name("self"), FLAGS))
 
 
 def _lower_route(route: ir.Expression) -> ir.Function:
@@ -171,7 +174,7 @@ def _lower_call(interface: Interface, method: Method, source_names: SourceNames)
     values: list[ir.Expression] = [_field("handle")]
     for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
         where = ir.Literal(f"{interface.name}.{method.name}.{argument.name}")
-        preparing = _preparing(method, names, source_names, where, message)
+        preparing = lower_preparing(method, names, source_names, _field("devices"), where, message)
         kind = wire_type(argument.type)
         values.append(preparing.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
     flags = _call_flags()  # after the tensors: a call that is refused takes no ticket, and they have a flag
@@ -183,10 +186,11 @@ def _lower_call(interface: Interface, method: Method, source_names: SourceNames)
     return ir.Function(method.name, (SELF, *parameters), future(source_names.wire(method.returns)), tuple(body))
 
 
-def _preparing(
+def lower_preparing(
     method: Method,
     names: Names,
     source_names: SourceNames,
+    devices: ir.Expression,
     where: ir.Expression,
     message: ir.Name,
     sizes: ir.Name | None = None,
@@ -196,6 +200,7 @@ def _preparing(
     It detaches them if the method carries no gradients: see gradients.py, Note [Gradients that never come].
 
     Args:
+        devices: those on which tensors may be, besides the CPU.
         message: the tensors that the message has so far.
         sizes: where bytes are added up, for many calls: see runtime/batches.py.
     """
@@ -204,12 +209,12 @@ def _preparing(
         if not method.carries_gradients:
             tensor = ir.Call(ir.Name("detached"), (tensor,))
         if sizes is not None:
-            return ir.Call(ir.Name("counted"), (tensor, _field("devices"), where, message, sizes))
-        return ir.Call(ir.Name("prepared"), (tensor, _field("devices"), where, message))
+            return ir.Call(ir.Name("counted"), (tensor, devices, where, message, sizes))
+        return ir.Call(ir.Name("prepared"), (tensor, devices, where, message))
 
     def prepare_any(value: ir.Expression) -> ir.Expression:
         function = "prepared_any" if method.carries_gradients else "detached_any"
-        return ir.Call(ir.Name(function), (value, _field("devices"), where, message))
+        return ir.Call(ir.Name(function), (value, devices, where, message))
 
     return Converter(names, source_names, Direction.UNPACK, prepare, prepare_any)  # the values are packed already
 
@@ -235,7 +240,7 @@ def _lower_many(interface: Interface, method: Method, source_names: SourceNames)
     values = []
     for index, (argument, plan) in enumerate(zip(method.arguments, plan_tensors(method), strict=True)):
         where = ir.Literal(f"{interface.name}.{many.name}.{argument.name}")
-        preparing = _preparing(method, names, source_names, where, message, sizes)
+        preparing = lower_preparing(method, names, source_names, _field("devices"), where, message, sizes)
         values.append(preparing.convert(ir.Item(call, index), wire_type(argument.type), plan, argument.name, loop))
     loop.append(ir.Do(ir.Call(ir.Attribute(ir.Item(parts, -1), "append"), (ir.TupleOf(tuple(values)),))))
     first = [_field("handle"), ir.Item(parts, 0), ir.Name(batch.name), flags]

@@ -18,7 +18,7 @@ from ..read.types import EnumType, NamedTupleType
 from . import ir
 from .batched import lower_batched
 from .convert import Converter, Direction, restoring
-from .link import ADDRESS, ADDRESS_PARTS, ADDRESS_TYPE, ATTACH, LINK, ROUTE, ROUTE_TYPE, packed_name
+from .link import ADDRESS, ADDRESS_PARTS, ADDRESS_TYPE, ATTACH, FLAGS, LINK, ROUTE, ROUTE_TYPE, packed_name
 from .names import REPLACED, Names
 from .plan import KEEP, is_called_packed, plan_received, plan_stub
 from .source_names import SourceNames
@@ -107,7 +107,7 @@ def _lower_stub_module(interface: Interface, source_names: SourceNames) -> ir.Mo
             methods.append(ir.Function(packed_name(method.name), (SELF, *parameters), returns, (ir.Return(call),)))
     attach = (SELF, ir.Parameter("link", "Link"))
     methods.append(ir.Function(ATTACH, attach, "None", (ir.AssignAttribute(self, LINK, ir.Name("link")),)))
-    for getter, kind in ((ADDRESS, ADDRESS_TYPE), (ROUTE, ROUTE_TYPE)):
+    for getter, kind in ((ADDRESS, ADDRESS_TYPE), (ROUTE, ROUTE_TYPE), (FLAGS, "int")):
         asked = ir.Call(ir.Attribute(ir.Attribute(self, LINK), getter))
         methods.append(ir.Function(getter, (SELF,), kind, (ir.Return(asked),)))
     return ir.Module("Stub", (*methods, *_lower_state(interface)), fields=((LINK, "Link"),))

@@ -49,7 +49,7 @@ _A_STUBS_BASE = torch.jit.ScriptModule()
 
 
 # The endings of the methods that a stub has for each method of its interface.
-_GENERATED = ("_async", "_many", "_many_async")
+_GENERATED = ("_async", "_many", "_many_async", "_remote")
 
 
 def read_interface(cls: type, local_names: Mapping[str, object] | None = None) -> Interface:

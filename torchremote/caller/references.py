@@ -1,0 +1,45 @@
+"""Makes `<m>_remote`: a call whose result stays where the module is. The caller gets an RRef."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from .. import _torch
+from ..errors import UnsupportedTypeError
+from ..jit import CompiledInterface
+from ..jit.lower import remote_name
+from ..jit.read.model import Method
+from ..jit.references import can_stay, compile_references
+from ..link.route import DEFAULT_TIMEOUT, route_of
+from .calls import Calls
+from .described import describe
+from .exchange import send
+from .methods import find_if_lost
+
+
+def remote_call(compiled: CompiledInterface, method: Method) -> Callable[..., Any]:
+    """Makes a stub's Python method `<m>_remote` for one method of its interface."""
+    calls = Calls(compiled, method)
+    where = f"{compiled.interface.name}.{remote_name(method)}"
+
+    def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if not can_stay(method):
+            raise UnsupportedTypeError(
+                f"{where}: an RRef would refer to {method.returns}, which crosses as another type; "
+                f"declare tensors, numbers, strings, and lists, dicts and tuples of them, or call {method.name}"
+            )
+        calls.check_context()
+        values = calls.pack(args, kwargs)
+        find_if_lost(self_)
+        route = route_of(self_)
+        assert route is not None, "a stub has its Python methods from when it is connected"
+        timeout = DEFAULT_TIMEOUT if route.timeout is None else route.timeout
+        sent = (self_, route.worker, timeout, route.handle, list(route.devices), *values)
+        function = compile_references(compiled)[remote_name(method)]
+        with _torch.as_plain_tensors():
+            return send(function, sent, {}, partial(calls.failure, self_))
+
+    describe(call, compiled, method, "_remote", calls.signature)
+    return call

@@ -1,0 +1,56 @@
+"""Lowers calls whose results stay where the module is, for Python. The caller gets an RRef of the result.
+
+They are a unit of their own, so that only an interface that uses them pays for them. The messages carry the same
+endpoints as other calls.
+"""
+
+from __future__ import annotations
+
+from ..read.model import Interface, Method
+from . import ir
+from .link import FLAGS, lower_preparing
+from .plan import KEEP, plan_tensors, wire_type
+from .source_names import SourceNames
+from .units import begin_message, crossing, declare, endpoint, scope_of, unit
+
+
+def lower_references(interface: Interface, methods: list[Method], source_names: SourceNames) -> ir.Unit:
+    """Lowers the unit of the functions that are called `remote_name(method)`."""
+    flags = declare(FLAGS, (), "int")
+    return unit(
+        interface,
+        "references",
+        "Calls whose results stay where the module is.",
+        ir.Interface("Flagging", f"{scope_of(interface)}.references.Flagging", (flags,), of_modules=True),
+        *(_lower_remote(interface, method, source_names) for method in methods),
+    )
+
+
+def remote_name(method: Method) -> str:
+    """Returns the name of a method's function."""
+    return f"{method.name}_remote"
+
+
+def _lower_remote(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
+    """Lowers the function that checks packed arguments, sends a call, and returns an RRef of the result."""
+    names = source_names.scope([endpoint(method)])
+    stub, worker, timeout, handle, devices, message = (
+        ir.Name(names.fresh(name)) for name in ("stub", "worker", "timeout", "handle", "devices", "message")
+    )
+    kinds = {stub: "Flagging", worker: "str", timeout: "float", handle: "int", devices: "List[torch.device]"}
+    parameters = crossing(method, source_names, names)
+    body: list[ir.Statement] = [begin_message(message)]
+    values: list[ir.Expression] = [handle]
+    for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
+        where = ir.Literal(f"{interface.name}.{remote_name(method)}.{argument.name}")
+        preparing = lower_preparing(method, names, source_names, devices, where, message)
+        kind = wire_type(argument.type)
+        values.append(preparing.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
+    flags: ir.Expression = ir.Call(ir.Attribute(stub, FLAGS))  # after the tensors: a refused call takes no ticket
+    if any(plan != KEEP for plan in plan_tensors(method)):
+        flags = ir.Call(ir.Name("with_sparse"), (flags, message))
+    sent = (worker, ir.Name(endpoint(method)), ir.TupleOf((*values, flags)), ir.Empty("{}"), timeout)
+    body.append(ir.Return(ir.Call(ir.Attribute(ir.Name("rpc"), "remote"), sent)))
+    own = tuple(ir.Parameter(name.id, kind) for name, kind in kinds.items())
+    returns = f"RRef[{source_names.wire(method.returns)}]"
+    return ir.Function(remote_name(method), (*own, *parameters), returns, tuple(body))
