@@ -6,7 +6,6 @@ Creation is one RPC in Python. The stub is made from the answer, so a stub exist
 from __future__ import annotations
 
 import inspect
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
@@ -20,7 +19,7 @@ from ..link.places import Place, find_place
 from ..owner.create import CreateRequest, referenced
 from ..owner.exported import complete_examples
 from ..typing import HasStub, StubT
-from .pending import Pending, cancel, send_requests
+from .pending import Pending, cancel, new_ticket, send_request
 from .stub import check_timeout
 
 IfExists = Literal["raise", "connect", "replace"]
@@ -231,7 +230,7 @@ def start_creation(
         strict=strict,
         examples=complete,
     )
-    return _create(place, compiled, request, timeout)
+    return send_request(compiled, place, request, timeout)
 
 
 def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> Pending:
@@ -242,13 +241,7 @@ def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> Pendin
     """
     place = Place(rref.owner(), device)
     request = request_for(place, compiled, referenced, (rref,), {}, places=False, strict=False)
-    return _create(place, compiled, request, timeout=None)
-
-
-def _create(place: Place, compiled: CompiledInterface, request: CreateRequest, timeout: float | None) -> Pending:
-    """Sends one request."""
-    answer = send_requests(compiled, place, [request])
-    return Pending(answer, compiled, place, request.name, timeout, request.ticket)
+    return send_request(compiled, place, request, timeout=None)
 
 
 def request_for(
@@ -278,7 +271,7 @@ def request_for(
         in_turn,
         if_exists,
         strict,
-        ticket=secrets.token_hex(16),
+        ticket=new_ticket(),
         caller=rpc.get_worker_info().id,
         examples=examples,
     )

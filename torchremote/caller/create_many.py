@@ -17,7 +17,7 @@ from ..owner.create import CreateRequest
 from ..owner.exported import complete_examples
 from ..typing import HasStub, StubT
 from .create import checked, checked_arguments, request_for
-from .pending import Pending, cancel_message, send_requests
+from .pending import Pending, cancel_message, send_request, send_requests
 from .stub import check_timeout, route_and_interface
 from .waiting import wait
 
@@ -176,6 +176,11 @@ def _cancel(asked: list[Any]) -> None:
 
 def _send_all(compiled: CompiledInterface, asked: list[Any], timeout: float | None) -> list[Any]:
     """Sends one message to each worker. Returns for each module a Pending, or the error that prevented it."""
+
+    def alone(one: Any) -> Pending:
+        place, request = one
+        return send_request(compiled, place, request, timeout)
+
     of_workers: dict[int, list[int]] = {}
     for position, one in enumerate(asked):
         if not isinstance(one, TorchRemoteError):
@@ -186,14 +191,14 @@ def _send_all(compiled: CompiledInterface, asked: list[Any], timeout: float | No
         place, first = asked[positions[0]]
         try:
             answer = send_requests(compiled, place, [asked[position][1] for position in positions])
-        except TorchRemoteError as error:
+        except TorchRemoteError:  # each by itself, so that each has its own error, or is built here
             for position in positions:
-                sent[position] = type(error)(f"module {position}: {error}")
+                sent[position] = _outcome(position, alone, asked[position])
             continue
         for number, position in enumerate(positions):
             place, request = asked[position]
             ticket = first.ticket if number == 0 else None
-            sent[position] = Pending(answer, compiled, place, request.name, timeout, ticket, number)
+            sent[position] = Pending(answer, compiled, place, request.name, timeout, ticket, number, request)
     return sent
 
 

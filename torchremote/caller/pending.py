@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import secrets
 import threading
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Generic
 
@@ -24,6 +26,7 @@ from ..owner import leases, sweeper
 from ..owner.create import Created, CreateRequest, Refusal, cancel_here, connect_here, create_here
 from ..typing import StubT
 from .awaiting import until_done_in_loop
+from .built_here import built_here, is_unknown
 from .exchange import send, settle
 from .stub import make_stub
 
@@ -42,9 +45,28 @@ def find_served(
     return Pending(answer, compiled, place, name, timeout, ticket=None)
 
 
+def send_request(compiled: CompiledInterface, place: Place, request: CreateRequest, timeout: float | None) -> Pending:
+    """Asks a worker for one module. `timeout`: that of the stub."""
+    try:
+        answer = send_requests(compiled, place, [request])
+    except CreationError as error:
+        if not is_unknown(request, error):
+            raise
+        answer = None
+    if answer is None:  # out of the handler, so that an error of the user's class stands alone
+        request = built_here(compiled, place, request)
+        answer = send_requests(compiled, place, [request])
+    return Pending(answer, compiled, place, request.name, timeout, request.ticket, request=request)
+
+
 def send_requests(compiled: CompiledInterface, place: Place, requests: list[CreateRequest]) -> Any:
     """Asks a worker for modules in one message. Returns the Future of its answers."""
     return _ask(compiled, place, create_here, [_fields(request) for request in requests])
+
+
+def new_ticket() -> str:
+    """Draws the ticket of a request."""
+    return secrets.token_hex(16)
 
 
 def _fields(request: CreateRequest) -> dict[str, Any]:
@@ -71,11 +93,7 @@ def _ask(
     return send(rpc.rpc_async, (place.worker, function, (*SPOKEN, *args)), limit, failing, catches=(Exception,))
 
 
-# In the messages of pickle and torch: for what is pickled by its name, and for what is not pickled.
-_BY_NAME: Final = re.compile(
-    r"local object|attribute lookup|not the same object|it's not found as|Can't get (local )?attribute|"
-    r"ModuleNotFoundError|No module named|UDFs are defined"
-)
+# In the messages of pickle and torch.
 _NOT_PICKLED: Final = re.compile(r"cannot pickle|can't pickle|PickleError|PicklingError", re.IGNORECASE)
 
 
@@ -83,11 +101,7 @@ def _with_remedy(error: Exception) -> str:
     """Returns the message of an error of sending or receiving a request, with what to do in its first line."""
     text = str(error)
     remedy = ""
-    if _BY_NAME.search(text) and "__main__" in text:
-        remedy = "; what is sent must be importable by the owner, whose __main__ is another one: define it in a module"
-    elif _BY_NAME.search(text):
-        remedy = "; what is sent must be importable by the owner: define it at the top level of a module there"
-    elif _NOT_PICKLED.search(text):
+    if _NOT_PICKLED.search(text):
         remedy = "; send what can be pickled, and have module_cls make the rest on the owner"
     elif "maximum recursion depth exceeded" in text:
         remedy = "; a value in it nests too deeply: send a flatter one"
@@ -122,11 +136,13 @@ class Pending(Generic[StubT]):
         timeout: float | None,
         ticket: str | None,
         number: int = 0,
+        request: CreateRequest | None = None,
     ) -> None:
         """Takes over the answer to a message.
 
         Args:
             answer: the Future of the list of answers to one message.
+            request: what is built here if the worker cannot import it. None if nothing is to be built.
             ticket: cancels the message. None if the message creates nothing, or if another Pending has its ticket.
             number: the position, in that list, of the answer for this stub.
         """
@@ -136,6 +152,7 @@ class Pending(Generic[StubT]):
         self._timeout = timeout
         self._ticket = ticket
         self._number = number
+        self._request = request
         self._answer = answer
         self._stub: Any = None
         self._lock = threading.Lock()
@@ -193,7 +210,16 @@ class Pending(Generic[StubT]):
     def route(self) -> Route:
         """Waits for the owner's answer, and returns the route to the module. It makes no stub."""
         # The owner's own functions answer with a refusal. torch may raise anything.
-        answers: list[Created | Refusal] = settle(self._answer, None, self._failure, catches=(Exception,))
+        answers: list[Created | Refusal] | None = None
+        try:
+            answers = settle(self._answer, None, self._failure, catches=(Exception,))
+        except CreationError as error:
+            if self._request is None or not is_unknown(self._request, error):
+                raise
+        if answers is None:
+            self._send_built()
+            answers = settle(self._answer, None, self._failure, catches=(Exception,))
+            assert answers is not None
         answer = answers[self._number]
         if isinstance(answer, Refusal):
             self._ticket = None  # it may have made others of the same message
@@ -210,6 +236,14 @@ class Pending(Generic[StubT]):
         self._ticket = None  # from now on, the lease keeps the module
         reached = (worker, self._name, answer.device, answer.handle, devices, lease)
         return Route(*reached, self._timeout, answer.in_turn, answer.training)
+
+    def _send_built(self) -> None:
+        """Builds the module here, and asks the worker to host it: see built_here.py."""
+        assert self._request is not None
+        request, self._request = self._request, None
+        built = replace(built_here(self._compiled, self._place, request), ticket=new_ticket())
+        self._number, self._ticket = 0, built.ticket
+        self._answer = send_requests(self._compiled, self._place, [built])
 
     @property
     def _where(self) -> str:

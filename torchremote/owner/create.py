@@ -111,7 +111,7 @@ def _create(request: CreateRequest) -> Created | Refusal:
         if request.name is not None and request.if_exists == "connect":
             with suppress(ServedNameError):
                 return _find(contract, request.name)
-        module = _build(contract, request, device)
+        module = build(contract, request, device)
         device = device_of(module, otherwise=device)
         in_turn, warning = _turns(request, module)
         made = Created(0, str(device), in_turn, modules.is_training(module), warning=warning)
@@ -171,8 +171,15 @@ def _refusal(error: BaseException, otherwise: type[TorchRemoteError]) -> Refusal
     return Refusal(otherwise, f"{words_of(error)}\n\n{traceback.format_exc()}")
 
 
-def _build(contract: Contract, request: CreateRequest, device: torch.device) -> torch.jit.ScriptModule:
-    """Calls the user's class or function, moves the module to its device, and scripts or exports it."""
+def build(contract: Contract, request: CreateRequest, device: torch.device) -> torch.jit.ScriptModule:
+    """Calls the user's class or function, moves the module to its device, and scripts or exports it.
+
+    A caller does the same for an owner that cannot import the class.
+
+    Raises:
+        CreationError: the user's code, or the compiler, raised something.
+        MismatchError: what the user's code returned does not implement the interface.
+    """
     try:
         scripted = isinstance(request.make, torch.jit.ScriptModule)
         module = request.make if scripted else request.make(*request.args, **request.kwargs)

@@ -1,0 +1,60 @@
+"""Builds modules on the caller, for owners that cannot import their classes.
+
+Note [Built here]
+    A class is sent by its name, and the owner builds the module. It cannot import a class of a notebook's cell, of
+    another process's `__main__`, or from inside a function. If reading the request fails for that reason, the caller
+    builds the module, scripts or exports it, and sends that. The owner has not begun then, so nothing happens twice.
+    Names come first: in a program that all workers run, `__main__` is the same on all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import replace
+from typing import Final
+
+import torch
+
+from ..errors import CreationError, TorchRemoteError
+from ..jit import CompiledInterface
+from ..jit.read.types import EnumType
+from ..link.places import Place
+from ..owner.create import CreateRequest, build
+
+# In the messages of pickle and torch, for what is pickled by its name.
+_BY_NAME: Final = re.compile(
+    r"local object|attribute lookup|not the same object|it's not found as|Can't get (local )?attribute|"
+    r"ModuleNotFoundError|No module named|UDFs are defined"
+)
+_log = logging.getLogger("torchremote")
+
+
+def is_unknown(request: CreateRequest, error: CreationError) -> bool:
+    """Says whether a request failed because something in it is pickled by a name that a worker does not know."""
+    return not isinstance(request.make, torch.jit.ScriptModule) and _BY_NAME.search(str(error)) is not None
+
+
+_said: set[str] = set()
+
+
+def built_here(compiled: CompiledInterface, place: Place, request: CreateRequest) -> CreateRequest:
+    """Builds a module here, scripts or exports it, and returns the request to host it. Says so once for a class."""
+    what = getattr(request.make, "__qualname__", repr(request.make))
+    worker = place.worker.name
+    where = f"{compiled.interface.name} on {worker}"
+    enums = [kind.name for kind in compiled.interface.named_types if isinstance(kind, EnumType)]
+    if enums:
+        raise CreationError(
+            f"{where}: {worker} cannot import {what}, and torch sends no module with an enum, as {enums[0]}; define "
+            f"the module's class and its enums in a file that {worker} can import"
+        )
+    try:
+        scripted = build(compiled.contract, request, torch.device("cpu"))
+    except TorchRemoteError as error:
+        raise type(error)(f"{where}: built here, since {worker} cannot import {what}: {error}") from None
+    if what not in _said:
+        _said.add(what)
+        how = "scripted" if request.examples is None else "exported"
+        _log.warning("%s: the worker cannot import %s, so it is built and %s here, and sent", where, what, how)
+    return replace(request, make=scripted, args=(), kwargs={}, examples=None)
