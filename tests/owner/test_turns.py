@@ -473,6 +473,19 @@ def test_options_that_come_too_late(tmp_path):
 # -- tickets, on an owner without callers
 
 
+@torch.jit.script
+def keep_the_thread(nanoseconds: int) -> int:
+    began: int = torch.ops.prim.TimePoint()
+    while torch.ops.prim.TimePoint() - began < nanoseconds:
+        pass
+    return 0
+
+
+@torch.jit.script
+def keep_the_forks_thread(nanoseconds: int) -> int:
+    return torch.jit.fork(keep_the_thread, nanoseconds).wait()
+
+
 def ordered(store):
     """Calls the endpoint with tickets of its own."""
     torch.set_num_interop_threads(1)
@@ -507,6 +520,17 @@ def ordered(store):
     say("lost", *call([lost[0], lost[5], lost[4], lost[2]]))
     say("not of the stream", *call([(9, 9 << turns.FLAG_BITS | 5 << turns.TICKET_SHIFT), (10, tickets(9, 1)[0])]))
     say("without", *call([(1, 0), (2, 0)]))
+    delayed = list(enumerate(tickets(10, 2)))
+    seen, early = len(scripted.seen), threading.Thread(target=add, args=(handle, *delayed[1]))
+    early.start()
+    time.sleep(0.05)
+    slow = threading.Thread(target=keep_the_forks_thread, args=(1_500_000_000,))
+    slow.start()
+    time.sleep(0.1)
+    add(handle, *delayed[0])  # waits in the queue all the while
+    early.join()
+    slow.join()
+    say("behind a slow call", scripted.seen[seen:])
     for stream in range(1, turns.MOST_STREAMS + 50):
         add(handle, 0, tickets(stream, 1)[0])
 
@@ -518,4 +542,5 @@ def test_tickets(tmp_path):
         "lost [0, 2, 4, 5] 1",
         "not of the stream [10, 9] 1",
         "without [1, 2] 0",
+        "behind a slow call [0, 1]",
     ]

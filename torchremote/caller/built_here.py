@@ -4,15 +4,17 @@ Note [Built here]
     A class is sent by its name, and the owner builds the module. It cannot import a class of a notebook's cell, of
     another process's `__main__`, or from inside a function. If reading the request fails for that reason, the caller
     builds the module, scripts or exports it, and sends that. The owner has not begun then, so nothing happens twice.
-    Names come first: in a program that all workers run, `__main__` is the same on all of them.
+    Names come first: in a program that all workers run, `__main__` is the same on all of them. So the owner is asked
+    for what is of `__main__`. It would find out by itself, but torch prints a traceback there.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import sys
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -21,6 +23,7 @@ from ..jit import CompiledInterface
 from ..jit.read.types import EnumType
 from ..link.places import Place
 from ..owner.create import CreateRequest, build
+from .exchange import ask
 
 # In the messages of pickle and torch, for what is pickled by its name.
 _BY_NAME: Final = re.compile(
@@ -33,6 +36,31 @@ _log = logging.getLogger("torchremote")
 def is_unknown(request: CreateRequest, error: CreationError) -> bool:
     """Says whether a request failed because something in it is pickled by a name that a worker does not know."""
     return not isinstance(request.make, torch.jit.ScriptModule) and _BY_NAME.search(str(error)) is not None
+
+
+_known: set[tuple[int, str]] = set()  # ids of workers, and names that their __main__ has
+
+
+def is_of_main(place: Place, request: CreateRequest) -> bool:
+    """Says whether a request has a class or function of `__main__` that the worker's `__main__` does not have."""
+    make = request.make
+    if isinstance(make, torch.jit.ScriptModule) or getattr(make, "__module__", None) != "__main__":
+        return False
+    name = str(getattr(make, "__qualname__", make))
+    if (place.worker.id, name) in _known:
+        return False
+    if not ask(place.worker.name, request.interface, _main_has, name, timeout=None):
+        return True
+    _known.add((place.worker.id, name))
+    return False
+
+
+def _main_has(name: str) -> bool:
+    """Says whether this process's `__main__` has a class or function of that name."""
+    found: Any = sys.modules["__main__"]
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is not None
 
 
 _said: set[str] = set()

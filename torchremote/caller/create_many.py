@@ -16,6 +16,7 @@ from ..owner import modules
 from ..owner.create import CreateRequest
 from ..owner.exported import complete_examples
 from ..typing import HasStub, StubT
+from .built_here import is_of_main
 from .create import checked, checked_arguments, request_for
 from .pending import Pending, cancel_message, send_request, send_requests
 from .stub import check_timeout, route_and_interface
@@ -189,9 +190,11 @@ def _send_all(compiled: CompiledInterface, asked: list[Any], timeout: float | No
     sent = list(asked)
     for positions in of_workers.values():
         place, first = asked[positions[0]]
-        try:
-            answer = send_requests(compiled, place, [asked[position][1] for position in positions])
-        except TorchRemoteError:  # each by itself, so that each has its own error, or is built here
+        answer = None
+        if not is_of_main(place, first):
+            with suppress(TorchRemoteError):
+                answer = send_requests(compiled, place, [asked[position][1] for position in positions])
+        if answer is None:  # each by itself, so that each has its own error, or is built here
             for position in positions:
                 sent[position] = _outcome(position, alone, asked[position])
             continue

@@ -26,7 +26,7 @@ from ..owner import leases, sweeper
 from ..owner.create import Created, CreateRequest, Refusal, cancel_here, connect_here, create_here
 from ..typing import StubT
 from .awaiting import until_done_in_loop
-from .built_here import built_here, is_unknown
+from .built_here import built_here, is_of_main, is_unknown
 from .exchange import send, settle
 from .stub import make_stub
 
@@ -47,12 +47,13 @@ def find_served(
 
 def send_request(compiled: CompiledInterface, place: Place, request: CreateRequest, timeout: float | None) -> Pending:
     """Asks a worker for one module. `timeout`: that of the stub."""
-    try:
-        answer = send_requests(compiled, place, [request])
-    except CreationError as error:
-        if not is_unknown(request, error):
-            raise
-        answer = None
+    answer = None
+    if not is_of_main(place, request):
+        try:
+            answer = send_requests(compiled, place, [request])
+        except CreationError as error:
+            if not is_unknown(request, error):
+                raise
     if answer is None:  # out of the handler, so that an error of the user's class stands alone
         request = built_here(compiled, place, request)
         answer = send_requests(compiled, place, [request])

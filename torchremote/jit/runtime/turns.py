@@ -23,8 +23,9 @@ Note [Tickets]
     generators of random numbers have a lock. So a ticket is a random number. Owner and stub have the same generator,
     whose seed is the number of the stream, and so the owner knows the next ticket.
 
-    A ticket may get lost, with a message that could not be sent. So a call steps aside for `PATIENCE` at most. After
-    that, the owner goes through the tickets up to the next one that is there. If there is none among `MOST_LOST`, the
+    A ticket may get lost, with a message that could not be sent. So a call steps aside for `PATIENCE` at most. A step
+    counts as `LONGEST_STEP` at most: it may last because another module is slow, or the process was stopped, and then
+    the missing call may be next in the queue. After that, the owner goes through the tickets up to the next one that is there. If there is none among `MOST_LOST`, the
     two generators do not agree, and the calls of this stream run as they come.
 """
 
@@ -48,6 +49,7 @@ TICKET_SHIFT: Final = FLAG_BITS + STREAM_BITS
 TICKETS: Final = 1 << TICKET_BITS
 FLAG_MASK: Final = (1 << FLAG_BITS) - 1
 PATIENCE: Final = 1_000_000_000
+LONGEST_STEP: Final = 100_000_000
 """Nanoseconds."""
 MOST_LOST: Final = 1 << 16
 MOST_STREAMS: Final = 1 << 10
@@ -129,12 +131,16 @@ def wait_for_turn(turns: Turns, flags: int) -> None:
         ticket = flags >> TICKET_SHIFT
         if stream.next != ticket:
             stream.early[ticket] = 0
-            began: int = torch.ops.prim.TimePoint()
+            waited = 0
+            before: int = torch.ops.prim.TimePoint()
             while stream.next != ticket and stream.in_order:
-                if stream.next not in stream.early and torch.ops.prim.TimePoint() - began >= PATIENCE:
+                if stream.next not in stream.early and waited >= PATIENCE:
                     stream.skip_lost()
                 else:
                     step_aside(ticket)
+                    now: int = torch.ops.prim.TimePoint()
+                    waited += min(now - before, LONGEST_STEP)
+                    before = now
             stream.early.pop(ticket)
         if stream.next == ticket:
             stream.next = draw_ticket(stream.tickets)
