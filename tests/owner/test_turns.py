@@ -531,16 +531,29 @@ def ordered(store):
     early.join()
     slow.join()
     say("behind a slow call", scripted.seen[seen:])
-    for stream in range(1, turns.MOST_STREAMS + 50):
+    used, idle = list(enumerate(tickets(1, 400))), list(enumerate(tickets(2, 300)))
+    for number, flags in used[:200]:
+        add(handle, number, flags)
+        add(handle, *idle[number])
+    for stream in range(1000, 1000 + 2 * turns.MOST_STREAMS):
         add(handle, 0, tickets(stream, 1)[0])
+        if stream % 100 == 0:
+            add(handle, *used[200 + (stream - 1000) // 100])
+    began, before = time.monotonic(), len(scripted.seen)
+    add(handle, *used[221])  # never forgotten, since it was used
+    say("used", scripted.seen[before:], *call([used[223], used[222]]))
+    add(handle, *idle[200])  # forgotten, and goes on at once
+    say("forgotten", *call([idle[202], idle[201]]), round(time.monotonic() - began))
 
 
 def test_tickets(tmp_path):
     assert said(play(tmp_path, ordered)[0]) == [
         "[0, 1, 2] 0",
         "reversed [3, 4, 5] 0",
-        "lost [0, 2, 4, 5] 1",
-        "not of the stream [10, 9] 1",
+        "lost [0, 2, 4, 5] 3",
+        "not of the stream [9, 10] 0",
         "without [1, 2] 0",
         "behind a slow call [0, 1]",
+        "used [221] [222, 223] 0",
+        "forgotten [201, 202] 0 0",
     ]

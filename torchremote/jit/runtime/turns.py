@@ -27,6 +27,10 @@ Note [Tickets]
     counts as `LONGEST_STEP` at most: it may last because another module is slow, or the process was stopped, and then
     the missing call may be next in the queue. After that, the owner goes through the tickets up to the next one that is there. If there is none among `MOST_LOST`, the
     two generators do not agree, and the calls of this stream run as they come.
+
+    A module remembers `MOST_STREAMS`. It forgets those that were not used for longest, and none with a call that stepped
+    aside. If the first call of a stream has none of the first `MOST_OVERTAKEN` tickets, the stream was forgotten, and
+    goes on with this call.
 """
 
 # Python's own Generator has no seed.
@@ -34,7 +38,7 @@ Note [Tickets]
 
 from __future__ import annotations
 
-from typing import Dict, Final, Optional
+from typing import Dict, Final, List, Optional
 
 import torch
 
@@ -48,12 +52,12 @@ STREAM_MASK: Final = STREAMS - 1
 TICKET_SHIFT: Final = FLAG_BITS + STREAM_BITS
 TICKETS: Final = 1 << TICKET_BITS
 FLAG_MASK: Final = (1 << FLAG_BITS) - 1
-PATIENCE: Final = 1_000_000_000
+PATIENCE: Final = 3_000_000_000
 LONGEST_STEP: Final = 100_000_000
 """Nanoseconds."""
 MOST_LOST: Final = 1 << 16
+MOST_OVERTAKEN: Final = 1 << 7
 MOST_STREAMS: Final = 1 << 10
-"""The most streams that a module remembers. It forgets the oldest."""
 
 
 def draw_ticket(tickets: torch.Generator) -> int:
@@ -88,16 +92,32 @@ def without_ticket(flags: int) -> int:
 
 
 class StubOrder:
-    def __init__(self, number: int):
+    def __init__(self, number: int, ticket: int):
         self.tickets = torch.Generator(seed=number)
-        self.next = draw_ticket(self.tickets)
+        self.drawn: List[int] = []  # tickets that were drawn to see where the stream is, the next one last
         self.early: Dict[int, int] = {}  # the tickets of calls that stepped aside
-        self.in_order = True
+        self.next = draw_ticket(self.tickets)
+        while len(self.drawn) < MOST_LOST and self.next != ticket:
+            self.drawn.append(self.next)
+            self.next = draw_ticket(self.tickets)
+        self.in_order = self.next == ticket
+        if len(self.drawn) < MOST_OVERTAKEN:
+            self.drawn.append(self.next)
+            self.drawn.reverse()
+            self.go_on()
+        else:
+            self.drawn.clear()
+
+    def go_on(self) -> None:
+        if len(self.drawn) > 0:
+            self.next = self.drawn.pop()
+        else:
+            self.next = draw_ticket(self.tickets)
 
     def skip_lost(self) -> None:
         skipped = 0
         while skipped < MOST_LOST and self.next not in self.early:
-            self.next = draw_ticket(self.tickets)
+            self.go_on()
             skipped += 1
         self.in_order = self.next in self.early
 
@@ -106,13 +126,20 @@ class Turns:
     def __init__(self) -> None:
         self.streams: Dict[int, StubOrder] = {}
 
-    def stream(self, number: int) -> StubOrder:
-        if number not in self.streams:
-            if len(self.streams) == MOST_STREAMS:
-                oldest = list(self.streams.keys())[0]  # noqa: RUF015  TorchScript has no iter
-                self.streams.pop(oldest)
-            self.streams[number] = StubOrder(number)
-        return self.streams[number]
+    def stream(self, number: int, ticket: int) -> StubOrder:
+        if number in self.streams:
+            stream = self.streams.pop(number)
+        else:
+            if len(self.streams) >= MOST_STREAMS:
+                self.forget()
+            stream = StubOrder(number, ticket)
+        self.streams[number] = stream  # the last one in the dict is the last that was used
+        return stream
+
+    def forget(self) -> None:
+        for number in list(self.streams.keys())[: MOST_STREAMS // 2]:
+            if len(self.streams[number].early) == 0:
+                self.streams.pop(number)
 
 
 def do_nothing(ticket: int) -> int:
@@ -127,8 +154,8 @@ def step_aside(ticket: int) -> None:
 def wait_for_turn(turns: Turns, flags: int) -> None:
     number = flags >> FLAG_BITS & STREAM_MASK
     if number != 0:
-        stream = turns.stream(number)
         ticket = flags >> TICKET_SHIFT
+        stream = turns.stream(number, ticket)
         if stream.next != ticket:
             stream.early[ticket] = 0
             waited = 0
@@ -143,4 +170,4 @@ def wait_for_turn(turns: Turns, flags: int) -> None:
                     before = now
             stream.early.pop(ticket)
         if stream.next == ticket:
-            stream.next = draw_ticket(stream.tickets)
+            stream.go_on()
