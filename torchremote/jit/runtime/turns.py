@@ -25,12 +25,13 @@ Note [Tickets]
 
     A ticket may get lost, with a message that could not be sent. So a call steps aside for `PATIENCE` at most. A step
     counts as `LONGEST_STEP` at most: it may last because another module is slow, or the process was stopped, and then
-    the missing call may be next in the queue. After that, the owner goes through the tickets up to the next one that is there. If there is none among `MOST_LOST`, the
-    two generators do not agree, and the calls of this stream run as they come.
+    the missing call may be next in the queue. After that, the owner goes through the tickets up to the next one that is
+    there. If there is none among `MOST_LOST`, the two generators do not agree, and the calls of this stream run as they
+    come.
 
-    A module remembers `MOST_STREAMS`. It forgets those that were not used for longest, and none with a call that stepped
-    aside. If the first call of a stream has none of the first `MOST_OVERTAKEN` tickets, the stream was forgotten, and
-    goes on with this call.
+    A module remembers `MOST_STREAMS`. It forgets those that were not used for longest, and none with a call that
+    stepped aside. If the first call of a stream has none of the first `MOST_OVERTAKEN` tickets, the stream was
+    forgotten, and goes on with this call.
 """
 
 # Python's own Generator has no seed.
