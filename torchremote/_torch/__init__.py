@@ -54,6 +54,7 @@ from .rpc import (
     mapped_devices,
     own_id,
     rpc_running,
+    running_calls,
     send_as,
     worker_infos,
 )
@@ -174,6 +175,7 @@ __all__ = [
     "resolver",
     "rpc_running",
     "run_as_fork",
+    "running_calls",
     "schema_of",
     "script_module",
     "scripted_attribute",

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from dataclasses import dataclass, field
 
 import torch
@@ -51,18 +52,8 @@ class Entry:
     handles: dict[str, int] = field(default_factory=dict)  # by the scope of the interface that calls it
     number: int = field(default_factory=itertools.count(1).__next__)  # counts all modules ever hosted here
     exchanged: int = 0  # how often the module was exchanged
+    since: float = field(default_factory=time.time)  # when the module came, in seconds of Unix time
     gone: bool = False
-
-
-@dataclass(frozen=True)
-class ModuleStats:
-    """Describes a module that a worker hosts."""
-
-    number: int  # counts all modules that the worker has ever hosted, so no other one gets it
-    interface: str  # the name of the interface with which it was hosted
-    name: str | None  # under which it is served
-    device: str
-    holders: int | None  # how many workers hold stubs of it; None: it is served, and lives without stubs
 
 
 def new_entry(
@@ -179,20 +170,9 @@ def _stale() -> StaleStubError:
     return StaleStubError("its module was withdrawn; create or connect again")
 
 
-def stats_here() -> list[ModuleStats]:
-    """Lists the modules that this process hosts, in the order in which they were added."""
-    with LOCK:
-        entries = list(dict.fromkeys(_by_handle.values()))
-        return [
-            ModuleStats(
-                entry.number,
-                entry.interface.name,
-                entry.name,
-                str(entry.device),
-                leases.count_holders(entry.handles.values()) if entry.name is None else None,
-            )
-            for entry in entries
-        ]
+def entries_here() -> list[Entry]:
+    """Lists what this process hosts, in the order in which it was added. Called under LOCK."""
+    return list(dict.fromkeys(_by_handle.values()))
 
 
 # -- exchanging a module for another
@@ -237,6 +217,7 @@ def _try_exchange(entry: Entry, module: torch.jit.ScriptModule, device: torch.de
             return False
         entry.module, entry.device, entry.moves, entry.in_turn = module, device, device.type != "cpu", in_turn
         entry.exchanged += 1
+        entry.since = time.time()
         for handle, table in tables.items():
             table.replace(handle, module, device, entry.moves, in_turn)
     return True
