@@ -1,4 +1,4 @@
-"""The command line: `python -m torchremote emit|inspect|types|stubs|doctor|demo|hub|serve|call|...`."""
+"""The command line: `python -m torchremote COMMAND`. Commands that reach into a group have files of their own."""
 
 from __future__ import annotations
 
