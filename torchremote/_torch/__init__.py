@@ -14,6 +14,7 @@ from .compile import (
     compile_module,
     register_class,
 )
+from .counting import counted, is_counting, start_counting
 from .export import (
     any_size,
     are_hints,
@@ -133,6 +134,7 @@ __all__ = [
     "compile_module",
     "constant_holding",
     "copy_module",
+    "counted",
     "custom_objects",
     "decompose",
     "export_program",
@@ -150,6 +152,7 @@ __all__ = [
     "interface_called",
     "interface_schema",
     "is_autocasting",
+    "is_counting",
     "is_exported",
     "is_frozen",
     "is_functional",
@@ -185,6 +188,7 @@ __all__ = [
     "set_child",
     "set_coalesced",
     "set_qualified_name",
+    "start_counting",
     "tensor_attributes",
     "type_name",
     "use_one_thread_for_forks",

@@ -24,7 +24,7 @@ import torch
 
 from .. import _torch
 from ..errors import CreationError, InterfaceError, MismatchError, StaleStubError
-from ..jit import Contract, Interface
+from ..jit import Contract, Interface, counted_module
 from ..jit.script.cache import COMPILING
 from ..link.failures import missing_operator
 from . import leases
@@ -54,6 +54,16 @@ class Entry:
     exchanged: int = 0  # how often the module was exchanged
     since: float = field(default_factory=time.time)  # when the module came, in seconds of Unix time
     gone: bool = False
+    counts: bool = field(default_factory=_torch.is_counting)  # whether its calls are counted
+
+    @property
+    def key(self) -> str:
+        """Returns what the keys of its calls begin with: see jit/runtime/counting.py."""
+        return f"{self.number} "
+
+    def called(self, module: torch.jit.ScriptModule, contract: Contract) -> torch.jit.ScriptModule:
+        """Returns what calls through an interface are to run for `module`: itself, or one that counts them."""
+        return counted_module(contract, module, self.key) if self.counts else module
 
 
 def new_entry(
@@ -101,20 +111,20 @@ def handle_for(entry: Entry, contract: Contract) -> int:
             f"{contract.interface.name}: an enum or NamedTuple of it was defined anew since it was first compiled "
             "here, and TorchScript keeps what it compiled; restart the process, or give the interface another name"
         )
-    checked = None
+    checked = called = None
     while True:
         with LOCK:
             if entry.gone:
                 raise _stale()
             module = entry.module
-            if contract.scope not in entry.handles and checked is module:
-                handle = table_for(contract).insert(module, entry.device, entry.moves, entry.in_turn)
+            if contract.scope not in entry.handles and checked is module and called is not None:
+                handle = table_for(contract).insert(called, entry.device, entry.moves, entry.in_turn)
                 entry.handles[contract.scope] = handle
                 _by_handle[handle] = entry
             if contract.scope in entry.handles:
                 return entry.handles[contract.scope]
         check_implements(module, contract)
-        checked = module
+        checked, called = module, entry.called(module, contract)
 
 
 def start_lease(handle: int, holder: int, ticket: str) -> None:
@@ -210,8 +220,10 @@ def _try_exchange(entry: Entry, module: torch.jit.ScriptModule, device: torch.de
         if entry.gone:
             raise _stale()
         tables = {handle: table_of(handle) for handle in entry.handles.values()}
-    for table in tables.values():
+    called = {}
+    for handle, table in tables.items():
         check_implements(module, table.contract)
+        called[handle] = entry.called(module, table.contract)
     with LOCK:
         if entry.gone or set(entry.handles.values()) != tables.keys():
             return False
@@ -219,7 +231,7 @@ def _try_exchange(entry: Entry, module: torch.jit.ScriptModule, device: torch.de
         entry.exchanged += 1
         entry.since = time.time()
         for handle, table in tables.items():
-            table.replace(handle, module, device, entry.moves, in_turn)
+            table.replace(handle, called[handle], device, entry.moves, in_turn)
     return True
 
 

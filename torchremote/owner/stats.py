@@ -11,8 +11,9 @@ import torch
 
 from .. import _torch
 from . import leases
-from .modules import entries_here
-from .tables import LOCK
+from .counts import CallStats, read_counts
+from .modules import Entry, entries_here
+from .tables import LOCK, table_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class ModuleStats:
     holders: int | None  # how many workers hold stubs of it; None: it is served, and lives without stubs
     since: float  # when it was hosted, or exchanged for another, in seconds of Unix time
     bytes: int  # of its parameters and buffers
+    calls: dict[str, CallStats] | None  # of each method; None: this worker does not count calls
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,22 @@ def stats_here(worker: str) -> WorkerStats:
     with LOCK:
         entries = entries_here()
         holders = [leases.count_holders(entry.handles.values()) if entry.name is None else None for entry in entries]
-        hosted = [(entry.module, entry.device, entry.since) for entry in entries]
-    described = [
-        ModuleStats(entry.number, entry.interface.name, entry.name, str(device), held, since, _bytes_of(module))
-        for entry, held, (module, device, since) in zip(entries, holders, hosted, strict=True)
-    ]
+        hosted = [(entry.module, str(entry.device), entry.since, _methods_of(entry)) for entry in entries]
+    described = []
+    for entry, held, (module, device, since, methods) in zip(entries, holders, hosted, strict=True):
+        interface = entry.interface.name
+        calls = read_counts(entry.key, methods) if entry.counts else None
+        described.append(
+            ModuleStats(entry.number, interface, entry.name, device, held, since, _bytes_of(module), calls)
+        )
     running = _torch.running_calls() if _torch.rpc_running() else 0
     return WorkerStats(worker, described, socket.gethostname(), os.getpid(), _started(), _resident(), running)
+
+
+def _methods_of(entry: Entry) -> list[str]:
+    """Lists the methods that stubs of any interface call. Called under LOCK."""
+    interfaces = [table_of(handle).contract.interface for handle in entry.handles.values()]
+    return sorted({method.name for interface in interfaces for method in interface.methods})
 
 
 def _bytes_of(module: torch.nn.Module) -> int:
