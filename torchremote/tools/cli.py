@@ -12,7 +12,7 @@ from ..errors import ArchiveError, GroupError, TorchRemoteError
 from ..group.hub import run_hub
 from ..jit import common_source, compile_interface
 from ..jit.export import export_programs, source_of
-from . import calling, listing, serving
+from . import calling, listing, serving, top
 from .built import load_program, program_interface
 from .doctor import examine
 from .stub_files import file_of, stub_file
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     hub.set_defaults(run=lambda options: _run_hub(options.address))
 
-    for group in (serving, calling, listing):
+    for group in (serving, calling, listing, top):
         group.add_commands(commands)
 
     options = parser.parse_args(arguments)

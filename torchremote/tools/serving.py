@@ -14,7 +14,8 @@ from typing import Any, Final
 from .. import _torch
 from ..caller.connect import withdraw
 from ..caller.exchange import ask
-from ..errors import GroupError, ServedNameError
+from ..errors import GroupError, ServedNameError, TorchRemoteError
+from ..group.hub import split_address, written_address
 from ..group.join import group_address, join, leave
 from ..link.places import device_of
 from ..owner.served import serve
@@ -58,6 +59,11 @@ def add_commands(commands: Any) -> None:
         help="do not count calls, for `torchremote top`: a call takes about 5 us less",
     )
     serving.add_argument(
+        "--metrics-port",
+        metavar="[HOST:]PORT",
+        help="answer Prometheus there, on loopback unless HOST says otherwise; needs torchremote[metrics]",
+    )
+    serving.add_argument(
         "--drain",
         type=float,
         default=10.0,
@@ -95,6 +101,7 @@ def _serve(options: argparse.Namespace) -> None:
     _drains = options.drain
     tell(f"joining {options.address}")
     join(options.worker, options.address, timeout=options.timeout)
+    metrics = None if options.metrics_port is None else _start_metrics(options.metrics_port, options.worker)
     about = {
         "worker": options.worker,
         "name": options.name,
@@ -102,6 +109,7 @@ def _serve(options: argparse.Namespace) -> None:
         "device": str(device_of(module)),
         "process": os.getpid(),
         "address": group_address(),
+        "metrics": metrics,
     }
     text = "serving {interface} as {worker}/{name} on {device}, process {process}, hub {address}"
     report(options, text.format(**about), event="serving", **about)
@@ -113,6 +121,19 @@ def _serve(options: argparse.Namespace) -> None:
     leave(timeout=0)
     text = f"left {options.worker}" + (f", with {unfinished} calls unfinished" if unfinished else "")
     report(options, text, event="left", worker=options.worker, unfinished=unfinished)
+
+
+def _start_metrics(place: str, worker: str) -> str:
+    """Answers Prometheus at "port" or "host:port". Returns the address."""
+    try:
+        from .metrics import start_metrics
+    except ImportError as error:
+        raise TorchRemoteError(f"--metrics-port needs more: pip install 'torchremote[metrics]' ({error})") from error
+    try:
+        host, port = split_address(place if ":" in place else f"127.0.0.1:{place}")
+    except ValueError as error:
+        raise TorchRemoteError(f"--metrics-port: {error}") from None
+    return written_address(host, start_metrics(port, host, worker))
 
 
 def _end(number: int, frame: FrameType | None) -> None:
