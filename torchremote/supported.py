@@ -45,6 +45,8 @@ PRIVATE: Final = {
     "torch.library": "_impls",
     "torch._library.custom_ops": "OPDEFS",
     "torch._C.Future": "_set_unwrap_func",
+    "torch._C._autograd": "_profiler_enabled",
+    "torch.autograd.profiler.record_function": "_call_end_callbacks_on_future",
     "torch._C._functorch": "peek_interpreter_stack",
     "torch": "_is_functional_tensor",
     "torch.Tensor": "_indices _values _nnz _coalesced_",

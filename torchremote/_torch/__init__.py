@@ -45,6 +45,7 @@ from .hosting import (
     overloads_of,
     script_module,
 )
+from .profiling import call_in_range, call_in_range_until_done, is_profiling
 from .rpc import (
     PyRRef,
     ReferenceTypes,
@@ -125,6 +126,8 @@ __all__ = [
     "as_class",
     "as_plain_tensors",
     "before_saving",
+    "call_in_range",
+    "call_in_range_until_done",
     "check_on_unwrap",
     "check_type",
     "class_has_dispatch",
@@ -157,6 +160,7 @@ __all__ = [
     "is_frozen",
     "is_functional",
     "is_ignored",
+    "is_profiling",
     "is_traced_only",
     "is_transforming",
     "map_leaves",
