@@ -15,8 +15,8 @@ from ..link.route import route_of
 def profiled(call: Callable[..., Any], compiled: CompiledInterface, method: Method) -> Callable[..., Any]:
     """Returns a method of stubs that does what `call` does. While a profiler records, it opens a range.
 
-    The range begins before arguments are checked. It ends when the caller has the result; for what returns a Future, when
-    that is done; and for `<m>_remote`, when the call is sent.
+    The range begins before arguments are checked. It ends when the caller has the result; for what returns a Future,
+    when that is done; and for `<m>_remote`, when the call is sent.
 
     Args:
         method: the method of the interface for which `call` is.

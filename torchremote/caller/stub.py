@@ -26,8 +26,8 @@ from .calls import called_names, python_calls
 from .described import CallSignature, in_order, no_such
 from .methods import DEVICES, METHODS, methods_of
 from .modes import SHARED, share_mode
-            for call in (*python_calls(compiled, method), *many_calls(compiled, method), remote_call(compiled, method)):
-                members[call.__name__] = profiled(call, compiled, method)
+from .profiled import profiled
+from .references import remote_call
 from .saving import refuse_before_saving
 
 Bases = tuple[type, ...]  # importable, since a stub is sent with them
