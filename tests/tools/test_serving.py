@@ -1,6 +1,7 @@
 """`serve`, `call` and `withdraw`, in groups of their own."""
 
 import json
+import os
 import signal
 import time
 
@@ -116,6 +117,12 @@ def test_ls_lists_workers_and_modules(start, ps, address, tmp_path):
     assert heading.split() == ["WORKER", "MODULE", "INTERFACE", "DEVICE", "SIZE", "SINCE"]
     assert worker.startswith(f"ps       (process {ps.pid} on ")
     assert hosted.split()[:5] == ["encoder", "Encoder", "cpu", "288", "B"]
+    os.kill(stopped.pid, signal.SIGSTOP)
+    impatient = (*ls, "--timeout", "0.5", "--patience", "0.5")
+    ((status, out, _),) = run_commands(tmp_path, impatient)
+    assert status == 3
+    assert "\nstopped  (does not answer)\n" in out
+    assert f"\nps       (process {ps.pid} on " in out
     stopped.kill()
 
 

@@ -70,7 +70,7 @@ def add_commands(commands: Any) -> None:
         metavar="SECONDS",
         help="for running calls to finish at the end (default: %(default)g)",
     )
-    add_address(serving)
+    add_address(serving, timeout=60.0)
     add_json(serving)
     serving.set_defaults(run=_serve)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from ..group.join import join, leave
+from ..group.join import leave, visit
 
 ADDRESS_VARIABLE: Final = "TORCHREMOTE_ADDRESS"
 """The environment variable that has the address of a group's hub."""
@@ -31,8 +31,8 @@ def chosen_address() -> str:
     return os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS)
 
 
-def add_address(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of a command that joins a group."""
+def add_address(parser: argparse.ArgumentParser, timeout: float = 5.0) -> None:
+    """Adds the options of a command that joins a group. `timeout`: the default for joining, in seconds."""
     parser.add_argument(
         "--address",
         default=chosen_address(),
@@ -40,7 +40,7 @@ def add_address(parser: argparse.ArgumentParser) -> None:
         help=f"the group's hub (default: ${ADDRESS_VARIABLE}, or else {DEFAULT_ADDRESS})",
     )
     parser.add_argument(
-        "--timeout", type=float, default=60.0, metavar="SECONDS", help="for joining the group (default: %(default)g)"
+        "--timeout", type=float, default=timeout, metavar="SECONDS", help="for joining the group (default: %(default)g)"
     )
 
 
@@ -51,10 +51,13 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def visiting(options: argparse.Namespace) -> Iterator[None]:
-    """Joins the group at `options.address` under a name that nobody else has, and leaves it at the end."""
+    """Joins the group at `options.address` under a name that nobody else has, and leaves it at the end.
+
+    Members that do not answer keep it for `options.timeout` only.
+    """
     host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
     name = f"{VISITOR}{host[:64]}-{os.getpid()}"
-    join(name, options.address, timeout=options.timeout, threads=_THREADS, shared_memory=False)
+    visit(name, options.address, timeout=options.timeout, threads=_THREADS, shared_memory=False)
     try:
         yield
     finally:
