@@ -28,6 +28,8 @@ class Drawing:
 
     def __exit__(self, *error: object) -> None:
         self._live.__exit__(None, None, None)
+        if not self._live.console.is_terminal:
+            self._live.console.line()  # it prints none behind the last table
 
 
 def table_of(found: Mapping[str, WorkerStats | None], rows: Sequence[Row]) -> Table:

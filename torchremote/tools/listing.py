@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from typing import Any, Final
 from .. import _torch
 from ..caller.exchange import ask
 from ..errors import WireError
-from ..owner.stats import WorkerStats, stats_here
+from ..owner.stats import ModuleStats, WorkerStats, stats_here
 from .visiting import LOST, VISITOR, add_address, add_json, visiting
 
 _MOST_AT_ONCE: Final = 32  # workers that are asked
@@ -61,7 +60,24 @@ def _ask(worker: str, patience: float) -> WorkerStats | None:
 
 def as_fields(worker: str, stats: WorkerStats | None) -> dict[str, Any]:
     """Returns what JSON says of a worker."""
-    return {"worker": worker, "answers": False} if stats is None else {**dataclasses.asdict(stats), "answers": True}
+    if stats is None:
+        return {"worker": worker, "answers": False}
+    modules = [{**vars(module), "calls": _counts_of(module)} for module in stats.modules]
+    return {**vars(stats), "modules": modules, "answers": True}
+
+
+def _counts_of(module: ModuleStats) -> dict[str, Any] | None:
+    if module.calls is None:
+        return None
+    return {
+        method: {
+            "calls": counts.calls,
+            "failures": counts.failures,
+            "p50": counts.quantile(0.5),
+            "p99": counts.quantile(0.99),
+        }
+        for method, counts in module.calls.items()
+    }
 
 
 COLUMNS: Final = ("WORKER", "MODULE", "INTERFACE", "DEVICE", "SIZE", "SINCE")

@@ -112,6 +112,8 @@ def _serve(options: argparse.Namespace) -> None:
         "metrics": metrics,
     }
     text = "serving {interface} as {worker}/{name} on {device}, process {process}, hub {address}"
+    if metrics is not None:
+        text += ", metrics http://{metrics}/metrics"
     report(options, text.format(**about), event="serving", **about)
     _told.wait()
     tell("withdrawing, and letting running calls finish")
