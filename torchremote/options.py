@@ -56,7 +56,7 @@ def rpc_options(
             setting before the first fork or wait, and once. False changes nothing: a process that hosts such a module
             before its first fork or wait gets the setting then.
         counts: True counts the calls of the modules that this process hosts from then on, and how long they take, for
-            `stats`. A call takes about 5 us longer then. Once on, it stays on.
+            `stats`. A call takes some microseconds longer then. Once on, it stays on.
         **options: what else `TensorPipeRpcBackendOptions` takes, such as `init_method` and `rpc_timeout` (seconds).
             `_channels=None` takes torch's own channels, which between machines are slower for small tensors; for
             tensors of many MiB they may be faster, which depends on the network.

@@ -56,7 +56,7 @@ def add_commands(commands: Any) -> None:
     serving.add_argument(
         "--no-counts",
         action="store_true",
-        help="do not count calls, for `torchremote top`: a call takes about 5 us less",
+        help="do not count calls, for `torchremote top`, which takes some microseconds a call",
     )
     serving.add_argument(
         "--metrics-port",
