@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 
 import numpy
@@ -225,8 +226,23 @@ def test_serve_of_files(start, address, tmp_path):
         (["absent.pt2", "--args", "1"], "absent.pt2: a file takes no --args"),
         (["tests.zoo:LinearEncoder", "--interface", "tests.zoo:Encoder", "--device", "cuda:9"], "device 'cuda:9': not"),
         (["tests.zoo:OtherModule", "--interface", "tests.zoo:Encoder"], "Encoder.fail: OtherModule has no such method"),
+        ([*ENCODER, "--metrics-port", "nine"], "--metrics-port: '127.0.0.1:nine' is no address"),
+        ([*ENCODER, "--metrics-port", "192.0.2.1:0"], "--metrics-port: cannot listen on 192.0.2.1:0: Cannot assign"),
     ],
 )
 def test_what_serve_refuses(arguments, message, capsys):
-    assert cli.main(["serve", *arguments, "--name", "x", "--worker", "w", "--address", "127.0.0.1:1"]) == 1
+    where = ("--name", "x", "--worker", "w", "--address", "127.0.0.1:1")
+    assert cli.main(["serve", *arguments, *where, "--no-counts"]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_extras_that_are_not_there_are_named(capsys, monkeypatch):
+    for package in ("rich", "rich.console", "prometheus_client"):
+        monkeypatch.setitem(sys.modules, package, None)
+    for module in ("drawn", "metrics"):
+        monkeypatch.delitem(sys.modules, f"torchremote.tools.{module}", raising=False)
+    assert cli.main(["top"]) == 1
+    assert "top needs more: pip install 'torchremote[top]', or use --json" in capsys.readouterr().err
+    where = ("--name", "x", "--worker", "w", "--no-counts", "--metrics-port", "0")
+    assert cli.main(["serve", *ENCODER, *where]) == 1
+    assert "--metrics-port needs more: pip install 'torchremote[metrics]'" in capsys.readouterr().err

@@ -93,6 +93,7 @@ def _serve(options: argparse.Namespace) -> None:
         _torch.start_counting()  # before anything is hosted
     tell(f"building {options.target}")
     module, interface = build(options.target, options.interface, options.args, options.device, options.eval)
+    metrics = None if options.metrics_port is None else _start_metrics(options.metrics_port, options.worker)
     serve(module, interface, options.name)  # before joining: whoever finds the worker finds the name
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
@@ -101,7 +102,6 @@ def _serve(options: argparse.Namespace) -> None:
     _drains = options.drain
     tell(f"joining {options.address}")
     join(options.worker, options.address, timeout=options.timeout)
-    metrics = None if options.metrics_port is None else _start_metrics(options.metrics_port, options.worker)
     about = {
         "worker": options.worker,
         "name": options.name,
