@@ -74,34 +74,25 @@ class ValueReader:
             case ListType(item) if isinstance(value, list):
                 return [self._from_json(one, item, f"{where}[{n}]") for n, one in enumerate(value)]
             case DictType(key, item) if isinstance(value, dict):
-                return {
-                    name if str(key) == "str" else json.loads(name): self._from_json(one, item, f"{where}[{name!r}]")
-                    for name, one in value.items()
-                }
+                parts = {name: self._from_json(one, item, f"{where}[{name!r}]") for name, one in value.items()}
+                return parts if str(key) == "str" else {_key(name): one for name, one in parts.items()}
             case TupleType(items) if isinstance(value, list) and len(value) == len(items):
                 return tuple(
                     self._from_json(one, item, f"{where}[{n}]")
                     for n, (one, item) in enumerate(zip(value, items, strict=True))
                 )
             case NamedTupleType(fields=fields) if isinstance(value, (list, dict)):
-                given = (
-                    dict(zip((name for name, _ in fields), value, strict=False)) if isinstance(value, list) else value
-                )
-                types = dict(fields)
-                try:
-                    return self._classes[kind](
-                        **{name: self._from_json(one, types[name], f"{where}.{name}") for name, one in given.items()}
-                    )
-                except (KeyError, TypeError):
-                    named = ", ".join(types)
-                    raise ArgumentError(f"{where}: a {kind} is an object with {named}; found {value!r}") from None
+                return self._named_tuple(value, kind, dict(fields), where)
             case EnumType(members=members):
                 names = [name for name, _ in members]
                 if value not in names:
                     raise ArgumentError(f"{where}: {value!r} is none of {', '.join(names)}")
                 return getattr(self._classes[kind], value)
             case ScalarType("device"):
-                return torch.device(value)
+                try:
+                    return torch.device(value)
+                except RuntimeError as error:
+                    raise ArgumentError(f"{where}: {value!r} is no device: {str(error).splitlines()[0]}") from None
             case ScalarType("dtype"):
                 dtype = getattr(torch, str(value).removeprefix("torch."), None)
                 if not isinstance(dtype, torch.dtype):
@@ -110,6 +101,26 @@ class ValueReader:
             case ScalarType("complex") if isinstance(value, list) and len(value) == 2:
                 return complex(*value)
         return value
+
+    def _named_tuple(self, value: Any, kind: NamedTupleType, types: dict[str, Type], where: str) -> Any:
+        """Makes a NamedTuple of a list or an object."""
+        try:
+            given = value if isinstance(value, dict) else dict(zip(types, value, strict=False))
+            if len(given) < len(value):
+                raise KeyError
+            parts = {name: self._from_json(one, types[name], f"{where}.{name}") for name, one in given.items()}
+            return self._classes[kind](**parts)
+        except (KeyError, TypeError):
+            named = ", ".join(types)
+            raise ArgumentError(f"{where}: a {kind} is an object or a list of {named}; found {value!r}") from None
+
+
+def _key(text: str) -> Any:
+    """Returns the key that a string in JSON stands for. One that stands for none is refused by the call."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _without_none(kind: Type, text: str) -> Type:
