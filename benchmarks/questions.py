@@ -13,6 +13,7 @@ QUESTIONS = (
         "callers",
         "in_turn",
         "pipeline",
+        "counting",
         "exported",
     ),
     *("creation", "compilation", "growth", "memory", "movement", "settings"),

@@ -33,6 +33,7 @@ def rpc_options(
     shared_memory: bool = True,
     large_tensors: bool = False,
     in_turn: bool = False,
+    counts: bool = False,
     **options: Any,
 ) -> TensorPipeRpcBackendOptions:
     """Builds options for `torch.distributed.rpc.init_rpc(..., rpc_backend_options=)`, with which calls are fast.
@@ -54,6 +55,8 @@ def rpc_options(
             for what `torch.jit.fork` starts, and for what scripted code goes on with after it waited. torch takes that
             setting before the first fork or wait, and once. False changes nothing: a process that hosts such a module
             before its first fork or wait gets the setting then.
+        counts: True counts the calls of the modules that this process hosts from then on, and how long they take, for
+            `stats`. A call takes some microseconds longer then. Once on, it stays on.
         **options: what else `TensorPipeRpcBackendOptions` takes, such as `init_method` and `rpc_timeout` (seconds).
             `_channels=None` takes torch's own channels, which between machines are slower for small tensors; for
             tensors of many MiB they may be faster, which depends on the network.
@@ -83,6 +86,8 @@ def rpc_options(
             f"in_turn=True: this process has {torch.get_num_interop_threads()} threads for forks, and torch does not "
             "let them be changed after the first use; call rpc_options before anything scripted forks or waits"
         )
+    if counts:
+        _torch.start_counting()
     chosen: dict[str, Any] = {"_channels": channels(LARGE_TENSOR_CHANNELS if large_tensors else CHANNELS)}
     if not shared_memory:
         if "_transports" in options:

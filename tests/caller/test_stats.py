@@ -1,5 +1,9 @@
 """What a worker says of itself to whoever asks."""
 
+import os
+import socket
+import time
+
 import pytest
 import torch.distributed.rpc as rpc
 
@@ -21,6 +25,11 @@ def test_stats_list_what_a_worker_hosts(owner):
         ("Encoder", None, "cpu", 1),
         ("Counters", "counted", "cpu", None),
     ]
+    assert (new[0].bytes, new[1].bytes) == (4 * (8 * 8 + 8), 0)
+    assert stats.since < new[0].since <= new[1].since < time.time()
+    assert (stats.host, stats.process) == (socket.gethostname(), rpc.rpc_sync(owner, os.getpid))
+    assert stats.memory > 1 << 20
+    assert stats.running == 1  # the question itself
     rpc.rpc_sync(owner, tr.withdraw, ("counted",))
     assert new[1].number not in {module.number for module in tr.stats(owner).modules}
     del unnamed, twin, named
@@ -37,3 +46,13 @@ def test_stats_of_this_process_need_no_rpc(owner):
 def test_stats_of_nobody(owner):
     with pytest.raises(PlaceError, match="there is no worker 'nobody'"):
         tr.stats("nobody")
+
+
+def test_a_module_that_takes_anothers_place_is_there_since_then(owner):
+    tr.serve(zoo.LinearEncoder(), zoo.Encoder, "stated")
+    (before,) = (module for module in tr.stats().modules if module.name == "stated")
+    tr.serve(zoo.LinearEncoder(16), zoo.Encoder, "stated", replace=True)
+    (after,) = (module for module in tr.stats().modules if module.name == "stated")
+    assert after.since > before.since
+    assert after.bytes == 4 * (16 * 16 + 16)
+    tr.withdraw("stated")

@@ -50,6 +50,25 @@ def blocks_of(page):
     return found
 
 
+class Command(NamedTuple):
+    text: str
+    expected: str  # what it prints; "..." stands for anything
+    line: int
+
+
+def session_of(page):
+    """The commands of a page's blocks of the language `console`, and what they print."""
+    commands, inside = [], False
+    for number, line in enumerate(PAGES[page].read_text().splitlines(), 1):
+        if line.startswith("```"):
+            inside = line == "```console"
+        elif inside and line.startswith("$ "):
+            commands.append(Command(line[2:], "", number))
+        elif inside:
+            commands[-1] = commands[-1]._replace(expected=f"{commands[-1].expected}{line}\n")
+    return commands
+
+
 def write_files(page, folder):
     """Writes what a page's blocks find beside them: the files of the page, and those of the first call."""
     for shared in ("first_call", page):

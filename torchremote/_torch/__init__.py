@@ -14,6 +14,7 @@ from .compile import (
     compile_module,
     register_class,
 )
+from .counting import counted, is_counting, start_counting
 from .export import (
     any_size,
     are_hints,
@@ -44,6 +45,7 @@ from .hosting import (
     overloads_of,
     script_module,
 )
+from .profiling import call_in_range, call_in_range_until_done, is_profiling
 from .rpc import (
     PyRRef,
     ReferenceTypes,
@@ -54,6 +56,7 @@ from .rpc import (
     mapped_devices,
     own_id,
     rpc_running,
+    running_calls,
     send_as,
     worker_infos,
 )
@@ -123,6 +126,8 @@ __all__ = [
     "as_class",
     "as_plain_tensors",
     "before_saving",
+    "call_in_range",
+    "call_in_range_until_done",
     "check_on_unwrap",
     "check_type",
     "class_has_dispatch",
@@ -132,6 +137,7 @@ __all__ = [
     "compile_module",
     "constant_holding",
     "copy_module",
+    "counted",
     "custom_objects",
     "decompose",
     "export_program",
@@ -149,10 +155,12 @@ __all__ = [
     "interface_called",
     "interface_schema",
     "is_autocasting",
+    "is_counting",
     "is_exported",
     "is_frozen",
     "is_functional",
     "is_ignored",
+    "is_profiling",
     "is_traced_only",
     "is_transforming",
     "map_leaves",
@@ -174,6 +182,7 @@ __all__ = [
     "resolver",
     "rpc_running",
     "run_as_fork",
+    "running_calls",
     "schema_of",
     "script_module",
     "scripted_attribute",
@@ -183,6 +192,7 @@ __all__ = [
     "set_child",
     "set_coalesced",
     "set_qualified_name",
+    "start_counting",
     "tensor_attributes",
     "type_name",
     "use_one_thread_for_forks",

@@ -96,3 +96,9 @@ def worker_infos() -> list[WorkerInfo]:
 def mapped_devices(worker: WorkerInfo) -> list[torch.device]:
     """Lists the devices, beside the CPU, from which this process can send tensors to `worker`."""
     return list(_api._get_current_rpc_agent()._get_device_map(worker))
+
+
+def running_calls() -> int:
+    """Counts the calls that this worker runs for others, those that wait for their turn included."""
+    metrics = _api._get_current_rpc_agent().get_metrics()
+    return int(metrics["agent.server_active_calls"]) + int(metrics["agent.server_active_async_calls"])

@@ -1,36 +1,31 @@
-"""Asks a worker which modules it hosts."""
+"""Asks a worker what it hosts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from ..link.places import find_worker
-from ..owner.modules import ModuleStats, stats_here
+from ..owner.stats import WorkerStats, stats_here
 from .exchange import ask
 
 _ASKING: Final = 30.0  # seconds in which a worker has to answer
 
 
-@dataclass(frozen=True)
-class WorkerStats:
-    """A worker's answer to `stats`."""
-
-    worker: str  # its name; "" for this process
-    modules: list[ModuleStats]  # the modules that it hosts, in the order in which they were added
-
-
 def stats(where: str | None = None) -> WorkerStats:
-    """Asks a worker which modules it hosts. The question runs Python on both workers, so do not ask it in every step.
+    """Asks a worker what it hosts. The question runs Python on both workers, so do not ask it in every step.
 
     Args:
         where: "worker" or "rank:N". None asks this process itself; RPC need not be running.
 
     Returns:
-        A `WorkerStats`: `.worker`, the worker's name, and `.modules`, a list of `ModuleStats`. Each of these has
-        `.number`, which no other module of that worker ever gets; `.interface`, the interface's name; `.name`, under
-        which the module is served, or None; `.device`; and `.holders`, the number of workers that hold stubs of it.
-        `.holders` is None for a served module, which lives without stubs.
+        A `WorkerStats`. Of the worker, it has `.worker`, its name; `.host`, `.process` and `.since`, its machine's
+        name, the process's id, and its start in seconds of Unix time; `.memory`, the bytes that it has of the machine's
+        memory; `.running`, the calls that it runs now, this question included; and `.modules`, a list of `ModuleStats`.
+        Each of these has `.number`, which no other module of that worker ever gets; `.interface`, the interface's name;
+        `.name`, under which the module is served, or None; `.device`; `.since`, the Unix time from which it is there;
+        `.bytes`, those of its parameters and buffers; `.holders`, the number of workers that hold stubs of it, which is
+        None for a served module: that lives without stubs; and `.calls`, a `CallStats` for each method, if the worker
+        has counted since it hosts the module (`rpc_options(counts=True)`), and otherwise None.
 
     Raises:
         NotInitializedError: RPC is not running in this process.
@@ -46,6 +41,6 @@ def stats(where: str | None = None) -> WorkerStats:
     True
     """
     if where is None:
-        return WorkerStats("", stats_here())
+        return stats_here("")
     worker = find_worker(where).worker.name
-    return WorkerStats(worker, ask(worker, f"stats on {worker}", stats_here, timeout=_ASKING))
+    return ask(worker, f"stats on {worker}", stats_here, worker, timeout=_ASKING)  # type: ignore[no-any-return]

@@ -26,6 +26,7 @@ from .calls import called_names, python_calls
 from .described import CallSignature, in_order, no_such
 from .methods import DEVICES, METHODS, methods_of
 from .modes import SHARED, share_mode
+from .profiled import profiled
 from .references import remote_call
 from .saving import refuse_before_saving
 
@@ -265,7 +266,7 @@ def stub_class(compiled: CompiledInterface, bases: Bases = ()) -> type[Stub]:
             members["__doc__"] = compiled.as_written.doc
         for method in compiled.interface.methods:
             for call in (*python_calls(compiled, method), *many_calls(compiled, method), remote_call(compiled, method)):
-                members[call.__name__] = call
+                members[call.__name__] = profiled(call, compiled, method)
         bases = (Stub,)
     cls: type[Stub] = StubClass(f"{compiled.interface.name}Stub", bases, members)
     _torch.send_as(cls, StubClass.reduce_for_rpc)

@@ -15,7 +15,8 @@ Note [The hub]
     breaks its connection, and is taken off like all others.
 
     A worker that does not say that it knows the newcomer is stopped, or is too busy to run Python. The newcomer waits
-    for it at most for its own timeout. Then its join has failed, and the others are told that it left.
+    for it at most for its own timeout. Then its join has failed, and the others are told that it left. A visitor, which
+    comes to look or to call once, stays all the same: it is most wanted when something hangs.
 
     Messages are lines of JSON. A number is given to one worker only, ever: torch keeps the connection to a number, and
     does not connect to it again.
@@ -188,12 +189,18 @@ class Hub:
         if knows is not None:
             worker.awaited.discard(knows)
         if not worker.awaited and not worker.joined and worker.member is not None:
-            worker.joined = True
-            if worker.timer is not None:
-                worker.timer.cancel()
-            worker.send({"do": "done"})
+            self._end_join(worker)
+
+    def _end_join(self, worker: _Worker) -> None:
+        worker.joined = True
+        if worker.timer is not None:
+            worker.timer.cancel()
+        worker.send({"do": "done"})
 
     def _too_late(self, worker: _Worker) -> None:
+        if worker.about.get("visits") and worker.member is not None:
+            self._end_join(worker)
+            return
         whom = ", ".join(sorted(other.shown for other in worker.awaited)) or "this process itself"
         worker.refuse(f"waited {worker.about['timeout']} s for {whom}: it is stopped, or too busy to run any Python")
 

@@ -58,18 +58,33 @@ def join(
     <spawned worker 'ps', process ...>
     >>> tr.leave()
     """
-    global _membership
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"name={name!r}: letters, digits, _ and - make a worker's name, at most 127 of them")
     if rpc_backend_options is not None and options:
         raise ValueError(f"rpc_backend_options and {', '.join(options)}: give only one of the two")
     chosen = rpc_options(**options) if rpc_backend_options is None else rpc_backend_options
+    _enter(name, address, chosen, timeout)
+
+
+def visit(name: str, address: str, *, timeout: float, **options: Any) -> None:
+    """Joins as `join` does, for a look or a call. Members that do not answer in time are no error.
+
+    Args:
+        name, address, timeout, **options: as for `join`.
+    """
+    _enter(name, address, rpc_options(**options), timeout, visits=True)
+
+
+def _enter(
+    name: str, address: str | None, options: TensorPipeRpcBackendOptions, timeout: float, visits: bool = False
+) -> None:
+    global _membership
     supported.check_groups()
     with _lock:
         if _torch.rpc_running():
             raise GroupError(f"join {name!r}: RPC is running in this process; leave its group first")
         where = _start_hub() if address is None else address
-        _membership = Membership(where, name, chosen, timeout)
+        _membership = Membership(where, name, options, timeout, visits)
 
 
 def leave(*, timeout: float = 10.0) -> None:

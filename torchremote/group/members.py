@@ -41,9 +41,15 @@ _log = logging.getLogger("torchremote")
 class Membership:
     """This process's place in a group."""
 
-    def __init__(self, address: str, name: str, options: TensorPipeRpcBackendOptions, timeout: float) -> None:
-        """Joins the group of the hub at `address`. Raises GroupError if that fails; then nothing is left of it."""
-        self._name, self._timeout = name, timeout
+    def __init__(
+        self, address: str, name: str, options: TensorPipeRpcBackendOptions, timeout: float, visits: bool = False
+    ) -> None:
+        """Joins the group of the hub at `address`. Raises GroupError if that fails; then nothing is left of it.
+
+        Args:
+            visits: does not fail where members do not answer in time.
+        """
+        self._name, self._timeout, self._visits = name, timeout, visits
         self._leaving = False
         self._buffer = b""
         self._leavers: dict[str, threading.Event] = {}  # by name: set when the worker is taken off
@@ -87,7 +93,7 @@ class Membership:
             try:
                 about = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%H:%M:%S")}
                 hello = {"do": "hello", "protocol": GROUP_PROTOCOL, "name": self._name, "timeout": self._timeout}
-                connection.sendall(line_of({**hello, **about}))
+                connection.sendall(line_of({**hello, **about, "visits": self._visits}))
                 connection.settimeout(max(0.1, deadline - time.monotonic()))
                 answer = self._read(connection)
             except TimeoutError:

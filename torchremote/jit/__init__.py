@@ -19,8 +19,11 @@ from .. import _torch
 from ..errors import InterfaceError, UnsupportedTypeError
 from ..typing import HasStub
 from .lower import (
+    COUNTED,
+    KEY,
     SourceNames,
     endpoint_name,
+    lower_counted,
     lower_endpoints,
     lower_enums,
     lower_link,
@@ -35,7 +38,7 @@ from .read.model import Interface
 from .read.types import UnionType, walk
 from .script.cache import COMPILING, Cache, compiling
 from .script.classes import Classes, find_classes, import_classes
-from .script.common import common_definitions, common_source, sendable
+from .script.common import common_definitions, common_source, counting_definitions, sendable
 from .script.compile import script
 from .script.emit import emit
 
@@ -48,6 +51,7 @@ __all__ = [
     "common_source",
     "compile_contract",
     "compile_interface",
+    "counted_module",
     "detached",
     "idempotent",
     "remote_scriptable",
@@ -122,6 +126,7 @@ Class = TypeVar("Class")
 _tables: Cache[tuple[object, ...], _Table] = Cache()
 _first_tables: dict[tuple[str, str], _Table] = {}  # the tables to which endpoints are bound for good
 _contracts: Cache[tuple[object, ...], Contract] = Cache()
+_counted: Cache[Contract, torch.jit.ScriptModule] = Cache()
 _interfaces: Cache[tuple[Contract, str], CompiledInterface] = Cache()
 _shown: Cache[tuple[CompiledInterface, tuple[object, ...]], CompiledInterface] = Cache()
 _newest: dict[CompiledInterface, CompiledInterface] = {}  # what was last written of equal methods
@@ -293,6 +298,35 @@ def _compile_table(interface: Interface, classes: Classes, source_names: SourceN
     constant = _torch.constant_holding(defined["ModuleTable"])
     defined["ModuleTable"].lay_out()
     return _Table(sources, defined, constant)
+
+
+def counted_module(contract: Contract, module: torch.jit.ScriptModule, key: str) -> torch.jit.ScriptModule:
+    """Makes a module that calls `module`, and counts its calls under keys that begin with `key`.
+
+    It implements the contract's interface, as `module` does.
+    """
+
+    def compile_counted() -> torch.jit.ScriptModule:
+        unit = lower_counted(contract.interface, SourceNames(contract.interface))
+        written: list[torch.nn.Module] = []
+
+        def fill(empty: torch.nn.Module) -> None:
+            setattr(empty, COUNTED, module)
+            written.append(empty)
+
+        around = {**contract.defined, **counting_definitions()}
+        first: torch.jit.ScriptModule = script(unit, emit(unit), around=around, fill=fill)["CountedModule"]
+        # All others are copies of it. It is never let go, nor what it was scripted from, and neither must keep a hosted
+        # module alive.
+        _torch.set_child(first, COUNTED, first)
+        _torch.replace_child(first, COUNTED, first)
+        delattr(written[0], COUNTED)
+        return first
+
+    counted = _torch.copy_module(_counted.get(contract, compile_counted))
+    _torch.set_child(counted, COUNTED, module)
+    _torch.set_attribute(counted, KEY, key)
+    return counted
 
 
 def _check_unions(interface: Interface, source_names: SourceNames, defined: dict[str, Any]) -> None:

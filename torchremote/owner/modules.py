@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from dataclasses import dataclass, field
 
 import torch
 
 from .. import _torch
 from ..errors import CreationError, InterfaceError, MismatchError, StaleStubError
-from ..jit import Contract, Interface
+from ..jit import Contract, Interface, counted_module
 from ..jit.script.cache import COMPILING
 from ..link.failures import missing_operator
 from . import leases
@@ -51,18 +52,18 @@ class Entry:
     handles: dict[str, int] = field(default_factory=dict)  # by the scope of the interface that calls it
     number: int = field(default_factory=itertools.count(1).__next__)  # counts all modules ever hosted here
     exchanged: int = 0  # how often the module was exchanged
+    since: float = field(default_factory=time.time)  # when the module came, in seconds of Unix time
     gone: bool = False
+    counts: bool = field(default_factory=_torch.is_counting)  # whether its calls are counted
 
+    @property
+    def key(self) -> str:
+        """Returns what the keys of its calls begin with: see jit/runtime/counting.py."""
+        return f"{self.number} "
 
-@dataclass(frozen=True)
-class ModuleStats:
-    """Describes a module that a worker hosts."""
-
-    number: int  # counts all modules that the worker has ever hosted, so no other one gets it
-    interface: str  # the name of the interface with which it was hosted
-    name: str | None  # under which it is served
-    device: str
-    holders: int | None  # how many workers hold stubs of it; None: it is served, and lives without stubs
+    def called(self, module: torch.jit.ScriptModule, contract: Contract) -> torch.jit.ScriptModule:
+        """Returns what calls through an interface are to run for `module`: itself, or one that counts them."""
+        return counted_module(contract, module, self.key) if self.counts else module
 
 
 def new_entry(
@@ -110,20 +111,20 @@ def handle_for(entry: Entry, contract: Contract) -> int:
             f"{contract.interface.name}: an enum or NamedTuple of it was defined anew since it was first compiled "
             "here, and TorchScript keeps what it compiled; restart the process, or give the interface another name"
         )
-    checked = None
+    checked = called = None
     while True:
         with LOCK:
             if entry.gone:
                 raise _stale()
             module = entry.module
-            if contract.scope not in entry.handles and checked is module:
-                handle = table_for(contract).insert(module, entry.device, entry.moves, entry.in_turn)
+            if contract.scope not in entry.handles and checked is module and called is not None:
+                handle = table_for(contract).insert(called, entry.device, entry.moves, entry.in_turn)
                 entry.handles[contract.scope] = handle
                 _by_handle[handle] = entry
             if contract.scope in entry.handles:
                 return entry.handles[contract.scope]
         check_implements(module, contract)
-        checked = module
+        checked, called = module, entry.called(module, contract)
 
 
 def start_lease(handle: int, holder: int, ticket: str) -> None:
@@ -179,20 +180,9 @@ def _stale() -> StaleStubError:
     return StaleStubError("its module was withdrawn; create or connect again")
 
 
-def stats_here() -> list[ModuleStats]:
-    """Lists the modules that this process hosts, in the order in which they were added."""
-    with LOCK:
-        entries = list(dict.fromkeys(_by_handle.values()))
-        return [
-            ModuleStats(
-                entry.number,
-                entry.interface.name,
-                entry.name,
-                str(entry.device),
-                leases.count_holders(entry.handles.values()) if entry.name is None else None,
-            )
-            for entry in entries
-        ]
+def entries_here() -> list[Entry]:
+    """Lists what this process hosts, in the order in which it was added. Called under LOCK."""
+    return list(dict.fromkeys(_by_handle.values()))
 
 
 # -- exchanging a module for another
@@ -230,15 +220,18 @@ def _try_exchange(entry: Entry, module: torch.jit.ScriptModule, device: torch.de
         if entry.gone:
             raise _stale()
         tables = {handle: table_of(handle) for handle in entry.handles.values()}
-    for table in tables.values():
+    called = {}
+    for handle, table in tables.items():
         check_implements(module, table.contract)
+        called[handle] = entry.called(module, table.contract)
     with LOCK:
         if entry.gone or set(entry.handles.values()) != tables.keys():
             return False
         entry.module, entry.device, entry.moves, entry.in_turn = module, device, device.type != "cpu", in_turn
         entry.exchanged += 1
+        entry.since = time.time()
         for handle, table in tables.items():
-            table.replace(handle, module, device, entry.moves, in_turn)
+            table.replace(handle, called[handle], device, entry.moves, in_turn)
     return True
 
 

@@ -164,6 +164,17 @@ def served_module(name: str) -> torch.jit.ScriptModule:
         return _served(name).module
 
 
+def interface_here(name: str) -> tuple[str, str]:
+    """Returns the qualified name and the declaration of the interface with which a module is served under `name`.
+
+    Raises:
+        ServedNameError: this process serves nothing under `name`.
+    """
+    with LOCK:
+        interface = _served(name).interface
+    return interface.qualified_name, interface.declaration
+
+
 def find_served(contract: Contract, name: str) -> tuple[int, Entry]:
     """Finds the module that is served as `name`. Returns the handle for stubs of an interface, and the entry.
 

@@ -1,25 +1,24 @@
-"""The command line: `python -m torchremote emit|inspect|types|stubs|doctor|demo|hub`."""
+"""The command line: `python -m torchremote COMMAND`. Commands that reach into a group have files of their own."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import pathlib
 import sys
 from collections.abc import Sequence
-from types import ModuleType
-
-import torch
 
 from .._version import __version__
 from ..archive.inspect import stubs_in_archive
 from ..errors import ArchiveError, GroupError, TorchRemoteError
 from ..group.hub import run_hub
 from ..jit import common_source, compile_interface
-from ..jit.export import export_programs, interface_of, source_of
+from ..jit.export import export_programs, source_of
+from . import calling, listing, serving, top
+from .built import load_program, program_interface
 from .doctor import examine
 from .stub_files import file_of, stub_file
+from .targets import find_class, import_module
 from .type_tables import tables
+from .visiting import ADDRESS_VARIABLE, DEFAULT_ADDRESS, FAILED, LOST, chosen_address
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,19 +57,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hub = commands.add_parser("hub", help="hold a group together whose workers come, go, crash and come back")
     hub.add_argument(
         "--address",
-        default="127.0.0.1:29600",
+        default=chosen_address(),
         metavar="HOST:PORT",
         help="where to listen, with this machine's address that the workers reach; port 0 takes a free one "
-        "(default: %(default)s, for workers of this machine alone)",
+        f"(default: ${ADDRESS_VARIABLE}, or else {DEFAULT_ADDRESS}, for workers of this machine alone)",
     )
     hub.set_defaults(run=lambda options: _run_hub(options.address))
+
+    for group in (serving, calling, listing, top):
+        group.add_commands(commands)
 
     options = parser.parse_args(arguments)
     try:
         status: int | None = options.run(options)
     except TorchRemoteError as error:
         print(f"torchremote: {error}", file=sys.stderr)
-        return 1
+        return LOST if isinstance(error, ConnectionError) else FAILED
     return status or 0
 
 
@@ -94,19 +96,15 @@ def _emitted(target: str | None, unit: str | None) -> str:
         return common_source()
     if target.endswith(".pt2"):
         return _emitted_program(target)
-    compiled = compile_interface(_load(target))
+    compiled = compile_interface(find_class(target))
     units: dict[str, str] = {**compiled.contract.sources, "stub": compiled.stub_source}
     return compiled.source if unit is None else units[unit]
 
 
 def _emitted_program(file: str) -> str:
     """Returns what is generated for a program that torch.export.save wrote."""
-    try:
-        program = torch.export.load(file)
-    except Exception as error:  # torch may raise anything for a file
-        raise ArchiveError(f"{file}: torch.export cannot load it: {str(error).splitlines()[0]}") from error
-    name = "".join(one if one.isalnum() and one.isascii() else "_" for one in pathlib.Path(file).stem)
-    contract = compile_interface(interface_of(program, f"Of_{name}")).contract
+    program = load_program(file)
+    contract = compile_interface(program_interface(program, file)).contract
     scripted = export_programs({"forward": program}, contract.interface, contract.defined)
     return source_of(scripted) or ""
 
@@ -119,7 +117,7 @@ def _write_stubs(targets: Sequence[str], check: bool) -> int:
         names.setdefault(module, []).extend([name] if name else [])
     stale = 0
     for module in names:
-        imported = _import(module, module)
+        imported = import_module(module, module)
         path, text = file_of(imported).with_suffix(".pyi"), stub_file(imported, names[module])
         if not check:
             path.write_text(text)
@@ -128,29 +126,6 @@ def _write_stubs(targets: Sequence[str], check: bool) -> int:
             stale += 1
             print(f"{path}: is not up to date; run `python -m torchremote stubs {' '.join(targets)}`", file=sys.stderr)
     return int(stale > 0)
-
-
-def _import(module: str, target: str) -> ModuleType:
-    sys.path.insert(0, "")  # as `python -m` does for itself: what stands in the current folder
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise TorchRemoteError(f"{target!r}: {error}") from error
-
-
-def _load(target: str) -> type:
-    module, _, path = target.partition(":")
-    if not path:
-        raise TorchRemoteError(f"{target!r}: write package.module:Interface")
-    found: object = _import(module, target)
-    try:
-        for name in path.split("."):
-            found = getattr(found, name)
-    except AttributeError as error:
-        raise TorchRemoteError(f"{target!r}: {error}") from error
-    if not isinstance(found, type):
-        raise TorchRemoteError(f"{target!r}: is a {type(found).__name__}, not a class")
-    return found
 
 
 def _run_hub(address: str) -> None:

@@ -11,13 +11,14 @@ Note [Units]
 
     All but the last depend on the canonical text alone. So every worker makes the same ones, and classes that differ
     only in their defaults share them. The stub unit is the caller's own. Text that depends on no interface is in two
-    units that a process compiles once: `common` and `any` (units.py). Two more units are compiled when they are
-    first used: calls whose results stay at the owner (references.py), and calls through RRefs (through_rref.py), which
-    only the drop-in makes.
+    units that a process compiles once: `common` and `any` (units.py). More units are compiled when they are first used:
+    calls whose results stay at the owner (references.py), and calls through RRefs (through_rref.py), which only the
+    drop-in makes. Owners that count calls have two more, `counting` and `counted` (counted.py).
 """
 
 from __future__ import annotations
 
+from .counted import COUNTED, KEY, lower_counted
 from .enums import lower_enums
 from .link import ADDRESS, ROUTE, lower_link, packed_name
 from .owner import lower_endpoints, lower_table
@@ -25,16 +26,20 @@ from .references import lower_references, remote_name
 from .source_names import SourceNames
 from .stub import lower_stub
 from .through_rref import lower_through_rref, method_name
-from .units import endpoint, endpoint_name, lower_any, lower_common, scope_of
+from .units import endpoint, endpoint_name, lower_any, lower_common, lower_counting, scope_of
 
 __all__ = [
     "ADDRESS",
+    "COUNTED",
+    "KEY",
     "ROUTE",
     "SourceNames",
     "endpoint",
     "endpoint_name",
     "lower_any",
     "lower_common",
+    "lower_counted",
+    "lower_counting",
     "lower_endpoints",
     "lower_enums",
     "lower_link",

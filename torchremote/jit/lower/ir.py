@@ -189,6 +189,12 @@ class WithoutGradients:
 
 
 @dataclass(frozen=True)
+class With:
+    context: Expression
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
 class Raise:
     message: Expression
 
@@ -217,6 +223,7 @@ Statement = Union[
     If,
     While,
     WithoutGradients,
+    With,
     Raise,
     Return,
     Pass,

@@ -60,6 +60,12 @@ def lower_any() -> ir.Unit:
     return ir.Unit(f"{_ROOT}.any", "<torchremote any>", comment, (*definitions("any_leaves"), *definitions("any")))
 
 
+def lower_counting() -> ir.Unit:
+    """Returns the unit that owners use that count calls."""
+    comment = "Counts calls; the same for every interface."
+    return ir.Unit(f"{_ROOT}.counting", "<torchremote counting>", comment, definitions("counting"))
+
+
 MESSAGE_TYPE: Final = "List[Tensor]"
 """The type of the tensors that a message has so far: see runtime/message.py."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ... import _torch
-from ..lower import lower_any, lower_common
+from ..lower import lower_any, lower_common, lower_counting
 from ..read.model import Interface
 from ..read.types import ANY, walk
 from .cache import Cache
@@ -24,6 +25,12 @@ def common_definitions(interface: Interface | None = None) -> dict[str, Any]:
         unit = lower_any()
         defined = {**defined, **_shared.get(unit.scope, lambda: script(unit, emit(unit), around=defined))}
     return defined
+
+
+def counting_definitions() -> dict[str, Any]:
+    """Compiles, once a process, the unit that counts calls."""
+    unit = lower_counting()
+    return _shared.get(unit.scope, lambda: script(unit, emit(unit), around={"math": math}))
 
 
 def sendable() -> _torch.ScriptFunction:

@@ -189,6 +189,9 @@ def _emit_statement(statement: ir.Statement, lines: Lines) -> None:
         case ir.WithoutGradients(body):
             lines.add("with torch.no_grad():")
             _emit_block(body, lines)
+        case ir.With(context, body):
+            lines.add(f"with {_expression(context)}:")
+            _emit_block(body, lines)
         case ir.Raise(message):
             lines.add(f"raise RuntimeError({_expression(message)})")
         case ir.Return(value):

@@ -1,0 +1,248 @@
+"""`serve`, `call` and `withdraw`, in groups of their own."""
+
+import json
+import os
+import signal
+import sys
+import time
+
+import numpy
+import pytest
+import torch
+
+import torchremote
+from torchremote.tools import cli
+
+from .. import zoo
+from ..forks import Fork
+from ..waiting import until
+from .commands import programs, run_commands
+
+pytestmark = pytest.mark.timeout(300)
+
+ENCODER = ("tests.zoo:LinearEncoder", "--interface", "tests.zoo:Encoder", "--args", "8", "3")
+
+
+@pytest.fixture(scope="module")
+def start():
+    with programs() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def address(start, tmp_path_factory):
+    hub = start(tmp_path_factory.mktemp("hub") / "output", "hub", "--address", "127.0.0.1:0")
+    return hub.said(r"listens on (\S+)")[1]
+
+
+def served(start, address, output, *arguments):
+    """A `serve` that serves."""
+    program = start(output, "serve", *map(str, arguments), "--address", address)
+    program.said(r"^(serving |\{.event.: .serving)")
+    return program
+
+
+@pytest.fixture(scope="module")
+def ps(start, address, tmp_path_factory):
+    output = tmp_path_factory.mktemp("ps") / "output"
+    return served(start, address, output, *ENCODER, "--name", "encoder", "--worker", "ps")
+
+
+def test_call_reads_arguments_by_the_signature(ps, address, tmp_path):
+    x = torch.rand(2, 8)
+    torch.save(x, tmp_path / "x.pt")
+    numpy.save(tmp_path / "x.npy", x.numpy())
+    call = ("call", "--address", address)
+    results = run_commands(
+        tmp_path,
+        (*call, "ps/encoder", tmp_path / "x.pt", "--output", tmp_path / "y.pt"),
+        (*call, "ps/encoder.topk", "--k", "3", tmp_path / "x.npy", "--json"),
+        (*call, "ps/encoder.forward", json.dumps(x.tolist()), "-0.5", "--output", tmp_path / "y.npy"),
+        (*call, "ps/encoder.topk", "--x", tmp_path / "x.pt"),
+        (*call, "ps/encoder.topk", tmp_path / "x.pt", "--output", tmp_path / "y.json"),
+        (*call, "ps/encoder.reset"),
+    )
+    assert [status for status, _, _ in results] == [0] * 6, results
+    y = zoo.LinearEncoder.output(3, x)
+    assert torch.equal(torch.load(tmp_path / "y.pt"), y)
+    values, indices = x.topk(3)
+    assert json.loads(results[1][1]) == [values.tolist(), indices.tolist()]
+    assert numpy.allclose(numpy.load(tmp_path / "y.npy"), -0.5 * y.detach())
+    assert results[3][1] == "\n".join(map(str, x.topk(2))) + "\n"
+    assert json.loads((tmp_path / "y.json").read_text()) == [part.tolist() for part in x.topk(2)]
+    assert results[5][1] == "None\n"
+
+
+REFUSED = [
+    (["ps"], 1, "'ps': write worker/name or worker/name.method, such as ps/encoder.topk"),
+    (["nobody/encoder"], 1, "there is no worker 'nobody'"),
+    (["ps/nothing"], 1, "nothing on ps: 'nothing': not served by the worker 'ps'; served are: encoder"),
+    (["ps/encoder.no"], 1, "ps/encoder.no: Encoder has no no; it has fail, forward, reset, topk"),
+    (["ps/encoder.topk", "absent.pt"], 1, "Encoder.topk.x: absent.pt: No such file or directory"),
+    (["ps/encoder.topk", "[[1.0, 2.0]]", "--k", "two"], 1, "Encoder.topk.k: 'two' is neither JSON, such as 3"),
+    (["ps/encoder.topk", "--k", "2"], 1, "Encoder.topk: missing a required argument: 'x'"),
+    (["ps/encoder.topk", "1", "2", "3"], 2, "error: 3 values for 2 arguments"),
+    (["ps/encoder.topk", "[[1.0]]", "--x", "2"], 2, "error: x: given twice, as value 1 and as --x"),
+    (["ps/encoder.topk", "[1.0, 2.0]", "--output", "y.txt"], 1, "--output y.txt: write .pt or .json"),
+    (["ps/encoder.fail", "[[1.0]]"], 1, "Encoder.fail on ps: "),
+]
+
+
+def test_what_call_refuses(ps, address, tmp_path):
+    commands = [("call", "--address", address, *arguments) for arguments, _, _ in REFUSED]
+    for (arguments, status, message), (got, _, said) in zip(REFUSED, run_commands(tmp_path, *commands), strict=True):
+        assert got == status, (arguments, said)
+        assert message in said, arguments
+
+
+def test_help_of_a_method_lists_its_arguments(ps, address, tmp_path):
+    ((status, out, _),) = run_commands(tmp_path, ("call", "--address", address, "ps/encoder.topk", "--help"))
+    assert status == 0
+    assert "topk(x: Tensor, *, k: int = 2) -> Tuple[Tensor, Tensor]" in out
+    assert "--k VALUE" in out
+
+
+def test_ls_lists_workers_and_modules(start, ps, address, tmp_path):
+    stopped = served(start, address, tmp_path / "stopped", *ENCODER, "--name", "encoder", "--worker", "stopped")
+    ls = ("ls", "--address", address)
+    (table, listed) = run_commands(tmp_path, ls, (*ls, "--json"))
+    assert table[0] == listed[0] == 0, (table, listed)
+    workers = {worker["worker"]: worker for worker in json.loads(listed[1])}
+    assert workers.keys() == {"ps", "stopped"}
+    about, (module,) = workers["ps"], workers["ps"]["modules"]
+    assert about["process"] == ps.pid
+    assert (module["name"], module["interface"], module["device"]) == ("encoder", "Encoder", "cpu")
+    assert module["bytes"] == 4 * (8 * 8 + 8)
+    assert about["since"] < module["since"] < time.time()
+    heading, worker, hosted, *_ = table[1].splitlines()
+    assert heading.split() == ["WORKER", "MODULE", "INTERFACE", "DEVICE", "SIZE", "SINCE"]
+    assert worker.startswith(f"ps       (process {ps.pid} on ")
+    assert hosted.split()[:5] == ["encoder", "Encoder", "cpu", "288", "B"]
+    os.kill(stopped.pid, signal.SIGSTOP)
+    impatient = (*ls, "--timeout", "0.5", "--patience", "0.5")
+    ((status, out, _),) = run_commands(tmp_path, impatient)
+    assert status == 3
+    assert "\nstopped  (does not answer)\n" in out
+    assert f"\nps       (process {ps.pid} on " in out
+    stopped.kill()
+
+
+def test_no_hub(capsys):
+    assert cli.main(["call", "--address", "127.0.0.1:1", "ps/encoder"]) == 1
+    assert "no hub can be reached at 127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_serve_ends_when_told_and_lets_calls_finish(start, address, tmp_path):
+    slow = served(
+        *(start, address, tmp_path / "slow", "tests.zoo:SlowLoop", "--interface", "tests.zoo:Sleeper"),
+        *("--name", "slow", "--worker", "slow", "--json"),
+    )
+    call = Fork(call_and_say, address, output=tmp_path / "call")
+    until(lambda: (tmp_path / "call").exists() and "it runs" in (tmp_path / "call").read_text(), seconds=60)
+    status, said = slow.end()
+    assert status == 0
+    *_, serving, left = (json.loads(line) for line in said.splitlines() if line.startswith("{"))
+    assert serving["event"] == "serving"
+    assert (serving["worker"], serving["name"], serving["interface"]) == ("slow", "slow", "Sleeper")
+    assert left == {"event": "left", "worker": "slow", "unfinished": 0}
+    assert call.wait(60) == 0, (tmp_path / "call").read_text()
+    assert "tensor([200001.])" in (tmp_path / "call").read_text()
+
+
+def call_and_say(address):
+    """Makes a long call, and says when it runs."""
+    torchremote.join("caller", address, shared_memory=False)
+    stub = torchremote.connect("slow", zoo.Sleeper, "slow")
+    for _ in range(3):  # TorchScript takes its time before the first calls begin
+        stub(torch.ones(1), 1)
+    answer = stub.forward_async(torch.ones(1), 200_000)
+    until(lambda: torchremote.stats("slow").running > 1)  # beside the question
+    print("it runs", flush=True)
+    print(answer.wait(), flush=True)
+    torchremote.leave()
+
+
+def test_serve_takes_the_place_of_another(start, address, tmp_path):
+    first = served(start, address, tmp_path / "first", *ENCODER, "--name", "encoder", "--worker", "again")
+    refused = start(tmp_path / "second", "serve", *ENCODER, "--name", "e", "--worker", "again", "--address", address)
+    status, said = refused.ended()
+    assert status == 1
+    assert "the name is that of 'again'" in said
+    new = (*ENCODER[:-1], "4")
+    second = served(start, address, tmp_path / "third", *new, "--name", "encoder", "--worker", "again", "--replace")
+    assert first.ended()[0] == 0
+    x = torch.rand(2, 8)
+    torch.save(x, tmp_path / "x.pt")
+    call = ("call", "--address", address, "again/encoder", tmp_path / "x.pt", "--output", tmp_path / "y.pt")
+    withdraw = ("withdraw", "again/encoder", "--address", address)
+    called, withdrawn, gone = run_commands(tmp_path, call, (*withdraw, "--json"), withdraw)
+    assert called[0] == 0, called
+    assert torch.equal(torch.load(tmp_path / "y.pt"), zoo.LinearEncoder.output(4, x))
+    assert json.loads(withdrawn[1]) == {"worker": "again", "name": "encoder"}
+    assert gone[0] == 1
+    assert "'encoder': not served by the worker 'again'; served are: none" in gone[2]
+    status, said = second.end(signal.SIGINT)
+    assert status == 0, said
+
+
+def test_serve_of_files(start, address, tmp_path):
+    linear = torch.nn.Linear(4, 2)
+    x = torch.rand(3, 4)
+    torch.save(x, tmp_path / "x.pt")
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(linear, (torch.ones(3, 4),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, tmp_path / "linear.pt2")
+    torch.jit.script(zoo.SlowLoop()).save(tmp_path / "loop.pt")
+    programs = [
+        served(start, address, tmp_path / "a", tmp_path / "linear.pt2", "--name", "linear", "--worker", "a"),
+        served(
+            *(start, address, tmp_path / "b", tmp_path / "loop.pt", "--interface", "tests.zoo:Sleeper"),
+            *("--name", "a.loop", "--worker", "b", "--eval", "--device", "cpu"),
+        ),
+    ]
+    call = ("call", "--address", address)
+    results = run_commands(
+        tmp_path,
+        (*call, "a/linear", tmp_path / "x.pt", "--output", tmp_path / "y.pt"),
+        (*call, "b/a.loop.forward", tmp_path / "x.pt", "1", "--output", tmp_path / "z.pt"),
+    )
+    assert [status for status, _, _ in results] == [0, 0], results
+    assert torch.allclose(torch.load(tmp_path / "y.pt"), linear(x))
+    assert torch.equal(torch.load(tmp_path / "z.pt"), x + 1)
+    for program in programs:
+        assert program.end()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tests.zoo:LinearEncoder"], "name its interface: --interface package.module:Interface"),
+        (["tests.zoo:Nowhere", "--interface", "tests.zoo:Encoder"], "has no attribute 'Nowhere'"),
+        (["tests.zoo:Raising", "--interface", "tests.zoo:Encoder"], "tests.zoo:Raising raised KeyError"),
+        (["tests.zoo:Color", "--interface", "tests.zoo:Encoder", "--args", "1"], "made Color, which is no torch.nn"),
+        (["tests.zoo:NAMED", "--interface", "tests.zoo:Encoder"], "is a tuple, neither a class nor a factory"),
+        (["absent.pt", "--interface", "tests.zoo:Encoder"], "absent.pt: torch.jit cannot load it"),
+        (["absent.pt2"], "absent.pt2: torch.export cannot load it"),
+        (["absent.pt2", "--args", "1"], "absent.pt2: a file takes no --args"),
+        (["tests.zoo:LinearEncoder", "--interface", "tests.zoo:Encoder", "--device", "cuda:9"], "device 'cuda:9': not"),
+        (["tests.zoo:OtherModule", "--interface", "tests.zoo:Encoder"], "Encoder.fail: OtherModule has no such method"),
+        ([*ENCODER, "--metrics-port", "nine"], "--metrics-port: '127.0.0.1:nine' is no address"),
+        ([*ENCODER, "--metrics-port", "192.0.2.1:0"], "--metrics-port: cannot listen on 192.0.2.1:0: Cannot assign"),
+    ],
+)
+def test_what_serve_refuses(arguments, message, capsys):
+    where = ("--name", "x", "--worker", "w", "--address", "127.0.0.1:1")
+    assert cli.main(["serve", *arguments, *where, "--no-counts"]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_extras_that_are_not_there_are_named(capsys, monkeypatch):
+    for package in ("rich", "rich.console", "prometheus_client"):
+        monkeypatch.setitem(sys.modules, package, None)
+    for module in ("drawn", "metrics"):
+        monkeypatch.delitem(sys.modules, f"torchremote.tools.{module}", raising=False)
+    assert cli.main(["top"]) == 1
+    assert "top needs more: pip install 'torchremote[top]', or use --json" in capsys.readouterr().err
+    where = ("--name", "x", "--worker", "w", "--no-counts", "--metrics-port", "0")
+    assert cli.main(["serve", *ENCODER, *where]) == 1
+    assert "--metrics-port needs more: pip install 'torchremote[metrics]'" in capsys.readouterr().err

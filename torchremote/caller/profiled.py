@@ -1,0 +1,37 @@
+"""Shows the calls of stubs to torch's profilers, as ranges with interface, method and worker."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from .. import _torch
+from ..jit import CompiledInterface
+from ..jit.read.model import Method
+from ..link.route import route_of
+
+
+def profiled(call: Callable[..., Any], compiled: CompiledInterface, method: Method) -> Callable[..., Any]:
+    """Returns a method of stubs that does what `call` does. While a profiler records, it opens a range.
+
+    The range begins before arguments are checked. It ends when the caller has the result; for what returns a Future,
+    when that is done; and for `<m>_remote`, when the call is sent.
+
+    Args:
+        method: the method of the interface for which `call` is.
+    """
+    name: str = call.__name__
+    returns_future = name in (f"{method.name}_async", f"{method.name}_many_async")
+    open_range = _torch.call_in_range_until_done if returns_future else _torch.call_in_range
+    is_profiling = _torch.is_profiling
+
+    @functools.wraps(call)
+    def ranged(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if not is_profiling():
+            return call(self_, *args, **kwargs)
+        route = route_of(self_)
+        where = "" if route is None else f" on {route.worker}"
+        return open_range(f"{compiled.interface.name}.{name}{where}", functools.partial(call, self_, *args, **kwargs))
+
+    return ranged

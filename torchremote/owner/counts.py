@@ -1,0 +1,77 @@
+"""Reads how often methods of hosted modules were called, how often they failed, and how long they took.
+
+What counts is in jit/runtime/counting.py, Note [Counting].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from .. import _torch
+from ..jit.runtime.counting import BUCKETS, FAILED, PER_OCTAVE
+
+
+@dataclass(frozen=True)
+class CallStats:
+    """Counts the calls of one method of a hosted module that have ended.
+
+    >>> stats = CallStats(failures=1, durations={2: 98, 40: 2})
+    >>> stats.calls
+    101
+    >>> stats.quantile(0.5) < 1e-6 < stats.quantile(0.99)
+    True
+    """
+
+    failures: int
+    durations: Mapping[int, int]  # calls that succeeded, by bucket: `upper_bound` says how long these took
+
+    @property
+    def calls(self) -> int:
+        """Returns how many calls have ended, failures included."""
+        return self.failures + sum(self.durations.values())
+
+    def quantile(self, part: float) -> float | None:
+        """Returns the seconds that a part of the calls that succeeded took at most, to 10%. None: there were none.
+
+        Args:
+            part: 0.5 for the median, 0.99 for all but one in a hundred.
+        """
+        left = part * sum(self.durations.values())
+        for bucket, count in sorted(self.durations.items()):
+            left -= count
+            if left <= 0:
+                return (upper_bound(bucket - 1) + upper_bound(bucket)) / 2
+        return None
+
+    def after(self, before: CallStats) -> CallStats:
+        """Returns the counts of those calls that are not in `before`."""
+        durations = {bucket: count - before.durations.get(bucket, 0) for bucket, count in self.durations.items()}
+        return CallStats(
+            self.failures - before.failures, {bucket: count for bucket, count in durations.items() if count}
+        )
+
+    @staticmethod
+    def sum_of(every: Iterable[CallStats]) -> CallStats:
+        """Adds counts up."""
+        failures, durations = 0, dict[int, int]()
+        for one in every:
+            failures += one.failures
+            for bucket, count in one.durations.items():
+                durations[bucket] = durations.get(bucket, 0) + count
+        return CallStats(failures, durations)
+
+
+def upper_bound(bucket: int) -> float:
+    """Returns the seconds below which the calls of a bucket took."""
+    return float(2 ** ((bucket + 1) / PER_OCTAVE) - 1) * 1e-6
+
+
+def read_counts(key: str, methods: Iterable[str]) -> dict[str, CallStats]:
+    """Reads the counts of the methods of one module. `key`: what its keys begin with."""
+    read: dict[str, CallStats] = {}
+    for method in methods:
+        durations = {bucket: _torch.counted(f"{key}{method} {bucket}") for bucket in range(BUCKETS)}
+        failures = _torch.counted(f"{key}{method} {FAILED}")
+        read[method] = CallStats(failures, {bucket: count for bucket, count in durations.items() if count})
+    return read

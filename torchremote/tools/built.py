@@ -1,0 +1,100 @@
+"""Makes the module that `torchremote serve` serves, and its interface: of a class, a factory, or a file."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.export.passes import move_to_device_pass
+
+from ..errors import ArchiveError, CreationError, TorchRemoteError
+from ..jit import compile_interface
+from ..jit.export import interface_of
+from ..jit.read.model import Interface
+from ..link.places import check_device
+from ..owner.exported import exported
+from .targets import find_class, find_object
+
+
+def build(
+    target: str, interface: str | None, args: Sequence[str], device: str | None, evaluation: bool
+) -> tuple[torch.nn.Module, Any]:
+    """Makes the module that a target names. Returns it, and its interface: a class, or for a program a model.
+
+    Args:
+        target: "package.module:Class" or "package.module:factory", or a `.pt` or `.pt2` file.
+        interface: "package.module:Interface". A `.pt2` file needs none.
+        args: arguments of the class or factory, as `value_of_text` reads them.
+        device: where the module is to be. None: where it is made.
+        evaluation: puts it into evaluation mode.
+
+    Raises:
+        TorchRemoteError: one of them names nothing, the file cannot be loaded, or the class raised.
+    """
+    place = None if device is None else check_device(device)
+    suffix = pathlib.Path(target).suffix
+    if suffix in (".pt", ".pt2") and args:
+        raise TorchRemoteError(f"{target}: a file takes no --args")
+    if suffix == ".pt2":
+        program = load_program(target)
+        kind = program_interface(program, target) if interface is None else find_class(interface)
+        if place is not None:
+            program = move_to_device_pass(program, place)
+        methods = compile_interface(kind).interface.methods
+        return exported({methods[0].name: program}, kind), kind  # type: ignore[arg-type]
+    if interface is None:
+        raise TorchRemoteError(f"{target}: name its interface: --interface package.module:Interface")
+    cls = find_class(interface)
+    module = _load_archive(target, place) if suffix == ".pt" else _call(target, args)
+    if place is not None:
+        module = module.to(place)
+    return (module.eval() if evaluation else module), cls
+
+
+def load_program(file: str) -> torch.export.ExportedProgram:
+    """Loads what torch.export.save wrote. Raises ArchiveError if the file is something else."""
+    try:
+        return torch.export.load(file)
+    except Exception as error:  # torch may raise anything for a file
+        raise ArchiveError(f"{file}: torch.export cannot load it: {str(error).splitlines()[0]}") from error
+
+
+def program_interface(program: torch.export.ExportedProgram, file: str) -> Interface:
+    """Makes the interface of a program that was loaded from `file`."""
+    name = "".join(one if one.isalnum() and one.isascii() else "_" for one in pathlib.Path(file).stem)
+    return interface_of(program, f"Of_{name}")
+
+
+def value_of_text(text: str) -> Any:
+    """Reads an argument of a class: JSON if it is that, or else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _load_archive(file: str, device: torch.device | None) -> torch.jit.ScriptModule:
+    try:
+        loaded: torch.jit.ScriptModule = torch.jit.load(file, map_location=device)
+        return loaded
+    except Exception as error:  # torch may raise anything for a file
+        raise ArchiveError(
+            f"{file}: torch.jit cannot load it: {str(error).splitlines()[0]}; write it with torch.jit.save, or serve a "
+            "factory that builds the module and loads its state_dict"
+        ) from error
+
+
+def _call(target: str, args: Sequence[str]) -> torch.nn.Module:
+    make = find_object(target, "Class")
+    if not callable(make):
+        raise TorchRemoteError(f"{target!r}: is a {type(make).__name__}, neither a class nor a factory")
+    try:
+        module = make(*map(value_of_text, args))
+    except Exception as error:  # a user's code may raise anything
+        raise CreationError(f"{target} raised {type(error).__name__}: {error}") from error
+    if not isinstance(module, torch.nn.Module):
+        raise CreationError(f"{target} made {type(module).__name__}, which is no torch.nn.Module")
+    return module

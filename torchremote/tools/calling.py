@@ -1,0 +1,109 @@
+"""The command `call`: one call of a served module, with arguments by its signature."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import torch
+
+from ..caller.exchange import ask
+from ..caller.pending import find_served
+from ..caller.stub import check_timeout
+from ..errors import ArgumentError
+from ..jit import CompiledInterface, compile_interface
+from ..jit.read.model import Method
+from ..jit.read.parse import parse_interface
+from ..link.places import find_worker
+from ..owner.served import interface_here
+from .targets import Served, find_class, split_served
+from .values import ValueReader, as_json, as_text, save_file
+from .visiting import add_address, tell, visiting
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the command to the subparsers of the command line."""
+    calling = commands.add_parser(
+        "call",
+        help="call a method of a served module, and print the result",
+        description="Calls a method of a served module. The arguments are those of the method: in their order, or as "
+        "--name value. Each is JSON, a string where one is declared, or a .pt or .npy file of tensors. "
+        "`torchremote call worker/name.method --help` lists them.",
+    )
+    _add_options(calling)
+    calling.add_argument("target", metavar="worker/name.method", help="without a method: forward")
+    calling.add_argument("rest", metavar="ARGUMENT ...", nargs=argparse.REMAINDER, help="of the method")
+    calling.set_defaults(run=_call)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", metavar="FILE", help="write the result there: .pt, .json, or .npy for one tensor")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--interface", metavar="package.module:Interface", help="(default: the one with which the module is served)"
+    )
+    parser.add_argument("--call-timeout", type=float, metavar="SECONDS", help="for the call (default: RPC's)")
+    add_address(parser)
+
+
+def _call(options: argparse.Namespace) -> None:
+    target = split_served(options.target)
+    # argparse leaves all that is behind the target: it does not know the method's arguments.
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    _add_options(own)
+    options, rest = own.parse_known_args(options.rest, options)
+    with visiting(options):
+        compiled = _interface(target, options.interface)
+        method = compiled.interface.method(target.method)
+        if method is None:
+            names = ", ".join(one.name for one in compiled.interface.methods)
+            raise ArgumentError(f"{options.target}: {compiled.interface.name} has no {target.method}; it has {names}")
+        given = _arguments(rest, method, compiled, options.target)
+        place = find_worker(target.worker)
+        stub: Any = find_served(place, compiled, target.name, check_timeout(options.call_timeout)).wait()
+        tell(f"calling {options.target}")
+        with torch.no_grad():
+            result = getattr(stub, method.name)(**given)
+    if options.output is not None:
+        save_file(options.output, result)
+    elif options.json:
+        print(json.dumps(as_json(result)))
+    else:
+        print(as_text(result))
+
+
+def _interface(target: Served, interface: str | None) -> CompiledInterface:
+    """Compiles the interface that was named, or asks the worker for the one with which it serves the module."""
+    if interface is not None:
+        return compile_interface(find_class(interface))
+    where = f"{target.name} on {target.worker}"
+    name, text = ask(find_worker(target.worker).worker.name, where, interface_here, target.name, timeout=None)
+    return compile_interface(parse_interface(name, text))
+
+
+def _arguments(rest: list[str], method: Method, compiled: CompiledInterface, target: str) -> dict[str, Any]:
+    """Reads the arguments of a method, which stand in its order or behind their names."""
+    where = f"{compiled.interface.name}.{method.name}"
+    parser = argparse.ArgumentParser(
+        prog=f"torchremote call {target}", description=method.declaration, conflict_handler="resolve"
+    )
+    parser.add_argument(
+        "values", nargs="*", metavar="VALUE", help="the arguments in their order: JSON, a string, or a file of tensors"
+    )
+    for argument in method.arguments:
+        parser.add_argument(f"--{argument.name}", dest=f"--{argument.name}", metavar="VALUE", help=argument.declaration)
+    read = parser.parse_intermixed_args(rest)
+    names = [argument.name for argument in method.arguments]
+    if len(read.values) > len(names):
+        parser.error(f"{len(read.values)} values for {len(names)} arguments")
+    texts = dict(zip(names, read.values, strict=False))
+    for name in names:
+        text = getattr(read, f"--{name}")
+        if text is not None and name in texts:
+            parser.error(f"{name}: given twice, as value {names.index(name) + 1} and as --{name}")
+        if text is not None:
+            texts[name] = text
+    reader = ValueReader(compiled.contract.classes)
+    types = {argument.name: argument.type for argument in method.arguments}
+    return {name: reader.read(text, types[name], f"{where}.{name}") for name, text in texts.items()}

@@ -1,0 +1,87 @@
+"""The command `top`: what the workers of a group do, live."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ..errors import TorchRemoteError
+from ..owner.stats import WorkerStats
+from .listing import ask_all
+from .rates import Row, rows_between
+from .visiting import add_address, add_json, visiting
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the command to the subparsers of the command line."""
+    top = commands.add_parser(
+        "top",
+        help="show live how often modules are called, and how long calls take",
+        description="Shows live, for each worker, its calls in flight and its memory; and for each method of its "
+        "modules the calls a second, the median and the 99th percentile of how long they ran, and how many have "
+        "failed. Workers of `torchremote serve` count that; others with rpc_options(counts=True). Ctrl-C ends it.",
+    )
+    top.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="(default: %(default)g)")
+    top.add_argument("--rounds", type=int, metavar="N", help="end after so many intervals")
+    add_address(top)
+    add_json(top)
+    top.set_defaults(run=_top)
+
+
+def _top(options: argparse.Namespace) -> None:
+    if options.interval <= 0:
+        raise TorchRemoteError("--interval: give a number of seconds above 0")
+    draw = _print_json if options.json else _drawing()
+    with visiting(options), draw as show:
+        try:
+            for found, rows in itertools.islice(_looks(options.interval), options.rounds):
+                show(found, rows)
+        except KeyboardInterrupt:
+            return
+
+
+def _looks(interval: float) -> Iterator[tuple[Mapping[str, WorkerStats | None], list[Row]]]:
+    """Yields what workers say, and what they did since the last time, in every interval."""
+    before, then = ask_all(interval * 2), time.monotonic()
+    while True:
+        time.sleep(interval)
+        found, now = ask_all(interval * 2), time.monotonic()
+        yield found, rows_between(before, found, now - then)
+        before, then = found, now
+
+
+# -- showing
+
+
+class _PrintJson:
+    """Prints an object a line."""
+
+    def __enter__(self) -> Any:
+        return self._show
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def _show(self, found: Mapping[str, WorkerStats | None], rows: list[Row]) -> None:
+        workers = [
+            {"worker": worker, "answers": False}
+            if stats is None
+            else {"worker": worker, "answers": True, "running": stats.running - 1, "memory": stats.memory}
+            for worker, stats in found.items()
+        ]
+        print(json.dumps({"time": time.time(), "workers": workers, "methods": [vars(row) for row in rows]}), flush=True)
+
+
+_print_json: Final = _PrintJson()
+
+
+def _drawing() -> Any:
+    """Returns what draws on the terminal."""
+    try:
+        from .drawn import Drawing
+    except ImportError as error:
+        raise TorchRemoteError(f"top needs more: pip install 'torchremote[top]', or use --json ({error})") from error
+    return Drawing()

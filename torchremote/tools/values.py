@@ -1,0 +1,217 @@
+"""Reads the values of calls from the command line, by their types, and writes results."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Final
+
+import torch
+
+from ..errors import ArgumentError
+from ..jit.read.types import (
+    AnyType,
+    DictType,
+    EnumType,
+    ListType,
+    NamedTupleType,
+    OptionalType,
+    ScalarType,
+    TensorType,
+    TupleType,
+    Type,
+    UnionType,
+)
+
+_FILES: Final = (".pt", ".npy")
+
+
+class ValueReader:
+    """Reads values of the types of one interface. `classes`: those of its enums and NamedTuples."""
+
+    def __init__(self, classes: Mapping[Any, Any]) -> None:
+        self._classes = classes
+
+    def read(self, text: str, kind: Type, where: str) -> Any:
+        """Reads an argument: the path of a file, a string where one is declared, or JSON.
+
+        Args:
+            where: names the argument in errors.
+
+        Raises:
+            ArgumentError: the text is none of these, or does not fit `kind`.
+        """
+        kind = _without_none(kind, text)
+        if pathlib.Path(text).suffix in _FILES and kind != ScalarType("str"):
+            return load_file(text, where)
+        if isinstance(kind, EnumType) or str(kind) in ("str", "device", "dtype"):
+            return self._from_json(text, kind, where)
+        try:
+            value = json.loads(text)
+        except ValueError:
+            if isinstance(kind, (AnyType, UnionType)):
+                value = text
+            else:
+                raise ArgumentError(
+                    f"{where}: {text!r} is neither JSON, such as 3, true or [0.5, 1], nor a {' or '.join(_FILES)} file"
+                ) from None
+        return self._from_json(value, kind, where)
+
+    def _from_json(self, value: Any, kind: Type, where: str) -> Any:
+        """Makes a value of a type from JSON. What does not fit is left for the call, whose error says so best."""
+        match kind:
+            case TensorType() if isinstance(value, str):
+                return load_file(value, where)
+            case TensorType() if value is not None:
+                try:
+                    return torch.tensor(value)
+                except (TypeError, ValueError) as error:
+                    raise ArgumentError(f"{where}: no tensor: {error}") from None
+            case OptionalType(item):
+                return None if value is None else self._from_json(value, item, where)
+            case ListType(item) if isinstance(value, list):
+                return [self._from_json(one, item, f"{where}[{n}]") for n, one in enumerate(value)]
+            case DictType(key, item) if isinstance(value, dict):
+                parts = {name: self._from_json(one, item, f"{where}[{name!r}]") for name, one in value.items()}
+                return parts if str(key) == "str" else {_key(name): one for name, one in parts.items()}
+            case TupleType(items) if isinstance(value, list) and len(value) == len(items):
+                return tuple(
+                    self._from_json(one, item, f"{where}[{n}]")
+                    for n, (one, item) in enumerate(zip(value, items, strict=True))
+                )
+            case NamedTupleType(fields=fields) if isinstance(value, (list, dict)):
+                return self._named_tuple(value, kind, dict(fields), where)
+            case EnumType(members=members):
+                names = [name for name, _ in members]
+                if value not in names:
+                    raise ArgumentError(f"{where}: {value!r} is none of {', '.join(names)}")
+                return getattr(self._classes[kind], value)
+            case ScalarType("device"):
+                try:
+                    return torch.device(value)
+                except RuntimeError as error:
+                    raise ArgumentError(f"{where}: {value!r} is no device: {str(error).splitlines()[0]}") from None
+            case ScalarType("dtype"):
+                dtype = getattr(torch, str(value).removeprefix("torch."), None)
+                if not isinstance(dtype, torch.dtype):
+                    raise ArgumentError(f"{where}: {value!r} is no dtype; write one such as float32")
+                return dtype
+            case ScalarType("complex") if isinstance(value, list) and len(value) == 2:
+                return complex(*value)
+        return value
+
+    def _named_tuple(self, value: Any, kind: NamedTupleType, types: dict[str, Type], where: str) -> Any:
+        """Makes a NamedTuple of a list or an object."""
+        try:
+            given = value if isinstance(value, dict) else dict(zip(types, value, strict=False))
+            if len(given) < len(value):
+                raise KeyError
+            parts = {name: self._from_json(one, types[name], f"{where}.{name}") for name, one in given.items()}
+            return self._classes[kind](**parts)
+        except (KeyError, TypeError):
+            named = ", ".join(types)
+            raise ArgumentError(f"{where}: a {kind} is an object or a list of {named}; found {value!r}") from None
+
+
+def _key(text: str) -> Any:
+    """Returns the key that a string in JSON stands for. One that stands for none is refused by the call."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _without_none(kind: Type, text: str) -> Type:
+    """Returns what an Optional is of, unless `text` says None."""
+    return kind.item if isinstance(kind, OptionalType) and text != "null" else kind
+
+
+def load_file(path: str, where: str) -> Any:
+    """Loads a `.pt` file of tensors, without running anything of it, or a `.npy` file.
+
+    Raises:
+        ArgumentError: it cannot be loaded. `where` names the argument.
+    """
+    try:
+        if pathlib.Path(path).suffix == ".npy":
+            return torch.from_numpy(_numpy(where).load(path, allow_pickle=False))
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ArgumentError(f"{where}: {path}: {error.strerror}") from error
+    except ArgumentError:
+        raise
+    except Exception as error:  # torch and numpy may raise anything for a file
+        raise ArgumentError(f"{where}: {path} holds no tensors: {str(error).splitlines()[0]}") from error
+
+
+def save_file(path: str, result: Any) -> None:
+    """Writes a result to a `.pt`, `.npy` or `.json` file.
+
+    Raises:
+        ArgumentError: it cannot be written there.
+    """
+    suffix = pathlib.Path(path).suffix
+    try:
+        if suffix == ".pt":
+            torch.save(_plain(result), path)
+        elif suffix == ".json":
+            pathlib.Path(path).write_text(json.dumps(as_json(result)) + "\n")
+        elif suffix == ".npy" and isinstance(result, torch.Tensor):
+            _numpy("--output").save(path, result.detach().numpy(), allow_pickle=False)
+        else:
+            raise ArgumentError(f"--output {path}: write .pt or .json, or .npy for one tensor")
+    except OSError as error:
+        raise ArgumentError(f"--output {path}: {error.strerror}") from error
+
+
+def as_json(value: Any) -> Any:
+    """Returns what JSON can write of a result: a tensor is a nested list of its numbers."""
+    match value:
+        case torch.Tensor():
+            return as_json(value.tolist())
+        case Enum():
+            return value.name
+        case tuple() if hasattr(value, "_asdict"):
+            return {name: as_json(one) for name, one in value._asdict().items()}
+        case list() | tuple():
+            return [as_json(one) for one in value]
+        case dict():
+            return {str(key): as_json(one) for key, one in value.items()}
+        case None | bool() | int() | float() | str():
+            return value
+        case complex():
+            return [value.real, value.imag]
+    return str(value)
+
+
+def as_text(value: Any) -> str:
+    """Writes a result for people: each item of a tuple on lines of its own."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return "\n".join(f"{name}: {one}" for name, one in value._asdict().items())
+    if isinstance(value, (tuple, list)) and any(isinstance(one, torch.Tensor) for one in value):
+        return "\n".join(map(str, value))
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    """Replaces NamedTuples and enums, whose classes a reader with weights_only would need."""
+    match value:
+        case Enum():
+            return value.name
+        case tuple() if hasattr(value, "_asdict"):
+            return {name: _plain(one) for name, one in value._asdict().items()}
+        case Mapping():
+            return {key: _plain(one) for key, one in value.items()}
+        case list() | tuple():
+            return type(value)(map(_plain, value))
+    return value
+
+
+def _numpy(where: str) -> Any:
+    try:
+        import numpy
+    except ImportError as error:
+        raise ArgumentError(f"{where}: .npy files need numpy: pip install numpy") from error
+    return numpy

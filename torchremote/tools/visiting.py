@@ -1,0 +1,74 @@
+"""What all commands that reach into a group share: the group's address, joining for a while, and what they print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from ..group.join import leave, visit
+
+ADDRESS_VARIABLE: Final = "TORCHREMOTE_ADDRESS"
+"""The environment variable that has the address of a group's hub."""
+DEFAULT_ADDRESS: Final = "127.0.0.1:29600"
+VISITOR: Final = "cli-"
+"""Begins the names of commands that join a group for a while."""
+FAILED: Final = 1
+LOST: Final = 3
+"""Exit statuses: an error; a worker that is lost or does not answer in time. A command that is wrong has 2."""
+_THREADS: Final = 4
+_LEAVING: Final = 1.0  # seconds that calls in flight have to end when a command leaves
+
+
+def chosen_address() -> str:
+    """Returns the address that the environment has, or the default."""
+    return os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS)
+
+
+def add_address(parser: argparse.ArgumentParser, timeout: float = 5.0) -> None:
+    """Adds the options of a command that joins a group. `timeout`: the default for joining, in seconds."""
+    parser.add_argument(
+        "--address",
+        default=chosen_address(),
+        metavar="HOST:PORT",
+        help=f"the group's hub (default: ${ADDRESS_VARIABLE}, or else {DEFAULT_ADDRESS})",
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=timeout, metavar="SECONDS", help="for joining the group (default: %(default)g)"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that makes a command print JSON."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+@contextmanager
+def visiting(options: argparse.Namespace) -> Iterator[None]:
+    """Joins the group at `options.address` under a name that nobody else has, and leaves it at the end.
+
+    Members that do not answer keep it for `options.timeout` only.
+    """
+    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())
+    name = f"{VISITOR}{host[:64]}-{os.getpid()}"
+    visit(name, options.address, timeout=options.timeout, threads=_THREADS, shared_memory=False)
+    try:
+        yield
+    finally:
+        leave(timeout=_LEAVING)
+
+
+def tell(text: str) -> None:
+    """Says on standard error what a command is doing."""
+    print(f"torchremote: {text}", file=sys.stderr, flush=True)
+
+
+def report(options: argparse.Namespace, text: str, **fields: Any) -> None:
+    """Prints what a command did: a line of text, or with --json the fields."""
+    print(json.dumps(fields) if options.json else text, flush=True)
