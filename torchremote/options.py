@@ -51,10 +51,10 @@ def rpc_options(
             a tensor out of the sender's memory. A call with such a tensor takes up to a half less time, most so without
             shared memory; one with 4 KiB takes up to a fifth more. It changes nothing between machines, nor for tensors
             on accelerators. Both workers have to have it; otherwise tensors travel as with False.
-        in_turn: True lets this process run calls in turn, for modules that change themselves. It gives torch one thread
-            for what `torch.jit.fork` starts, and for what scripted code goes on with after it waited. torch takes that
-            setting before the first fork or wait, and once. False changes nothing: a process that hosts such a module
-            before its first fork or wait gets the setting then.
+        in_turn: True lets this process run calls in turn, for modules that change themselves, and gather them. It
+            gives torch one thread for what `torch.jit.fork` starts, and for what scripted code goes on with after it
+            waited. torch takes that setting before the first fork or wait, and once. False changes nothing: a process
+            that hosts such a module before its first fork or wait gets the setting then.
         counts: True counts the calls of the modules that this process hosts from then on, and how long they take, for
             `stats`. A call takes some microseconds longer then. Once on, it stays on.
         **options: what else `TensorPipeRpcBackendOptions` takes, such as `init_method` and `rpc_timeout` (seconds).

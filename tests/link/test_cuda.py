@@ -80,6 +80,24 @@ def calls_in_turn(place: str, home: str) -> None:
     assert sums[:, 0].tolist() == list(range(1, 201))
 
 
+@tr.remote_scriptable
+class Rows:
+    @tr.batched(0)
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...
+
+
+def gathered_calls(place: str, home: str) -> None:
+    rows = tr.create(place, Rows, zoo.LinearEncoder, gather=64)
+    weights = zoo.LinearEncoder(seed=0)
+    with torch.no_grad():
+        for in_flight in (1, 4, 256):
+            xs = [torch.randn(1 + n % 3, 8) for n in range(in_flight)]
+            answers = [rows.forward_async(x.to(home), 1.0 + n % 2) for n, x in enumerate(xs)]
+            for n, (x, answer) in enumerate(zip(xs, answers, strict=True)):
+                assert answer.wait().device.type == home
+                assert torch.allclose(answer.wait().cpu(), weights(x, 1.0 + n % 2), atol=1e-5)
+
+
 def exported_calls(place: str, home: str) -> None:
     stub = tr.create(place, Recurrent, OnlyExported, examples={"forward": (torch.ones(3, 4),)})
     x = torch.randn(5, 4)
@@ -107,7 +125,7 @@ def state_and_moves(place: str, home: str) -> None:
     assert torch.allclose(encoder(x).cpu(), zoo.LinearEncoder.output(0, x), atol=1e-5)
 
 
-CALLS = [placed_calls, many_calls, calls_in_turn, exported_calls, gradients, state_and_moves]
+CALLS = [placed_calls, many_calls, calls_in_turn, gathered_calls, exported_calls, gradients, state_and_moves]
 
 
 @pytest.mark.parametrize("calls", CALLS, ids=lambda calls: calls.__name__)

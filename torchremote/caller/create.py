@@ -18,6 +18,7 @@ from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
 from ..owner.create import CreateRequest, referenced
 from ..owner.exported import complete_examples
+from ..owner.gathering import check_gather
 from ..typing import HasStub, StubT
 from .pending import Pending, cancel, new_ticket, send_request
 from .stub import check_timeout
@@ -33,6 +34,7 @@ class CreateOptions(TypedDict, total=False):
     timeout: float | None
     in_turn: bool | None
     examples: Mapping[str, Any] | None
+    gather: int | None
 
 
 @overload
@@ -65,6 +67,7 @@ def create(
     timeout: float | None = None,
     in_turn: bool | None = None,
     examples: Mapping[str, Any] | None = None,
+    gather: int | None = None,
 ) -> Any:
     """Builds a module on another worker, scripts it there, and returns a scripted stub of it.
 
@@ -86,6 +89,10 @@ def create(
         examples: for each method, a tuple of arguments, or a mapping by their names, or a list of those. The owner
             exports the module with torch.export, and does not script it: see `exported`. For modules that TorchScript
             refuses.
+        gather: the owner makes one call of up to so many, for methods declared `batched`: of those that came while it
+            ran the calls before. Their tensors are concatenated, and the results are views of one. All calls of the
+            module then run one after another; the rest of `in_turn` stays as it is. Calls in which gradients may flow
+            are not gathered.
 
     Returns:
         The stub. It has the methods of `interface`, and `<m>_async`, `<m>_many` and `<m>_many_async` for each `<m>`.
@@ -94,7 +101,8 @@ def create(
         NotInitializedError: RPC is not running in this process.
         PlaceError: there is no such worker or device.
         InterfaceError: `interface` has a signature that cannot cross.
-        ArgumentError: `args` is no tuple or list, `kwargs` no mapping from names, or an example does not fit.
+        ArgumentError: `args` is no tuple or list, `kwargs` no mapping from names, or an example does not fit; or calls
+            cannot be gathered as `gather` says.
         CreationError: `module_cls` raised, or returned something that cannot be scripted or exported. Or calls have to
             run in turn and the owner cannot do that: see `rpc_options`. Nothing is left on the owner.
         MismatchError: the module does not implement `interface`. The message shows both signatures.
@@ -122,6 +130,7 @@ def create(
         timeout=timeout,
         in_turn=in_turn,
         examples=examples,
+        gather=gather,
     )
     try:
         return pending.wait()
@@ -162,11 +171,13 @@ def create_async(
     timeout: float | None = None,
     in_turn: bool | None = None,
     examples: Mapping[str, Any] | None = None,
+    gather: int | None = None,
 ) -> Pending:
     """Starts to create a module on another worker, and does not wait for it.
 
     Args:
-        where, interface, module_cls, args, kwargs, name, if_exists, timeout, in_turn, examples: as for `create`.
+        where, interface, module_cls, args, kwargs, name, if_exists, timeout, in_turn, examples, gather: as for
+            `create`.
 
     Returns:
         A `Pending`. Its `.wait()` returns the stub.
@@ -193,6 +204,7 @@ def create_async(
         timeout=timeout,
         in_turn=in_turn,
         examples=examples,
+        gather=gather,
     )
 
 
@@ -208,6 +220,7 @@ def start_creation(
     timeout: float | None = None,
     in_turn: bool | None,
     examples: Mapping[str, Any] | None = None,
+    gather: int | None = None,
     strict: bool = True,
 ) -> Pending:
     """Does what `create_async` says. `strict` False: a module that should run its calls in turn, and cannot, warns."""
@@ -218,6 +231,7 @@ def start_creation(
     if if_exists not in get_args(IfExists) or (name is None and if_exists != "raise"):
         raise ArgumentError(f"if_exists={if_exists!r}: one of {', '.join(get_args(IfExists))}; with a name")
     arguments = checked_arguments(module_cls, args, kwargs)
+    check_gather(gather, compiled.interface)
     complete = None if examples is None else complete_examples(examples, compiled.interface, compiled.contract)
     request = request_for(
         place,
@@ -229,6 +243,7 @@ def start_creation(
         in_turn=in_turn,
         strict=strict,
         examples=complete,
+        gather=gather,
     )
     return send_request(compiled, place, request, timeout)
 
@@ -257,6 +272,7 @@ def request_for(
     in_turn: bool | None = None,
     strict: bool = True,
     examples: Mapping[str, Any] | None = None,
+    gather: int | None = None,
 ) -> CreateRequest:
     """Makes the request for one module, with a new ticket. The arguments are the fields of `CreateRequest`."""
     return CreateRequest(
@@ -274,6 +290,8 @@ def request_for(
         ticket=new_ticket(),
         caller=rpc.get_worker_info().id,
         examples=examples,
+        gather=gather,
+        declared=None if gather is None else compiled.interface.declaration,
     )
 
 

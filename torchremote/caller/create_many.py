@@ -15,6 +15,7 @@ from ..link.places import Place, find_place
 from ..owner import modules
 from ..owner.create import CreateRequest
 from ..owner.exported import complete_examples
+from ..owner.gathering import check_gather
 from ..typing import HasStub, StubT
 from .built_here import is_of_main
 from .create import checked, checked_arguments, request_for
@@ -30,6 +31,7 @@ class CreateManyOptions(TypedDict, total=False):
     timeout: float | None
     in_turn: bool | None
     examples: Mapping[str, Any] | None
+    gather: int | None
 
 
 @overload
@@ -77,6 +79,7 @@ def create_many(
     in_turn: bool | None = None,
     return_exceptions: bool = False,
     examples: Mapping[str, Any] | None = None,
+    gather: int | None = None,
 ) -> list[Any]:
     """Creates many modules at once. Each worker gets one message, however many modules it is to build.
 
@@ -91,14 +94,14 @@ def create_many(
         in_turn: as for `create`; the same for all modules.
         return_exceptions: True puts an error in the place of each stub that could not be made. False raises the first
             error and leaves no module on any owner.
-        examples: as for `create`; the same for all modules.
+        examples, gather: as for `create`; the same for all modules.
 
     Returns:
         The stubs, in the order of the places.
 
     Raises:
         TorchRemoteError: as `create` raises it. The message says which module it was.
-        ArgumentError: a list is no list, or not as long as `where`.
+        ArgumentError: a list is no list, or not as long as `where`; or calls cannot be gathered as `gather` says.
         ValueError: `timeout` is no number of seconds.
 
     Two layers on a worker "owner":
@@ -120,13 +123,17 @@ def create_many(
         if len(given) != len(where):
             raise ArgumentError(f"{what}: {len(given)} of them for {len(where)} modules; give one for each place")
 
+    check_gather(gather, compiled.interface)
     complete = None if examples is None else complete_examples(examples, compiled.interface, compiled.contract)
 
     def asked_for(position: int) -> tuple[Place, CreateRequest]:
         place = find_place(where[position])
         arguments = checked_arguments(make, args[position] if args else (), kwargs[position] if kwargs else None)
         name = names[position] if names else None
-        return place, request_for(place, compiled, make, *arguments, name=name, in_turn=in_turn, examples=complete)
+        request = request_for(
+            place, compiled, make, *arguments, name=name, in_turn=in_turn, examples=complete, gather=gather
+        )
+        return place, request
 
     asked = [_outcome(position, asked_for, position) for position in range(len(where))]
     if not return_exceptions:

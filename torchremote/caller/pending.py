@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import secrets
 import threading
@@ -71,8 +72,9 @@ def new_ticket() -> str:
 
 
 def _fields(request: CreateRequest) -> dict[str, Any]:
-    """Returns the fields of a request. An owner of an earlier release knows no examples, so `None` is left out."""
-    return {name: value for name, value in vars(request).items() if name != "examples" or value is not None}
+    """Returns the fields of a request. An owner of an earlier release does not know those that have a default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(request)}
+    return {name: value for name, value in vars(request).items() if value is not defaults[name]}
 
 
 def cancel_message(place: Place, ticket: str) -> None:

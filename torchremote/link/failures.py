@@ -81,6 +81,10 @@ _TABLE: Final = (
     _Kind(_LOST, WireError, "{message}; whether the method ran is not known"),
 )
 
+_GATHERED: Final = (
+    "the owner made one call of this one and others, and it failed for all (declare the method "
+    "@torchremote.idempotent, and each runs again by itself): "
+)
 _EXCEPTION: Final = re.compile(r"^(?!else|try|finally|class|def)[A-Za-z_][\w.]*: ", re.MULTILINE)
 _HERE: Final = "<--- HERE"
 
@@ -125,7 +129,8 @@ def explain(
                 said = kind.says.format(message=_without_code(message))
                 return kind.error(f"{where}: {said}\n\n{text}" if kind.traced else f"{where}: {said}")
     said = message.removeprefix(CANNOT_SEND).removeprefix(f"{method.removesuffix('_many')}: ")
-    return RemoteError(f"{where}: {which()}{said}\n\n{text}")
+    gathered = _GATHERED if re.search(rf"in _gathered_{name}(_\d+)?\n", text) else ""
+    return RemoteError(f"{where}: {which()}{gathered}{said}\n\n{text}")
 
 
 def refusal_of(message: str) -> str | None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import torch.distributed.rpc as rpc
@@ -34,6 +34,7 @@ from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
 from . import modules, served
 from .exported import export_for
+from .gathering import Gather
 from .modules import words_of
 from .turns import runs_in_turn
 
@@ -58,6 +59,8 @@ class CreateRequest:
     ticket: str  # the first request's ticket cancels the whole message
     caller: int  # the id of the caller's worker
     examples: Mapping[str, Any] | None = None  # of each method's arguments: the module is exported, not scripted
+    gather: int | None = None  # how many calls at most become one
+    declared: str | None = None  # if calls are gathered: `text` with the marks of methods, which say which calls
 
 
 @dataclass(frozen=True)
@@ -114,14 +117,15 @@ def _create(request: CreateRequest) -> Created | Refusal:
         module = build(contract, request, device)
         device = device_of(module, otherwise=device)
         in_turn, warning = _turns(request, module)
+        hosting: _Hosting = {"in_turn": in_turn, "gather": _gather(request)}
         made = Created(0, str(device), in_turn, modules.is_training(module), warning=warning)
         if request.name is None:
-            return replace(made, handle=modules.add(contract, module, device, in_turn=in_turn))
+            return replace(made, handle=modules.add(contract, module, device, **hosting))
         if request.if_exists == "replace":
-            handle, is_new = served.put_named(module, device, contract, request.name, in_turn=in_turn)
+            handle, is_new = served.put_named(module, device, contract, request.name, **hosting)
             return replace(made, handle=handle, is_new=is_new)
         try:
-            handle = served.add_named(module, device, contract, request.name, in_turn=in_turn, owner=_own_name())
+            handle = served.add_named(module, device, contract, request.name, **hosting, owner=_own_name())
         except ServedNameError:
             if request.if_exists != "connect":
                 raise
@@ -129,6 +133,18 @@ def _create(request: CreateRequest) -> Created | Refusal:
         return replace(made, handle=handle)
     except BaseException as error:  # see Note [What is no Exception]
         return _refusal(error, CreationError)
+
+
+class _Hosting(TypedDict):
+    in_turn: bool
+    gather: Gather | None
+
+
+def _gather(request: CreateRequest) -> Gather | None:
+    """Returns how calls are gathered, if they are."""
+    if request.gather is None or request.declared is None:
+        return None
+    return Gather(request.gather, parse_interface(request.interface, request.declared))
 
 
 def _find(contract: Contract, name: str) -> Created:
@@ -141,7 +157,7 @@ def _find(contract: Contract, name: str) -> Created:
 def _turns(request: CreateRequest, module: torch.jit.ScriptModule) -> tuple[bool, str]:
     """Says whether calls of the module run in turn, and what the caller has to be warned of."""
     try:
-        return runs_in_turn(module, request.in_turn), ""
+        return runs_in_turn(module, request.in_turn, request.gather), ""
     except CreationError as error:
         if request.strict:
             raise

@@ -157,6 +157,9 @@ def requires_grad_here(handle: int, requires_grad: bool) -> None:
     """Sets whether the parameters require gradients."""
     for parameter in _parameters(handle):
         parameter.requires_grad_(requires_grad)
+    entry, _ = modules.entry_at(handle)
+    if entry.gather is not None:  # on it depends which calls can be gathered
+        modules.exchange(entry, entry.module, entry.device, entry.in_turn, entry.gather, instead_of=entry.module)
 
 
 def move_here(handle: int, where: str) -> str:
@@ -167,7 +170,7 @@ def move_here(handle: int, where: str) -> str:
         module = entry.module
         check_movable(module, device)
         copied = in_turn(entry.in_turn, partial(_copy_on, device, module))
-        modules.exchange(entry, copied, device, entry.in_turn, instead_of=module)
+        modules.exchange(entry, copied, device, entry.in_turn, entry.gather, instead_of=module)
     return str(device)
 
 

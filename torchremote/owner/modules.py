@@ -29,6 +29,7 @@ from ..jit.script.cache import COMPILING
 from ..link.failures import missing_operator
 from . import leases
 from .dropped import REMEDY, check_before, check_decorators, check_hooks, prepared
+from .gathering import Gather, gathering_of
 from .implements import check_implements, chosen_overloads
 from .lists_as_any import check_lists
 from .state_names import remember_names
@@ -49,6 +50,7 @@ class Entry:
     name: str | None
     moves: bool  # whether tensors move to the device and back
     in_turn: bool  # whether calls run one after another
+    gather: Gather | None  # how calls are gathered, if they are
     handles: dict[str, int] = field(default_factory=dict)  # by the scope of the interface that calls it
     number: int = field(default_factory=itertools.count(1).__next__)  # counts all modules ever hosted here
     exchanged: int = 0  # how often the module was exchanged
@@ -73,9 +75,11 @@ def new_entry(
     name: str | None,
     moves: bool | None = None,
     in_turn: bool = False,
+    gather: Gather | None = None,
 ) -> Entry:
     """Makes an entry. `moves` None: tensors move if `device` is an accelerator."""
-    return Entry(module, device, contract.interface, name, device.type != "cpu" if moves is None else moves, in_turn)
+    moves = device.type != "cpu" if moves is None else moves
+    return Entry(module, device, contract.interface, name, moves, in_turn, gather)
 
 
 def add(
@@ -84,17 +88,19 @@ def add(
     device: torch.device,
     moves: bool | None = None,
     in_turn: bool = False,
+    gather: Gather | None = None,
 ) -> int:
     """Hosts a scripted module without a name. Returns its handle.
 
     Args:
         moves: whether tensors move to the device and back. None: they do on an accelerator. Tests set it otherwise.
         in_turn: whether calls run one after another: see turns.py.
+        gather: how they are gathered, if they are: see gathering.py.
 
     Raises:
         As `handle_for`.
     """
-    return handle_for(new_entry(module, device, contract, None, moves, in_turn), contract)
+    return handle_for(new_entry(module, device, contract, None, moves, in_turn, gather), contract)
 
 
 def handle_for(entry: Entry, contract: Contract) -> int:
@@ -111,19 +117,21 @@ def handle_for(entry: Entry, contract: Contract) -> int:
             f"{contract.interface.name}: an enum or NamedTuple of it was defined anew since it was first compiled "
             "here, and TorchScript keeps what it compiled; restart the process, or give the interface another name"
         )
-    checked = called = None
+    checked = called = gathering = None
     while True:
         with LOCK:
             if entry.gone:
                 raise _stale()
             module = entry.module
             if contract.scope not in entry.handles and checked is module and called is not None:
-                handle = table_for(contract).insert(called, entry.device, entry.moves, entry.in_turn)
+                handle = table_for(contract).insert(called, entry.device, entry.moves, entry.in_turn, gathering)
                 entry.handles[contract.scope] = handle
                 _by_handle[handle] = entry
             if contract.scope in entry.handles:
                 return entry.handles[contract.scope]
+            gather = entry.gather
         check_implements(module, contract)
+        gathering = gathering_of(gather, contract, module)
         checked, called = module, entry.called(module, contract)
 
 
@@ -193,13 +201,14 @@ def exchange(
     module: torch.jit.ScriptModule,
     device: torch.device,
     in_turn: bool,
+    gather: Gather | None,
     instead_of: torch.jit.ScriptModule | None = None,
 ) -> bool:
     """Puts `module` in the place of the hosted one, or raises and changes nothing: see Note [Whole modules].
 
     Args:
         device: the device of `module`.
-        in_turn: whether its calls run one after another.
+        in_turn, gather: whether its calls run one after another, and how they are gathered.
         instead_of: exchanges only if this is the hosted module; otherwise does nothing and returns False.
 
     Raises:
@@ -209,29 +218,34 @@ def exchange(
     with _exchanging:
         if instead_of is not None and entry.module is not instead_of:
             return False
-        while not _try_exchange(entry, module, device, in_turn):
+        while not _try_exchange(entry, module, device, in_turn, gather):
             pass
     return True
 
 
-def _try_exchange(entry: Entry, module: torch.jit.ScriptModule, device: torch.device, in_turn: bool) -> bool:
+def _try_exchange(
+    entry: Entry, module: torch.jit.ScriptModule, device: torch.device, in_turn: bool, gather: Gather | None
+) -> bool:
     """Exchanges the module. Returns False and changes nothing if a handle was added meanwhile."""
     with LOCK:
         if entry.gone:
             raise _stale()
         tables = {handle: table_of(handle) for handle in entry.handles.values()}
-    called = {}
+    called: dict[int, torch.jit.ScriptModule] = {}
+    gathering: dict[int, object] = {}
     for handle, table in tables.items():
         check_implements(module, table.contract)
         called[handle] = entry.called(module, table.contract)
+        gathering[handle] = gathering_of(gather, table.contract, module)
     with LOCK:
         if entry.gone or set(entry.handles.values()) != tables.keys():
             return False
         entry.module, entry.device, entry.moves, entry.in_turn = module, device, device.type != "cpu", in_turn
+        entry.gather = gather
         entry.exchanged += 1
         entry.since = time.time()
         for handle, table in tables.items():
-            table.replace(handle, called[handle], device, entry.moves, in_turn)
+            table.replace(handle, called[handle], device, entry.moves, in_turn, gathering[handle])
     return True
 
 

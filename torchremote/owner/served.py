@@ -14,6 +14,7 @@ from ..errors import ServedNameError, StaleStubError
 from ..jit import Contract, compile_interface
 from ..link.places import device_of
 from .exported import complete_examples, export_for
+from .gathering import Gather, check_gather
 from .implements import check_implements
 from .modules import (
     Entry,
@@ -37,6 +38,7 @@ def serve(
     replace: bool = False,
     in_turn: bool | None = None,
     examples: Mapping[str, Any] | None = None,
+    gather: int | None = None,
 ) -> None:
     """Serves a module of this process under `name`. Any worker can `connect` to it, until `withdraw(name)`.
 
@@ -51,13 +53,14 @@ def serve(
             connected. Each call runs on the whole old module or on the whole new one, and none fails.
         in_turn: as for `create`.
         examples: as for `create`: the module is exported, and not scripted.
+        gather: as for `create`.
 
     Raises:
         ServedNameError: `name` is taken and `replace` is False, or `name` is no string, or empty.
         InterfaceError: `interface` has a signature that cannot cross.
         MismatchError: `module` does not implement `interface`. If it replaces another module: it does not implement
             every interface through which that one is called.
-        ArgumentError: an example does not fit `interface`.
+        ArgumentError: an example does not fit `interface`, or calls cannot be gathered as `gather` says.
         CreationError: TorchScript cannot script `module`, or torch.export cannot export it, or its calls have to run in
             turn and this process cannot do that.
         CapacityError: this process hosts as many modules of `interface` as a table holds.
@@ -74,17 +77,25 @@ def serve(
     check_name(name)
     compiled = compile_interface(interface)
     contract = compiled.contract
+    check_gather(gather, compiled.interface)
     if examples is None:
         scripted = scripted_module(module, contract.interface)
     else:
         scripted = export_for(module, contract, complete_examples(examples, compiled.interface, contract))
-    device, takes_turns = device_of(scripted), runs_in_turn(scripted, in_turn)
+    device, takes_turns = device_of(scripted), runs_in_turn(scripted, in_turn, gather)
     host = put_named if replace else add_named
-    host(scripted, device, contract, name, in_turn=takes_turns)
+    gathers = None if gather is None else Gather(gather, compiled.interface)
+    host(scripted, device, contract, name, in_turn=takes_turns, gather=gathers)
 
 
 def put_named(
-    module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str, *, in_turn: bool
+    module: torch.jit.ScriptModule,
+    device: torch.device,
+    contract: Contract,
+    name: str,
+    *,
+    in_turn: bool,
+    gather: Gather | None = None,
 ) -> tuple[int, bool]:
     """Hosts a scripted module under a name, in the place of the one that has the name, if there is one.
 
@@ -97,9 +108,9 @@ def put_named(
         # Another thread may take the name meanwhile, or withdraw what has it.
         with suppress(ServedNameError, StaleStubError):
             if taken is None:
-                return add_named(module, device, contract, name, in_turn=in_turn), True
+                return add_named(module, device, contract, name, in_turn=in_turn, gather=gather), True
             check_implements(module, contract)
-            exchange(taken, module, device, in_turn)
+            exchange(taken, module, device, in_turn, gather)
             return handle_for(taken, contract), False
 
 
@@ -110,16 +121,17 @@ def add_named(
     name: str,
     moves: bool | None = None,
     in_turn: bool = False,
+    gather: Gather | None = None,
     owner: str | None = None,
 ) -> int:
     """Hosts a scripted module under a name, or raises and hosts nothing. Returns its handle.
 
     Args:
-        moves, in_turn: as for `add`.
+        moves, in_turn, gather: as for `add`.
         owner: how this worker is called, if a caller on another one is to read the error.
     """
     check_name(name)
-    entry = new_entry(module, device, contract, name, moves, in_turn)
+    entry = new_entry(module, device, contract, name, moves, in_turn, gather)
     handle = handle_for(entry, contract)
     with LOCK:
         # The module is hosted before it is named: a caller that finds the name must be able to call.

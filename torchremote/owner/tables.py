@@ -73,7 +73,14 @@ class OwnerTable:
     free: list[int] = field(default_factory=list)  # a heap, so that low pages fill up first
     retired: deque[float] = field(default_factory=deque)  # the time at which each retired slot was taken out
 
-    def insert(self, module: torch.jit.ScriptModule, device: torch.device, moves: bool, in_turn: bool = False) -> int:
+    def insert(
+        self,
+        module: torch.jit.ScriptModule,
+        device: torch.device,
+        moves: bool,
+        in_turn: bool = False,
+        gathering: object = None,
+    ) -> int:
         """Puts a module into a free slot. Returns the new handle."""
         index = self._next_index()
         if index >> SLOT_BITS == self.pages:
@@ -81,7 +88,7 @@ class OwnerTable:
             self.pages += 1
         handle = _next_token() << INDEX_BITS | index
         try:
-            self.replace(handle, module, device, moves, in_turn)
+            self.replace(handle, module, device, moves, in_turn, gathering)
         except RuntimeError:
             heapq.heappush(self.free, index)
             raise
@@ -89,10 +96,23 @@ class OwnerTable:
         return handle
 
     def replace(
-        self, handle: int, module: torch.jit.ScriptModule, device: torch.device, moves: bool, in_turn: bool
+        self,
+        handle: int,
+        module: torch.jit.ScriptModule,
+        device: torch.device,
+        moves: bool,
+        in_turn: bool,
+        gathering: object = None,
     ) -> None:
-        """Makes `handle` lead to `module`, for calls that begin from now on. Running calls keep the old module."""
-        self.contract.table.insert(handle, module, device, moves, in_turn)
+        """Makes `handle` lead to `module`, for calls that begin from now on. Running calls keep the old module.
+
+        Args:
+            gathering: what gathers the module's calls, which then run in turn: see gathering.py.
+        """
+        if gathering is None:
+            self.contract.table.insert(handle, module, device, moves, in_turn)
+        else:
+            self.contract.table.gather(handle, module, device, moves, gathering)
         self._retire()
 
     def remove(self, handle: int) -> None:

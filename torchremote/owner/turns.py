@@ -19,27 +19,32 @@ from ..errors import CreationError
 from .self_changing import change_of
 
 
-def runs_in_turn(module: torch.jit.ScriptModule, wanted: bool | None) -> bool:
+def runs_in_turn(module: torch.jit.ScriptModule, wanted: bool | None, gather: int | None = None) -> bool:
     """Says whether calls of `module` run in turn, and prepares this process if they do.
 
     Args:
         wanted: what the user said. None: they do if a method changes the module.
+        gather: what the user said. If calls are gathered, the process has to be prepared in any case.
 
     Raises:
         CreationError: they should, and this process cannot run them so.
     """
     change = change_of(module) if wanted is None else None
-    if not wanted and change is None:
+    in_turn = bool(wanted) or change is not None
+    if not in_turn and gather is None:
         return False
     if _torch.use_one_thread_for_forks():
-        return True
+        return in_turn
     name = module.original_name
-    why = "in_turn=True" if change is None else f"{name}.{change}, which is not safe in two calls at once"
+    why = "in_turn=True" if gather is None else f"gather={gather}"
+    remedy = "in_turn=False, if no two calls of the module ever run at once" if gather is None else "gather=None"
+    if change is not None:
+        why = f"{name}.{change}, which is not safe in two calls at once"
     raise CreationError(
         f"{name}: its calls have to run one after another ({why}), and this process cannot do that any more: it has "
         f"{torch.get_num_interop_threads()} threads for forks, and torch does not let them be changed after the first "
         "use. When the owner starts, give init_rpc the options of torchremote.rpc_options(in_turn=True), or call "
-        "torch.set_num_interop_threads(1). Or say in_turn=False, if no two calls of the module ever run at once"
+        f"torch.set_num_interop_threads(1). Or say {remedy}"
     )
 
 

@@ -12,14 +12,16 @@ Note [Units]
     All but the last depend on the canonical text alone. So every worker makes the same ones, and classes that differ
     only in their defaults share them. The stub unit is the caller's own. Text that depends on no interface is in two
     units that a process compiles once: `common` and `any` (units.py). More units are compiled when they are first used:
-    calls whose results stay at the owner (references.py), and calls through RRefs (through_rref.py), which only the
-    drop-in makes. Owners that count calls have two more, `counting` and `counted` (counted.py).
+    calls whose results stay at the owner (references.py), what gathers calls (gathering.py), and calls through RRefs
+    (through_rref.py), which only the drop-in makes. Owners that count calls have two more, `counting` and `counted`
+    (counted.py).
 """
 
 from __future__ import annotations
 
 from .counted import COUNTED, KEY, lower_counted
 from .enums import lower_enums
+from .gathering import lower_gathering
 from .link import ADDRESS, ROUTE, lower_link, packed_name
 from .owner import lower_endpoints, lower_table
 from .references import lower_references, remote_name
@@ -42,6 +44,7 @@ __all__ = [
     "lower_counting",
     "lower_endpoints",
     "lower_enums",
+    "lower_gathering",
     "lower_link",
     "lower_references",
     "lower_stub",

@@ -23,13 +23,13 @@ def lower_batched(interface: Interface, method: Method, source_names: SourceName
     assert method.batched is not None
     return (
         _lower_tensors(interface, method, source_names),
-        _lower_alike(method, source_names),
+        lower_alike(method, source_names),
         _lower_split(interface, method, method.batched, source_names),
         _lower_join(method, method.batched, source_names),
     )
 
 
-def _call_type(method: Method) -> TupleType:
+def call_type(method: Method) -> TupleType:
     """Returns the type of the packed arguments of one call."""
     return TupleType(tuple(wire_type(argument.type) for argument in method.arguments))
 
@@ -45,12 +45,12 @@ def _lower_tensors(interface: Interface, method: Method, source_names: SourceNam
         def take(tensor: ir.Expression, where: ir.Expression = where) -> ir.Expression:
             return ir.Call(ir.Name("taken"), (tensor, tensors, where))
 
-        body += _walk(ir.Item(call, position), argument.type, take, names, source_names)[0]
-    parameters = (ir.Parameter(call.id, source_names.declared(_call_type(method))),)
+        body += walk_tensors(ir.Item(call, position), argument.type, take, names, source_names)[0]
+    parameters = (ir.Parameter(call.id, source_names.declared(call_type(method))),)
     return ir.Function(source_names.tensors[method.name], parameters, "List[Tensor]", (*body, ir.Return(tensors)))
 
 
-def _walk(
+def walk_tensors(
     value: ir.Expression, kind: Type, on_tensor: OnTensor, names: Names, source_names: SourceNames
 ) -> tuple[list[ir.Statement], ir.Name]:
     """Walks through a packed value. Returns the statements, and the variable of the value with its new tensors."""
@@ -61,11 +61,11 @@ def _walk(
     return [*body, ir.Assign((done.id,), changed)], done  # assigned, so that tensors are taken in their order
 
 
-def _lower_alike(method: Method, source_names: SourceNames) -> ir.Function:
+def lower_alike(method: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the test whether two calls are equal in all but their tensors."""
     names = source_names.scope()
     first, other = ir.Name(names.fresh("first")), ir.Name(names.fresh("other"))
-    kind = _call_type(method)
+    kind = call_type(method)
     body = (*_compare(first, other, kind, names), ir.Return(ir.Literal(True)))
     parameters = tuple(ir.Parameter(name.id, source_names.declared(kind)) for name in (first, other))
     return ir.Function(source_names.alike[method.name], parameters, "bool", body)
@@ -154,7 +154,7 @@ def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
     ]
     values = []
     for position, argument in enumerate(method.arguments):
-        statements, value = _walk(ir.Item(first, position), argument.type, _next_of(joined), names, source_names)
+        statements, value = walk_tensors(ir.Item(first, position), argument.type, next_of(joined), names, source_names)
         body += statements
         values.append(value)
     body += [
@@ -167,7 +167,7 @@ def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
     )
 
 
-def _next_of(tensors: ir.Name) -> OnTensor:
+def next_of(tensors: ir.Name) -> OnTensor:
     """Returns what puts the next of `tensors` in the place of a tensor."""
     return lambda _: ir.Call(ir.Attribute(tensors, "pop"), (ir.Literal(0),))
 
@@ -175,38 +175,57 @@ def _next_of(tensors: ir.Name) -> OnTensor:
 def _lower_split(interface: Interface, method: Method, dim: int, source_names: SourceNames) -> ir.Function:
     """Lowers the function that waits for the joined result, and cuts it into one for each call."""
     names = source_names.scope()
-    pending, rows, received, pieces, number, parts, results = (
-        ir.Name(names.fresh(name)) for name in ("pending", "rows", "received", "pieces", "number", "parts", "results")
+    pending, rows, received, results = (
+        ir.Name(names.fresh(name)) for name in ("pending", "rows", "received", "results")
     )
     where = ir.Literal(f"{interface.name}.{method.name}")
-
-    def take(tensor: ir.Expression) -> ir.Expression:
-        return ir.Call(ir.Name("cut"), (tensor, pieces, rows, ir.Literal(dim), where))
-
-    count = ir.Call(ir.Name("len"), (rows,))
-    taking, _ = _walk(received, method.returns, take, names, source_names)
-    putting, result = _walk(received, method.returns, _next_of(parts), names, source_names)
+    returns = source_names.wire(method.many.returns)
     body = (
         ir.Assign((received.id,), ir.Call(ir.Attribute(pending, "wait"))),
-        ir.Assign((pieces.id,), ir.Empty("[]"), "List[List[Tensor]]"),
-        *taking,
-        ir.Assign((results.id,), ir.Empty("[]"), source_names.wire(method.many.returns)),
-        ir.For(
-            (number.id,),
-            ir.Call(ir.Name("range"), (count,)),
-            (
-                ir.Assign((parts.id,), ir.Call(ir.Name("pieces_of"), (pieces, number))),
-                *putting,
-                _append(results, result),
-            ),
-        ),
+        ir.Assign((results.id,), ir.Empty("[]"), returns),
+        *split_result(method, "cut", received, (rows, ir.Literal(dim), where), results, names, source_names),
         ir.Return(results),
     )
     parameters = (
         ir.Parameter(pending.id, future(source_names.wire(method.returns))),
         ir.Parameter(rows.id, "List[int]"),
     )
-    return ir.Function(source_names.split[method.name], parameters, source_names.wire(method.many.returns), body)
+    return ir.Function(source_names.split[method.name], parameters, returns, body)
+
+
+def split_result(
+    method: Method,
+    cut: str,
+    received: ir.Expression,
+    given: tuple[ir.Name, ir.Expression, ir.Expression],
+    results: ir.Name,
+    names: Names,
+    source_names: SourceNames,
+) -> list[ir.Statement]:
+    """Returns the statements that cut the packed result of one call into one for each call, and add them to `results`.
+
+    Args:
+        cut: the function that cuts a tensor: see runtime/batches.py.
+        given: its last arguments. The first of them are the rows.
+    """
+    pieces, number, parts = (ir.Name(names.fresh(name)) for name in ("pieces", "number", "parts"))
+
+    def take(tensor: ir.Expression) -> ir.Expression:
+        return ir.Call(ir.Name(cut), (tensor, pieces, *given))
+
+    taking, _ = walk_tensors(received, method.returns, take, names, source_names)
+    putting, result = walk_tensors(received, method.returns, next_of(parts), names, source_names)
+    numbers = ir.Call(ir.Name("range"), (ir.Call(ir.Name("len"), (given[0],)),))
+    each = (
+        ir.Assign((parts.id,), ir.Call(ir.Name("pieces_of"), (pieces, number))),
+        *putting,
+        _append(results, result),
+    )
+    return [
+        ir.Assign((pieces.id,), ir.Empty("[]"), "List[List[Tensor]]"),
+        *taking,
+        ir.For((number.id,), numbers, each),
+    ]
 
 
 def _append(column: ir.Name, value: ir.Expression) -> ir.Statement:

@@ -190,6 +190,8 @@ class WithoutGradients:
 
 @dataclass(frozen=True)
 class With:
+    """`with context:`"""
+
     context: Expression
     body: tuple[Statement, ...]
 

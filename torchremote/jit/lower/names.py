@@ -18,10 +18,23 @@ from ..runtime import definitions
 GLOBALS: Final = frozenset(
     "math torch rpc Any Tensor Dict Future List Optional Protocol RRef Tuple Union "
     "RuntimeError super isinstance len range zip float int bool str complex "
-    "ModuleInterface Link Attachable detach attach Disconnected Connected Local Remote Stub".split()
+    "ModuleInterface Gathers Groups Gathering gathering "
+    "Link Attachable detach attach Disconnected Connected Local Remote Stub".split()
 ).union(
     definition.name
-    for file in ("table", "tensors", "message", "batches", "enums", "any_leaves", "any", "link", "turns", "exported")
+    for file in (
+        "table",
+        "tensors",
+        "message",
+        "batches",
+        "enums",
+        "any_leaves",
+        "any",
+        "link",
+        "turns",
+        "gathering",
+        "exported",
+    )
     for definition in definitions(file)
 )
 # Argument names that TorchScript replaces when it saves a model.

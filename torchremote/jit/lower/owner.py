@@ -13,16 +13,27 @@ Note [One endpoint]
 
 from __future__ import annotations
 
-from typing import Final
-
 from ..read.model import Interface, Method
 from ..runtime import definitions
 from . import ir
 from .convert import Converter, Direction, restoring
+from .gathering import lower_gathers
 from .gradients import lower_search_in_arguments, lower_search_in_result
 from .plan import KEEP, plan_result, plan_stub, plan_tensors, returns_tensors, wire_type
 from .source_names import SourceNames
-from .units import MESSAGE_TYPE, begin_message, crossing, declare, endpoint, endpoint_name, renamed, scope_of, unit
+from .units import (
+    MESSAGE_TYPE,
+    PROGRESS_TYPE,
+    RUN_PARAMETERS,
+    begin_message,
+    crossing,
+    declare,
+    endpoint,
+    endpoint_name,
+    renamed,
+    scope_of,
+    unit,
+)
 
 
 def lower_table(interface: Interface, source_names: SourceNames) -> ir.Unit:
@@ -37,6 +48,7 @@ def lower_table(interface: Interface, source_names: SourceNames) -> ir.Unit:
         "table",
         "The owner's table of modules.",
         ir.Interface("ModuleInterface", name, tuple(methods), of_modules=True),
+        lower_gathers(interface, source_names),
         *definitions("table"),
     )
 
@@ -53,22 +65,24 @@ def lower_endpoints(interface: Interface, source_names: SourceNames) -> ir.Unit:
 
 
 def _lower_endpoint(interface: Interface, message: Method, source_names: SourceNames) -> ir.Function:
-    """Lowers the endpoint of a message. It runs the method at once, or in turn: see runtime/turns.py."""
+    """Lowers the endpoint of a message. It runs the method at once, or in turn, or gathers it: see runtime/."""
     names = source_names.scope()
-    table, handle, module, slot, turns = (
-        ir.Name(names.fresh(name)) for name in ("table", "handle", "module", "slot", "turns")
+    table, handle, module, slot, turns, gathering = (
+        ir.Name(names.fresh(name)) for name in ("table", "handle", "module", "slot", "turns", "gathering")
     )
     parameters = crossing(message, source_names, names)
     flags = ir.Name(names.fresh("flags"))
     run = ir.Name(source_names.run[message.name])
     placed = (module, ir.Attribute(slot, "device"), ir.Attribute(slot, "moves"), flags)
-    first = placed if message.each is None else (table, *placed)
+    first = placed if message.each is None else (ir.Attribute(table, "progress"), *placed)
+    values = tuple(ir.Name(parameter.name) for parameter in parameters)
+    gathered = ir.Call(ir.Attribute(gathering, message.name), (turns, *first, *values))
     begun: list[ir.Statement] = []
     if message.each is None and returns_tensors(message):
         sent = ir.Name(names.fresh("message"))
         begun.append(begin_message(sent))
         first = (*first, sent)
-    called: tuple[ir.Expression, ...] = (*first, *(ir.Name(parameter.name) for parameter in parameters))
+    called: tuple[ir.Expression, ...] = (*first, *values)
     in_turn = ir.Attribute(ir.Call(ir.FORK, (run, turns, *called)), "wait")
     return ir.Function(
         endpoint(message),
@@ -83,7 +97,14 @@ def _lower_endpoint(interface: Interface, message: Method, source_names: SourceN
             ir.Assign((module.id, slot.id), ir.Call(ir.Name("find"), (table, handle))),
             ir.Assign((turns.id,), ir.Attribute(slot, "turns")),
             *begun,
-            ir.If(ir.IsPresent(turns.id), (ir.Return(ir.Call(in_turn)),)),
+            ir.If(
+                ir.IsPresent(turns.id),
+                (
+                    ir.Assign((gathering.id,), ir.Attribute(slot, "gathering")),
+                    ir.If(ir.IsPresent(gathering.id), (ir.Return(gathered),)),
+                    ir.Return(ir.Call(in_turn)),
+                ),
+            ),
             ir.Return(ir.Call(run, (ir.Literal(None), *called))),
         ),
         endpoint=endpoint_name(interface, message),
@@ -94,8 +115,8 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that runs many calls of `method`, in their order. Its parameters are as for `lower_run`."""
     many = method.many
     names = source_names.scope()
-    kinds = {"turns": "Optional[Turns]", "table": "Table", **_RUN_PARAMETERS}
-    turns, table, module, device, moves, flags = first = [ir.Name(names.fresh(name)) for name in kinds]
+    kinds = {"turns": "Optional[Turns]", "progress": PROGRESS_TYPE, **RUN_PARAMETERS}
+    turns, progress, module, device, moves, flags = first = [ir.Name(names.fresh(name)) for name in kinds]
     calls, batch = parameters = crossing(many, source_names, names)
     results, call = ir.Name(names.fresh("results")), ir.Name(names.fresh("call"))
     arguments = (ir.Item(call, index) for index in range(len(method.arguments)))
@@ -110,7 +131,7 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
     position = ir.Concatenation(ir.Name(batch.name), ir.Call(ir.Name("len"), (results,)))
     run = ir.Call(ir.Name(source_names.run[method.name]), called)
     loop = (
-        ir.Do(ir.Call(ir.Name("note_progress"), (table, position))),
+        ir.Do(ir.Call(ir.Name("note_progress"), (progress, position))),
         ir.Do(ir.Call(ir.Attribute(results, "append"), (run,))),
     )
     returns = source_names.wire(many.returns)
@@ -128,9 +149,6 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
     )
 
 
-_RUN_PARAMETERS: Final = {"module": "ModuleInterface", "device": "torch.device", "moves": "bool", "flags": "int"}
-
-
 def _wait_for_turn(turns: ir.Name, flags: ir.Name) -> ir.Statement:
     """Lowers what a function that runs calls begins with."""
     return ir.If(ir.IsPresent(turns.id), (ir.Do(ir.Call(ir.Name("wait_for_turn"), (turns, flags))),))
@@ -144,7 +162,7 @@ def lower_run(interface: Interface, method: Method, module_type: str, source_nam
     packed arguments.
     """
     names = source_names.scope()
-    kinds = {"turns": "Optional[Turns]", **_RUN_PARAMETERS, "module": module_type}
+    kinds = {"turns": "Optional[Turns]", **RUN_PARAMETERS, "module": module_type}
     if returns_tensors(method):
         kinds["message"] = MESSAGE_TYPE
     turns, module, device, moves, flags, *message = first = [ir.Name(names.fresh(name)) for name in kinds]

@@ -48,9 +48,15 @@ class SourceNames:
         self.alike = {method.name: names.fresh(f"alike_{method.name}") for method in methods}
         self.join = {method.name: names.fresh(f"join_{method.name}") for method in methods}
         self.split = {method.name: names.fresh(f"split_{method.name}") for method in methods}
+        self.group = {method.name: names.fresh(f"Group_{method.name}") for method in interface.methods}
+        self.find = {method.name: names.fresh(f"find_{method.name}") for method in interface.methods}
+        self.gathered = {method.name: names.fresh(f"_gathered_{method.name}") for method in interface.methods}
+        self.batch = {method.name: names.fresh(f"batch_{method.name}") for method in interface.methods}
+        self.queue = {method.name: names.fresh(f"queue_{method.name}") for method in methods}
         translating, calling = (self.pack, self.unpack), (self.send, self.receive, self.defer, self.in_parts)
         joining = (self.tensors, self.alike, self.join, self.split)
-        functions = (*translating, *calling, *joining, self.run)
+        gathering = (self.group, self.find, self.gathered, self.batch, self.queue)
+        functions = (*translating, *calling, *joining, *gathering, self.run)
         self._globals = TAKEN.union(self.classes.values(), *(function.values() for function in functions))
 
     def scope(self, taken: Iterable[str] = ()) -> Names:

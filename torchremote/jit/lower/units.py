@@ -69,6 +69,12 @@ def lower_counting() -> ir.Unit:
 MESSAGE_TYPE: Final = "List[Tensor]"
 """The type of the tensors that a message has so far: see runtime/message.py."""
 
+PROGRESS_TYPE: Final = "List[int]"
+"""The type of what an endpoint of many calls notes: see runtime/table.py, Note [Which call failed]."""
+
+RUN_PARAMETERS: Final = {"module": "ModuleInterface", "device": "torch.device", "moves": "bool", "flags": "int"}
+"""What a function is given that runs calls: the module and its device, whether tensors move, and the call's flags."""
+
 
 def begin_message(message: ir.Name) -> ir.Statement:
     """Returns the statement for a message that has no tensors yet."""

@@ -38,6 +38,8 @@ def batched(dim: int = 0) -> Callable[[Function], Function]:
     the calls one by one. The results are views of one tensor: they share its memory, and whether it requires a
     gradient. If the one call fails, nobody knows which of the many made it fail.
 
+    An owner can do the same for calls that many callers make one by one: see the argument `gather` of `create`.
+
     Args:
         dim: the dimension, of every tensor in the arguments and in the result. The result is made of tensors.
 
@@ -90,8 +92,8 @@ def idempotent(function: Function) -> Function:
 
     A call from Python whose connection is lost is then sent again, with growing pauses, until the stub's timeout has
     passed: to the same worker, when it is back in the group and serves the module under its name. So the stub has to
-    be one of a module with a name. This is the caller's own affair; the owner does not see it. A scripted model sends
-    nothing again.
+    be one of a module with a name. A scripted model sends nothing again. An owner that gathers calls runs those of a
+    batch that failed again, one by one; otherwise it does not see the mark.
 
     Raises:
         InterfaceError: what is decorated is no method.

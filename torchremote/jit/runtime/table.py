@@ -39,6 +39,7 @@ from .turns import Turns
 
 if TYPE_CHECKING:
     ModuleInterface = torch.nn.Module
+    Gathers = Any
 
 SLOT_BITS: Final = 9
 PAGE_BITS: Final = 8
@@ -63,12 +64,14 @@ class Slot:
         device: torch.device,
         moves: bool,
         turns: Optional[Turns],
+        gathering: Optional[Gathers],
     ):
         self.handle = handle
         self.module: Optional[ModuleInterface] = module
         self.device = device
         self.moves = moves  # whether tensors move to the device, and back
         self.turns: Optional[Turns] = turns  # None: calls of the module may run at once
+        self.gathering: Optional[Gathers] = gathering  # None: no calls are gathered; otherwise there are turns, too
 
 
 class Page:
@@ -87,7 +90,7 @@ class ModuleTable(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.vacant = Slot(-1, None, torch.device("cpu"), False, None)
+        self.vacant = Slot(-1, None, torch.device("cpu"), False, None, None)
         self.blank = Page(self.vacant)
         self.table = Table()
         self.retired: Any = torch.jit.Attribute([], List[Slot])
@@ -106,10 +109,20 @@ class ModuleTable(torch.nn.Module):
     def insert(self, handle: int, module: ModuleInterface, device: torch.device, moves: bool, in_turn: bool) -> None:
         turns: Optional[Turns] = None
         if in_turn:
-            # A module that takes another one's place takes over the order of its calls.
-            old = self.table.pages[(handle >> SLOT_BITS) & PAGE_MASK].slots[handle & SLOT_MASK]
-            turns = old.turns if old.handle == handle and old.turns is not None else Turns()
-        self.put(handle, Slot(handle, module, device, moves, turns))
+            turns = self.turns_of(handle)
+        self.put(handle, Slot(handle, module, device, moves, turns, None))
+
+    def gather(self, handle: int, module: ModuleInterface, device: torch.device, moves: bool, by: Gathers) -> None:
+        # Inserts a module whose calls are gathered.
+        self.put(handle, Slot(handle, module, device, moves, self.turns_of(handle), by))
+
+    def turns_of(self, handle: int) -> Turns:
+        # A module that takes another one's place takes over the order of its calls.
+        old = self.table.pages[(handle >> SLOT_BITS) & PAGE_MASK].slots[handle & SLOT_MASK]
+        turns = old.turns
+        if turns is None or old.handle != handle:
+            return Turns()
+        return turns
 
     def remove(self, handle: int) -> None:
         self.put(handle, self.vacant)
@@ -134,5 +147,5 @@ def find(table: Table, handle: int) -> Tuple[ModuleInterface, Slot]:
     return module, slot
 
 
-def note_progress(table: Table, position: int) -> None:
-    table.progress[(position >> POSITION_BITS) & PAGE_MASK] = position
+def note_progress(progress: List[int], position: int) -> None:
+    progress[(position >> POSITION_BITS) & PAGE_MASK] = position

@@ -97,6 +97,7 @@ class StubOrder:
         self.tickets = torch.Generator(seed=number)
         self.drawn: List[int] = []  # tickets that were drawn to see where the stream is, the next one last
         self.early: Dict[int, int] = {}  # the tickets of calls that stepped aside
+        self.last = 0  # its last piece of work: see gathering.py
         self.next = draw_ticket(self.tickets)
         while len(self.drawn) < MOST_LOST and self.next != ticket:
             self.drawn.append(self.next)
@@ -126,6 +127,7 @@ class StubOrder:
 class Turns:
     def __init__(self) -> None:
         self.streams: Dict[int, StubOrder] = {}
+        self.queued = 0  # the pieces of work so far: see gathering.py
 
     def stream(self, number: int, ticket: int) -> StubOrder:
         if number in self.streams:

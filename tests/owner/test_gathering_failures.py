@@ -1,0 +1,96 @@
+"""Gathered calls that fail: all of a batch, or, if the method is idempotent, only those that fail alone."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import torchremote as tr
+from torchremote.errors import CallTimeoutError, RemoteError
+
+from .gathering import ScalerModule, held
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@tr.remote_scriptable
+class Failing:
+    @tr.batched(0)
+    def once(self, x: Tensor) -> Tensor: ...
+    @tr.batched(0)
+    @tr.idempotent
+    def again(self, x: Tensor) -> Tensor: ...
+    @tr.batched(0)
+    def total(self, x: Tensor) -> Tensor: ...
+    @tr.batched(0)
+    @tr.idempotent
+    def total_again(self, x: Tensor) -> Tensor: ...
+    def hold(self) -> int: ...
+
+
+class FailingModule(ScalerModule):
+    def once(self, x: Tensor) -> Tensor:
+        if bool((x < 0).any()):
+            raise ValueError("negative")
+        return x * 2
+
+    def again(self, x: Tensor) -> Tensor:
+        return self.once(x)
+
+    def total(self, x: Tensor) -> Tensor:
+        return x.sum(0)
+
+    def total_again(self, x: Tensor) -> Tensor:
+        return x.sum(0)
+
+
+@pytest.fixture(scope="module")
+def failing(owner):
+    return tr.create(owner, Failing, FailingModule, gather=64)
+
+
+def outcomes(stub, method, values):
+    """Of a call for each value, while the owner is busy: its result, or the first line of its error."""
+    found = []
+    with torch.no_grad(), held(stub, len(values)):
+        pending = [getattr(stub, f"{method}_async")(torch.tensor([[value]])) for value in values]
+    for future in pending:
+        try:
+            found.append(future.wait().tolist())
+        except RemoteError as error:
+            found.append(str(error).splitlines()[0])
+    return found
+
+
+def test_a_batch_that_fails_runs_again_one_by_one(failing):
+    values = [1.0, 2.0, -1.0, 3.0, -2.0]
+    error = "Failing.again on owner: ValueError: negative"
+    assert outcomes(failing, "again", values) == [[[2.0]], [[4.0]], error, [[6.0]], error]
+    assert outcomes(failing, "again", [-1.0]) == [error]
+    assert outcomes(failing, "again", [5.0, 6.0]) == [[[10.0]], [[12.0]]]
+
+
+def test_a_batch_that_fails_fails_for_all(failing):
+    found = outcomes(failing, "once", [1.0, -1.0, 2.0])
+    assert len(set(found)) == 1
+    assert found[0].startswith("Failing.once on owner: the owner made one call of this one and others, and it failed")
+    assert "@torchremote.idempotent" in found[0]
+    assert found[0].endswith("ValueError: negative")
+    assert outcomes(failing, "once", [-1.0]) == ["Failing.once on owner: ValueError: negative"]
+    assert outcomes(failing, "once", [1.0, 2.0]) == [[[2.0]], [[4.0]]]
+
+
+@pytest.mark.parametrize("method", ["total", "total_again"])
+def test_a_result_that_has_not_the_dimension_is_refused(failing, method):
+    found = outcomes(failing, method, [1.0, 2.0, 3.0])
+    assert len(set(found)) == 1
+    assert f"Failing.{method}: declared batched along dimension 0, where 3 slices were sent" in found[0]
+    assert "of shape [1]" in found[0]
+
+
+def test_a_call_that_is_given_up_leaves_the_others_alone(failing):
+    hasty = tr.with_timeout(failing, 0.02)
+    with torch.no_grad(), held(failing, 3):
+        pending = [stub.once_async(torch.ones(1, 1)) for stub in (failing, hasty, failing)]
+        with pytest.raises(CallTimeoutError):
+            pending[1].wait()
+    assert [pending[n].wait().tolist() for n in (0, 2)] == [[[2.0]]] * 2

@@ -1,0 +1,212 @@
+"""Lowers the batches of the gathering unit: which calls fit in one, how it is found or opened, and how it runs.
+
+See runtime/gathering.py, Note [Gathering].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ..read.model import Interface, Method
+from . import ir
+from .batched import call_type, lower_alike, next_of, split_result, walk_tensors
+from .names import Names
+from .source_names import SourceNames
+from .units import RUN_PARAMETERS, begin_message, crossing
+
+_PLACED: Final = {name: kind for name, kind in RUN_PARAMETERS.items() if name != "flags"}
+
+
+def lower_group(method: Method, source_names: SourceNames) -> ir.Class:
+    """Lowers the class of a batch with its first call, and with the Future of its results."""
+    self = ir.Name("self")
+    results = f"List[Future[{source_names.wire(method.many.returns)}]]"
+    body = (
+        ir.AssignAttribute(self, "batch", ir.Name("batch")),
+        ir.AssignAttribute(self, "first", ir.Name("first")),
+        ir.AssignAttribute(self, "running", ir.Empty("[]"), results),
+    )
+    given = (ir.Parameter("batch", "Batch"), ir.Parameter("first", source_names.declared(call_type(method))))
+    init = ir.Function("__init__", (ir.Parameter("self"), *given), None, body)
+    return ir.Class(source_names.group[method.name], (init,))
+
+
+def lower_groups(gathered: Sequence[Method], source_names: SourceNames) -> ir.Class:
+    """Lowers the class of a module's open batches, by method."""
+    self = ir.Name("self")
+    body = [
+        ir.AssignAttribute(self, "most", ir.Name("most")),
+        ir.AssignAttribute(self, "learns", ir.Name("learns")),
+    ]
+    for method in gathered:
+        kind = f"List[{source_names.group[method.name]}]"
+        body.append(ir.AssignAttribute(self, _opened(method), ir.Empty("[]"), kind))
+    parameters = (ir.Parameter("self"), ir.Parameter("most", "int"), ir.Parameter("learns", "bool"))
+    return ir.Class("Groups", (ir.Function("__init__", parameters, None, tuple(body)),))
+
+
+def _opened(method: Method) -> str:
+    """Returns the field with the open batches of a method."""
+    return f"of_{method.name}"
+
+
+def lower_batches(interface: Interface, method: Method, source_names: SourceNames) -> tuple[ir.Function, ...]:
+    """Lowers the functions for the batches of a method. The last one finds a batch for a call."""
+    assert method.batched is not None
+    return (
+        lower_alike(method, source_names),
+        _lower_gathered(method, source_names),
+        _lower_batch(interface, method, method.batched, source_names),
+        _lower_find(method, method.batched, source_names),
+    )
+
+
+def _lower_gathered(method: Method, source_names: SourceNames) -> ir.Function:
+    """Lowers the function that runs the one call of a batch. Its name in a traceback says that it was such a call."""
+    names = source_names.scope()
+    kinds = {name: ir.Parameter(names.fresh(name), kind) for name, kind in RUN_PARAMETERS.items()}
+    message = ir.Name(names.fresh("message"))
+    parameters = crossing(method, source_names, names)
+    given = tuple(ir.Name(parameter.name) for parameter in kinds.values())
+    values = tuple(ir.Name(parameter.name) for parameter in parameters)
+    return ir.Function(
+        source_names.gathered[method.name],
+        (*kinds.values(), *parameters),
+        source_names.wire(method.returns),
+        (begin_message(message), ir.Return(run_of(method, (*given, message), values, source_names))),
+        placed=True,  # link/failures.py looks for its name in tracebacks
+    )
+
+
+def _lower_batch(interface: Interface, method: Method, dim: int, source_names: SourceNames) -> ir.Function:
+    """Lowers the function that closes a batch and runs it. It returns a result for each call."""
+    names = source_names.scope()
+    groups, group, *placed = first = [ir.Name(names.fresh(name)) for name in ("groups", "group", *_PLACED)]
+    opened, batch, call, message, results = (
+        ir.Name(names.fresh(name)) for name in ("opened", "batch", "call", "message", "results")
+    )
+    ran: tuple[ir.Expression, ...] = (*placed, ir.Attribute(batch, "flags"))
+    values = tuple(ir.Item(call, position) for position in range(len(method.arguments)))
+    alone = append(results, run_of(method, (*ran, message), values, source_names))
+    joined = _lower_joined(interface, method, dim, ran, (batch, call, results), names, source_names)
+    is_oldest = ir.Equal(
+        ir.Attribute(ir.Attribute(ir.Item(opened, 0), "batch"), "number"), ir.Attribute(batch, "number")
+    )
+    returns = source_names.wire(method.many.returns)
+    kinds = ("Groups", source_names.group[method.name], *_PLACED.values())
+    return ir.Function(
+        source_names.batch[method.name],
+        tuple(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds, strict=True)),
+        returns,
+        (
+            ir.Assign((opened.id,), ir.Attribute(groups, _opened(method))),
+            ir.Assign((batch.id,), ir.Attribute(group, "batch")),
+            # It is closed. If too many were open, it has been since.
+            ir.If(_is_filled(opened), (ir.If(is_oldest, (_drop_first(opened),)),)),
+            ir.Assign((call.id,), ir.Attribute(group, "first")),
+            ir.Assign((results.id,), ir.Empty("[]"), returns),
+            begin_message(message),
+            ir.With(batch, (ir.If(is_alone(batch), (alone,), tuple(joined)),)),
+            ir.Return(results),
+        ),
+    )
+
+
+def _lower_joined(
+    interface: Interface,
+    method: Method,
+    dim: int,
+    ran: tuple[ir.Expression, ...],
+    of_batch: tuple[ir.Name, ir.Name, ir.Name],
+    names: Names,
+    source_names: SourceNames,
+) -> list[ir.Statement]:
+    """Lowers what runs several calls as one: with the first call's arguments, but all calls' tensors.
+
+    Args:
+        ran: what the function that runs a call is given beside its arguments.
+        of_batch: the batch, its first call, and the list for the results.
+    """
+    batch, call, results = of_batch
+    tensors, rows, result = (ir.Name(names.fresh(name)) for name in ("tensors", "rows", "result"))
+    where = ir.Literal(f"{interface.name}.{method.name}")
+    body: list[ir.Statement] = [
+        ir.Assign((tensors.id,), called(batch, "joined", ir.Literal(dim))),
+        ir.Assign((rows.id,), called(batch, "rows", ir.Literal(dim))),
+    ]
+    values = []
+    for position, argument in enumerate(method.arguments):
+        putting, value = walk_tensors(ir.Item(call, position), argument.type, next_of(tensors), names, source_names)
+        body += putting
+        values.append(value)
+    run = ir.Call(ir.Name(source_names.gathered[method.name]), (*ran, *values))
+    given = (rows, ir.Literal(dim), where)
+    return [
+        *body,
+        ir.Assign((result.id,), run),
+        ir.AssignAttribute(batch, "ran", ir.Literal(True)),
+        *split_result(method, "sliced", result, given, results, names, source_names),
+    ]
+
+
+def _lower_find(method: Method, dim: int, source_names: SourceNames) -> ir.Function:
+    """Lowers the function that finds an open batch for a call, or opens one and queues its run."""
+    names = source_names.scope()
+    kinds = {"groups": "Groups", "turns": "Turns", **RUN_PARAMETERS}
+    kinds |= {"call": source_names.declared(call_type(method)), "tensors": "List[Tensor]"}
+    groups, *others = (ir.Name(names.fresh(name)) for name in kinds)
+    turns, *placed, flags, call, tensors = others
+    group, opened, batch = (ir.Name(names.fresh(name)) for name in ("group", "opened", "batch"))
+    limits = (tensors, ir.Literal(dim), ir.Attribute(groups, "most"), turns, flags)
+    takes = called(ir.Attribute(group, "batch"), "takes", *limits)
+    alike = ir.Call(ir.Name(source_names.alike[method.name]), (ir.Attribute(group, "first"), call))
+    run = ir.Call(ir.FORK, (ir.Name(source_names.batch[method.name]), groups, group, *placed))
+    body: list[ir.Statement] = [
+        ir.Assign((opened.id,), ir.Attribute(groups, _opened(method))),
+        ir.For((group.id,), opened, (ir.If(takes, (ir.If(alike, (ir.Return(group),)),)),)),
+        ir.Assign((batch.id,), ir.Call(ir.Name("open_batch"), (turns, flags))),
+        ir.Assign((group.id,), ir.Call(ir.Name(source_names.group[method.name]), (batch, call))),
+        append(ir.Attribute(group, "running"), run),
+    ]
+    if method.idempotent:
+        body.append(append(ir.Attribute(batch, "watching"), ir.Call(ir.FORK, (ir.Name("watch"), batch))))
+    body += [
+        append(opened, group),
+        ir.If(ir.Call(ir.Name("are_too_many"), (length(opened),)), (_drop_first(opened),)),
+        ir.Return(group),
+    ]
+    parameters = (ir.Parameter(name.id, kind) for name, kind in zip((groups, *others), kinds.values(), strict=True))
+    return ir.Function(source_names.find[method.name], tuple(parameters), source_names.group[method.name], tuple(body))
+
+
+def run_of(
+    message: Method, first: tuple[ir.Expression, ...], values: tuple[ir.Expression, ...], source_names: SourceNames
+) -> ir.Expression:
+    """Returns the expression that runs a call, which has waited for its turn."""
+    return ir.Call(ir.Name(source_names.run[message.name]), (ir.Literal(None), *first, *values))
+
+
+def is_alone(batch: ir.Expression) -> ir.Expression:
+    """Returns the test whether a batch has one call."""
+    return ir.Equal(length(ir.Attribute(batch, "calls")), ir.Literal(1))
+
+
+def called(value: ir.Expression, name: str, *arguments: ir.Expression) -> ir.Expression:
+    return ir.Call(ir.Attribute(value, name), arguments)
+
+
+def append(values: ir.Expression, value: ir.Expression) -> ir.Statement:
+    return ir.Do(called(values, "append", value))
+
+
+def length(values: ir.Expression) -> ir.Expression:
+    return ir.Call(ir.Name("len"), (values,))
+
+
+def _is_filled(values: ir.Expression) -> ir.Expression:
+    return ir.Not(ir.Equal(length(values), ir.Literal(0)))
+
+
+def _drop_first(values: ir.Expression) -> ir.Statement:
+    return ir.Do(called(values, "pop", ir.Literal(0)))

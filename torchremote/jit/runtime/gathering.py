@@ -1,0 +1,183 @@
+"""Gathers calls of batched methods: those that wait while a batch runs become the next batch.
+
+The gathering unit of an interface includes this text (lower/gathering.py). An owner compiles it for an interface whose
+modules gather calls.
+
+Note [Gathering]
+    A module that gathers calls runs them in turn: see turns.py. When a call has its turn, it looks for an open batch in
+    which it fits. If there is none, it opens one, and forks the run of it. That is work for the one thread that runs
+    forks, behind all that waits there. Until it begins, other calls join the batch. So nothing waits for company: a
+    batch forms while something else runs. When the run begins, the batch is closed. It concatenates the tensors, calls
+    the method once, and splits the result. Each call then takes its slice.
+
+    Only that one thread uses batches, so nothing needs a lock. A method that waits for a remote module leaves the
+    thread. Then other batches form and run.
+
+Note [Order of gathered calls]
+    All work of a module has numbers, in the order in which it is queued: batches, and calls that are not gathered.
+    Several batches may be open, such as one for each value of an argument. If the module changes itself, its stubs have
+    streams: see turns.py. For each, the owner remembers the last number. A call does not join a batch with a lower
+    number, because it would overtake an earlier call of its stub. Of other modules, nobody could tell the order.
+
+Note [Gathering on an accelerator]
+    With a device map, tensors arrive on an accelerator, in a queue of its own for each call (a stream of CUDA's). RPC
+    has the thread that runs the call use that queue. The thread that gathers has another. So before a call is handed
+    over, its thread waits until the tensors are there; and a batch ends only when the accelerator has read them, since
+    their memory goes back to the queue of their call. Without a device map, tensors arrive on the CPU.
+
+Note [A batch that fails]
+    All calls of a batch wait for one Future, and so all of them raise its error. If the method is idempotent, each is
+    run again by itself, so that those that can succeed do. TorchScript cannot catch the error to find that out. But it
+    runs `__exit__` of a `with` also if its body raises, and that stores that the batch has ended. `watch` looks for it.
+    It comes behind the run in the queue, so it has to look again only if the method waits for a remote module.
+"""
+
+# In TorchScript, a layout is an integer: 0 is strided.
+# mypy: disable-error-code="comparison-overlap,unreachable"
+
+from __future__ import annotations
+
+from typing import Any, Final, List
+
+from torch import Tensor
+from torch.futures import Future
+
+from .batches import MOST_BYTES, concatenated, cut, joins
+from .message import has_sparse
+from .tensors import HAS_DEVICE_MAP, needs_grad
+from .turns import FLAG_BITS, STREAM_MASK, Turns, step_aside, without_ticket
+
+MOST_OPEN: Final = 16
+"""The most batches of a method that are open at once. The oldest is closed then, and runs when its turn comes."""
+
+
+def has_device_map(flags: int) -> bool:
+    return flags & HAS_DEVICE_MAP != 0
+
+
+def settle(tensors: List[Tensor]) -> None:
+    # Waits until an accelerator has done what this thread gave it: to copy an element waits for all before it.
+    for tensor in tensors:
+        if not tensor.is_cpu and tensor.layout == 0 and tensor.numel() > 0:
+            tensor.as_strided([1], [1]).cpu()
+
+
+def last_of(turns: Turns, flags: int) -> int:
+    # The number of the last work of a call's stream. Calls without a ticket have no order.
+    number = flags >> FLAG_BITS & STREAM_MASK
+    return 0 if number == 0 else turns.streams[number].last
+
+
+def set_last(turns: Turns, flags: int, last: int) -> None:
+    number = flags >> FLAG_BITS & STREAM_MASK
+    if number != 0:
+        turns.streams[number].last = last
+
+
+def take_place(turns: Turns, flags: int) -> None:
+    # Numbers the work of a call that is not gathered. Its fork follows at once.
+    turns.queued += 1
+    set_last(turns, flags, turns.queued)
+
+
+def have_equal_rows(tensors: List[Tensor], dim: int) -> bool:
+    for tensor in tensors:
+        if tensor.size(dim) != tensors[0].size(dim):
+            return False
+    return len(tensors) > 0
+
+
+def fit(first: List[Tensor], other: List[Tensor], dim: int) -> bool:
+    # Says whether the tensors of two calls can be concatenated.
+    if len(first) != len(other):
+        return False
+    for place in range(len(first)):
+        if not joins(first[place], other[place], dim):
+            return False
+    return have_equal_rows(first, dim) and have_equal_rows(other, dim)
+
+
+class Batch:
+    def __init__(self, number: int, flags: int):
+        self.number = number
+        self.flags = flags  # of all its calls, without their tickets
+        self.calls: List[List[Tensor]] = []  # the tensors of each
+        self.bytes = 0
+        self.ran = False
+        self.ended = False
+        self.watching: List[Future[int]] = []
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        self.ended = True
+        if has_device_map(self.flags):
+            settle(self.calls[0])
+
+    def add(self, tensors: List[Tensor]) -> int:
+        # Returns the place of the call.
+        self.calls.append(tensors)
+        for tensor in tensors:
+            self.bytes += tensor.numel() * tensor.element_size()
+        return len(self.calls) - 1
+
+    def takes(self, tensors: List[Tensor], dim: int, most: int, turns: Turns, flags: int) -> bool:
+        # Says whether a call may join, if its other arguments are equal.
+        if len(self.calls) >= most or self.bytes > MOST_BYTES or self.flags != without_ticket(flags):
+            return False
+        return self.number >= last_of(turns, flags) and fit(self.calls[0], tensors, dim)
+
+    def rows(self, dim: int) -> List[int]:
+        return [tensors[0].size(dim) for tensors in self.calls]
+
+    def joined(self, dim: int) -> List[Tensor]:
+        return concatenated(self.calls, dim)
+
+
+def open_batch(turns: Turns, flags: int) -> Batch:
+    turns.queued += 1
+    return Batch(turns.queued, without_ticket(flags))
+
+
+def watch(batch: Batch) -> int:
+    # Waits until the batch has ended, and does not fail if it did.
+    while not batch.ended:
+        step_aside(batch.number)
+    return batch.number
+
+
+def are_too_many(opened: int) -> bool:
+    return opened > MOST_OPEN
+
+
+def gathered(tensor: Tensor, tensors: List[Tensor]) -> Tensor:
+    tensors.append(tensor)
+    return tensor
+
+
+def can_gather(flags: int, tensors: List[Tensor], learns: bool, differentiates: bool) -> bool:
+    # A batch has one graph, which the backward pass of one caller would free. So calls with gradients go by themselves.
+    # `learns`: parameters of the module require gradients. `differentiates`: the method carries gradients.
+    if has_sparse(flags):
+        return False
+    if differentiates and needs_grad(flags):
+        for tensor in tensors:
+            if tensor.requires_grad:
+                return False
+        return not learns
+    return True
+
+
+def sliced(joined: Tensor, pieces: List[List[Tensor]], rows: List[int], dim: int, where: str) -> Tensor:
+    if joined.requires_grad:
+        raise RuntimeError(
+            "torchremote: "
+            + where
+            + ": the result of gathered calls requires a gradient, because the module's parameters do since it was "
+            + "hosted; host it again, or call it under torch.no_grad()"
+        )
+    cut(joined, pieces, rows, dim, where)
+    # An empty view that begins after the end of its storage ends the process that receives it.
+    pieces[-1] = [piece.clone() if piece.numel() == 0 else piece for piece in pieces[-1]]
+    return joined
