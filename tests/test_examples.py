@@ -116,3 +116,8 @@ def test_programs_for_torchs_class_give_the_same_numbers_with_ours(program, shor
     assert ours == theirs
     if program == "actor_learner":  # all start themselves by workers.py
         assert run(f"drop_in/{program}.py", shortened) == ours
+
+
+def test_a_learner_that_gathers_gives_the_same_numbers(tmp_path):
+    options = ("drop_in/actor_learner.py", "--rounds=2", "--games=4")
+    assert run_forked(tmp_path / "plain", *options) == run_forked(tmp_path / "gathered", *options, "--gather")

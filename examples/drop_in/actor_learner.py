@@ -1,9 +1,10 @@
 """Actors and a learner: three workers play, and ask one scripted policy on a fourth what to do.
 
-    python actor_learner.py [--torch] [--rounds 30]
+    python actor_learner.py [--torch | --gather] [--rounds 30] [--games 1]
 
-The actors' calls run TorchScript on the learner, which learns from what they played (REINFORCE). With --torch, the
-class is torch's. Either prints the same numbers.
+The actors' calls run TorchScript on the learner, which learns from what they played (REINFORCE). Each actor plays so
+many games at once. With --torch, the class is torch's. With --gather, the learner serves the policy, and makes one call
+of all that ask at the same time: that takes three lines. All print the same numbers.
 """
 
 import argparse
@@ -15,9 +16,14 @@ import torch.distributed.rpc as rpc
 import workers
 from torch import Tensor, nn
 
+import torchremote as tr
+
 parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-parser.add_argument("--torch", action="store_true", help="use torch.distributed.nn's remote module")
+which = parser.add_mutually_exclusive_group()
+which.add_argument("--torch", action="store_true", help="use torch.distributed.nn's remote module")
+which.add_argument("--gather", action="store_true", help="make one call of those that come at the same time")
 parser.add_argument("--rounds", type=int, default=30)
+parser.add_argument("--games", type=int, default=1, help="that each actor plays at once")
 OPTIONS = parser.parse_args()
 
 if OPTIONS.torch:
@@ -33,6 +39,12 @@ LONGEST = 200  # steps of an episode
 class Policy:
     def forward(self, state: Tensor) -> Tensor:  # pyright: ignore[reportReturnType]
         pass  # torch.jit.interface takes nothing else
+
+
+@tr.remote_scriptable
+class BatchedPolicy:
+    @tr.batched(0)
+    def forward(self, state: Tensor) -> Tensor: ...
 
 
 class PolicyModule(nn.Module):
@@ -61,11 +73,15 @@ def the_policy() -> Any:
 
 
 def learn() -> None:
+    if OPTIONS.gather:
+        tr.serve(the_policy(), BatchedPolicy, "policy", gather=64)
     optimizer = torch.optim.Adam(the_policy().parameters(), lr=0.02)
     lengths = []
     for number in range(OPTIONS.rounds):
-        playing = [rpc.rpc_async(name, play, (number * len(ACTORS) + n,)) for n, name in enumerate(ACTORS)]
-        episodes = [played.wait() for played in playing]
+        playing = []
+        for n, name in enumerate(ACTORS, number * len(ACTORS)):
+            playing.append(rpc.rpc_async(name, play, (range(n * OPTIONS.games, (n + 1) * OPTIONS.games),)))
+        episodes = [episode for played in playing for episode in played.wait()]
         lengths.append(sum(len(actions) for _, actions in episodes) / len(episodes))
         returns = [torch.arange(len(actions), 0, -1, dtype=torch.float64) for _, actions in episodes]
         mean = torch.cat(returns).mean()
@@ -84,23 +100,44 @@ def learn() -> None:
 _remote: Any = None
 
 
-def play(seed: int) -> tuple[Tensor, Tensor]:
-    """One episode: the states, [steps, 4] float64, and what was done in each, [steps] int64."""
+class Game:
+    """One episode, as it is played."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = torch.Generator().manual_seed(seed)
+        self.state = (torch.rand(4, generator=self.random, dtype=torch.float64) - 0.5) / 10
+        self.states: list[Tensor] = []
+        self.actions: list[float] = []
+
+    @property
+    def goes_on(self) -> bool:
+        return len(self.actions) < LONGEST and bool(abs(self.state[0]) < 2.4 and abs(self.state[2]) < 0.21)
+
+    def act(self, logits: Tensor) -> None:
+        action = torch.multinomial(logits.softmax(0), 1, generator=self.random).item()
+        self.states.append(self.state)
+        self.actions.append(action)
+        self.state = push(self.state, 10.0 if action else -10.0)
+
+
+def play(seeds: range) -> list[tuple[Tensor, Tensor]]:
+    """Plays an episode for each seed, all at once.
+
+    Returns, for each, the states, [steps, 4] float64, and what was done in each, [steps] int64.
+    """
     global _remote
-    if _remote is None:
+    if _remote is None and OPTIONS.gather:
+        _remote = tr.connect("learner", BatchedPolicy, "policy")
+    elif _remote is None:
         # torch's signature says a class. It takes any callable, too.
         _remote = _RemoteModule("learner", the_policy, _module_interface_cls=Policy)  # type: ignore[arg-type]
-    random = torch.Generator().manual_seed(seed)
-    state = (torch.rand(4, generator=random, dtype=torch.float64) - 0.5) / 10
-    states: list[Tensor] = []
-    actions: list[float] = []
+    games = [Game(seed) for seed in seeds]
     with torch.no_grad():
-        while len(actions) < LONGEST and abs(state[0]) < 2.4 and abs(state[2]) < 0.21:
-            action = torch.multinomial(_remote.forward(state).softmax(0), 1, generator=random).item()
-            states.append(state)
-            actions.append(action)
-            state = push(state, 10.0 if action else -10.0)
-    return torch.stack(states), torch.tensor(actions)
+        while playing := [game for game in games if game.goes_on]:
+            asked = [_remote.forward_async(game.state[None]) for game in playing]
+            for game, logits in zip(playing, asked, strict=True):
+                game.act(logits.wait()[0])
+    return [(torch.stack(game.states), torch.tensor(game.actions)) for game in games]
 
 
 def push(state: Tensor, force: float) -> Tensor:
