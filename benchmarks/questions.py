@@ -14,6 +14,7 @@ QUESTIONS = (
         "in_turn",
         "pipeline",
         "counting",
+        "gathering",
         "exported",
     ),
     *("creation", "compilation", "growth", "memory", "movement", "settings"),
