@@ -1,5 +1,6 @@
 """The library of the native part: where it is, how it is built, and what is said if it is not used."""
 
+import os
 import shutil
 
 import pytest
@@ -15,6 +16,7 @@ from torchremote.tools import cli
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(native.SWITCH, raising=False)
+    monkeypatch.setenv("PATH", os.environ["PATH"])  # what a build changes is put back
     return tmp_path
 
 

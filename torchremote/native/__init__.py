@@ -77,6 +77,8 @@ def build() -> Path:
 
 
 def _check_tools() -> None:
+    # pip puts ninja beside Python, which is in PATH only where the environment is activated.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     compiler = os.environ.get("CXX", "c++")
     if shutil.which(compiler) is None:
         raise NativeError(f"build-native: no {compiler} here; install a C++ compiler, as g++, or name yours in CXX")
