@@ -30,7 +30,7 @@ test: lint docs
 	TORCHREMOTE_NATIVE=0 $(BIN)/python -m pytest
 	$(MAKE) native
 
-CALLS := tests/native tests/jit/script/test_emit.py \
+CALLS := tests/native tests/jit/script/test_emit.py tests/link/test_cuda.py \
   $(patsubst %,tests/caller/test_%.py,calls awaiting timeouts grad_mode autocast batches failures_let_go)
 
 native: $(READY)

@@ -11,14 +11,15 @@ from typing import List
 
 import pytest
 import torch
+import torch.distributed.autograd as dist_autograd
 from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote import native
-from torchremote.errors import ArgumentError, RemoteError
+from torchremote.errors import ArgumentError, CallTimeoutError, RemoteError
 
 from .. import zoo
-from ..caller.test_interrupts import Naps, Napping
+from ..caller.test_interrupts import Napping, Naps
 from ..group import play
 
 X = torch.ones(2, 8)
@@ -90,7 +91,13 @@ def test_the_errors_of_futures_are_ours(owner):
     with pytest.raises(RemoteError, match=r"Encoder\.forward on owner"):
         bad.value()
     seen = []
-    bad.add_done_callback(lambda done: seen.append(pytest.raises(RemoteError, done.value)))
+
+    def look(done):
+        with pytest.raises(RemoteError):
+            done.value()
+        seen.append(done)
+
+    bad.add_done_callback(look)
     assert len(seen) == 1
 
 
@@ -184,3 +191,89 @@ class Forked(nn.Module):
 
 def test_no_thread_of_rpc_waits(tmp_path):
     play(tmp_path, first, second, calling_through, threads=1)
+
+
+# -- what torch carries with a call
+
+
+def test_the_timeout_of_a_stub(owner):
+    stub = tr.create(owner, Naps, Napping)
+    assert stub.nap(0.0) == 1
+    hasty = tr.with_timeout(stub, 0.2)
+    with pytest.raises(CallTimeoutError, match=r"Naps\.nap on owner: .*more than set timeout"):
+        hasty.nap(1.0)
+    with pytest.raises(CallTimeoutError):
+        hasty.nap_async(1.0).wait()
+    assert stub.nap(0.5) == 1
+
+
+def test_gradients_flow_through_a_scripted_caller(owner):
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    local = zoo.LinearEncoder()
+    model = torch.jit.script(Summed(stub))
+    x, own = torch.ones(2, 8, requires_grad=True), torch.ones(2, 8, requires_grad=True)
+    for _ in range(3):
+        with dist_autograd.context() as context:
+            dist_autograd.backward(context, [model(x) + stub(x).sum()])
+            found = dist_autograd.get_gradients(context)[x]
+    (expected,) = torch.autograd.grad(local(own, 1.0).sum() * 2, own)
+    torch.testing.assert_close(found, expected)
+
+
+class Summed(nn.Module):
+    encoder: zoo.Encoder
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder(x, 1.0).sum()
+
+
+def test_grad_mode_and_autocast_are_those_of_the_caller(owner):
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    x = torch.ones(2, 8, requires_grad=True)
+    with torch.no_grad():
+        assert not stub(x).requires_grad
+        assert not stub.forward_async(x).wait().requires_grad
+    half = torch.ones(2, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert stub(half).dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore:Profiling a distributed call:UserWarning")
+@pytest.mark.parametrize("call", ["stub", "model"])
+def test_the_profiler_has_a_range_for_a_call(owner, call):
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    called = {"stub": stub, "model": torch.jit.script(Summed(stub))}[call]
+    for _ in range(3):
+        called(X)
+    with torch.autograd.profiler.profile() as profile:
+        called(X)
+    (name,) = [event.key for event in profile.key_averages() if event.key.startswith("rpc_async_jit#")]
+    assert name.endswith("endpoints._remote_forward(caller -> owner)")
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.arange(8.0).reshape(2, 4)[:, ::2],
+        torch.complex(torch.ones(2), torch.ones(2)).conj(),
+        torch.ones(2, 3).to_sparse(),
+        torch.ones(0),
+    ],
+    ids=["view", "conjugated", "sparse", "empty"],
+)
+def test_what_arrives_is_what_was_sent(owner, x):
+    """Tensors are sent under another name than Python's."""
+    stub = tr.create(owner, Step, Passing)
+    for back in (stub(x), stub.forward_async(x).wait()):
+        assert (back.dtype, back.layout, back.shape) == (x.dtype, x.layout, x.shape)
+        assert torch.equal(back.to_dense(), x.to_dense())
+        assert not x.is_sparse or back.is_coalesced() == x.is_coalesced()
+
+
+class Passing(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
