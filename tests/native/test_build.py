@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -68,6 +70,12 @@ def test_a_build_says_what_is_missing(cache, monkeypatch, capsys, missing, said)
     assert cli.main(["build-native"]) == 1
     assert said in capsys.readouterr().err
     assert not native.library().exists()
+
+
+def test_importing_torchremote_does_not_import_what_builds():
+    looks = "import sys, torchremote; print('torch.utils.cpp_extension' in sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", looks], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_a_source_that_does_not_compile_leaves_nothing(cache, tmp_path, monkeypatch):

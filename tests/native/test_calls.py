@@ -243,14 +243,12 @@ def test_grad_mode_and_autocast_are_those_of_the_caller(owner):
 
 
 @pytest.mark.filterwarnings("ignore:Profiling a distributed call:UserWarning")
-@pytest.mark.parametrize("call", ["stub", "model"])
-def test_the_profiler_has_a_range_for_a_call(owner, call):
-    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
-    called = {"stub": stub, "model": torch.jit.script(Summed(stub))}[call]
+def test_the_profiler_has_a_range_for_a_call(owner):
+    model = torch.jit.script(Summed(tr.create(owner, zoo.Encoder, zoo.LinearEncoder)))
     for _ in range(3):
-        called(X)
+        model(X)
     with torch.autograd.profiler.profile() as profile:
-        called(X)
+        model(X)  # torch has a range for the first such call of a thread alone
     (name,) = [event.key for event in profile.key_averages() if event.key.startswith("rpc_async_jit#")]
     assert name.endswith("endpoints._remote_forward(caller -> owner)")
 

@@ -13,10 +13,10 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import torch
-from torch.utils import cpp_extension
 
 from .. import _torch
 from ..errors import NativeError
@@ -63,7 +63,7 @@ def build() -> Path:
     built = library()
     if built.exists():
         return built
-    _check_tools()
+    cpp_extension = _tools()
     built.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=built.parent) as folder:
         try:
@@ -76,7 +76,12 @@ def build() -> Path:
     return built
 
 
-def _check_tools() -> None:
+def _tools() -> ModuleType:
+    """Returns torch's cpp_extension, if what it needs is here."""
+    try:
+        from torch.utils import cpp_extension  # not on import: it imports setuptools, which takes long
+    except ImportError as error:
+        raise NativeError(f"build-native: torch builds with setuptools: {error}; pip install setuptools") from error
     # pip puts ninja beside Python, which is in PATH only where the environment is activated.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     compiler = os.environ.get("CXX", "c++")
@@ -84,6 +89,7 @@ def _check_tools() -> None:
         raise NativeError(f"build-native: no {compiler} here; install a C++ compiler, as g++, or name yours in CXX")
     if not cpp_extension.is_ninja_available():
         raise NativeError("build-native: no ninja here, which torch builds with; pip install ninja")
+    return cpp_extension
 
 
 def _load() -> tuple[bool, str]:
