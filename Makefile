@@ -31,7 +31,7 @@ test: lint docs
 	$(MAKE) native
 
 CALLS := tests/native tests/jit/script/test_emit.py tests/link/test_cuda.py \
-  $(patsubst %,tests/caller/test_%.py,calls awaiting timeouts grad_mode autocast batches failures_let_go)
+  $(patsubst %,tests/caller/test_%.py,calls awaiting interrupts timeouts grad_mode autocast batches failures_let_go)
 
 native: $(READY)
 	if ! command -v $${CXX:-c++}; then echo "no C++ compiler: the native part is neither built nor tested"; exit 0; fi; \
