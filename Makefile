@@ -1,4 +1,5 @@
 # demo: the main job, on real data.   test: lint, types, docs and all tests.   lint: ruff, mypy and pyright.
+# native: builds the native part into the user's cache, and runs the tests of calls with it, which test ends with.
 # coverage: all tests, and the lines of the package that none of them runs.
 # docs: the pages in docs/, into docs/_build; a warning is an error. Needs no network, but for its own environment.
 # compat: all tests on the oldest and the newest torch that are supported, on other Pythons where these are installed, and
@@ -20,13 +21,21 @@ NEWEST := 2.15.0
 PYTHON_OF_OLDEST ?= $(or $(shell python3.12 -c 'print("python3.12")' 2> /dev/null), $(PYTHON))
 PYTHON_OF_NEWEST ?= $(or $(shell python3.13 -c 'print("python3.13")' 2> /dev/null), $(PYTHON))
 
-.PHONY: demo test coverage lint docs fuzz chaos compat models bench bench-quick bench-against bench-peers clean
+.PHONY: demo test native coverage lint docs fuzz chaos compat models bench bench-quick bench-against bench-peers clean
 
 demo: $(READY)
 	$(BIN)/python -m torchremote demo
 
 test: lint docs
-	$(BIN)/python -m pytest
+	TORCHREMOTE_NATIVE=0 $(BIN)/python -m pytest
+	$(MAKE) native
+
+CALLS := tests/native tests/jit/script/test_emit.py tests/link/test_cuda.py \
+  $(patsubst %,tests/caller/test_%.py,calls awaiting interrupts timeouts grad_mode autocast batches failures_let_go)
+
+native: $(READY)
+	if ! command -v $${CXX:-c++}; then echo "no C++ compiler: the native part is neither built nor tested"; exit 0; fi; \
+	$(BIN)/python -m torchremote build-native && TORCHREMOTE_NATIVE=1 $(BIN)/python -m pytest $(CALLS)
 
 coverage: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=term

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import tempfile
 import warnings
@@ -14,6 +15,7 @@ import torch.distributed.rpc as rpc
 import torch.multiprocessing as mp
 
 import torchremote
+from torchremote import native as native_part
 
 Found = TypeVar("Found")
 
@@ -23,12 +25,20 @@ def in_group(
     quick: bool,
     others: tuple[str, ...] = ("owner",),
     options: dict[str, Any] | None = None,
+    native: bool = False,
 ) -> Found:
     """What `measure(quick)` returns in the worker "caller" of a group that has `others`, too.
 
     Args:
         options: what `torchremote.rpc_options` is called with.
+        native: whether the processes use the native part, which is built if it is not there.
+
+    Raises:
+        NativeError: it cannot be built here.
     """
+    if native:
+        native_part.build()
+    os.environ[native_part.SWITCH] = str(int(native))  # for the processes, which import torchremote anew
     with tempfile.TemporaryDirectory(prefix="torchremote-bench-") as folder:
         mp.spawn(_process, args=(measure, quick, others, options or {}, folder), nprocs=1 + len(others))
         return pickle.loads((Path(folder) / "found").read_bytes())  # type: ignore[no-any-return]

@@ -18,8 +18,8 @@ HAND_LOOP = f"{BY_HAND}, in TorchScript"
 LOOP, TORCHS_LOOP = f"{OURS}, in TorchScript", f"{TORCH}, in TorchScript"
 
 
-def measure(quick: bool) -> Findings:
-    return in_group(_measure, quick)
+def measure(quick: bool, native: bool = False) -> Findings:
+    return in_group(_measure, quick, native=native)
 
 
 def _measure(quick: bool) -> Findings:

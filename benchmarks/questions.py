@@ -5,6 +5,8 @@ from pathlib import Path
 QUESTIONS = (
     *(
         "latency",
+        "native",
+        "native_in_flight",
         "beside_peers",
         "in_flight",
         "batches",

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "torchremote"
 # Each layer may import from those before it. What is in none of the folders stands at the top, and is the first.
-LAYERS = ("top _torch", "jit", "link", "owner", "caller", "archive dropin group", "testing tools", "public")
+LAYERS = ("top _torch native", "jit", "link", "owner", "caller", "archive dropin group", "testing tools", "public")
 # The same, inside the compiler; its driver is the last.
 PASSES = ("read", "runtime", "lower", "script", "export", "driver")
 NEED_NO_TORCH = "read/literals.py read/model.py read/parse.py read/types.py lower".split()

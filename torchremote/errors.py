@@ -48,6 +48,10 @@ class ProtocolError(TorchRemoteError, RuntimeError):
     """Raised when two releases of torchremote do not understand each other, or for an archive of such a release."""
 
 
+class NativeError(TorchRemoteError, RuntimeError):
+    """Raised when the native part cannot be built: a compiler or ninja is missing, or torch is not fit."""
+
+
 class NotInitializedError(TorchRemoteError, RuntimeError):
     """Raised when torch.distributed.rpc is not running in this process."""
 

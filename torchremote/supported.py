@@ -36,7 +36,8 @@ PRIVATE: Final = {
     "torch._C": "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile "
     "_freeze_module _resolve_type_from_object _disabled_torch_dispatch_impl _functorch InterfaceType ScriptModule Node "
     "FunctionSchema DisableTorchFunctionSubclass _jit_try_infer_type _collect_all _is_any_autocast_enabled "
-    "_replace_overloaded_method_decl parse_schema LockingLogger _logging_set_logger",
+    "_replace_overloaded_method_decl parse_schema LockingLogger _logging_set_logger "
+    "_jit_get_operation",
     "torch._C.ScriptModule": "_get_method _has_method _method_names",
     "torch.export.exported_program": "_split_decomp_table_to_cia_and_python_decomp "
     "_override_composite_implicit_decomp _convert_guards_to_code",

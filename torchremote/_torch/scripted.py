@@ -49,6 +49,13 @@ def find_function(name: str) -> ScriptFunction | None:
     return found
 
 
+def operator(name: str) -> Callable[..., Any]:
+    """Returns a registered operator, as in "aten::add", for calls from Python. torch.ops would look it up in each."""
+    found, _ = _C._jit_get_operation(name)
+    called: Callable[..., Any] = found
+    return called
+
+
 def has_method(module: torch.jit.ScriptModule, method: str) -> bool:
     return bool(module._c._has_method(method))
 

@@ -22,7 +22,7 @@ from ..link.tensors import restorer
 from ..link.values import PythonPacker
 from .again import sent_again, sent_until_timeout, sent_until_timeout_later
 from .described import describe
-from .exchange import Failing, send, settle, settle_later
+from .exchange import Failing, send, send_to_wait, settle, settle_later, settle_later_as_is
 from .methods import DEVICES, METHODS, NamedStubMethods
 from .quick_check import TENSORS, exact_classes, exact_test
 
@@ -40,8 +40,10 @@ def called_names(compiled: CompiledInterface) -> list[str]:
 def python_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
     """Makes a stub's two Python methods for one method of its interface: `<m>`, which waits, and `<m>_async`."""
     calls = Calls(compiled, method)
-    make = calls.packed if is_called_packed(method) else calls.plain
-    once, once_async = make(_now), make(_later)
+    if is_called_packed(method):
+        once, once_async = calls.packed(send_to_wait, _now), calls.packed(send, _later)
+    else:
+        once, once_async = calls.plain(send_to_wait, _now), calls.plain(send, _later_as_is)
     pair = sent_again(once), once_async
     if method.idempotent:
         pair = sent_until_timeout(once), sent_until_timeout_later(once_async, once)
@@ -51,6 +53,7 @@ def python_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callab
 
 
 Unpack = Callable[[Any], Any] | None
+Sending = Callable[[Any, tuple[Any, ...], dict[str, Any], Failing], Any]
 Settling = Callable[[Any, Any, Unpack, Failing], Any]
 """Gives the result of a call, or a Future of it: of the stub, the answer, how it is unpacked, and its failures."""
 
@@ -61,6 +64,10 @@ def _now(stub: Any, answer: Any, unpack: Unpack, failing: Failing) -> Any:
 
 def _later(stub: Any, answer: Any, unpack: Unpack, failing: Failing) -> Any:
     return settle_later(answer, unpack, failing, stub.__dict__[DEVICES])
+
+
+def _later_as_is(stub: Any, answer: Any, restore: Unpack, failing: Failing) -> Any:
+    return settle_later_as_is(answer, restore, failing, stub.__dict__[DEVICES])
 
 
 class Calls:
@@ -79,7 +86,7 @@ class Calls:
 
     # -- methods whose values TorchScript takes as they are, and checks
 
-    def plain(self, settling: Settling) -> Callable[..., Any]:
+    def plain(self, sending: Sending, settling: Settling) -> Callable[..., Any]:
         """Makes a method that passes exact arguments on unchanged, and packs others."""
         name, is_exact, is_transforming = f"{self.method.name}_async", self._is_exact, _torch.is_transforming
         tensors_among, is_functional = self._tensors_among, _torch.is_functional
@@ -97,11 +104,11 @@ class Calls:
             failing = partial(self.failure, self_)
             try:
                 if exact:
-                    answer = send(self_.__dict__[METHODS][name], args, kwargs, failing)
+                    answer = sending(self_.__dict__[METHODS][name], args, kwargs, failing)
                 else:
                     packed_args, packed_kwargs = self._packed_call(args, kwargs)
                     with _torch.as_plain_tensors():
-                        answer = send(self_.__dict__[METHODS][name], packed_args, packed_kwargs, failing)
+                        answer = sending(self_.__dict__[METHODS][name], packed_args, packed_kwargs, failing)
             except ArgumentError as error:
                 raise self._precise(error, args, kwargs) from None
             return settling(self_, answer, restore, failing)
@@ -132,7 +139,7 @@ class Calls:
 
     # -- methods whose values Python packs and unpacks
 
-    def packed(self, settling: Settling) -> Callable[..., Any]:
+    def packed(self, sending: Sending, settling: Settling) -> Callable[..., Any]:
         """Makes a method that packs all arguments and unpacks the result."""
         name = packed_name(self.method.name)
         unpack = partial(self.packer.unpack, kind=self.method.returns)
@@ -141,7 +148,7 @@ class Calls:
             self.check_context()
             values, failing = self.pack(args, kwargs), partial(self.failure, self_)
             with _torch.as_plain_tensors():
-                answer = send(self_.__dict__[METHODS][name], tuple(values), {}, failing)
+                answer = sending(self_.__dict__[METHODS][name], tuple(values), {}, failing)
             return settling(self_, answer, unpack, failing)
 
         return call

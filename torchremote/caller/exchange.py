@@ -22,12 +22,12 @@ from typing import Any
 import torch
 import torch.distributed.rpc as rpc
 
-from .. import _torch
+from .. import _torch, native
 from ..errors import NotInitializedError, TorchRemoteError
 from ..link.failures import FAILURES, explain
 from ..owner.create import Refusal, answering
 from .awaiting import Answer
-from .waiting import wait_until_done
+from .waiting import begin_waiting, stop_waiting, wait_until_done
 
 Failing = Callable[[Exception], Exception]
 """Makes the error to raise for one of torch's."""
@@ -75,6 +75,16 @@ def send(
         raise failing(error) from None  # its message has everything
 
 
+def send_to_wait(start: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], failing: Failing) -> Any:
+    """Sends a call as `send` does, whose answer `settle` waits for at once."""
+    begin_waiting()
+    try:
+        return send(start, args, kwargs, failing)
+    except BaseException:
+        stop_waiting()
+        raise
+
+
 def settle(answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, catches: Catches = FAILURES) -> Any:
     """Waits for a message's answer, and returns it, unpacked by `unpack`.
 
@@ -116,6 +126,42 @@ def settle_later(
 
     answer.add_done_callback(settled)
     return later
+
+
+def settle_later_as_is(
+    answer: Any, restore: Callable[[Any], Any] | None, failing: Failing, devices: Sequence[torch.device] = ()
+) -> Answer[Any]:
+    """Returns a Future as `settle_later` does, of a value that is not unpacked, but at most restored in its place.
+
+    With the native part, the Future gets its value without Python. It is looked at where the caller asks for it.
+    """
+    if not native.available():
+        return settle_later(answer, restore, failing, devices)
+    later: Answer[Any] = Answer(devices=list(devices))
+    _torch.check_on_unwrap(later, _Arrived(answer, restore, failing))
+    native.pass_on(answer, later)
+    return later
+
+
+class _Arrived:
+    """Looks at the value of a Future that C++ completed. None may stand for an error of the answer."""
+
+    __slots__ = ("_answer", "_failing", "_failure", "_restore")
+
+    def __init__(self, answer: Any, restore: Callable[[Any], Any] | None, failing: Failing) -> None:
+        self._answer, self._restore, self._failing = answer, restore, failing
+        self._failure: Failure | None = None
+
+    def __call__(self, value: Any) -> None:
+        if value is None and self._failure is None:
+            try:
+                self._answer.value()
+            except FAILURES as error:
+                self._failure = Failure(partial(self._failing, error.with_traceback(None)))
+        if self._failure is not None:
+            raise self._failure.new()
+        if self._restore is not None:
+            self._restore(value)
 
 
 class Failure:

@@ -12,6 +12,7 @@ from ..errors import ArchiveError, GroupError, TorchRemoteError
 from ..group.hub import run_hub
 from ..jit import common_source, compile_interface
 from ..jit.export import export_programs, source_of
+from ..native import build
 from . import calling, listing, serving, top
 from .built import load_program, program_interface
 from .doctor import examine
@@ -48,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     doctor = commands.add_parser("doctor", help="see whether this machine is fit, and what to do if it is not")
     doctor.set_defaults(run=lambda options: _examine())
+
+    native = commands.add_parser("build-native", help="compile the part in C++, with which callers need no GIL")
+    native.set_defaults(run=lambda options: print(build()))
 
     demo = commands.add_parser("demo", help="train a network split between two processes, and time calls to it")
     demo.add_argument("--quick", action="store_true", help="fewer epochs and calls")

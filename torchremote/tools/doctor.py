@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import torch
 import torch.distributed.rpc as rpc
 
-from .. import supported
+from .. import native, supported
 from .._version import __version__
 from ..caller.create import create
 from ..jit import compile_interface
@@ -42,6 +42,7 @@ def examine() -> Iterator[Finding]:
     yield _versions()
     yield _private_names()
     yield _compiler()
+    yield Finding("native part", native.why())
     yield _shared_memory()
     yield _accelerators()
     yield _rpc("cpu", mapped=False)

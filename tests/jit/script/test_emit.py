@@ -6,12 +6,14 @@ import math
 import pathlib
 import types as types_of_python
 import typing
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from torchremote import native
 from torchremote.jit import common_source, compile_interface
 from torchremote.jit.lower import SourceNames, lower_endpoints, lower_enums, lower_link, lower_stub, lower_table
 from torchremote.jit.read.annotations import read_type
@@ -44,14 +46,14 @@ from ... import gallery, zoo
 RECORDED = pathlib.Path(__file__).parents[2] / "recorded"
 
 
-def units(interface):
+def units(interface, native=False):
     source_names = SourceNames(interface)
-    lowers = (lower_enums, lower_table, lower_endpoints, lower_link, lower_stub)
+    lowers = (lower_enums, lower_table, lower_endpoints, partial(lower_link, native=native), lower_stub)
     return [emit(lower(interface, source_names)) for lower in lowers]
 
 
-def whole_text(interface):
-    return "\n\n".join(source.text for source in units(interface))
+def whole_text(interface, native=False):
+    return "\n\n".join(source.text for source in units(interface, native))
 
 
 def endpoints_of(interface):
@@ -64,12 +66,26 @@ def test_the_recorded_source(record):
     if record:
         path.write_text(text)
     assert text == path.read_text(), "pytest --record writes what is emitted now"
-    assert compile_interface(zoo.Encoder).source == text  # and TorchScript takes it
+    # And TorchScript takes it.
+    assert compile_interface(zoo.Encoder).source == whole_text(read_interface(zoo.Encoder), native.available())
 
 
 @pytest.mark.parametrize("cls", [zoo.Deep, zoo.Awkward, gallery.Painter], ids=lambda cls: cls.__name__)
 def test_what_is_emitted_is_what_is_compiled(cls):
-    assert compile_interface(cls).source == whole_text(read_interface(cls))
+    assert compile_interface(cls).source == whole_text(read_interface(cls), native.available())
+
+
+def test_the_native_part_is_named_in_connected_links_alone():
+    interface = read_interface(zoo.Encoder)
+    with_it, without = whole_text(interface, native=True).splitlines(), whole_text(interface).splitlines()
+    changed = [pair for pair in zip(with_it, without, strict=True) if pair[0] != pair[1]]
+    messages = len(interface.messages) + len(interface.methods)  # many calls may be several messages
+    assert len(changed) == 1 + messages
+    assert all("torch.ops.torchremote_native." in line for line, _ in changed)
+    assert all("rpc.rpc_async(" in line or line.strip() == "pass" for _, line in changed)
+    first = with_it.index("class Connected:")
+    assert "torchremote_native" not in "".join(with_it[with_it.index("class Stub(torch.nn.Module):") :])
+    assert with_it.index(changed[-1][0]) > first > with_it.index("class Disconnected:")
 
 
 def test_the_recorded_common_source(record):

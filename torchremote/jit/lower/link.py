@@ -22,8 +22,9 @@ from . import ir
 from .convert import Converter, Direction
 from .names import Names
 from .plan import KEEP, plan_tensors, wire_type
+from .send import WAIT_HERE, WAIT_HERE_PARAMETERS, Sending
 from .source_names import SourceNames
-from .units import SELF, begin_message, crossing, declare, endpoint, future, scope_of, unit
+from .units import SELF, begin_message, crossing, declare, future, scope_of, unit
 
 LINK: Final = f"{RESERVED_PREFIX}_link"
 ATTACH: Final = f"{RESERVED_PREFIX}_attach"
@@ -49,9 +50,14 @@ def packed_name(method: str) -> str:
     return f"{RESERVED_PREFIX}_packed_{method}"
 
 
-def lower_link(interface: Interface, source_names: SourceNames) -> ir.Unit:
-    """Lowers the unit of the two links, and of the functions that attach them to a stub."""
+def lower_link(interface: Interface, source_names: SourceNames, native: bool = False) -> ir.Unit:
+    """Lowers the unit of the two links, and of the functions that attach them to a stub.
+
+    Args:
+        native: whether calls are sent by the native part: see send.py, Note [Native calls].
+    """
     scope = f"{scope_of(interface)}.link"
+    sending = Sending(interface, source_names, native)
     link = (
         *(
             declare(method.name, crossing(method, source_names), future(source_names.wire(method.returns)))
@@ -60,6 +66,7 @@ def lower_link(interface: Interface, source_names: SourceNames) -> ir.Unit:
         declare(ADDRESS, (), ADDRESS_TYPE),
         declare(ROUTE, (), ROUTE_TYPE),
         declare(FLAGS, (), "int"),
+        declare(WAIT_HERE, WAIT_HERE_PARAMETERS[1:], "None"),
     )
     attach = declare(ATTACH, (ir.Parameter("link", "Link"),), "None")
     return unit(
@@ -69,8 +76,8 @@ def lower_link(interface: Interface, source_names: SourceNames) -> ir.Unit:
         ir.Interface("Link", f"{scope}.Link", link, of_modules=False),
         ir.Interface("Attachable", f"{scope}.Attachable", (attach,), of_modules=True),
         _lower_disconnected(interface, source_names),
-        *(_lower_in_parts(method.many, source_names) for method in interface.methods),
-        _lower_connected(interface, source_names),
+        *(_lower_in_parts(method.many, sending) for method in interface.methods),
+        _lower_connected(sending),
         _lower_attach("detach", "Disconnected", {"address": ADDRESS_TYPE}),
         _lower_attach("attach", "Connected", {"address": ADDRESS_TYPE, **_ROUTE_PARTS}),
     )
@@ -89,7 +96,9 @@ def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.C
     why = ir.Call(ir.Name("disconnected"), (ir.Name("worker"), ir.Name("name")))
     init = _lower_init({}, ir.AssignAttribute(ir.Name("self"), _field_name("refusal"), why, "str"))
     refuse = ir.Raise(ir.Concatenation(ir.Literal(f"torchremote: {interface.name}: "), _field("refusal")))
-    methods = [init, _RETURN_ADDRESS, _lower_route(ir.Literal(None)), ir.Function(FLAGS, (SELF,), "int", (refuse,))]
+    flags = ir.Function(FLAGS, (SELF,), "int", (refuse,))
+    wait_here = ir.Function(WAIT_HERE, WAIT_HERE_PARAMETERS, "None", (ir.Pass(),))
+    methods = [init, _RETURN_ADDRESS, _lower_route(ir.Literal(None)), flags, wait_here]
     for method in interface.messages:
         where = ir.Literal(f"torchremote: {interface.name}.{method.name}: ")
         refusal = ir.Raise(ir.Concatenation(where, _field("refusal")))
@@ -98,7 +107,7 @@ def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.C
     return ir.Class("Disconnected", tuple(methods))
 
 
-def _lower_connected(interface: Interface, source_names: SourceNames) -> ir.Class:
+def _lower_connected(sending: Sending) -> ir.Class:
     """Lowers the link that sends calls."""
     route = ir.TupleOf(tuple(_field(part) for part in _ROUTE_PARTS))
     flags = ir.Call(ir.Name("in_stream"), (ir.Call(ir.Name("flags_of"), (ir.Name("devices"),)), ir.Name("stream")))
@@ -110,9 +119,9 @@ def _lower_connected(interface: Interface, source_names: SourceNames) -> ir.Clas
         ir.AssignAttribute(ir.Name("self"), _field_name("flags"), flags, "int"),
         ir.AssignAttribute(ir.Name("self"), _field_name("tickets"), tickets, "Optional[torch.Generator]"),
     )
-    methods = [init, _RETURN_ADDRESS, _lower_route(route), _FLAGS_NOW]
-    for method in interface.methods:
-        methods += [_lower_call(interface, method, source_names), _lower_many(interface, method, source_names)]
+    methods = [init, _RETURN_ADDRESS, _lower_route(route), sending.lower_wait_here(), _FLAGS_NOW]
+    for method in sending.interface.methods:
+        methods += [_lower_call(method, sending), _lower_many(method, sending)]
     return ir.Class("Connected", tuple(methods))
 
 
@@ -157,16 +166,9 @@ def _lower_route(route: ir.Expression) -> ir.Function:
 # -- calls
 
 
-def _call_rpc(
-    method: Method, values: list[ir.Expression], worker: ir.Expression, timeout: ir.Expression
-) -> ir.Expression:
-    """Returns the expression that sends a call and gives its Future."""
-    call = ir.Attribute(ir.Name("rpc"), "rpc_async")
-    return ir.Call(call, (worker, ir.Name(endpoint(method)), ir.TupleOf(tuple(values)), ir.Empty("{}"), timeout))
-
-
-def _lower_call(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
+def _lower_call(method: Method, sending: Sending) -> ir.Function:
     """Lowers the method that checks packed arguments and sends a call."""
+    interface, source_names = sending.interface, sending.source_names
     parameters = crossing(method, source_names)
     names = source_names.scope(["self", *(parameter.name for parameter in parameters)])
     message = ir.Name(names.fresh("message"))
@@ -181,7 +183,7 @@ def _lower_call(interface: Interface, method: Method, source_names: SourceNames)
     if any(plan != KEEP for plan in plan_tensors(method)):
         body.insert(0, begin_message(message))
         flags = ir.Call(ir.Name("with_sparse"), (flags, message))
-    call = _call_rpc(method, [*values, flags], _field("worker"), _field("timeout"))
+    call = sending.send(method, [*values, flags], _field("worker"), _field("timeout"))
     body.append(ir.Return(call))
     return ir.Function(method.name, (SELF, *parameters), future(source_names.wire(method.returns)), tuple(body))
 
@@ -219,8 +221,9 @@ def lower_preparing(
     return Converter(names, source_names, Direction.UNPACK, prepare, prepare_any)  # the values are packed already
 
 
-def _lower_many(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
+def _lower_many(method: Method, sending: Sending) -> ir.Function:
     """Lowers the method that sends many calls in one message, or in several if they are too many for one."""
+    interface, source_names = sending.interface, sending.source_names
     many = method.many
     calls, batch = parameters = crossing(many, source_names)
     names = source_names.scope(["self", *(parameter.name for parameter in parameters)])
@@ -244,7 +247,7 @@ def _lower_many(interface: Interface, method: Method, source_names: SourceNames)
         values.append(preparing.convert(ir.Item(call, index), wire_type(argument.type), plan, argument.name, loop))
     loop.append(ir.Do(ir.Call(ir.Attribute(ir.Item(parts, -1), "append"), (ir.TupleOf(tuple(values)),))))
     first = [_field("handle"), ir.Item(parts, 0), ir.Name(batch.name), flags]
-    one = ir.Return(_call_rpc(many, first, _field("worker"), _field("timeout")))
+    one = ir.Return(sending.send(many, first, _field("worker"), _field("timeout")))
     several = (
         ir.Name(source_names.in_parts[many.name]),
         *(_field("worker"), _field("timeout"), _field("handle"), flags, _field("lease"), parts, ir.Name(batch.name)),
@@ -261,18 +264,19 @@ def _lower_many(interface: Interface, method: Method, source_names: SourceNames)
     return ir.Function(many.name, (SELF, *parameters), future(source_names.wire(many.returns)), body)
 
 
-def _lower_in_parts(many: Method, source_names: SourceNames) -> ir.Function:
+def _lower_in_parts(many: Method, sending: Sending) -> ir.Function:
     """Lowers the function that sends several messages, one after the other, so that calls keep their order.
 
     It runs as a fork of TorchScript's, which holds no thread while it waits.
     """
+    source_names = sending.source_names
     names = source_names.scope()
     worker, timeout, handle, flags, lease, parts, batch, part, results, pending = (
         ir.Name(names.fresh(name))
         for name in "worker timeout handle flags lease parts batch part results pending".split()
     )
     done = ir.Call(ir.Name("len"), (results,))
-    sent = _call_rpc(many, [handle, part, ir.Concatenation(batch, done), flags], worker, timeout)
+    sent = sending.send(many, [handle, part, ir.Concatenation(batch, done), flags], worker, timeout)
     loop = (
         ir.Assign((pending.id,), sent),
         ir.Do(ir.Call(ir.Attribute(results, "extend"), (ir.Call(ir.Attribute(pending, "wait")),))),

@@ -21,6 +21,7 @@ from .convert import Converter, Direction, restoring
 from .link import ADDRESS, ADDRESS_PARTS, ADDRESS_TYPE, ATTACH, FLAGS, LINK, ROUTE, ROUTE_TYPE, packed_name
 from .names import REPLACED, Names
 from .plan import KEEP, is_called_packed, plan_received, plan_stub
+from .send import WAIT_HERE
 from .source_names import SourceNames
 from .units import SELF, crossing, declare, future, renamed, scope_of, unit
 
@@ -239,23 +240,38 @@ def _lower_stub_methods(method: Method, source_names: SourceNames) -> tuple[ir.F
         pending: ir.Expression = ir.Call(ir.Name(source_names.send[method.name]), (link, *arguments))
     else:
         pending = _send(method, link, arguments, source_names)
-    return lower_pair(method, ir.Parameter(own), pending, source_names)
+    return lower_pair(method, ir.Parameter(own), pending, source_names, link)
 
 
 def lower_pair(
-    method: Method, self: ir.Parameter, pending: ir.Expression, source_names: SourceNames
+    method: Method,
+    self: ir.Parameter,
+    pending: ir.Expression,
+    source_names: SourceNames,
+    link: ir.Expression | None = None,
 ) -> tuple[ir.Function, ir.Function]:
-    """Lowers the methods `<m>` and `<m>_async` for one of an interface. `pending`: a Future of the packed result."""
+    """Lowers the methods `<m>` and `<m>_async` for one of an interface.
+
+    Args:
+        pending: a Future of the packed result.
+        link: is told before `<m>` waits: see send.py, Note [Native calls].
+    """
     plan = plan_stub(method)
-    awaited, deferred = ir.Call(ir.Attribute(pending, "wait")), pending
+    parameters = (self, *_declared(method, source_names))
+    waiting: list[ir.Statement] = []
+    sent = pending
+    if link is not None:
+        sent = ir.Name(source_names.scope(parameter.name for parameter in parameters).fresh("pending"))
+        waiting.append(ir.Assign((sent.id,), pending))
+        waiting.append(ir.Do(ir.Call(ir.Attribute(link, WAIT_HERE), (sent,))))
+    awaited, deferred = ir.Call(ir.Attribute(sent, "wait")), pending
     if plan_received(method) != KEEP or _hides_torch(method):
-        awaited = ir.Call(ir.Name(source_names.receive[method.name]), (pending,))
+        awaited = ir.Call(ir.Name(source_names.receive[method.name]), (sent,))
     if plan.result != KEEP:
         deferred = ir.Call(ir.Name(source_names.defer[method.name]), (pending,))
-    parameters = (self, *_declared(method, source_names))
     returns = source_names.declared(method.returns)
     return (
-        ir.Function(method.name, parameters, returns, (ir.Return(awaited),)),
+        ir.Function(method.name, parameters, returns, (*waiting, ir.Return(awaited))),
         ir.Function(f"{method.name}_async", parameters, future(returns), (ir.Return(deferred),)),
     )
 

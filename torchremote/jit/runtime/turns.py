@@ -108,7 +108,7 @@ class StubOrder:
             self.drawn.reverse()
             self.go_on()
         else:
-            self.drawn.clear()
+            self.drawn = torch.jit.annotate(List[int], [])
 
     def go_on(self) -> None:
         if len(self.drawn) > 0:

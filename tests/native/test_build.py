@@ -1,0 +1,103 @@
+"""The library of the native part: where it is, how it is built, and what is said if it is not used."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils import cpp_extension
+
+from torchremote import native
+from torchremote.errors import NativeError
+from torchremote.tools import cli
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(native.SWITCH, raising=False)
+    monkeypatch.setenv("PATH", os.environ["PATH"])  # what a build changes is put back
+    return tmp_path
+
+
+def test_there_is_one_library_for_each_torch_python_and_source(cache, tmp_path, monkeypatch):
+    first = native.library()
+    assert first.is_relative_to(cache)
+    monkeypatch.setattr(torch, "__version__", "9.0.0")
+    assert native.library() != first
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    assert native.library() == first
+    changed = tmp_path / "native.cpp"
+    changed.write_text(native.SOURCE.read_text() + "\n")
+    monkeypatch.setattr(native, "SOURCE", changed)
+    assert native.library() != first
+
+
+def test_what_is_said_where_it_is_not_built(cache, monkeypatch):
+    assert native._load() == (False, "not used: it is not built; `python -m torchremote build-native` does that")
+    monkeypatch.setenv(native.SWITCH, "1")
+    with pytest.raises(ImportError, match="TORCHREMOTE_NATIVE=1: the native part is not used: it is not built"):
+        native._load()
+    monkeypatch.setenv(native.SWITCH, "0")
+    assert native._load() == (False, "not used: TORCHREMOTE_NATIVE=0")
+
+
+def test_a_library_that_does_not_load_is_left_and_named(cache):
+    native.library().parent.mkdir(parents=True)
+    native.library().write_text("no library")
+    loaded, why = native._load()
+    assert not loaded
+    assert f"{native.library()} cannot be loaded" in why
+    assert "delete it" in why
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("compiler", "no absent-c++ here; install a C++ compiler"),
+        ("ninja", "no ninja here, which torch builds with; pip install ninja"),
+    ],
+)
+def test_a_build_says_what_is_missing(cache, monkeypatch, capsys, missing, said):
+    if missing == "compiler":
+        monkeypatch.setenv("CXX", "absent-c++")
+    else:
+        monkeypatch.setattr(shutil, "which", lambda name: name)
+        monkeypatch.setattr(cpp_extension, "is_ninja_available", lambda: False)
+    assert cli.main(["build-native"]) == 1
+    assert said in capsys.readouterr().err
+    assert not native.library().exists()
+
+
+def test_importing_torchremote_does_not_import_what_builds():
+    looks = "import sys, torchremote; print('torch.utils.cpp_extension' in sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", looks], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_a_source_that_does_not_compile_leaves_nothing(cache, tmp_path, monkeypatch):
+    def load(name, sources, build_directory, **options):
+        raise RuntimeError("Error building extension: fatal error: ATen/core/ivalue.h")
+
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(cpp_extension, "is_ninja_available", lambda: True)
+    monkeypatch.setattr(cpp_extension, "load", load)
+    with pytest.raises(NativeError, match=r"does not compile here: Error building extension: fatal error: ATen"):
+        native.build()
+    assert list(native.library().parent.iterdir()) == []
+
+
+def test_what_is_built_is_not_built_again(cache, capsys):
+    native.library().parent.mkdir(parents=True)
+    native.library().write_text("")
+    assert cli.main(["build-native"]) == 0
+    assert capsys.readouterr().out.strip() == str(native.library())
+
+
+def test_without_it_nobody_reaches_its_operators(monkeypatch):
+    monkeypatch.setattr(native, "_is_loaded", False)
+    with pytest.raises(NativeError, match="the native part is"):
+        native._operator("wait_for")(None, 1.0)

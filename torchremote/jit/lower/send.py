@@ -1,0 +1,60 @@
+"""Lowers how a link sends a call and waits for it: by TorchScript's own rpc_async, or by the native part.
+
+Note [Native calls]
+    TorchScript's rpc_async takes the caller's GIL once a call, so a thread that holds it stops all calls. The native
+    part (native/native.cpp) has an operator that does not. It sends the same message to the same endpoint, so an owner
+    cannot tell the two apart.
+
+    Where TorchScript waits for a Future, it goes on in another thread, and the switch costs some 30 us. A thread of
+    Python's waits for the whole of what it called, whoever goes on. So before a stub waits, it tells its link, and with
+    the native part the link waits there and then. The wait that follows finds the answer, and switches nothing.
+
+    Only the class of a connected link names these operators. An archive has the interface of links alone, so it can be
+    loaded where there is no native part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ..read.model import RESERVED_PREFIX, Interface, Method
+from . import ir
+from .source_names import SourceNames
+from .units import SELF, endpoint, endpoint_name
+
+WAIT_HERE: Final = f"{RESERVED_PREFIX}_wait_here"
+_PENDING: Final = ir.Parameter("pending", "Future[Any]")
+WAIT_HERE_PARAMETERS: Final = (SELF, _PENDING)
+
+
+@dataclass(frozen=True)
+class Sending:
+    """The way in which the links of an interface send. `native`: by the native part."""
+
+    interface: Interface
+    source_names: SourceNames
+    native: bool
+
+    def send(
+        self, method: Method, values: list[ir.Expression], worker: ir.Expression, timeout: ir.Expression
+    ) -> ir.Expression:
+        """Returns the expression that sends a call and gives its Future."""
+        if not self.native:
+            arguments = (worker, ir.Name(endpoint(method)), ir.TupleOf(tuple(values)), ir.Empty("{}"), timeout)
+            return ir.Call(ir.Attribute(ir.Name("rpc"), "rpc_async"), arguments)
+        answers = ir.Name(f"List[{self.source_names.wire(method.returns)}]")
+        like = ir.Call(ir.Attribute(ir.Attribute(ir.Name("torch"), "jit"), "annotate"), (answers, ir.Empty("[]")))
+        name = ir.Literal(endpoint_name(self.interface, method))
+        return ir.Call(_operator("send"), (worker, name, timeout, like, *values))
+
+    def lower_wait_here(self) -> ir.Function:
+        """Lowers the method of links that is called before a stub waits for the answer of a call."""
+        body: ir.Statement = ir.Pass()
+        if self.native:
+            body = ir.Do(ir.Call(_operator("wait_here"), (ir.Name(_PENDING.name),)))
+        return ir.Function(WAIT_HERE, WAIT_HERE_PARAMETERS, "None", (body,))
+
+
+def _operator(name: str) -> ir.Expression:
+    return ir.Attribute(ir.Attribute(ir.Attribute(ir.Name("torch"), "ops"), "torchremote_native"), name)

@@ -1,0 +1,134 @@
+"""The optional part in C++: with it, calls do not wait for the caller's Python. native.cpp says how.
+
+It is built once for a torch and a Python, into the user's cache, and found there on import. Without it, everything
+works the same. The compiler and `caller` ask this file which of the two it is; nobody else has to know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import torch
+
+from .. import _torch
+from ..errors import NativeError
+
+SWITCH: Final = "TORCHREMOTE_NATIVE"
+"""The environment variable: "0" leaves the part alone; with "1", an import fails that does not find it."""
+COMMAND: Final = "python -m torchremote build-native"
+NAMESPACE: Final = "torchremote_native"
+SOURCE: Final = Path(__file__).with_name("native.cpp")
+
+
+def available() -> bool:
+    """Says whether this process uses the native part.
+
+    >>> available() or "is not built" in why() or "TORCHREMOTE_NATIVE=0" in why()
+    True
+    """
+    return _is_loaded
+
+
+def why() -> str:
+    """Says whether the native part is used, and why, in words for the user."""
+    return _why
+
+
+def library() -> Path:
+    """Returns the path that the library has once it is built: one for each source, torch and Python."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.blake2b(SOURCE.read_bytes(), digest_size=8).hexdigest()
+    return cache / "torchremote" / "native" / f"{torch.__version__}-{sys.implementation.cache_tag}-{digest}.so"
+
+
+def build() -> Path:
+    """Compiles the native part into the user's cache, which takes some 15 seconds. Does nothing if it is there already.
+
+    Processes that import torchremote from then on use it.
+
+    Returns:
+        The path of the library.
+
+    Raises:
+        NativeError: something is missing, or the source does not compile; the message says what.
+    """
+    built = library()
+    if built.exists():
+        return built
+    cpp_extension = _tools()
+    built.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=built.parent) as folder:
+        try:
+            cpp_extension.load(
+                NAMESPACE, [str(SOURCE)], build_directory=folder, with_cuda=False, is_python_module=False
+            )
+        except (RuntimeError, OSError) as error:
+            raise NativeError(f"build-native: {SOURCE} does not compile here: {error}") from error
+        Path(folder, f"{NAMESPACE}.so").replace(built)  # at once: others may be looking for it
+    return built
+
+
+def _tools() -> ModuleType:
+    """Returns torch's cpp_extension, if what it needs is here."""
+    try:
+        from torch.utils import cpp_extension  # not on import: it imports setuptools, which takes long
+    except ImportError as error:
+        raise NativeError(f"build-native: torch builds with setuptools: {error}; pip install setuptools") from error
+    # pip puts ninja beside Python, which is in PATH only where the environment is activated.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    compiler = os.environ.get("CXX", "c++")
+    if shutil.which(compiler) is None:
+        raise NativeError(f"build-native: no {compiler} here; install a C++ compiler, as g++, or name yours in CXX")
+    if not cpp_extension.is_ninja_available():
+        raise NativeError("build-native: no ninja here, which torch builds with; pip install ninja")
+    return cpp_extension
+
+
+def _load() -> tuple[bool, str]:
+    """Loads the library if it is built. Returns what `available` and `why` say.
+
+    Raises:
+        ImportError: it is demanded, and not there.
+    """
+    switch = os.environ.get(SWITCH, "")
+    if switch == "0":
+        return False, f"not used: {SWITCH}=0"
+    built = library()
+    said = f"not used: it is not built; `{COMMAND}` does that"
+    if built.exists():
+        try:
+            torch.ops.load_library(built)
+        except OSError as error:
+            said = f"not used: {built} cannot be loaded: {error}; delete it, and run `{COMMAND}`"
+        else:
+            return True, f"used: {built}"
+    if switch == "1":
+        raise ImportError(f"{SWITCH}=1: the native part is {said}")
+    return False, said
+
+
+_is_loaded, _why = _load()
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    return _torch.operator(f"{NAMESPACE}::{name}") if _is_loaded else _not_loaded
+
+
+def _not_loaded(*_: object) -> Any:
+    raise NativeError(f"the native part is {_why}")
+
+
+be_patient: Final = _operator("be_patient")
+"""Has the next call of this thread wait for its answer, for so many seconds at most, before it returns the Future."""
+wait_for: Final = _operator("wait_for")
+"""Waits for a Future, at most for so many seconds, without the GIL. Returns whether it has a value or an error."""
+pass_on: Final = _operator("pass_on")
+"""Gives the second Future the value of the first when that is there, or None for an error; without the GIL."""

@@ -1,0 +1,144 @@
+// Operators of TorchScript, for a caller whose calls do not wait for its Python.
+//
+// TorchScript's own prim::rpc_async takes the caller's GIL once a call, to find the target's schema among the functions of
+// Python. It needs the type of the result alone, and `send` has that from its own node. Both call torch's rpcTorchscript,
+// so timeouts, gradients, device maps and the profiler are torch's.
+//
+// This is the caller's part: owners need nothing of it. It uses libtorch, and one function of Python's stable ABI.
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <iterator>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include <torch/csrc/distributed/rpc/torchscript_functions.h>
+#include <torch/csrc/jit/ir/constants.h>
+#include <torch/csrc/jit/runtime/custom_operator.h>
+
+// Declared here, so that nobody needs the headers of Python to compile this.
+extern "C" void* PyGILState_GetThisThreadState();
+
+namespace {
+
+using c10::IValue;
+using c10::ivalue::Future;
+using torch::jit::Node;
+using torch::jit::Operation;
+using torch::jit::Operator;
+using torch::jit::Stack;
+
+struct Arrival {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool is_there = false;
+};
+
+// Waits for so many seconds at most. Returns whether the Future has a value or an error.
+bool has_arrived(Future& pending, double seconds) {
+  if (pending.completed()) {
+    return true;
+  }
+  auto arrival = std::make_shared<Arrival>();
+  pending.addCallback(
+      [arrival](Future&) {
+        {
+          std::lock_guard<std::mutex> lock(arrival->mutex);
+          arrival->is_there = true;
+        }
+        arrival->changed.notify_one();
+      },
+      /*uses_future=*/false);
+  std::unique_lock<std::mutex> lock(arrival->mutex);
+  auto limit = std::chrono::duration<double>(seconds);
+  return arrival->changed.wait_for(lock, limit, [&] { return arrival->is_there; });
+}
+
+// Seconds for which the next call of this thread waits for its answer before it returns the Future.
+thread_local double patience = 0;
+
+// be_patient(seconds): a caller in Python that waits in any case crosses to C++ once in this way, and not twice.
+void be_patient(Stack& stack) {
+  patience = torch::jit::pop(stack).toDouble();
+}
+
+// Whoever lets go of a tensor that Python knows may have to take the GIL, to let go of its object there. That would be
+// torch's thread that writes all messages. So another tensor of the same storage is sent, of which Python knows nothing.
+IValue unknown_to_python(const IValue& value) {
+  if (!value.isTensor() || !value.toTensor().defined() || value.toTensor().requires_grad()) {
+    return value;
+  }
+  return value.toTensor().variable_data();
+}
+
+// send(worker, endpoint, timeout, like, *arguments): sends a call, and returns the Future of its answer.
+// `endpoint` is a literal. `like`, an empty list of the type of the answer, is for the compiler alone.
+Operation send(const Node* node) {
+  c10::QualifiedName endpoint(torch::jit::toIValue(node->input(1)).value().toStringRef());
+  auto returned = node->output()->type()->expectRef<c10::FutureType>().getElementType();
+  c10::FunctionSchema schema("", "", {}, {c10::Argument("", returned)});
+  auto count = node->inputs().size();
+  return [endpoint = std::move(endpoint), schema = std::move(schema), count](Stack& stack) {
+    auto given = torch::jit::last(stack, count);
+    std::string worker = given[0].toStringRef();
+    auto timeout = static_cast<float>(given[2].toDouble());
+    std::vector<IValue> arguments;
+    arguments.reserve(count - 4);
+    std::transform(given.begin() + 4, given.end(), std::back_inserter(arguments), unknown_to_python);
+    torch::jit::drop(stack, count);
+    auto seconds = std::exchange(patience, 0);
+    auto answer = torch::distributed::rpc::rpcTorchscript(worker, endpoint, schema, std::move(arguments), timeout);
+    if (seconds > 0) {
+      has_arrived(*answer, seconds);
+    }
+    torch::jit::push(stack, std::move(answer));
+  };
+}
+
+// wait_here(pending): waits in this thread, if it is one of Python's. Such a thread waits for what it called in any case.
+// Threads of RPC, and those of torch.jit.fork, go on with other work instead, and TorchScript's own wait lets them.
+void wait_here(Stack& stack) {
+  auto pending = torch::jit::pop(stack).toFuture();
+  if (PyGILState_GetThisThreadState() != nullptr) {
+    pending->wait();
+  }
+}
+
+// wait_for(pending, seconds): waits for so long at most. Returns whether the Future has a value or an error.
+void wait_for(Stack& stack) {
+  auto seconds = torch::jit::pop(stack).toDouble();
+  auto pending = torch::jit::pop(stack).toFuture();
+  torch::jit::push(stack, has_arrived(*pending, seconds));
+}
+
+// pass_on(answer, later): gives `later` the value of `answer` when it is there, or None if `answer` has an error.
+void pass_on(Stack& stack) {
+  auto later = torch::jit::pop(stack).toFuture();
+  auto answer = torch::jit::pop(stack).toFuture();
+  answer->addCallback([later](Future& answer) {
+    try {
+      if (answer.hasError()) {
+        later->markCompleted(IValue());
+      } else {
+        later->markCompleted(answer.constValue(), answer.storages());
+      }
+    } catch (const std::exception&) { // a value on a device that `later` does not have, or somebody else completed it
+      later->setErrorIfNeeded(std::current_exception());
+    }
+  });
+}
+
+// Calls have effects, so TorchScript may drop none.
+const auto effects = c10::AliasAnalysisKind::CONSERVATIVE;
+
+const torch::jit::RegisterOperators registered({
+    Operator(
+        "torchremote_native::send(str worker, str endpoint, float timeout, t[] like, ...) -> Future(t)", send, effects),
+    Operator("torchremote_native::be_patient(float seconds) -> ()", be_patient, effects),
+    Operator("torchremote_native::wait_here(Future(t) pending) -> ()", wait_here, effects),
+    Operator("torchremote_native::wait_for(Future(t) pending, float seconds) -> bool", wait_for, effects),
+    Operator("torchremote_native::pass_on(Future(t) answer, Future(u) later) -> ()", pass_on, effects),
+});
+
+} // namespace
