@@ -16,6 +16,6 @@ QUESTIONS = (
         "counting",
         "exported",
     ),
-    *("creation", "compilation", "growth", "memory", "movement", "settings"),
+    *("replicas", "joining", "creation", "compilation", "growth", "memory", "movement", "settings"),
 )
 RESULTS = Path(__file__).parent / "results"

@@ -53,6 +53,7 @@ class NamedStubMethods(dict[str, Any]):
         self.worker = worker
         self.withdrawn = False  # why it is empty: the worker lives, and does not have the module any more
         self.before: deque[int] = deque(maxlen=_REMEMBERED)  # handles
+        self.when_lost: Callable[[], None] | None = None  # is called when it is empty
         self._module = stub._c  # not the stub: that holds this, and has to go with its last reference
         self._all = dict(self)
         self._lock = threading.Lock()
@@ -84,6 +85,8 @@ class NamedStubMethods(dict[str, Any]):
         """Has the next call find the module."""
         self.withdrawn = withdrawn
         self.clear()
+        if self.when_lost is not None:
+            self.when_lost()
 
     def scripted(self) -> torch.jit.ScriptModule:
         """Returns the scripted stub."""

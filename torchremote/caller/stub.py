@@ -96,6 +96,11 @@ def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterf
         route = route_of(stub)
         if route is not None:
             return route, stub._torchremote_compiled
+    if isinstance(stub, SeveralModules):
+        raise InterfaceError(
+            f"{asked}: {type(stub).__name__} stands for modules on several workers; connect to each of them alone, and "
+            "pass that stub"
+        )
     raise InterfaceError(
         f"{asked}: {type(stub).__name__} is no stub; pass what create(), connect() or reconnect() returned, or a "
         "RemoteModule with an interface"
@@ -103,7 +108,7 @@ def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterf
 
 
 def with_timeout(stub: StubT, timeout: float | None) -> StubT:
-    """Makes a stub of the same remote module with another timeout. The first stub keeps its own.
+    """Makes a stub of the same remote module, or of the same replicas, with another timeout. The first keeps its own.
 
     Nothing is sent or compiled, so even a single call can have its own timeout.
 
@@ -124,9 +129,13 @@ def with_timeout(stub: StubT, timeout: float | None) -> StubT:
     >>> with_timeout(layer, 0.5)(torch.ones(3, 4)).shape
     torch.Size([3, 2])
     """
+    again: StubT
+    if isinstance(stub, SeveralModules):
+        again = stub.along(check_timeout(timeout))
+        return again
     route, _ = route_and_interface(stub, "with_timeout")
     assert isinstance(stub, Stub)
-    again: StubT = stub_along(stub, replace(route, timeout=check_timeout(timeout)))
+    again = stub_along(stub, replace(route, timeout=check_timeout(timeout)))
     return again
 
 
@@ -175,6 +184,14 @@ def remote_interface(interface: type) -> type:
     return compile_interface(interface).remote_interface
 
 
+class SeveralModules(torch.nn.Module):
+    """Stands for modules on several workers. It has the methods of stubs, and is none: see replicas_as_module.py."""
+
+    def along(self, timeout: float | None) -> Any:
+        """Makes another one for the same modules, with another timeout."""
+        raise NotImplementedError
+
+
 class StubClass(type(torch.jit.RecursiveScriptModule)):  # type: ignore[misc]
     """Metaclass of generated stub classes. They cannot be imported by name, so RPC's pickler knows them by it."""
 
@@ -211,6 +228,8 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
 
     _torchremote_compiled: CompiledInterface
     _torchremote_bases: Bases = ()
+    _torchremote_refuse: Callable[[str, str], NoReturn]
+    """Refuses a method, with what to write instead. as_module.py sets this."""
     __signature__ = CallSignature()
 
     def __dir__(self) -> list[str]:
