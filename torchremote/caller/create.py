@@ -6,6 +6,7 @@ Creation is one RPC in Python. The stub is made from the answer, so a stub exist
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
@@ -16,6 +17,7 @@ from .._torch import PyRRef
 from ..errors import ArgumentError, MismatchError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
+from ..owner.checkpoints import check_path
 from ..owner.create import CreateRequest, referenced
 from ..owner.exported import complete_examples
 from ..typing import HasStub, StubT
@@ -33,6 +35,7 @@ class CreateOptions(TypedDict, total=False):
     timeout: float | None
     in_turn: bool | None
     examples: Mapping[str, Any] | None
+    checkpoint: str | os.PathLike[str] | None
 
 
 @overload
@@ -65,6 +68,7 @@ def create(
     timeout: float | None = None,
     in_turn: bool | None = None,
     examples: Mapping[str, Any] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Builds a module on another worker, scripts it there, and returns a scripted stub of it.
 
@@ -86,6 +90,9 @@ def create(
         examples: for each method, a tuple of arguments, or a mapping by their names, or a list of those. The owner
             exports the module with torch.export, and does not script it: see `exported`. For modules that TorchScript
             refuses.
+        checkpoint: a path on the owner. The module begins with the state that is there, if the file exists, and
+            `at_owner(stub).checkpoint()` writes there. An owner that crashed goes on from it when the module is
+            created again.
 
     Returns:
         The stub. It has the methods of `interface`, and `<m>_async`, `<m>_many` and `<m>_many_async` for each `<m>`.
@@ -96,8 +103,11 @@ def create(
         InterfaceError: `interface` has a signature that cannot cross.
         ArgumentError: `args` is no tuple or list, `kwargs` no mapping from names, or an example does not fit.
         CreationError: `module_cls` raised, or returned something that cannot be scripted or exported. Or calls have to
-            run in turn and the owner cannot do that: see `rpc_options`. Nothing is left on the owner.
-        MismatchError: the module does not implement `interface`. The message shows both signatures.
+            run in turn and the owner cannot do that: see `rpc_options`. Or `checkpoint` cannot be read. Nothing is left
+            on the owner.
+        MismatchError: the module does not implement `interface`. The message shows both signatures. Or the state in
+            `checkpoint` does not fit the module.
+        NotSavableError: with `checkpoint`, as from `AtOwner.state_dict`.
         ServedNameError: `name` is taken on the owner.
         CapacityError: the owner hosts as many modules of `interface` as a table holds.
         WireError: the owner is lost, or does not answer in time.
@@ -122,6 +132,7 @@ def create(
         timeout=timeout,
         in_turn=in_turn,
         examples=examples,
+        checkpoint=checkpoint,
     )
     try:
         return pending.wait()
@@ -162,11 +173,13 @@ def create_async(
     timeout: float | None = None,
     in_turn: bool | None = None,
     examples: Mapping[str, Any] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Pending:
     """Starts to create a module on another worker, and does not wait for it.
 
     Args:
-        where, interface, module_cls, args, kwargs, name, if_exists, timeout, in_turn, examples: as for `create`.
+        where, interface, module_cls, args, kwargs, name, if_exists, timeout, in_turn, examples, checkpoint: as for
+            `create`.
 
     Returns:
         A `Pending`. Its `.wait()` returns the stub.
@@ -193,6 +206,7 @@ def create_async(
         timeout=timeout,
         in_turn=in_turn,
         examples=examples,
+        checkpoint=checkpoint,
     )
 
 
@@ -208,6 +222,7 @@ def start_creation(
     timeout: float | None = None,
     in_turn: bool | None,
     examples: Mapping[str, Any] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     strict: bool = True,
 ) -> Pending:
     """Does what `create_async` says. `strict` False: a module that should run its calls in turn, and cannot, warns."""
@@ -229,6 +244,7 @@ def start_creation(
         in_turn=in_turn,
         strict=strict,
         examples=complete,
+        checkpoint=check_path(checkpoint),
     )
     return send_request(compiled, place, request, timeout)
 
@@ -257,6 +273,7 @@ def request_for(
     in_turn: bool | None = None,
     strict: bool = True,
     examples: Mapping[str, Any] | None = None,
+    checkpoint: str | None = None,
 ) -> CreateRequest:
     """Makes the request for one module, with a new ticket. The arguments are the fields of `CreateRequest`."""
     return CreateRequest(
@@ -274,6 +291,7 @@ def request_for(
         ticket=new_ticket(),
         caller=rpc.get_worker_info().id,
         examples=examples,
+        checkpoint=checkpoint,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, TypedDict, Unpack, overload
@@ -13,6 +14,7 @@ from ..errors import ArgumentError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
 from ..owner import modules
+from ..owner.checkpoints import check_path
 from ..owner.create import CreateRequest
 from ..owner.exported import complete_examples
 from ..typing import HasStub, StubT
@@ -30,6 +32,7 @@ class CreateManyOptions(TypedDict, total=False):
     timeout: float | None
     in_turn: bool | None
     examples: Mapping[str, Any] | None
+    checkpoints: Sequence[str | os.PathLike[str]] | None
 
 
 @overload
@@ -77,6 +80,7 @@ def create_many(
     in_turn: bool | None = None,
     return_exceptions: bool = False,
     examples: Mapping[str, Any] | None = None,
+    checkpoints: Sequence[str | os.PathLike[str]] | None = None,
 ) -> list[Any]:
     """Creates many modules at once. Each worker gets one message, however many modules it is to build.
 
@@ -86,7 +90,8 @@ def create_many(
     Args:
         where: a place for each module, as for `create`.
         interface, module_cls: as for `create`; the same for all modules.
-        args, kwargs, names: a list each, with the `args`, `kwargs` and `name` of `create` for every module.
+        args, kwargs, names, checkpoints: a list each, with the `args`, `kwargs`, `name` and `checkpoint` of `create`
+            for every module.
         timeout: seconds that each call of a stub may take; 0 for no limit, None for RPC's default.
         in_turn: as for `create`; the same for all modules.
         return_exceptions: True puts an error in the place of each stub that could not be made. False raises the first
@@ -112,7 +117,13 @@ def create_many(
     make = checked(module_cls)  # first: if it and the interface are swapped, that is what is wrong with the interface
     compiled = compile_interface(interface)
     timeout = check_timeout(timeout)
-    for what, given in (("where", where), ("args", args), ("kwargs", kwargs), ("names", names)):
+    for what, given in (
+        ("where", where),
+        ("args", args),
+        ("kwargs", kwargs),
+        ("names", names),
+        ("checkpoints", checkpoints),
+    ):
         if given is None:
             continue
         if not isinstance(given, (list, tuple)):
@@ -126,7 +137,10 @@ def create_many(
         place = find_place(where[position])
         arguments = checked_arguments(make, args[position] if args else (), kwargs[position] if kwargs else None)
         name = names[position] if names else None
-        return place, request_for(place, compiled, make, *arguments, name=name, in_turn=in_turn, examples=complete)
+        path = check_path(checkpoints[position]) if checkpoints else None
+        return place, request_for(
+            place, compiled, make, *arguments, name=name, in_turn=in_turn, examples=complete, checkpoint=path
+        )
 
     asked = [_outcome(position, asked_for, position) for position in range(len(where))]
     if not return_exceptions:

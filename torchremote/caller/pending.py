@@ -71,8 +71,9 @@ def new_ticket() -> str:
 
 
 def _fields(request: CreateRequest) -> dict[str, Any]:
-    """Returns the fields of a request. An owner of an earlier release knows no examples, so `None` is left out."""
-    return {name: value for name, value in vars(request).items() if name != "examples" or value is not None}
+    """Returns the fields of a request. Owners of earlier releases do not know all of them, so None is left out."""
+    later = ("examples", "checkpoint")
+    return {name: value for name, value in vars(request).items() if name not in later or value is not None}
 
 
 def cancel_message(place: Place, ticket: str) -> None:

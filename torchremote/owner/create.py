@@ -33,6 +33,7 @@ from ..link.places import check_device, device_of
 from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
 from . import modules, served
+from .checkpoints import restore
 from .exported import export_for
 from .modules import words_of
 from .turns import runs_in_turn
@@ -58,6 +59,7 @@ class CreateRequest:
     ticket: str  # the first request's ticket cancels the whole message
     caller: int  # the id of the caller's worker
     examples: Mapping[str, Any] | None = None  # of each method's arguments: the module is exported, not scripted
+    checkpoint: str | None = None  # a path on the owner: the module begins with the state that is there, if any
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ def _create(request: CreateRequest) -> Created | Refusal:
             with suppress(ServedNameError):
                 return _find(contract, request.name)
         module = build(contract, request, device)
+        if request.checkpoint is not None:
+            restore(module, request.checkpoint)
         device = device_of(module, otherwise=device)
         in_turn, warning = _turns(request, module)
         made = Created(0, str(device), in_turn, modules.is_training(module), warning=warning)

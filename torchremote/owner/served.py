@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -13,6 +14,7 @@ from .. import _torch
 from ..errors import ServedNameError, StaleStubError
 from ..jit import Contract, compile_interface
 from ..link.places import device_of
+from .checkpoints import check_path, restore
 from .exported import complete_examples, export_for
 from .implements import check_implements
 from .modules import (
@@ -37,6 +39,7 @@ def serve(
     replace: bool = False,
     in_turn: bool | None = None,
     examples: Mapping[str, Any] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> None:
     """Serves a module of this process under `name`. Any worker can `connect` to it, until `withdraw(name)`.
 
@@ -51,6 +54,7 @@ def serve(
             connected. Each call runs on the whole old module or on the whole new one, and none fails.
         in_turn: as for `create`.
         examples: as for `create`: the module is exported, and not scripted.
+        checkpoint: as for `create`: a file from which `module` gets its state, if it is there.
 
     Raises:
         ServedNameError: `name` is taken and `replace` is False, or `name` is no string, or empty.
@@ -59,7 +63,8 @@ def serve(
             every interface through which that one is called.
         ArgumentError: an example does not fit `interface`.
         CreationError: TorchScript cannot script `module`, or torch.export cannot export it, or its calls have to run in
-            turn and this process cannot do that.
+            turn and this process cannot do that. Or `checkpoint` cannot be read.
+        NotSavableError: with `checkpoint`, as from `AtOwner.state_dict`.
         CapacityError: this process hosts as many modules of `interface` as a table holds.
 
     >>> class Doubler:
@@ -79,6 +84,9 @@ def serve(
     else:
         scripted = export_for(module, contract, complete_examples(examples, compiled.interface, contract))
     device, takes_turns = device_of(scripted), runs_in_turn(scripted, in_turn)
+    path = check_path(checkpoint)
+    if path is not None:
+        restore(scripted, path)
     host = put_named if replace else add_named
     host(scripted, device, contract, name, in_turn=takes_turns)
 
