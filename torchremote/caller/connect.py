@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any, Final, cast, overload
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar, cast, overload
 
-from ..errors import ServedNameError
+from ..errors import ServedNameError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import find_worker
 from ..owner import served
@@ -16,6 +16,8 @@ from .exchange import ask
 from .pending import Pending, find_served
 from .pending_replicas import PendingReplicas
 from .stub import check_timeout
+
+Found = TypeVar("Found")
 
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.5
@@ -94,17 +96,26 @@ def connect(
     compiled = compile_interface(interface)
     check_name(name)
     timeout = check_timeout(timeout)
+    return asked_until(wait, (ServedNameError,), lambda: _start(where, compiled, name, timeout).wait())
+
+
+def asked_until(wait: float | None, missing: tuple[type[TorchRemoteError], ...], ask: Callable[[], Found]) -> Found:
+    """Returns what `ask` returns. Asks again while it raises one of `missing`, for `wait` seconds; None asks once.
+
+    Raises:
+        ValueError: `wait` is no number of seconds.
+    """
     end = time.monotonic() + (check_timeout(wait, "wait") or 0)
     pause = _FIRST_PAUSE
     while True:
         try:
-            return _start(where, compiled, name, timeout).wait()
-        except ServedNameError as error:
+            return ask()
+        except missing as error:
             left = end - time.monotonic()
             if wait is None:
                 raise
             if left <= 0:
-                raise ServedNameError(f"{error}; waited for it for {wait:g} s") from None
+                raise type(error)(f"{error}; waited for it for {wait:g} s") from None
         time.sleep(min(pause, left))
         pause = min(2 * pause, _LONGEST_PAUSE)
 

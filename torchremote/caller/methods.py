@@ -12,7 +12,8 @@ Note [Stubs that follow]
     Other threads may be calling through the old link at that moment. A stub is a scripted module, and its link is an
     attribute: to exchange it stores one pointer, and drops a reference to the old link. A reader loads the pointer
     first and counts its reference then. In between, nothing may free the old link. So a copy of the stub, which holds
-    the old link, is kept for the grace period of tables: see jit/runtime/table.py, Note [Reading while writing].
+    the old link, is kept for the grace period of tables: see jit/runtime/table.py, Note [Reading while writing]. Only
+    one thread exchanges at a time: of two, one could let go of a link of the other's that nobody keeps.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, NoReturn
@@ -19,6 +20,7 @@ from .. import _torch
 from ..errors import InterfaceError, NotSavableError, StubError
 from ..jit import CompiledInterface, compile_interface
 from ..link.route import Route, route_of, set_route
+from ..owner.tables import keep_for_readers
 from ..typing import StubT
 from . import shown
 from .batches import many_calls
@@ -45,15 +47,31 @@ def make_stub(compiled: CompiledInterface, route: Route, bases: Bases = ()) -> A
     return stub
 
 
-def attach(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> Any:
-    """Connects a scripted stub to the module that `route` leads to, and gives it its Python methods."""
+def attach(
+    scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route, *, is_called: bool = False
+) -> Any:
+    """Connects a scripted stub to the module that `route` leads to, and gives it its Python methods.
+
+    Args:
+        is_called: other threads may be calling the stub.
+    """
     refuse_before_saving()
-    set_route(scripted, compiled, route)
+    (exchange_route if is_called else set_route)(scripted, compiled, route)
     stub = _torch.as_class(scripted, stub_class(compiled))
     share_mode(stub, route.worker, route.handle, route.training)
     stub.__dict__[DEVICES] = [device for device in route.devices if device.type != "cpu"]
     stub.__dict__[METHODS] = methods_of(stub, compiled, called_names(compiled), route.worker, route.name)
     return stub
+
+
+_exchanging = threading.Lock()
+
+
+def exchange_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> None:
+    """Has a scripted stub that others may be calling lead elsewhere: see methods.py, Note [Stubs that follow]."""
+    with _exchanging:  # no link may be let go that was not kept, so none may come in between
+        keep_for_readers(_torch.copy_module(scripted))
+        set_route(scripted, compiled, route)
 
 
 def stub_along(stub: Stub, route: Route) -> Any:
