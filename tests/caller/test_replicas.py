@@ -41,6 +41,7 @@ def test_all_forms_of_calls(replicas):
     assert torch.equal(replicas(X), EXPECTED)
     assert torch.equal(replicas.forward(x=X, scale=2.0), 2 * EXPECTED)
     assert replicas.topk_async(X, k=3).wait()[0].shape == (2, 3)
+    assert torch.equal(replicas.forward_remote(X).to_here(), EXPECTED)
     assert [len(pair) for pair in replicas.topk_many([(X, 1), {"x": X}])] == [2, 2]
 
 

@@ -72,6 +72,7 @@ def test_one_that_is_lost_is_left_out_and_comes_back(nursery):
         for _ in range(3):
             assert from_which(replicas(X)) == other
             assert from_which(replicas.forward_async(X).wait()) == other
+            assert from_which(replicas.forward_remote(X).to_here()) == other
             assert {from_which(result) for result in replicas.forward_many([(X,)] * 4)} == {other}
         assert f"{where} (left out: " in repr(replicas)
         model.eval()

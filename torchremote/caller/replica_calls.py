@@ -26,6 +26,7 @@ from .batches import Batches, when_each
 from .calls import Calls, failure_of
 from .described import describe
 from .exchange import Failing, Failure, raise_failure, settle
+from .references import remote_call
 from .replicas import Replica, Team
 from .stub import with_timeout
 
@@ -41,7 +42,7 @@ Give = Callable[[Any], None]
 
 
 def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
-    """Makes the four Python methods of replicas for one method of their interface."""
+    """Makes the five Python methods of replicas for one method of their interface."""
     calls, batches = Calls(compiled, method), Batches(compiled, method)
     begin = (calls.packed if is_called_packed(method) else calls.plain)(_begun)
     single = _Messages(begin, calls.where, method.idempotent)
@@ -68,7 +69,13 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
         parts.spread(team, shares, joined.give)
         return joined.answer
 
-    for call, ending in ((now, ""), (later, "_async"), (many, "_many"), (many_later, "_many_async")):
+    once_remote = remote_call(compiled, method)
+
+    def remote(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return _start(self_.__dict__[TEAM], once_remote, args, kwargs)
+
+    every = {"": now, "_async": later, "_many": many, "_many_async": many_later, "_remote": remote}
+    for ending, call in every.items():
         describe(call, compiled, method, ending, calls.signature)
         yield call
 
@@ -91,6 +98,20 @@ def _shares(calls: list[Any], count: int) -> Iterator[tuple[int, list[Any]]]:
         last = first + least + (number < more)
         yield first, calls[first:last]
         first = last
+
+
+def _start(team: Team, start: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Has a replica start a call whose result stays there; another one, if nothing can be sent to the first."""
+    for last in range(len(team.where) - 1, -1, -1):
+        replica, stub = team.take()
+        try:
+            return start(stub, *args, **kwargs)
+        except NotInGroupError as error:
+            team.leave_out(replica, stub, error)
+            if not last:
+                raise
+        finally:
+            team.give_back(replica)
 
 
 class _Joined:
