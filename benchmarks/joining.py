@@ -27,14 +27,14 @@ AT_ONCE = f"{SHOWN[-1] - 1} at once"
 def measure(quick: bool) -> Findings:
     """Has workers join groups, one after the other and at once. All are forks of this process, which joins none."""
     found: Rounds = {f"{way}{number}": [] for way in ("", f"{TORCH}: ") for number in SHOWN} | {AT_ONCE: []}
-    for _ in range(2 if quick else 7):
+    for _ in range(2 if quick else 9):
         with tempfile.TemporaryDirectory(prefix="torchremote-bench-") as folder:
             for way, took in (("", joined_in_turn(_join)), (f"{TORCH}: ", joined_in_turn(_torchs, f"{folder}/store"))):
                 for number in SHOWN:
                     found[f"{way}{number}"].append([took[number - 1]])
         found[AT_ONCE].append([joined_at_once(SHOWN[-1] - 1)])
     last = str(SHOWN[-1])
-    targets = (Target(last, f"{TORCH}: {last}", 0.25), Target(last, str(SHOWN[0]), 5.0))
+    targets = (Target(last, f"{TORCH}: {last}", 0.5), Target(last, str(SHOWN[0]), 5.0))
     return Findings("Joining a group, as its nth worker", "ms", 1e3, found, targets)
 
 

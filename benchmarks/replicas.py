@@ -34,7 +34,7 @@ def _measure(quick: bool) -> Findings:
     one = torchremote.connect([owner], Layer, "layer")
     blocks = {ONE: timed(lambda: stub(x)), OF_ONE: timed(lambda: one(x)), OF_THREE: timed(lambda: replicas(x))}
     with torch.no_grad():
-        rounds = interleave(blocks, rounds=25 if quick else 80, calls=100, warm_up=200)
+        rounds = interleave(blocks, rounds=25 if quick else 150, calls=100, warm_up=200)
     targets = (Target(OF_ONE, ONE, 1.03), Target(OF_THREE, ONE, 1.03))
     return Findings("Replicas: a call of [4, 8]", "us", 1e6, rounds, targets)
 

@@ -44,12 +44,25 @@ Give = Callable[[Any], None]
 def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
     """Makes the five Python methods of replicas for one method of their interface."""
     calls, batches = Calls(compiled, method), Batches(compiled, method)
-    begin = (calls.packed if is_called_packed(method) else calls.plain)(_begun)
+    make = calls.packed if is_called_packed(method) else calls.plain
+    once, begin = make(_now), make(_begun)
     single = _Messages(begin, calls.where, method.idempotent)
     parts = _Messages(batches.begin, f"{compiled.interface.name}.{method.many.name}", method.idempotent)
 
     def now(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
-        return single.now(self_.__dict__[TEAM], args, kwargs)
+        team, began = self_.__dict__[TEAM], time.monotonic()
+        try:
+            replica, stub = team.take()
+        except NotInGroupError as error:
+            return single.go_on(team, args, kwargs, 1, began, error, [])
+        try:
+            return once(stub, *args, **kwargs)
+        except (StaleStubError, WireError) as error:
+            failure: TorchRemoteError = error
+        finally:
+            team.give_back(replica)
+        team.leave_out(replica, stub, failure)
+        return single.go_on(team, args, kwargs, 1, began, failure, [replica])
 
     def later(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
         team = self_.__dict__[TEAM]
@@ -78,6 +91,10 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
     for ending, call in every.items():
         describe(call, compiled, method, ending, calls.signature)
         yield call
+
+
+def _now(stub: Any, answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing) -> Any:
+    return settle(answer, unpack, failing)
 
 
 def _begun(stub: Any, answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing) -> Begun:
@@ -137,22 +154,6 @@ class _Messages:
         self._where = where
         self._idempotent = idempotent
 
-    def now(self, team: Team, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Makes a call, and waits for its result."""
-        began = time.monotonic()
-        try:
-            replica, stub = team.take()
-        except NotInGroupError as error:
-            return self._go_on(team, args, kwargs, 1, began, error, [])
-        try:
-            return settle(*self._begin(stub, *args, **kwargs))
-        except (StaleStubError, WireError) as error:
-            failure: TorchRemoteError = error
-        finally:
-            team.give_back(replica)
-        team.leave_out(replica, stub, failure)
-        return self._go_on(team, args, kwargs, 1, began, failure, [replica])
-
     def spread(self, team: Team, shares: list[tuple[int, list[Any]]], give: Callable[[int, Any], None]) -> None:
         """Makes parts of a batch, as `_shares` yields them. `give` takes the number of each, and its result."""
         # All are taken before the first is sent: its replica may be done before the next one is taken.
@@ -196,7 +197,7 @@ class _Messages:
 
         def go_on(failure: TorchRemoteError, tried: list[Replica]) -> None:
             try:
-                give(self._go_on(team, args, kwargs, calls, began, failure, tried))
+                give(self.go_on(team, args, kwargs, calls, began, failure, tried))
             except Exception as error:
                 give(Failure.of(error))
 
@@ -242,7 +243,7 @@ class _Messages:
         """Says whether another replica may run the call that failed."""
         return self._idempotent or isinstance(failure, (StaleStubError, NotInGroupError))
 
-    def _go_on(
+    def go_on(
         self,
         team: Team,
         args: tuple[Any, ...],

@@ -57,15 +57,19 @@ class Replica:
         self.where = where
         self.stub: Any = None  # the one that it is called through
         self.methods: Mapping[str, Any] = {}  # those of the stub; empty: the replica is left out
-        self.in_flight = 0
-        self.late = False  # a call was not answered in time, and nothing since
+        self.in_flight = 0  # with `_LAST`, while a call was not answered in time, and nothing since
         self.sought = False  # a thread asks for it
         self.why = "was not asked yet"  # why it is left out
 
     def __str__(self) -> str:
         if not self.methods:
             return f"{self.where} (left out: {self.why})"
-        return f"{self.where} ({self.in_flight} in flight{', late' if self.late else ''})"
+        return f"{self.where} ({self.in_flight % _LAST} in flight{', late' if self.late else ''})"
+
+    @property
+    def late(self) -> bool:
+        """Says whether it is called only if there is no other."""
+        return self.in_flight >= _LAST
 
 
 class Team:
@@ -92,9 +96,11 @@ class Team:
             best, least = None, 0
             for replica in self._replicas:
                 if replica.methods:
-                    load = replica.in_flight + _LAST if replica.late else replica.in_flight
+                    load = replica.in_flight
                     if best is None or load < least:
                         best, least = replica, load
+                    if not load:
+                        break  # no other has less
             if best is not None:
                 best.in_flight += calls
                 return best, best.stub
@@ -117,7 +123,7 @@ class Team:
                 return  # it was left out before, or is back already
             replica.why = _first_line(failure)
             if isinstance(failure, CallTimeoutError):
-                replica.late = True
+                replica.in_flight += 0 if replica.late else _LAST
             else:
                 replica.stub, replica.methods = None, {}
         self._seek(replica)
@@ -145,7 +151,8 @@ class Team:
                     continue
                 replica = next(replica for replica in self._replicas if replica.where == where)
                 methods: NamedStubMethods = stub.__dict__[METHODS]
-                replica.stub, replica.methods, replica.late, replica.why = stub, methods, False, _GONE
+                replica.stub, replica.methods, replica.why = stub, methods, _GONE
+                replica.in_flight %= _LAST
                 self.devices += [device for device in stub.__dict__[DEVICES] if device not in self.devices]
             methods.when_lost = partial(_seek_for, weakref.ref(self), replica)
             if not methods:  # it was lost meanwhile
