@@ -7,6 +7,7 @@
 # fuzz: thousands of random interfaces, through everything.
 # chaos: an hour of random operations, while workers are killed and stopped; MINUTES=5 for less, SEED=2 for others.
 # rounds: owners are killed and come back, 200 times, while two callers call them, replicas too; ROUNDS=20 for fewer.
+#         200 write docs/rounds.md.
 # bench: all benchmarks, with results, pictures and the README's rows; on a machine that does nothing else.
 # bench-quick: the same with fewer rounds, in four minutes; fails for a target that is clearly missed, not for an unsure one.
 # bench-against OTHER=path: this checkout beside another one, in turns. bench-peers: installs the peers.
@@ -54,7 +55,7 @@ chaos: $(READY)
 ROUNDS := 200
 
 rounds: $(READY)
-	$(BIN)/python -W ignore -m tests.groups.rounds --rounds $(ROUNDS) --seed $(SEED)
+	$(BIN)/python -W ignore -m tests.groups.rounds --rounds $(ROUNDS) --seed $(SEED) $(if $(filter 200,$(ROUNDS)),--page docs/rounds.md)
 
 compat: $(READY) .venv-oldest/ready .venv-newest/ready
 	$(BIN)/python -W ignore -m tests.compat $(BIN)/python .venv-oldest/bin/python .venv-newest/bin/python
