@@ -7,6 +7,8 @@
 # models: which architectures of transformers, timm and torchvision can be hosted, into docs/models.md; downloads these.
 # fuzz: thousands of random interfaces, through everything.
 # chaos: an hour of random operations, while workers are killed and stopped; MINUTES=5 for less, SEED=2 for others.
+# rounds: owners are killed and come back, 200 times, while two callers call them, replicas too; ROUNDS=20 for fewer.
+#         200 write docs/rounds.md.
 # bench: all benchmarks, with results, pictures and the README's rows; on a machine that does nothing else.
 # bench-quick: the same with fewer rounds, in four minutes; fails for a target that is clearly missed, not for an unsure one.
 # bench-against OTHER=path: this checkout beside another one, in turns. bench-peers: installs the peers.
@@ -21,7 +23,8 @@ NEWEST := 2.15.0
 PYTHON_OF_OLDEST ?= $(or $(shell python3.12 -c 'print("python3.12")' 2> /dev/null), $(PYTHON))
 PYTHON_OF_NEWEST ?= $(or $(shell python3.13 -c 'print("python3.13")' 2> /dev/null), $(PYTHON))
 
-.PHONY: demo test native coverage lint docs fuzz chaos compat models bench bench-quick bench-against bench-peers clean
+.PHONY: demo test native coverage lint docs fuzz chaos rounds compat models bench bench-quick bench-against bench-peers
+.PHONY: clean
 
 demo: $(READY)
 	$(BIN)/python -m torchremote demo
@@ -58,6 +61,11 @@ SEED := 1
 
 chaos: $(READY)
 	$(BIN)/python -W ignore -m tests.chaos --minutes $(MINUTES) --seed $(SEED)
+
+ROUNDS := 200
+
+rounds: $(READY)
+	$(BIN)/python -W ignore -m tests.groups.rounds --rounds $(ROUNDS) --seed $(SEED) $(if $(filter 200,$(ROUNDS)),--page docs/rounds.md)
 
 compat: $(READY) .venv-oldest/ready .venv-newest/ready
 	$(BIN)/python -W ignore -m tests.compat $(BIN)/python .venv-oldest/bin/python .venv-newest/bin/python

@@ -19,6 +19,6 @@ QUESTIONS = (
         "gathering",
         "exported",
     ),
-    *("creation", "compilation", "growth", "memory", "movement", "settings"),
+    *("replicas", "joining", "creation", "compilation", "growth", "memory", "movement", "settings"),
 )
 RESULTS = Path(__file__).parent / "results"

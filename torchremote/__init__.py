@@ -6,6 +6,7 @@ from ._version import __version__
 from .archive.load import load, reconnect
 from .caller import as_module as as_module  # gives stubs the methods of a module
 from .caller import follow as follow  # it tells stubs how to find their modules again
+from .caller import send_replicas as send_replicas  # tells RPC's pickler how to
 from .caller.at_owner import at_owner
 from .caller.connect import connect, connect_async, withdraw
 from .caller.create import create, create_async

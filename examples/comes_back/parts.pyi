@@ -9,13 +9,11 @@
 # pyright: reportTypedDictNotRequiredAccess=false
 # ruff: noqa
 # fmt: off
-"""The model that the parameter server has, and how it begins: from its last checkpoint, if there is one."""
+"""The model that the parameter server has."""
 
 import abc as _abc
 import typing as _typing
 import torchremote.caller.typed as _stubs
-import os as os
-
 import torch as torch
 from torch import Tensor as Tensor, nn as nn
 
@@ -54,10 +52,7 @@ class TwoLayers(nn.Module):
         return y
 
 
-def begin(checkpoint: str) -> nn.Module:
-    """Makes the model, with the state that a checkpoint has if it is there."""
+def begin() -> nn.Module:
+    """Makes the model as it is before the first step."""
     torch.manual_seed(0)
-    model = TwoLayers()
-    if os.path.exists(checkpoint):
-        model.load_state_dict(torch.load(checkpoint, weights_only=True))
-    return model
+    return TwoLayers()

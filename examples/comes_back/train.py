@@ -29,7 +29,7 @@ class Server:
 
     def start(self) -> None:
         self.process = tr.spawn("ps", shared_memory=False)
-        self.model = tr.create("ps", Regressor, begin, args=(self.checkpoint,), name="model", timeout=20)
+        self.model = tr.create("ps", Regressor, begin, name="model", checkpoint=self.checkpoint, timeout=20)
         self.optimizer = DistributedOptimizer(torch.optim.SGD, tr.at_owner(self.model).parameters(), lr=0.1)
 
     def crash(self) -> None:
@@ -37,18 +37,23 @@ class Server:
         self.process.wait()
 
 
-def step(server: Server, x: torch.Tensor, target: torch.Tensor) -> float:
+def step(server: Server, x: torch.Tensor, target: torch.Tensor) -> None:
     with dist_autograd.context() as context:
         loss = torch.nn.functional.mse_loss(server.model(x), target)
         dist_autograd.backward(context, [loss])
         server.optimizer.step(context)
-    return loss.item()
+
+
+def loss_of(server: Server, x: torch.Tensor, target: torch.Tensor) -> float:
+    with torch.no_grad():
+        return torch.nn.functional.mse_loss(server.model(x), target).item()
 
 
 def train(server: Server, steps: int) -> None:
     torch.manual_seed(1)
     x = torch.randn(256, 16)
     target = (x[:, :1] * x[:, 1:2]).sin()
+    print(f"step 0: loss {loss_of(server, x, target):.6f}")
     crashes = [steps // 3 + 7, 2 * steps // 3 + 7]
     done = saved = 0
     while done < steps:
@@ -56,18 +61,17 @@ def train(server: Server, steps: int) -> None:
             crashes.pop(0)
             server.crash()
         try:
-            loss = step(server, x, target)
+            step(server, x, target)
         except (RuntimeError, ConnectionError):  # torch's own errors, in backward and step, are RuntimeErrors
-            print(f"step {done}: the server is lost; back to step {saved}")
             server.start()
+            print(f"step {done}: the server is lost; back to step {saved}: loss {loss_of(server, x, target):.6f}")
             done = saved
             continue
         done += 1
         if done % EVERY == 0:
-            tr.at_owner(server.model).checkpoint(server.checkpoint)
+            tr.at_owner(server.model).checkpoint()
             saved = done
-        if done == 1 or done % EVERY == 0:
-            print(f"step {done}: loss {loss:.4f}")
+            print(f"step {done}: loss {loss_of(server, x, target):.6f}")
 
 
 def main() -> None:

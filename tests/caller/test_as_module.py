@@ -292,7 +292,7 @@ LOCAL = (
 def test_nothing_that_is_inherited_does_nothing():
     public = {name for name in dir(Stub) if not name.startswith("_")}
     public.discard(torch._C._get_privateuse1_backend_name())  # torch adds it for a backend, as that of other tests
-    refused = {*INHERITED, *as_module._REMEDIES}
+    refused = {*INHERITED, *as_module.REMEDIES}
     assert public - {*REACHING.split(), *LOCAL.split(), *refused} == set()
 
 

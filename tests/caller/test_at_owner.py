@@ -24,7 +24,7 @@ from torchremote.errors import (
     StaleStubError,
 )
 from torchremote.link.route import route_of
-from torchremote.owner import module_state, served
+from torchremote.owner import checkpoints, module_state, served
 from torchremote.owner.module_state import Part, Piece, pieces
 from torchremote.testing import same
 
@@ -161,7 +161,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path, monkeypatch):
     path.write_text("old")
     monkeypatch.setattr(os, "fsync", fills_up)
     with pytest.raises(RemoteError, match="No space left on device"):
-        module_state.checkpoint_here(handle, str(path))
+        checkpoints.checkpoint_here(handle, str(path))
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
     tr.withdraw("kept")

@@ -66,3 +66,7 @@ def expected(x, seed=0):
 
 def add(to):
     return rpc.rpc_sync(to, torch.add, (torch.ones(1), 1)).item()
+
+
+def training(name="encoder"):
+    return served.served_module(name).training

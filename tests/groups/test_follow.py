@@ -196,6 +196,46 @@ def test_reconnect_has_a_scripted_model_follow_while_threads_call_it(nursery):
         thread.join()
 
 
+@in_a_group()
+def test_many_threads_reconnect_a_model_that_many_call(nursery):
+    owner = owner_with_encoder(nursery)
+    model = torch.jit.script(Holding(tr.connect("ps", zoo.Encoder, "encoder", timeout=10)))
+    stop, wrong, right = threading.Event(), [], []
+
+    def call():
+        while not stop.is_set():
+            try:
+                result = model(X)
+            except RuntimeError:
+                try:
+                    tr.reconnect(model, wait=30)
+                except tr.TorchRemoteError as error:
+                    wrong.append(error)
+            else:
+                right.append(1)
+                if not is_from(0, result):
+                    wrong.append(result)
+
+    threads = [threading.Thread(target=call) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for _ in range(6):
+        time.sleep(0.3)
+        lose(owner)
+        with pytest.raises(ConnectionError, match="Encoder on ps: the worker has left the group or crashed"):
+            tr.reconnect(model)
+        with pytest.raises(ConnectionError, match="waited for it for 0.1 s"):
+            tr.reconnect(model, wait=0.1)
+        owner = owner_with_encoder(nursery)
+        tr.reconnect(model)
+        before = len(right)
+        until(lambda before=before: len(right) > before + 20)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
 def test_a_name_that_is_served_again_by_a_worker_that_lives_is_followed(owner):
     rpc.rpc_sync(owner, roles.serve_encoder, (1, "moving"))
     stub = tr.connect(owner, zoo.Encoder, "moving")

@@ -63,6 +63,7 @@ def test_a_lost_call_is_sent_again_until_the_owner_is_back(nursery):
         lambda: stub.forward_async(X).wait(),
         lambda: stub.forward_many([(X,), (X,)])[1],
         lambda: stub.forward_many([(X,), (X,)], return_exceptions=True)[1],
+        lambda: tr.with_timeout(stub, 0)(X),
     ]
     for call in calls:
         owner.kill()  # and it is not taken off yet

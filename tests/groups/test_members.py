@@ -50,6 +50,18 @@ def test_a_worker_that_was_killed_is_taken_off_and_comes_back(nursery):
 
 
 @in_a_group()
+def test_workers_that_were_killed_leave_no_files_open(nursery):
+    counts = []
+    for _ in range(6):
+        owner = nursery.join("ps")
+        assert roles.add("ps") == 2
+        owner.kill()
+        until(lambda: roles.members() == ["main"])
+        counts.append(len(os.listdir("/proc/self/fd")))
+    assert max(counts[3:]) <= max(counts[:3])
+
+
+@in_a_group()
 def test_a_name_that_is_taken_is_refused_at_once(nursery):
     nursery.join("ps")
     second = nursery.start("ps", tr.group_address())

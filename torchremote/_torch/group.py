@@ -27,6 +27,7 @@ Note [Taking a worker off]
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -102,6 +103,16 @@ class GroupAgent:
         self._others[member.name] = member
         info = rpc.WorkerInfo(member.name, member.number)
         self._agent._update_group_membership(info, self._devices(), self._reverse_maps(), True)
+
+    def close_connection(self, name: str, seconds: float) -> None:
+        """Has torch close its connection to a worker that has ended. Without this it keeps the files open for ever.
+
+        Args:
+            seconds: in which torch has to notice the end.
+        """
+        # It reads from a connection only while a call waits for its answer, so a call has to be made.
+        with suppress(RuntimeError):
+            rpc.rpc_async(name, torch.neg, args=(torch.zeros(()),), timeout=seconds)
 
     def take_off(self, name: str, number: int) -> None:
         """Takes a worker off the agent's lists: see Note [Taking a worker off]."""

@@ -13,13 +13,15 @@ from typing import IO, Any
 import torch
 
 from .. import _torch
+from ..caller.connect import asked_until
+from ..caller.methods import lost_workers
 from ..caller.pending import find_served
 from ..caller.stub import attach
-from ..errors import InterfaceError, PlaceError, TorchRemoteError
+from ..errors import InterfaceError, NotInGroupError, PlaceError, ServedNameError, TorchRemoteError, WireError
+from ..link.failures import GONE
 from ..link.places import find_worker
 from ..link.route import Route, address_of
 from ..link.stubs import compiled_of, stubs_in
-from ..owner.tables import keep_for_readers
 
 
 def load(
@@ -53,15 +55,17 @@ def load(
     return reconnect(model, workers) if any(True for _ in stubs_in(model)) else model
 
 
-def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None) -> Any:
+def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, *, wait: float | None = None) -> Any:
     """Connects every stub of a served module in `model`, by the worker and the name that it was saved with.
 
     If one module is not found, no stub is changed. A stub that is connected already is connected anew: its module may
-    be served elsewhere by now. The Python classes of the interfaces are not needed.
+    be served elsewhere by now. Other threads may call the model meanwhile, and may reconnect it, too: each call goes to
+    the old module or to the new one. The Python classes of the interfaces are not needed.
 
     Args:
         model: a model that torch.jit.load returned, or a module that holds one.
         workers: where modules have moved, {"old worker": "new worker"}; others are where they were.
+        wait: seconds for which to wait until all workers are there and serve the names. None asks once.
 
     Returns:
         `model`; or a stub, if `model` is a stub itself.
@@ -69,10 +73,12 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None) 
     Raises:
         InterfaceError: there is no stub in `model`. Freezing leaves none: it makes them part of the code around them.
         PlaceError: a worker does not exist, or a key of `workers` has no stub.
+        WireError: a worker is lost. NotInGroupError, which is one: it left the group or crashed, and is not back.
         ServedNameError: a worker serves nothing under the name.
         ProtocolError: another release saved a stub, and this one cannot connect it.
         MismatchError: a module does not implement the interface with which the stub was saved. It may have more methods
             than that, and other defaults.
+        ValueError: `wait` is no number of seconds.
 
     In a group with a worker "owner":
 
@@ -102,12 +108,9 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None) 
     if workers and not known >= workers.keys():
         unknown = ", ".join(map(repr, sorted(workers.keys() - known)))
         raise PlaceError(f"workers={dict(workers)!r}: no stub is on {unknown}; stubs are on {', '.join(sorted(known))}")
-    routes = _routes([part[3] for part in saved])
-    # A call that is loading the link to call through it holds it uncounted: jit/runtime/table.py, Note [Reading while
-    # writing].
-    keep_for_readers([_torch.copy_module(stub) for _, _, stub, _ in saved])
+    routes = asked_until(wait, (PlaceError, ServedNameError, WireError), lambda: _routes([part[3] for part in saved]))
     for (parent, key, stub, it), route in zip(saved, routes, strict=True):
-        connected = attach(stub, it.compiled, route)
+        connected = attach(stub, it.compiled, route, is_called=True)
         if parent is None:
             return connected
         _torch.replace_child(parent, key, connected)
@@ -125,6 +128,9 @@ class _Saved:
 
 
 def _routes(saved: list[_Saved]) -> list[Route]:
+    for it in saved:
+        if it.where in lost_workers:
+            raise NotInGroupError(f"{it.compiled.interface.name} on {it.where}: {GONE}")
     asked = [find_served(find_worker(it.where), it.compiled, it.name, it.timeout) for it in saved]
     routes, errors = [], []
     for pending in asked:

@@ -90,14 +90,14 @@ def sent_until_timeout_later(once_async: Callable[..., Any], once: Callable[...,
             try:
                 result.set_result(done.value())
             except (StaleStubError, WireError) as error:
-                _patient.submit(functools.partial(try_again, error))
+                patient.submit(functools.partial(try_again, error))
             except Exception as error:
                 result.set_result(Failure.of(error))
 
         try:
             once_async(self_, *args, **kwargs).add_done_callback(settled)
         except (StaleStubError, WireError) as error:
-            _patient.submit(functools.partial(try_again, error))
+            patient.submit(functools.partial(try_again, error))
         return result
 
     return call
@@ -125,7 +125,7 @@ class _Patient:
             self._chores.get()()
 
 
-_patient = _Patient()
+patient = _Patient()
 
 
 def _try_again(
@@ -137,16 +137,18 @@ def _try_again(
     failure: TorchRemoteError,
 ) -> Any:
     """Sends a call until it gets through. Raises its last failure when the stub's timeout has passed since `began`."""
-    for left in _pauses(began + _timeout_of(stub)):
+    route = route_of(stub)
+    assert route is not None
+    for left in pauses(began + seconds_of(route.timeout)):
         try:
             stub.__dict__[METHODS].find_if_lost()
-            return once(NamedStubMethods.with_timeout(stub, left), *args, **kwargs)
+            return once(NamedStubMethods.with_timeout(stub, timeout_of(left)), *args, **kwargs)
         except (StaleStubError, WireError) as error:
             failure = error
     raise failure
 
 
-def _pauses(until: float) -> Iterator[float]:
+def pauses(until: float) -> Iterator[float]:
     """Pauses, each time for longer, and yields the seconds that are left until then. Ends when none are."""
     pause = _FIRST_PAUSE
     while (left := until - time.monotonic()) > 0:
@@ -161,8 +163,11 @@ def _follows(stub: Any) -> bool:
     return isinstance(stub.__dict__[METHODS], NamedStubMethods)
 
 
-def _timeout_of(stub: Any) -> float:
-    """Returns the seconds that a call of `stub` may take."""
-    route = route_of(stub)
-    timeout = rpc.get_rpc_timeout() if route is None or route.timeout is None else route.timeout
-    return timeout or math.inf
+def seconds_of(timeout: float | None) -> float:
+    """Returns the seconds that a call may take. `timeout`: that of its stub."""
+    return (rpc.get_rpc_timeout() if timeout is None else timeout) or math.inf
+
+
+def timeout_of(seconds: float) -> float:
+    """Returns the timeout of a stub whose calls may take `seconds`, which may be infinite."""
+    return 0.0 if seconds == math.inf else seconds

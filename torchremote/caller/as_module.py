@@ -175,7 +175,7 @@ _WHERE_IT_IS_MADE: Final = (
 )
 _MOVE: Final = 'torchremote.at_owner(stub).to("cuda:0") moves the remote module, and stubs follow'
 _HOOKS: Final = "put the stub into a module of your own, and hook that one"
-_REMEDIES: Final = {
+REMEDIES: Final = {
     **dict.fromkeys(("to", "cpu", "cuda", "xpu", "ipu", "mtia"), _MOVE),
     **dict.fromkeys("half float double bfloat16 type share_memory to_empty compile".split(), _WHERE_IT_IS_MADE),
     **dict.fromkeys(
@@ -191,15 +191,24 @@ _REMEDIES: Final = {
     ),
 }
 """What to write instead of a method that a stub refuses."""
+WITHOUT_STATE: Final = frozenset({_WHERE_IT_IS_MADE, _HOOKS})
+"""Those of them that have nothing to do with where the module's state is."""
 
 
 def _refuse(stub: Stub, method: str, remedy: str) -> NoReturn:
+    stub._torchremote_refuse(method, remedy)
+
+
+def _torchremote_refuse(stub: Stub, method: str, remedy: str) -> NoReturn:
+    """Refuses a method, with what to write instead."""
     route, compiled = route_and_interface(stub, method)
     where = f"{compiled.interface.name} on {route.worker}"
     raise StubError(f"{where}: {method}: the module is on another worker, and this is a stub of it; {remedy}")
 
 
-def _refusing(name: str, remedy: str) -> Callable[..., NoReturn]:
+def refusing(name: str, remedy: str) -> Callable[..., NoReturn]:
+    """Makes a method that refuses."""
+
     def refused(self: Stub, *args: Any, **kwargs: Any) -> NoReturn:
         _refuse(self, name, remedy)
 
@@ -212,7 +221,8 @@ def _refusing(name: str, remedy: str) -> Callable[..., NoReturn]:
 _METHODS: Final[tuple[Callable[..., Any], ...]] = (
     *(train, eval, requires_grad_, zero_grad, state_dict, load_state_dict),
     *(parameters, named_parameters, buffers, named_buffers, apply, _apply),
+    _torchremote_refuse,
 )
 # `Stub` gets them here, because they need `at_owner`, which needs `Stub`.
-for _method in (*_METHODS, *(_refusing(name, remedy) for name, remedy in _REMEDIES.items())):
+for _method in (*_METHODS, *(refusing(name, remedy) for name, remedy in REMEDIES.items())):
     setattr(Stub, _method.__name__, _method)

@@ -15,6 +15,7 @@ import torch.distributed.rpc as rpc
 
 from ..errors import ArgumentError, CallTimeoutError, MismatchError, PlaceError
 from ..owner import module_state
+from ..owner.checkpoints import checkpoint_here
 from .exchange import ask
 from .methods import find_if_lost
 from .modes import note_mode
@@ -233,16 +234,17 @@ class AtOwner:
         moved: str = self._ask(module_state.move_here, device)
         return stub_along(self._stub, replace(self._route, device=moved))
 
-    def checkpoint(self, path: str | os.PathLike[str]) -> None:
+    def checkpoint(self, path: str | os.PathLike[str] | None = None) -> None:
         """Writes the module's state to a file on its owner, with `torch.save`.
 
         A file that is there already stays until the new one is whole, and the new one has its mode. A symbolic link
         stays a link, and the file that it leads to is written.
 
         Args:
-            path: the file's path on the owner.
+            path: the file's path on the owner. None: where `create(..., checkpoint=path)` said.
 
         Raises:
+            ArgumentError: `path` is None, and the module was created or served without `checkpoint`.
             NotSavableError: as from `state_dict`. No file was written.
             RemoteError: the owner cannot write the file.
 
@@ -252,7 +254,7 @@ class AtOwner:
         >>> sorted(torch.load(path))  # on the owner's machine
         ['bias', 'weight']
         """
-        self._ask(module_state.checkpoint_here, os.fspath(path))
+        self._ask(checkpoint_here, None if path is None else os.fspath(path))
 
     def __repr__(self) -> str:
         return f"at_owner({self._where})"

@@ -29,10 +29,10 @@ from ..link.failures import FAILURES
 from ..link.route import Route, route_of
 from ..owner.tables import progress_here
 from .again import sent_until_timeout
-from .awaiting import when_all
+from .awaiting import Answer, when_all
 from .calls import Calls, failure_of, python_calls
 from .described import describe
-from .exchange import ask, send, settle, settle_later
+from .exchange import Failing, ask, send, settle, settle_later
 from .methods import DEVICES, METHODS
 from .quick_check import exact_test
 
@@ -43,13 +43,13 @@ _numbers = filter(lambda number: number & 255, itertools.count(secrets.randbits(
 
 def many_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
     """Makes a stub's two Python methods for many calls of `method`: `<m>_many` and `<m>_many_async`."""
-    batches = _Batches(compiled, method)
+    batches = Batches(compiled, method)
     for call, ending in ((batches.many(), "_many"), (batches.many_async(), "_many_async")):
         describe(call, compiled, method, ending, batches.signature)
         yield call
 
 
-class _Batches:
+class Batches:
     """Makes the Python methods of a stub for many calls of one method."""
 
     def __init__(self, compiled: CompiledInterface, method: Method) -> None:
@@ -70,9 +70,8 @@ class _Batches:
 
         def call(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> list[Any]:
             if return_exceptions:
-                return [_result(pending) for pending in self._send_each(self_, calls)]
-            batch = _Batch(self_, self._where)
-            result: list[Any] = settle(self._send(batch, calls), self._unpack, batch.failure)
+                return [result_of(sent) for sent in self.send_each(self_, calls, self._call_async)]
+            result: list[Any] = settle(*self.begin(self_, self.packed(calls)))
             return result
 
         return sent_until_timeout(call) if self._method.idempotent else call
@@ -82,33 +81,40 @@ class _Batches:
 
         def call(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> Any:
             if return_exceptions:
-                sent = self._send_each(self_, calls)
-                return when_all(
-                    [one for one in sent if not isinstance(one, Exception)], lambda: list(map(_result, sent))
-                )
-            batch = _Batch(self_, self._where)
-            return settle_later(self._send(batch, calls), self._unpack, batch.failure, self_.__dict__[DEVICES])
+                return when_each(self.send_each(self_, calls, self._call_async))
+            return settle_later(*self.begin(self_, self.packed(calls)), self_.__dict__[DEVICES])
 
         return call
 
-    def _send(self, batch: _Batch, calls: Iterable[Any]) -> Any:
-        """Packs and sends a batch. Returns the Future of its results."""
+    def packed(self, calls: Iterable[Any]) -> list[Any]:
+        """Packs the calls of a batch. Raises ArgumentError for the first that does not fit."""
         self._calls.check_context()
-        packed = [
+        return [
             call if self._is_exact(call) else self._pack(call, self._place(position))
             for position, call in self._each(calls)
         ]
-        scripted = batch.stub.__dict__[METHODS][packed_name(self._method.many.name)]
+
+    def begin(self, stub: Any, packed: list[Any], first: int = 0) -> tuple[Any, Callable[[Any], Any], Failing]:
+        """Sends a batch of packed calls.
+
+        Args:
+            first: the position of its first call in the user's list.
+
+        Returns:
+            The Future of its results, what unpacks these, and what makes errors of torch's.
+        """
+        batch = _Batch(stub, self._where, first)
+        scripted = stub.__dict__[METHODS][packed_name(self._method.many.name)]
         try:
             with _torch.as_plain_tensors():
-                return send(scripted, (packed, batch.number), {}, batch.failure)
+                return send(scripted, (packed, batch.number), {}, batch.failure), self._unpack, batch.failure
         except ArgumentError:
             self._raise_misfit(batch, packed)
             raise
 
     def _raise_misfit(self, batch: _Batch, packed: list[Any]) -> None:
         """Raises for the first call with an argument that cannot be sent. TorchScript does not say which it is."""
-        for position, call in enumerate(packed):
+        for position, call in enumerate(packed, batch.first):
             where = self._place(position)
             if self._is_exact(call):
                 self._pack(call, where)
@@ -153,13 +159,17 @@ class _Batches:
 
     # -- a message for each call
 
-    def _send_each(self, stub: Any, calls: Iterable[Any]) -> list[Any]:
-        """Sends each call in its own message. Returns a Future for each, or the error that prevented it."""
+    def send_each(self, stub: Any, calls: Iterable[Any], call_async: Callable[..., Any]) -> list[Any]:
+        """Sends each call in its own message, by `call_async` of `stub`.
+
+        Returns:
+            A Future for each, or the error that prevented it.
+        """
         sent: list[Any] = []
         for position, call in self._each(calls):
             try:
                 arguments = self._arguments(call, self._place(position))
-                sent.append(self._call_async(stub, **arguments))
+                sent.append(call_async(stub, **arguments))
             except TorchRemoteError as error:
                 sent.append(error)
         return sent
@@ -168,8 +178,13 @@ class _Batches:
 _A_CALL: Final = "a call is a tuple of arguments, as in [(x,), (y,)], or a mapping from their names"
 
 
-def _result(sent: Any) -> Any:
-    """Waits for a call of `_send_each`. Returns its result or its error."""
+def when_each(sent: list[Any]) -> Answer[list[Any]]:
+    """Returns a Future of the results and errors of what `Batches.send_each` sent."""
+    return when_all([one for one in sent if not isinstance(one, Exception)], lambda: list(map(result_of, sent)))
+
+
+def result_of(sent: Any) -> Any:
+    """Waits for a call of `Batches.send_each`. Returns its result or its error."""
     if isinstance(sent, Exception):
         return sent
     try:
@@ -181,8 +196,9 @@ def _result(sent: Any) -> Any:
 class _Batch:
     """One batch of calls that is sent through a stub."""
 
-    def __init__(self, stub: Any, where: str) -> None:
+    def __init__(self, stub: Any, where: str, first: int) -> None:
         self.stub = stub
+        self.first = first
         self.number = next(_numbers) << POSITION_BITS  # leaves room for a position: see Note [Which call failed]
         self._where = where
 
@@ -204,4 +220,4 @@ class _Batch:
         position = None
         with suppress(TorchRemoteError):  # the owner is lost or busy; the call's own failure matters more
             position = ask(route.worker, self._where, progress_here, route.handle, self.number, timeout=_ASKING)
-        return "" if position is None else f"calls[{position}]: "
+        return "" if position is None else f"calls[{self.first + position}]: "

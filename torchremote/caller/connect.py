@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final, overload
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar, cast, overload
 
-from ..errors import ServedNameError
-from ..jit import compile_interface
+from ..errors import ServedNameError, TorchRemoteError
+from ..jit import CompiledInterface, compile_interface
 from ..link.places import find_worker
 from ..owner import served
 from ..owner.served import check_name
 from ..typing import HasStub, StubT
 from .exchange import ask
 from .pending import Pending, find_served
+from .pending_replicas import PendingReplicas
 from .stub import check_timeout
+
+Found = TypeVar("Found")
 
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.5
@@ -22,37 +26,53 @@ _LONGEST_PAUSE: Final = 0.5
 
 @overload
 def connect(
-    where: str, interface: HasStub[StubT], name: str, *, wait: float | None = None, timeout: float | None = None
+    where: str | Sequence[str],
+    interface: HasStub[StubT],
+    name: str,
+    *,
+    wait: float | None = None,
+    timeout: float | None = None,
 ) -> StubT: ...
 @overload
 def connect(
-    where: str, interface: type, name: str, *, wait: float | None = None, timeout: float | None = None
+    where: str | Sequence[str], interface: type, name: str, *, wait: float | None = None, timeout: float | None = None
 ) -> Any: ...
 def connect(
-    where: str, interface: type | HasStub[Any], name: str, *, wait: float | None = None, timeout: float | None = None
+    where: str | Sequence[str],
+    interface: type | HasStub[Any],
+    name: str,
+    *,
+    wait: float | None = None,
+    timeout: float | None = None,
 ) -> Any:
-    """Connects to the module that a worker serves under `name`.
+    """Connects to the module that a worker serves under `name`, or to the ones that several workers do.
 
     Args:
-        where: "worker" or "rank:N". No device is given: a served module stays on its device.
+        where: "worker" or "rank:N". No device is given: a served module stays on its device. A list of workers makes
+            replicas: each call goes to the one with the fewest calls in flight. One that is lost is left out, and takes
+            part again when its worker serves the name again.
         interface: a class of annotated methods. The module implements it. It may have fewer methods than the interface
             with which the module is served, and other defaults.
         name: the name that was given to `serve` or to `create(..., name=)`.
-        wait: seconds for which to wait until the worker serves the name. None asks once. The worker itself has to be
-            there.
+        wait: seconds for which to wait until the worker serves the name, or one of the list does. None asks once. The
+            worker itself has to be there.
         timeout: seconds that each call of the stub may take; 0 for no limit, None for RPC's default.
 
     Returns:
-        A stub of the module, as from `create`.
+        A stub of the module, as from `create`; for a list, an object with the same methods. Its `<m>_many` sends parts
+        of the calls to all replicas at once.
 
     Raises:
         NotInitializedError: RPC is not running in this process.
-        PlaceError: there is no such worker, or `where` has a device.
+        PlaceError: there is no such worker, or `where` has a device, or is a list that is empty or names one twice.
         InterfaceError: `interface` has a signature that cannot cross.
         ServedNameError: the worker serves nothing under `name`, or did not within `wait` seconds.
         MismatchError: the module does not implement `interface`.
         WireError: the worker is lost, or does not answer in time.
         ValueError: `wait` or `timeout` is no number of seconds.
+
+        Of a list, one worker that serves the name is enough. A module that does not implement the interface is an error
+        all the same.
 
     One worker creates a module with a name:
 
@@ -76,28 +96,41 @@ def connect(
     compiled = compile_interface(interface)
     check_name(name)
     timeout = check_timeout(timeout)
+    return asked_until(wait, (ServedNameError,), lambda: _start(where, compiled, name, timeout).wait())
+
+
+def asked_until(wait: float | None, missing: tuple[type[TorchRemoteError], ...], ask: Callable[[], Found]) -> Found:
+    """Returns what `ask` returns. Asks again while it raises one of `missing`, for `wait` seconds; None asks once.
+
+    Raises:
+        ValueError: `wait` is no number of seconds.
+    """
     end = time.monotonic() + (check_timeout(wait, "wait") or 0)
     pause = _FIRST_PAUSE
     while True:
         try:
-            return find_served(find_worker(where), compiled, name, timeout).wait()
-        except ServedNameError as error:
+            return ask()
+        except missing as error:
             left = end - time.monotonic()
             if wait is None:
                 raise
             if left <= 0:
-                raise ServedNameError(f"{error}; waited for it for {wait:g} s") from None
+                raise type(error)(f"{error}; waited for it for {wait:g} s") from None
         time.sleep(min(pause, left))
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 @overload
 def connect_async(
-    where: str, interface: HasStub[StubT], name: str, *, timeout: float | None = None
+    where: str | Sequence[str], interface: HasStub[StubT], name: str, *, timeout: float | None = None
 ) -> Pending[StubT]: ...
 @overload
-def connect_async(where: str, interface: type, name: str, *, timeout: float | None = None) -> Pending: ...
-def connect_async(where: str, interface: type | HasStub[Any], name: str, *, timeout: float | None = None) -> Pending:
+def connect_async(
+    where: str | Sequence[str], interface: type, name: str, *, timeout: float | None = None
+) -> Pending: ...
+def connect_async(
+    where: str | Sequence[str], interface: type | HasStub[Any], name: str, *, timeout: float | None = None
+) -> Pending:
     """Starts to connect to the module that a worker serves under `name`, and does not wait for the answer.
 
     Args:
@@ -121,7 +154,14 @@ def connect_async(where: str, interface: type | HasStub[Any], name: str, *, time
     """
     compiled = compile_interface(interface)
     check_name(name)
-    return find_served(find_worker(where), compiled, name, check_timeout(timeout))
+    return _start(where, compiled, name, check_timeout(timeout))
+
+
+def _start(where: str | Sequence[str], compiled: CompiledInterface, name: str, timeout: float | None) -> Pending:
+    """Asks one worker for its module, or several for theirs."""
+    if isinstance(where, (list, tuple)):
+        return PendingReplicas(compiled, name, timeout, where)
+    return find_served(find_worker(cast(str, where)), compiled, name, timeout)  # it refuses what is no string
 
 
 def withdraw(name: str, where: str | None = None) -> None:

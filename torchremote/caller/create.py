@@ -6,6 +6,7 @@ Creation is one RPC in Python. The stub is made from the answer, so a stub exist
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
@@ -16,6 +17,7 @@ from .._torch import PyRRef
 from ..errors import ArgumentError, MismatchError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
+from ..owner.checkpoints import check_path
 from ..owner.create import CreateRequest, referenced
 from ..owner.exported import complete_examples
 from ..owner.gathering import check_gather
@@ -35,6 +37,7 @@ class CreateOptions(TypedDict, total=False):
     in_turn: bool | None
     examples: Mapping[str, Any] | None
     gather: int | None
+    checkpoint: str | os.PathLike[str] | None
 
 
 @overload
@@ -68,6 +71,7 @@ def create(
     in_turn: bool | None = None,
     examples: Mapping[str, Any] | None = None,
     gather: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Builds a module on another worker, scripts it there, and returns a scripted stub of it.
 
@@ -93,6 +97,9 @@ def create(
             ran the calls before. Their tensors are concatenated, and the results are views of one. All calls of the
             module then run one after another; the rest of `in_turn` stays as it is. Calls in which gradients may flow
             are not gathered.
+        checkpoint: a path on the owner. The module begins with the state that is there, if the file exists, and
+            `at_owner(stub).checkpoint()` writes there. An owner that crashed goes on from it when the module is
+            created again.
 
     Returns:
         The stub. It has the methods of `interface`, and `<m>_async`, `<m>_many` and `<m>_many_async` for each `<m>`.
@@ -104,8 +111,11 @@ def create(
         ArgumentError: `args` is no tuple or list, `kwargs` no mapping from names, or an example does not fit; or calls
             cannot be gathered as `gather` says.
         CreationError: `module_cls` raised, or returned something that cannot be scripted or exported. Or calls have to
-            run in turn and the owner cannot do that: see `rpc_options`. Nothing is left on the owner.
-        MismatchError: the module does not implement `interface`. The message shows both signatures.
+            run in turn and the owner cannot do that: see `rpc_options`. Or `checkpoint` cannot be read. Nothing is left
+            on the owner.
+        MismatchError: the module does not implement `interface`. The message shows both signatures. Or the state in
+            `checkpoint` does not fit the module.
+        NotSavableError: with `checkpoint`, as from `AtOwner.state_dict`.
         ServedNameError: `name` is taken on the owner.
         CapacityError: the owner hosts as many modules of `interface` as a table holds.
         WireError: the owner is lost, or does not answer in time.
@@ -131,6 +141,7 @@ def create(
         in_turn=in_turn,
         examples=examples,
         gather=gather,
+        checkpoint=checkpoint,
     )
     try:
         return pending.wait()
@@ -172,12 +183,13 @@ def create_async(
     in_turn: bool | None = None,
     examples: Mapping[str, Any] | None = None,
     gather: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Pending:
     """Starts to create a module on another worker, and does not wait for it.
 
     Args:
-        where, interface, module_cls, args, kwargs, name, if_exists, timeout, in_turn, examples, gather: as for
-            `create`.
+        where, interface, module_cls, args, kwargs, name, if_exists, timeout, in_turn, examples, gather, checkpoint: as
+            for `create`.
 
     Returns:
         A `Pending`. Its `.wait()` returns the stub.
@@ -205,6 +217,7 @@ def create_async(
         in_turn=in_turn,
         examples=examples,
         gather=gather,
+        checkpoint=checkpoint,
     )
 
 
@@ -221,6 +234,7 @@ def start_creation(
     in_turn: bool | None,
     examples: Mapping[str, Any] | None = None,
     gather: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     strict: bool = True,
 ) -> Pending:
     """Does what `create_async` says. `strict` False: a module that should run its calls in turn, and cannot, warns."""
@@ -244,6 +258,7 @@ def start_creation(
         strict=strict,
         examples=complete,
         gather=gather,
+        checkpoint=check_path(checkpoint),
     )
     return send_request(compiled, place, request, timeout)
 
@@ -273,6 +288,7 @@ def request_for(
     strict: bool = True,
     examples: Mapping[str, Any] | None = None,
     gather: int | None = None,
+    checkpoint: str | None = None,
 ) -> CreateRequest:
     """Makes the request for one module, with a new ticket. The arguments are the fields of `CreateRequest`."""
     return CreateRequest(
@@ -292,6 +308,7 @@ def request_for(
         examples=examples,
         gather=gather,
         declared=None if gather is None else compiled.interface.declaration,
+        checkpoint=checkpoint,
     )
 
 

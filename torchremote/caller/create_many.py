@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, TypedDict, Unpack, overload
@@ -13,6 +14,7 @@ from ..errors import ArgumentError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
 from ..owner import modules
+from ..owner.checkpoints import check_path
 from ..owner.create import CreateRequest
 from ..owner.exported import complete_examples
 from ..owner.gathering import check_gather
@@ -32,6 +34,7 @@ class CreateManyOptions(TypedDict, total=False):
     in_turn: bool | None
     examples: Mapping[str, Any] | None
     gather: int | None
+    checkpoints: Sequence[str | os.PathLike[str]] | None
 
 
 @overload
@@ -80,6 +83,7 @@ def create_many(
     return_exceptions: bool = False,
     examples: Mapping[str, Any] | None = None,
     gather: int | None = None,
+    checkpoints: Sequence[str | os.PathLike[str]] | None = None,
 ) -> list[Any]:
     """Creates many modules at once. Each worker gets one message, however many modules it is to build.
 
@@ -89,7 +93,8 @@ def create_many(
     Args:
         where: a place for each module, as for `create`.
         interface, module_cls: as for `create`; the same for all modules.
-        args, kwargs, names: a list each, with the `args`, `kwargs` and `name` of `create` for every module.
+        args, kwargs, names, checkpoints: a list each, with the `args`, `kwargs`, `name` and `checkpoint` of `create`
+            for every module.
         timeout: seconds that each call of a stub may take; 0 for no limit, None for RPC's default.
         in_turn: as for `create`; the same for all modules.
         return_exceptions: True puts an error in the place of each stub that could not be made. False raises the first
@@ -115,7 +120,13 @@ def create_many(
     make = checked(module_cls)  # first: if it and the interface are swapped, that is what is wrong with the interface
     compiled = compile_interface(interface)
     timeout = check_timeout(timeout)
-    for what, given in (("where", where), ("args", args), ("kwargs", kwargs), ("names", names)):
+    for what, given in (
+        ("where", where),
+        ("args", args),
+        ("kwargs", kwargs),
+        ("names", names),
+        ("checkpoints", checkpoints),
+    ):
         if given is None:
             continue
         if not isinstance(given, (list, tuple)):
@@ -131,7 +142,15 @@ def create_many(
         arguments = checked_arguments(make, args[position] if args else (), kwargs[position] if kwargs else None)
         name = names[position] if names else None
         request = request_for(
-            place, compiled, make, *arguments, name=name, in_turn=in_turn, examples=complete, gather=gather
+            place,
+            compiled,
+            make,
+            *arguments,
+            name=name,
+            in_turn=in_turn,
+            examples=complete,
+            gather=gather,
+            checkpoint=check_path(checkpoints[position]) if checkpoints else None,
         )
         return place, request
 

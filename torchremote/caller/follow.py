@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from .. import _torch
 from ..errors import NotInGroupError, PlaceError, ServedNameError
 from ..link.failures import GONE
 from ..link.places import find_worker
-from ..link.route import route_of, set_route
-from ..owner.tables import keep_for_readers
+from ..link.route import route_of
 from .methods import NamedStubMethods, lost_workers
 from .modes import follow_mode
 from .pending import find_served
-from .stub import with_timeout
+from .stub import exchange_route, with_timeout
 
 
 def find_again(methods: NamedStubMethods) -> None:
@@ -41,9 +39,8 @@ def find_again(methods: NamedStubMethods) -> None:
         raise NotInGroupError(
             f"{where}: the worker is back, and does not serve {route.name!r}; nothing was sent"
         ) from None
-    keep_for_readers(_torch.copy_module(scripted))  # see Note [Stubs that follow]
     methods.before.append(route.handle)
-    set_route(scripted, compiled, found)
+    exchange_route(scripted, compiled, found)
     follow_mode(route.worker, route.handle, found.handle, found.training)
 
 

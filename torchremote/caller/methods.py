@@ -12,7 +12,8 @@ Note [Stubs that follow]
     Other threads may be calling through the old link at that moment. A stub is a scripted module, and its link is an
     attribute: to exchange it stores one pointer, and drops a reference to the old link. A reader loads the pointer
     first and counts its reference then. In between, nothing may free the old link. So a copy of the stub, which holds
-    the old link, is kept for the grace period of tables: see jit/runtime/table.py, Note [Reading while writing].
+    the old link, is kept for the grace period of tables: see jit/runtime/table.py, Note [Reading while writing]. Only
+    one thread exchanges at a time: of two, one could let go of a link of the other's that nobody keeps.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class NamedStubMethods(dict[str, Any]):
         self.worker = worker
         self.withdrawn = False  # why it is empty: the worker lives, and does not have the module any more
         self.before: deque[int] = deque(maxlen=_REMEMBERED)  # handles
+        self.when_lost: Callable[[], None] | None = None  # is called when it is empty
         self._module = stub._c  # not the stub: that holds this, and has to go with its last reference
         self._all = dict(self)
         self._lock = threading.Lock()
@@ -84,6 +86,8 @@ class NamedStubMethods(dict[str, Any]):
         """Has the next call find the module."""
         self.withdrawn = withdrawn
         self.clear()
+        if self.when_lost is not None:
+            self.when_lost()
 
     def scripted(self) -> torch.jit.ScriptModule:
         """Returns the scripted stub."""

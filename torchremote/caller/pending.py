@@ -207,8 +207,12 @@ class Pending(Generic[StubT]):
 
     def __await__(self) -> Generator[Any, None, StubT]:
         """Waits in an event loop of asyncio, and returns the stub."""
-        yield from until_done_in_loop(self._answer)
+        yield from self._until_done()
         return self.wait()
+
+    def _until_done(self) -> Generator[Any, None, None]:
+        """Waits in an event loop until the owner has answered."""
+        yield from until_done_in_loop(self._answer)
 
     def route(self) -> Route:
         """Waits for the owner's answer, and returns the route to the module. It makes no stub."""

@@ -39,7 +39,13 @@ class SentRoute:
 def reduce_for_rpc(stub: Stub) -> tuple[Any, ...]:
     """Takes a stub apart for RPC's pickler."""
     route, compiled = route_and_interface(stub, "RPC")
-    return rebuild, (*SPOKEN, _sent(compiled.interface), stub._torchremote_bases, own_of(stub), SentRoute.of(route))
+    return rebuild, (
+        *SPOKEN,
+        sent_interface(compiled.interface),
+        stub._torchremote_bases,
+        own_of(stub),
+        SentRoute.of(route),
+    )
 
 
 def rebuild(protocol: int, oldest: int, sent: tuple[str, str], bases: Bases, own: dict[str, Any], to: SentRoute) -> Any:
@@ -52,7 +58,7 @@ def rebuild(protocol: int, oldest: int, sent: tuple[str, str], bases: Bases, own
     return give_own(make_stub(compile_interface(parse_interface(*sent)), to.from_here(), bases), own)
 
 
-def _sent(interface: Interface) -> tuple[str, str]:
+def sent_interface(interface: Interface) -> tuple[str, str]:
     """Returns an interface as it is sent: its qualified name and its declaration."""
     return interface.qualified_name, interface.declaration
 
@@ -61,7 +67,7 @@ def _reduce_class(cls: type[Stub]) -> str | tuple[Any, ...]:
     """Takes a stub's class apart for RPC's pickler: torch asks an RRef's owner for the class of its value."""
     if cls is Stub:
         return "Stub"
-    return _rebuild_class, (_sent(cls._torchremote_compiled.interface), cls._torchremote_bases)
+    return _rebuild_class, (sent_interface(cls._torchremote_compiled.interface), cls._torchremote_bases)
 
 
 def _rebuild_class(sent: tuple[str, str], bases: Bases) -> type[Stub]:

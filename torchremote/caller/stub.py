@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, NoReturn
@@ -19,6 +20,7 @@ from .. import _torch
 from ..errors import InterfaceError, NotSavableError, StubError
 from ..jit import CompiledInterface, compile_interface
 from ..link.route import Route, route_of, set_route
+from ..owner.tables import keep_for_readers
 from ..typing import StubT
 from . import shown
 from .batches import many_calls
@@ -45,15 +47,31 @@ def make_stub(compiled: CompiledInterface, route: Route, bases: Bases = ()) -> A
     return stub
 
 
-def attach(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> Any:
-    """Connects a scripted stub to the module that `route` leads to, and gives it its Python methods."""
+def attach(
+    scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route, *, is_called: bool = False
+) -> Any:
+    """Connects a scripted stub to the module that `route` leads to, and gives it its Python methods.
+
+    Args:
+        is_called: other threads may be calling the stub.
+    """
     refuse_before_saving()
-    set_route(scripted, compiled, route)
+    (exchange_route if is_called else set_route)(scripted, compiled, route)
     stub = _torch.as_class(scripted, stub_class(compiled))
     share_mode(stub, route.worker, route.handle, route.training)
     stub.__dict__[DEVICES] = [device for device in route.devices if device.type != "cpu"]
     stub.__dict__[METHODS] = methods_of(stub, compiled, called_names(compiled), route.worker, route.name)
     return stub
+
+
+_exchanging = threading.Lock()
+
+
+def exchange_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> None:
+    """Has a scripted stub that others may be calling lead elsewhere: see methods.py, Note [Stubs that follow]."""
+    with _exchanging:  # no link may be let go that was not kept, so none may come in between
+        keep_for_readers(_torch.copy_module(scripted))
+        set_route(scripted, compiled, route)
 
 
 def stub_along(stub: Stub, route: Route) -> Any:
@@ -96,6 +114,11 @@ def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterf
         route = route_of(stub)
         if route is not None:
             return route, stub._torchremote_compiled
+    if isinstance(stub, SeveralModules):
+        raise InterfaceError(
+            f"{asked}: {type(stub).__name__} stands for modules on several workers; connect to each of them alone, and "
+            "pass that stub"
+        )
     raise InterfaceError(
         f"{asked}: {type(stub).__name__} is no stub; pass what create(), connect() or reconnect() returned, or a "
         "RemoteModule with an interface"
@@ -103,7 +126,7 @@ def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterf
 
 
 def with_timeout(stub: StubT, timeout: float | None) -> StubT:
-    """Makes a stub of the same remote module with another timeout. The first stub keeps its own.
+    """Makes a stub of the same remote module, or of the same replicas, with another timeout. The first keeps its own.
 
     Nothing is sent or compiled, so even a single call can have its own timeout.
 
@@ -124,9 +147,13 @@ def with_timeout(stub: StubT, timeout: float | None) -> StubT:
     >>> with_timeout(layer, 0.5)(torch.ones(3, 4)).shape
     torch.Size([3, 2])
     """
+    again: StubT
+    if isinstance(stub, SeveralModules):
+        again = stub.along(check_timeout(timeout))
+        return again
     route, _ = route_and_interface(stub, "with_timeout")
     assert isinstance(stub, Stub)
-    again: StubT = stub_along(stub, replace(route, timeout=check_timeout(timeout)))
+    again = stub_along(stub, replace(route, timeout=check_timeout(timeout)))
     return again
 
 
@@ -175,6 +202,14 @@ def remote_interface(interface: type) -> type:
     return compile_interface(interface).remote_interface
 
 
+class SeveralModules(torch.nn.Module):
+    """Stands for modules on several workers. It has the methods of stubs, and is none: see replicas_as_module.py."""
+
+    def along(self, timeout: float | None) -> Any:
+        """Makes another one for the same modules, with another timeout."""
+        raise NotImplementedError
+
+
 class StubClass(type(torch.jit.RecursiveScriptModule)):  # type: ignore[misc]
     """Metaclass of generated stub classes. They cannot be imported by name, so RPC's pickler knows them by it."""
 
@@ -211,6 +246,8 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
 
     _torchremote_compiled: CompiledInterface
     _torchremote_bases: Bases = ()
+    _torchremote_refuse: Callable[[str, str], NoReturn]
+    """Refuses a method, with what to write instead. as_module.py sets this."""
     __signature__ = CallSignature()
 
     def __dir__(self) -> list[str]:

@@ -205,6 +205,7 @@ class Membership:
         taken_off = self._leavers[name] = threading.Event()
 
         def take_off() -> None:
+            agent.close_connection(name, GRACE)
             time.sleep(GRACE)
             agent.take_off(name, number)
             taken_off.set()

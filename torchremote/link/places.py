@@ -36,6 +36,12 @@ def find_place(where: str) -> Place:
         raise NotInitializedError(
             f"where={where!r}: RPC is not running in this process; call torch.distributed.rpc.init_rpc(...) first"
         )
+    worker, device = _read_place(where)
+    return Place(_find_worker(where, worker), device or None)
+
+
+def _read_place(where: str) -> tuple[str, str]:
+    """Splits `where` into a worker and a device, which may be empty. Raises PlaceError if it is malformed."""
     worker, slash, device = where.partition("/")
     if not worker or (slash and not device):
         raise PlaceError(f"where={where!r}: cannot be read; write {_FORMS}")
@@ -44,15 +50,23 @@ def find_place(where: str) -> Place:
             torch.device(device)
         except RuntimeError as error:
             raise PlaceError(f"where={where!r}: {device!r} is no device: {str(error).splitlines()[0]}") from error
-    return Place(_find_worker(where, worker), device or None)
+    return worker, device
 
 
 def find_worker(where: str) -> Place:
     """Finds the worker that `where` names. Raises PlaceError if `where` also names a device."""
     place = find_place(where)
-    if place.device is not None:
-        raise PlaceError(f"where={where!r}: a served module stays where it is; write {where.partition('/')[0]!r}")
+    check_worker(where)
     return place
+
+
+def check_worker(where: str) -> None:
+    """Raises PlaceError if `where` cannot name a worker alone. The worker need not be there."""
+    if not isinstance(where, str):
+        raise PlaceError(f"where: {where!r} is not a string; write 'worker' or 'rank:N'")
+    worker, device = _read_place(where)
+    if device:
+        raise PlaceError(f"where={where!r}: a served module stays where it is; write {worker!r}")
 
 
 def _find_worker(where: str, name: str) -> WorkerInfo:

@@ -33,6 +33,7 @@ from ..link.places import check_device, device_of
 from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
 from . import modules, served
+from .checkpoints import restore
 from .exported import export_for
 from .gathering import Gather
 from .modules import words_of
@@ -61,6 +62,7 @@ class CreateRequest:
     examples: Mapping[str, Any] | None = None  # of each method's arguments: the module is exported, not scripted
     gather: int | None = None  # how many calls at most become one
     declared: str | None = None  # if calls are gathered: `text` with the marks of methods, which say which calls
+    checkpoint: str | None = None  # a path on the owner: the module begins with the state that is there, if any
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ def _create(request: CreateRequest) -> Created | Refusal:
             with suppress(ServedNameError):
                 return _find(contract, request.name)
         module = build(contract, request, device)
+        if request.checkpoint is not None:
+            restore(module, request.checkpoint)
         device = device_of(module, otherwise=device)
         in_turn, warning = _turns(request, module)
         hosting: _Hosting = {"in_turn": in_turn, "gather": _gather(request)}

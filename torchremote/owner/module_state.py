@@ -1,4 +1,4 @@
-"""Does on the owner what `at_owner` asks for: parameters, state, modes, device and checkpoints of a hosted module.
+"""Does on the owner what `at_owner` asks for: parameters, state, modes and device of a hosted module.
 
 Note [Pieces]
     State crosses in pieces of at most `PIECE` bytes, so that no message takes long. A piece is a range of one tensor's
@@ -8,13 +8,7 @@ Note [Pieces]
 from __future__ import annotations
 
 import copy
-import errno
-import io
-import os
-import secrets
-import stat
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -24,17 +18,17 @@ import torch.distributed.rpc as rpc
 
 from .. import _torch
 from .._torch import PyRRef
-from ..errors import ArgumentError, RemoteError, StaleStubError
+from ..errors import ArgumentError, StaleStubError
 from ..link.places import check_device
 from ..link.stubs import is_stub
 from . import modules
+from .checkpoints import copy_path
 from .exported import check_mode, check_movable
 from .state_names import copy_names, state_of
 from .turns import in_turn
 
 PIECE: Final = 64 << 20
 """The most bytes in a message of pieces."""
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -201,67 +195,8 @@ def _copy_on(device: torch.device, module: torch.jit.ScriptModule) -> torch.jit.
 
     copied = copy_of(module)
     copy_names(copied, module)
+    copy_path(copied, module)
     return copied
-
-
-def checkpoint_here(handle: int, path: str) -> None:
-    """Writes the module's state to a file. A link is followed, and a file that is replaced hands on its mode."""
-    state = _state_of(modules.entry_at(handle)[0])
-    target = os.path.realpath(path)
-    old = os.stat(target) if os.path.exists(target) else None
-    if old is not None and not stat.S_ISREG(old.st_mode):
-        _write(state, target, path)  # a device or a pipe cannot be replaced; a folder raises
-        return
-    unfinished = f"{target}.{secrets.token_hex(4)}"
-    try:
-        # From the beginning, nobody may read the new file who may not read the old one.
-        new = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if old is None else 0o600)
-        if old is not None:
-            with suppress(OSError):  # only root may give a file away
-                os.fchown(new, old.st_uid, old.st_gid)
-            os.fchmod(new, stat.S_IMODE(old.st_mode))
-        _write(state, new, path)
-        os.replace(unfinished, target)  # the old file stays until the new one is whole
-    finally:
-        if os.path.exists(unfinished):
-            os.remove(unfinished)
-
-
-def _write(state: dict[str, torch.Tensor], file: str | int, path: str) -> None:
-    """Saves a state to a file, or to an open descriptor, which it closes. `path` names the file in errors."""
-    with _Written(file) as written:
-        try:
-            torch.save(state, written)
-            written.flush()
-            if isinstance(file, int):
-                os.fsync(written.fileno())  # some file systems find out only now that there is no room
-        except Exception as error:
-            failure = written.failure or error  # torch hides the reason
-            if isinstance(failure, OSError) and failure.errno in _FULL:
-                raise RemoteError(
-                    f"checkpoint({path!r}): {failure.strerror}: the disk is full, or the quota is used up; a file that "
-                    "was there is unchanged; make room on the owner, or write elsewhere"
-                ) from error
-            raise failure from None
-
-
-class _Written(io.FileIO):
-    """A file that remembers the first error of writing to it."""
-
-    def __init__(self, file: str | int) -> None:
-        super().__init__(file, "wb")
-        self.failure: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        written = 0
-        try:
-            while written < len(view):  # one write of an unbuffered file may take less than all
-                written += super().write(view[written:]) or 0
-        except OSError as error:
-            self.failure = self.failure or error
-            raise
-        return written
 
 
 def _parameters(handle: int, recurse: bool = True) -> list[torch.nn.Parameter]:

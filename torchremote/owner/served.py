@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -13,6 +14,7 @@ from .. import _torch
 from ..errors import ServedNameError, StaleStubError
 from ..jit import Contract, compile_interface
 from ..link.places import device_of
+from .checkpoints import check_path, restore
 from .exported import complete_examples, export_for
 from .gathering import Gather, check_gather
 from .implements import check_implements
@@ -39,6 +41,7 @@ def serve(
     in_turn: bool | None = None,
     examples: Mapping[str, Any] | None = None,
     gather: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> None:
     """Serves a module of this process under `name`. Any worker can `connect` to it, until `withdraw(name)`.
 
@@ -54,6 +57,7 @@ def serve(
         in_turn: as for `create`.
         examples: as for `create`: the module is exported, and not scripted.
         gather: as for `create`.
+        checkpoint: as for `create`: a file from which `module` gets its state, if it is there.
 
     Raises:
         ServedNameError: `name` is taken and `replace` is False, or `name` is no string, or empty.
@@ -62,7 +66,8 @@ def serve(
             every interface through which that one is called.
         ArgumentError: an example does not fit `interface`, or calls cannot be gathered as `gather` says.
         CreationError: TorchScript cannot script `module`, or torch.export cannot export it, or its calls have to run in
-            turn and this process cannot do that.
+            turn and this process cannot do that. Or `checkpoint` cannot be read.
+        NotSavableError: with `checkpoint`, as from `AtOwner.state_dict`.
         CapacityError: this process hosts as many modules of `interface` as a table holds.
 
     >>> class Doubler:
@@ -83,6 +88,9 @@ def serve(
     else:
         scripted = export_for(module, contract, complete_examples(examples, compiled.interface, contract))
     device, takes_turns = device_of(scripted), runs_in_turn(scripted, in_turn, gather)
+    path = check_path(checkpoint)
+    if path is not None:
+        restore(scripted, path)
     host = put_named if replace else add_named
     gathers = None if gather is None else Gather(gather, compiled.interface)
     host(scripted, device, contract, name, in_turn=takes_turns, gather=gathers)

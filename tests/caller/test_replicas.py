@@ -1,0 +1,195 @@
+"""What replicas are to their user: an object with the methods of stubs, and a part of a model."""
+
+import asyncio
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+import torch.distributed.rpc as rpc
+
+import torchremote as tr
+from torchremote.errors import (
+    ArgumentError,
+    InterfaceError,
+    MismatchError,
+    NotSavableError,
+    PlaceError,
+    RemoteError,
+    ServedNameError,
+    StubError,
+)
+
+from .. import zoo
+
+X = torch.ones(2, 8)
+BOTH = ["owner", "caller"]  # this process is a worker, too
+EXPECTED = zoo.LinearEncoder.output(3, X)
+
+
+@pytest.fixture(scope="module")
+def replicas(owner):
+    tr.create(owner, zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 3}, name="replica")
+    tr.serve(zoo.LinearEncoder(seed=3), zoo.Encoder, "replica")
+    yield tr.connect(BOTH, zoo.Encoder, "replica", timeout=20)
+    tr.withdraw("replica", owner)
+    tr.withdraw("replica")
+
+
+def test_all_forms_of_calls(replicas):
+    assert torch.equal(replicas(X), EXPECTED)
+    assert torch.equal(replicas.forward(x=X, scale=2.0), 2 * EXPECTED)
+    assert replicas.topk_async(X, k=3).wait()[0].shape == (2, 3)
+    assert torch.equal(replicas.forward_remote(X).to_here(), EXPECTED)
+    assert [len(pair) for pair in replicas.topk_many([(X, 1), {"x": X}])] == [2, 2]
+
+
+def test_errors_name_the_worker_and_the_call(replicas):
+    with pytest.raises(RemoteError, match="Encoder.fail on (owner|caller): "):
+        replicas.fail(X)
+    with pytest.raises(RemoteError, match="Encoder.fail on "):
+        replicas.fail_async(X).wait()
+    bad = [(X,), (X,), (X,), (torch.ones(3, 3),), (X,)]
+    with pytest.raises(RemoteError, match=r"Encoder.forward_many on (owner|caller): calls\[3\]: mat1"):
+        replicas.forward_many(bad)
+    with pytest.raises(RemoteError, match=r"calls\[0\]: .*"):
+        replicas.forward_many(bad[3:4] * 4)
+    results = replicas.forward_many(bad, return_exceptions=True)
+    assert [isinstance(result, RemoteError) for result in results] == [False, False, False, True, False]
+    with pytest.raises(ArgumentError, match=r"Encoder.forward_many.calls\[1\].x: "):
+        replicas.forward_many([(X,), (3,)])
+    with pytest.raises(ArgumentError, match=r"Encoder.forward.x: "):
+        replicas("no tensor")
+    with pytest.raises(ArgumentError, match="missing"):
+        replicas.forward_async()
+    unsendable = torch.empty(2, 8, device="meta")
+    with pytest.raises(ArgumentError, match=r"Encoder.forward_many.calls\[3\]: a meta tensor"):
+        replicas.forward_many([(X,), (X,), (X,), (unsendable,)])
+    assert repr(replicas).count("(0 in flight)") == 2
+
+
+def test_what_a_list_may_have(owner):
+    for where in ([], ["owner", "owner"], ["owner/cpu", "caller"], [3], ["/cpu"]):
+        with pytest.raises(PlaceError):
+            tr.connect(where, zoo.Encoder, "replica")
+    with pytest.raises(ServedNameError, match="'nobody has it': not served by"):
+        tr.connect(BOTH, zoo.Encoder, "nobody has it")
+    with pytest.raises(PlaceError, match="is not a string"):
+        tr.connect({"owner"}, zoo.Encoder, "replica")
+
+
+def test_one_that_does_not_fit_is_an_error(replicas):
+    with pytest.raises(MismatchError):
+        tr.connect(BOTH, zoo.Other, "replica")
+
+
+def test_connecting_is_awaited(replicas):
+    async def main():
+        connected = await tr.connect_async(BOTH, zoo.Encoder, "replica")
+        return await connected.forward_async(X)
+
+    assert torch.equal(asyncio.run(main()), EXPECTED)
+    pending = tr.connect_async(tuple(BOTH), zoo.Encoder, "replica")
+    assert pending.wait() is pending.wait()
+    assert pending.done()
+
+
+def test_the_mode_is_that_of_all(replicas):
+    alone = [tr.connect(worker, zoo.Encoder, "replica") for worker in BOTH]
+    model = torch.nn.ModuleDict({"encoder": replicas, "head": torch.nn.Linear(8, 2)})
+    for mode in (False, True):
+        assert model.train(mode) is model
+        assert [stub.training for stub in alone] == [mode, mode]
+        assert replicas.training is mode
+    assert replicas.eval() is replicas
+    assert not replicas.training
+    replicas.train()
+    with pytest.raises(ValueError, match="training mode is True or False"):
+        replicas.train("yes")
+    with pytest.raises(StubError, match=r"call train\(False\)"):
+        replicas.training = False
+
+
+def test_a_model_goes_on_without_them(replicas):
+    model = torch.nn.ModuleDict({"encoder": replicas, "head": torch.nn.Linear(8, 2)})
+    assert sorted(model.state_dict()) == ["head.bias", "head.weight"]
+    assert len(list(model.parameters())) == 2
+    assert not list(model.buffers())
+    model.to("cpu").zero_grad()
+    model.load_state_dict(model.state_dict())
+    assert model.apply(lambda part: None) is model
+    assert [name for name, _ in model.named_modules()] == ["", "encoder", "head"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda it: it.parameters(),
+        lambda it: it.buffers(),
+        lambda it: it.state_dict(),
+        lambda it: it.load_state_dict({}),
+        lambda it: it.requires_grad_(),
+        lambda it: it.zero_grad(),
+        lambda it: it.to("cpu"),
+        lambda it: torch.jit.script(it),
+        lambda it: torch.jit.script(torch.nn.Sequential(it)),
+    ],
+)
+def test_what_is_of_one_module_is_refused_with_what_to_write(replicas, asked):
+    with pytest.raises(StubError, match=r"torchremote.connect\('owner', Encoder, 'replica'\)"):
+        asked(replicas)
+
+
+def test_other_refusals(replicas):
+    with pytest.raises(StubError, match="on the owner, where the module is made"):
+        replicas.half()
+    with pytest.raises(StubError, match="put the stub into a module of your own"):
+        replicas.register_forward_hook(print)
+    for save in (lambda: torch.jit.save(replicas, io.BytesIO()), lambda: replicas.save("file")):
+        with pytest.raises(NotSavableError, match="connect to one of them alone"):
+            save()
+    for pickled in (lambda: torch.save(replicas, io.BytesIO()), lambda: pickle.dumps(replicas)):
+        with pytest.raises(NotSavableError, match=r"pickle the arguments of connect\(\)"):
+            pickled()
+    with pytest.raises(InterfaceError, match="at_owner: EncoderReplicas stands for modules on several workers"):
+        tr.at_owner(replicas)
+    with pytest.raises(AttributeError, match="Encoder.forwad: .* did you mean forward"):
+        replicas.forwad  # noqa: B018
+
+
+def test_copies_and_timeouts_share_the_modules(replicas):
+    replicas.label = ["mine"]
+    for other in (copy.copy(replicas), copy.deepcopy(replicas), tr.with_timeout(replicas, 5)):
+        assert torch.equal(other(X), EXPECTED)
+        assert other.label == ["mine"]
+    assert copy.deepcopy(replicas).label is not replicas.label
+    slow = tr.with_timeout(replicas, 0.001)
+    assert replicas.forward.__doc__ == slow.forward.__doc__
+    del replicas.label
+
+
+def call_them(replicas, x):
+    return replicas(x), repr(replicas), replicas.label
+
+
+def make_them():
+    return tr.connect(BOTH, zoo.Encoder, "replica")
+
+
+def test_they_are_sent(replicas, owner):
+    replicas.label = "sent"
+    y, shown, label = rpc.rpc_sync(owner, call_them, (replicas, X))
+    assert torch.equal(y, EXPECTED)
+    assert shown.startswith("EncoderReplicas(Encoder 'replica' on owner (0 in flight), caller (")
+    assert label == "sent"
+    del replicas.label
+    assert torch.equal(rpc.rpc_sync(owner, make_them)(X), EXPECTED)
+    assert torch.equal(rpc.remote(owner, make_them).rpc_sync().forward(X), EXPECTED)
+
+
+def test_what_is_shown(replicas):
+    assert repr(replicas) == "EncoderReplicas(Encoder 'replica' on owner (0 in flight), caller (0 in flight))"
+    names = dir(replicas)
+    assert sorted(names)[: len(names)][0] == names[0] == "fail"
+    assert "x: torch.Tensor" in str(__import__("inspect").signature(replicas.forward))

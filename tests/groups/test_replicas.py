@@ -1,0 +1,187 @@
+"""Replicas are called as one, while owners are killed, stopped, withdrawn, and come back."""
+
+import signal
+import threading
+import time
+
+import pytest
+import torch
+import torch.distributed.rpc as rpc
+
+import torchremote as tr
+from torchremote.errors import CallTimeoutError, NotInGroupError, ServedNameError, WireError
+
+from .. import zoo
+from ..waiting import until
+from . import roles
+from .nursery import elapsed, in_a_group
+from .test_follow import X
+from .test_idempotent import Patient
+
+OWNERS = ["p0", "p1", "p2"]
+
+
+def start(nursery, count=2, **options):
+    """Starts owners whose encoders give values of their own: owner N has the seed N."""
+    owners = {where: nursery.start(where, tr.group_address(), **options) for where in OWNERS[:count]}
+    for where, owner in owners.items():
+        owner.joined()
+        serve(where)
+    return owners
+
+
+def serve(where):
+    rpc.rpc_sync(where, roles.serve_encoder, (OWNERS.index(where),))
+
+
+def from_which(result):
+    """The owner whose module gave a result."""
+    (number,) = [seed for seed in range(len(OWNERS)) if torch.equal(result, roles.expected(X, seed))]
+    return OWNERS[number]
+
+
+def comes_back(replicas, where):
+    until(lambda: f"{where} (0 in flight)" in repr(replicas))
+
+
+@in_a_group()
+def test_calls_go_to_the_one_with_the_fewest_in_flight_and_batches_to_all(nursery):
+    start(nursery, 3)
+    replicas = tr.connect(OWNERS, zoo.Encoder, "encoder")
+    assert {from_which(replicas(X)) for _ in range(5)} <= set(OWNERS)
+    calls = [replicas.forward_async(X) for _ in range(300)]
+    counts = {where: [from_which(call.wait()) for call in calls].count(where) for where in OWNERS}
+    assert min(counts.values()) > 30, counts
+    results = replicas.forward_many([(X,)] * 10)
+    assert sorted([from_which(result) for result in results].count(where) for where in OWNERS) == [3, 3, 4]
+    assert {from_which(result) for result in replicas.forward_many_async([(X,)] * 3).wait()} == set(OWNERS)
+    assert len(replicas.forward_many([(X,)])) == 1
+    assert replicas.forward_many([]) == []
+    until(lambda: repr(replicas).count("(0 in flight)") == 3)
+
+
+@in_a_group()
+def test_one_that_is_lost_is_left_out_and_comes_back(nursery):
+    owners = start(nursery)
+    replicas = tr.connect(OWNERS[:2], zoo.Encoder, "encoder")
+    model = torch.nn.Sequential(replicas).eval()
+    for where in OWNERS[:2] * 2:
+        owners[where].kill()
+        until(lambda where=where: where not in roles.members())
+        other = OWNERS[1 - OWNERS.index(where)]
+        for _ in range(3):
+            assert from_which(replicas(X)) == other
+            assert from_which(replicas.forward_async(X).wait()) == other
+            assert from_which(replicas.forward_remote(X).to_here()) == other
+            assert {from_which(result) for result in replicas.forward_many([(X,)] * 4)} == {other}
+        assert f"{where} (left out: " in repr(replicas)
+        model.eval()
+        owners[where] = nursery.join(where)
+        time.sleep(0.3)  # it is looked for meanwhile, and does not serve the name yet
+        serve(where)
+        comes_back(replicas, where)
+        assert not rpc.rpc_sync(where, roles.training)
+        assert {from_which(result) for result in replicas.forward_many([(X,)] * 4)} == set(OWNERS[:2])
+
+
+@in_a_group()
+def test_a_call_that_was_lost_goes_to_another_one_if_its_method_is_idempotent(nursery):
+    owners = start(nursery)
+    patient = tr.connect(OWNERS[:2], Patient, "encoder", timeout=60)
+    calls = [
+        lambda: [patient(X)],
+        lambda: [patient.forward_async(X).wait()],
+        lambda: patient.forward_many([(X,)] * 4),
+        lambda: patient.forward_many([(X,)] * 4, return_exceptions=True),
+    ]
+    for call in calls:
+        where = from_which(patient(X))
+        other = OWNERS[1 - OWNERS.index(where)]
+        owners[where].kill()  # nobody has noticed yet
+        assert {from_which(result) for result in call()} == {other}
+        owners[where] = nursery.join(where)
+        serve(where)
+        comes_back(patient, where)
+    for owner in OWNERS[:2]:
+        rpc.rpc_sync(owner, roles.serve_other, ("slow",))
+    slow = tr.connect(OWNERS[:2], zoo.Sleeper, "slow")
+    lost = slow.forward_async(X, 1 << 40)
+    (where,) = (owner for owner in OWNERS[:2] if f"{owner} (1 in flight)" in repr(slow))
+    owners[where].kill()
+    with pytest.raises(WireError, match="whether the method ran is not known"):
+        lost.wait()
+    assert slow(X, 1) is not None
+
+
+@in_a_group()
+def test_a_call_that_was_refused_goes_to_another_one(nursery):
+    start(nursery)
+    replicas = tr.connect(OWNERS[:2], zoo.Encoder, "encoder")
+    for call in (replicas, lambda x: replicas.forward_async(x).wait(), lambda x: replicas.forward_many([(x,)] * 2)[0]):
+        where = from_which(replicas(X))
+        tr.withdraw("encoder", where)
+        assert from_which(call(X)) != where
+        serve(where)
+        comes_back(replicas, where)
+
+
+@in_a_group()
+def test_when_none_lives_a_call_says_so_or_waits(nursery):
+    owners = start(nursery)
+    replicas = tr.connect(OWNERS[:2], zoo.Encoder, "encoder", timeout=2)
+    patient = tr.connect(OWNERS[:2], Patient, "encoder", timeout=60)
+    brief = tr.with_timeout(patient, 1)
+    for owner in owners.values():
+        owner.kill()
+    until(lambda: roles.members() == ["main"])
+    for call in (replicas, replicas.forward_async, lambda x: replicas.forward_many([(x,)])):
+        with pytest.raises(NotInGroupError, match=r"Encoder 'encoder' on p0 \(left out: .*p1 \(left out: .*no replica"):
+            call(X)
+    start_at = time.monotonic()
+    with pytest.raises(NotInGroupError):
+        brief(X)
+    with pytest.raises(NotInGroupError):
+        brief.forward_async(X).wait()
+    assert 1.9 < time.monotonic() - start_at < 6
+    waiting = [patient.forward_async(X), patient.forward_many_async([(X,)] * 3)]
+    nursery.join("p1")
+    serve("p1")
+    assert from_which(patient(X)) == "p1"
+    assert from_which(waiting[0].wait()) == "p1"
+    assert {from_which(result) for result in waiting[1].wait()} == {"p1"}
+
+
+@in_a_group()
+def test_one_that_does_not_answer_is_the_last_to_be_called(nursery):
+    owners = start(nursery)
+    replicas = tr.connect(OWNERS[:2], zoo.Encoder, "encoder", timeout=1)
+    where = from_which(replicas(X))
+    owners[where].signal(signal.SIGSTOP)
+    with pytest.raises(CallTimeoutError):
+        replicas(X)
+    assert f"{where} (0 in flight, late)" in repr(replicas)
+    for _ in range(20):
+        assert from_which(replicas(X)) != where
+    assert len(replicas.forward_many([(X,)] * 4)) == 4
+    owners[where].signal(signal.SIGCONT)
+    comes_back(replicas, where)
+    assert from_which(replicas(X)) == where
+
+
+@in_a_group()
+def test_what_cannot_be_reached_at_first_is_looked_for(nursery):
+    start(nursery, 1)
+    with pytest.raises(tr.errors.PlaceError, match="there is no worker 'p1'"):
+        tr.connect(["p1", "p2"], zoo.Encoder, "encoder")
+    replicas = tr.connect(OWNERS[:2], zoo.Encoder, "encoder")
+    assert from_which(replicas(X)) == "p0"
+    assert "p1 (left out: where='p1': there is no worker 'p1'" in repr(replicas)
+    nursery.join("p1")
+    with pytest.raises(ServedNameError, match="waited for it for 0.2 s"):
+        tr.connect(["p1", "p2"], zoo.Encoder, "encoder", wait=0.2)
+    threading.Timer(0.5, serve, ("p1",)).start()
+    late = tr.connect(["p1", "p2"], zoo.Encoder, "encoder", wait=20)
+    assert from_which(late(X)) == "p1"
+    comes_back(replicas, "p1")
+    with pytest.raises(ServedNameError, match="'other': not served by the worker 'p0'"):
+        assert elapsed(tr.connect, ["p2", "p0"], zoo.Encoder, "other") < 5

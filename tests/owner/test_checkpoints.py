@@ -1,0 +1,149 @@
+"""Modules that begin with the state of their last checkpoint."""
+
+import pytest
+import torch
+
+import torchremote as tr
+from torchremote.errors import (
+    ArgumentError,
+    CreationError,
+    MismatchError,
+    NotSavableError,
+    RemoteError,
+    ServedNameError,
+)
+
+from .. import zoo
+from ..waiting import hosted
+
+X = torch.ones(2, 8)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "encoder.pt"
+
+
+def create(owner, path, seed, **options):
+    return tr.create(owner, zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": seed}, checkpoint=path, **options)
+
+
+def expected(seed):
+    return zoo.LinearEncoder.output(seed, X)
+
+
+def test_a_module_begins_with_what_is_there(owner, path):
+    first = create(owner, path, 1)
+    assert torch.equal(first(X), expected(1))
+    assert not path.exists()
+    tr.at_owner(first).checkpoint()
+    assert torch.equal(create(owner, str(path), 2)(X), expected(1))
+    tr.at_owner(first).load_state_dict(zoo.LinearEncoder(seed=3).state_dict())
+    tr.at_owner(first).checkpoint()
+    assert torch.equal(tr.create_async(owner, *made(4), checkpoint=path).wait()(X), expected(3))
+    assert [file.name for file in path.parent.iterdir()] == ["encoder.pt"]
+
+
+def made(seed):
+    return zoo.Encoder, zoo.LinearEncoder, (), {"seed": seed}
+
+
+def test_another_path_does_not_change_its_own(owner, path, tmp_path):
+    stub = create(owner, path, 1)
+    tr.at_owner(stub).checkpoint(tmp_path / "other.pt")
+    assert not path.exists()
+    tr.at_owner(stub).checkpoint()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["encoder.pt", "other.pt"]
+
+
+def test_many_have_one_each(owner, tmp_path):
+    paths = [tmp_path / "a.pt", tmp_path / "b.pt"]
+    kwargs = [{"seed": 1}, {"seed": 2}]
+    for stub in tr.create_many([owner] * 2, zoo.Encoder, zoo.LinearEncoder, kwargs=kwargs, checkpoints=paths):
+        tr.at_owner(stub).checkpoint()
+    again = tr.create_many([owner] * 2, zoo.Encoder, zoo.LinearEncoder, checkpoints=paths[::-1])
+    assert [torch.equal(stub(X), expected(seed)) for stub, seed in zip(again, (2, 1), strict=True)] == [True, True]
+    with pytest.raises(ArgumentError, match="checkpoints: 2 of them for 1 modules"):
+        tr.create_many([owner], zoo.Encoder, zoo.LinearEncoder, checkpoints=paths)
+
+
+def test_a_served_module_has_one_too(owner, path):
+    module = zoo.LinearEncoder(seed=1)
+    torch.save(zoo.LinearEncoder(seed=2).state_dict(), path)
+    tr.serve(module, zoo.Encoder, "kept", checkpoint=path)
+    assert torch.equal(module(X, 1.0), expected(2)), "they share their parameters"
+    with torch.no_grad():
+        module.load_state_dict(zoo.LinearEncoder(seed=3).state_dict())
+    tr.at_owner(tr.connect("caller", zoo.Encoder, "kept")).checkpoint()
+    assert torch.equal(torch.load(path)["linear.weight"], module.linear.weight)
+    tr.withdraw("kept")
+
+
+def test_it_follows_the_module(owner, path):
+    first = create(owner, path, 1, name="followed")
+    tr.at_owner(first).checkpoint()
+    replaced = create(owner, path.with_name("new.pt"), 2, name="followed", if_exists="replace")
+    tr.at_owner(first).checkpoint()  # of the module that is there now
+    assert path.with_name("new.pt").exists()
+    assert torch.equal(replaced(X), expected(2))
+    found = create(owner, path, 3, name="followed", if_exists="connect")
+    assert torch.equal(found(X), expected(2)), "a module that is there stays as it is"
+    with pytest.raises(ServedNameError):
+        create(owner, path, 3, name="followed")
+    tr.withdraw("followed", owner)
+
+
+class Layer:
+    def forward(self, input: torch.Tensor) -> torch.Tensor: ...
+
+
+def test_an_exported_module(owner, path):
+    options = {"args": (8, 4), "checkpoint": path, "examples": {"forward": (X,)}}
+    first = tr.create(owner, Layer, torch.nn.Linear, **options)
+    tr.at_owner(first).checkpoint()
+    assert torch.equal(tr.create(owner, Layer, torch.nn.Linear, **options)(X), first(X))
+
+
+def test_a_scripted_module(owner, path):
+    one, other = (torch.jit.script(torch.nn.Linear(8, 4)) for _ in range(2))
+    tr.at_owner(tr.create(owner, Layer, one, checkpoint=path)).checkpoint()
+    assert torch.equal(tr.create(owner, Layer, other, checkpoint=path)(X), one(X))
+
+
+def test_a_module_that_has_none_says_so(owner):
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    with pytest.raises(ArgumentError, match=r"Encoder on owner: checkpoint\(\): .* without a checkpoint; give a path"):
+        tr.at_owner(stub).checkpoint()
+
+
+def test_what_is_no_checkpoint_leaves_nothing(owner, path):
+    before = hosted(owner)
+    path.write_text("no archive")
+    with pytest.raises(
+        CreationError, match="encoder.pt' cannot be read .UnpicklingError.; move it away to begin without it"
+    ):
+        create(owner, path, 1, name="nothing")
+    torch.save([torch.ones(1)], path)
+    with pytest.raises(CreationError, match="is no mapping of tensors"):
+        create(owner, path, 1, name="nothing")
+    state = zoo.LinearEncoder(8).state_dict()
+    torch.save({**dict(list(state.items())[1:]), "more": X}, path)
+    with pytest.raises(MismatchError, match="does not fit the module: .* is missing; more is not the module's; create"):
+        create(owner, path, 1, name="nothing")
+    torch.save(zoo.LinearEncoder(16).state_dict(), path)
+    with pytest.raises(MismatchError, match=r"linear.weight has shape \(16, 16\), and \(8, 8\) in the module"):
+        create(owner, path, 1, name="nothing")
+    with pytest.raises(CreationError, match="its folder is not there; make it on the owner"):
+        create(owner, path.with_name("none") / "x.pt", 1, name="nothing")
+    frozen = torch.jit.freeze(torch.jit.script(torch.nn.Linear(2, 2)).eval())
+    with pytest.raises(NotSavableError, match="frozen"):
+        tr.create(owner, Layer, frozen, checkpoint=path)
+    with pytest.raises(RemoteError, match="its folder|Permission|No such file"):
+        tr.at_owner(tr.create(owner, zoo.Encoder, zoo.LinearEncoder)).checkpoint(path.with_name("none") / "x.pt")
+    assert hosted(owner) == before
+
+
+@pytest.mark.parametrize("path", [3, "", b"bytes"])
+def test_what_is_no_path_is_refused_at_once(owner, path):
+    with pytest.raises(ArgumentError, match="checkpoint=.*: not a path; write one as a string"):
+        create(owner, path, 1)

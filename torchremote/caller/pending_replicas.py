@@ -1,0 +1,75 @@
+"""Replicas whose workers were asked for their modules, and have not answered yet."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from ..errors import PlaceError, ServedNameError, TorchRemoteError, WireError
+from ..jit import CompiledInterface
+from ..link.places import check_worker
+from .pending import Pending
+from .replicas import Team
+from .replicas_as_module import make_replicas
+
+
+class PendingReplicas(Pending[Any]):
+    """Replicas that are being connected, as `connect_async` returns them for a list of workers."""
+
+    def __init__(self, compiled: CompiledInterface, name: str, timeout: float | None, where: Sequence[str]) -> None:
+        """Asks all workers.
+
+        Raises:
+            NotInitializedError: RPC is not running in this process.
+            PlaceError: `where` is empty, names a worker twice, or has what names none.
+        """
+        self._name, self._ticket = name, None  # nothing has to be cancelled
+        if not where:
+            raise PlaceError("where=[]: no worker; name those that serve the module")
+        for one in where:
+            check_worker(one)
+            if where.count(one) > 1:
+                raise PlaceError(f"where={list(where)!r}: {one!r} is there twice; name each worker once")
+        self._made: Any = None
+        self._team = Team(compiled, name, timeout, where)
+        self._asked = self._team.start()
+
+    def done(self) -> bool:
+        return all(one.done() for one in self._asked if isinstance(one, Pending))
+
+    def wait(self) -> Any:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        for one in self._asked:
+            if isinstance(one, Pending):
+                yield from one._until_done()
+        return self.wait()
+
+    def _make(self) -> Any:
+        """Waits for all answers. Those that cannot be reached now are left out, if there are others."""
+        absent: dict[str, TorchRemoteError] = {}
+        for where, one in zip(self._team.where, self._asked, strict=True):
+            try:
+                if not isinstance(one, Pending):
+                    raise one
+                self._team.put(where, one.wait())
+            except (PlaceError, ServedNameError, WireError) as error:
+                absent[where] = error
+        if len(absent) == len(self._asked):
+            raise _first(list(absent.values()))
+        for where, why in absent.items():
+            self._team.note_lost(where, why)
+        return make_replicas(self._team)
+
+
+def _first(errors: list[TorchRemoteError]) -> TorchRemoteError:
+    """Returns the error to raise if no replica was found, with the others as notes."""
+    # A name that nobody serves yet can be waited for.
+    first = next((error for error in errors if isinstance(error, ServedNameError)), errors[0])
+    for other in errors:
+        if other is not first:
+            first.add_note(f"and: {other}")
+    return first

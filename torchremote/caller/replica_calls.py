@@ -1,0 +1,283 @@
+"""Makes the Python methods of replicas: they choose one for each message, and another if that one is lost.
+
+The messages are those of stubs. See replicas.py, Note [Replicas].
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Final
+
+import torch
+
+from .. import _torch
+from ..errors import NotInGroupError, StaleStubError, TorchRemoteError, WireError
+from ..jit import CompiledInterface
+from ..jit.lower.plan import is_called_packed
+from ..jit.read.model import Method
+from ..link.failures import FAILURES
+from .again import patient, pauses, seconds_of, timeout_of
+from .awaiting import Answer
+from .batches import Batches, when_each
+from .calls import Calls, failure_of
+from .described import describe
+from .exchange import Failing, Failure, raise_failure, send, send_to_wait, settle
+from .references import remote_call
+from .replicas import Replica, Team
+from .stub import with_timeout
+
+TEAM: Final = "_torchremote_team"
+"""The attribute in which an object for replicas keeps its team."""
+
+Begun = tuple[Any, Callable[[Any], Any] | None, Failing]
+"""What was sent: the Future of the answer, how it is unpacked, and what makes errors of torch's."""
+Taken = tuple[Replica, Any] | NotInGroupError
+"""A replica with its stub, or why there is none, for a call that waits for one."""
+Give = Callable[[Any], None]
+"""Takes a result, or a `Failure` in its place."""
+
+
+def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
+    """Makes the five Python methods of replicas for one method of their interface."""
+    calls, batches = Calls(compiled, method), Batches(compiled, method)
+    make = calls.packed if is_called_packed(method) else calls.plain
+    once, begin = make(send_to_wait, _now), make(send, _begun)
+    single = _Messages(begin, calls.where, method.idempotent)
+    parts = _Messages(batches.begin, f"{compiled.interface.name}.{method.many.name}", method.idempotent)
+
+    def now(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        team, began = self_.__dict__[TEAM], time.monotonic()
+        try:
+            replica, stub = team.take()
+        except NotInGroupError as error:
+            return single.go_on(team, args, kwargs, 1, began, error, [])
+        try:
+            return once(stub, *args, **kwargs)
+        except (StaleStubError, WireError) as error:
+            failure: TorchRemoteError = error
+        finally:
+            team.give_back(replica)
+        team.leave_out(replica, stub, failure)
+        return single.go_on(team, args, kwargs, 1, began, failure, [replica])
+
+    def later(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        team = self_.__dict__[TEAM]
+        answer = _new_answer(team)
+        single.later(team, single.take(team, 1), args, kwargs, answer.set_result)
+        return answer
+
+    def many(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> Any:
+        return many_later(self_, calls, return_exceptions=return_exceptions).wait()
+
+    def many_later(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> Any:
+        if return_exceptions:
+            return when_each(batches.send_each(self_, calls, later))
+        team, packed = self_.__dict__[TEAM], batches.packed(calls)
+        shares = list(_shares(packed, max(1, team.living())))
+        joined = _Joined(len(shares), _new_answer(team))
+        parts.spread(team, shares, joined.give)
+        return joined.answer
+
+    once_remote = remote_call(compiled, method)
+
+    def remote(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return _start(self_.__dict__[TEAM], once_remote, args, kwargs)
+
+    every = {"": now, "_async": later, "_many": many, "_many_async": many_later, "_remote": remote}
+    for ending, call in every.items():
+        describe(call, compiled, method, ending, calls.signature)
+        yield call
+
+
+def _now(stub: Any, answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing) -> Any:
+    return settle(answer, unpack, failing)
+
+
+def _begun(stub: Any, answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing) -> Begun:
+    return answer, unpack, failing
+
+
+def _new_answer(team: Team) -> Answer[Any]:
+    answer: Answer[Any] = Answer(devices=list(team.devices))
+    _torch.check_on_unwrap(answer, raise_failure)
+    return answer
+
+
+def _shares(calls: list[Any], count: int) -> Iterator[tuple[int, list[Any]]]:
+    """Splits calls into at most `count` parts of about the same length. Yields each with the position of its first."""
+    least, more = divmod(len(calls), count)
+    first = 0
+    for number in range(min(count, len(calls)) or 1):
+        last = first + least + (number < more)
+        yield first, calls[first:last]
+        first = last
+
+
+def _start(team: Team, start: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Has a replica start a call whose result stays there; another one, if nothing can be sent to the first."""
+    for last in range(len(team.where) - 1, -1, -1):
+        replica, stub = team.take()
+        try:
+            return start(stub, *args, **kwargs)
+        except NotInGroupError as error:
+            team.leave_out(replica, stub, error)
+            if not last:
+                raise
+        finally:
+            team.give_back(replica)
+
+
+class _Joined:
+    """Puts the results of the parts of a batch together. The first part that failed, in order, has its error raised."""
+
+    def __init__(self, count: int, answer: Answer[Any]) -> None:
+        self.answer = answer
+        self._parts: list[Any] = [None] * count
+        self._left = itertools.count(count - 1, -1)
+
+    def give(self, number: int, part: Any) -> None:
+        self._parts[number] = part
+        if next(self._left) == 0:  # counting is atomic under the GIL
+            failure = next((part for part in self._parts if isinstance(part, Failure)), None)
+            self.answer.set_result(failure or list(itertools.chain.from_iterable(self._parts)))
+
+
+class _Messages:
+    """Sends messages of one method to replicas."""
+
+    def __init__(self, begin: Callable[..., Begun], where: str, idempotent: bool) -> None:
+        self._begin = begin
+        self._where = where
+        self._idempotent = idempotent
+
+    def spread(self, team: Team, shares: list[tuple[int, list[Any]]], give: Callable[[int, Any], None]) -> None:
+        """Makes parts of a batch, as `_shares` yields them. `give` takes the number of each, and its result."""
+        # All are taken before the first is sent: its replica may be done before the next one is taken.
+        waiting: deque[tuple[Taken, int]] = deque()
+        try:
+            for _, share in shares:
+                waiting.append((self.take(team, len(share)), len(share)))
+            for number, (first, share) in enumerate(shares):
+                taken, size = waiting.popleft()
+                self.later(team, taken, (share, first), {}, partial(give, number), size)
+        except BaseException:
+            for taken, size in waiting:
+                if not isinstance(taken, NotInGroupError):
+                    team.give_back(taken[0], size)
+            raise
+
+    def take(self, team: Team, calls: int) -> Taken:
+        """Takes a replica for a call, or for a batch of so many.
+
+        Raises:
+            NotInGroupError: all are left out, and the method is not idempotent. Nothing was sent.
+        """
+        try:
+            return team.take(calls)
+        except NotInGroupError as error:
+            if not self._idempotent:
+                raise
+            return error
+
+    def later(
+        self,
+        team: Team,
+        taken: Taken,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        give: Give,
+        calls: int = 1,
+    ) -> None:
+        """Makes a call, or a batch of so many, and has `give` take its result when it is there."""
+        began = time.monotonic()
+
+        def go_on(failure: TorchRemoteError, tried: list[Replica]) -> None:
+            try:
+                give(self.go_on(team, args, kwargs, calls, began, failure, tried))
+            except Exception as error:
+                give(Failure.of(error))
+
+        def failed(failure: TorchRemoteError, tried: list[Replica]) -> None:
+            if self._may_go_on(failure):
+                patient.submit(partial(go_on, failure, tried))  # it may take long
+            else:
+                give(Failure.of(failure))
+
+        def settled(done: torch.futures.Future[Any]) -> None:
+            team.give_back(replica, calls)
+            try:
+                value = done.value()
+                give(value if unpack is None else unpack(value))
+            except FAILURES as error:
+                error = error.with_traceback(None)  # see exchange.py, Note [Failures in Futures]
+                failure = failure_of(stub, error, self._where)
+                if isinstance(failure, (StaleStubError, WireError)):
+                    team.leave_out(replica, stub, failure)
+                    failed(failure, [replica])
+                else:
+                    give(Failure(partial(failing, error)))  # which may ask the owner
+            except BaseException as error:  # a bug; without a result, the waiter would wait for ever
+                give(Failure.of(error))
+
+        if isinstance(taken, NotInGroupError):
+            failed(taken, [])
+            return
+        replica, stub = taken
+        try:
+            answer, unpack, failing = self._begin(stub, *args, **kwargs)
+        except (StaleStubError, WireError) as error:
+            team.give_back(replica, calls)
+            team.leave_out(replica, stub, error)
+            failed(error, [replica])
+            return
+        except BaseException:
+            team.give_back(replica, calls)
+            raise
+        answer.add_done_callback(settled)
+
+    def _may_go_on(self, failure: TorchRemoteError) -> bool:
+        """Says whether another replica may run the call that failed."""
+        return self._idempotent or isinstance(failure, (StaleStubError, NotInGroupError))
+
+    def go_on(
+        self,
+        team: Team,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        calls: int,
+        began: float,
+        failure: TorchRemoteError,
+        tried: list[Replica],
+    ) -> Any:
+        """Makes a call that failed before, until it gets through, must not be made again, or its time is over.
+
+        Args:
+            began: when it was made first.
+            tried: the replicas that did not run it. One that is idempotent is made as often as time allows.
+        """
+        until = began + seconds_of(team.timeout)
+        waits = pauses(until)
+        while self._may_go_on(failure):
+            try:
+                replica, stub = team.take(calls)
+            except NotInGroupError as error:
+                failure = error
+                if not self._idempotent or next(waits, None) is None:
+                    break
+                continue
+            try:
+                left = until - time.monotonic()
+                if left <= 0 or (replica in tried and not self._idempotent):
+                    break
+                tried.append(replica)
+                return settle(*self._begin(with_timeout(stub, timeout_of(left)), *args, **kwargs))
+            except (StaleStubError, WireError) as error:
+                failure = error
+            finally:
+                team.give_back(replica, calls)
+            team.leave_out(replica, stub, failure)
+        raise failure

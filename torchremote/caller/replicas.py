@@ -1,0 +1,250 @@
+"""Replicas: modules of the same name on several workers, called as one. `connect` makes them from a list of workers.
+
+Note [Replicas]
+    A call goes to the replica with the fewest calls of this process in flight, and among equals to the first. Each
+    worker has the replicas in another order, by its number, so that callers with one call at a time are spread. To go
+    to another one with every call would take longer: an owner that was just called answers faster.
+
+    A replica whose worker is lost is left out, and so is one that was withdrawn. A thread asks for it, with growing
+    pauses, and when the name is served again it takes part again. Callers never wait for that.
+
+    A call that a replica refused, or that could not be sent, has not run: it goes to another replica. A call that got
+    lost may have run. It goes to another one only if its method is `@idempotent`.
+
+    A replica that did not answer in time may be stopped, or the call may have been long. It is taken only if there is
+    no other, until its worker answers a question.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+import torch
+
+from .. import _torch
+from ..errors import CallTimeoutError, NotInGroupError, PlaceError, StaleStubError, TorchRemoteError, WireError
+from ..jit import CompiledInterface
+from ..link.failures import GONE
+from ..link.places import find_worker
+from .at_owner import at_owner
+from .methods import DEVICES, METHODS, NamedStubMethods, lost_workers
+from .pending import Pending, find_served
+
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 1.0
+"""Seconds between two questions for a replica that is left out. Each pause is twice the last one."""
+_ASKING: Final = 5.0
+"""Seconds that its worker has for the answer."""
+_LAST: Final = 1 << 40
+"""Is added to the calls in flight of a replica that did not answer in time."""
+
+_GONE: Final = "its worker has left the group or crashed"
+"""Why a replica is left out, if the group said so, and no call."""
+
+_log = logging.getLogger("torchremote")
+
+
+class Replica:
+    """One of several modules. `Team` changes it, under its lock."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.stub: Any = None  # the one that it is called through
+        self.methods: Mapping[str, Any] = {}  # those of the stub; empty: the replica is left out
+        self.in_flight = 0  # with `_LAST`, while a call was not answered in time, and nothing since
+        self.sought = False  # a thread asks for it
+        self.why = "was not asked yet"  # why it is left out
+
+    def __str__(self) -> str:
+        if not self.methods:
+            return f"{self.where} (left out: {self.why})"
+        return f"{self.where} ({self.in_flight % _LAST} in flight{', late' if self.late else ''})"
+
+    @property
+    def late(self) -> bool:
+        """Says whether it is called only if there is no other."""
+        return self.in_flight >= _LAST
+
+
+class Team:
+    """The replicas behind one object that users call: see Note [Replicas]."""
+
+    def __init__(self, compiled: CompiledInterface, name: str, timeout: float | None, where: Sequence[str]) -> None:
+        self.compiled, self.name, self.timeout, self.where = compiled, name, timeout, tuple(where)
+        self.mode: bool | None = None  # the training mode that was set through this object
+        self.devices: list[torch.device] = []  # accelerators on which results may be
+        first = (_torch.own_id() or 0) % len(where)
+        self._replicas = [Replica(one) for one in (*where[first:], *where[:first])]
+        self._lock = threading.Lock()
+
+    def take(self, calls: int = 1) -> tuple[Replica, Any]:
+        """Chooses a replica for a call, or for a part of a batch. Who takes it gives it back.
+
+        Returns:
+            The replica, and the stub to call it through.
+
+        Raises:
+            NotInGroupError: all are left out. Nothing was sent.
+        """
+        with self._lock:
+            best, least = None, 0
+            for replica in self._replicas:
+                if replica.methods:
+                    load = replica.in_flight
+                    if best is None or load < least:
+                        best, least = replica, load
+                    if not load:
+                        break  # no other has less
+            if best is not None:
+                best.in_flight += calls
+                return best, best.stub
+        raise NotInGroupError(f"{self.shown}: no replica can be called; nothing was sent")
+
+    def give_back(self, replica: Replica, calls: int = 1) -> None:
+        """Ends what `take` began."""
+        with self._lock:
+            replica.in_flight -= calls
+
+    def living(self) -> int:
+        """Counts the replicas that can be called, without those that did not answer in time."""
+        with self._lock:
+            return sum(bool(replica.methods) and not replica.late for replica in self._replicas)
+
+    def leave_out(self, replica: Replica, stub: Any, failure: TorchRemoteError) -> None:
+        """Notes that a call through `stub` failed because the replica is lost, withdrawn, or late."""
+        with self._lock:
+            if replica.stub is not stub:
+                return  # it was left out before, or is back already
+            replica.why = _first_line(failure)
+            if isinstance(failure, CallTimeoutError):
+                replica.in_flight += 0 if replica.late else _LAST
+            else:
+                replica.stub, replica.methods = None, {}
+        self._seek(replica)
+
+    # -- coming back
+
+    def start(self) -> list[Pending | TorchRemoteError]:
+        """Asks all workers for their modules. Returns the answers to come, or errors, in the order of `where`."""
+        asked: list[Pending | TorchRemoteError] = []
+        for where in self.where:
+            try:
+                asked.append(self._ask(where, None))
+            except (PlaceError, WireError) as error:
+                asked.append(error)
+        return asked
+
+    def put(self, where: str, stub: Any) -> None:
+        """Has a replica be called through `stub` from now on."""
+        while True:
+            mode = self.mode
+            if mode is not None:
+                at_owner(stub, _ASKING).train(mode)
+            with self._lock:
+                if self.mode is not mode:
+                    continue
+                replica = next(replica for replica in self._replicas if replica.where == where)
+                methods: NamedStubMethods = stub.__dict__[METHODS]
+                replica.stub, replica.methods, replica.why = stub, methods, _GONE
+                replica.in_flight %= _LAST
+                self.devices += [device for device in stub.__dict__[DEVICES] if device not in self.devices]
+            methods.when_lost = partial(_seek_for, weakref.ref(self), replica)
+            if not methods:  # it was lost meanwhile
+                self._seek(replica)
+            return
+
+    def note_lost(self, where: str, why: TorchRemoteError) -> None:
+        """Says why a replica could not be found at first. It takes part as soon as it can be."""
+        _log.warning("torchremote: %s: %s is left out for now: %s", self.shown, where, why)
+        replica = next(replica for replica in self._replicas if replica.where == where)
+        replica.why = _first_line(why)
+        self._seek(replica)
+
+    def _ask(self, where: str, within: float | None) -> Pending:
+        place = find_worker(where)
+        if place.worker.name in lost_workers:
+            raise NotInGroupError(f"{self.compiled.interface.name} on {place.worker.name}: {GONE}")
+        return find_served(place, self.compiled, self.name, self.timeout, within=within)
+
+    def _seek(self, replica: Replica) -> None:
+        """Has a thread ask for a replica until it is there, or nobody has these replicas any more."""
+        with self._lock:
+            if replica.sought:
+                return
+            replica.sought = True
+        seeking = threading.Thread(
+            target=_bring_back, args=(weakref.ref(self), replica), name="torchremote-replica", daemon=True
+        )
+        seeking.start()
+
+    # -- all of them
+
+    def stubs(self) -> dict[str, Any]:
+        """Returns the stubs of those that can be called, by what was given to `connect`, in that order."""
+        with self._lock:
+            there = {replica.where: replica.stub for replica in self._replicas if replica.methods}
+        return {where: there[where] for where in self.where if where in there}
+
+    def train(self, mode: bool) -> None:
+        """Sets the mode of all replicas. Those that are left out get it when they come back."""
+        with self._lock:
+            self.mode = mode
+            replicas = [(replica, replica.stub) for replica in self._replicas if replica.methods]
+        for replica, stub in replicas:
+            try:
+                at_owner(stub).train(mode)
+            except (WireError, StaleStubError) as error:
+                self.leave_out(replica, stub, error)
+
+    @property
+    def title(self) -> str:
+        """Words which replicas these are."""
+        return f"{self.compiled.interface.name} {self.name!r} on {', '.join(self.where)}"
+
+    @property
+    def shown(self) -> str:
+        """Words which replicas these are, and how each is."""
+        with self._lock:
+            of = {replica.where: str(replica) for replica in self._replicas}
+        return f"{self.compiled.interface.name} {self.name!r} on {', '.join(of[where] for where in self.where)}"
+
+
+def _seek_for(of: weakref.ref[Team], replica: Replica) -> None:
+    team = of()
+    if team is not None:
+        team._seek(replica)
+
+
+def _bring_back(of: weakref.ref[Team], replica: Replica) -> None:
+    """Asks for a replica until it is there: see Note [Replicas]."""
+    try:
+        for pause in _pauses():
+            team = of()
+            if team is None:
+                return
+            try:
+                team.put(replica.where, team._ask(replica.where, _ASKING).wait())
+                return
+            except TorchRemoteError as error:
+                replica.why = _first_line(error)
+            del team
+            time.sleep(pause)
+    finally:
+        replica.sought = False
+
+
+def _pauses() -> Iterator[float]:
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

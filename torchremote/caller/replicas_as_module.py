@@ -1,0 +1,169 @@
+"""Replicas as users hold them: one object with the methods of the interface, and those of torch.nn.Module.
+
+In a model they are a part that has nothing of its own, as a stub is: see as_module.py, Note [A stub in a model].
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+import torch
+
+from .. import _torch
+from ..errors import NotSavableError, StubError
+from ..jit import CompiledInterface
+from . import as_module
+from .described import CallSignature, in_order, no_such
+from .replica_calls import TEAM, replica_calls
+from .replicas import Team
+from .stub import SeveralModules, Stub, with_timeout
+
+
+class ReplicasClass(type):
+    """Metaclass of generated classes. They cannot be imported by name, so RPC's pickler knows them by it."""
+
+    reduce_for_rpc: Callable[[Any], tuple[Any, ...]]
+    """Takes replicas apart for RPC's pickler. send_replicas.py sets this, because it needs `make_replicas`."""
+
+
+class Replicas(SeveralModules, metaclass=ReplicasClass):
+    """Stands for modules of the same name on several workers. `connect` returns it for a list of workers.
+
+    It is called as a stub is. Each call goes to one of the modules: see replicas.py, Note [Replicas].
+    """
+
+    _torchremote_compiled: CompiledInterface
+    __signature__ = CallSignature()
+
+    def __init__(self, team: Team) -> None:
+        super().__init__()
+        self.__dict__[TEAM] = team
+
+    def along(self, timeout: float | None) -> Any:
+        team = _team_of(self)
+        another = Team(team.compiled, team.name, timeout, team.where)
+        for where, stub in team.stubs().items():
+            another.put(where, with_timeout(stub, timeout))
+        another.mode = team.mode
+        made = make_replicas(another)
+        made.__dict__.update(own_of(self))
+        return made
+
+    # -- what reaches all of them
+
+    def train(self, mode: bool = True) -> Replicas:
+        """Sets the training mode of all replicas. One that is lost gets it when it comes back.
+
+        Args:
+            mode: True for training, False for evaluation.
+        """
+        if not isinstance(mode, bool):
+            raise ValueError(f"train({mode!r}): training mode is True or False")
+        _team_of(self).train(mode)
+        self.__dict__["training"] = mode
+        return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "training" and TEAM in self.__dict__:
+            raise StubError(f"{_team_of(self).title}: training = {value!r}: call train({value!r})")
+        super().__setattr__(name, value)
+
+    # -- what is refused
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """Refuses: each replica has a state of its own. For a model that asks: adds nothing."""
+        if args or destination is not None or prefix or keep_vars:
+            return args[0] if args else {} if destination is None else destination
+        self._torchremote_refuse("state_dict", "each module has a state of its own")
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        raise StubError(
+            f"{_team_of(self).title}: TorchScript cannot choose among replicas; in a scripted model, {self._remedy}"
+        )
+
+    def save(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuses: an archive has the address of one module."""
+        raise NotSavableError(f"{_team_of(self).title}: replicas are not saved; {self._remedy}, and save that stub")
+
+    save_to_buffer = save
+
+    def __getstate__(self) -> NoReturn:
+        raise NotSavableError(
+            f"{_team_of(self).title}: replicas are not pickled, but by RPC; pickle the arguments of connect(), and "
+            "connect where they are read"
+        )
+
+    def _torchremote_refuse(self, method: str, remedy: str) -> NoReturn:
+        remedy = remedy if remedy in as_module.WITHOUT_STATE else self._remedy
+        raise StubError(f"{_team_of(self).title}: {method}: these are modules on several workers; {remedy}")
+
+    @property
+    def _remedy(self) -> str:
+        team = _team_of(self)
+        interface = self._torchremote_compiled.interface.name
+        return f"connect to one of them alone: torchremote.connect({team.where[0]!r}, {interface}, {team.name!r})"
+
+    # -- what is shown and copied
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({_team_of(self).shown})"
+
+    def __dir__(self) -> list[str]:
+        return in_order(self._torchremote_compiled, super().__dir__())
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            raise no_such(self._torchremote_compiled, name) from None
+
+    def __copy__(self) -> Any:
+        return self.along(_team_of(self).timeout)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
+        copied = self.__copy__()
+        copied.__dict__.update(copy.deepcopy(own_of(self), memo))
+        return copied
+
+
+def _team_of(replicas: Replicas) -> Team:
+    team: Team = replicas.__dict__[TEAM]
+    return team
+
+
+def own_of(replicas: Replicas) -> dict[str, Any]:
+    """Returns the attributes that the user's code set."""
+    every = {*vars(torch.nn.Module()), TEAM}
+    return {name: value for name, value in vars(replicas).items() if name not in every}
+
+
+def make_replicas(team: Team) -> Any:
+    """Makes the object that users hold."""
+    made = replicas_class(team.compiled)(team)
+    made.__dict__["training"] = all(stub.training for stub in team.stubs().values())
+    return made
+
+
+@functools.cache
+def replicas_class(compiled: CompiledInterface) -> type[Replicas]:
+    """Makes the Python class of replicas with an interface."""
+    members: dict[str, Any] = {"__module__": __name__, "_torchremote_compiled": compiled}
+    if compiled.as_written.doc:
+        members["__doc__"] = compiled.as_written.doc
+    for method in compiled.interface.methods:
+        for call in replica_calls(compiled, method):
+            members[call.__name__] = call
+    cls: Any = ReplicasClass(f"{compiled.interface.name}Replicas", (Replicas,), members)
+    _torch.send_as(cls, ReplicasClass.reduce_for_rpc)
+    made: type[Replicas] = cls
+    return made
+
+
+_MODEL_ASKS: Final = "parameters named_parameters buffers named_buffers apply _apply".split()
+for _name in (*_MODEL_ASKS, *as_module.REMEDIES):
+    setattr(Replicas, _name, getattr(Stub, _name))
+for _name in ("load_state_dict", "requires_grad_", "zero_grad"):
+    setattr(Replicas, _name, as_module.refusing(_name, "each module has a state of its own"))

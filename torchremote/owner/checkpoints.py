@@ -1,0 +1,170 @@
+"""Writes the states of hosted modules to files, and reads them when a module is made again."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import secrets
+import stat
+import weakref
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+import torch
+
+from ..errors import ArgumentError, CreationError, MismatchError, RemoteError
+from . import modules
+from .state_names import state_of
+from .turns import in_turn
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+_path_of: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDictionary()
+"""For each module that has a checkpoint of its own: where that is."""
+
+
+def check_path(path: object) -> str | None:
+    """Returns the `checkpoint` that a user gave as a string. Raises ArgumentError if it is no path."""
+    if path is None:
+        return None
+    try:
+        text = os.fspath(path)  # type: ignore[call-overload]
+    except TypeError:
+        text = None
+    if not isinstance(text, str) or not text:
+        raise ArgumentError(f"checkpoint={path!r}: not a path; write one as a string, such as '/data/encoder.pt'")
+    return text
+
+
+def restore(module: torch.jit.ScriptModule, path: str) -> None:
+    """Gives a module the state of its checkpoint, if there is one, and remembers where that is.
+
+    Raises:
+        CreationError: the file cannot be read, or its folder is not there.
+        MismatchError: the state in it is not that of such a module. Nothing was changed.
+        NotSavableError: the module has no whole state.
+    """
+    path = os.path.abspath(path)
+    state = state_of(module)
+    if os.path.exists(path):
+        saved = _read(path)
+        wrong = [f"{name} is missing" for name in state if name not in saved]
+        wrong += [f"{name} is not the module's" for name in saved if name not in state]
+        wrong += [
+            f"{name} has shape {tuple(saved[name].shape)}, and {tuple(value.shape)} in the module"
+            for name, value in state.items()
+            if name in saved and saved[name].shape != value.shape
+        ]
+        if wrong:
+            raise MismatchError(
+                f"checkpoint {path!r} does not fit the module: {'; '.join(wrong)}; create the module from which it was "
+                "written, or name another file"
+            )
+        with torch.no_grad():
+            for name, value in state.items():
+                value.copy_(saved[name])
+    elif not os.path.isdir(os.path.dirname(path)):
+        raise CreationError(f"checkpoint {path!r}: its folder is not there; make it on the owner")
+    _path_of[module] = path
+
+
+def _read(path: str) -> dict[str, torch.Tensor]:
+    """Reads a state. Raises CreationError if there is none in the file."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and pickle raise all kinds for what is no checkpoint
+        said = modules.words_of(error)
+        raise CreationError(
+            f"checkpoint {path!r} cannot be read ({type(error).__name__}); {_ANEW}\n\n{said}"
+        ) from error
+    if not isinstance(saved, Mapping) or not all(isinstance(value, torch.Tensor) for value in saved.values()):
+        raise CreationError(f"checkpoint {path!r} is no mapping of tensors; {_ANEW}")
+    return dict(saved)
+
+
+_ANEW: Final = "move it away to begin without it"
+
+
+def copy_path(copied: torch.jit.ScriptModule, module: torch.jit.ScriptModule) -> None:
+    """Makes the checkpoint of `module` also that of a copy of it."""
+    path = _path_of.get(module)
+    if path is not None:
+        _path_of[copied] = path
+
+
+def checkpoint_here(handle: int, path: str | None) -> None:
+    """Writes a module's state to a file. A link is followed, and a file that is replaced hands on its mode.
+
+    Args:
+        handle: that of the stub that was given to `at_owner`.
+        path: None writes where the module's own checkpoint is.
+
+    Raises:
+        ArgumentError: the module has none.
+    """
+    entry, _ = modules.entry_at(handle)
+    path = _path_of.get(entry.module) if path is None else path
+    if path is None:
+        raise ArgumentError(
+            "checkpoint(): the module was made without a checkpoint; give a path, or create or serve it with "
+            "checkpoint=path"
+        )
+    state: dict[str, torch.Tensor] = in_turn(entry.in_turn, partial(state_of, entry.module))
+    target = os.path.realpath(path)
+    old = os.stat(target) if os.path.exists(target) else None
+    if old is not None and not stat.S_ISREG(old.st_mode):
+        _write(state, target, path)  # a device or a pipe cannot be replaced; a folder raises
+        return
+    unfinished = f"{target}.{secrets.token_hex(4)}"
+    try:
+        # From the beginning, nobody may read the new file who may not read the old one.
+        new = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if old is None else 0o600)
+        if old is not None:
+            with suppress(OSError):  # only root may give a file away
+                os.fchown(new, old.st_uid, old.st_gid)
+            os.fchmod(new, stat.S_IMODE(old.st_mode))
+        _write(state, new, path)
+        os.replace(unfinished, target)  # the old file stays until the new one is whole
+    finally:
+        if os.path.exists(unfinished):
+            os.remove(unfinished)
+
+
+def _write(state: dict[str, torch.Tensor], file: str | int, path: str) -> None:
+    """Saves a state to a file, or to an open descriptor, which it closes. `path` names the file in errors."""
+    with _Written(file) as written:
+        try:
+            torch.save(state, written)
+            written.flush()
+            if isinstance(file, int):
+                os.fsync(written.fileno())  # some file systems find out only now that there is no room
+        except Exception as error:
+            failure = written.failure or error  # torch hides the reason
+            if isinstance(failure, OSError) and failure.errno in _FULL:
+                raise RemoteError(
+                    f"checkpoint({path!r}): {failure.strerror}: the disk is full, or the quota is used up; a file that "
+                    "was there is unchanged; make room on the owner, or write elsewhere"
+                ) from error
+            raise failure from None
+
+
+class _Written(io.FileIO):
+    """A file that remembers the first error of writing to it."""
+
+    def __init__(self, file: str | int) -> None:
+        super().__init__(file, "wb")
+        self.failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        written = 0
+        try:
+            while written < len(view):  # one write of an unbuffered file may take less than all
+                written += super().write(view[written:]) or 0
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
+        return written
