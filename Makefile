@@ -17,6 +17,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+# Processes of pytest. Many tests start processes of their own and measure time, so more do not help on few cores.
+JOBS := 2
 
 OLDEST := 2.11.0
 NEWEST := 2.15.0
@@ -30,7 +32,7 @@ demo: $(READY)
 	$(BIN)/python -m torchremote demo
 
 test: lint docs
-	TORCHREMOTE_NATIVE=0 $(BIN)/python -m pytest
+	TORCHREMOTE_NATIVE=0 $(BIN)/python -m pytest -n $(JOBS)
 	$(MAKE) native
 
 CALLS := tests/native tests/jit/script/test_emit.py tests/link/test_cuda.py \
@@ -38,7 +40,7 @@ CALLS := tests/native tests/jit/script/test_emit.py tests/link/test_cuda.py \
 
 native: $(READY)
 	if ! command -v $${CXX:-c++}; then echo "no C++ compiler: the native part is neither built nor tested"; exit 0; fi; \
-	$(BIN)/python -m torchremote build-native && TORCHREMOTE_NATIVE=1 $(BIN)/python -m pytest $(CALLS)
+	$(BIN)/python -m torchremote build-native && TORCHREMOTE_NATIVE=1 $(BIN)/python -m pytest -n $(JOBS) $(CALLS)
 
 coverage: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=term
