@@ -49,7 +49,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	for example in examples/*/; do $(BIN)/mypy $$example || exit 1; done
+	for example in $(sort $(dir $(wildcard examples/*/*.py))); do $(BIN)/mypy $$example || exit 1; done
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(READY)
