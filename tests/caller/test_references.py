@@ -134,6 +134,12 @@ def test_what_cannot_be_sent_or_stay_is_refused(stage):
     assert stage.nothing_remote().to_here() is None
 
 
+def test_a_short_timeout_of_the_stub_forgets_nothing(owner, stage):
+    hasty = tr.with_timeout(stage, 0.001)
+    references = [hasty.forward_remote(X) for _ in range(20)]
+    assert all(torch.equal(reference.to_here(), stage(X)) for reference in references)
+
+
 def test_a_clash_of_names_is_refused():
     with pytest.raises(InterfaceError, match=r"f_remote: clashes with the f_remote that stubs get for f"):
 

@@ -124,7 +124,9 @@ def fetch(caller):
     if way == "result":
         stub = remotely(caller, worker, make_here, (owner, weight))
     else:
-        reference = _of_torch(caller, lambda: rpc.remote(worker, make_in_box_here, (owner, weight)), "rpc.remote")
+        reference = _of_torch(
+            caller, lambda: rpc.remote(worker, make_in_box_here, (owner, weight), timeout=0), "rpc.remote"
+        )
         (stub,) = _of_torch(caller, lambda: reference.to_here(timeout=seconds), "to_here")
     may_raise = (StaleStubError,) if caller.unquiet else ()
     caller.subjects.append(Subject(stub, owner, Weights(weight), seconds, OF_ARITHMETIC, may_raise))

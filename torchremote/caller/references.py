@@ -12,7 +12,7 @@ from ..jit import CompiledInterface
 from ..jit.lower import remote_name
 from ..jit.read.model import Method
 from ..jit.references import can_stay, compile_references
-from ..link.route import DEFAULT_TIMEOUT, route_of
+from ..link.route import route_of
 from .calls import Calls
 from .described import describe
 from .exchange import send
@@ -35,8 +35,7 @@ def remote_call(compiled: CompiledInterface, method: Method) -> Callable[..., An
         find_if_lost(self_)
         route = route_of(self_)
         assert route is not None, "a stub has its Python methods from when it is connected"
-        timeout = DEFAULT_TIMEOUT if route.timeout is None else route.timeout
-        sent = (self_, route.worker, timeout, route.handle, list(route.devices), *values)
+        sent = (self_, route.worker, route.handle, list(route.devices), *values)
         function = compile_references(compiled)[remote_name(method)]
         with _torch.as_plain_tensors():
             return send(function, sent, {}, partial(calls.failure, self_))

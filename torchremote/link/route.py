@@ -17,8 +17,7 @@ from ..jit.lower import ADDRESS, ROUTE
 from ..jit.runtime.turns import STREAMS
 from .protocol import check_archive
 
-DEFAULT_TIMEOUT: Final = -1.0
-"""torch's number for the timeout in init_rpc's options."""
+_DEFAULT_TIMEOUT: Final = -1.0  # torch's number for the timeout in init_rpc's options
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def clear_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, r
 def _address(compiled: CompiledInterface, route: Route) -> Address:
     """Makes the address of a route."""
     interface = compiled.interface
-    timeout = DEFAULT_TIMEOUT if route.timeout is None else route.timeout
+    timeout = _DEFAULT_TIMEOUT if route.timeout is None else route.timeout
     return Address(PROTOCOL, interface.qualified_name, interface.declaration, route.worker, route.name or "", timeout)
 
 

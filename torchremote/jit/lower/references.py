@@ -6,12 +6,18 @@ endpoints as other calls.
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..read.model import Interface, Method
 from . import ir
 from .link import FLAGS, lower_preparing
 from .plan import KEEP, plan_tensors, wire_type
 from .source_names import SourceNames
 from .units import begin_message, crossing, declare, endpoint, scope_of, unit
+
+# torch would forget a call whose answer comes late, and not tell the owner, which then keeps the result for ever.
+# Whoever fetches the result does wait with a limit.
+_NO_LIMIT: Final = ir.Literal(0.0)
 
 
 def lower_references(interface: Interface, methods: list[Method], source_names: SourceNames) -> ir.Unit:
@@ -34,10 +40,10 @@ def remote_name(method: Method) -> str:
 def _lower_remote(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that checks packed arguments, sends a call, and returns an RRef of the result."""
     names = source_names.scope([endpoint(method)])
-    stub, worker, timeout, handle, devices, message = (
-        ir.Name(names.fresh(name)) for name in ("stub", "worker", "timeout", "handle", "devices", "message")
+    stub, worker, handle, devices, message = (
+        ir.Name(names.fresh(name)) for name in ("stub", "worker", "handle", "devices", "message")
     )
-    kinds = {stub: "Flagging", worker: "str", timeout: "float", handle: "int", devices: "List[torch.device]"}
+    kinds = {stub: "Flagging", worker: "str", handle: "int", devices: "List[torch.device]"}
     parameters = crossing(method, source_names, names)
     body: list[ir.Statement] = [begin_message(message)]
     values: list[ir.Expression] = [handle]
@@ -49,7 +55,7 @@ def _lower_remote(interface: Interface, method: Method, source_names: SourceName
     flags: ir.Expression = ir.Call(ir.Attribute(stub, FLAGS))  # after the tensors: a refused call takes no ticket
     if any(plan != KEEP for plan in plan_tensors(method)):
         flags = ir.Call(ir.Name("with_sparse"), (flags, message))
-    sent = (worker, ir.Name(endpoint(method)), ir.TupleOf((*values, flags)), ir.Empty("{}"), timeout)
+    sent = (worker, ir.Name(endpoint(method)), ir.TupleOf((*values, flags)), ir.Empty("{}"), _NO_LIMIT)
     body.append(ir.Return(ir.Call(ir.Attribute(ir.Name("rpc"), "remote"), sent)))
     own = tuple(ir.Parameter(name.id, kind) for name, kind in kinds.items())
     returns = f"RRef[{source_names.wire(method.returns)}]"
