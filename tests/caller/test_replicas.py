@@ -22,6 +22,7 @@ from torchremote.errors import (
 )
 
 from .. import zoo
+from ..waiting import until
 
 X = torch.ones(2, 8)
 BOTH = ["owner", "caller"]  # this process is a worker, too
@@ -66,7 +67,7 @@ def test_errors_name_the_worker_and_the_call(replicas):
     unsendable = torch.empty(2, 8, device="meta")
     with pytest.raises(ArgumentError, match=r"Encoder.forward_many.calls\[3\]: a meta tensor"):
         replicas.forward_many([(X,), (X,), (X,), (unsendable,)])
-    assert repr(replicas).count("(0 in flight)") == 2
+    until(lambda: repr(replicas).count("(0 in flight)") == 2)  # a part of the last batch was sent
 
 
 def test_what_a_list_may_have(owner):

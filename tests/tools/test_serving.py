@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -127,9 +128,11 @@ def test_ls_lists_workers_and_modules(start, ps, address, tmp_path):
     stopped.kill()
 
 
-def test_no_hub(capsys):
-    assert cli.main(["call", "--address", "127.0.0.1:1", "ps/encoder"]) == 1
-    assert "no hub can be reached at 127.0.0.1:1" in capsys.readouterr().err
+def test_no_hub():
+    command = [sys.executable, "-m", "torchremote", "call", "--address", "127.0.0.1:1", "ps/encoder"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    assert "no hub can be reached at 127.0.0.1:1" in done.stderr
 
 
 def test_serve_ends_when_told_and_lets_calls_finish(start, address, tmp_path):
