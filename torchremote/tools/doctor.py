@@ -148,8 +148,9 @@ def _rpc(device: str, mapped: bool) -> Finding:
 
 
 _NO_ANSWER: Final = (
-    "workers meet at the address of this host's name: see that it resolves, or set TP_SOCKET_IFNAME to the network "
-    "interface to use (lo for this machine alone); in a container, see that /dev/shm is shared"
+    "pip install numpy, if it is not available: torch's init_rpc needs it; else, workers meet at the address of this "
+    "host's name: see that it resolves, or set TP_SOCKET_IFNAME to the network interface to use (lo for this machine "
+    "alone); in a container, see that /dev/shm is shared"
 )
 _NO_MAP: Final = "give init_rpc no device map, and tensors go by way of the CPU; or see that the driver allows CUDA IPC"
 
