@@ -15,6 +15,7 @@ JOINED: Final = "joined"
 """What a spawned worker answers when it has joined. It answers with anything else when it cannot."""
 _LOOK: Final = 0.5  # seconds between two looks whether the parent lives
 _LEAVING: Final = 10.0  # seconds that leaving may take when the parent is gone
+_LONGEST_WAIT: Final = 0.5  # seconds
 
 
 def main(asked: dict[str, Any]) -> None:
@@ -34,7 +35,8 @@ def main(asked: dict[str, Any]) -> None:
         sys.exit(1)
     os.write(answers, JOINED.encode())
     os.close(answers)
-    told.wait()
+    while not told.wait(_LONGEST_WAIT):  # a signal that another thread got does not wake this one
+        pass
     leave()
 
 

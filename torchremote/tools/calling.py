@@ -43,7 +43,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--interface", metavar="package.module:Interface", help="(default: the one with which the module is served)"
     )
-    parser.add_argument("--call-timeout", type=float, metavar="SECONDS", help="for the call (default: RPC's)")
+    parser.add_argument(
+        "--call-timeout", type=float, metavar="SECONDS", help="for each answer of the worker (default: RPC's)"
+    )
     add_address(parser)
 
 
@@ -54,14 +56,15 @@ def _call(options: argparse.Namespace) -> None:
     _add_options(own)
     options, rest = own.parse_known_args(options.rest, options)
     with visiting(options):
-        compiled = _interface(target, options.interface)
+        timeout = check_timeout(options.call_timeout)
+        compiled = _interface(target, options.interface, timeout)
         method = compiled.interface.method(target.method)
         if method is None:
             names = ", ".join(one.name for one in compiled.interface.methods)
             raise ArgumentError(f"{options.target}: {compiled.interface.name} has no {target.method}; it has {names}")
         given = _arguments(rest, method, compiled, options.target)
         place = find_worker(target.worker)
-        stub: Any = find_served(place, compiled, target.name, check_timeout(options.call_timeout)).wait()
+        stub: Any = find_served(place, compiled, target.name, timeout, within=timeout).wait()
         tell(f"calling {options.target}")
         with torch.no_grad():
             result = getattr(stub, method.name)(**given)
@@ -73,12 +76,12 @@ def _call(options: argparse.Namespace) -> None:
         print(as_text(result))
 
 
-def _interface(target: Served, interface: str | None) -> CompiledInterface:
+def _interface(target: Served, interface: str | None, timeout: float | None) -> CompiledInterface:
     """Compiles the interface that was named, or asks the worker for the one with which it serves the module."""
     if interface is not None:
         return compile_interface(find_class(interface))
     where = f"{target.name} on {target.worker}"
-    name, text = ask(find_worker(target.worker).worker.name, where, interface_here, target.name, timeout=None)
+    name, text = ask(find_worker(target.worker).worker.name, where, interface_here, target.name, timeout=timeout)
     return compile_interface(parse_interface(name, text))
 
 

@@ -25,6 +25,7 @@ from .visiting import add_address, add_json, report, tell, visiting
 
 _LOOK: Final = 0.02  # seconds between two looks whether calls run, or a worker is there
 _ASKING: Final = 30.0  # seconds in which a worker has to answer
+_LONGEST_WAIT: Final = 0.5  # seconds
 
 
 def add_commands(commands: Any) -> None:
@@ -115,7 +116,8 @@ def _serve(options: argparse.Namespace) -> None:
     if metrics is not None:
         text += ", metrics http://{metrics}/metrics"
     report(options, text.format(**about), event="serving", **about)
-    _told.wait()
+    while not _told.wait(_LONGEST_WAIT):  # a signal that another thread got does not wake this one
+        pass
     tell("withdrawing, and letting running calls finish")
     with suppress(ServedNameError):  # somebody has withdrawn it already
         withdraw(options.name)
