@@ -159,7 +159,7 @@ def test_one_message_that_cannot_be_sent_leaves_nothing_of_the_others(owner):
     made = {"args": [(8,), (unpicklable(),)], "names": ["sent", "not sent"]}
     with pytest.raises(CreationError, match="^module 1: Encoder on caller: cannot be sent"):
         tr.create_many([owner, "caller"], zoo.Encoder, sized, **made)
-    assert rpc.rpc_sync(owner, hosted) == before
+    until(lambda: rpc.rpc_sync(owner, hosted) <= before)  # what other tests let go of may go meanwhile
 
 
 def test_every_kind_of_error_has_its_place(owner):
