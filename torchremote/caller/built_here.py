@@ -41,7 +41,7 @@ def is_unknown(request: CreateRequest, error: CreationError) -> bool:
 _known: set[tuple[int, str]] = set()  # ids of workers, and names that their __main__ has
 
 
-def is_of_main(place: Place, request: CreateRequest) -> bool:
+def is_only_here(place: Place, request: CreateRequest) -> bool:
     """Says whether a request has a class or function of `__main__` that the worker's `__main__` does not have."""
     make = request.make
     if isinstance(make, torch.jit.ScriptModule) or getattr(make, "__module__", None) != "__main__":

@@ -5,27 +5,24 @@ Creation is one RPC in Python. The stub is made from the answer, so a stub exist
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypedDict, Unpack, get_args, overload
+from typing import Any, TypedDict, Unpack, get_args, overload
 
 import torch
-import torch.distributed.rpc as rpc
 
 from .._torch import PyRRef
-from ..errors import ArgumentError, MismatchError, TorchRemoteError
+from ..errors import ArgumentError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
 from ..owner.checkpoints import check_path
-from ..owner.create import CreateRequest, referenced
+from ..owner.create import referenced
 from ..owner.exported import complete_examples
 from ..owner.gathering import check_gather
 from ..typing import HasStub, StubT
-from .pending import Pending, cancel, new_ticket, send_request
+from .pending import Pending, cancel, send_request
+from .requests import IfExists, checked, checked_arguments, request_for
 from .stub import check_timeout
-
-IfExists = Literal["raise", "connect", "replace"]
 
 
 class CreateOptions(TypedDict, total=False):
@@ -272,80 +269,3 @@ def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> Pendin
     place = Place(rref.owner(), device)
     request = request_for(place, compiled, referenced, (rref,), {}, places=False, strict=False)
     return send_request(compiled, place, request, timeout=None)
-
-
-def request_for(
-    place: Place,
-    compiled: CompiledInterface,
-    make: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    *,
-    places: bool = True,
-    name: str | None = None,
-    if_exists: IfExists = "raise",
-    in_turn: bool | None = None,
-    strict: bool = True,
-    examples: Mapping[str, Any] | None = None,
-    gather: int | None = None,
-    checkpoint: str | None = None,
-) -> CreateRequest:
-    """Makes the request for one module, with a new ticket. The arguments are the fields of `CreateRequest`."""
-    return CreateRequest(
-        compiled.interface.name,
-        compiled.interface.text,
-        make,
-        args,
-        kwargs,
-        place.device or "cpu",
-        places,
-        name,
-        in_turn,
-        if_exists,
-        strict,
-        ticket=new_ticket(),
-        caller=rpc.get_worker_info().id,
-        examples=examples,
-        gather=gather,
-        declared=None if gather is None else compiled.interface.declaration,
-        checkpoint=checkpoint,
-    )
-
-
-def checked_arguments(module_cls: object, args: object, kwargs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Returns `args` and `kwargs` as a tuple and a dict, or raises ArgumentError."""
-    if not isinstance(args, (tuple, list)):
-        raise ArgumentError(f"args={args!r}: not a tuple; one argument is written args=(value,)")
-    if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
-        raise ArgumentError(f"kwargs={kwargs!r}: not a mapping from names to values")
-    if isinstance(module_cls, torch.jit.ScriptModule) and (args or kwargs):
-        raise ArgumentError("module_cls: a ScriptModule is sent as it is, and takes no args or kwargs")
-    return tuple(args), dict(kwargs or {})
-
-
-def checked(module_cls: object) -> Callable[..., torch.nn.Module] | torch.jit.ScriptModule:
-    """Returns `module_cls`, or raises MismatchError if no module can come of it."""
-    if isinstance(module_cls, torch.jit.ScriptModule):
-        return module_cls
-    if isinstance(module_cls, torch.nn.Module):
-        raise MismatchError(
-            f"module_cls: an instance of {type(module_cls).__name__}; "
-            "pass the class and its args, torch.jit.script(module), or exported(module, interface, examples)"
-        )
-    if isinstance(module_cls, type) and _makes_itself(module_cls):
-        raise MismatchError(
-            f"module_cls: {module_cls.__name__} is no torch.nn.Module; the interface comes first, then the module's "
-            "class: are the two swapped?"
-        )
-    if not callable(module_cls):
-        raise MismatchError(
-            f"module_cls: {module_cls!r} cannot be called; pass a class or function that returns an nn.Module"
-        )
-    return module_cls
-
-
-def _makes_itself(cls: type) -> bool:
-    """Says whether calling `cls` can only give an object of `cls`, which is no module."""
-    new, call = inspect.getattr_static(cls, "__new__"), inspect.getattr_static(type(cls), "__call__")
-    ordinary = new is vars(object)["__new__"] and call is vars(type)["__call__"]
-    return not issubclass(cls, torch.nn.Module) and ordinary

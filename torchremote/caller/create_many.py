@@ -19,9 +19,9 @@ from ..owner.create import CreateRequest
 from ..owner.exported import complete_examples
 from ..owner.gathering import check_gather
 from ..typing import HasStub, StubT
-from .built_here import is_of_main
-from .create import checked, checked_arguments, request_for
+from .built_here import is_only_here
 from .pending import Pending, cancel_message, send_request, send_requests
+from .requests import checked, checked_arguments, request_for
 from .stub import check_timeout, route_and_interface
 from .waiting import wait
 
@@ -217,7 +217,7 @@ def _send_all(compiled: CompiledInterface, asked: list[Any], timeout: float | No
     for positions in of_workers.values():
         place, first = asked[positions[0]]
         answer = None
-        if not is_of_main(place, first):
+        if not is_only_here(place, first):
             with suppress(TorchRemoteError):
                 answer = send_requests(compiled, place, [asked[position][1] for position in positions])
         if answer is None:  # each by itself, so that each has its own error, or is built here

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import secrets
 import threading
 import warnings
 from collections.abc import Callable, Generator
@@ -27,8 +26,9 @@ from ..owner import leases, sweeper
 from ..owner.create import Created, CreateRequest, Refusal, cancel_here, connect_here, create_here
 from ..typing import StubT
 from .awaiting import until_done_in_loop
-from .built_here import built_here, is_of_main, is_unknown
+from .built_here import built_here, is_only_here, is_unknown
 from .exchange import send, settle
+from .requests import new_ticket
 from .stub import make_stub
 
 
@@ -49,7 +49,7 @@ def find_served(
 def send_request(compiled: CompiledInterface, place: Place, request: CreateRequest, timeout: float | None) -> Pending:
     """Asks a worker for one module. `timeout`: that of the stub."""
     answer = None
-    if not is_of_main(place, request):
+    if not is_only_here(place, request):
         try:
             answer = send_requests(compiled, place, [request])
         except CreationError as error:
@@ -64,11 +64,6 @@ def send_request(compiled: CompiledInterface, place: Place, request: CreateReque
 def send_requests(compiled: CompiledInterface, place: Place, requests: list[CreateRequest]) -> Any:
     """Asks a worker for modules in one message. Returns the Future of its answers."""
     return _ask(compiled, place, create_here, [_fields(request) for request in requests])
-
-
-def new_ticket() -> str:
-    """Draws the ticket of a request."""
-    return secrets.token_hex(16)
 
 
 def _fields(request: CreateRequest) -> dict[str, Any]:
@@ -145,9 +140,9 @@ class Pending(Generic[StubT]):
 
         Args:
             answer: the Future of the list of answers to one message.
-            request: what is built here if the worker cannot import it. None if nothing is to be built.
             ticket: cancels the message. None if the message creates nothing, or if another Pending has its ticket.
             number: the position, in that list, of the answer for this stub.
+            request: the module to build here, if the worker cannot import it. None if nothing is to be built.
         """
         self._compiled = compiled
         self._place = place
@@ -227,6 +222,7 @@ class Pending(Generic[StubT]):
             self._send_built()
             answers = settle(self._answer, None, self._failure, catches=(Exception,))
             assert answers is not None
+        self._request = None  # with the user's arguments, which may be large
         answer = answers[self._number]
         if isinstance(answer, Refusal):
             self._ticket = None  # it may have made others of the same message
