@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from .. import _torch
 from ..errors import UnsupportedTypeError
@@ -21,24 +21,25 @@ from .methods import find_if_lost
 
 def remote_call(compiled: CompiledInterface, method: Method) -> Callable[..., Any]:
     """Makes a stub's Python method `<m>_remote` for one method of its interface."""
-    calls = Calls(compiled, method)
-    where = f"{compiled.interface.name}.{remote_name(method)}"
+    calls, name = Calls(compiled, method), remote_name(method)
+
+    def refuse(self_: Any, /, *args: Any, **kwargs: Any) -> NoReturn:
+        raise UnsupportedTypeError(
+            f"{compiled.interface.name}.{name}: an RRef would refer to {method.returns}, which crosses as another "
+            f"type; declare tensors, numbers, strings, and lists, dicts and tuples of them, or call {method.name}"
+        )
 
     def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if not can_stay(method):
-            raise UnsupportedTypeError(
-                f"{where}: an RRef would refer to {method.returns}, which crosses as another type; "
-                f"declare tensors, numbers, strings, and lists, dicts and tuples of them, or call {method.name}"
-            )
         calls.check_context()
         values = calls.pack(args, kwargs)
         find_if_lost(self_)
         route = route_of(self_)
         assert route is not None, "a stub has its Python methods from when it is connected"
         sent = (self_, route.worker, route.handle, list(route.devices), *values)
-        function = compile_references(compiled)[remote_name(method)]
+        function = compile_references(compiled)[name]
         with _torch.as_plain_tensors():
             return send(function, sent, {}, partial(calls.failure, self_))
 
-    describe(call, compiled, method, "_remote", calls.signature)
-    return call
+    made = call if can_stay(method) else refuse
+    describe(made, compiled, method, "_remote", calls.signature)
+    return made

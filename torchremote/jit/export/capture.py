@@ -156,7 +156,7 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
             continue  # it keeps a list of its parameters, and makes it anew
         dotted = f"{prefix}." if prefix else ""
         hooks = part._forward_pre_hooks.values()
-        # What torch's own hooks compute anew in every call: weight_norm and spectral_norm.
+        # torch's own hooks compute these anew in every call: weight_norm and spectral_norm.
         computed = {hook.name for hook in hooks if type(hook).__module__.startswith("torch.nn.utils.")}
         for name, value in vars(part).items():
             if name not in _OWN and name not in computed:

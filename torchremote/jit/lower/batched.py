@@ -13,7 +13,7 @@ from ..read.types import DictType, ListType, OptionalType, ScalarType, TensorTyp
 from . import ir
 from .convert import Converter, Direction, OnTensor
 from .names import Names
-from .plan import plan_arrival, wire_type
+from .plan import KEEP, plan_arrival, wire_type
 from .source_names import SourceNames
 from .units import crossing, future
 
@@ -41,6 +41,8 @@ def _lower_tensors(interface: Interface, method: Method, source_names: SourceNam
     body: list[ir.Statement] = [ir.Assign((tensors.id,), ir.Empty("[]"), "List[Tensor]")]
     for position, argument in enumerate(method.arguments):
         where = ir.Literal(f"{interface.name}.{method.many.name}.{argument.name}")
+        if plan_arrival(argument.type) == KEEP:
+            continue
 
         def take(tensor: ir.Expression, where: ir.Expression = where) -> ir.Expression:
             return ir.Call(ir.Name("taken"), (tensor, tensors, where))

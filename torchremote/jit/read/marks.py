@@ -58,10 +58,7 @@ def batched(dim: int = 0) -> Callable[[Function], Function]:
         raise InterfaceError(f"batched({dim!r}): not the number of a dimension; write @batched(0)")
 
     def mark(function: Function) -> Function:
-        if not isinstance(function, types.FunctionType):
-            raise InterfaceError(f"batched({dim}): for methods, and not for {function!r}")
-        setattr(function, _MARK + "batched", dim)
-        return function
+        return _marked(function, "batched", dim, f"batched({dim})")
 
     return mark
 
@@ -81,10 +78,7 @@ def detached(function: Function) -> Function:
     ...     @detached
     ...     def act(self, x: Tensor) -> Tensor: ...
     """
-    if not isinstance(function, types.FunctionType):
-        raise InterfaceError(f"detached: for methods, and not for {function!r}")
-    setattr(function, _MARK + "detached", True)
-    return function
+    return _marked(function, "detached", True, "detached")
 
 
 def idempotent(function: Function) -> Function:
@@ -103,9 +97,14 @@ def idempotent(function: Function) -> Function:
     ...     @idempotent
     ...     def forward(self, ids: Tensor) -> Tensor: ...
     """
+    return _marked(function, "idempotent", True, "idempotent")
+
+
+def _marked(function: Function, mark: str, value: object, written: str) -> Function:
+    """Marks a method. `written`: the decorator, as an error shows it."""
     if not isinstance(function, types.FunctionType):
-        raise InterfaceError(f"idempotent: for methods, and not for {function!r}")
-    setattr(function, _MARK + "idempotent", True)
+        raise InterfaceError(f"{written}: for methods, and not for {function!r}")
+    setattr(function, _MARK + mark, value)
     return function
 
 
