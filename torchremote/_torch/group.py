@@ -48,7 +48,7 @@ _NOBODY = "torchremote:nobody"
 
 @dataclass(frozen=True)
 class AgentOfMember:
-    """What an agent has to know of a member, itself included."""
+    """Tells an agent of a member, itself included."""
 
     name: str
     number: int

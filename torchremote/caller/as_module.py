@@ -190,7 +190,7 @@ REMEDIES: Final = {
         _HOOKS,
     ),
 }
-"""What to write instead of a method that a stub refuses."""
+"""The line to write instead of a method that a stub refuses."""
 WITHOUT_STATE: Final = frozenset({_WHERE_IT_IS_MADE, _HOOKS})
 """Those of them that have nothing to do with where the module's state is."""
 

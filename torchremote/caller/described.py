@@ -1,4 +1,4 @@
-"""What `help`, editors and shells show of a stub: signatures, docstrings, the order of names, the nearest name."""
+"""Describes stubs to `help`, editors and shells: signatures, docstrings, the order of names, the nearest name."""
 
 from __future__ import annotations
 

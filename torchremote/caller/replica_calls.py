@@ -34,7 +34,7 @@ TEAM: Final = "_torchremote_team"
 """The attribute in which an object for replicas keeps its team."""
 
 Begun = tuple[Any, Callable[[Any], Any] | None, Failing]
-"""What was sent: the Future of the answer, how it is unpacked, and what makes errors of torch's."""
+"""A call that was sent: the Future of its answer, how that is unpacked, and what makes its errors of torch's."""
 Taken = tuple[Replica, Any] | NotInGroupError
 """A replica with its stub, or why there is none, for a call that waits for one."""
 Give = Callable[[Any], None]

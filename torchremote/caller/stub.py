@@ -205,9 +205,8 @@ def remote_interface(interface: type) -> type:
 class SeveralModules(torch.nn.Module):
     """Stands for modules on several workers. It has the methods of stubs, and is none: see replicas_as_module.py."""
 
-    def along(self, timeout: float | None) -> Any:
-        """Makes another one for the same modules, with another timeout."""
-        raise NotImplementedError
+    along: Callable[[float | None], Any]
+    """Makes another one for the same modules, with another timeout. replicas_as_module.py defines it."""
 
 
 class StubClass(type(torch.jit.RecursiveScriptModule)):  # type: ignore[misc]

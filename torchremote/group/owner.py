@@ -12,7 +12,7 @@ from typing import Any, Final
 from .join import join, leave
 
 JOINED: Final = "joined"
-"""What a spawned worker answers when it has joined. It answers with anything else when it cannot."""
+"""The answer of a spawned worker that has joined. If it cannot, it answers with the reason."""
 _LOOK: Final = 0.5  # seconds between two looks whether the parent lives
 _LEAVING: Final = 10.0  # seconds that leaving may take when the parent is gone
 _LONGEST_WAIT: Final = 0.5  # seconds
