@@ -8,13 +8,19 @@ import sys
 import threading
 import time
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.rpc as rpc
 
 import torchremote
+from torchremote import native
 
 from .forks import Fork
+
+one_thread_for_forks = pytest.mark.skipif(
+    native.available(), reason="with the native part, nothing has to be prepared: see native/test_strands.py"
+)
 
 
 def play(tmp_path, *roles, timeout=80, python=None, **options):

@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 from torch.distributed.rpc import TensorPipeRpcBackendOptions
 
-from . import _torch
+from . import _torch, native
 
 THREADS: Final = 16
 CHANNELS: Final = ("basic", "cuda_xth", "cuda_ipc", "cuda_gdr", "cuda_basic")
@@ -54,7 +54,8 @@ def rpc_options(
         in_turn: True lets this process run calls in turn, for modules that change themselves, and gather them. It
             gives torch one thread for what `torch.jit.fork` starts, and for what scripted code goes on with after it
             waited. torch takes that setting before the first fork or wait, and once. False changes nothing: a process
-            that hosts such a module before its first fork or wait gets the setting then.
+            that hosts such a module before its first fork or wait gets the setting then. With the native part, any
+            process can do both, and neither True nor False changes anything.
         counts: True counts the calls of the modules that this process hosts from then on, and how long they take, for
             `stats`. A call takes some microseconds longer then. Once on, it stays on.
         **options: what else `TensorPipeRpcBackendOptions` takes, such as `init_method` and `rpc_timeout` (seconds).
@@ -81,7 +82,7 @@ def rpc_options(
         raise ValueError("devices are mapped to workers; name these, too: rpc_options(workers=[...], devices=[...])")
     if large_tensors and "_channels" in options:
         raise ValueError("large_tensors=True chooses the channels; give only one of it and _channels")
-    if in_turn and not _torch.use_one_thread_for_forks():
+    if in_turn and not native.available() and not _torch.use_one_thread_for_forks():
         raise RuntimeError(
             f"in_turn=True: this process has {torch.get_num_interop_threads()} threads for forks, and torch does not "
             "let them be changed after the first use; call rpc_options before anything scripted forks or waits"

@@ -67,4 +67,4 @@ def test_sdist_and_wheel_build_install_and_work(tmp_path):
     call = "import scaler\n" + CALL.format(folder=str(tmp_path), module="scaler.ScalerModule")
     assert run(python, "-W", "ignore", "-c", call, cwd=there) == "[2.0, 2.0, 2.0]"
     assert (site / "torchremote" / "py.typed").exists()
-    assert (site / "torchremote" / "native" / "native.cpp").exists()
+    assert (site / "torchremote" / "native" / "caller.cpp").exists()

@@ -30,9 +30,9 @@ def test_there_is_one_library_for_each_torch_python_and_source(cache, tmp_path, 
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     assert native.library() == first
-    changed = tmp_path / "native.cpp"
-    changed.write_text(native.SOURCE.read_text() + "\n")
-    monkeypatch.setattr(native, "SOURCE", changed)
+    changed = tmp_path / "changed.cpp"
+    changed.write_text(native.SOURCES[-1].read_text() + "\n")
+    monkeypatch.setattr(native, "SOURCES", (*native.SOURCES[:-1], changed))
     assert native.library() != first
 
 

@@ -9,6 +9,9 @@ import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
+from torchremote import native
+from torchremote.link.route import route_of
+from torchremote.owner import modules
 
 
 @tr.remote_scriptable
@@ -70,8 +73,9 @@ def open_gate(calls):
 
     def are_queued():
         has = {name.rpartition(".")[2]: int(number) for name, number in agent.get_metrics().items() if number.isdigit()}
-        # Beside this call, no thread of RPC is at work.
-        return has["server_active_calls"] > calls and has["num_idle_threads"] >= has["thread_pool_size"] - 1
+        # Beside this call, no thread of RPC is at work, but for the one that runs `hold` where the module has a strand.
+        at_work = 2 if native.available() else 1
+        return has["server_active_calls"] > calls and has["num_idle_threads"] >= has["thread_pool_size"] - at_work
 
     for _ in range(2):  # between two looks, what had just come begins
         until(are_queued)
@@ -80,16 +84,35 @@ def open_gate(calls):
 
 
 @contextmanager
-def held(stub, calls):
-    """Keeps the owner busy until so many calls have come, all of which are made inside."""
+def held(stub, calls, other=None):
+    """Keeps the owner busy until so many calls have come, all of which are made inside.
+
+    `other`: whose calls these are, if not the stub's. With a strand of its own, its module would not be busy.
+    """
     rpc.rpc_sync("owner", shut_gate)
     holding = stub.hold_async()
     rpc.rpc_sync("owner", until_entered)
+    if other is not None:
+        rpc.rpc_sync("owner", take_strand, (route_of(other).handle,))
     try:
         yield
     finally:
         rpc.rpc_sync("owner", open_gate, (calls + 1,))
+        if other is not None:
+            rpc.rpc_sync("owner", let_strand_go, (route_of(other).handle,))
     holding.wait()
+
+
+def take_strand(handle):
+    strand = modules.entry_at(handle)[0].strand
+    if strand is not None:
+        strand.take()
+
+
+def let_strand_go(handle):
+    strand = modules.entry_at(handle)[0].strand
+    if strand is not None:
+        strand.let_go()
 
 
 def rows_seen(stub, calls):

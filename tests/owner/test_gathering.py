@@ -135,7 +135,7 @@ def as_one(scaler, stub, method, calls, joined=True):
         for _ in range(3):  # TorchScript optimises
             getattr(stub, method)(*calls[0])
         stub.count()
-        with held(scaler, len(calls)):
+        with held(scaler, len(calls), stub):
             pending = [getattr(stub, f"{method}_async")(*call) for call in calls]
         found = [future.wait() for future in pending]
         assert stub.count() == (1 if joined else len(calls))

@@ -21,7 +21,7 @@ from torchremote.owner.create import CreateRequest
 from torchremote.owner.gathering import Gather
 
 from .. import zoo
-from ..group import play
+from ..group import one_thread_for_forks, play
 from ..owner_process import resident
 from .gathering import Scaler, ScalerModule, gate, held, ones, rows_seen, shut_gate, until_entered
 
@@ -91,6 +91,7 @@ def too_late(store):
     print("said:", refused.value)
 
 
+@one_thread_for_forks
 def test_an_owner_that_cannot_says_what_to_write(tmp_path):
     printed = play(tmp_path, too_late)[0]
     assert "said: ScalerModule: its calls have to run one after another (gather=64), and this process cannot" in printed
@@ -116,7 +117,7 @@ def test_exported_modules(owner, scaler):
     with torch.no_grad():
         for _ in range(3):
             stub(ones())
-        with held(scaler, 5):
+        with held(scaler, 5, stub):
             pending = [stub.forward_async(ones(1 + n)) for n in range(5)]
         for n, future in enumerate(pending):
             y, seen = future.wait()
@@ -131,7 +132,7 @@ def test_a_module_on_an_accelerator(owner, scaler):
     with torch.no_grad():
         for _ in range(3):
             stub(ones())
-        with held(scaler, 5):
+        with held(scaler, 5, stub):
             pending = [stub.forward_async(ones(1 + n)) for n in range(5)]
         for n, future in enumerate(pending):
             y, _ = future.wait()

@@ -20,7 +20,7 @@ from torchremote.jit import compile_interface
 from torchremote.jit.runtime import turns
 from torchremote.owner import modules
 
-from ..group import play
+from ..group import one_thread_for_forks, play
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -436,6 +436,7 @@ def _forking(x: Tensor) -> Tensor:
     return torch.jit.fork(_work, x).wait()
 
 
+@one_thread_for_forks
 def test_an_owner_that_cannot_says_what_to_write(tmp_path):
     refusal, free, first, second, warned = said(play(tmp_path, caller, too_late)[0])
     assert refusal.startswith("Recurrent on too_late: Hidden: its calls have to run one after another (Hidden.")
@@ -462,10 +463,12 @@ def late(store):
         say(error)
 
 
+@one_thread_for_forks
 def test_hosting_prepares_a_process(tmp_path):
     assert said(play(tmp_path, alone)[0]) == ["1"]
 
 
+@one_thread_for_forks
 def test_options_that_come_too_late(tmp_path):
     assert "in_turn=True: this process has 2 threads for forks" in play(tmp_path, late)[0]
 

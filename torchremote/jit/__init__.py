@@ -262,7 +262,8 @@ def _compile_contract(
     table = _tables.get(key, lambda: _compile_table(interface, classes, source_names))
     first = _first_tables.setdefault((interface.name, interface.text), table)
     sources, defined = dict(table.sources), dict(table.defined)
-    for unit in (lower_endpoints(interface, source_names), lower_link(interface, source_names, native.available())):
+    for lower in (lower_endpoints, lower_link):
+        unit = lower(interface, source_names, native.available())
         source = emit(unit)
         sources[unit.part] = source.text
         defined |= script(unit, source, around=defined, table=table.constant)

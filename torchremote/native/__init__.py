@@ -1,4 +1,6 @@
-"""The optional part in C++: with it, calls do not wait for the caller's Python. native.cpp says how.
+"""The optional part in C++: with it, calls do not wait for the caller's Python, nor modules for another's turn.
+
+caller.cpp and strand.cpp say how.
 
 It is built once for a torch and a Python, into the user's cache, and found there on import. Without it, everything
 works the same. The compiler and `caller` ask this file which of the two it is; nobody else has to know.
@@ -25,7 +27,7 @@ SWITCH: Final = "TORCHREMOTE_NATIVE"
 """The environment variable: "0" leaves the part alone; with "1", an import fails that does not find it."""
 COMMAND: Final = "python -m torchremote build-native"
 NAMESPACE: Final = "torchremote_native"
-SOURCE: Final = Path(__file__).with_name("native.cpp")
+SOURCES: Final = tuple(Path(__file__).with_name(name) for name in ("caller.cpp", "strand.cpp"))
 
 
 def available() -> bool:
@@ -45,7 +47,7 @@ def why() -> str:
 def library() -> Path:
     """Returns the path that the library has once it is built: one for each source, torch and Python."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    digest = hashlib.blake2b(SOURCE.read_bytes(), digest_size=8).hexdigest()
+    digest = hashlib.blake2b(b"".join(source.read_bytes() for source in SOURCES), digest_size=8).hexdigest()
     return cache / "torchremote" / "native" / f"{torch.__version__}-{sys.implementation.cache_tag}-{digest}.so"
 
 
@@ -68,10 +70,15 @@ def build() -> Path:
     with tempfile.TemporaryDirectory(dir=built.parent) as folder:
         try:
             cpp_extension.load(
-                NAMESPACE, [str(SOURCE)], build_directory=folder, with_cuda=False, is_python_module=False
+                NAMESPACE,
+                [*map(str, SOURCES)],
+                extra_cflags=["-O2"],
+                build_directory=folder,
+                with_cuda=False,
+                is_python_module=False,
             )
         except (RuntimeError, OSError) as error:
-            raise NativeError(f"build-native: {SOURCE} does not compile here: {error}") from error
+            raise NativeError(f"build-native: {SOURCES[0].parent} does not compile here: {error}") from error
         Path(folder, f"{NAMESPACE}.so").replace(built)  # at once: others may be looking for it
     return built
 
@@ -132,3 +139,6 @@ wait_for: Final = _operator("wait_for")
 """Waits for a Future, at most for so many seconds, without the GIL. Returns whether it has a value or an error."""
 pass_on: Final = _operator("pass_on")
 """Gives the second Future the value of the first when that is there, or None for an error; without the GIL."""
+join_strand: Final = _operator("join_strand")
+"""Returns the strand in which a module's calls run in turn; None if its parts have different ones. It is the given one, or
+that of a module that shares a part, or a new one."""

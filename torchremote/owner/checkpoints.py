@@ -112,7 +112,7 @@ def checkpoint_here(handle: int, path: str | None) -> None:
             "checkpoint(): the module was made without a checkpoint; give a path, or create or serve it with "
             "checkpoint=path"
         )
-    state: dict[str, torch.Tensor] = in_turn(entry.in_turn, partial(state_of, entry.module))
+    state: dict[str, torch.Tensor] = in_turn(entry, partial(state_of, entry.module))
     target = os.path.realpath(path)
     old = os.stat(target) if os.path.exists(target) else None
     if old is not None and not stat.S_ISREG(old.st_mode):

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import torch
 
+from .. import native
 from ..errors import ArgumentError
 from ..jit import Contract
 from ..jit.lower import SourceNames, lower_gathering
@@ -67,5 +68,5 @@ def gathering_of(gather: Gather | None, contract: Contract, module: torch.jit.Sc
 def _compile(contract: Contract, methods: tuple[Method, ...]) -> Any:
     """Compiles the function that makes a `Gathers`."""
     interface = Interface(contract.interface.qualified_name, methods)
-    unit = lower_gathering(interface, SourceNames(interface))
+    unit = lower_gathering(interface, SourceNames(interface), native.available())
     return script(unit, emit(unit), around=contract.defined)["gathering"]

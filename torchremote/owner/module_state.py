@@ -163,7 +163,7 @@ def move_here(handle: int, where: str) -> str:
     while entry.device != device:
         module = entry.module
         check_movable(module, device)
-        copied = in_turn(entry.in_turn, partial(_copy_on, device, module))
+        copied = in_turn(entry, partial(_copy_on, device, module))
         modules.exchange(entry, copied, device, entry.in_turn, entry.gather, instead_of=module)
     return str(device)
 
@@ -202,13 +202,13 @@ def _copy_on(device: torch.device, module: torch.jit.ScriptModule) -> torch.jit.
 def _parameters(handle: int, recurse: bool = True) -> list[torch.nn.Parameter]:
     """Lists the parameters of a hosted module."""
     entry, _ = modules.entry_at(handle)
-    found: list[torch.nn.Parameter] = in_turn(entry.in_turn, lambda: list(entry.module.parameters(recurse)))
+    found: list[torch.nn.Parameter] = in_turn(entry, lambda: list(entry.module.parameters(recurse)))
     return found
 
 
 def _state_of(entry: modules.Entry) -> dict[str, torch.Tensor]:
     """Returns the state of a hosted module. Its tensors are the module's own."""
-    state: dict[str, torch.Tensor] = in_turn(entry.in_turn, partial(state_of, entry.module))
+    state: dict[str, torch.Tensor] = in_turn(entry, partial(state_of, entry.module))
     return state
 
 

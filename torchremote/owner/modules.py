@@ -34,6 +34,7 @@ from .implements import check_implements, chosen_overloads
 from .lists_as_any import check_lists
 from .state_names import remember_names
 from .tables import LOCK, table_for, table_of
+from .turns import strand_of
 
 _by_handle: dict[int, Entry] = {}
 by_name: dict[str, Entry] = {}  # for served.py, under LOCK
@@ -51,6 +52,7 @@ class Entry:
     moves: bool  # whether tensors move to the device and back
     in_turn: bool  # whether calls run one after another
     gather: Gather | None  # how calls are gathered, if they are
+    strand: object = None  # in which calls in turn run, with the native part
     handles: dict[str, int] = field(default_factory=dict)  # by the scope of the interface that calls it
     number: int = field(default_factory=itertools.count(1).__next__)  # counts all modules ever hosted here
     exchanged: int = 0  # how often the module was exchanged
@@ -79,7 +81,8 @@ def new_entry(
 ) -> Entry:
     """Makes an entry. `moves` None: tensors move if `device` is an accelerator."""
     moves = device.type != "cpu" if moves is None else moves
-    return Entry(module, device, contract.interface, name, moves, in_turn, gather)
+    strand = strand_of(module) if in_turn or gather is not None else None
+    return Entry(module, device, contract.interface, name, moves, in_turn, gather, strand)
 
 
 def add(
@@ -124,7 +127,9 @@ def handle_for(entry: Entry, contract: Contract) -> int:
                 raise _stale()
             module = entry.module
             if contract.scope not in entry.handles and checked is module and called is not None:
-                handle = table_for(contract).insert(called, entry.device, entry.moves, entry.in_turn, gathering)
+                handle = table_for(contract).insert(
+                    called, entry.device, entry.moves, entry.in_turn, gathering, entry.strand
+                )
                 entry.handles[contract.scope] = handle
                 _by_handle[handle] = entry
             if contract.scope in entry.handles:
@@ -237,15 +242,16 @@ def _try_exchange(
         check_implements(module, table.contract)
         called[handle] = entry.called(module, table.contract)
         gathering[handle] = gathering_of(gather, table.contract, module)
+    strand = strand_of(module, entry.strand) if in_turn or gather is not None else entry.strand
     with LOCK:
         if entry.gone or set(entry.handles.values()) != tables.keys():
             return False
         entry.module, entry.device, entry.moves, entry.in_turn = module, device, device.type != "cpu", in_turn
-        entry.gather = gather
+        entry.gather, entry.strand = gather, strand
         entry.exchanged += 1
         entry.since = time.time()
         for handle, table in tables.items():
-            table.replace(handle, called[handle], device, entry.moves, in_turn, gathering[handle])
+            table.replace(handle, called[handle], device, entry.moves, in_turn, gathering[handle], strand)
     return True
 
 

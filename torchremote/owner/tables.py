@@ -80,6 +80,7 @@ class OwnerTable:
         moves: bool,
         in_turn: bool = False,
         gathering: object = None,
+        strand: object = None,
     ) -> int:
         """Puts a module into a free slot. Returns the new handle."""
         index = self._next_index()
@@ -88,7 +89,7 @@ class OwnerTable:
             self.pages += 1
         handle = _next_token() << INDEX_BITS | index
         try:
-            self.replace(handle, module, device, moves, in_turn, gathering)
+            self.replace(handle, module, device, moves, in_turn, gathering, strand)
         except RuntimeError:
             heapq.heappush(self.free, index)
             raise
@@ -103,16 +104,18 @@ class OwnerTable:
         moves: bool,
         in_turn: bool,
         gathering: object = None,
+        strand: object = None,
     ) -> None:
         """Makes `handle` lead to `module`, for calls that begin from now on. Running calls keep the old module.
 
         Args:
             gathering: what gathers the module's calls, which then run in turn: see gathering.py.
+            strand: in which they do so, with the native part: see turns.py.
         """
         if gathering is None:
-            self.contract.table.insert(handle, module, device, moves, in_turn)
+            self.contract.table.insert(handle, module, device, moves, in_turn, strand)
         else:
-            self.contract.table.gather(handle, module, device, moves, gathering)
+            self.contract.table.gather(handle, module, device, moves, gathering, strand)
         self._retire()
 
     def remove(self, handle: int) -> None:

@@ -5,16 +5,18 @@ Note [One thread for forks]
     or the first wait of scripted code. So a process is prepared as late as possible: when its first module that changes
     itself is hosted. Then processes that host none keep all their threads, on which callers in TorchScript go on after
     they waited. `rpc_options(in_turn=True)` prepares a process from the beginning.
+
+    With the native part, nothing has to be prepared: see jit/lower/in_turn.py, Note [Strands].
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from .. import _torch
+from .. import _torch, native
 from ..errors import CreationError
 from .self_changing import change_of
 
@@ -31,6 +33,8 @@ def runs_in_turn(module: torch.jit.ScriptModule, wanted: bool | None, gather: in
     """
     change = change_of(module) if wanted is None else None
     in_turn = bool(wanted) or change is not None
+    if native.available():
+        return in_turn  # in a strand, for which nothing has to be prepared
     if not in_turn and gather is None:
         return False
     if _torch.use_one_thread_for_forks():
@@ -48,6 +52,42 @@ def runs_in_turn(module: torch.jit.ScriptModule, wanted: bool | None, gather: in
     )
 
 
-def in_turn(module_runs_in_turn: bool, function: Callable[[], Any]) -> Any:
+def strand_of(module: torch.jit.ScriptModule, strand: object = None) -> object:
+    """Returns the strand in which calls of `module` run in turn: see jit/lower/in_turn.py, Note [Strands].
+
+    Args:
+        strand: that of the module in whose place this one comes. None: there was none.
+
+    Returns:
+        The strand of the modules with which it shares a part. None: there is no native part.
+
+    Raises:
+        CreationError: it shares parts with modules that have different strands.
+    """
+    if not native.available():
+        return None
+    joined = native.join_strand(module, strand)
+    if joined is None:
+        raise CreationError(
+            f"{module.original_name}: its calls run in turn, and it shares parts with modules that are hosted already, "
+            "and do not wait for each other's turn; host it before them, or start the owner with TORCHREMOTE_NATIVE=0"
+        )
+    return joined
+
+
+class _InTurn(Protocol):
+    in_turn: bool
+    strand: Any
+
+
+def in_turn(entry: _InTurn, function: Callable[[], Any]) -> Any:
     """Calls a Python function that reads or changes a hosted module, between two calls if these run in turn."""
-    return _torch.run_as_fork(function) if module_runs_in_turn else function()
+    if not entry.in_turn:
+        return function()
+    if entry.strand is None:
+        return _torch.run_as_fork(function)
+    entry.strand.take()
+    try:
+        return function()
+    finally:
+        entry.strand.let_go()

@@ -15,6 +15,7 @@ from ..runtime import definitions
 from . import ir
 from .batched import walk_tensors
 from .gathered import called, is_alone, lower_batches, lower_group, lower_groups, run_of
+from .in_turn import Starting
 from .names import Names
 from .plan import returns_tensors
 from .source_names import SourceNames
@@ -33,13 +34,18 @@ def lower_gathers(interface: Interface, source_names: SourceNames) -> ir.Interfa
     return ir.Interface("Gathers", f"{scope_of(interface)}.table.Gathers", tuple(methods), of_modules=False)
 
 
-def lower_gathering(interface: Interface, source_names: SourceNames) -> ir.Unit:
+def lower_gathering(interface: Interface, source_names: SourceNames, native: bool = False) -> ir.Unit:
     """Lowers the unit for an interface with its marks: which methods are batched, and which idempotent.
 
     Its function `gathering` makes what a slot of the table has.
+
+    Args:
+        native: whether calls are gathered in strands of the native part: see in_turn.py, Note [Strands].
     """
     gathered = [method for method in interface.methods if method.batched is not None]
     marks = "\n".join(f"{method.name} {method.batched} {method.idempotent}" for method in gathered)
+    part = f"gathering_{hashlib.blake2b(marks.encode(), digest_size=8).hexdigest()}"
+    starting = Starting(f"{scope_of(interface)}.{part}", native)
     parts: list[ir.Definition] = [*definitions("gathering")]
     parts += (lower_group(method, source_names) for method in gathered)
     parts.append(lower_groups(gathered, source_names))
@@ -48,9 +54,8 @@ def lower_gathering(interface: Interface, source_names: SourceNames) -> ir.Unit:
     for message in interface.messages:
         lower = _lower_queue_of_batched if message in gathered else _lower_queue
         parts.append(lower(message, source_names))
-    parts.append(_lower_class(interface, source_names))
+    parts.append(_lower_class(interface, source_names, starting))
     parts.append(_GATHERING)
-    part = f"gathering_{hashlib.blake2b(marks.encode(), digest_size=8).hexdigest()}"
     return unit(interface, part, "Gathers the calls of batched methods.", *parts)
 
 
@@ -141,7 +146,7 @@ def _queue(
     return ir.Function(source_names.queue[message.name], (*leading, *parameters), returns, tuple(body))
 
 
-def _lower_class(interface: Interface, source_names: SourceNames) -> ir.Class:
+def _lower_class(interface: Interface, source_names: SourceNames, starting: Starting) -> ir.Class:
     """Lowers the class that implements `Gathers`."""
     self = ir.Name("self")
     keep = ir.AssignAttribute(self, _GROUPS, ir.Name("groups"))
@@ -154,9 +159,10 @@ def _lower_class(interface: Interface, source_names: SourceNames) -> ir.Class:
             tensors = ir.Name(names.fresh("tensors"))
             body += _take_tensors(message, values, tensors, names, source_names)
             values = (*values, tensors)
-        queue = ir.Name(source_names.queue[message.name])
-        waits = ir.Return(called(ir.Call(ir.FORK, (queue, ir.Attribute(self, _GROUPS), *values)), "wait"))
-        returns = source_names.wire(message.returns)
+        queue, returns = source_names.queue[message.name], source_names.wire(message.returns)
+        turns, *_ = parameters
+        given = (ir.Attribute(self, _GROUPS), *values)
+        waits = ir.Return(called(starting.start(queue, ir.Name(turns.name), given, returns), "wait"))
         methods.append(ir.Function(message.name, (SELF, *parameters), returns, (*body, waits)))
     return ir.Class("Gathering", tuple(methods))
 

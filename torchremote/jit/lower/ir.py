@@ -130,6 +130,13 @@ Expression = Union[
 
 FORK: Final = Attribute(Attribute(Name("torch"), "jit"), "fork")
 """Starts a task of TorchScript's own, which holds no thread while it waits."""
+JIT_ANNOTATE: Final = Attribute(Attribute(Name("torch"), "jit"), "annotate")
+
+
+def native(operator: str) -> Expression:
+    """Names an operator of the native part."""
+    return Attribute(Attribute(Attribute(Name("torch"), "ops"), "torchremote_native"), operator)
+
 
 # -- statements
 

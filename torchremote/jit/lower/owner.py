@@ -19,6 +19,7 @@ from . import ir
 from .convert import Converter, Direction, restoring
 from .gathering import lower_gathers
 from .gradients import lower_search_in_arguments, lower_search_in_result
+from .in_turn import Starting
 from .plan import KEEP, plan_result, plan_stub, plan_tensors, returns_tensors, wire_type
 from .source_names import SourceNames
 from .units import (
@@ -53,18 +54,25 @@ def lower_table(interface: Interface, source_names: SourceNames) -> ir.Unit:
     )
 
 
-def lower_endpoints(interface: Interface, source_names: SourceNames) -> ir.Unit:
-    """Lowers the unit of the functions that calls run on the owner: see Note [One endpoint]."""
+def lower_endpoints(interface: Interface, source_names: SourceNames, native: bool = False) -> ir.Unit:
+    """Lowers the unit of the functions that calls run on the owner: see Note [One endpoint].
+
+    Args:
+        native: whether calls in turn run in strands of the native part: see in_turn.py, Note [Strands].
+    """
+    starting = Starting(f"{scope_of(interface)}.endpoints", native)
     functions = []
     for method in interface.methods:
         functions.append(lower_run(interface, method, "ModuleInterface", source_names))
-        functions.append(_lower_endpoint(interface, method, source_names))
+        functions.append(_lower_endpoint(interface, method, source_names, starting))
         functions.append(_lower_run_many(method, source_names))
-        functions.append(_lower_endpoint(interface, method.many, source_names))
+        functions.append(_lower_endpoint(interface, method.many, source_names, starting))
     return unit(interface, "endpoints", "The endpoints, which calls run on the owner.", *functions)
 
 
-def _lower_endpoint(interface: Interface, message: Method, source_names: SourceNames) -> ir.Function:
+def _lower_endpoint(
+    interface: Interface, message: Method, source_names: SourceNames, starting: Starting
+) -> ir.Function:
     """Lowers the endpoint of a message. It runs the method at once, or in turn, or gathers it: see runtime/."""
     names = source_names.scope()
     table, handle, module, slot, turns, gathering = (
@@ -72,7 +80,7 @@ def _lower_endpoint(interface: Interface, message: Method, source_names: SourceN
     )
     parameters = crossing(message, source_names, names)
     flags = ir.Name(names.fresh("flags"))
-    run = ir.Name(source_names.run[message.name])
+    run, returns = source_names.run[message.name], source_names.wire(message.returns)
     placed = (module, ir.Attribute(slot, "device"), ir.Attribute(slot, "moves"), flags)
     first = placed if message.each is None else (ir.Attribute(table, "progress"), *placed)
     values = tuple(ir.Name(parameter.name) for parameter in parameters)
@@ -83,7 +91,7 @@ def _lower_endpoint(interface: Interface, message: Method, source_names: SourceN
         begun.append(begin_message(sent))
         first = (*first, sent)
     called: tuple[ir.Expression, ...] = (*first, *values)
-    in_turn = ir.Attribute(ir.Call(ir.FORK, (run, turns, *called)), "wait")
+    in_turn = ir.Attribute(starting.start(run, turns, (turns, *called), returns), "wait")
     return ir.Function(
         endpoint(message),
         (
@@ -92,7 +100,7 @@ def _lower_endpoint(interface: Interface, message: Method, source_names: SourceN
             *parameters,
             ir.Parameter(flags.id, "int"),
         ),
-        source_names.wire(message.returns),
+        returns,
         (
             ir.Assign((module.id, slot.id), ir.Call(ir.Name("find"), (table, handle))),
             ir.Assign((turns.id,), ir.Attribute(slot, "turns")),
@@ -105,7 +113,7 @@ def _lower_endpoint(interface: Interface, message: Method, source_names: SourceN
                     ir.Return(ir.Call(in_turn)),
                 ),
             ),
-            ir.Return(ir.Call(run, (ir.Literal(None), *called))),
+            ir.Return(ir.Call(ir.Name(run), (ir.Literal(None), *called))),
         ),
         endpoint=endpoint_name(interface, message),
     )

@@ -2,7 +2,7 @@
 
 Note [Native calls]
     TorchScript's rpc_async takes the caller's GIL once a call, so a thread that holds it stops all calls. The native
-    part (native/native.cpp) has an operator that does not. It sends the same message to the same endpoint, so an owner
+    part (native/caller.cpp) has an operator that does not. It sends the same message to the same endpoint, so an owner
     cannot tell the two apart.
 
     Where TorchScript waits for a Future, it goes on in another thread, and the switch costs some 30 us. A thread of
@@ -44,17 +44,13 @@ class Sending:
             arguments = (worker, ir.Name(endpoint(method)), ir.TupleOf(tuple(values)), ir.Empty("{}"), timeout)
             return ir.Call(ir.Attribute(ir.Name("rpc"), "rpc_async"), arguments)
         answers = ir.Name(f"List[{self.source_names.wire(method.returns)}]")
-        like = ir.Call(ir.Attribute(ir.Attribute(ir.Name("torch"), "jit"), "annotate"), (answers, ir.Empty("[]")))
+        like = ir.Call(ir.JIT_ANNOTATE, (answers, ir.Empty("[]")))
         name = ir.Literal(endpoint_name(self.interface, method))
-        return ir.Call(_operator("send"), (worker, name, timeout, like, *values))
+        return ir.Call(ir.native("send"), (worker, name, timeout, like, *values))
 
     def lower_wait_here(self) -> ir.Function:
         """Lowers the method of links that is called before a stub waits for the answer of a call."""
         body: ir.Statement = ir.Pass()
         if self.native:
-            body = ir.Do(ir.Call(_operator("wait_here"), (ir.Name(_PENDING.name),)))
+            body = ir.Do(ir.Call(ir.native("wait_here"), (ir.Name(_PENDING.name),)))
         return ir.Function(WAIT_HERE, WAIT_HERE_PARAMETERS, "None", (body,))
-
-
-def _operator(name: str) -> ir.Expression:
-    return ir.Attribute(ir.Attribute(ir.Attribute(ir.Name("torch"), "ops"), "torchremote_native"), name)

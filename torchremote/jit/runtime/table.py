@@ -106,22 +106,26 @@ class ModuleTable(torch.nn.Module):
     def open_page(self, page: int) -> None:
         self.table.pages[page] = Page(self.vacant)
 
-    def insert(self, handle: int, module: ModuleInterface, device: torch.device, moves: bool, in_turn: bool) -> None:
+    def insert(
+        self, handle: int, module: ModuleInterface, device: torch.device, moves: bool, in_turn: bool, strand: Any
+    ) -> None:
         turns: Optional[Turns] = None
         if in_turn:
-            turns = self.turns_of(handle)
+            turns = self.turns_of(handle, strand)
         self.put(handle, Slot(handle, module, device, moves, turns, None))
 
-    def gather(self, handle: int, module: ModuleInterface, device: torch.device, moves: bool, by: Gathers) -> None:
+    def gather(
+        self, handle: int, module: ModuleInterface, device: torch.device, moves: bool, by: Gathers, strand: Any
+    ) -> None:
         # Inserts a module whose calls are gathered.
-        self.put(handle, Slot(handle, module, device, moves, self.turns_of(handle), by))
+        self.put(handle, Slot(handle, module, device, moves, self.turns_of(handle, strand), by))
 
-    def turns_of(self, handle: int) -> Turns:
+    def turns_of(self, handle: int, strand: Any) -> Turns:
         # A module that takes another one's place takes over the order of its calls.
         old = self.table.pages[(handle >> SLOT_BITS) & PAGE_MASK].slots[handle & SLOT_MASK]
         turns = old.turns
         if turns is None or old.handle != handle:
-            return Turns()
+            return Turns(strand)
         return turns
 
     def remove(self, handle: int) -> None:

@@ -39,7 +39,7 @@ Note [Tickets]
 
 from __future__ import annotations
 
-from typing import Dict, Final, List, Optional
+from typing import Any, Dict, Final, List, Optional
 
 import torch
 
@@ -125,7 +125,8 @@ class StubOrder:
 
 
 class Turns:
-    def __init__(self) -> None:
+    def __init__(self, strand: Any) -> None:
+        self.strand = strand  # of the native part, in which the calls run: see lower/in_turn.py, Note [Strands]
         self.streams: Dict[int, StubOrder] = {}
         self.queued = 0  # the pieces of work so far: see gathering.py
 

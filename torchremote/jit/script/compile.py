@@ -72,8 +72,10 @@ def _needed_in_python(unit: ir.Unit, source: Source) -> str:
             continue
         for method, (first, end) in place.methods.items():
             if method != "__init__":
-                signature = f"{kept[first]} pass" if kind == "module" else f"{_INDENT}pass"
-                kept[first:end] = [signature, *[""] * (end - first - 1)]
+                last = next(line for line in range(first, end) if kept[line].endswith(":"))
+                whole = [*kept[first:last], f"{kept[last]} pass"]
+                signature = whole if kind == "module" else [f"{_INDENT}pass"]
+                kept[first:end] = [*signature, *[""] * (end - first - len(signature))]
     return "\n".join(kept)
 
 

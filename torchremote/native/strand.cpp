@@ -1,0 +1,280 @@
+// Strands: each runs TorchScript functions one after the other, in the order in which they came.
+//
+// This is the owner's part. A module whose calls run in turn has a strand (jit/lower/in_turn.py). A strand has no
+// thread. Whoever brings a call to one that is idle runs it there and then, and changes no thread. Otherwise the call
+// is queued, and a thread of torch.jit.fork runs it.
+//
+// What a call forks, and what goes on after a wait, is queued in the strand, too: TorchScript hands both to the
+// launcher of the call. So a call that waits lets others run, and goes on behind them.
+#include <ATen/Parallel.h>
+#include <ATen/ThreadLocalState.h>
+#include <torch/csrc/distributed/autograd/context/container.h>
+#include <torch/csrc/jit/api/compilation_unit.h>
+#include <torch/csrc/jit/api/function_impl.h>
+#include <torch/csrc/jit/ir/constants.h>
+#include <torch/csrc/jit/runtime/custom_operator.h>
+#include <torch/csrc/jit/runtime/interpreter.h>
+#include <torch/custom_class.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+
+namespace {
+
+using c10::IValue;
+using c10::ivalue::Future;
+using torch::distributed::autograd::DistAutogradContainer;
+using torch::jit::Node;
+using torch::jit::Operation;
+using torch::jit::Operator;
+using torch::jit::Stack;
+
+using Task = std::function<void()>;
+using Clock = std::chrono::steady_clock;
+
+// For how long a thread of forks runs the calls of one strand before others have it.
+constexpr auto kSlice = std::chrono::milliseconds(1);
+
+class Strand : public torch::CustomClassHolder {
+ public:
+  // Queues a task, which a thread of forks runs.
+  void launch(Task task) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    tasks_.push_back(std::move(task));
+    if (!std::exchange(taken_, true)) {
+      lock.unlock();
+      hand_over();
+    }
+  }
+
+  // Runs a task if the strand is idle, and what follows until `ended`; otherwise queues it.
+  void run(Task task, Future& ended) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (std::exchange(taken_, true)) {
+        tasks_.push_back(std::move(task));
+        return;
+      }
+    }
+    std::exchange(task, nullptr)(); // it has the arguments
+    run_tasks([&ended] { return ended.completed(); });
+  }
+
+  // Waits until all that is queued has run or waits, and takes the strand: nothing runs until it is let go.
+  void take() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (!std::exchange(taken_, true)) {
+      return;
+    }
+    auto turn = std::make_shared<bool>(false);
+    tasks_.emplace_back([this, turn] {
+      std::lock_guard<std::mutex> lock(mutex_);
+      *turn = stays_taken_ = true;
+      changed_.notify_all();
+    });
+    changed_.wait(lock, [&] { return *turn; });
+  }
+
+  void let_go() {
+    hand_over();
+  }
+
+ private:
+  // Runs tasks until there are none, and then leaves the strand idle; or until `enough`, and then hands it over.
+  template <class Enough> void run_tasks(Enough enough) {
+    for (;;) {
+      Task task;
+      {
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (std::exchange(stays_taken_, false)) {
+          return;
+        }
+        if (tasks_.empty()) {
+          taken_ = false;
+          return;
+        }
+        if (!enough()) {
+          task = std::move(tasks_.front());
+          tasks_.pop_front();
+        }
+      }
+      if (!task) {
+        return hand_over();
+      }
+      task();
+    }
+  }
+
+  // Has a thread of forks go on. The caller has the strand.
+  void hand_over() {
+    auto self = c10::intrusive_ptr<Strand>::reclaim_copy(this);
+    at::launch([self] { self->run_tasks([until = Clock::now() + kSlice] { return Clock::now() >= until; }); });
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Task> tasks_;
+  bool taken_ = false;       // somebody runs tasks, or is about to
+  bool stays_taken_ = false; // whoever runs tasks has to stop, because `take` has the strand
+};
+
+// Returns a task that runs `function` as whoever calls this would: with its grad mode, its context of gradients, and so
+// on, as at::launch and TorchScript carry them to other threads.
+Task as_here(Task function) {
+  auto context = DistAutogradContainer::currentContextId();
+  return [function = std::move(function), context, state = at::ThreadLocalState()] {
+    at::ThreadLocalStateGuard guard(state);
+    auto before = DistAutogradContainer::currentContextId();
+    DistAutogradContainer::forceCurrentContextId(context);
+    function();
+    DistAutogradContainer::forceCurrentContextId(before);
+  };
+}
+
+// Gives `result` what `ended` has.
+void settle(Future& result, Future& ended) {
+  if (ended.hasError()) {
+    result.setError(ended.exception_ptr());
+  } else {
+    result.markCompleted(ended.constValue(), ended.storages());
+  }
+}
+
+// Runs a function in a strand that has come to it.
+void run_in(
+    const c10::intrusive_ptr<Strand>& strand, torch::jit::Function& function, Stack arguments,
+    const c10::intrusive_ptr<Future>& result) {
+  try {
+    auto code = torch::jit::toGraphFunction(function).get_executor().getPlanFor(arguments).code;
+    torch::jit::InterpreterState state(code, [strand](Task task) { strand->launch(as_here(std::move(task))); });
+    state.runAsync(arguments)->addCallback([result](Future& ended) { settle(*result, ended); }, false);
+  } catch (const std::exception&) { // it could not be compiled
+    result->setErrorIfNeeded(std::current_exception());
+  }
+}
+
+// in_strand(strand, function, like, *arguments): runs a function of TorchScript in a strand. Returns the Future of its
+// result. `function` is the literal of its name. The first argument is an object of the compilation unit that has the
+// function. `like`, an empty list of the type of the result, is for the compiler alone.
+Operation in_strand(const Node* node) {
+  struct Target {
+    std::once_flag once;
+    torch::jit::Function* function = nullptr;
+  };
+  c10::QualifiedName name(torch::jit::toIValue(node->input(1)).value().toStringRef());
+  auto returned = node->output()->type()->expectRef<c10::FutureType>().getElementType();
+  auto count = node->inputs().size();
+  auto target = std::make_shared<Target>();
+  return [name = std::move(name), returned = std::move(returned), target = std::move(target), count](Stack& stack) {
+    auto given = torch::jit::last(stack, count);
+    auto strand = given[0].toCustomClass<Strand>();
+    Stack arguments(given.begin() + 3, given.end());
+    torch::jit::drop(stack, count);
+    std::call_once(target->once, [&] {
+      target->function = &arguments[0].toObjectRef().type()->compilation_unit()->get_function(name);
+    });
+    auto result = c10::make_intrusive<Future>(returned);
+    auto task = [strand, target, result, arguments = std::move(arguments)]() mutable {
+      run_in(strand, *target->function, std::move(arguments), result);
+    };
+    strand->run(as_here(std::move(task)), *result);
+    torch::jit::push(stack, std::move(result));
+  };
+}
+
+// The strands of objects, as long as both are there.
+class Strands {
+ public:
+  // Returns the strand of a module: `strand`, if that is one; else that of the modules with which it shares an object;
+  // else a new one. Returns nothing if objects of the module have different strands.
+  c10::intrusive_ptr<Strand> join(const IValue& module, c10::intrusive_ptr<Strand> strand) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    auto objects = objects_of(module);
+    for (auto* object : objects) {
+      auto found = find(object);
+      if (found && strand && found != strand) {
+        return {};
+      }
+      strand = found ? found : strand;
+    }
+    if (!strand) {
+      strand = c10::make_intrusive<Strand>();
+    }
+    forget();
+    for (auto* object : objects) {
+      auto counted = c10::intrusive_ptr<Object>::reclaim_copy(object);
+      strands_.insert_or_assign(object, Entry{WeakObject(counted), WeakStrand(strand)});
+    }
+    return strand;
+  }
+
+ private:
+  using Object = c10::ivalue::Object;
+  using WeakObject = c10::weak_intrusive_ptr<Object>;
+  using WeakStrand = c10::weak_intrusive_ptr<Strand>;
+  struct Entry {
+    WeakObject object; // which keeps its address from others
+    WeakStrand strand;
+  };
+
+  // Returns a module and all objects in it.
+  static std::unordered_set<Object*> objects_of(const IValue& module) {
+    std::unordered_set<Object*> objects;
+    module.visit(
+        [&objects](const IValue& value) { return value.isObject() && !objects.insert(value.toObject().get()).second; });
+    return objects;
+  }
+
+  c10::intrusive_ptr<Strand> find(Object* object) {
+    auto found = strands_.find(object);
+    return found == strands_.end() ? nullptr : found->second.strand.lock();
+  }
+
+  // Forgets what is gone, each time that there are twice as many.
+  void forget() {
+    if (strands_.size() < forget_at_) {
+      return;
+    }
+    for (auto entry = strands_.begin(); entry != strands_.end();) {
+      auto gone = entry->second.object.expired() || entry->second.strand.expired();
+      entry = gone ? strands_.erase(entry) : std::next(entry);
+    }
+    forget_at_ = std::max<size_t>(64, 2 * strands_.size());
+  }
+
+  std::mutex mutex_;
+  std::unordered_map<Object*, Entry> strands_;
+  size_t forget_at_ = 64;
+};
+
+// join_strand(module, strand): see Strands::join. None stands for no strand.
+void join_strand(Stack& stack) {
+  static Strands strands;
+  auto given = torch::jit::pop(stack);
+  auto module = torch::jit::pop(stack);
+  auto joined = strands.join(module, given.isNone() ? nullptr : given.toCustomClass<Strand>());
+  torch::jit::push(stack, joined ? IValue(joined) : IValue());
+}
+
+const auto registered_class =
+    torch::class_<Strand>("torchremote_native", "Strand").def("take", &Strand::take).def("let_go", &Strand::let_go);
+
+const torch::jit::RegisterOperators registered({
+    Operator(
+        "torchremote_native::join_strand(Any module, Any strand) -> Any", join_strand,
+        c10::AliasAnalysisKind::CONSERVATIVE),
+    Operator(
+        "torchremote_native::in_strand(Any strand, str function, t[] like, ...) -> Future(t)", in_strand,
+        c10::AliasAnalysisKind::CONSERVATIVE),
+});
+
+} // namespace
