@@ -9,14 +9,14 @@ from typing import List
 import pytest
 import torch
 import torch.distributed.rpc as rpc
-from torch import Tensor, nn
+from torch import nn
 
 import torchremote as tr
 from torchremote import native
 from torchremote.errors import CreationError
 
 from ..group import play
-from ..owner.gathering import Scaler, ScalerModule, gate, shut_gate, until, until_entered
+from ..owner.gathering import Scaler, ScalerModule, gate, shut_gate, until_entered
 from ..owner.test_turns import Hidden, Recurrent, in_flight
 
 

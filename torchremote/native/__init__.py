@@ -140,5 +140,5 @@ wait_for: Final = _operator("wait_for")
 pass_on: Final = _operator("pass_on")
 """Gives the second Future the value of the first when that is there, or None for an error; without the GIL."""
 join_strand: Final = _operator("join_strand")
-"""Returns the strand in which a module's calls run in turn; None if its parts have different ones. It is the given one, or
-that of a module that shares a part, or a new one."""
+"""Returns the strand in which a module's calls run in turn: the given one, or that of a module that shares a part, or a new
+one. Returns None if its parts have different ones."""

@@ -161,7 +161,7 @@ def _lower_class(interface: Interface, source_names: SourceNames, starting: Star
             values = (*values, tensors)
         queue, returns = source_names.queue[message.name], source_names.wire(message.returns)
         turns, *_ = parameters
-        given = (ir.Attribute(self, _GROUPS), *values)
+        given: tuple[ir.Expression, ...] = (ir.Attribute(self, _GROUPS), *values)
         waits = ir.Return(called(starting.start(queue, ir.Name(turns.name), given, returns), "wait"))
         methods.append(ir.Function(message.name, (SELF, *parameters), returns, (*body, waits)))
     return ir.Class("Gathering", tuple(methods))
