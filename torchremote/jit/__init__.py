@@ -20,7 +20,7 @@ from ..errors import InterfaceError, UnsupportedTypeError
 from ..typing import HasStub
 from .lower import (
     COUNTED,
-    KEY,
+    COUNTS,
     SourceNames,
     endpoint_name,
     lower_counted,
@@ -300,14 +300,15 @@ def _compile_table(interface: Interface, classes: Classes, source_names: SourceN
     return _Table(sources, defined, constant)
 
 
-def counted_module(contract: Contract, module: torch.jit.ScriptModule, key: str) -> torch.jit.ScriptModule:
-    """Makes a module that calls `module`, and counts its calls under keys that begin with `key`.
+def counted_module(contract: Contract, module: torch.jit.ScriptModule, counts: object) -> torch.jit.ScriptModule:
+    """Makes a module that calls `module`, and counts its calls in `counts`.
 
-    It implements the contract's interface, as `module` does.
+    That is an object of the native part; or without it, what the keys begin with of the numbers in torch's logger. The
+    module implements the contract's interface, as `module` does.
     """
 
     def compile_counted() -> torch.jit.ScriptModule:
-        unit = lower_counted(contract.interface, SourceNames(contract.interface))
+        unit = lower_counted(contract.interface, SourceNames(contract.interface), native.available())
         written: list[torch.nn.Module] = []
 
         def fill(empty: torch.nn.Module) -> None:
@@ -325,7 +326,7 @@ def counted_module(contract: Contract, module: torch.jit.ScriptModule, key: str)
 
     counted = _torch.copy_module(_counted.get(contract, compile_counted))
     _torch.set_child(counted, COUNTED, module)
-    _torch.set_attribute(counted, KEY, key)
+    _torch.set_attribute(counted, COUNTS, counts)
     return counted
 
 

@@ -1,6 +1,6 @@
 """The optional part in C++: with it, calls do not wait for the caller's Python, nor modules for another's turn.
 
-caller.cpp and strand.cpp say how.
+caller.cpp, strand.cpp and counting.cpp say how.
 
 It is built once for a torch and a Python, into the user's cache, and found there on import. Without it, everything
 works the same. The compiler and `caller` ask this file which of the two it is; nobody else has to know.
@@ -27,7 +27,7 @@ SWITCH: Final = "TORCHREMOTE_NATIVE"
 """The environment variable: "0" leaves the part alone; with "1", an import fails that does not find it."""
 COMMAND: Final = "python -m torchremote build-native"
 NAMESPACE: Final = "torchremote_native"
-SOURCES: Final = tuple(Path(__file__).with_name(name) for name in ("caller.cpp", "strand.cpp"))
+SOURCES: Final = tuple(Path(__file__).with_name(name) for name in ("caller.cpp", "strand.cpp", "counting.cpp"))
 
 
 def available() -> bool:
@@ -133,6 +133,11 @@ def _not_loaded(*_: object) -> Any:
     raise NativeError(f"the native part is {_why}")
 
 
+def new_counts() -> Any:
+    """Returns an object in which the calls of one module are counted. Its `read(method)` gives the numbers."""
+    return getattr(torch.classes, NAMESPACE).Counts()
+
+
 be_patient: Final = _operator("be_patient")
 """Has the next call of this thread wait for its answer, for so many seconds at most, before it returns the Future."""
 wait_for: Final = _operator("wait_for")
@@ -140,5 +145,5 @@ wait_for: Final = _operator("wait_for")
 pass_on: Final = _operator("pass_on")
 """Gives the second Future the value of the first when that is there, or None for an error; without the GIL."""
 join_strand: Final = _operator("join_strand")
-"""Returns the strand in which a module's calls run in turn: the given one, or that of a module that shares a part, or a new
-one. Returns None if its parts have different ones."""
+"""Returns the strand in which a module's calls run in turn: the given one, or that of a module that shares a part, or a
+new one. Returns None if its parts have different ones."""

@@ -5,10 +5,12 @@ What counts is in jit/runtime/counting.py, Note [Counting].
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from .. import _torch
+from .. import _torch, native
 from ..jit.runtime.counting import BUCKETS, FAILED, PER_OCTAVE
 
 
@@ -67,11 +69,24 @@ def upper_bound(bucket: int) -> float:
     return float(2 ** ((bucket + 1) / PER_OCTAVE) - 1) * 1e-6
 
 
-def read_counts(key: str, methods: Iterable[str]) -> dict[str, CallStats]:
-    """Reads the counts of the methods of one module. `key`: what its keys begin with."""
-    read: dict[str, CallStats] = {}
-    for method in methods:
-        durations = {bucket: _torch.counted(f"{key}{method} {bucket}") for bucket in range(BUCKETS)}
-        failures = _torch.counted(f"{key}{method} {FAILED}")
-        read[method] = CallStats(failures, {bucket: count for bucket, count in durations.items() if count})
-    return read
+_numbers = itertools.count(1)
+
+
+def new_counts() -> object:
+    """Returns that in which the calls of one more module are counted; None if this process does not count."""
+    if not _torch.is_counting():
+        return None
+    return native.new_counts() if native.available() else f"{next(_numbers)} "
+
+
+def read_counts(counts: Any, methods: Iterable[str]) -> dict[str, CallStats]:
+    """Reads the counts of the methods of one module."""
+    return {method: _read(counts, method) for method in methods}
+
+
+def _read(counts: Any, method: str) -> CallStats:
+    if isinstance(counts, str):  # the keys begin with it
+        *durations, failures = (_torch.counted(f"{counts}{method} {bucket}") for bucket in (*range(BUCKETS), FAILED))
+    else:
+        *durations, failures = counts.read(method)
+    return CallStats(failures, {bucket: count for bucket, count in enumerate(durations) if count})

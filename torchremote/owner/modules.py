@@ -28,6 +28,7 @@ from ..jit import Contract, Interface, counted_module
 from ..jit.script.cache import COMPILING
 from ..link.failures import missing_operator
 from . import leases
+from .counts import new_counts
 from .dropped import REMEDY, check_before, check_decorators, check_hooks, prepared
 from .gathering import Gather, gathering_of
 from .implements import check_implements, chosen_overloads
@@ -58,16 +59,11 @@ class Entry:
     exchanged: int = 0  # how often the module was exchanged
     since: float = field(default_factory=time.time)  # when the module came, in seconds of Unix time
     gone: bool = False
-    counts: bool = field(default_factory=_torch.is_counting)  # whether its calls are counted
-
-    @property
-    def key(self) -> str:
-        """Returns what the keys of its calls begin with: see jit/runtime/counting.py."""
-        return f"{self.number} "
+    counts: object = field(default_factory=new_counts)  # in what its calls are counted, if they are
 
     def called(self, module: torch.jit.ScriptModule, contract: Contract) -> torch.jit.ScriptModule:
         """Returns what calls through an interface are to run for `module`: itself, or one that counts them."""
-        return counted_module(contract, module, self.key) if self.counts else module
+        return module if self.counts is None else counted_module(contract, module, self.counts)
 
 
 def new_entry(

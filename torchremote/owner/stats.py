@@ -52,7 +52,7 @@ def stats_here(worker: str) -> WorkerStats:
     described = []
     for entry, held, (module, device, since, methods) in zip(entries, holders, hosted, strict=True):
         interface = entry.interface.name
-        calls = read_counts(entry.key, methods) if entry.counts else None
+        calls = None if entry.counts is None else read_counts(entry.counts, methods)
         described.append(
             ModuleStats(entry.number, interface, entry.name, device, held, since, _bytes_of(module), calls)
         )

@@ -19,7 +19,7 @@ Note [Units]
 
 from __future__ import annotations
 
-from .counted import COUNTED, KEY, lower_counted
+from .counted import COUNTED, COUNTS, lower_counted
 from .enums import lower_enums
 from .gathering import lower_gathering
 from .link import ADDRESS, ROUTE, lower_link, packed_name
@@ -33,7 +33,7 @@ from .units import endpoint, endpoint_name, lower_any, lower_common, lower_count
 __all__ = [
     "ADDRESS",
     "COUNTED",
-    "KEY",
+    "COUNTS",
     "ROUTE",
     "SourceNames",
     "endpoint",
