@@ -17,6 +17,7 @@ QUESTIONS = (
         "pipeline",
         "counting",
         "gathering",
+        "threads",
         "exported",
     ),
     *("replicas", "joining", "creation", "compilation", "growth", "memory", "movement", "settings"),

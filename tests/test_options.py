@@ -7,11 +7,14 @@ import sys
 
 import pytest
 import torch
+import torch.distributed.rpc as rpc
 from torch.distributed.rpc import TensorPipeRpcBackendOptions
 
 import torchremote as tr
 from torchremote import options as module
 from torchremote.options import CHANNELS, LARGE_TENSOR_CHANNELS, channels
+
+from .group import play
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -114,3 +117,22 @@ def test_only_shared_memory_has_a_thread_that_looks_for_messages(memory, tmp_pat
     shown = subprocess.run(command, timeout=60, check=True, capture_output=True, text=True).stdout
     assert "TP_UV" in shown
     assert ("TP_SHM" in shown) == (memory == "shared")
+
+
+def own_threads():
+    return torch.get_num_threads()
+
+
+def an_owner_of_three(store):
+    pending = [rpc.rpc_async("an_owner_of_three", own_threads) for _ in range(100)]
+    print("threads:", {answer.wait() for answer in pending})
+
+
+def test_operators_of_all_calls_have_as_many_threads_as_was_said(tmp_path):
+    assert "threads: {3}" in play(tmp_path, an_owner_of_three, intraop_threads=3)[0]
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 2.0])
+def test_a_wrong_number_of_threads_is_refused(wrong):
+    with pytest.raises(ValueError, match="intraop_threads=.*a positive number of threads is wanted"):
+        tr.rpc_options(intraop_threads=wrong)

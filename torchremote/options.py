@@ -34,6 +34,7 @@ def rpc_options(
     large_tensors: bool = False,
     in_turn: bool = False,
     counts: bool = False,
+    intraop_threads: int | None = None,
     **options: Any,
 ) -> TensorPipeRpcBackendOptions:
     """Builds options for `torch.distributed.rpc.init_rpc(..., rpc_backend_options=)`, with which calls are fast.
@@ -58,13 +59,16 @@ def rpc_options(
             process can do both, and neither True nor False changes anything.
         counts: True counts the calls of the modules that this process hosts from then on, and how long they take, for
             `stats`. A call takes some microseconds longer then. Once on, it stays on.
+        intraop_threads: how many threads an operator may use, as `torch.set_num_threads` sets it, which is called here.
+            It reaches the threads that answer calls only before they have computed anything. None leaves it as it is:
+            torch's default is a thread for each core. Each thread that answers calls then has a team of its own.
         **options: what else `TensorPipeRpcBackendOptions` takes, such as `init_method` and `rpc_timeout` (seconds).
             `_channels=None` takes torch's own channels, which between machines are slower for small tensors; for
             tensors of many MiB they may be faster, which depends on the network.
 
     Raises:
         RuntimeError: `in_turn` is True, and torch's threads for forks have started already, or were set to more.
-        ValueError: devices without workers, a device that is no accelerator, one name where a list is wanted,
+        ValueError: no positive number of threads, devices without workers, a device that is no accelerator, one name where a list is wanted,
             transports beside shared_memory=False, or channels beside large_tensors=True.
 
     >>> options = rpc_options(rpc_timeout=120)
@@ -87,6 +91,10 @@ def rpc_options(
             f"in_turn=True: this process has {torch.get_num_interop_threads()} threads for forks, and torch does not "
             "let them be changed after the first use; call rpc_options before anything scripted forks or waits"
         )
+    if intraop_threads is not None:
+        if isinstance(intraop_threads, bool) or not isinstance(intraop_threads, int) or intraop_threads < 1:
+            raise ValueError(f"intraop_threads={intraop_threads!r}: a positive number of threads is wanted")
+        torch.set_num_threads(intraop_threads)
     if counts:
         _torch.start_counting()
     chosen: dict[str, Any] = {"_channels": channels(LARGE_TENSOR_CHANNELS if large_tensors else CHANNELS)}

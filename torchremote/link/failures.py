@@ -145,7 +145,7 @@ def uncheckable(message: str) -> str:
 
 
 _OPERATORS: Final = (
-    re.compile(r"Unknown builtin op: (?P<library>\w+)::(?P<operator>\w+)"),
+    re.compile(r"Unknown builtin op: (?!aten::|prim::)(?P<library>\w+)::(?P<operator>\w+)"),
     re.compile(r"'_OpNamespace' '(?P<library>\w+)' object has no attribute '(?P<operator>\w+)'"),
     re.compile(r"object has no attribute (?P<operator>\w+):[\s\S]*?\btorch\.ops\.(?P<library>\w+)\.(?P=operator)\b"),
 )

@@ -1,0 +1,83 @@
+"""How many threads should an operator of a call have: one, or one for each core? Two owners on one machine take turns.
+
+OpenMP gives each thread that computes a team of its own, and an owner has sixteen threads for calls.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed.rpc as rpc
+from torch import nn
+
+import torchremote
+
+from .findings import OURS, Findings
+from .gathering import WIDTH, Network, Rows
+from .group import in_group
+from .timing import Block, interleave
+from .work import Layer, Linear
+
+CORES = os.cpu_count() or 1
+ONE, EACH = "one thread", f"{CORES} threads"
+OWNERS = {ONE: ("one", 1), EACH: ("each", CORES)}
+ROWS = 64
+IN_FLIGHT = 64
+
+
+def measure(quick: bool) -> Findings:
+    # Through shared memory, each of three processes would keep a core busy.
+    others = tuple(owner for owner, _ in OWNERS.values())
+    return in_group(_measure, quick, others, options={"shared_memory": False})
+
+
+def _measure(quick: bool) -> Findings:
+    small, large, row = torch.ones(4, 8), torch.randn(ROWS, WIDTH), torch.randn(1, WIDTH)
+    blocks: dict[str, Block] = {}
+    for name, (owner, threads) in OWNERS.items():
+        rpc.rpc_sync(owner, torch.set_num_threads, (threads,))  # it reaches all threads that have not computed yet
+        linear = torchremote.create(owner, Layer, Linear)
+        network = torchremote.create(owner, Rows, Network)
+        gathered = torchremote.create(owner, Rows, Network, gather=IN_FLIGHT)
+        several = torchremote.create(owner, Rows, Rounds)
+        for work, stub, x, depth in (
+            ("[4, 8] through a layer of 8", linear, small, 1),
+            ("[4, 8] through a layer of 8", linear, small, IN_FLIGHT),
+            (f"[{ROWS}, {WIDTH}] through a network", network, large, 1),
+            (f"[{ROWS}, {WIDTH}] through a network", network, large, 16),
+            (f"[1, {WIDTH}] through a network", network, row, IN_FLIGHT),
+            (f"[1, {WIDTH}] through a network, gathered", gathered, row, IN_FLIGHT),
+            ("many small operators on [64, 1024]", several, large, 1),
+            ("many small operators on [64, 1024]", several, large, 16),
+        ):
+            blocks[f"{OURS}, {name}: {work}, {depth} in flight"] = _in_flight(stub, x, depth)
+    with torch.no_grad():
+        rounds = interleave(blocks, 9 if quick else 25, calls=4 if quick else 8, warm_up=2)
+    return Findings("A call, by the threads of its operators", "us", 1e6, rounds)
+
+
+class Rounds(nn.Module):
+    """Operators without matrices, of which each has a parallel part."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(20):
+            x = torch.tanh(x + 1)
+        return x
+
+
+def _in_flight(stub: Any, x: torch.Tensor, depth: int) -> Callable[[int], list[float]]:
+    """Returns the seconds of a call, of so many under way at once."""
+
+    def block(calls: int) -> list[float]:
+        seconds = []
+        for _ in range(calls):
+            start = time.perf_counter()
+            torch.futures.wait_all([stub.forward_async(x) for _ in range(depth)])
+            seconds.append((time.perf_counter() - start) / depth)
+        return seconds
+
+    return block
