@@ -68,8 +68,8 @@ def rpc_options(
 
     Raises:
         RuntimeError: `in_turn` is True, and torch's threads for forks have started already, or were set to more.
-        ValueError: no positive number of threads, devices without workers, a device that is no accelerator, one name where a list is wanted,
-            transports beside shared_memory=False, or channels beside large_tensors=True.
+        ValueError: no positive number of threads, devices without workers, a device that is no accelerator, one name
+            where a list is wanted, transports beside shared_memory=False, or channels beside large_tensors=True.
 
     >>> options = rpc_options(rpc_timeout=120)
     >>> options.rpc_timeout
