@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from torchremote.errors import NativeError
+
 from . import report
-from .findings import Findings
+from .findings import OURS, Findings
 from .machine import machine
 from .questions import QUESTIONS, RESULTS
 
@@ -50,11 +52,24 @@ def main() -> int:
 def asking(question: str, quick: bool) -> Ask:
     def ask() -> Findings:
         start = time.monotonic()
-        found: Findings = importlib.import_module(f"benchmarks.{question}").measure(quick)
+        found = measure(question, quick)
         print(f"{question}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
         return found
 
     return ask
+
+
+def measure(question: str, quick: bool) -> Findings:
+    """Asks a question. If it begins with "native_", that is the question of the rest, with the native part."""
+    of = importlib.import_module(f"benchmarks.{question.removeprefix('native_')}")
+    if not question.startswith("native_"):
+        return of.measure(quick)  # type: ignore[no-any-return]
+    try:
+        found: Findings = of.measure(quick, native=True)
+    except NativeError as error:
+        return Findings(question, "", 1, {}, left_out={OURS: str(error)})
+    found.question += ", with the native part"
+    return found
 
 
 def ask_once(asks: Mapping[str, Ask], into: Path, here: dict[str, str]) -> list[Findings]:

@@ -68,8 +68,8 @@ def from_python(stub: Any, x: Tensor, calls: int) -> None:
             futures.append(stub.forward_async(x))
 
 
-def measure(quick: bool) -> Findings:
-    return in_group(_measure, quick)
+def measure(quick: bool, native: bool = False) -> Findings:
+    return in_group(_measure, quick, native=native)
 
 
 def _measure(quick: bool) -> Findings:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import torchremote
+from torchremote import native
 
 from .findings import OURS, Findings, Target
 from .group import in_group
@@ -53,8 +54,8 @@ class Slow(nn.Module):
         return x + y[0, 0]
 
 
-def measure(quick: bool) -> Findings:
-    return in_group(_measure, quick, options={"in_turn": True})
+def measure(quick: bool, native: bool = False) -> Findings:
+    return in_group(_measure, quick, options={"in_turn": True}, native=native)
 
 
 def _measure(quick: bool) -> Findings:
@@ -74,10 +75,12 @@ def _measure(quick: bool) -> Findings:
         blocks[f"{name}: {MANY}"] = _in_flight(stub, x)
     with torch.no_grad():
         rounds = interleave(blocks, 9 if quick else 25, calls=20 if quick else 50, warm_up=20)
-    targets = (
+    targets = [
         Target(f"{IN_TURN}: {ONE}", f"{AT_ONCE}: {ONE}", 1.6),
         Target(f"{IN_TURN}: {MANY}", f"{AT_ONCE}: {MANY}", 1.5),
-    )
+    ]
+    if native.available():  # without a strand for each module, a call waits for the slow one
+        targets.append(Target(f"{IN_TURN}: {BESIDE}", f"{AT_ONCE}: {BESIDE}", 1.3))
     notes = ("The slow module, which also runs in turn, takes some 5 ms, and is called all the time.",)
     return Findings("Calls in turn, of eight modules on one owner", "us", 1e6, rounds, targets, notes=notes)
 
