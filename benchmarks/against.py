@@ -1,8 +1,9 @@
 """`python -m benchmarks.against PATH`: compares this checkout with another one, say of an older commit.
 
-Both take turns in one run. A call is [4, 8] float32 through a Linear(8, 8). Compiling and memory are measured in a
-fresh process each round; compiling is time of the processor. The table has the medians over rounds, and the ratio
-new / old within a round: its median, its quartiles, and the interval in which the true median surely is.
+Both take turns in one run. A call is [4, 8] float32 through a Linear(8, 8); it is made alone, and with 99 others in
+flight. Compiling and memory are measured in a fresh process each round; compiling is time of the processor. The table
+has the medians over rounds, and the ratio new / old within a round: its median, its quartiles, and the interval in
+which the true median surely is.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ OLD, NEW = "old", "new"
 # What is shown: its name, its unit, and by what a value is multiplied to have that unit.
 SHOWN = {
     "call": ("one call", "us", 1e6),
+    "in_flight": ("a call, 100 in flight", "us", 1e6),
     "first": ("compiling a method, first interface of 10", "ms", 1e3),
     "later": ("compiling a method, later interface of 10", "ms", 1e3),
     "lines": ("lines emitted for the README's Encoder", "", 1),
     "memory": ("memory of an interface of 2 methods", "KiB", 1 / 1024),
 }
+
+CALLS = {"call": (1, 100), "in_flight": (100, 5)}
+"""What is measured in a pair: how many calls are in flight, and how often in a round."""
 
 Found = dict[str, dict[str, list[float]]]
 """By what was measured and by checkout, a value a round."""
@@ -42,23 +47,24 @@ def main() -> None:
     asked = parser.parse_args()
     checkouts = {OLD: asked.other, NEW: HERE}
     found = calls(checkouts, asked.sittings, asked.rounds) | alone(checkouts, asked.fresh)
-    print(as_table(found, {"call": [asked.rounds] * asked.sittings}))
+    print(as_table(found, dict.fromkeys(CALLS, [asked.rounds] * asked.sittings)))
 
 
 def calls(checkouts: dict[str, Path], sittings: int, rounds: int) -> Found:
     """Measures calls in a pair of processes for each checkout, new in each sitting: pairs of one code differ, too."""
-    found: dict[str, list[float]] = {name: [] for name in checkouts}
+    found: Found = {what: {name: [] for name in checkouts} for what in CALLS}
     for _ in range(sittings):
         with ExitStack() as stack:
             pairs = {name: stack.enter_context(Pair(checkout)) for name, checkout in checkouts.items()}
             for pair in pairs.values():
                 pair.call("linear", [4, 8], calls=1, warm_up=500)
             for number in range(rounds):
-                # Who goes first changes, for the second finds a warmer machine.
-                for name in sorted(pairs, reverse=number % 2 == 1):
-                    seconds = pairs[name].call("linear", [4, 8], calls=100, warm_up=20)
-                    found[name].append(statistics.median(seconds))
-    return {"call": found}
+                for what, (depth, count) in CALLS.items():
+                    # Who goes first changes, for the second finds a warmer machine.
+                    for name in sorted(pairs, reverse=number % 2 == 1):
+                        seconds = pairs[name].call("linear", [4, 8], count, warm_up=count // 5, in_flight=depth)
+                        found[what][name].append(statistics.median(seconds))
+    return found
 
 
 def alone(checkouts: dict[str, Path], rounds: int) -> Found:

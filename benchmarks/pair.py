@@ -57,16 +57,25 @@ class Sink(nn.Module):
 WORK: Dict[str, type] = {"linear": Linear, "echo": Echo, "one way": Sink}
 
 
-def call(stubs: Dict[str, Any], work: str, shape: List[int], calls: int, warm_up: int = 0) -> List[float]:
-    """Returns the seconds of each of so many calls, with a float32 tensor of this shape."""
+def call(
+    stubs: Dict[str, Any], work: str, shape: List[int], calls: int, warm_up: int = 0, in_flight: int = 1
+) -> List[float]:
+    """Returns the seconds of each of so many calls, with a float32 tensor of this shape.
+
+    Args:
+        in_flight: with more than one, the seconds are those of so many calls together, a call.
+    """
     x, stub = torch.ones(shape), stubs[work]
     seconds = []
     with torch.no_grad():
         for number in range(warm_up + calls):
             start = time.perf_counter()
-            stub(x)
+            if in_flight == 1:
+                stub(x)
+            else:
+                torch.futures.wait_all([stub.forward_async(x) for _ in range(in_flight)])
             if number >= warm_up:
-                seconds.append(time.perf_counter() - start)
+                seconds.append((time.perf_counter() - start) / in_flight)
     return seconds
 
 

@@ -46,11 +46,11 @@ class Pair:
             raise
         self._signal(signal.SIGSTOP)
 
-    def call(self, work: str, shape: list[int], calls: int, warm_up: int = 0) -> list[float]:
-        """Returns the seconds of each of so many calls. `work` is a key of pair.WORK."""
+    def call(self, work: str, shape: list[int], calls: int, warm_up: int = 0, in_flight: int = 1) -> list[float]:
+        """Returns the seconds of each of so many calls, as pair.call does. `work` is a key of pair.WORK."""
         assert self._caller.stdin
         self._signal(signal.SIGCONT)
-        asked = {"work": work, "shape": shape, "calls": calls, "warm_up": warm_up}
+        asked = {"work": work, "shape": shape, "calls": calls, "warm_up": warm_up, "in_flight": in_flight}
         print(json.dumps(asked), file=self._caller.stdin, flush=True)
         seconds: list[float] = self._read()
         self._signal(signal.SIGSTOP)
