@@ -58,7 +58,7 @@ PRIVATE: Final = {
     "torch.distributed.rpc.api": "_is_current_rpc_agent_set _get_current_rpc_agent _internal_rpc_pickler",
     "torch.distributed.rpc.api._internal_rpc_pickler": "_class_reducer_dict",
     "torch.distributed.rpc": "PyRRef WorkerInfo TensorPipeAgent",
-    "torch.distributed.rpc.TensorPipeAgent": "_get_device_map get_worker_infos",
+    "torch.distributed.rpc.TensorPipeAgent": "_get_device_map get_worker_infos is_static_group",
 }
 
 GROUPS: Final = {

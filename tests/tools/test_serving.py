@@ -76,7 +76,9 @@ def test_call_reads_arguments_by_the_signature(ps, address, tmp_path):
 
 REFUSED = [
     (["ps"], 1, "'ps': write worker/name or worker/name.method, such as ps/encoder.topk"),
-    (["nobody/encoder"], 1, "there is no worker 'nobody'"),
+    (["nobody/encoder"], 3, "there is no worker 'nobody' in the group at 127.0.0.1:"),
+    (["nobody/encoder"], 3, "; it has ps; `torchremote ls` lists them"),
+    (["nobody/encoder"], 3, "start it with `torchremote serve ... --worker nobody`, or name the address of another"),
     (["ps/nothing"], 1, "nothing on ps: 'nothing': not served by the worker 'ps'; served are: encoder"),
     (["ps/encoder.no"], 1, "ps/encoder.no: Encoder has no no; it has fail, forward, reset, topk"),
     (["ps/encoder.topk", "absent.pt"], 1, "Encoder.topk.x: absent.pt: No such file or directory"),

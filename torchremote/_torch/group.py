@@ -44,6 +44,13 @@ _autograd: Any = dist_autograd
 
 DeviceMap = dict[torch.device, torch.device]
 _NOBODY = "torchremote:nobody"
+_ours: Any = None  # the agent of this process's `GroupAgent`
+
+
+def workers_may_join() -> bool:
+    """Says whether other workers may still join this process's group. In one with a world size none can."""
+    agent: Any = _api._get_current_rpc_agent()
+    return agent is _ours or not agent.is_static_group
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,8 @@ class GroupAgent:
         _initialize_autograd(number)
         _rpc._set_profiler_node_id(number)
         _api._init_rpc_states(self._agent)
+        global _ours
+        _ours = self._agent
         url = self._store.get(f"addrs/{name}").decode()
         maps = {worker: dict(mapped) for worker, mapped in options.device_maps.items()}
         count = torch.cuda.device_count()

@@ -241,6 +241,7 @@ class Membership:
         self._connection.close()
         if self._agent is not None:
             self._agent.stop()
+        lost_workers.clear()
 
     def forget(self) -> None:
         """Closes a forked process's copy of the connection, which would outlive the worker's own."""

@@ -21,7 +21,7 @@ from ..link.places import device_of
 from ..owner.served import serve
 from .built import build
 from .targets import split_name
-from .visiting import add_address, add_json, report, tell, visiting
+from .visiting import add_address, add_json, find_there, report, tell, visiting
 
 _LOOK: Final = 0.02  # seconds between two looks whether calls run, or a worker is there
 _ASKING: Final = 30.0  # seconds in which a worker has to answer
@@ -188,5 +188,6 @@ def end_here() -> float | None:
 def _withdraw(options: argparse.Namespace) -> None:
     worker, name = split_name(options.target)
     with visiting(options):
+        find_there(worker, options.address)
         withdraw(name, worker)
     report(options, f"withdrew {options.target}", worker=worker, name=name)
