@@ -154,13 +154,34 @@ def test_buffers_count_and_have_the_modules_own_names(owner):
 def test_another_mode_is_refused_unless_both_were_exported(owner):
     stub = tr.create(owner, OnTensor, seeded, args=(Normed,), examples={"forward": X})
     tr.at_owner(stub).eval()
-    with pytest.raises(ArgumentError, match="was exported in evaluation mode alone; create it in training mode"):
+    with pytest.raises(ArgumentError, match="was exported in evaluation mode alone, so it cannot run in training mode"):
         tr.at_owner(stub).train()
     assert stub(X[0]).shape == (3, 4)
     both = tr.create(owner, OnTensor, in_both_modes)
     tr.at_owner(both).train()
     both(X[0])
     assert tr.at_owner(both).state_dict()["norm.num_batches_tracked"] == 1
+
+
+def test_a_module_that_is_in_another_mode_is_refused_when_it_is_hosted():
+    exported = tr.exported(seeded(Normed).train(), OnTensor, {"forward": X})
+    said = r"was exported in training mode alone, so it cannot run in evaluation mode; call .eval\(\) before it is exp"
+    with pytest.raises(ArgumentError, match=said):
+        tr.serve(exported.eval(), OnTensor, "normed")
+    tr.serve(exported.train(), OnTensor, "normed")
+    tr.withdraw("normed")
+    holding = torch.jit.script(Holding(exported))
+    with pytest.raises(ArgumentError, match=said):
+        tr.serve(holding.eval(), OnTensor, "normed")
+
+
+class Holding(nn.Module):
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x):
+        return self.part(x)
 
 
 def in_both_modes():

@@ -241,6 +241,26 @@ def test_what_serve_refuses(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+class OnTensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor: ...
+
+
+def exported_for_training():
+    return torchremote.exported(torch.nn.Dropout().train(), OnTensor, {"forward": (torch.ones(2, 3),)})
+
+
+def test_what_was_exported_for_training_is_not_served_for_evaluation(tmp_path, capsys):
+    program = torch.export.export(torch.nn.Dropout().train(), (torch.ones(2, 3),))
+    torch.export.save(program, tmp_path / "dropout.pt2")
+    factory = ["tests.tools.test_serving:exported_for_training", "--interface", "tests.tools.test_serving:OnTensor"]
+    where = ("--name", "x", "--worker", "w", "--address", "127.0.0.1:1", "--no-counts", "--eval")
+    for target in ([str(tmp_path / "dropout.pt2")], factory):
+        assert cli.main(["serve", *target, *where]) == 1
+        said = capsys.readouterr()
+        assert "was exported in training mode alone, so it cannot run in evaluation mode; call .eval()" in said.err
+        assert "serving" not in said.out
+
+
 def test_extras_that_are_not_there_are_named(capsys, monkeypatch):
     for package in ("rich", "rich.console", "prometheus_client"):
         monkeypatch.setitem(sys.modules, package, None)

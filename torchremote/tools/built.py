@@ -15,7 +15,7 @@ from ..jit import compile_interface
 from ..jit.export import interface_of
 from ..jit.read.model import Interface
 from ..link.places import check_device
-from ..owner.exported import exported
+from ..owner.exported import check_movable, exported
 from .targets import find_class, find_object
 
 
@@ -44,12 +44,15 @@ def build(
         if place is not None:
             program = move_to_device_pass(program, place)
         methods = compile_interface(kind).interface.methods
-        return exported({methods[0].name: program}, kind), kind  # type: ignore[arg-type]
+        scripted = exported({methods[0].name: program}, kind)  # type: ignore[arg-type]
+        return (scripted.eval() if evaluation else scripted), kind
     if interface is None:
         raise TorchRemoteError(f"{target}: name its interface: --interface package.module:Interface")
     cls = find_class(interface)
     module = _load_archive(target, place) if suffix == ".pt" else _call(target, args)
     if place is not None:
+        if isinstance(module, torch.jit.ScriptModule):
+            check_movable(module, place)
         module = module.to(place)
     return (module.eval() if evaluation else module), cls
 

@@ -18,13 +18,14 @@ from ..read.model import Interface
 from ..script.classes import Classes
 from .capture import Captured, capture
 from .holder import Holder
-from .module import DEVICES, MODE_NAMES, MODES, Graphs, ModuleLowering, source_of
+from .module import DEVICES, MODE_NAMES, MODES, SETS, Graphs, ModuleLowering, source_of
 from .programs import interface_of, is_training, read_program, state_of
 
 __all__ = [
     "DEVICES",
     "MODES",
     "MODE_NAMES",
+    "SETS",
     "check_examples",
     "export_module",
     "export_programs",

@@ -37,6 +37,8 @@ MODES: Final = "torchremote_modes"
 DEVICES: Final = "torchremote_devices"
 """Attributes of every exported module: the modes that it was exported in, and the devices that its graphs name."""
 MODE_NAMES: Final = {True: "training", False: "evaluation"}
+SETS: Final = {"training": "train()", "evaluation": "eval()"}
+"""What sets each mode."""
 
 
 @dataclass(frozen=True)
@@ -278,12 +280,9 @@ def source_of(scripted: torch.jit.ScriptModule) -> str | None:
 
 def _other_mode(where: str, was: str) -> str:
     return (
-        f"{where}: the module was exported in {was} mode, and is in the other; call {_SETS[was]}, or export both with "
+        f"{where}: the module was exported in {was} mode, and is in the other; call {SETS[was]}, or export both with "
         "torchremote.exported(..., both_modes=True)"
     )
-
-
-_SETS: Final = {"training": "train()", "evaluation": "eval()"}
 
 
 def _class_name(title: str) -> str:
