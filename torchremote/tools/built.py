@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -69,6 +69,27 @@ def program_interface(program: torch.export.ExportedProgram, file: str) -> Inter
     """Makes the interface of a program that was loaded from `file`."""
     name = "".join(one if one.isalnum() and one.isascii() else "_" for one in pathlib.Path(file).stem)
     return interface_of(program, f"Of_{name}")
+
+
+def find_examples(target: str) -> Mapping[str, Any]:
+    """Returns the examples that "package.module:examples" names: a mapping, or a function that returns one.
+
+    Raises:
+        TorchRemoteError: it names nothing, or something else.
+        CreationError: the function raised.
+    """
+    found = find_object(target, "examples")
+    if callable(found):
+        try:
+            found = found()
+        except Exception as error:  # a user's code may raise anything
+            raise CreationError(f"{target} raised {type(error).__name__}: {error}") from error
+    if not isinstance(found, Mapping):
+        raise TorchRemoteError(
+            f"--examples {target}: {type(found).__name__} is no mapping; name one from each method to its arguments, "
+            "as in {'forward': (x,)}, or a function that returns one"
+        )
+    return found
 
 
 def value_of_text(text: str) -> Any:
