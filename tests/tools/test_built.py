@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torchremote.tools import cli
 
+from ..forks import Fork
 from .commands import programs, run_commands
 
 pytestmark = pytest.mark.timeout(300)
@@ -97,3 +98,55 @@ def test_help_says_what_a_factory_may_return(capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "a class or factory of modules, which may also return torchremote.exported(...)" in said
     assert "--examples package.module:examples" in said
+
+
+def save_program(path):
+    """Is run by another process: this one is not to know the class."""
+    torch.export.register_dataclass(Output, serialized_type_name=f"{HERE}.Output")
+    torch.export.save(torch.export.export(Doubling(), EXAMPLES["forward"]), path)
+
+
+def test_a_program_that_returns_a_dataclass_needs_an_interface_that_registers_it(tmp_path):
+    program = tmp_path / "doubler.pt2"
+    assert Fork(save_program, str(program), output=tmp_path / "saving").wait(100) == 0
+    serve = ("serve", program, *NOWHERE)
+    results = run_commands(
+        tmp_path,
+        serve,
+        (*serve, "--interface", f"{HERE}:Doubler"),
+        (*serve, "--interface", "tests.tools.registering:Doubler"),
+    )
+    assert [status for status, _, _ in results] == [1] * 3
+    for _, _, said in results[:2]:
+        assert f"it takes or returns a {HERE}.Output, which is not registered in this process" in said
+        assert f"torch.export.register_dataclass(Output, serialized_type_name='{HERE}.Output')" in said
+    assert "no hub can be reached" in results[2][2]
+    assert "Traceback" not in (tmp_path / "output").read_text()
+
+
+class Mixed(torch.nn.Module):
+    def forward(self, x):
+        return {"doubled": 2 * x, "count": 3}
+
+
+def test_a_program_whose_interface_has_to_be_written(tmp_path, capsys):
+    torch.export.save(torch.export.export(Mixed(), EXAMPLES["forward"]), tmp_path / "mixed.pt2")
+    assert cli.main(["serve", str(tmp_path / "mixed.pt2"), *NOWHERE]) == 1
+    said = capsys.readouterr().err
+    assert "mixed.pt2: a dict of Tensor, int: write an interface that declares it" in said
+    assert "torchremote serve takes it as --interface package.module:Interface" in said
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:300], lambda whole: b"PK", lambda whole: b"hello"])
+def test_a_broken_program_is_one_line(damage, tmp_path):
+    file = tmp_path / "linear.pt2"
+    torch.export.save(torch.export.export(torch.nn.Linear(3, 3), EXAMPLES["forward"]), file)
+    file.write_bytes(damage(file.read_bytes()))
+    ((status, _, said),) = run_commands(tmp_path, ("serve", file, *NOWHERE))
+    assert status == 1
+    assert said.splitlines() == [
+        f"torchremote: building {file}",
+        f"torchremote: {file}: torch.export cannot load it: it is damaged, or no program; write it again with "
+        "torch.export.save",
+    ]
+    assert (tmp_path / "output").read_text() == ""

@@ -44,7 +44,11 @@ def add_commands(commands: Any) -> None:
     )
     serving.add_argument("--name", required=True, help="under which it is served")
     serving.add_argument("--worker", required=True, help="this worker's name in the group")
-    serving.add_argument("--interface", metavar="package.module:Interface", help="a .pt2 file needs none")
+    serving.add_argument(
+        "--interface",
+        metavar="package.module:Interface",
+        help="a .pt2 file needs none, unless it takes or returns classes of its own; this module registers those",
+    )
     serving.add_argument(
         "--args", nargs="+", default=[], metavar="VALUE", help="for the class or factory: JSON, or else a string"
     )
