@@ -2,6 +2,7 @@
 
 import enum
 import math
+import re
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import pytest
@@ -151,7 +152,7 @@ def test_several_examples_have_a_graph_each_and_the_call_takes_the_one_it_meets(
             assert torch.equal(exported(x), module(x))
     with pytest.raises(torch.jit.Error) as raised:
         exported(torch.ones(3))
-    assert "graphs, and none is right for this call:" in str(raised.value)
+    assert re.search(r"forward: none of its \d+ graphs is right for this call:", str(raised.value))
     assert "3: x: exported for float32" in str(raised.value)
 
 
@@ -183,7 +184,8 @@ class AskingForGradients(nn.Module):
 def test_what_a_method_asks_of_a_tensor_is_compared():
     exported = tr.exported(Asking(), OnTensor, {"forward": X})
     assert exported(torch.ones(2, 4)).sum() == 16
-    assert "x: exported for a contiguous tensor" in refusal(exported, torch.ones(4, 2).t())
+    said = refusal(exported, torch.ones(4, 2).t())
+    assert said.endswith("x: exported for a contiguous tensor; came another; pass contiguous()")
     exported = tr.exported(AskingForGradients(), OnTensor, {"forward": X})
     assert "x: exported for a tensor that requires no gradient" in refusal(
         exported, torch.ones(2, 4, requires_grad=True)
