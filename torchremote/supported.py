@@ -64,7 +64,8 @@ PRIVATE: Final = {
 GROUPS: Final = {
     "torch.distributed": "HashStore",
     "torch.distributed.autograd": "_init",
-    "torch.distributed.rpc": "_set_profiler_node_id TensorPipeAgent",
+    "torch.distributed.rpc": "_set_profiler_node_id TensorPipeAgent _rref_context_get_debug_info "
+    "_delete_all_user_and_unforked_owner_rrefs",
     "torch.distributed.rpc.api": "_init_rpc_states _finalize_shutdown _is_current_rpc_agent_set _get_current_rpc_agent",
     "torch.distributed.rpc.backend_registry": "_validate_device_maps _create_reverse_mapping _create_device_list",
     "torch.distributed.rpc.TensorPipeAgent": "_update_group_membership get_metrics",

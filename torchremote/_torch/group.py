@@ -146,6 +146,16 @@ class GroupAgent:
         metrics = self._agent.get_metrics()
         return int(metrics["agent.client_active_calls"]) + int(metrics["agent.server_active_calls"])
 
+    def let_go(self, seconds: float) -> None:
+        """Lets go of this worker's references to what others own. torch's `rpc.shutdown()` does the same.
+
+        Args:
+            seconds: for which to wait for owners that have not confirmed a reference yet.
+        """
+        # torch's function also waits until nobody refers to what this worker owns, which others decide.
+        if self.current and int(_rpc._rref_context_get_debug_info()["num_owner_rrefs"]) == 0:
+            _rpc._delete_all_user_and_unforked_owner_rrefs(timedelta(seconds=seconds))
+
     def stop(self) -> None:
         """Ends RPC in this process. It asks nobody, and waits only for what runs here."""
         if self.current:

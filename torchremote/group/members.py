@@ -33,6 +33,7 @@ GRACE: Final = 0.25
 KEPT: Final = 5.0
 """Seconds for which memory that torch freed is kept: see _torch/group.py, Note [Taking a worker off]."""
 _LOOK: Final = 1.0  # seconds between two looks whether rpc.shutdown() ended the agent
+_LETTING_GO: Final = 1.0  # seconds that letting go of references may take
 _MARGIN: Final = 5.0  # seconds that the hub has beyond a join's timeout, to say who kept it waiting
 
 _log = logging.getLogger("torchremote")
@@ -223,6 +224,8 @@ class Membership:
     def leave(self, timeout: float) -> None:
         """Leaves the group. Waits for calls in flight, for `timeout` seconds at most."""
         self._leaving = True
+        if self._agent is not None:
+            self._agent.let_go(min(timeout, _LETTING_GO))  # or their owners would count them as leaks when they end
         self._send({"do": "leave"})
         until = time.monotonic() + timeout
         agent = self._agent
