@@ -131,9 +131,11 @@ def complete_examples(examples: object, interface: Interface, contract: Contract
         names = [argument.name for argument in method.arguments]
 
         def complete(example: Any, names: list[str] = names, defaults: dict[str, Any] = defaults) -> Any:
+            given = example
             if isinstance(example, (tuple, list)) and len(example) <= len(names):
-                example = dict(zip(names, example, strict=False))
-            return {**defaults, **example} if isinstance(example, Mapping) else example
+                given = dict(zip(names, example, strict=False))
+            completed = {**defaults, **given} if isinstance(given, Mapping) else {}
+            return completed if set(names) <= completed.keys() else example  # what is no example stays as it came
 
         given = checked[method.name]
         checked[method.name] = [complete(one) for one in given] if isinstance(given, list) else complete(given)

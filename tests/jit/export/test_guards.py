@@ -292,16 +292,28 @@ class Returning(nn.Module):
         return {"x": x}
 
 
+TAKES = r"forward takes 2 \(x: Tensor, y: Optional\[Tensor\]\)"
+
+
 @pytest.mark.parametrize(
     ("make", "examples", "error", "said"),
     [
         (Kwargs, {}, ArgumentError, "OnTwo.forward: no example of its arguments"),
         (Kwargs, {"forward": []}, ArgumentError, "OnTwo.forward: no example of its arguments"),
         (Kwargs, {"forward": X, "go": X}, ArgumentError, "OnTwo has no method 'go'"),
-        (Kwargs, {"forward": {"z": 1}}, ArgumentError, "forward has no argument 'z'"),
-        (Kwargs, {"forward": {}}, ArgumentError, "the argument 'x' is missing"),
+        (Kwargs, {"forward": {"z": 1}}, ArgumentError, "an example has 'z', which is no argument; forward takes 2"),
+        (Kwargs, {"forward": {"x": ONE, "z": 1}}, ArgumentError, "an example has 'z', which is no argument"),
+        (Kwargs, {"forward": {}}, ArgumentError, r"an example by name of 0 \(\), without 'x'; forward takes 2"),
+        (Kwargs, {"forward": ()}, ArgumentError, r"an example of 0 arguments \(\), without 'x'; forward takes 2"),
+        (
+            Kwargs,
+            {"forward": (ONE, None, 3)},
+            ArgumentError,
+            f"of 3 arguments .Tensor, NoneType, int.; {TAKES}",
+        ),
+        (Kwargs, {"forward": [X, (ONE, None, 3)]}, ArgumentError, r"forward\[1\]: an example of 3 arguments"),
         (Kwargs, {"forward": (1,)}, ArgumentError, "OnTwo.forward.x: 1 is no Tensor"),
-        (Kwargs, {"forward": ONE}, ArgumentError, "Tensor is no example of forward"),
+        (Kwargs, {"forward": ONE}, ArgumentError, f"a Tensor is no example; {TAKES}; an example is a tuple"),
         (Kwargs, X, ArgumentError, "examples: tuple is no mapping"),
         (Returning, {"forward": {"x": ONE}}, MismatchError, r"takes no such argument; give both the same name"),
     ],
