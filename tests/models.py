@@ -16,6 +16,7 @@ from torch import Tensor
 
 import torchremote as tr
 from torchremote.jit import compile_interface
+from torchremote.jit.runtime.exported import OTHERWISE
 from torchremote.owner.modules import scripted_module
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "models.md"
@@ -223,6 +224,7 @@ def reason(error):
     )
     for wanted in ("cannot be scripted: ", "cannot capture it: ", "RuntimeError: "):
         chosen = chosen.partition(wanted)[2] or chosen
+    chosen = re.sub(rf"^{OTHERWISE}\w+\.forward: ", "", chosen).partition("; if the module can run")[0]
     chosen = re.sub(r" at 0x[0-9a-f]+", "", chosen)
     return chosen.replace("|", "/")[:SHORT].replace("<", "&lt;")
 

@@ -1,5 +1,7 @@
 """Remote PyTorch modules: typed interfaces, compiled to TorchScript that runs over torch.distributed.rpc."""
 
+from typing import TYPE_CHECKING
+
 from . import errors as errors
 from . import supported as supported  # before all that uses torch: it refuses one that is not fit
 from ._version import __version__
@@ -60,3 +62,14 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return list(__all__)
+
+
+if not TYPE_CHECKING:  # type checkers would take any name for one of the module
+
+    def __getattr__(name: str) -> object:
+        """Says where an error is that is looked for here."""
+        if isinstance(getattr(errors, name, None), type):
+            raise AttributeError(
+                f"torchremote has no {name}; errors are in torchremote.errors: torchremote.errors.{name}"
+            )
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

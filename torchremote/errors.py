@@ -36,6 +36,10 @@ class PlaceError(TorchRemoteError, ValueError):
     """Raised for a worker or device that does not exist, and for a `where` that names neither."""
 
 
+class AbsentWorkerError(PlaceError):
+    """Raised for a worker that is not in the group, and may still join it: it has not started, or it has ended."""
+
+
 class NotSavableError(TorchRemoteError, RuntimeError, torch.jit.Error):
     """Raised for a stub that cannot be saved: its module has no name, or TorchScript cannot write its interface."""
 

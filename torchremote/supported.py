@@ -58,13 +58,14 @@ PRIVATE: Final = {
     "torch.distributed.rpc.api": "_is_current_rpc_agent_set _get_current_rpc_agent _internal_rpc_pickler",
     "torch.distributed.rpc.api._internal_rpc_pickler": "_class_reducer_dict",
     "torch.distributed.rpc": "PyRRef WorkerInfo TensorPipeAgent",
-    "torch.distributed.rpc.TensorPipeAgent": "_get_device_map get_worker_infos",
+    "torch.distributed.rpc.TensorPipeAgent": "_get_device_map get_worker_infos is_static_group",
 }
 
 GROUPS: Final = {
     "torch.distributed": "HashStore",
     "torch.distributed.autograd": "_init",
-    "torch.distributed.rpc": "_set_profiler_node_id TensorPipeAgent",
+    "torch.distributed.rpc": "_set_profiler_node_id TensorPipeAgent _rref_context_get_debug_info "
+    "_delete_all_user_and_unforked_owner_rrefs",
     "torch.distributed.rpc.api": "_init_rpc_states _finalize_shutdown _is_current_rpc_agent_set _get_current_rpc_agent",
     "torch.distributed.rpc.backend_registry": "_validate_device_maps _create_reverse_mapping _create_device_list",
     "torch.distributed.rpc.TensorPipeAgent": "_update_group_membership get_metrics",

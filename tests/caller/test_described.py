@@ -181,6 +181,14 @@ def test_the_package_shows_public_names_alone():
     assert {name.rstrip("()") for name in found} == {f"tr.{name}" for name in tr.__all__ if name[0] != "_"}
 
 
+def test_an_error_that_is_looked_for_in_the_package_is_found():
+    with pytest.raises(AttributeError, match="errors are in torchremote.errors: torchremote.errors.RemoteError"):
+        tr.RemoteError  # noqa: B018
+    with pytest.raises(AttributeError, match="module 'torchremote' has no attribute 'RemoteErrer'"):
+        tr.RemoteErrer  # noqa: B018
+    assert issubclass(tr.errors.RemoteError, tr.TorchRemoteError)
+
+
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [

@@ -8,7 +8,14 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
-from torchremote.errors import ArgumentError, MismatchError, PlaceError, ServedNameError, StaleStubError
+from torchremote.errors import (
+    AbsentWorkerError,
+    ArgumentError,
+    MismatchError,
+    PlaceError,
+    ServedNameError,
+    StaleStubError,
+)
 from torchremote.owner.create import cancel_here
 
 from .. import owner_process as remote
@@ -38,6 +45,11 @@ def test_a_name_that_does_not_come(owner):
     assert "waited" not in str(caught.value)
     with pytest.raises(ServedNameError, match=r"waited for it for 0 s"):
         tr.connect(owner, zoo.Encoder, "nobody", wait=0)
+    start = time.monotonic()
+    with pytest.raises(PlaceError, match="there is no worker 'nobody'.*nobody else can join") as caught:
+        tr.connect("nobody", zoo.Encoder, "encoder", wait=60)
+    assert not isinstance(caught.value, AbsentWorkerError)
+    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("wait", [-1, "long", float("inf"), True])

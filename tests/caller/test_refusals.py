@@ -63,7 +63,10 @@ def test_a_name_that_is_taken_leaves_the_first_one_alone(owner):
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("nobody", r"there is no worker 'nobody'; the group has caller \(rank:0\), owner \(rank:1\)"),
+        (
+            "nobody",
+            r"there is no worker 'nobody'; the group has caller \(rank:0\), owner \(rank:1\), and nobody else",
+        ),
         ("rank:7", "there is no worker 'rank:7'"),
         ("rank:x", "there is no worker 'rank:x'"),
         ("", "cannot be read"),

@@ -70,3 +70,13 @@ def add(to):
 
 def training(name="encoder"):
     return served.served_module(name).training
+
+
+def references():
+    """How many references torch counts to what this worker owns."""
+    return int(rpc._get_debug_info()["num_forks"])
+
+
+def hold_unnamed(worker):
+    _stubs["unnamed"] = torchremote.create(worker, zoo.Encoder, zoo.LinearEncoder)
+    _stubs["result"] = _stubs["unnamed"].forward_remote(torch.ones(2, 8))

@@ -218,6 +218,16 @@ def test_thirty_workers_join_at_once(nursery):
 
 
 @in_a_group()
+def test_who_leaves_lets_go_of_what_it_holds(nursery):
+    nursery.join("ps")
+    caller = nursery.join("caller")
+    rpc.rpc_sync("caller", roles.hold_unnamed, ("ps",))
+    until(lambda: rpc.rpc_sync("ps", roles.references) == 2)  # the stub's lease, and a result
+    caller.signal(signal.SIGTERM)
+    until(lambda: rpc.rpc_sync("ps", roles.references) == 0)
+
+
+@in_a_group()
 def test_shutdown_of_torch_leaves_the_group(nursery):
     nursery.join("ps")
     assert rpc.rpc_sync("ps", roles.members) == ["main", "ps"]

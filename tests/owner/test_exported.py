@@ -45,12 +45,13 @@ def test_many_are_created_with_the_same_examples(owner):
 
 def test_a_refused_call_says_which_argument(owner):
     stub = tr.create(owner, OnTwo, seeded, args=(Kwargs,), examples={"forward": X})
-    with pytest.raises(
-        RemoteError, match=r"OnTwo.forward on owner: x: exported for float32 \[any, 4\]; came float32 \[2\]"
-    ):
+    remedy = "; if the module can run such a call, whoever exported it can give an example of one, too"
+    with pytest.raises(RemoteError) as caught:
         stub(torch.ones(2))
-    with pytest.raises(RemoteError, match=r"y: exported for None; came a value; call it so, or give an example"):
-        stub(X[0], X[0])
+    assert str(caught.value) == f"OnTwo.forward on owner: x: exported for float32 [any, 4]; came float32 [2]{remedy}"
+    with pytest.raises(RemoteError) as caught:
+        stub.forward_many([(X[0],), (X[0], X[0])])
+    assert str(caught.value) == f"OnTwo.forward_many on owner: calls[1]: y: exported for None; came a value{remedy}"
     both = tr.create(owner, OnTwo, seeded, args=(Kwargs,), examples={"forward": [X, {"x": X[0], "y": X[0]}]})
     assert torch.equal(both(X[0], X[0] + 1), seeded(Kwargs)(X[0], y=X[0] + 1))
 
@@ -154,13 +155,34 @@ def test_buffers_count_and_have_the_modules_own_names(owner):
 def test_another_mode_is_refused_unless_both_were_exported(owner):
     stub = tr.create(owner, OnTensor, seeded, args=(Normed,), examples={"forward": X})
     tr.at_owner(stub).eval()
-    with pytest.raises(ArgumentError, match="was exported in evaluation mode alone; create it in training mode"):
+    with pytest.raises(ArgumentError, match="was exported in evaluation mode alone, so it cannot run in training mode"):
         tr.at_owner(stub).train()
     assert stub(X[0]).shape == (3, 4)
     both = tr.create(owner, OnTensor, in_both_modes)
     tr.at_owner(both).train()
     both(X[0])
     assert tr.at_owner(both).state_dict()["norm.num_batches_tracked"] == 1
+
+
+def test_a_module_that_is_in_another_mode_is_refused_when_it_is_hosted():
+    exported = tr.exported(seeded(Normed).train(), OnTensor, {"forward": X})
+    said = r"was exported in training mode alone, so it cannot run in evaluation mode; call .eval\(\) before it is exp"
+    with pytest.raises(ArgumentError, match=said):
+        tr.serve(exported.eval(), OnTensor, "normed")
+    tr.serve(exported.train(), OnTensor, "normed")
+    tr.withdraw("normed")
+    holding = torch.jit.script(Holding(exported))
+    with pytest.raises(ArgumentError, match=said):
+        tr.serve(holding.eval(), OnTensor, "normed")
+
+
+class Holding(nn.Module):
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x):
+        return self.part(x)
 
 
 def in_both_modes():

@@ -76,7 +76,9 @@ def test_call_reads_arguments_by_the_signature(ps, address, tmp_path):
 
 REFUSED = [
     (["ps"], 1, "'ps': write worker/name or worker/name.method, such as ps/encoder.topk"),
-    (["nobody/encoder"], 1, "there is no worker 'nobody'"),
+    (["nobody/encoder"], 3, "there is no worker 'nobody' in the group at 127.0.0.1:"),
+    (["nobody/encoder"], 3, "; it has ps; `torchremote ls` lists them"),
+    (["nobody/encoder"], 3, "start it with `torchremote serve ... --worker nobody`, or name the address of another"),
     (["ps/nothing"], 1, "nothing on ps: 'nothing': not served by the worker 'ps'; served are: encoder"),
     (["ps/encoder.no"], 1, "ps/encoder.no: Encoder has no no; it has fail, forward, reset, topk"),
     (["ps/encoder.topk", "absent.pt"], 1, "Encoder.topk.x: absent.pt: No such file or directory"),
@@ -237,6 +239,26 @@ def test_what_serve_refuses(arguments, message, capsys):
     where = ("--name", "x", "--worker", "w", "--address", "127.0.0.1:1")
     assert cli.main(["serve", *arguments, *where, "--no-counts"]) == 1
     assert message in capsys.readouterr().err
+
+
+class OnTensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor: ...
+
+
+def exported_for_training():
+    return torchremote.exported(torch.nn.Dropout().train(), OnTensor, {"forward": (torch.ones(2, 3),)})
+
+
+def test_what_was_exported_for_training_is_not_served_for_evaluation(tmp_path, capsys):
+    program = torch.export.export(torch.nn.Dropout().train(), (torch.ones(2, 3),))
+    torch.export.save(program, tmp_path / "dropout.pt2")
+    factory = ["tests.tools.test_serving:exported_for_training", "--interface", "tests.tools.test_serving:OnTensor"]
+    where = ("--name", "x", "--worker", "w", "--address", "127.0.0.1:1", "--no-counts", "--eval")
+    for target in ([str(tmp_path / "dropout.pt2")], factory):
+        assert cli.main(["serve", *target, *where]) == 1
+        said = capsys.readouterr()
+        assert "was exported in training mode alone, so it cannot run in evaluation mode; call .eval()" in said.err
+        assert "serving" not in said.out
 
 
 def test_extras_that_are_not_there_are_named(capsys, monkeypatch):

@@ -33,7 +33,7 @@ from .frontend import (
     parsed,
     resolver,
 )
-from .group import AgentOfMember, GroupAgent
+from .group import AgentOfMember, GroupAgent, workers_may_join
 from .hosting import (
     custom_objects,
     functions_in,
@@ -201,5 +201,6 @@ __all__ = [
     "with_casts",
     "without_autocast",
     "worker_infos",
+    "workers_may_join",
     "wrapped",
 ]

@@ -44,6 +44,13 @@ _autograd: Any = dist_autograd
 
 DeviceMap = dict[torch.device, torch.device]
 _NOBODY = "torchremote:nobody"
+_ours: Any = None  # the agent of this process's `GroupAgent`
+
+
+def workers_may_join() -> bool:
+    """Says whether other workers may still join this process's group. In one with a world size none can."""
+    agent: Any = _api._get_current_rpc_agent()
+    return agent is _ours or not agent.is_static_group
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,8 @@ class GroupAgent:
         _initialize_autograd(number)
         _rpc._set_profiler_node_id(number)
         _api._init_rpc_states(self._agent)
+        global _ours
+        _ours = self._agent
         url = self._store.get(f"addrs/{name}").decode()
         maps = {worker: dict(mapped) for worker, mapped in options.device_maps.items()}
         count = torch.cuda.device_count()
@@ -136,6 +145,16 @@ class GroupAgent:
         """Counts the calls that this worker waits for, and those that it runs for others."""
         metrics = self._agent.get_metrics()
         return int(metrics["agent.client_active_calls"]) + int(metrics["agent.server_active_calls"])
+
+    def let_go(self, seconds: float) -> None:
+        """Lets go of this worker's references to what others own. torch's `rpc.shutdown()` does the same.
+
+        Args:
+            seconds: for which to wait for owners that have not confirmed a reference yet.
+        """
+        # torch's function also waits until nobody refers to what this worker owns, which others decide.
+        if self.current and int(_rpc._rref_context_get_debug_info()["num_owner_rrefs"]) == 0:
+            _rpc._delete_all_user_and_unforked_owner_rrefs(timedelta(seconds=seconds))
 
     def stop(self) -> None:
         """Ends RPC in this process. It asks nobody, and waits only for what runs here."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, cast, overload
 
-from ..errors import ServedNameError, TorchRemoteError
+from ..errors import TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import find_worker
 from ..owner import served
@@ -14,7 +14,7 @@ from ..owner.served import check_name
 from ..typing import HasStub, StubT
 from .exchange import ask
 from .pending import Pending, find_served
-from .pending_replicas import PendingReplicas
+from .pending_replicas import NOT_YET, PendingReplicas
 from .stub import check_timeout
 
 Found = TypeVar("Found")
@@ -54,8 +54,8 @@ def connect(
         interface: a class of annotated methods. The module implements it. It may have fewer methods than the interface
             with which the module is served, and other defaults.
         name: the name that was given to `serve` or to `create(..., name=)`.
-        wait: seconds for which to wait until the worker serves the name, or one of the list does. None asks once. The
-            worker itself has to be there.
+        wait: seconds for which to wait until the worker serves the name, or one of the list does. In a group that
+            workers `join`, the worker itself may also come, or come back, in that time. None asks once.
         timeout: seconds that each call of the stub may take; 0 for no limit, None for RPC's default.
 
     Returns:
@@ -65,6 +65,7 @@ def connect(
     Raises:
         NotInitializedError: RPC is not running in this process.
         PlaceError: there is no such worker, or `where` has a device, or is a list that is empty or names one twice.
+            AbsentWorkerError, which is one: the worker has not joined, or did not within `wait` seconds.
         InterfaceError: `interface` has a signature that cannot cross.
         ServedNameError: the worker serves nothing under `name`, or did not within `wait` seconds.
         MismatchError: the module does not implement `interface`.
@@ -96,7 +97,7 @@ def connect(
     compiled = compile_interface(interface)
     check_name(name)
     timeout = check_timeout(timeout)
-    return asked_until(wait, (ServedNameError,), lambda: _start(where, compiled, name, timeout).wait())
+    return asked_until(wait, NOT_YET, lambda: _start(where, compiled, name, timeout).wait())
 
 
 def asked_until(wait: float | None, missing: tuple[type[TorchRemoteError], ...], ask: Callable[[], Found]) -> Found:

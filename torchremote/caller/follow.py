@@ -6,7 +6,7 @@ from ..errors import NotInGroupError, PlaceError, ServedNameError
 from ..link.failures import GONE
 from ..link.places import find_worker
 from ..link.route import route_of
-from .methods import NamedStubMethods, lost_workers
+from .methods import NamedStubMethods
 from .modes import follow_mode
 from .pending import find_served
 from .stub import exchange_route, with_timeout
@@ -27,8 +27,6 @@ def find_again(methods: NamedStubMethods) -> None:
     assert route.name is not None
     where = f"{compiled.interface.name} on {route.worker}"
     try:
-        if route.worker in lost_workers:
-            raise PlaceError
         place = find_worker(route.worker)
         found = find_served(place, compiled, route.name, route.timeout, within=route.timeout).route()
     except PlaceError:

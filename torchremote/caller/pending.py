@@ -16,9 +16,9 @@ import torch
 import torch.distributed.rpc as rpc
 
 from .. import _torch
-from ..errors import CallTimeoutError, CreationError, NotInitializedError, WireError
+from ..errors import CallTimeoutError, CreationError, NotInGroupError, NotInitializedError, WireError
 from ..jit import CompiledInterface
-from ..link.failures import FAILURES, explain, missing_operator
+from ..link.failures import FAILURES, GONE, explain, missing_operator
 from ..link.places import Place
 from ..link.protocol import SPOKEN
 from ..link.route import Route
@@ -28,6 +28,7 @@ from ..typing import StubT
 from .awaiting import until_done_in_loop
 from .built_here import built_here, is_only_here, is_unknown
 from .exchange import send, settle
+from .methods import lost_workers
 from .requests import new_ticket
 from .stub import make_stub
 
@@ -40,8 +41,13 @@ def find_served(
     Args:
         timeout: that of the stub. None: RPC's default.
         within: seconds that the worker has to answer; 0 for no limit, None for RPC's default.
+
+    Raises:
+        NotInGroupError: the worker is lost, and about to be taken off the list of workers.
     """
     interface = compiled.interface
+    if place.worker.name in lost_workers:
+        raise NotInGroupError(f"{interface.name} on {place.worker.name}: {GONE}")
     answer = _ask(compiled, place, connect_here, interface.name, interface.text, name, within=within)
     return Pending(answer, compiled, place, name, timeout, ticket=None)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, Final
 
-from ..errors import PlaceError, ServedNameError, TorchRemoteError, WireError
+from ..errors import AbsentWorkerError, NotInGroupError, PlaceError, ServedNameError, TorchRemoteError, WireError
 from ..jit import CompiledInterface
 from ..link.places import check_worker
 from .pending import Pending
 from .replicas import Team
 from .replicas_as_module import make_replicas
+
+NOT_YET: Final = (ServedNameError, AbsentWorkerError, NotInGroupError)
+"""Errors of a worker that may still join, or may still serve the name."""
 
 
 class PendingReplicas(Pending[Any]):
@@ -67,8 +70,8 @@ class PendingReplicas(Pending[Any]):
 
 def _first(errors: list[TorchRemoteError]) -> TorchRemoteError:
     """Returns the error to raise if no replica was found, with the others as notes."""
-    # A name that nobody serves yet can be waited for.
-    first = next((error for error in errors if isinstance(error, ServedNameError)), errors[0])
+    # What can be waited for comes first.
+    first = min(errors, key=lambda error: [not isinstance(error, kind) for kind in NOT_YET])
     for other in errors:
         if other is not first:
             first.add_note(f"and: {other}")

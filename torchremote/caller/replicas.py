@@ -30,10 +30,9 @@ import torch
 from .. import _torch
 from ..errors import CallTimeoutError, NotInGroupError, PlaceError, StaleStubError, TorchRemoteError, WireError
 from ..jit import CompiledInterface
-from ..link.failures import GONE
 from ..link.places import find_worker
 from .at_owner import at_owner
-from .methods import DEVICES, METHODS, NamedStubMethods, lost_workers
+from .methods import DEVICES, METHODS, NamedStubMethods
 from .pending import Pending, find_served
 
 _FIRST_PAUSE: Final = 0.02
@@ -168,8 +167,6 @@ class Team:
 
     def _ask(self, where: str, within: float | None) -> Pending:
         place = find_worker(where)
-        if place.worker.name in lost_workers:
-            raise NotInGroupError(f"{self.compiled.interface.name} on {place.worker.name}: {GONE}")
         return find_served(place, self.compiled, self.name, self.timeout, within=within)
 
     def _seek(self, replica: Replica) -> None:

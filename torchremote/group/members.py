@@ -33,6 +33,7 @@ GRACE: Final = 0.25
 KEPT: Final = 5.0
 """Seconds for which memory that torch freed is kept: see _torch/group.py, Note [Taking a worker off]."""
 _LOOK: Final = 1.0  # seconds between two looks whether rpc.shutdown() ended the agent
+_LETTING_GO: Final = 1.0  # seconds that letting go of references may take
 _MARGIN: Final = 5.0  # seconds that the hub has beyond a join's timeout, to say who kept it waiting
 
 _log = logging.getLogger("torchremote")
@@ -50,7 +51,7 @@ class Membership:
             visits: does not fail where members do not answer in time.
         """
         self._name, self._timeout, self._visits = name, timeout, visits
-        self._leaving = False
+        self._leaving = self._has_lost = False
         self._buffer = b""
         self._leavers: dict[str, threading.Event] = {}  # by name: set when the worker is taken off
         self._agent: _torch.GroupAgent | None = None
@@ -201,6 +202,7 @@ class Membership:
 
     def _lose(self, agent: _torch.GroupAgent, name: str, number: int) -> None:
         """Takes a worker off: see Note [Lost workers]."""
+        self._has_lost = True
         lose_worker(name)
         taken_off = self._leavers[name] = threading.Event()
 
@@ -223,6 +225,8 @@ class Membership:
     def leave(self, timeout: float) -> None:
         """Leaves the group. Waits for calls in flight, for `timeout` seconds at most."""
         self._leaving = True
+        if self._agent is not None and not self._has_lost:  # torch logs an error for a reference to a lost worker
+            self._agent.let_go(min(timeout, _LETTING_GO))  # or owners would log them as leaks when they end
         self._send({"do": "leave"})
         until = time.monotonic() + timeout
         agent = self._agent
@@ -241,6 +245,7 @@ class Membership:
         self._connection.close()
         if self._agent is not None:
             self._agent.stop()
+        lost_workers.clear()
 
     def forget(self) -> None:
         """Closes a forked process's copy of the connection, which would outlive the worker's own."""

@@ -26,6 +26,7 @@ from ..errors import (
     TorchRemoteError,
     WireError,
 )
+from ..jit.runtime.exported import OTHERWISE
 from ..jit.runtime.link import NOT_CONNECTED
 from ..jit.runtime.table import STALE
 from ..jit.runtime.tensors import CANNOT_SEND
@@ -128,9 +129,10 @@ def explain(
             if kind.marker.search(message):
                 said = kind.says.format(message=_without_code(message))
                 return kind.error(f"{where}: {said}\n\n{text}" if kind.traced else f"{where}: {said}")
-    said = message.removeprefix(CANNOT_SEND).removeprefix(f"{method.removesuffix('_many')}: ")
+    said = message.removeprefix(CANNOT_SEND).removeprefix(OTHERWISE).removeprefix(f"{method.removesuffix('_many')}: ")
     gathered = _GATHERED if re.search(rf"in _gathered_{name}(_\d+)?\n", text) else ""
-    return RemoteError(f"{where}: {which()}{gathered}{said}\n\n{text}")
+    traced = "" if message.startswith(OTHERWISE) else f"\n\n{text}"  # generated code is of no use to the reader
+    return RemoteError(f"{where}: {which()}{gathered}{said}{traced}")
 
 
 def refusal_of(message: str) -> str | None:

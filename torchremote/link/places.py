@@ -9,7 +9,7 @@ import torch
 
 from .. import _torch
 from .._torch import WorkerInfo
-from ..errors import NotInitializedError, PlaceError
+from ..errors import AbsentWorkerError, NotInitializedError, PlaceError
 
 _FORMS = "'worker', 'worker/device', 'rank:N' or 'rank:N/device', such as 'ps0/cuda:0' or 'rank:1/cpu'"
 _CPU = torch.device("cpu")
@@ -28,13 +28,15 @@ def find_place(where: str) -> Place:
 
     Raises:
         NotInitializedError: RPC is not running here.
-        PlaceError: `where` is malformed, or names no worker of the group, or no device.
+        PlaceError: `where` is malformed, or names no worker of the group, or no device. AbsentWorkerError, which is
+            one: the worker may still join.
     """
     if not isinstance(where, str):
         raise PlaceError(f"where: {where!r} is not a string; write {_FORMS}")
     if not _torch.rpc_running():
         raise NotInitializedError(
-            f"where={where!r}: RPC is not running in this process; call torch.distributed.rpc.init_rpc(...) first"
+            f"where={where!r}: RPC is not running in this process; call torchremote.join(name), or "
+            "torch.distributed.rpc.init_rpc(...), first"
         )
     worker, device = _read_place(where)
     return Place(_find_worker(where, worker), device or None)
@@ -77,8 +79,14 @@ def _find_worker(where: str, name: str) -> WorkerInfo:
         if (scheme == "rank" and rank == str(worker.id)) if colon else worker.name == name:
             return worker
     known = ", ".join(f"{worker.name} (rank:{worker.id})" for worker in sorted(workers, key=lambda worker: worker.id))
-    raise PlaceError(
-        f"where={where!r}: there is no worker {name!r}; the group has {known}; a worker is written {_FORMS}"
+    said = f"where={where!r}: there is no worker {name!r}; the group has {known}"
+    if not _torch.workers_may_join():
+        raise PlaceError(f"{said}, and nobody else can join; a worker is written {_FORMS}")
+    if colon:
+        raise PlaceError(f"{said}; a worker is written {_FORMS}")
+    raise AbsentWorkerError(
+        f"{said}; name one of them, or start {name!r} first; torchremote.connect(..., wait=seconds) waits until it has "
+        "joined"
     )
 
 

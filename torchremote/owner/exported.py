@@ -10,10 +10,11 @@ import torch
 from .. import _torch
 from ..errors import ArgumentError, MismatchError
 from ..jit import Contract, compile_interface
-from ..jit.export import DEVICES, MODE_NAMES, MODES, check_examples, export_module, export_programs
+from ..jit.export import DEVICES, MODE_NAMES, MODES, SETS, check_examples, export_module, export_programs
 from ..jit.read.model import Interface, Required
 from ..jit.script.cache import COMPILING
 from ..link.places import device_of
+from ..link.stubs import is_stub
 from ..link.values import PythonPacker
 from .dropped import check_backward_hooks
 from .state_names import remember_names
@@ -130,24 +131,34 @@ def complete_examples(examples: object, interface: Interface, contract: Contract
         names = [argument.name for argument in method.arguments]
 
         def complete(example: Any, names: list[str] = names, defaults: dict[str, Any] = defaults) -> Any:
+            given = example
             if isinstance(example, (tuple, list)) and len(example) <= len(names):
-                example = dict(zip(names, example, strict=False))
-            return {**defaults, **example} if isinstance(example, Mapping) else example
+                given = dict(zip(names, example, strict=False))
+            completed = {**defaults, **given} if isinstance(given, Mapping) else {}
+            return completed if set(names) <= completed.keys() else example  # what is no example stays as it came
 
         given = checked[method.name]
         checked[method.name] = [complete(one) for one in given] if isinstance(given, list) else complete(given)
     return checked
 
 
-def check_mode(module: torch.jit.ScriptModule, training: bool) -> None:
-    """Raises ArgumentError if `module` was exported, and not in this mode."""
-    modes: str | None = getattr(module, MODES, None)
-    wanted = MODE_NAMES[training]
-    if modes is not None and wanted not in modes.split(" and "):
-        raise ArgumentError(
-            f"the module was exported in {modes} mode alone; create it in {wanted} mode with examples=, or host "
-            "torchremote.exported(..., both_modes=True)"
-        )
+def check_mode(module: torch.jit.ScriptModule, training: bool | None = None) -> None:
+    """Raises ArgumentError if `module`, or a part of it, was exported, and not in this mode.
+
+    Args:
+        training: the mode. None: the one that each part is in.
+    """
+    for part in module.modules():
+        modes = None if is_stub(part) else getattr(part, MODES, None)
+        if modes is None:
+            continue
+        wanted = MODE_NAMES[part.training if training is None else training]
+        if wanted not in modes.split(" and "):
+            raise ArgumentError(
+                f"the module was exported in {modes} mode alone, so it cannot run in {wanted} mode; call "
+                f".{SETS[wanted]} before it is exported, or export both modes with torchremote.exported(..., "
+                "both_modes=True)"
+            )
 
 
 def check_movable(module: torch.jit.ScriptModule, device: torch.device) -> None:

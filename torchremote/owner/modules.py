@@ -30,6 +30,7 @@ from ..link.failures import missing_operator
 from . import leases
 from .counts import new_counts
 from .dropped import REMEDY, check_before, check_decorators, check_hooks, prepared
+from .exported import check_mode
 from .gathering import Gather, gathering_of
 from .implements import check_implements, chosen_overloads
 from .lists_as_any import check_lists
@@ -256,11 +257,13 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
 
     Raises:
         MismatchError: `module` is no module, or lacks a method.
+        ArgumentError: it was exported, and not in the mode that it is in.
         CreationError: TorchScript cannot script it.
     """
     if isinstance(module, torch.jit.ScriptModule):
         if interface.method("forward") is not None:
             check_hooks(module)
+        check_mode(module)
         return module
     if not isinstance(module, torch.nn.Module):
         remedy = "what is hosted has to be one"

@@ -64,7 +64,8 @@ def serve(
         InterfaceError: `interface` has a signature that cannot cross.
         MismatchError: `module` does not implement `interface`. If it replaces another module: it does not implement
             every interface through which that one is called.
-        ArgumentError: an example does not fit `interface`, or calls cannot be gathered as `gather` says.
+        ArgumentError: an example does not fit `interface`, or calls cannot be gathered as `gather` says, or `module`
+            was exported in another mode than it is in.
         CreationError: TorchScript cannot script `module`, or torch.export cannot export it, or its calls have to run in
             turn and this process cannot do that. Or `checkpoint` cannot be read.
         NotSavableError: with `checkpoint`, as from `AtOwner.state_dict`.

@@ -15,11 +15,11 @@ from ..errors import ArgumentError
 from ..jit import CompiledInterface, compile_interface
 from ..jit.read.model import Method
 from ..jit.read.parse import parse_interface
-from ..link.places import find_worker
+from ..link.places import Place
 from ..owner.served import interface_here
 from .targets import Served, find_class, split_served
 from .values import ValueReader, as_json, as_text, save_file
-from .visiting import add_address, tell, visiting
+from .visiting import add_address, find_there, tell, visiting
 
 
 def add_commands(commands: Any) -> None:
@@ -57,13 +57,13 @@ def _call(options: argparse.Namespace) -> None:
     options, rest = own.parse_known_args(options.rest, options)
     with visiting(options):
         timeout = check_timeout(options.call_timeout)
-        compiled = _interface(target, options.interface, timeout)
+        place = find_there(target.worker, options.address)
+        compiled = _interface(target, place, options.interface, timeout)
         method = compiled.interface.method(target.method)
         if method is None:
             names = ", ".join(one.name for one in compiled.interface.methods)
             raise ArgumentError(f"{options.target}: {compiled.interface.name} has no {target.method}; it has {names}")
         given = _arguments(rest, method, compiled, options.target)
-        place = find_worker(target.worker)
         stub: Any = find_served(place, compiled, target.name, timeout, within=timeout).wait()
         tell(f"calling {options.target}")
         with torch.no_grad():
@@ -76,12 +76,12 @@ def _call(options: argparse.Namespace) -> None:
         print(as_text(result))
 
 
-def _interface(target: Served, interface: str | None, timeout: float | None) -> CompiledInterface:
+def _interface(target: Served, place: Place, interface: str | None, timeout: float | None) -> CompiledInterface:
     """Compiles the interface that was named, or asks the worker for the one with which it serves the module."""
     if interface is not None:
         return compile_interface(find_class(interface))
     where = f"{target.name} on {target.worker}"
-    name, text = ask(find_worker(target.worker).worker.name, where, interface_here, target.name, timeout=timeout)
+    name, text = ask(place.worker.name, where, interface_here, target.name, timeout=timeout)
     return compile_interface(parse_interface(name, text))
 
 

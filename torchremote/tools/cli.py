@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .._version import __version__
 from ..archive.inspect import stubs_in_archive
-from ..errors import ArchiveError, GroupError, TorchRemoteError
+from ..errors import AbsentWorkerError, ArchiveError, GroupError, TorchRemoteError
 from ..group.hub import run_hub
 from ..jit import common_source, compile_interface
 from ..jit.export import export_programs, source_of
@@ -24,7 +24,12 @@ from .visiting import ADDRESS_VARIABLE, DEFAULT_ADDRESS, FAILED, LOST, chosen_ad
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the process's exit status."""
-    parser = argparse.ArgumentParser(prog="torchremote", description="Remote PyTorch modules.")
+    parser = argparse.ArgumentParser(
+        prog="torchremote",
+        description="Remote PyTorch modules.",
+        epilog="Exit statuses: 0 done; 1 an error; 2 the command is written wrongly; 3 a worker is not in the group, "
+        "is lost, or does not answer in time.",
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -76,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int | None = options.run(options)
     except TorchRemoteError as error:
         print(f"torchremote: {error}", file=sys.stderr)
-        return LOST if isinstance(error, ConnectionError) else FAILED
+        return LOST if isinstance(error, (ConnectionError, AbsentWorkerError)) else FAILED
     return status or 0
 
 

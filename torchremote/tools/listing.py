@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
-from .. import _torch
 from ..caller.exchange import ask
 from ..errors import WireError
 from ..owner.stats import ModuleStats, WorkerStats, stats_here
-from .visiting import LOST, VISITOR, add_address, add_json, visiting
+from .visiting import LOST, add_address, add_json, visiting, workers_there
 
 _MOST_AT_ONCE: Final = 32  # workers that are asked
 
@@ -45,7 +44,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def ask_all(patience: float) -> dict[str, WorkerStats | None]:
     """Asks all workers of this process's group at once, but for visitors. None: it did not answer in time."""
-    names = sorted(info.name for info in _torch.worker_infos() if not info.name.startswith(VISITOR))
+    names = workers_there()
     with ThreadPoolExecutor(_MOST_AT_ONCE) as threads:
         return dict(zip(names, threads.map(partial(_ask, patience=patience), names), strict=True))
 

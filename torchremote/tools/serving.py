@@ -19,9 +19,9 @@ from ..group.hub import split_address, written_address
 from ..group.join import group_address, join, leave
 from ..link.places import device_of
 from ..owner.served import serve
-from .built import build
+from .built import build, find_examples
 from .targets import split_name
-from .visiting import add_address, add_json, report, tell, visiting
+from .visiting import add_address, add_json, find_there, report, tell, visiting
 
 _LOOK: Final = 0.02  # seconds between two looks whether calls run, or a worker is there
 _ASKING: Final = 30.0  # seconds in which a worker has to answer
@@ -39,13 +39,30 @@ def add_commands(commands: Any) -> None:
     serving.add_argument(
         "target",
         metavar="package.module:Class|FILE",
-        help="a class or factory of modules; a .pt file that torch.jit.save wrote; or a .pt2 file of torch.export.save",
+        help="a class or factory of modules, which may also return torchremote.exported(...); a .pt file that "
+        "torch.jit.save wrote; or a .pt2 file of torch.export.save",
     )
     serving.add_argument("--name", required=True, help="under which it is served")
     serving.add_argument("--worker", required=True, help="this worker's name in the group")
-    serving.add_argument("--interface", metavar="package.module:Interface", help="a .pt2 file needs none")
+    serving.add_argument(
+        "--interface",
+        metavar="package.module:Interface",
+        help="a .pt2 file needs none, unless it takes or returns classes of its own; this module registers those",
+    )
     serving.add_argument(
         "--args", nargs="+", default=[], metavar="VALUE", help="for the class or factory: JSON, or else a string"
+    )
+    serving.add_argument(
+        "--examples",
+        metavar="package.module:examples",
+        help="for a class or factory whose modules TorchScript refuses: arguments for each method, with which "
+        "torch.export captures it; a mapping such as {'forward': (x,)}, or a function that returns one",
+    )
+    serving.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="the module begins with the state that is in this file, if it is there, and at_owner(stub).checkpoint() "
+        "writes there",
     )
     serving.add_argument("--device", help="where the module is to be, such as cuda:0 (default: where it is made)")
     serving.add_argument("--eval", action="store_true", help="put the module into evaluation mode")
@@ -93,9 +110,11 @@ def _serve(options: argparse.Namespace) -> None:
     if not options.no_counts:
         _torch.start_counting()  # before anything is hosted
     tell(f"building {options.target}")
+    examples = None if options.examples is None else find_examples(options.examples)
     module, interface = build(options.target, options.interface, options.args, options.device, options.eval)
     metrics = None if options.metrics_port is None else _start_metrics(options.metrics_port, options.worker)
-    serve(module, interface, options.name)  # before joining: whoever finds the worker finds the name
+    # Before joining: whoever finds the worker finds the name.
+    serve(module, interface, options.name, examples=examples, checkpoint=options.checkpoint)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     if options.replace:
@@ -188,5 +207,6 @@ def end_here() -> float | None:
 def _withdraw(options: argparse.Namespace) -> None:
     worker, name = split_name(options.target)
     with visiting(options):
+        find_there(worker, options.address)
         withdraw(name, worker)
     report(options, f"withdrew {options.target}", worker=worker, name=name)

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from .. import _torch
+from ..errors import AbsentWorkerError
 from ..group.join import leave, visit
+from ..link.places import Place, find_worker
 
 ADDRESS_VARIABLE: Final = "TORCHREMOTE_ADDRESS"
 """The environment variable that has the address of a group's hub."""
@@ -21,7 +24,7 @@ VISITOR: Final = "cli-"
 """Begins the names of commands that join a group for a while."""
 FAILED: Final = 1
 LOST: Final = 3
-"""Exit statuses: an error; a worker that is lost or does not answer in time. A command that is wrong has 2."""
+"""Exit statuses: an error; a worker that is absent, lost, or does not answer in time. A wrong command has 2."""
 _THREADS: Final = 4
 _LEAVING: Final = 1.0  # seconds that calls in flight have to end when a command leaves
 
@@ -62,6 +65,27 @@ def visiting(options: argparse.Namespace) -> Iterator[None]:
         yield
     finally:
         leave(timeout=_LEAVING)
+
+
+def workers_there() -> list[str]:
+    """Lists the workers of this process's group, but for those that visit it."""
+    return sorted(info.name for info in _torch.worker_infos() if not info.name.startswith(VISITOR))
+
+
+def find_there(worker: str, address: str) -> Place:
+    """Finds a worker of the group at `address`, which this process visits.
+
+    Raises:
+        AbsentWorkerError: it is not there.
+    """
+    try:
+        return find_worker(worker)
+    except AbsentWorkerError:
+        raise AbsentWorkerError(
+            f"there is no worker {worker!r} in the group at {address}; it has {', '.join(workers_there()) or 'none'}; "
+            f"`torchremote ls` lists them with what they serve; start it with `torchremote serve ... --worker {worker}`"
+            f", or name the address of another group's hub with --address or {ADDRESS_VARIABLE}"
+        ) from None
 
 
 def tell(text: str) -> None:

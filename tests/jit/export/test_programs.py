@@ -160,6 +160,13 @@ def test_a_program_that_does_not_fit_its_method():
         tr.exported({"forward": given}, OnTensor, {"forward": X})
 
 
+def test_a_refused_call_of_a_program_asks_for_another_program():
+    exported = tr.exported({"forward": torch.export.export(Kwargs(), X)}, OnTensor)
+    assert refusal(exported, torch.ones(2)).endswith(
+        "; if the module can run such a call, whoever exported it can give a program of one, too"
+    )
+
+
 # -- modes
 
 

@@ -18,13 +18,14 @@ from ..read.model import Interface
 from ..script.classes import Classes
 from .capture import Captured, capture
 from .holder import Holder
-from .module import DEVICES, MODE_NAMES, MODES, Graphs, ModuleLowering, source_of
+from .module import DEVICES, MODE_NAMES, MODES, SETS, Graphs, ModuleLowering, source_of
 from .programs import interface_of, is_training, read_program, state_of
 
 __all__ = [
     "DEVICES",
     "MODES",
     "MODE_NAMES",
+    "SETS",
     "check_examples",
     "export_module",
     "export_programs",
@@ -53,7 +54,7 @@ def export_module(
         both_modes: exports it for training, too, if it is in evaluation mode, and the other way round.
     """
     holder = Holder(module)
-    lowering = ModuleLowering(interface, type(module).__name__, holder)
+    lowering = ModuleLowering(interface, type(module).__name__, holder, "an example")
     modes = [_graphs(module, interface, classes, examples, dynamic_shapes or {}, device)]
     if both_modes:
         before = [(part, part.training) for part in module.modules()]
@@ -122,7 +123,7 @@ def export_programs(
             f"{training[True]} was exported in training mode, and {training[False]} in evaluation mode; "
             "export all in one"
         )
-    lowering = ModuleLowering(interface, f"Exported{interface.name}", holder)
+    lowering = ModuleLowering(interface, f"Exported{interface.name}", holder, "a program")
     return lowering.script([Graphs(True in training, captured)], defined)
 
 

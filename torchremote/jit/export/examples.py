@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from ... import _torch
 from ...errors import ArgumentError, MismatchError
@@ -26,20 +26,38 @@ def read_example(example: Any, method: Method, classes: Classes, where: str) -> 
     elif isinstance(example, (tuple, list)) and len(example) <= len(names):
         given = dict(zip(names, example, strict=False))
     else:
-        raise ArgumentError(
-            f"{where}: {type(example).__name__} is no example of {method}; an example is a tuple of arguments, or a "
-            "mapping by their names"
-        )
+        raise ArgumentError(f"{where}: {_came(example)}; {_takes(method)}; {_FORMS}")
     unknown = [str(name) for name in given if name not in names]
     if unknown:
-        raise ArgumentError(f"{where}: {method.name} has no argument {unknown[0]!r}; it is {method}")
+        raise ArgumentError(f"{where}: an example has {unknown[0]!r}, which is no argument; {_takes(method)}")
     reader = Reader(classes)
     trees = []
     for argument in method.arguments:
         if argument.name not in given:
-            raise ArgumentError(f"{where}: the argument {argument.name!r} is missing; it is {method}")
+            raise ArgumentError(f"{where}: {_came(example)}, without {argument.name!r}; {_takes(method)}; {_FORMS}")
         trees.append(reader.read_argument(given[argument.name], argument.type, f"{where}.{argument.name}"))
     return tuple(trees), reader.leaves
+
+
+_FORMS: Final = (
+    "an example is a tuple of arguments, or a mapping by their names; several of a method are a list of those"
+)
+
+
+def _takes(method: Method) -> str:
+    """Says what arguments a method has."""
+    arguments = ", ".join(f"{argument.name}: {argument.type}" for argument in method.arguments)
+    return f"{method.name} takes {len(method.arguments)} ({arguments})"
+
+
+def _came(example: Any) -> str:
+    """Says what a user gave as an example."""
+    if isinstance(example, Mapping):
+        return f"an example by name of {len(example)} ({', '.join(map(str, example))})"
+    if isinstance(example, (tuple, list)):
+        kinds = ", ".join(type(item).__name__ for item in example)
+        return f"an example of {len(example)} arguments ({kinds})"
+    return f"a {type(example).__name__} is no example"
 
 
 def read_shapes(

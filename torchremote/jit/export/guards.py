@@ -25,8 +25,9 @@ from .capture import Captured
 from .conditions import condition
 from .values import Constant, Leaf, Several, Tree
 
-Fail = Callable[[ir.Expression], ir.Statement]
-"""Makes the statement for a call that the graph is not right for, of the text that says why."""
+Fail = Callable[[ir.Expression, bool], ir.Statement]
+"""Makes the statement for a call that the graph is not right for: of the text that says why, and whether another graph
+could be right for it."""
 
 _LARGEST: Final = 2**62
 _KINDS: Final = {"dtype": "shown_dtype"}
@@ -74,12 +75,22 @@ class Guards:
         return body
 
     def _check(
-        self, wrong: ir.Expression, where: str, exported: str, came: ir.Expression, into: list[ir.Statement]
+        self,
+        wrong: ir.Expression,
+        where: str,
+        exported: str,
+        came: ir.Expression,
+        into: list[ir.Statement],
+        another: bool = True,
     ) -> None:
-        """Adds a comparison. `exported` says what the graph is right for, and `came` is the text of what came."""
+        """Adds a comparison. `exported` says what the graph is right for, and `came` is the text of what came.
+
+        Args:
+            another: another graph could be right for such a call.
+        """
         if self._fail is not None:
             said = ir.Operation("+", ir.Literal(f"{where}: exported for {exported}; came "), came)
-            into.append(ir.If(wrong, (self._fail(said),)))
+            into.append(ir.If(wrong, (self._fail(said, another),)))
 
     def _walk(self, value: ir.Name, tree: Tree, kind: Type, where: str, into: list[ir.Statement]) -> None:
         """Takes a value apart."""
@@ -89,7 +100,7 @@ class Guards:
             case _, OptionalType(item):
                 # Compared or not, TorchScript has to see that it is present.
                 said = ir.Literal(f"{where}: exported for a value; came None")
-                missing = ir.Raise(said) if self._fail is None else self._fail(said)
+                missing = ir.Raise(said) if self._fail is None else self._fail(said, True)
                 into.append(ir.If(ir.Operation("is", value, ir.Literal(None)), (missing,)))
                 self._walk(value, tree, item, where, into)
             case Leaf(index), _:
@@ -184,7 +195,8 @@ class Guards:
             self._check(wrong, where, f"a tensor that requires {'a' if required else 'no'} gradient", came, into)
         if self._captured.is_contiguous:
             wrong = ir.Operation("not", None, ir.Call(ir.Attribute(value, "is_contiguous")))
-            self._check(wrong, where, "a contiguous tensor", ir.Literal("another; pass contiguous()"), into)
+            came = ir.Literal("another; pass contiguous()")
+            self._check(wrong, where, "a contiguous tensor", came, into, another=False)
 
     def _size(self, value: ir.Expression, size: Any, where: str, wrong: list[ir.Expression]) -> str:
         """Adds what would be wrong about a size or an integer. Returns how messages show what is right."""

@@ -22,6 +22,7 @@ from ..read.literals import MemberValue
 from ..read.model import REQUIRED, Interface, Method, Required
 from ..read.types import DictType, EnumType, ListType, NamedTupleType, OptionalType, TupleType, Type
 from ..runtime import definitions
+from ..runtime.exported import OTHERWISE
 from ..script.cache import compiling
 from ..script.compile import script
 from ..script.emit import emit
@@ -37,6 +38,8 @@ MODES: Final = "torchremote_modes"
 DEVICES: Final = "torchremote_devices"
 """Attributes of every exported module: the modes that it was exported in, and the devices that its graphs name."""
 MODE_NAMES: Final = {True: "training", False: "evaluation"}
+SETS: Final = {"training": "train()", "evaluation": "eval()"}
+"""What sets each mode."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,14 @@ class ModuleLowering:
     Args:
         title: the name of the original's class.
         holder: has the original's parameters and buffers.
+        takes: what a module is exported with, for errors: "an example" of a call, or "a program".
     """
 
-    def __init__(self, interface: Interface, title: str, holder: Holder) -> None:
+    def __init__(self, interface: Interface, title: str, holder: Holder, takes: str) -> None:
         self._interface = interface
         self._source_names = SourceNames(interface)
         self._title = title
+        self._remedy = f"if the module can run such a call, whoever exported it can give {takes} of one, too"
         self._holder = holder
         self._methods: list[ir.Function] = []
         methods = [method.name for method in interface.methods]
@@ -125,7 +130,8 @@ class ModuleLowering:
         arguments = tuple(ir.Name(argument.name) for argument in method.arguments)
         alone = len(graphs) == 1
         chosen: list[ir.Statement] = []
-        said: ir.Expression = ir.Literal(f"it has {len(graphs)} graphs, and none is right for this call:")
+        begin = f"{OTHERWISE}{where}: none of its {len(graphs)} graphs is right for this call:"
+        said: ir.Expression = ir.Literal(begin)
         for number, captured in enumerate(graphs):
             run = self._names.fresh(prefix if alone else f"{prefix}_{number}")
             self._lower_graph(method, captured, run, where, checked=alone)
@@ -138,13 +144,13 @@ class ModuleLowering:
             chosen.append(ir.Assign((differs.id,), ir.Call(ir.Attribute(this, ask), arguments)))
             chosen.append(ir.If(ir.Equal(ir.Call(ir.Name("len"), (differs,)), ir.Literal(0)), (call,)))
             said = ir.Operation("+", ir.Operation("+", said, ir.Literal(f"\n  {number}: ")), differs)
-        return [*chosen, ir.Raise(ir.Operation("+", said, ir.Literal("\ngive an example of such a call")))]
+        return [*chosen, ir.Raise(ir.Operation("+", said, ir.Literal(f"\n{self._remedy}")))]
 
     def _lower_question(self, method: Method, captured: Captured, name: str, where: str) -> None:
         """Lowers the method that says how arguments differ from what a graph is right for."""
         names = self._source_names.scope(["self"])
         parameters = self._renamed(method, names)
-        guards = Guards(captured, method, names, self._source_names, ir.Return, where)
+        guards = Guards(captured, method, names, self._source_names, lambda said, _: ir.Return(said), where)
         body = (*guards.lower(parameters), ir.Return(ir.Literal("")))
         self._methods.append(ir.Function(name, (SELF, *parameters), "str", body))
 
@@ -152,10 +158,10 @@ class ModuleLowering:
         """Lowers the method that runs a graph. `checked`: it compares the arguments itself."""
         names = self._source_names.scope(["self"])
         parameters = self._renamed(method, names)
-        remedy = ir.Literal("; call it so, or give an example of this call in examples=")
 
-        def fail(said: ir.Expression) -> ir.Statement:
-            return ir.Raise(ir.Operation("+", said, remedy))
+        def fail(said: ir.Expression, another: bool) -> ir.Statement:
+            said = ir.Operation("+", ir.Literal(f"{OTHERWISE}{where}: "), said)
+            return ir.Raise(ir.Operation("+", said, ir.Literal(f"; {self._remedy}")) if another else said)
 
         guards = Guards(captured, method, names, self._source_names, fail if checked else None, where)
         body = guards.lower(parameters)
@@ -278,12 +284,9 @@ def source_of(scripted: torch.jit.ScriptModule) -> str | None:
 
 def _other_mode(where: str, was: str) -> str:
     return (
-        f"{where}: the module was exported in {was} mode, and is in the other; call {_SETS[was]}, or export both with "
+        f"{where}: the module was exported in {was} mode, and is in the other; call {SETS[was]}, or export both with "
         "torchremote.exported(..., both_modes=True)"
     )
-
-
-_SETS: Final = {"training": "train()", "evaluation": "eval()"}
 
 
 def _class_name(title: str) -> str:

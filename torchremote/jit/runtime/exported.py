@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import Final, List
 
 import torch
 from torch import Tensor
+
+OTHERWISE: Final = "the module was exported for other calls: "
+"""The beginning of the refusal of a call that no graph is right for. link/failures.py looks for it."""
 
 
 def shown_dtype(dtype: int) -> str:
