@@ -19,6 +19,7 @@ QUESTIONS = (
         "gathering",
         "threads",
         "exported",
+        "compiled",
     ),
     *("replicas", "joining", "creation", "compilation", "growth", "memory", "movement", "settings"),
 )
