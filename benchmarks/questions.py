@@ -22,6 +22,7 @@ QUESTIONS = (
         "native_gathering",
         "threads",
         "exported",
+        "compiled",
     ),
     *("replicas", "joining", "creation", "compilation", "growth", "memory", "movement", "settings"),
 )

@@ -108,3 +108,10 @@ def test_little_shared_memory(monkeypatch):
 
 def fail(*args):
     raise RuntimeError("nothing compiles")
+
+
+def test_a_torch_that_cannot_compile_ahead(monkeypatch):
+    supported.check_ahead()
+    monkeypatch.setattr(supported, "AHEAD", {"torch": "no_such_name"})
+    with pytest.raises(ImportError, match=r"compiled: this is torch .*, which has no torch.no_such_name; use exported"):
+        supported.check_ahead()

@@ -23,6 +23,7 @@ from .group.join import group_address, join, leave
 from .group.spawn import spawn
 from .jit import batched, detached, idempotent, remote_scriptable
 from .options import rpc_options
+from .owner.compiled import compiled
 from .owner.exported import exported
 from .owner.served import serve
 
@@ -35,6 +36,7 @@ __all__ = [
     "__version__",
     "at_owner",
     "batched",
+    "compiled",
     "connect",
     "connect_async",
     "create",

@@ -73,6 +73,14 @@ GROUPS: Final = {
 """The private names that groups need whose members come and go: `join` checks them, and the import does not."""
 
 
+AHEAD: Final = {
+    "torch._inductor": "aoti_compile_and_package",
+    "torch.fx.experimental.symbolic_shapes": "ShapeEnv",
+    "torch.utils._sympy.printers": "PythonPrinter",
+}
+"""The private names with which modules are compiled ahead of time: `compiled` checks them, and the import does not."""
+
+
 def check_import() -> None:
     """Checks the versions of Python and torch. Warns if they are newer than those that were tested.
 
@@ -112,6 +120,20 @@ def check_groups() -> None:
         raise ImportError(
             f"join: this is torch {torch.__version__}, which has no {', '.join(missing)}; use init_rpc with a world "
             f"size, or pip install 'torch=={dotted(TORCH[1])}.*'"
+        )
+
+
+def check_ahead() -> None:
+    """Checks that torch can compile modules ahead of time.
+
+    Raises:
+        ImportError: it cannot; the message says what it lacks.
+    """
+    missing = list(missing_names(AHEAD))
+    if missing:
+        raise ImportError(
+            f"compiled: this is torch {torch.__version__}, which has no {', '.join(missing)}; use exported, or "
+            f"pip install 'torch=={dotted(TORCH[1])}.*'"
         )
 
 

@@ -182,3 +182,8 @@ def test_keys_that_cannot_cross(owner, key):
 def test_keys_of_two_kinds(owner):
     with pytest.raises(ArgumentError, match="the keys of a dict inside Any are all str, or all int"):
         tr.create(owner, Nested, NestedModule)({1: 1, "a": 2})
+
+
+def test_a_compiled_module_needs_the_native_part():
+    said = "Unknown type name '__torch__.torch.classes.torchremote_native.Package':\n  File code.py"
+    assert "run `python -m torchremote build-native` there" in missing_operator(said)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils import cpp_extension
 
+import torchremote
 from torchremote import native
 from torchremote.errors import NativeError
 from torchremote.tools import cli
@@ -30,10 +31,13 @@ def test_there_is_one_library_for_each_torch_python_and_source(cache, tmp_path, 
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     assert native.library() == first
-    changed = tmp_path / "changed.cpp"
-    changed.write_text(native.SOURCES[-1].read_text() + "\n")
-    monkeypatch.setattr(native, "SOURCES", (*native.SOURCES[:-1], changed))
-    assert native.library() != first
+    changed = tmp_path / "native.cpp"
+    for number, source in enumerate(native.SOURCES):
+        changed.write_text(source.read_text() + "\n")
+        sources = (*native.SOURCES[:number], changed, *native.SOURCES[number + 1 :])
+        with monkeypatch.context() as patched:
+            patched.setattr(native, "SOURCES", sources)
+            assert native.library() != first
 
 
 def test_what_is_said_where_it_is_not_built(cache, monkeypatch):
@@ -101,3 +105,12 @@ def test_without_it_nobody_reaches_its_operators(monkeypatch):
     monkeypatch.setattr(native, "_is_loaded", False)
     with pytest.raises(NativeError, match="the native part is"):
         native._operator("wait_for")(None, 1.0)
+
+
+def test_without_it_nothing_is_compiled(monkeypatch):
+    monkeypatch.setattr(native, "_is_loaded", False)
+    monkeypatch.setattr(native, "_why", "not used: it is not built; `python -m torchremote build-native` does that")
+    with pytest.raises(NativeError, match="compiled: it needs the native part, which is not used: .*build-native"):
+        torchremote.compiled("model.pt2")
+    with pytest.raises(NativeError, match="a compiled module needs the native part, which is not used: .*build-native"):
+        native.package(torch.empty(0, dtype=torch.uint8), "cpu")

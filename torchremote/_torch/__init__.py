@@ -14,6 +14,7 @@ from .compile import (
     compile_module,
     register_class,
 )
+from .compiled import assumed_of, compile_ahead
 from .counting import counted, is_counting, start_counting
 from .export import (
     any_size,
@@ -126,12 +127,14 @@ __all__ = [
     "are_hints",
     "as_class",
     "as_plain_tensors",
+    "assumed_of",
     "before_saving",
     "call_in_range",
     "call_in_range_until_done",
     "check_on_unwrap",
     "check_type",
     "class_has_dispatch",
+    "compile_ahead",
     "compile_class",
     "compile_function",
     "compile_interface",

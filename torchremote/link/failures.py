@@ -153,8 +153,16 @@ _OPERATORS: Final = (
 )
 
 
+_PACKAGE: Final = "Unknown type name '__torch__.torch.classes.torchremote_native.Package'"
+
+
 def missing_operator(message: str) -> str:
     """Returns what to do if torch's message says that a process lacks an operator of a library, and else ""."""
+    if _PACKAGE in message:
+        return (
+            "AOTInductor compiled the module, and the owner does not use the native part; run `python -m torchremote "
+            "build-native` there"
+        )
     for pattern in _OPERATORS:
         found = pattern.search(message)
         if found:

@@ -1,9 +1,10 @@
 """The optional part in C++: with it, calls do not wait for the caller's Python, nor modules for another's turn.
 
-caller.cpp, strand.cpp and counting.cpp say how.
+caller.cpp, strand.cpp and counting.cpp say how. compiled.cpp runs what AOTInductor compiled.
 
 It is built once for a torch and a Python, into the user's cache, and found there on import. Without it, everything
-works the same. The compiler and `caller` ask this file which of the two it is; nobody else has to know.
+works the same, but `compiled`, which needs compiled.cpp. The compiler, `caller` and `owner` ask this file which of the
+two it is; nobody else has to know.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ SWITCH: Final = "TORCHREMOTE_NATIVE"
 """The environment variable: "0" leaves the part alone; with "1", an import fails that does not find it."""
 COMMAND: Final = "python -m torchremote build-native"
 NAMESPACE: Final = "torchremote_native"
-SOURCES: Final = tuple(Path(__file__).with_name(name) for name in ("caller.cpp", "strand.cpp", "counting.cpp"))
+SOURCES: Final = tuple(
+    Path(__file__).with_name(name) for name in ("caller.cpp", "strand.cpp", "counting.cpp", "compiled.cpp")
+)
 
 
 def available() -> bool:
@@ -147,3 +150,14 @@ pass_on: Final = _operator("pass_on")
 join_strand: Final = _operator("join_strand")
 """Returns the strand in which a module's calls run in turn: the given one, or that of a module that shares a part, or a
 new one. Returns None if its parts have different ones."""
+
+
+def package(archive: torch.Tensor, device: str) -> Any:
+    """Makes an object of TorchScript that runs what AOTInductor compiled. `archive`: the bytes of its file.
+
+    Raises:
+        NativeError: the native part is not in use.
+    """
+    if not _is_loaded:
+        raise NativeError(f"a compiled module needs the native part, which is {_why}")
+    return getattr(torch.classes, NAMESPACE).Package(archive, device)

@@ -17,6 +17,7 @@ import torch
 
 from ..errors import ArgumentError, CreationError, MismatchError, RemoteError
 from . import modules
+from .compiled import check_has_state
 from .state_names import state_of
 from .turns import in_turn
 
@@ -47,6 +48,7 @@ def restore(module: torch.jit.ScriptModule, path: str) -> None:
         MismatchError: the state in it is not that of such a module. Nothing was changed.
         NotSavableError: the module has no whole state.
     """
+    check_has_state(module)
     path = os.path.abspath(path)
     state = state_of(module)
     if os.path.exists(path):
@@ -112,6 +114,7 @@ def checkpoint_here(handle: int, path: str | None) -> None:
             "checkpoint(): the module was made without a checkpoint; give a path, or create or serve it with "
             "checkpoint=path"
         )
+    check_has_state(entry.module)
     state: dict[str, torch.Tensor] = in_turn(entry, partial(state_of, entry.module))
     target = os.path.realpath(path)
     old = os.stat(target) if os.path.exists(target) else None

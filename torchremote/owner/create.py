@@ -34,6 +34,7 @@ from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
 from . import modules, served
 from .checkpoints import restore
+from .compiled import check_place
 from .exported import export_for
 from .gathering import Gather
 from .modules import words_of
@@ -211,6 +212,8 @@ def build(contract: Contract, request: CreateRequest, device: torch.device) -> t
         missing = missing_operator(said)
         said += missing and f"; {missing}"
         raise CreationError(f"{what} raised {said}\n\n{traceback.format_exc()}") from error
+    if request.places and isinstance(module, torch.nn.Module):
+        check_place(module, device)
     if request.examples is not None:
         return export_for(module, contract, request.examples, device=device)
     return modules.scripted_module(module, contract.interface)

@@ -23,6 +23,7 @@ from ..link.places import check_device
 from ..link.stubs import is_stub
 from . import modules
 from .checkpoints import copy_path
+from .compiled import check_has_state
 from .exported import check_mode, check_movable
 from .state_names import copy_names, state_of
 from .turns import in_turn
@@ -162,6 +163,7 @@ def move_here(handle: int, where: str) -> str:
     device = check_device(where)
     while entry.device != device:
         module = entry.module
+        check_has_state(module)
         check_movable(module, device)
         copied = in_turn(entry, partial(_copy_on, device, module))
         modules.exchange(entry, copied, device, entry.in_turn, entry.gather, instead_of=module)
@@ -202,12 +204,14 @@ def _copy_on(device: torch.device, module: torch.jit.ScriptModule) -> torch.jit.
 def _parameters(handle: int, recurse: bool = True) -> list[torch.nn.Parameter]:
     """Lists the parameters of a hosted module."""
     entry, _ = modules.entry_at(handle)
+    check_has_state(entry.module)
     found: list[torch.nn.Parameter] = in_turn(entry, lambda: list(entry.module.parameters(recurse)))
     return found
 
 
 def _state_of(entry: modules.Entry) -> dict[str, torch.Tensor]:
     """Returns the state of a hosted module. Its tensors are the module's own."""
+    check_has_state(entry.module)
     state: dict[str, torch.Tensor] = in_turn(entry, partial(state_of, entry.module))
     return state
 

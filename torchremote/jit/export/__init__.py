@@ -2,7 +2,8 @@
 
 `capture` has torch.export trace a method. `module` lowers what it captured to the program that all of the compiler
 emits, in the order of a call: `guards` compares the arguments, `graph` runs the operators, and the result is put
-together. The graph is a list of operators of ATen, and TorchScript runs those without Python.
+together. The graph is a list of operators of ATen, and TorchScript runs those without Python. Or AOTInductor compiles
+the graph, and `compiled` runs the package instead.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from torch import nn
 from ...errors import ArgumentError, MismatchError
 from ..read.model import Interface
 from ..script.classes import Classes
-from .capture import Captured, capture
+from .capture import RUN_BY_TORCHSCRIPT, Captured, Finish, capture
+from .compiled import RUN_BY_AOTINDUCTOR
 from .holder import Holder
-from .module import DEVICES, MODE_NAMES, MODES, SETS, Graphs, ModuleLowering, source_of
+from .module import COMPILED, DEVICES, MODE_NAMES, MODES, SETS, Graphs, ModuleLowering, source_of
 from .programs import interface_of, is_training, read_program, state_of
 
 __all__ = [
+    "COMPILED",
     "DEVICES",
     "MODES",
     "MODE_NAMES",
@@ -43,6 +46,7 @@ def export_module(
     dynamic_shapes: Mapping[str, Any] | None,
     device: torch.device,
     both_modes: bool,
+    compiled: bool = False,
 ) -> torch.jit.ScriptModule:
     """Exports a module for the methods of an interface.
 
@@ -52,15 +56,17 @@ def export_module(
         dynamic_shapes: for a method, torch.export's `dynamic_shapes`, or a list with one for each example.
         device: where the module is.
         both_modes: exports it for training, too, if it is in evaluation mode, and the other way round.
+        compiled: has AOTInductor compile the graphs. The result has no parameters of its own.
     """
-    holder = Holder(module)
+    holder = Holder(None if compiled else module)
+    finish = RUN_BY_AOTINDUCTOR if compiled else RUN_BY_TORCHSCRIPT
     lowering = ModuleLowering(interface, type(module).__name__, holder, "an example")
-    modes = [_graphs(module, interface, classes, examples, dynamic_shapes or {}, device)]
+    modes = [_graphs(module, interface, classes, examples, dynamic_shapes or {}, device, finish)]
     if both_modes:
         before = [(part, part.training) for part in module.modules()]
         try:
             module.train(not module.training)
-            modes.append(_graphs(module, interface, classes, examples, dynamic_shapes or {}, device))
+            modes.append(_graphs(module, interface, classes, examples, dynamic_shapes or {}, device, finish))
         finally:
             for part, mode in before:
                 part.training = mode
@@ -74,6 +80,7 @@ def _graphs(
     examples: Mapping[str, Any],
     dynamic_shapes: Mapping[str, Any],
     device: torch.device,
+    finish: Finish,
 ) -> Graphs:
     """Captures all methods in the module's present mode."""
     captured: dict[str, Sequence[Captured]] = {}
@@ -91,17 +98,18 @@ def _graphs(
             graph
             for number, (example, dynamic) in enumerate(zip(given if several else [given], listed, strict=True))
             for graph in capture(
-                module, method, example, dynamic, classes, device, f"{where}[{number}]" if several else where
+                module, method, example, dynamic, classes, device, f"{where}[{number}]" if several else where, finish
             )
         ]
     return Graphs(module.training, captured)
 
 
 def export_programs(
-    programs: Mapping[str, Any], interface: Interface, defined: Mapping[str, Any]
+    programs: Mapping[str, Any], interface: Interface, defined: Mapping[str, Any], compiled: bool = False
 ) -> torch.jit.ScriptModule:
     """Makes one module of exported programs, one or a list of them for each method of an interface."""
     holder = Holder(None)
+    finish = RUN_BY_AOTINDUCTOR if compiled else RUN_BY_TORCHSCRIPT
     captured: dict[str, Sequence[Captured]] = {}
     training: dict[bool, str] = {}
     for method in interface.methods:
@@ -114,8 +122,9 @@ def export_programs(
                     f"{where}: {type(program).__name__} is no ExportedProgram; give what torch.export.export returns, "
                     "or a module and examples"
                 )
-            holder.add_state(*state_of(program), where)
-            of_method.append(read_program(program, method, where))
+            if not compiled:
+                holder.add_state(*state_of(program), where)
+            of_method.append(finish.complete(read_program(program, method, where), where))
             training[is_training(program)] = where
         captured[method.name] = of_method
     if len(training) > 1:

@@ -21,7 +21,8 @@ Note [Sizes of 1]
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -42,6 +43,7 @@ MODULE = "module"
 
 
 _LEAST: Final = 2
+_EXCLUDES_1: Final = re.compile(r"!= 1\b|>= 2\b|> 1\b")
 _TRIED: Final = 3  # sizes that are tried as 1, each for itself
 
 
@@ -58,6 +60,19 @@ class Captured:
     attributes: dict[str, str]  # the user's name of each parameter, buffer and constant, by the graph's
     gradients: tuple[bool, ...] | None = None  # whether each leaf requires one; None: the graph is right for both
     is_contiguous: bool = False  # whether it is right for contiguous tensors only
+    package: Any = None  # what AOTInductor compiled of the program, for a compiled module
+    device: torch.device | None = None  # where the package runs
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What runs the graphs of a module."""
+
+    complete: Callable[[Captured, str], Captured]  # takes a graph, and what names interface and method in errors
+    takes_integers: bool  # or each of them is a constant
+
+
+RUN_BY_TORCHSCRIPT: Final = Finish(lambda captured, where: captured, takes_integers=True)
 
 
 @dataclass
@@ -195,6 +210,7 @@ def capture(
     classes: Classes,
     device: torch.device,
     where: str,
+    finish: Finish,
 ) -> list[Captured]:
     """Traces a method for one example. Returns its graph, and perhaps others for sizes of 1: see Note [Sizes of 1].
 
@@ -203,23 +219,23 @@ def capture(
             be dynamic.
         device: the module's device, where the example's tensors are put.
         where: names interface and method in errors.
+        finish: says how a graph is run, and completes it.
 
     Raises:
         CreationError: torch.export cannot trace the method.
     """
-    arguments, leaves = read_example(example, method, classes, where)
+    arguments, leaves = read_example(example, method, classes, where, finish.takes_integers)
     shapes = read_shapes(arguments, leaves, dynamic, method, where)
     # Copies, for two arguments may be one tensor here, and are not in other calls.
     leaves = [_fresh(leaf, device) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
     call = _Call(method, arguments, classes, where)
-    captured = _capture(module, call, leaves, shapes)
+    captured = finish.complete(_capture(module, call, leaves, shapes), where)
     others: list[Captured] = []
     if _torch.are_hints(shapes):
         for narrowed in _with_ones(captured, leaves):
             with suppress(CreationError):  # then calls of that size are refused
-                others.append(
-                    _capture(module, replace(call), narrowed, read_shapes(arguments, narrowed, None, method, where))
-                )
+                again = _capture(module, replace(call), narrowed, read_shapes(arguments, narrowed, None, method, where))
+                others.append(finish.complete(again, where))
     return [captured, *others]
 
 
@@ -227,14 +243,19 @@ def _with_ones(captured: Captured, leaves: list[Any]) -> Iterator[list[Any]]:
     """Yields the leaves with sizes of 1, where the graph is not right for 1: for each such size, and for all."""
     least = {str(symbol): bounds.lower for symbol, bounds in captured.program.range_constraints.items()}
     nodes = {node.name: node.meta.get("val") for node in captured.program.graph.nodes if node.op == "placeholder"}
-    places: dict[str, list[tuple[int, int]]] = {}
-    for index, name in enumerate(captured.inputs):
-        value = nodes[name]
-        for dimension, size in enumerate(value.shape if isinstance(value, torch.Tensor) else ()):
-            source = f"L['leaves'][{index}].size()[{dimension}]"
-            is_excluded = any("!= 1" in guard and source in guard for guard in captured.guards)
-            if least.get(str(size)) == _LEAST or (is_excluded and not isinstance(size, int)):
-                places.setdefault(str(size), []).append((index, dimension))
+    sizes = [
+        (str(size), index, dimension)
+        for index, name in enumerate(captured.inputs)
+        if isinstance(value := nodes[name], torch.Tensor)
+        for dimension, size in enumerate(value.shape)
+        if not isinstance(size, int)
+    ]
+    excluding = [guard for guard in captured.guards if _EXCLUDES_1.search(guard)]
+    places: dict[str, list[list[int]]] = {}
+    for size, index, dimension in sizes:
+        source = f"L['leaves'][{index}].size()[{dimension}]"
+        if least.get(size) == _LEAST or any(source in guard for guard in excluding):
+            places[size] = [place for other, *place in sizes if other == size]  # one symbol is one size
     groups = [*list(places.values())[:_TRIED], [one for several in places.values() for one in several]]
     for group in groups if len(places) > 1 else groups[:1] if places else []:
         narrowed = list(leaves)

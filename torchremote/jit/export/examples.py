@@ -14,11 +14,14 @@ from ..script.classes import Classes
 from .values import Leaf, Reader, Several, Tree
 
 
-def read_example(example: Any, method: Method, classes: Classes, where: str) -> tuple[tuple[Tree, ...], list[Any]]:
+def read_example(
+    example: Any, method: Method, classes: Classes, where: str, takes_integers: bool
+) -> tuple[tuple[Tree, ...], list[Any]]:
     """Takes an example apart. Returns a tree for each argument of the method, and the leaves of all.
 
     Args:
         example: a tuple of arguments, or a mapping by their names.
+        takes_integers: integers are leaves. Otherwise each is a constant.
     """
     names = [argument.name for argument in method.arguments]
     if isinstance(example, Mapping):
@@ -30,7 +33,7 @@ def read_example(example: Any, method: Method, classes: Classes, where: str) -> 
     unknown = [str(name) for name in given if name not in names]
     if unknown:
         raise ArgumentError(f"{where}: an example has {unknown[0]!r}, which is no argument; {_takes(method)}")
-    reader = Reader(classes)
+    reader = Reader(classes, takes_integers)
     trees = []
     for argument in method.arguments:
         if argument.name not in given:

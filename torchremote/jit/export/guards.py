@@ -51,6 +51,7 @@ class Guards:
         self._source_names = source_names
         self._fail = fail
         self._where = where
+        self._how = "exported" if captured.package is None else "compiled"
         self._ranges = {str(symbol): bounds for symbol, bounds in captured.program.range_constraints.items()}
         nodes = {node.name: node for node in captured.program.graph.nodes if node.op == "placeholder"}
         self._values = [nodes[name].meta.get("val") for name in captured.inputs]
@@ -89,7 +90,7 @@ class Guards:
             another: another graph could be right for such a call.
         """
         if self._fail is not None:
-            said = ir.Operation("+", ir.Literal(f"{where}: exported for {exported}; came "), came)
+            said = ir.Operation("+", ir.Literal(f"{where}: {self._how} for {exported}; came "), came)
             into.append(ir.If(wrong, (self._fail(said, another),)))
 
     def _walk(self, value: ir.Name, tree: Tree, kind: Type, where: str, into: list[ir.Statement]) -> None:
@@ -99,7 +100,7 @@ class Guards:
                 self._check(ir.IsPresent(value.id), where, "None", ir.Literal("a value"), into)
             case _, OptionalType(item):
                 # Compared or not, TorchScript has to see that it is present.
-                said = ir.Literal(f"{where}: exported for a value; came None")
+                said = ir.Literal(f"{where}: {self._how} for a value; came None")
                 missing = ir.Raise(said) if self._fail is None else self._fail(said, True)
                 into.append(ir.If(ir.Operation("is", value, ir.Literal(None)), (missing,)))
                 self._walk(value, tree, item, where, into)
@@ -193,10 +194,23 @@ class Guards:
             wrong = ir.Operation("!=", ir.Attribute(value, "requires_grad"), ir.Literal(required))
             came = ir.Literal("one that does not" if required else "one that does")
             self._check(wrong, where, f"a tensor that requires {'a' if required else 'no'} gradient", came, into)
+        if self._captured.device is not None:
+            self._packaged(value, self._captured.device, where, into)
         if self._captured.is_contiguous:
             wrong = ir.Operation("not", None, ir.Call(ir.Attribute(value, "is_contiguous")))
             came = ir.Literal("another; pass contiguous()")
             self._check(wrong, where, "a contiguous tensor", came, into, another=False)
+
+    def _packaged(self, value: ir.Name, device: torch.device, where: str, into: list[ir.Statement]) -> None:
+        """Compares what only a package is not right for: another device, and a gradient, which it would lose."""
+        own = ir.Attribute(value, "device")
+        self._check(
+            ir.Operation("!=", own, ir.Literal(DeviceValue(str(device)))), where, str(device), _text_of(own), into
+        )
+        enabled = ir.Call(ir.Attribute(ir.Name("torch"), "is_grad_enabled"))
+        wrong = ir.Operation("and", enabled, ir.Attribute(value, "requires_grad"))
+        came = ir.Literal("one that requires a gradient")
+        self._check(wrong, where, "calls without gradients, as in torch.no_grad()", came, into)
 
     def _size(self, value: ir.Expression, size: Any, where: str, wrong: list[ir.Expression]) -> str:
         """Adds what would be wrong about a size or an integer. Returns how messages show what is right."""

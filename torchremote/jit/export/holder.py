@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -35,6 +35,7 @@ class Holder:
         self._parameters: dict[str, nn.Parameter] = {}
         self._buffers: dict[str, tuple[torch.Tensor, bool]] = {}  # with whether state_dict has it
         self._constants: dict[str, torch.Tensor] = {}
+        self._packages: dict[str, Any] = {}
         if module is not None:
             for prefix, part in module.named_modules(remove_duplicate=False):
                 dotted = f"{prefix}." if prefix else ""
@@ -81,9 +82,21 @@ class Holder:
             self._constants[name] = tensor
         return ir.Attribute(_SELF, name)
 
+    def package(self, package: Any, device: torch.device) -> ir.Expression:
+        """Keeps what AOTInductor compiled of a graph. Returns the expression for it."""
+        if device.type != "cpu":
+            self._buffers["package_device"] = torch.empty(0, device=device), False  # it shows where the module is
+        name = f"package_{len(self._packages)}"
+        self._packages[name] = package
+        return ir.Attribute(_SELF, name)
+
     def attribute(self, name: str) -> ir.Expression | None:
         """Returns the expression for a parameter or buffer. None if there is none of that name."""
         return path(name) if name in self._parameters or name in self._buffers else None
+
+    @property
+    def is_compiled(self) -> bool:
+        return bool(self._packages)
 
     @property
     def constants(self) -> Mapping[str, torch.Tensor]:
@@ -108,7 +121,7 @@ class Holder:
         for name, (buffer, persistent) in self._buffers.items():
             owner, last = _owner(root, name)
             owner.register_buffer(last, buffer, persistent)
-        for name, constant in self._constants.items():
+        for name, constant in (*self._constants.items(), *self._packages.items()):
             object.__setattr__(root, name, constant)  # an attribute, so that state_dict does not have it
 
     def hide(self, scripted: torch.jit.ScriptModule) -> None:

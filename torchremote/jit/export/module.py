@@ -27,6 +27,7 @@ from ..script.cache import compiling
 from ..script.compile import script
 from ..script.emit import emit
 from .capture import Captured
+from .compiled import run_package
 from .graph import Lowering
 from .guards import Guards
 from .holder import Holder
@@ -36,7 +37,9 @@ from .values import Constant, Leaf, Several, Tree
 SELF: Final = ir.Parameter("self")
 MODES: Final = "torchremote_modes"
 DEVICES: Final = "torchremote_devices"
-"""Attributes of every exported module: the modes that it was exported in, and the devices that its graphs name."""
+COMPILED: Final = "torchremote_compiled"
+"""Attributes of every exported module: the modes that it was exported in, the devices that its graphs name, and whether
+AOTInductor compiled them."""
 MODE_NAMES: Final = {True: "training", False: "evaluation"}
 SETS: Final = {"training": "train()", "evaluation": "eval()"}
 """What sets each mode."""
@@ -67,7 +70,7 @@ class ModuleLowering:
         self._holder = holder
         self._methods: list[ir.Function] = []
         methods = [method.name for method in interface.methods]
-        self._names = Names({*holder.names, *methods, MODES, DEVICES, "training"})
+        self._names = Names({*holder.names, *methods, MODES, DEVICES, COMPILED, "training"})
         self._operators = Operators("")
 
     def script(self, modes: Sequence[Graphs], defined: Mapping[str, Any]) -> torch.jit.ScriptModule:
@@ -75,7 +78,7 @@ class ModuleLowering:
         for method in self._interface.methods:
             self._lower_method(method, modes)
         name = self._source_names.scope(self._holder.names).fresh(_class_name(self._title))
-        fields = [(MODES, "str"), (DEVICES, "str")]
+        fields = [(MODES, "str"), (DEVICES, "str"), (COMPILED, "bool")]
         fields += [(constant, "Tensor") for constant in self._holder.constants]
         unit = ir.Unit(
             f"__torch__.torchremote.exported.{self._interface.name}_{self._interface.digest}",
@@ -89,6 +92,7 @@ class ModuleLowering:
             module.training = modes[0].training
             setattr(module, MODES, " and ".join(MODE_NAMES[graphs.training] for graphs in modes))
             setattr(module, DEVICES, " ".join(sorted(self._operators.devices)))
+            setattr(module, COMPILED, self._holder.is_compiled)
 
         source = emit(unit)
         with compiling():
@@ -117,7 +121,7 @@ class ModuleLowering:
             body.append(ir.If(test, tuple(chosen)))
         if len(modes) == 1:
             was = MODE_NAMES[modes[0].training]
-            body.append(ir.Raise(ir.Literal(_other_mode(where, was))))
+            body.append(ir.Raise(ir.Literal(_other_mode(where, was, self._holder.is_compiled))))
         else:
             body = [ir.If(body[0].test, body[0].body, body[1].body)]  # type: ignore[union-attr]
         returns = self._source_names.declared(method.returns)
@@ -175,8 +179,13 @@ class ModuleLowering:
                 held = self._held(spec, captured)
                 if held is not None:
                     inputs[spec.arg.name] = held
-        lowering = Lowering(names, self._operators, inputs, self._holder.constant)
-        outputs = lowering.lower(captured.program.graph_module, body)
+        if captured.package is not None and captured.device is not None:
+            package = self._holder.package(captured.package, captured.device)
+            self._operators.devices.add(str(captured.device))
+            outputs = run_package(captured, package, [inputs[name] for name in captured.inputs], names, body)
+        else:
+            lowering = Lowering(names, self._operators, inputs, self._holder.constant)
+            outputs = lowering.lower(captured.program.graph_module, body)
         results: list[ir.Expression] = []
         for spec, output in zip(signature.output_specs, outputs, strict=True):
             kind = spec.kind.name
@@ -282,7 +291,9 @@ def source_of(scripted: torch.jit.ScriptModule) -> str | None:
     return _sources.get(scripted)
 
 
-def _other_mode(where: str, was: str) -> str:
+def _other_mode(where: str, was: str, is_compiled: bool) -> str:
+    if is_compiled:
+        return f"{where}: the module was compiled in {was} mode, and is in the other; call {SETS[was]}"
     return (
         f"{where}: the module was exported in {was} mode, and is in the other; call {SETS[was]}, or export both with "
         "torchremote.exported(..., both_modes=True)"

@@ -68,10 +68,11 @@ NOTHING: Final = Constant(None)
 
 
 class Reader:
-    """Takes values apart, and collects their leaves."""
+    """Takes values apart, and collects their leaves. `takes_integers`: those of arguments are among them."""
 
-    def __init__(self, classes: Classes) -> None:
+    def __init__(self, classes: Classes, takes_integers: bool = True) -> None:
         self.leaves: list[Any] = []
+        self._takes_integers = takes_integers
         self._classes = classes
 
     def read_argument(self, value: Any, kind: Type, where: str) -> Tree:
@@ -85,7 +86,7 @@ class Reader:
             case TensorType() if isinstance(value, torch.Tensor):
                 return self._leaf(value)
             case ScalarType("int") if isinstance(value, int) and not isinstance(value, bool):
-                return self._leaf(value)
+                return self._leaf(value) if self._takes_integers else Constant(value)
             case DictType(key_type, item) if isinstance(value, Mapping) and not isinstance(key_type, TensorType):
                 parts = [self.read_argument(part, item, f"{where}[{key!r}]") for key, part in value.items()]
                 return Several(tuple(parts), tuple(value))

@@ -1,0 +1,140 @@
+"""Has AOTInductor compile captured graphs, and runs the packages.
+
+Note [What a package is right for]
+    A package compares nothing with what it was compiled for. With a tensor of another size, dtype, device or order in
+    memory it reads what is not there, or returns a wrong value. So a compiled module compares arguments as an exported
+    one does. Besides, AOTInductor assumes more of sizes while it compiles, such as that a sum is short enough to be
+    summed in one go; torch leaves that out. Here, these conditions join those of the export.
+
+    A package is code, and its constants are part of it. What a call changes of them is lost, so a graph that changes a
+    buffer is refused, as is one that changes an argument.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from ... import _torch, native
+from ...errors import CreationError
+from ..lower import ir
+from ..lower.names import Names
+from .capture import Captured, Finish
+
+_SYMBOL: Final = re.compile(r"\b[a-z]+\d+\b")
+
+
+def _compile(captured: Captured, where: str) -> Captured:
+    """Returns a graph with its package, and with what AOTInductor assumed.
+
+    Raises:
+        CreationError: AOTInductor cannot compile it, or would lose what it does.
+    """
+    known = _torch.assumed_of(captured.program)
+    _check(captured, where)
+    device = _device(captured, where)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.pt2")
+        try:
+            _torch.compile_ahead(captured.program, path)
+        except Exception as error:  # AOTInductor may raise anything
+            first = next(iter(str(error).strip().splitlines()), "")
+            raise CreationError(
+                f"{where}: AOTInductor cannot compile it: {type(error).__name__}: {first}; host it with exported(), "
+                "which has TorchScript run the same graph"
+            ) from error
+        archive = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+    sources = _sources(captured)
+    assumed = [one for one in _torch.assumed_of(captured.program) if one not in known and _SYMBOL.search(one)]
+    guards = [_SYMBOL.sub(lambda found: sources.get(found[0], found[0]), one) for one in assumed]
+    package = native.package(archive, str(device))
+    return replace(captured, guards=(*captured.guards, *guards), package=package, device=device)
+
+
+RUN_BY_AOTINDUCTOR: Final = Finish(_compile, takes_integers=False)
+
+
+def run_package(
+    captured: Captured, package: ir.Expression, inputs: Sequence[ir.Expression], names: Names, into: list[ir.Statement]
+) -> list[ir.Expression]:
+    """Adds the statement that runs a package. Returns what its outputs are."""
+    name = names.fresh("results")
+    into.append(ir.Assign((name,), ir.Call(ir.Attribute(package, "run"), (ir.ListOf(tuple(inputs)),))))
+    output = next(node for node in captured.program.graph.nodes if node.op == "output")
+    results: list[ir.Expression] = []
+    for place, value in enumerate(output.args[0]):
+        known = value.meta.get("val") if isinstance(value, torch.fx.Node) else value
+        result: ir.Expression = ir.Item(ir.Name(name), place)
+        for symbolic, kind in _NUMBERS.items():
+            if isinstance(known, symbolic):
+                result = ir.Call(ir.Name(kind), (ir.Call(ir.Attribute(result, "item")),))
+        results.append(result)
+    return results
+
+
+_NUMBERS: Final = {torch.SymInt: "int", torch.SymFloat: "float", torch.SymBool: "bool"}
+
+
+def _check(captured: Captured, where: str) -> None:
+    """Raises CreationError if a package would lose what the graph does, or take the GIL."""
+    # What is changed in place is an output once it is traced again.
+    for spec in _torch.decompose(captured.program).graph_signature.output_specs:
+        if spec.kind.name != "USER_OUTPUT":
+            what = "its buffer" if "BUFFER" in spec.kind.name else "its argument"
+            raise CreationError(
+                f"{where}: it changes {what} {spec.target}, which a compiled module would lose; host it with exported()"
+            )
+    for node in _nodes(captured.program.graph_module):
+        if isinstance(node.target, torch._ops.OpOverload) and _torch.python_kernels(node.target):
+            raise CreationError(
+                f"{where}: its graph has the operator {node.target.name()}, which is written in Python and takes the "
+                "GIL; register it in C++, or leave it out of the method"
+            )
+    for name, value in _inputs(captured):
+        if not isinstance(value, torch.Tensor):
+            raise CreationError(
+                f"{where}: {name} is a number of any value, which AOTInductor does not take; make it a tensor, or give "
+                "an example or a program for each value"
+            )
+        if not value.is_contiguous():
+            raise CreationError(f"{where}: {name} is not contiguous in the example; give one that is")
+
+
+def _nodes(graph_module: Any) -> Iterator[torch.fx.Node]:
+    for part in graph_module.modules():
+        if isinstance(part, torch.fx.GraphModule):
+            yield from part.graph.nodes
+
+
+def _inputs(captured: Captured) -> Iterator[tuple[str, Any]]:
+    values = {node.name: node.meta.get("val") for node in captured.program.graph.nodes if node.op == "placeholder"}
+    return ((name, values[name]) for name in captured.inputs)
+
+
+def _device(captured: Captured, where: str) -> torch.device:
+    """Returns the device of all tensors of a graph. A package has one."""
+    found = {
+        value.device
+        for node in captured.program.graph.nodes
+        if node.op == "placeholder" and isinstance(value := node.meta.get("val"), torch.Tensor)
+    }
+    if len(found) > 1:
+        listed = ", ".join(sorted(map(str, found)))
+        raise CreationError(f"{where}: its tensors are on {listed}, and a package runs on one device; move them to one")
+    return found.pop() if found else torch.device("cpu")
+
+
+def _sources(captured: Captured) -> dict[str, str]:
+    """Returns, for each symbol of the graph, an expression of `captured.guards` for it."""
+    paths = {index: path for path, index in captured.paths.items()}
+    found: dict[str, str] = {}
+    for index, (_, value) in enumerate(_inputs(captured)):
+        for dimension, size in enumerate(value.shape):
+            found.setdefault(str(size), f"{paths[index]}.size()[{dimension}]")
+    return found

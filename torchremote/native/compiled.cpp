@@ -1,0 +1,123 @@
+// A class of TorchScript that runs a package of AOTInductor, for owners of compiled modules.
+//
+// A module holds one Package for each graph. Its generated code compares the arguments before it calls `run`: a package
+// reads memory as it was compiled to, whatever comes. torch's loader takes no GIL, and has a model for each call at once.
+#include <fstream>
+#include <memory>
+#include <set>
+#include <sstream>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <ATen/ATen.h>
+#include <c10/util/tempfile.h>
+#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+#include <torch/custom_class.h>
+#include <torch/version.h>
+
+namespace {
+
+// Calls that run at the same time, as many as TensorPipe has threads. Others wait for one of them.
+constexpr size_t at_once = 16;
+
+// The names that Linux has for the instructions of this processor. Packages are compiled for all of them.
+std::set<std::string> instructions() {
+  static const char* kinds[] = {
+      "sse", "ssse", "avx", "amx", "fma", "bmi", "f16c", "abm", "popcnt", "movbe", "gfni", "vaes", "vpclmul", "asimd",
+      "sve"};
+  std::set<std::string> found;
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("flags", 0) != 0 && line.rfind("Features", 0) != 0) {
+      continue;
+    }
+    std::istringstream words(line.substr(line.find(':') + 1));
+    for (std::string word; words >> word;) {
+      for (const char* kind : kinds) {
+        if (word.rfind(kind, 0) == 0) {
+          found.insert(word);
+        }
+      }
+    }
+    break;
+  }
+  return found;
+}
+
+std::string joined(const std::set<std::string>& words) {
+  std::string text;
+  for (const auto& word : words) {
+    text += (text.empty() ? "" : " ") + word;
+  }
+  return text;
+}
+
+struct Package : torch::CustomClassHolder {
+  // torch, instructions, device, archive
+  using State = std::tuple<std::string, std::string, std::string, at::Tensor>;
+
+  // `archive`: the bytes of the file that AOTInductor wrote.
+  Package(at::Tensor archive, const std::string& device) : archive_(std::move(archive)), device_(device) {
+    auto file = c10::make_tempfile("torchremote-");
+    std::ofstream(file.name, std::ios::binary)
+        .write(static_cast<const char*>(archive_.const_data_ptr()), archive_.numel());
+    loader_ = std::make_unique<torch::inductor::AOTIModelPackageLoader>(
+        file.name, "model", /*run_single_threaded=*/false, at_once, device_.index());
+  }
+
+  // Runs it with contiguous tensors on its device. Without gradients: it has none.
+  std::vector<at::Tensor> run(std::vector<at::Tensor> inputs) {
+    at::NoGradGuard without_gradients;
+    for (auto& input : inputs) {
+      input = input.contiguous().resolve_conj().resolve_neg();
+    }
+    return loader_->boxed_run(std::move(inputs));
+  }
+
+  State state() const {
+    return {TORCH_VERSION, joined(instructions()), device_.str(), archive_};
+  }
+
+  static c10::intrusive_ptr<Package> from_state(State state) {
+    const auto& [torch, needed, device, archive] = state;
+    TORCH_CHECK(
+        torch == TORCH_VERSION,
+        "torchremote: the module was compiled with torch ",
+        torch,
+        ", and this is ",
+        TORCH_VERSION,
+        "; compile it again");
+    if (c10::Device(device).is_cpu()) {
+      std::set<std::string> missing;
+      auto here = instructions();
+      std::istringstream words(needed);
+      for (std::string word; words >> word;) {
+        if (here.count(word) == 0) {
+          missing.insert(word);
+        }
+      }
+      TORCH_CHECK(
+          missing.empty(),
+          "torchremote: the module was compiled for a processor with ", joined(missing), "; compile it on one as this");
+    }
+    return c10::make_intrusive<Package>(archive, device);
+  }
+
+ private:
+  at::Tensor archive_;
+  c10::Device device_;
+  std::unique_ptr<torch::inductor::AOTIModelPackageLoader> loader_;
+};
+
+TORCH_LIBRARY_FRAGMENT(torchremote_native, library) {
+  library.class_<Package>("Package")
+      .def(torch::init<at::Tensor, std::string>())
+      .def("run", &Package::run)
+      .def_pickle(
+          [](const c10::intrusive_ptr<Package>& package) { return package->state(); },
+          [](Package::State state) { return Package::from_state(std::move(state)); });
+}
+
+} // namespace
