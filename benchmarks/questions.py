@@ -17,6 +17,7 @@ QUESTIONS = (
         "pipeline",
         "counting",
         "gathering",
+        "beside_torchrl",
         "exported",
     ),
     *("replicas", "joining", "creation", "compilation", "growth", "memory", "movement", "settings"),
