@@ -88,7 +88,7 @@ bench-quick: $(READY)
 bench-against: $(READY)
 	$(BIN)/python -m benchmarks.against $(OTHER)
 
-PEERS := ray:ray monarch:torchmonarch grpc:grpcio zmq:pyzmq rpyc:rpyc
+PEERS := ray:ray monarch:torchmonarch grpc:grpcio zmq:pyzmq rpyc:rpyc torchrl:torchrl
 
 bench-peers:
 	for peer in $(PEERS); do \

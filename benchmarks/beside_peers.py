@@ -29,7 +29,7 @@ def _measure(quick: bool) -> Findings:
             ours = f"{OURS}, beside {shown}"
             try:
                 with peers.running(name) as peer:
-                    blocks = {ours: timed(lambda: stub(x)), shown: peer}
+                    blocks = {ours: timed(lambda: stub(x)), shown: peer("call")}
                     rounds |= interleave(blocks, rounds=7 if quick else 15, calls=50 if quick else 100, warm_up=200)
             except peers.Missing as missing:
                 left_out[shown] = str(missing)

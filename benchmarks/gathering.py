@@ -81,9 +81,9 @@ def _measure(quick: bool) -> Findings:
     blocks: dict[str, Block] = {}
     for name, stub in stubs.items():
         window = torch.jit.script(Window(stub))
-        blocks[f"{name}: {MANY}"] = _rate(lambda calls, window=window: window(x, calls, IN_FLIGHT), 10)
-        blocks[f"{name}: {PYTHON}"] = _rate(lambda calls, stub=stub: from_python(stub, x, calls), 10)
-        blocks[f"{name}: {ONE}"] = _rate(lambda calls, window=window: window(x, calls, 1), 1)
+        blocks[f"{name}: {MANY}"] = rate(lambda calls, window=window: window(x, calls, IN_FLIGHT), 10)
+        blocks[f"{name}: {PYTHON}"] = rate(lambda calls, stub=stub: from_python(stub, x, calls), 10)
+        blocks[f"{name}: {ONE}"] = rate(lambda calls, window=window: window(x, calls, 1), 1)
     with torch.no_grad():
         rounds = interleave(blocks, 9 if quick else 25, calls=60 if quick else 150, warm_up=30)
     targets = (
@@ -94,7 +94,7 @@ def _measure(quick: bool) -> Findings:
     return Findings("Gathered calls", "calls/s", 1, rounds, targets, notes=notes)
 
 
-def _rate(work: Callable[[int], object], times: int) -> Block:
+def rate(work: Callable[[int], object], times: int) -> Block:
     """Returns how many calls a second `work` makes. It makes so many times the calls that it is asked for."""
 
     def block(calls: int) -> list[float]:

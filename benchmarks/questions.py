@@ -21,6 +21,7 @@ QUESTIONS = (
         "gathering",
         "native_gathering",
         "threads",
+        "beside_torchrl",
         "exported",
         "compiled",
     ),

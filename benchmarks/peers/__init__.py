@@ -1,22 +1,24 @@
 """The same work through other systems: each in an environment of its own, driven through a pipe.
 
-A peer is a script that sets up its own server and client, prints `ready`, and then, for each line with a number on its
-input, makes that many calls and prints their seconds as a JSON list. So a benchmark takes it in turn with the others,
-though it is another interpreter.
+A peer is a script that sets up its own server and client, and prints `ready`. Each line on its input is a JSON list of
+a kind of work and a number: it makes so many calls of that kind, and prints what it measured as a JSON list. So a
+benchmark takes it in turn with the others, though it is another interpreter.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..timing import Block
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parent.parent / ".venv-peers"
+# Those that know one kind of work: a call, of which they measure the seconds.
 NAMES = {"ray": "Ray actor", "monarch": "Monarch actor", "grpc": "gRPC", "zmq": "pyzmq", "rpyc": "rpyc"}
 
 
@@ -25,8 +27,8 @@ class Missing(Exception):
 
 
 @contextlib.contextmanager
-def running(name: str) -> Iterator[Block]:
-    """The calls of a peer; it ends with the context.
+def running(name: str) -> Iterator[Callable[[str], Block]]:
+    """What a peer does, by the kind of work; it ends with the context.
 
     Raises:
         Missing: it is not installed, or does not start.
@@ -43,7 +45,7 @@ def running(name: str) -> Iterator[Block]:
     try:
         if process.stdout.readline().strip() != "ready":
             raise Missing(f"does not start; {log.name} says why")
-        yield _calls(process)
+        yield functools.partial(_block, process)
     finally:
         process.stdin.close()  # the end of its input is the end of it
         try:
@@ -53,12 +55,12 @@ def running(name: str) -> Iterator[Block]:
             process.wait()
 
 
-def _calls(process: subprocess.Popen[str]) -> Block:
+def _block(process: subprocess.Popen[str], kind: str) -> Block:
     def block(calls: int) -> list[float]:
         assert process.stdin
         assert process.stdout
-        print(calls, file=process.stdin, flush=True)
-        seconds: list[float] = json.loads(process.stdout.readline())
-        return seconds
+        print(json.dumps([kind, calls]), file=process.stdin, flush=True)
+        measured: list[float] = json.loads(process.stdout.readline())
+        return measured
 
     return block
