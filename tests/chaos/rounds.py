@@ -267,7 +267,8 @@ class _Round:
                     growth = (after[what] - before[what]) / 2**20
                     self.outcome.growth[what].append(growth)
                     if growth > most:
-                        self._fault("memory", f"{owner} grew by {growth:.1f} MiB {what}")
+                        mapped = [round(part["mapped"] / 2**20, 2) for part in memory]
+                        self._fault("memory", f"{owner} grew by {growth:.1f} MiB {what}; MiB in large pieces: {mapped}")
 
     def _output(self, name):
         return self.settings.folder / f"{name}.txt"

@@ -152,7 +152,8 @@ class _MallInfo(ctypes.Structure):
 def _memory():
     """This process's memory, in bytes: what is allocated, and what is resident.
 
-    Allocated is what malloc gave out and did not get back. Resident is also what it keeps for later, in pieces.
+    Allocated is what malloc gave out and did not get back. Mapped is the part of it that is in large pieces. Resident is
+    also what malloc keeps for later.
     """
     gc.collect()
     libc = ctypes.CDLL(None)
@@ -161,4 +162,4 @@ def _memory():
     info = libc.mallinfo2()
     with open("/proc/self/statm") as file:
         resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return {"allocated": info.uordblks + info.hblkhd, "resident": resident}
+    return {"allocated": info.uordblks + info.hblkhd, "mapped": info.hblkhd, "resident": resident}

@@ -52,7 +52,8 @@ class _Kind:
 # are of torch's own assertion, which fails if the connection is lost just when a message is to be sent.
 _LOST: Final = re.compile(
     r"\A[^\n]*(\beof\b|end of file|connection (reset|refused|aborted|closed)|broken pipe|pipe closed|by peer|ECONN|"
-    r"EPIPE|shutting down|RPC agent is not set|transport .* error|handshake|outside the thread pool)",
+    r"EPIPE|shutting down|RPC agent is not set|transport .* error|handshake|outside the thread pool|"
+    r"this error originated at tensorpipe/)",  # after any error in it, TensorPipe gives a connection up
     re.IGNORECASE,
 )
 # Of a scripted call, and of torch's functions in Python.
