@@ -38,8 +38,8 @@ NOTES = (
     f"A network of {WIDTH}, {2 * WIDTH}, {WIDTH}, one row a call, at most {IN_FLIGHT} a batch, one thread a process.",
     "TorchRL's clients are used from one thread of one process, which submits requests and waits for their Futures in "
     f"order. A ProcessSlotTransport's client has one request in flight, so {IN_FLIGHT} of them take turns.",
-    f"{IN_FLIGHT} in flight: a new call is made when the oldest is answered. Bursts: {IN_FLIGHT} are made at once, and all "
-    "of them are waited for before the next.",
+    f"{IN_FLIGHT} in flight: a new call is made when the oldest is answered. Bursts: {IN_FLIGHT} are made at once, and "
+    "all of them are waited for before the next.",
     "TorchRL's statistics and policy versions are switched off, which makes it faster.",
     "Busy: two threads compute in Python in the process that has the network.",
 )
