@@ -45,8 +45,8 @@ NOTES = (
 )
 
 
-def measure(quick: bool) -> Findings:
-    return in_group(_measure, quick)
+def measure(quick: bool, native: bool = False) -> Findings:
+    return in_group(_measure, quick, native=native)
 
 
 def _measure(quick: bool) -> Findings:
