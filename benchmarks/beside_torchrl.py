@@ -21,12 +21,16 @@ PEER = "torchrl"
 SHARED, SLOTS, QUEUES = (
     f"TorchRL, {transport}" for transport in ("SharedMemoryTransport", "ProcessSlotTransport", "MPTransport")
 )
-BUSY = "busy"  # how the peer calls its kinds of work, too
+BURSTS, BUSY = f"bursts of {IN_FLIGHT}", "busy"  # how the peer calls its kinds of work, too
 TARGETS = (
     Target(f"{GATHERED}: {MANY}", f"{SHARED}: {MANY}", 1.1, at_least=True),
     Target(f"{GATHERED}: {PYTHON}", f"{SHARED}: {MANY}", 1.1, at_least=True),
+    Target(f"{GATHERED}: {BURSTS}", f"{SHARED}: {BURSTS}", 1.1, at_least=True),
     Target(f"{GATHERED}: {ONE}", f"{SHARED}: {ONE}", 1.1, at_least=True),
     Target(f"{GATHERED}: {MANY}", f"{QUEUES}: {MANY}", 5, at_least=True),
+    Target(f"{GATHERED}: {BURSTS}", f"{QUEUES}: {BURSTS}", 5, at_least=True),
+    Target(f"{GATHERED}: {MANY}", f"{SLOTS}: {MANY}", 1.1, at_least=True),
+    Target(f"{GATHERED}: {BURSTS}", f"{SLOTS}: {BURSTS}", 1.1, at_least=True),
     Target(f"{GATHERED}: {MANY}, {BUSY}", f"{SHARED}: {MANY}, {BUSY}", 20, at_least=True),
     Target(f"{GATHERED}: {ONE}, {BUSY}", f"{SHARED}: {ONE}, {BUSY}", 20, at_least=True),
 )
@@ -34,13 +38,15 @@ NOTES = (
     f"A network of {WIDTH}, {2 * WIDTH}, {WIDTH}, one row a call, at most {IN_FLIGHT} a batch, one thread a process.",
     "TorchRL's clients are used from one thread of one process, which submits requests and waits for their Futures in "
     f"order. A ProcessSlotTransport's client has one request in flight, so {IN_FLIGHT} of them take turns.",
+    f"{IN_FLIGHT} in flight: a new call is made when the oldest is answered. Bursts: {IN_FLIGHT} are made at once, and "
+    "all of them are waited for before the next.",
     "TorchRL's statistics and policy versions are switched off, which makes it faster.",
     "Busy: two threads compute in Python in the process that has the network.",
 )
 
 
-def measure(quick: bool) -> Findings:
-    return in_group(_measure, quick)
+def measure(quick: bool, native: bool = False) -> Findings:
+    return in_group(_measure, quick, native=native)
 
 
 def _measure(quick: bool) -> Findings:
@@ -49,20 +55,28 @@ def _measure(quick: bool) -> Findings:
     stub = torchremote.create("owner", Rows, Network, gather=IN_FLIGHT)
     window = torch.jit.script(Window(stub))
     many, one = rate(lambda calls: window(x, calls, IN_FLIGHT), 750), rate(lambda calls: window(x, calls, 1), 75)
+
+    def bursts(calls: int) -> None:
+        for _ in range(calls // IN_FLIGHT):
+            window(x, IN_FLIGHT, IN_FLIGHT)
+
     blocks: dict[str, Block] = {
         f"{GATHERED}: {MANY}": many,
+        f"{GATHERED}: {BURSTS}": rate(bursts, 12 * IN_FLIGHT),
         f"{GATHERED}: {PYTHON}": rate(lambda calls: from_python(stub, x, calls), 750),
         f"{GATHERED}: {ONE}": one,
         f"{GATHERED}: {MANY}, {BUSY}": _while_busy(many),
         f"{GATHERED}: {ONE}, {BUSY}": _while_busy(one),
     }
-    # By kind of work: how many calls a round has at least. Those of one kind take about as long as ours.
+    # Calls of a round, with --quick.
     amounts = {
         **{f"{transport}: {MANY}": 750 for transport in (SHARED, SLOTS)},
+        **{f"{transport}: {BURSTS}": 12 * IN_FLIGHT for transport in (SHARED, SLOTS)},
         **{f"{transport}: {ONE}": 75 for transport in (SHARED, SLOTS, QUEUES)},
         **{f"{transport}: {MANY}, {BUSY}": 2 * IN_FLIGHT for transport in (SHARED, SLOTS)},
         **{f"{transport}: {ONE}, {BUSY}": 3 for transport in (SHARED, SLOTS)},
         f"{QUEUES}: {MANY}": 150,
+        f"{QUEUES}: {BURSTS}": 5 * IN_FLIGHT,
     }
     try:
         with peers.running(PEER) as peer, torch.no_grad():

@@ -22,6 +22,7 @@ QUESTIONS = (
         "native_gathering",
         "threads",
         "beside_torchrl",
+        "native_beside_torchrl",
         "exported",
         "compiled",
     ),

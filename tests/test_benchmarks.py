@@ -171,7 +171,7 @@ def test_the_full_table_has_every_ratio():
 
 def test_a_question_is_a_file_and_has_its_results():
     for question in questions.QUESTIONS:
-        assert (ROOT / "benchmarks" / f"{question}.py").exists()
+        assert (ROOT / "benchmarks" / f"{question.removeprefix('native_')}.py").exists()
     assert set(RESULTS) <= set(questions.QUESTIONS)
     assert {path.stem for path in questions.RESULTS.glob("*.json")} == set(RESULTS)
 

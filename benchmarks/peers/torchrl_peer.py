@@ -53,7 +53,7 @@ def be_busy(busy: Any) -> None:
 
 def window(submit: Submit, x: TensorDict, calls: int, depth: int) -> None:
     """Makes calls, `depth` of them under way at once."""
-    futures = []
+    futures: list[Any] = []
     for number in range(calls + depth):
         if number >= depth:
             futures[number - depth].result()
@@ -61,12 +61,18 @@ def window(submit: Submit, x: TensorDict, calls: int, depth: int) -> None:
             futures.append(submit(x))
 
 
-def rate(submit: Submit, x: TensorDict, depth: int) -> Block:
-    """Returns how many calls a second are made."""
+def bursts(submit: Submit, x: TensorDict, calls: int, depth: int) -> None:
+    """Makes `depth` calls at once, and waits for all of them before it makes the next."""
+    for _ in range(calls // depth):
+        window(submit, x, depth, depth)
+
+
+def rate(work: Callable[[int], None]) -> Block:
+    """Returns how many calls a second `work` makes."""
 
     def block(calls: int) -> list[float]:
         start = time.perf_counter()
-        window(submit, x, calls, depth)
+        work(calls)
         return [calls / (time.perf_counter() - start)]
 
     return block
@@ -119,9 +125,14 @@ def main() -> None:
         slots = name == "ProcessSlotTransport"
         submit = in_turn([transport.client() for _ in range(IN_FLIGHT)]) if slots else server.client().submit
         servers.append(server.start())
-        for kind, depth in {f"{IN_FLIGHT} in flight": IN_FLIGHT, "one in flight": 1}.items():
-            blocks[f"{name}: {kind}"] = rate(submit, x, depth)
-            blocks[f"{name}: {kind}, busy"] = while_busy(rate(submit, x, depth), busy)
+        kinds = {
+            f"{IN_FLIGHT} in flight": rate(functools.partial(window, submit, x, depth=IN_FLIGHT)),
+            f"bursts of {IN_FLIGHT}": rate(functools.partial(bursts, submit, x, depth=IN_FLIGHT)),
+            "one in flight": rate(functools.partial(window, submit, x, depth=1)),
+        }
+        for kind, block in kinds.items():
+            blocks[f"{name}: {kind}"] = block
+            blocks[f"{name}: {kind}, busy"] = while_busy(block, busy)
     drive_blocks(blocks)
     for server in servers:
         server.shutdown()
