@@ -11,7 +11,7 @@ import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote.errors import WireError
-from torchremote.link.failures import explain
+from torchremote.link.failures import explain, is_lost
 
 from .. import zoo
 from ..group import play
@@ -79,6 +79,25 @@ def test_torchs_assertion_about_a_connection_that_is_lost_now_is_a_lost_connecti
     error = explain(RuntimeError(text), "Encoder.forward", "owner")
     assert type(error) is WireError
     assert str(error).startswith("Encoder.forward on owner: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "process_vm_readv: No such process (this error originated at tensorpipe/channel/cma/context_impl.cc:60)",
+        "EPIPE: broken pipe (this error originated at tensorpipe/transport/uv/connection_impl.cc:157)",
+        "RPCErr:1:async error (this error originated at tensorpipe/channel/mpt/channel_impl.cc:1)",
+    ],
+)
+def test_any_error_of_a_connection_is_a_lost_connection(text):
+    """With large_tensors, whoever reads the memory of a worker that was killed is told that there is no such process."""
+    assert is_lost(text)
+    assert type(explain(RuntimeError(text), "Encoder.forward", "owner")) is WireError
+
+
+def test_an_error_of_the_method_that_names_a_connection_stays_one():
+    within = "ValueError: told\nprocess_vm_readv: No such process (this error originated at tensorpipe/channel)"
+    assert not is_lost(within)
 
 
 def act(store):
