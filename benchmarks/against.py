@@ -1,9 +1,9 @@
 """`python -m benchmarks.against PATH`: compares this checkout with another one, say of an older commit.
 
 Both take turns in one run. A call is [4, 8] float32 through a Linear(8, 8); it is made alone, and with 99 others in
-flight. Compiling and memory are measured in a fresh process each round; compiling is time of the processor. The table
-has the medians over rounds, and the ratio new / old within a round: its median, its quartiles, and the interval in
-which the true median surely is.
+flight. Each process stays on one core, which makes small differences visible. Compiling and memory are measured in a
+fresh process each round; compiling is time of the processor. The table has the medians over rounds, and the ratio
+new / old within a round: its median, its quartiles, and the interval in which the true median surely is.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def calls(checkouts: dict[str, Path], sittings: int, rounds: int) -> Found:
     found: Found = {what: {name: [] for name in checkouts} for what in CALLS}
     for _ in range(sittings):
         with ExitStack() as stack:
-            pairs = {name: stack.enter_context(Pair(checkout)) for name, checkout in checkouts.items()}
+            pairs = {name: stack.enter_context(Pair(checkout, pinned=True)) for name, checkout in checkouts.items()}
             for pair in pairs.values():
                 pair.call("linear", [4, 8], calls=1, warm_up=500)
             for number in range(rounds):

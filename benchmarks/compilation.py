@@ -50,7 +50,7 @@ def _measure(quick: bool) -> Findings:
             found[LIMIT].append([20e-6])
     targets = (
         Target(HUNDRED, TEN, 1.0),
-        Target(HUNDRED, TORCH, 3.0),
+        Target(HUNDRED, TORCH, 2.5),
         Target(HIT, LIMIT, 1.0),
     )
     return Findings("Compiling an interface, for each of its methods", "ms", 1e3, found, targets)

@@ -21,8 +21,8 @@ LOCAL_EXPORTED = "exported, here"
 LOCAL_SCRIPTED = "scripted, here"
 TARGETS = (
     Target(EXPORTED, SCRIPTED, 1.05),
-    Target(EXPORTED, TORCH_PYTHON, 0.6),
-    Target(f"{EXPORTED}, {BUSY}", f"{TORCH_PYTHON}, {BUSY}", 0.05),
+    Target(EXPORTED, TORCH_PYTHON, 0.5),
+    Target(f"{EXPORTED}, {BUSY}", f"{TORCH_PYTHON}, {BUSY}", 0.02),
     Target(LOCAL_EXPORTED, LOCAL_SCRIPTED, 1.05),  # what the comparison of the arguments costs
 )
 

@@ -12,8 +12,8 @@ from .timing import interleave, timed
 from .work import BY_HAND, OURS, TORCH, TORCH_PYTHON, Layer, Linear, by_hand, torch_python, torch_scripted
 
 TARGETS = (
-    Target(OURS, BY_HAND, 1.08),
-    Target(OURS, TORCH, 0.65),
+    Target(OURS, BY_HAND, 1.06),
+    Target(OURS, TORCH, 0.77),
     Target(OURS, TORCH_PYTHON, 0.40),
 )
 

@@ -39,7 +39,7 @@ def _measure(quick: bool) -> Findings:
     small, large, row = torch.ones(4, 8), torch.randn(ROWS, WIDTH), torch.randn(1, WIDTH)
     blocks: dict[str, Block] = {}
     for name, (owner, threads) in OWNERS.items():
-        rpc.rpc_sync(owner, torch.set_num_threads, (threads,))  # it reaches all threads that have not computed yet
+        rpc.rpc_sync(owner, _set_threads, (threads,))
         linear = torchremote.create(owner, Layer, Linear)
         network = torchremote.create(owner, Rows, Network)
         gathered = torchremote.create(owner, Rows, Network, gather=IN_FLIGHT)
@@ -58,6 +58,10 @@ def _measure(quick: bool) -> Findings:
     with torch.no_grad():
         rounds = interleave(blocks, 9 if quick else 25, calls=4 if quick else 8, warm_up=2)
     return Findings("A call, by the threads of its operators", "us", 1e6, rounds)
+
+
+def _set_threads(number: int) -> None:
+    torch.set_num_threads(number)  # it reaches all threads of this process that have not computed yet
 
 
 class Rounds(nn.Module):

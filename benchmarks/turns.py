@@ -23,12 +23,14 @@ HERE = Path(__file__).parent.parent
 class Pair:
     """A caller and an owner; as a context manager, it runs until the context ends."""
 
-    def __init__(self, checkout: Path = HERE, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, checkout: Path = HERE, options: Mapping[str, Any] | None = None, pinned: bool = False) -> None:
         """Starts both, and stops them once they are connected.
 
         Args:
             checkout: the folder that has the folder torchremote.
             options: what `torchremote.rpc_options` is called with.
+            pinned: whether each stays on a core of its own, if there are two. Where the kernel moves threads between
+                cores, the same call takes twice as long in one pair as in the next.
 
         Raises:
             FileNotFoundError: there is no torchremote in that folder.
@@ -38,6 +40,10 @@ class Pair:
         given = [f"{self._folder.name}/store", json.dumps(dict(options or {}))]
         self._owner = start(checkout, "owner", *given)
         self._caller = start(checkout, "caller", *given)
+        cores = sorted(os.sched_getaffinity(0))
+        if pinned and len(cores) > 1:
+            for process, core in zip((self._caller, self._owner), cores, strict=False):
+                os.sched_setaffinity(process.pid, {core})  # before it starts threads, which stay there, too
         try:
             self._read()
         except RuntimeError:

@@ -152,8 +152,8 @@ class _MallInfo(ctypes.Structure):
 def _memory():
     """This process's memory, in bytes: what is allocated, and what is resident.
 
-    Allocated is what malloc gave out and did not get back. Mapped is the part of it that is in large pieces. Resident is
-    also what malloc keeps for later.
+    Allocated is what malloc gave out and did not get back; mapped is the part of it in large pieces. Resident is also
+    what malloc keeps for later.
     """
     gc.collect()
     libc = ctypes.CDLL(None)
