@@ -90,7 +90,7 @@ def test_torchs_assertion_about_a_connection_that_is_lost_now_is_a_lost_connecti
     ],
 )
 def test_any_error_of_a_connection_is_a_lost_connection(text):
-    """With large_tensors, whoever reads the memory of a worker that was killed is told of a process that is not there."""
+    """With large_tensors, whoever reads the memory of a killed worker is told that there is no such process."""
     assert is_lost(text)
     assert type(explain(RuntimeError(text), "Encoder.forward", "owner")) is WireError
 

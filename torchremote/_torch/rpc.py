@@ -68,6 +68,12 @@ def gate_of(future: Any) -> Any:
     return gate
 
 
+# Methods of Future in C++. Those of its Python class add nothing to them but a call.
+value_of: Any = torch._C.Future.value
+complete: Any = torch._C.Future.set_result
+call_back: Any = torch._C.Future.add_done_callback
+
+
 def send_as(cls: type[Any], reduce: Callable[[Any], str | tuple[Any, ...]]) -> None:
     """Makes RPC's pickler call `reduce` for objects of exactly `cls`. `reduce` returns the same as `__reduce__`."""
     # torch's own function keeps the first `reduce` of a class, and torch.distributed.nn sets one for scripted modules.

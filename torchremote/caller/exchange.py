@@ -17,7 +17,7 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.distributed.rpc as rpc
@@ -115,32 +115,36 @@ def settle_later(
     _torch.check_on_unwrap(later, raise_failure)
 
     # This runs on an RPC thread and holds the GIL, which the caller needs. So it does as little as possible.
+    # It calls torch's methods in C++, not those of Python around them.
+    value_of, complete = _torch.value_of, _torch.complete
+
     def settled(done: torch.futures.Future[Any]) -> None:
         try:
-            value = done.value()
-            later.set_result(value if unpack is None else unpack(value))
+            value = value_of(done)
+            complete(later, value if unpack is None else unpack(value))
         except FAILURES as error:
             later.set_result(Failure(partial(failing, error.with_traceback(None))))  # see Note [Failures in Futures]
         except BaseException as error:  # a bug; without a result, the waiter would wait for ever
             later.set_result(Failure.of(error))
 
-    answer.add_done_callback(settled)
+    _torch.call_back(answer, settled)
     return later
 
 
-def settle_later_as_is(
+def pass_on(
     answer: Any, restore: Callable[[Any], Any] | None, failing: Failing, devices: Sequence[torch.device] = ()
 ) -> Answer[Any]:
     """Returns a Future as `settle_later` does, of a value that is not unpacked, but at most restored in its place.
 
-    With the native part, the Future gets its value without Python. It is looked at where the caller asks for it.
+    The native part gives it its value, without Python. That is looked at where the caller asks for it.
     """
-    if not native.available():
-        return settle_later(answer, restore, failing, devices)
     later: Answer[Any] = Answer(devices=list(devices))
     _torch.check_on_unwrap(later, _Arrived(answer, restore, failing))
     native.pass_on(answer, later)
     return later
+
+
+settle_later_as_is: Final = pass_on if native.available() else settle_later
 
 
 class _Arrived:
