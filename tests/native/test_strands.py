@@ -3,7 +3,10 @@
 All tests of calls in turn, and of gathering, run with strands, too; here is what only they do.
 """
 
+import gc
+import io
 import threading
+import weakref
 from typing import List
 
 import pytest
@@ -12,7 +15,7 @@ import torch.distributed.rpc as rpc
 from torch import nn
 
 import torchremote as tr
-from torchremote import native
+from torchremote import _torch, native
 from torchremote.errors import CreationError
 
 from ..group import play
@@ -24,6 +27,10 @@ from ..owner.test_turns import Hidden, Recurrent, in_flight
 class Counter:
     def add(self, n: int) -> int: ...
     def fork(self, n: int) -> List[int]: ...
+
+
+def join(module, strand):
+    return native.join_strand(_torch.object_of(module), strand)
 
 
 class Part(nn.Module):
@@ -104,13 +111,13 @@ def test_what_a_call_forks_runs_in_turn(owner):
 
 def test_parts_of_different_strands_are_refused():
     parts = [torch.jit.script(Part()) for _ in range(2)]
-    first = native.join_strand(parts[0], None)
-    second = native.join_strand(parts[1], None)
+    first = join(parts[0], None)
+    second = join(parts[1], None)
     both = Two(*parts)
     with pytest.raises(CreationError, match=r"shares parts with modules that are hosted already.*host it before them"):
         tr.serve(both, Counter, "both")
     del second
-    assert are_one(first, native.join_strand(torch.jit.script(Two(*parts)), None))
+    assert are_one(first, join(torch.jit.script(Two(*parts)), None))
 
 
 class Two(nn.Module):
@@ -146,12 +153,27 @@ def are_one(first, second):
     return not was_free
 
 
+def test_what_is_in_a_module_goes_with_it():
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), file)
+    file.seek(0)
+    linear = torch.jit.load(file)  # nobody else knows its tensors
+    alive = weakref.ref(linear.weight)
+    strand = join(linear, None)
+    del linear
+    gc.collect()
+    native.forget_strands()
+    assert alive() is None
+    strand.take()
+    strand.let_go()
+
+
 def test_a_module_has_one_strand_as_long_as_something_has_it():
     module, other = torch.jit.script(Part()), torch.jit.script(Part())
-    strand = native.join_strand(module, None)
-    assert are_one(strand, native.join_strand(module, None))
-    assert not are_one(strand, native.join_strand(other, None))
+    strand = join(module, None)
+    assert are_one(strand, join(module, None))
+    assert not are_one(strand, join(other, None))
     # What comes in a module's place has its strand.
     third = torch.jit.script(Part())
-    assert are_one(strand, native.join_strand(third, strand))
-    assert are_one(strand, native.join_strand(third, None))
+    assert are_one(strand, join(third, strand))
+    assert are_one(strand, join(third, None))

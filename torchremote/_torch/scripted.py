@@ -56,6 +56,11 @@ def operator(name: str) -> Callable[..., Any]:
     return called
 
 
+def object_of(module: torch.jit.ScriptModule) -> Any:
+    """Returns the object in C++ of a scripted module. torch never lets go of a module that is passed itself as Any."""
+    return module._c
+
+
 def has_method(module: torch.jit.ScriptModule, method: str) -> bool:
     return bool(module._c._has_method(method))
 

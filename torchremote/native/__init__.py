@@ -147,8 +147,10 @@ wait_for: Final = _operator("wait_for")
 """Waits for a Future, at most for so many seconds, without the GIL. Returns whether it has a value or an error."""
 pass_on: Final = _operator("pass_on")
 """Gives the second Future the value of the first when that is there, or None for an error; without the GIL."""
+forget_strands: Final = _operator("forget_strands")
+"""Forgets the strands of modules that are gone. Until then, what is in these modules is kept."""
 join_strand: Final = _operator("join_strand")
-"""Returns the strand in which a module's calls run in turn: the given one, or that of a module that shares a part, or a
+"""Returns the strand in which the calls of a module, given as its object in C++, run in turn: the given one, or that of a module that shares a part, or a
 new one. Returns None if its parts have different ones."""
 
 

@@ -21,12 +21,12 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
-#include <iterator>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -193,6 +193,14 @@ Operation in_strand(const Node* node) {
 
 // The strands of objects, as long as both are there.
 class Strands {
+  using Object = c10::ivalue::Object;
+  using WeakObject = c10::weak_intrusive_ptr<Object>;
+  using WeakStrand = c10::weak_intrusive_ptr<Strand>;
+  struct Entry {
+    WeakObject object; // which keeps its address from others
+    WeakStrand strand;
+  };
+
  public:
   // Returns the strand of a module: `strand`, if that is one; else that of the modules with which it shares an object;
   // else a new one. Returns nothing if objects of the module have different strands.
@@ -209,7 +217,6 @@ class Strands {
     if (!strand) {
       strand = c10::make_intrusive<Strand>();
     }
-    forget();
     for (auto* object : objects) {
       auto counted = c10::intrusive_ptr<Object>::reclaim_copy(object);
       strands_.insert_or_assign(object, Entry{WeakObject(counted), WeakStrand(strand)});
@@ -217,15 +224,21 @@ class Strands {
     return strand;
   }
 
- private:
-  using Object = c10::ivalue::Object;
-  using WeakObject = c10::weak_intrusive_ptr<Object>;
-  using WeakStrand = c10::weak_intrusive_ptr<Strand>;
-  struct Entry {
-    WeakObject object; // which keeps its address from others
-    WeakStrand strand;
-  };
+  // Forgets what is gone. A weak reference keeps an object's address, and with it what is in the object.
+  void forget() {
+    std::vector<Entry> gone; // nobody waits for the lock while they are freed
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (auto entry = strands_.begin(); entry != strands_.end();) {
+      if (entry->second.object.expired() || entry->second.strand.expired()) {
+        gone.push_back(std::move(entry->second));
+        entry = strands_.erase(entry);
+      } else {
+        ++entry;
+      }
+    }
+  }
 
+ private:
   // Returns a module and all objects in it.
   static std::unordered_set<Object*> objects_of(const IValue& module) {
     std::unordered_set<Object*> objects;
@@ -239,30 +252,26 @@ class Strands {
     return found == strands_.end() ? nullptr : found->second.strand.lock();
   }
 
-  // Forgets what is gone, each time that there are twice as many.
-  void forget() {
-    if (strands_.size() < forget_at_) {
-      return;
-    }
-    for (auto entry = strands_.begin(); entry != strands_.end();) {
-      auto gone = entry->second.object.expired() || entry->second.strand.expired();
-      entry = gone ? strands_.erase(entry) : std::next(entry);
-    }
-    forget_at_ = std::max<size_t>(64, 2 * strands_.size());
-  }
-
   std::mutex mutex_;
   std::unordered_map<Object*, Entry> strands_;
-  size_t forget_at_ = 64;
 };
+
+// They are never destroyed: threads may still use them when the process ends.
+Strands& strands() {
+  static auto* strands = new Strands;
+  return *strands;
+}
 
 // join_strand(module, strand): see Strands::join. None stands for no strand.
 void join_strand(Stack& stack) {
-  static Strands strands;
   auto given = torch::jit::pop(stack);
   auto module = torch::jit::pop(stack);
-  auto joined = strands.join(module, given.isNone() ? nullptr : given.toCustomClass<Strand>());
+  auto joined = strands().join(module, given.isNone() ? nullptr : given.toCustomClass<Strand>());
   torch::jit::push(stack, joined ? IValue(joined) : IValue());
+}
+
+void forget_strands(Stack& /*unused*/) {
+  strands().forget();
 }
 
 const auto registered_class =
@@ -272,6 +281,7 @@ const torch::jit::RegisterOperators registered({
     Operator(
         "torchremote_native::join_strand(Any module, Any strand) -> Any", join_strand,
         c10::AliasAnalysisKind::CONSERVATIVE),
+    Operator("torchremote_native::forget_strands() -> ()", forget_strands, c10::AliasAnalysisKind::CONSERVATIVE),
     Operator(
         "torchremote_native::in_strand(Any strand, str function, t[] like, ...) -> Future(t)", in_strand,
         c10::AliasAnalysisKind::CONSERVATIVE),

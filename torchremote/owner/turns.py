@@ -18,6 +18,7 @@ import torch
 
 from .. import _torch, native
 from ..errors import CreationError
+from . import sweeper
 from .self_changing import change_of
 
 
@@ -66,7 +67,8 @@ def strand_of(module: torch.jit.ScriptModule, strand: object = None) -> object:
     """
     if not native.available():
         return None
-    joined = native.join_strand(module, strand)
+    sweeper.regularly(native.forget_strands)
+    joined = native.join_strand(_torch.object_of(module), strand)
     if joined is None:
         raise CreationError(
             f"{module.original_name}: its calls run in turn, and it shares parts with modules that are hosted already, "
