@@ -22,14 +22,24 @@ BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 # The rows of the README: question, contender, what it is compared with, and what the row is called.
 TELLING = (
-    ("latency", "torchremote", "scripted RPC by hand", "One call, to a scripted RPC written by hand"),
-    ("latency", "torchremote", "torch RemoteModule, Python", "One call, to torch's RemoteModule in Python"),
-    ("busy_owner", "torchremote", "torch RemoteModule, Python", "The same while the owner's Python is busy"),
+    ("latency", "torchremote", "torch RemoteModule, scripted", "One call, to torch's scripted RemoteModule"),
     (
-        "batches",
-        "torchremote, forward_many",
-        "torch RemoteModule, scripted, one by one",
-        "Calls a second with `forward_many`, 100 at once, to torch's one by one",
+        "exported",
+        "torchremote, exported",
+        "torch RemoteModule, Python",
+        "An exported transformer block, to the eager one behind torch's RemoteModule",
+    ),
+    (
+        "exported",
+        "torchremote, exported, owner busy",
+        "torch RemoteModule, Python, owner busy",
+        "The same while the owner's Python is busy",
+    ),
+    (
+        "beside_torchrl",
+        "torchremote, gathered: 64 in flight",
+        "TorchRL, SharedMemoryTransport: 64 in flight",
+        "Calls a second of a policy that 64 ask, to TorchRL's ProcessInferenceServer",
     ),
 )
 

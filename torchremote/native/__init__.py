@@ -55,7 +55,7 @@ def library() -> Path:
 
 
 def build() -> Path:
-    """Compiles the native part into the user's cache, which takes some 15 seconds. Does nothing if it is there already.
+    """Compiles the native part into the user's cache, which takes half a minute. Does nothing if it is there already.
 
     Processes that import torchremote from then on use it.
 
@@ -150,8 +150,8 @@ pass_on: Final = _operator("pass_on")
 forget_strands: Final = _operator("forget_strands")
 """Forgets the strands of modules that are gone. Until then, what is in these modules is kept."""
 join_strand: Final = _operator("join_strand")
-"""Returns the strand in which the calls of a module, given as its object in C++, run in turn: the given one, or that of a module that shares a part, or a
-new one. Returns None if its parts have different ones."""
+"""Returns the strand in which the calls of a module run in turn; the module is given as its object in C++. It is the
+given strand, or that of a module that shares a part, or a new one. Returns None if its parts have different ones."""
 
 
 def package(archive: torch.Tensor, device: str) -> Any:
