@@ -36,7 +36,7 @@ from ..errors import MismatchError, StaleStubError, TorchRemoteError, WireError
 from ..jit.read.parse import parse_interface
 from ..link.failures import MISFIT, explain
 from ..link.places import find_worker
-from ..link.route import Address, new_stream
+from ..link.route import Address, Route, new_stream
 from ..link.stubs import compiled_at
 from .again import pause_of
 from .methods import NamedStubMethods, lost_workers
@@ -106,12 +106,7 @@ def _decide(call: Call) -> None:
     interface, _ = _facts(address.qualified_name, address.declaration)
     failure = explain(RuntimeError(call.error()), f"{interface}.{call.method()}", address.worker, call.handle())
     if isinstance(failure, StaleStubError):
-        if call.reached() == call.handle():
-            _search(address, call)
-        else:  # it was found meanwhile
-            _send_again(call)
-        if call.is_recorded():
-            call.end()
+        _search(address, call)
     elif isinstance(failure, WireError):
         _rest_or_end(call)
     else:
@@ -119,12 +114,15 @@ def _decide(call: Call) -> None:
 
 
 def _send_again(call: Call) -> None:
-    if not call.is_recorded():
+    """Has a call that has not run be sent again, if that does no harm."""
+    if call.is_recorded():
+        call.end()
+    else:
         call.send_again()
 
 
 def _rest_or_end(call: Call) -> None:
-    """Has a call be sent again after a pause, if that does no harm."""
+    """Has a call that may have run be sent again after a pause, if that does no harm."""
     address = Address(*call.address())
     _, idempotent = _facts(address.qualified_name, address.declaration)
     if call.method() in idempotent and not call.is_recorded():
@@ -152,54 +150,62 @@ def _search(address: Address, call: Call) -> None:
     """Asks the worker for the module, unless that is done. The call goes on when the answer is there."""
     key = address, call.handle()
     with _lock:
-        if key in _searches:
-            _searches[key].append(call)
-            return
-        _searches[key] = [call]
+        is_found = call.reached() != call.handle()
+        is_asked = not is_found and key in _searches
+        if not is_found:
+            _searches.setdefault(key, []).append(call)
+    if is_found:
+        _send_again(call)
+    elif not is_asked:
+        _ask(key)
+
+
+def _ask(key: Key) -> None:
+    """Asks the worker for the module that calls wait for."""
+    address, _ = key
     try:
         place, limit = find_worker(address.worker), address.seconds
         pending = find_served(place, compiled_at(address), address.name, limit, within=limit)
     except TorchRemoteError:  # the worker is lost since
-        for waiting in _end_search(key):
-            _rest_or_end(waiting)
+        for call in _end_search(key):
+            _rest_or_end(call)
     except BaseException:
-        for waiting in _end_search(key):
-            waiting.end()
+        for call in _end_search(key):
+            call.end()
         raise
     else:
-        when_answered(pending, functools.partial(_found, key, pending))
+        when_answered(pending, functools.partial(_answered, key, pending))
 
 
-def _end_search(key: Key) -> list[Call]:
-    """Returns the calls that wait for an answer. Later ones ask anew."""
+def _end_search(key: Key, found: Route | None = None) -> list[Call]:
+    """Has the links lead to the module, if it was found. Returns the calls that wait. Later ones ask anew."""
     with _lock:
-        return _searches.pop(key)
+        calls = _searches.pop(key)
+        for call in calls if found is not None else ():
+            if call.reached() == call.handle():  # it is the first of its link
+                call.exchange(found.handle, found.device, new_stream(found))
+        return calls
 
 
-def _found(key: Key, pending: Pending) -> None:
+def _answered(key: Key, pending: Pending) -> None:
     """Has calls go on when the worker has answered."""
     address, before = key
-    calls: list[Call] = []
+    found: Route | None = None
+    failure: Exception | None = None
     try:
-        try:
-            found = pending.route()
-        finally:
-            calls = _end_search(key)
-        follow_mode(address.worker, before, found.handle, found.training)
-        for call in calls:
-            if found.handle == before:  # it is the same module, and refuses calls all the same
-                call.end()
-                continue
-            if call.reached() == before:  # it is the first of its link
-                call.exchange(found.handle, found.device, new_stream(found))
-            _send_again(call)
-    except MismatchError as error:
-        for call in calls:
-            call.end_with(f"{MISFIT}{error}")
-    except TorchRemoteError:  # the worker does not serve the name, say
-        for call in calls:
+        found = pending.route()
+    except Exception as error:
+        failure = error
+    for call in _end_search(key, found):
+        if isinstance(failure, MismatchError):
+            call.end_with(f"{MISFIT}{failure}")
+        elif isinstance(failure, TorchRemoteError):  # the worker does not serve the name, say
             _rest_or_end(call)
-    except Exception:
-        _log.exception("torchremote: a bug; calls that failed end with their errors")
-        for call in calls:
+        elif found is None or found.handle == before:  # a bug; or the same module, which refuses calls all the same
             call.end()
+        else:
+            _send_again(call)
+    if found is not None:
+        follow_mode(address.worker, before, found.handle, found.training)
+    elif not isinstance(failure, TorchRemoteError):
+        _log.error("torchremote: a bug; calls that failed end with their errors", exc_info=failure)

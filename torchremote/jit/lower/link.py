@@ -129,8 +129,8 @@ def _lower_connected(sending: Sending) -> ir.Class:
         ir.AssignAttribute(ir.Name("self"), _field_name("tickets"), tickets, "Optional[torch.Generator]"),
     ]
     if sending.native:
-        known = *(ir.Name(part) for part in _KNOWN_TO_NATIVE), _field("tickets"), ir.Name(_FOLLOWED)
-        made = ir.Call(ir.native("new_route"), known)
+        known: list[ir.Expression] = [*map(ir.Name, _KNOWN_TO_NATIVE), _field("tickets"), ir.Name(_FOLLOWED)]
+        made = ir.Call(ir.native("new_route"), tuple(known))
         kept.append(ir.AssignAttribute(ir.Name("self"), _field_name(_NATIVE_ROUTE), made, "Any"))
     init = _lower_init(_ROUTE_PARTS, *kept, more=_more_parts(sending))
     methods = [init, _RETURN_ADDRESS, _lower_route(sending), _lower_flags(sending), sending.lower_wait_here()]
