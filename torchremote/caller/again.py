@@ -160,7 +160,7 @@ def pauses(until: float) -> Iterator[float]:
 
 def pause_of(number: int) -> float:
     """Returns the seconds of a pause. `number`: how many there were before."""
-    return min(_FIRST_PAUSE * 2 ** min(number, 16), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+    return min(_FIRST_PAUSE * 2.0 ** min(number, 16), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
 
 
 def _follows(stub: Any) -> bool:

@@ -25,6 +25,7 @@ Note [Failed calls of the native part]
 
 from __future__ import annotations
 
+import atexit
 import functools
 import logging
 import os
@@ -64,6 +65,12 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+@atexit.register
+def _at_exit() -> None:
+    if _is_running:
+        native.rest_failed()
 
 
 def start() -> None:
@@ -181,8 +188,8 @@ def _end_search(key: Key, found: Route | None = None) -> list[Call]:
     """Has the links lead to the module, if it was found. Returns the calls that wait. Later ones ask anew."""
     with _lock:
         calls = _searches.pop(key)
-        for call in calls if found is not None else ():
-            if call.reached() == call.handle():  # it is the first of its link
+        for call in calls:
+            if found is not None and call.reached() == call.handle():  # it is the first of its link
                 call.exchange(found.handle, found.device, new_stream(found))
         return calls
 

@@ -153,6 +153,8 @@ forget_strands: Final = _operator("forget_strands")
 """Forgets the strands of modules that are gone. Until then, what is in these modules is kept."""
 next_failed: Final = _operator("next_failed")
 """Waits for a call by a route that failed, without the GIL, and returns it: see following.cpp."""
+rest_failed: Final = _operator("rest_failed")
+"""Has calls that failed, and the threads that deal with them, rest until the process ends."""
 forget_failed: Final = _operator("forget_failed")
 """Has a process that was just forked know nothing of the calls of its parent."""
 join_strand: Final = _operator("join_strand")

@@ -55,10 +55,12 @@ using CallPtr = c10::intrusive_ptr<RoutedCall>;
 // The calls that failed. Threads wait in it while the process ends, so it is never let go.
 struct Failed {
   std::mutex mutex;
-  std::condition_variable any_undecided, any_waiting;
+  std::condition_variable any_undecided, any_waiting, python_rests;
   std::deque<CallPtr> undecided;                     // for Python
   std::multimap<Clock::time_point, CallPtr> waiting; // by when their pause ends, or their deadline is
   bool has_thread = false;                           // which waits with them
+  bool is_over = false;                              // the process ends, and nobody goes on
+  bool does_python_rest = false;
 };
 
 std::atomic<Failed*> failed_calls{new Failed};
@@ -263,7 +265,7 @@ void wait_with(Failed* failed) {
   std::unique_lock<std::mutex> lock(failed->mutex);
   for (;;) {
     auto next = failed->waiting.begin();
-    if (next == failed->waiting.end()) {
+    if (failed->is_over || next == failed->waiting.end()) {
       failed->any_waiting.wait(lock);
     } else if (next->first > Clock::now()) {
       auto until = next->first; // the call may be taken meanwhile
@@ -306,11 +308,27 @@ bool RoutedCall::take() {
 void next_failed(Stack& stack) {
   auto* failed = failed_calls.load();
   std::unique_lock<std::mutex> lock(failed->mutex);
-  failed->any_undecided.wait(lock, [failed] { return !failed->undecided.empty(); });
+  failed->any_undecided.wait(lock, [failed] { return failed->is_over || !failed->undecided.empty(); });
+  while (failed->is_over) {
+    failed->does_python_rest = true;
+    failed->python_rests.notify_all();
+    failed->any_undecided.wait(lock);
+  }
   auto call = std::move(failed->undecided.front());
   failed->undecided.pop_front();
   lock.unlock();
   torch::jit::push(stack, IValue(std::move(call)));
+}
+
+// rest_failed(): nobody goes on from now on. While Python ends, a thread that comes back from here would end the process
+// with an error. Waits for the thread that is in next_failed, a second at most.
+void rest_failed(Stack& stack) {
+  auto* failed = failed_calls.load();
+  std::unique_lock<std::mutex> lock(failed->mutex);
+  failed->is_over = true;
+  failed->any_undecided.notify_all();
+  failed->any_waiting.notify_all();
+  failed->python_rests.wait_for(lock, std::chrono::seconds(1), [failed] { return failed->does_python_rest; });
 }
 
 // forget_failed(): is for a process that was just forked. The calls, and the threads, are the parent's.
@@ -335,6 +353,7 @@ const auto call_class = torch::class_<RoutedCall>("torchremote_native", "RoutedC
 
 const torch::jit::RegisterOperators registered({
     Operator("torchremote_native::next_failed() -> Any", next_failed, c10::AliasAnalysisKind::CONSERVATIVE),
+    Operator("torchremote_native::rest_failed() -> ()", rest_failed, c10::AliasAnalysisKind::CONSERVATIVE),
     Operator("torchremote_native::forget_failed() -> ()", forget_failed, c10::AliasAnalysisKind::CONSERVATIVE),
 });
 

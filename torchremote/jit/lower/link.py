@@ -133,7 +133,7 @@ def _lower_connected(sending: Sending) -> ir.Class:
         made = ir.Call(ir.native("new_route"), tuple(known))
         kept.append(ir.AssignAttribute(ir.Name("self"), _field_name(_NATIVE_ROUTE), made, "Any"))
     init = _lower_init(_ROUTE_PARTS, *kept, more=_more_parts(sending))
-    methods = [init, _RETURN_ADDRESS, _lower_route(sending), _lower_flags(sending), sending.lower_wait_here()]
+    methods = [init, _RETURN_ADDRESS, _lower_route(sending), sending.lower_wait_here(), _lower_flags(sending)]
     for method in sending.interface.methods:
         methods += [_lower_call(method, sending), _lower_many(method, sending)]
     return ir.Class("Connected", tuple(methods))
