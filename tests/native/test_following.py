@@ -24,7 +24,6 @@ from ..owner.test_turns import Hidden, Recurrent
 from ..waiting import until
 from .test_calls import hold_gil
 
-
 REFUSED = "undefined function|stale handle"
 """What an owner says that does not have the endpoint, or the module."""
 

@@ -51,9 +51,7 @@ RECORDED = pathlib.Path(__file__).parents[2] / "recorded"
 def units(interface, native=False):
     source_names = SourceNames(interface)
     endpoints, link = (partial(lower, native=native) for lower in (lower_endpoints, lower_link))
-    return [
-        emit(lower(interface, source_names)) for lower in (lower_enums, lower_table, endpoints, link, lower_stub)
-    ]
+    return [emit(lower(interface, source_names)) for lower in (lower_enums, lower_table, endpoints, link, lower_stub)]
 
 
 def whole_text(interface, native=False):
