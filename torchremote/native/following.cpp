@@ -20,11 +20,17 @@
 #include <thread>
 #include <utility>
 
+#include <ATen/ThreadLocalState.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/distributed/autograd/context/container.h>
+#include <torch/csrc/distributed/autograd/utils.h>
+#include <torch/csrc/distributed/rpc/message.h>
 #include <torch/csrc/distributed/rpc/rpc_agent.h>
+#include <torch/csrc/distributed/rpc/script_call.h>
 #include <torch/csrc/distributed/rpc/torchscript_functions.h>
+#include <torch/csrc/distributed/rpc/utils.h>
 #include <torch/csrc/jit/runtime/custom_operator.h>
+#include <torch/csrc/profiler/api.h>
 #include <torch/custom_class.h>
 
 namespace {
@@ -32,7 +38,9 @@ namespace {
 using c10::IValue;
 using c10::ivalue::Future;
 using torch::distributed::autograd::DistAutogradContainer;
+using torch::distributed::rpc::Message;
 using torch::distributed::rpc::RpcAgent;
+using torch::distributed::rpc::ScriptCall;
 using torch::jit::Operator;
 using torch::jit::Stack;
 using torchremote::Route;
@@ -187,21 +195,33 @@ class RoutedCall : public torch::CustomClassHolder {
  private:
   friend void wait_with(Failed* failed);
 
+  // Does what torch's rpcTorchscript does, which has a Future of its own: that would cost as much as all else here. Ranges
+  // of the profiler are left to it.
   void send(float timeout) {
-    auto self = CallPtr::reclaim_copy(this);
+    bool is_profiled = torch::profiler::impl::profilerEnabled();
+    auto stack = arguments_;
     try {
-      auto answer = torch::distributed::rpc::rpcTorchscript(
-          route_->worker(), target_->endpoint, target_->schema, arguments_, timeout);
-      answer->addCallback([self](Future& answer) {
+      auto agent = RpcAgent::getCurrentRpcAgent();
+      auto answer = is_profiled
+          ? torch::distributed::rpc::rpcTorchscript(
+                route_->worker(), target_->endpoint, target_->schema, std::move(stack), timeout)
+          : torch::distributed::autograd::sendMessageWithAutograd(
+                *agent, agent->getWorkerInfo(route_->worker()),
+                ScriptCall(target_->endpoint, std::move(stack)).toMessage(), /*forceGradRecording=*/true, timeout);
+      auto self = CallPtr::reclaim_copy(this);
+      answer->addCallback(at::wrapPropagateTLSState([self, is_profiled](Future& answer) {
         if (answer.hasError()) {
           return self->fail(answer.exception_ptr());
         }
         try {
-          self->result_->markCompleted(answer.constValue(), answer.storages());
-        } catch (const std::exception&) { // a value on a device that the Future does not have
+          const IValue& value = answer.constValue();
+          self->result_->markCompleted(
+              is_profiled ? value : torch::distributed::rpc::deserializeRespToIValue(*value.toCustomClass<Message>()),
+              answer.storages());
+        } catch (const std::exception&) { // it cannot be read, or is on a device that the Future does not have
           self->result_->setErrorIfNeeded(std::current_exception());
         }
-      });
+      }));
     } catch (const std::exception&) { // nothing was sent: there is no such worker, say
       fail(std::current_exception());
     }
@@ -320,8 +340,8 @@ void next_failed(Stack& stack) {
   torch::jit::push(stack, IValue(std::move(call)));
 }
 
-// rest_failed(): nobody goes on from now on. While Python ends, a thread that comes back from here would end the process
-// with an error. Waits for the thread that is in next_failed, a second at most.
+// rest_failed(): nobody goes on from now on. While Python ends, a thread that comes back from here would end the
+// process with an error. Waits for the thread that is in next_failed, a second at most.
 void rest_failed(Stack& stack) {
   auto* failed = failed_calls.load();
   std::unique_lock<std::mutex> lock(failed->mutex);

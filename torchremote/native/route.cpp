@@ -10,8 +10,8 @@ using torch::jit::Operator;
 using torch::jit::Stack;
 using torchremote::Route;
 
-// new_route(address, handle, device, devices, stream, tickets, follows): returns a Route. Returns None if calls shall not
-// follow the module, or cannot: one without a name could not be found again.
+// new_route(address, handle, device, devices, stream, tickets, follows): returns a Route. Returns None if calls shall
+// not follow the module, or cannot: one without a name could not be found again.
 void new_route(Stack& stack) {
   auto given = torch::jit::last(stack, 7);
   auto address = given[0].to<Route::Address>();
