@@ -397,9 +397,9 @@ def test_modules_and_stubs_share_no_dict():
     resolve = _torch.resolver({**common_definitions(), "torch": torch, "List": List})
     text = """
 def shared(ticket: int) -> List[bool]:
-    modules = [Turns(None), Turns(None)]
-    stubs = [StubOrder(1, ticket), StubOrder(2, ticket)]
-    return [modules[0].streams is modules[1].streams, stubs[0].early is stubs[1].early, stubs[0].drawn is stubs[1].drawn]
+    one, other = Turns(None), Turns(None)
+    stub, another = StubOrder(1, ticket), StubOrder(2, ticket)
+    return [one.streams is other.streams, stub.early is another.early, stub.drawn is another.drawn]
 """
     shared = _torch.compile_function("__torch__.tests.shared", _torch.parsed(text.strip()), resolve)
     assert [shared(3) for _ in range(4)] == [[False] * 3] * 4
