@@ -48,8 +48,8 @@ RECORDED = pathlib.Path(__file__).parents[2] / "recorded"
 
 def units(interface, native=False):
     source_names = SourceNames(interface)
-    lowers = (lower_enums, lower_table, lower_endpoints, partial(lower_link, native=native), lower_stub)
-    return [emit(lower(interface, source_names)) for lower in lowers]
+    endpoints, link = (partial(lower, native=native) for lower in (lower_endpoints, lower_link))
+    return [emit(lower(interface, source_names)) for lower in (lower_enums, lower_table, endpoints, link, lower_stub)]
 
 
 def whole_text(interface, native=False):
@@ -75,17 +75,20 @@ def test_what_is_emitted_is_what_is_compiled(cls):
     assert compile_interface(cls).source == whole_text(read_interface(cls), native.available())
 
 
-def test_the_native_part_is_named_in_connected_links_alone():
+def test_the_native_part_is_named_in_connected_links_and_endpoints_alone():
     interface = read_interface(zoo.Encoder)
     with_it, without = whole_text(interface, native=True).splitlines(), whole_text(interface).splitlines()
     changed = [pair for pair in zip(with_it, without, strict=True) if pair[0] != pair[1]]
-    messages = len(interface.messages) + len(interface.methods)  # many calls may be several messages
-    assert len(changed) == 1 + messages
     assert all("torch.ops.torchremote_native." in line for line, _ in changed)
-    assert all("rpc.rpc_async(" in line or line.strip() == "pass" for _, line in changed)
+    starting = [pair for pair in changed if "torch.jit.fork(_run_" in pair[1]]  # of each call in turn, in its endpoint
+    assert len(starting) == len(interface.messages)
+    linked = [pair for pair in changed if pair not in starting]
+    messages = len(interface.messages) + len(interface.methods)  # many calls may be several messages
+    assert len(linked) == 1 + messages
+    assert all("rpc.rpc_async(" in line or line.strip() == "pass" for _, line in linked)
     first = with_it.index("class Connected:")
     assert "torchremote_native" not in "".join(with_it[with_it.index("class Stub(torch.nn.Module):") :])
-    assert with_it.index(changed[-1][0]) > first > with_it.index("class Disconnected:")
+    assert with_it.index(linked[-1][0]) > first > with_it.index("class Disconnected:")
 
 
 def test_the_recorded_common_source(record):
