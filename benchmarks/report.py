@@ -39,7 +39,7 @@ TELLING = (
         "beside_torchrl",
         "torchremote, gathered: 64 in flight",
         "TorchRL, SharedMemoryTransport: 64 in flight",
-        "Calls a second of a policy that 64 ask, to TorchRL's ProcessInferenceServer",
+        "Calls a second, 64 in flight and gathered, to TorchRL's SharedMemoryTransport",
     ),
 )
 

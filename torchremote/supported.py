@@ -115,12 +115,7 @@ def check_groups() -> None:
     Raises:
         ImportError: it cannot; the message says what it lacks.
     """
-    missing = list(missing_names(GROUPS))
-    if missing:
-        raise ImportError(
-            f"join: this is torch {torch.__version__}, which has no {', '.join(missing)}; use init_rpc with a world "
-            f"size, or pip install 'torch=={dotted(TORCH[1])}.*'"
-        )
+    _check_has("join", GROUPS, "use init_rpc with a world size")
 
 
 def check_ahead() -> None:
@@ -129,10 +124,14 @@ def check_ahead() -> None:
     Raises:
         ImportError: it cannot; the message says what it lacks.
     """
-    missing = list(missing_names(AHEAD))
+    _check_has("compiled", AHEAD, "use exported")
+
+
+def _check_has(what: str, wanted: Mapping[str, str], instead: str) -> None:
+    missing = list(missing_names(wanted))
     if missing:
         raise ImportError(
-            f"compiled: this is torch {torch.__version__}, which has no {', '.join(missing)}; use exported, or "
+            f"{what}: this is torch {torch.__version__}, which has no {', '.join(missing)}; {instead}, or "
             f"pip install 'torch=={dotted(TORCH[1])}.*'"
         )
 

@@ -8,7 +8,7 @@ from typing import Tuple
 import pytest
 import torch
 import torch.distributed.rpc as rpc
-from torch import Tensor
+from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote import _torch
@@ -45,6 +45,25 @@ def test_owners_of_earlier_releases_are_not_asked_to_gather():
     request = CreateRequest("Sleeper", "", zoo.SlowLoop, (), {}, "cpu", True, None, None, "raise", True, "", 0)
     assert {"gather", "declared", "examples"}.isdisjoint(requests._fields(request))
     assert requests._fields(replace(request, gather=8))["gather"] == 8
+
+
+def test_modules_of_one_interface_share_no_batch(owner):
+    stubs = [tr.create(owner, Exportable, Adding, (float(number),), gather=8) for number in range(4)]
+    with torch.no_grad():
+        for _ in range(60):
+            pending = [stub.forward_async(ones()) for stub in stubs for _ in range(4)]
+            assert [float(future.wait()[0][0, 0]) for future in pending] == [
+                1.0 + n for n in range(4) for _ in range(4)
+            ]
+
+
+class Adding(nn.Module):
+    def __init__(self, number: float):
+        super().__init__()
+        self.number = number
+
+    def forward(self, x: Tensor, scale: float) -> Tuple[Tensor, Tensor]:
+        return x + self.number, x.new_full([x.size(0)], x.size(0))
 
 
 def test_all_ways_to_host(owner):

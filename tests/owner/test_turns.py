@@ -18,6 +18,7 @@ from torchremote.dropin import remote_module
 from torchremote.errors import CallTimeoutError, CreationError, RemoteError
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime import turns
+from torchremote.jit.script.common import common_definitions
 from torchremote.owner import modules
 
 from ..group import one_thread_for_forks, play
@@ -389,6 +390,19 @@ def test_create_many_and_remote_modules_run_in_turn(owner):
     free = remote_module._RemoteModule(owner, Hidden, _module_interface_cls=Recurrent, in_turn=False)
     assert free.forward(torch.ones(4))[0] == 1
     assert rpc.rpc_sync(owner, entries_in_turn)[-2:] == [True, False]
+
+
+def test_modules_and_stubs_share_no_dict():
+    """TorchScript makes one constant of a dict that nothing changes in the graph that makes it."""
+    resolve = _torch.resolver({**common_definitions(), "torch": torch, "List": List})
+    text = """
+def shared(ticket: int) -> List[bool]:
+    one, other = Turns(None), Turns(None)
+    stub, another = StubOrder(1, ticket), StubOrder(2, ticket)
+    return [one.streams is other.streams, stub.early is another.early, stub.drawn is another.drawn]
+"""
+    shared = _torch.compile_function("__torch__.tests.shared", _torch.parsed(text.strip()), resolve)
+    assert [shared(3) for _ in range(4)] == [[False] * 3] * 4
 
 
 # -- processes that can and cannot

@@ -141,10 +141,13 @@ class GroupAgent:
         devices: list[torch.device] = _backend._create_device_list(list(self.own.devices), maps, reverse)
         return devices
 
+    def calls_of_own(self) -> int:
+        """Counts the calls that this worker waits for."""
+        return int(self._agent.get_metrics()["agent.client_active_calls"]) if self.current else 0
+
     def calls_in_flight(self) -> int:
         """Counts the calls that this worker waits for, and those that it runs for others."""
-        metrics = self._agent.get_metrics()
-        return int(metrics["agent.client_active_calls"]) + int(metrics["agent.server_active_calls"])
+        return self.calls_of_own() + int(self._agent.get_metrics()["agent.server_active_calls"])
 
     def let_go(self, seconds: float) -> None:
         """Lets go of this worker's references to what others own. torch's `rpc.shutdown()` does the same.

@@ -225,11 +225,15 @@ class Membership:
     def leave(self, timeout: float) -> None:
         """Leaves the group. Waits for calls in flight, for `timeout` seconds at most."""
         self._leaving = True
-        if self._agent is not None and not self._has_lost:  # torch logs an error for a reference to a lost worker
-            self._agent.let_go(min(timeout, _LETTING_GO))  # or owners would log them as leaks when they end
-        self._send({"do": "leave"})
         until = time.monotonic() + timeout
         agent = self._agent
+        if agent is not None and not self._has_lost:  # torch logs an error for a reference to a lost worker
+            # Owners would log the references as leaks when they end. A call that has not begun yet needs its module.
+            while agent.calls_of_own() and time.monotonic() < until:
+                time.sleep(0.01)
+            if not agent.calls_of_own():
+                agent.let_go(min(timeout, _LETTING_GO))
+        self._send({"do": "leave"})
         while agent is not None and agent.current and agent.calls_in_flight() and time.monotonic() < until:
             time.sleep(0.01)
         self.end()

@@ -77,19 +77,23 @@ def test_what_is_emitted_is_what_is_compiled(cls):
     assert compile_interface(cls).source == whole_text(read_interface(cls), native.available())
 
 
-def test_callers_name_the_native_part_in_connected_links_alone():
+def test_the_native_part_is_named_in_connected_links_and_endpoints_alone():
     interface = read_interface(zoo.Encoder)
-    *_, with_it, stub = (source.text for source in units(interface, native=True))
-    *_, without, plain_stub = (source.text for source in units(interface))
-    assert stub == plain_stub
+    *_, endpoints, link, stub = (source.text for source in units(interface, native=True))
+    *_, plain_endpoints, plain_link, plain_stub = (source.text for source in units(interface))
     assert "torchremote_native" not in whole_text(interface)
-    whole, plain = (text[: text.index("def in_parts_")] for text in (with_it, without))
-    assert whole == plain
-    assert "class Disconnected:" in plain
-    named = Counter(re.findall(r"torch\.ops\.torchremote_native\.(\w+)", with_it))
+    assert stub == plain_stub
+    lines = zip(endpoints.splitlines(), plain_endpoints.splitlines(), strict=True)
+    starting = [pair for pair in lines if pair[0] != pair[1]]  # each call in turn, in its endpoint
+    assert len(starting) == len(interface.messages)
+    assert all("torchremote_native.in_strand(" in line and "torch.jit.fork(_run_" in plain for line, plain in starting)
+    before, plain_before = (text[: text.index("def in_parts_")] for text in (link, plain_link))
+    assert before == plain_before
+    assert "class Disconnected:" in before
+    named = Counter(re.findall(r"torch\.ops\.torchremote_native\.(\w+)", link))
     messages = len(interface.messages) + len(interface.methods)  # many calls may be several messages
     assert named == {"send": messages, "wait_here": 1, "new_route": 1, "reached": 1, "flags_by": 1}
-    assert "rpc.rpc_async(" not in with_it
+    assert "rpc.rpc_async(" not in link
 
 
 def test_the_recorded_common_source(record):

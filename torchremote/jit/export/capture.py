@@ -66,7 +66,7 @@ class Captured:
 
 @dataclass(frozen=True)
 class Finish:
-    """What runs the graphs of a module."""
+    """Says by what the graphs of a module are run."""
 
     complete: Callable[[Captured, str], Captured]  # takes a graph, and what names interface and method in errors
     takes_integers: bool  # or each of them is a constant

@@ -35,13 +35,15 @@ def lower_group(method: Method, source_names: SourceNames) -> ir.Class:
 def lower_groups(gathered: Sequence[Method], source_names: SourceNames) -> ir.Class:
     """Lowers the class of a module's open batches, by method."""
     self = ir.Name("self")
-    body = [
+    body: list[ir.Statement] = [
         ir.AssignAttribute(self, "most", ir.Name("most")),
         ir.AssignAttribute(self, "learns", ir.Name("learns")),
     ]
     for method in gathered:
         kind = f"List[{source_names.group[method.name]}]"
         body.append(ir.AssignAttribute(self, _opened(method), ir.Empty("[]"), kind))
+        # TorchScript makes one constant, for all objects, of a list that nothing changes here.
+        body.append(ir.Do(called(ir.Attribute(self, _opened(method)), "clear")))
     parameters = (ir.Parameter("self"), ir.Parameter("most", "int"), ir.Parameter("learns", "bool"))
     return ir.Class("Groups", (ir.Function("__init__", parameters, None, tuple(body)),))
 

@@ -96,7 +96,8 @@ class StubOrder:
     def __init__(self, number: int, ticket: int):
         self.tickets = torch.Generator(seed=number)
         self.drawn: List[int] = []  # tickets that were drawn to see where the stream is, the next one last
-        self.early: Dict[int, int] = {}  # the tickets of calls that stepped aside
+        self.early: Dict[int, int] = {ticket: 0}  # the tickets of calls that stepped aside
+        self.early.clear()  # see Turns
         self.last = 0  # its last piece of work: see gathering.py
         self.next = draw_ticket(self.tickets)
         while len(self.drawn) < MOST_LOST and self.next != ticket:
@@ -128,6 +129,7 @@ class Turns:
     def __init__(self, strand: Any) -> None:
         self.strand = strand  # of the native part, in which the calls run: see lower/in_turn.py, Note [Strands]
         self.streams: Dict[int, StubOrder] = {}
+        self.streams.clear()  # TorchScript makes one constant, for all objects, of a dict that nothing changes here
         self.queued = 0  # the pieces of work so far: see gathering.py
 
     def stream(self, number: int, ticket: int) -> StubOrder:
