@@ -43,7 +43,7 @@ _by_handle: dict[int, Entry] = {}
 by_name: dict[str, Entry] = {}  # for served.py, under LOCK
 _DEFAULTS: Final = "keyword-only arguments with defaults"
 """A part of what TorchScript says of methods with `*args`, `**kwargs`, or `*, k: int = 5`."""
-_INSTEAD: Final = "write each of these as an ordinary argument, `k: int = 5`; callers may pass it by keyword all the same"
+_INSTEAD: Final = "write each of these as an ordinary argument, `k: int = 5`; it may be passed by keyword all the same"
 _exchanging = threading.Lock()  # one exchange at a time, so that each sees the result of the last one
 
 
