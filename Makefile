@@ -22,6 +22,7 @@ JOBS := 2
 
 OLDEST := 2.11.0
 NEWEST := 2.15.0
+TORCHVISION := torch==2.14.1 torchvision==0.29.1
 PYTHON_OF_OLDEST ?= $(or $(shell python3.12 -c 'print("python3.12")' 2> /dev/null), $(PYTHON))
 PYTHON_OF_NEWEST ?= $(or $(shell python3.13 -c 'print("python3.13")' 2> /dev/null), $(PYTHON))
 
@@ -98,7 +99,7 @@ bench-peers:
 	done
 
 clean:
-	rm -rf .venv .venv-oldest .venv-newest .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info demo-results docs/_build
+	rm -rf .venv .venv-oldest .venv-newest .venv-models .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info demo-results docs/_build
 
 $(READY): constraints.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -115,7 +116,9 @@ $(READY): constraints.txt setup.cfg pyproject.toml
 	$(@D)/bin/python -m pip install --quiet --constraint $(@D)/constraints.txt --editable '.[test,demo]' torch==$(TORCH)
 	touch $@
 
-.venv-models/ready: constraints.txt setup.cfg pyproject.toml
+# A torchvision from PyPI fits the torch from there alone, and not a build for CPUs that came from elsewhere.
+.venv-models/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[models]'
+	$(@D)/bin/python -m pip install --quiet $(TORCHVISION)
+	$(@D)/bin/python -m pip install --quiet --editable '.[models]'
 	touch $@

@@ -219,13 +219,12 @@ def first(result):
 def reason(error):
     """The line of an error that says why."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    chosen = next(
-        (line for line in lines if "exported for" in line and line.startswith("builtins")), lines[0] if lines else ""
-    )
+    refusing = [line for line in lines if "; came " in line and not line.startswith("raise ")]
+    chosen = (*refusing, *lines, "")[0]
     for wanted in ("cannot be scripted: ", "cannot capture it: ", "RuntimeError: "):
         chosen = chosen.partition(wanted)[2] or chosen
     chosen = re.sub(rf"^{OTHERWISE}\w+\.forward: ", "", chosen).partition("; if the module can run")[0]
-    chosen = re.sub(r" at 0x[0-9a-f]+", "", chosen)
+    chosen = re.sub(r"^\d+: | at 0x[0-9a-f]+", "", chosen)
     return chosen.replace("|", "/")[:SHORT].replace("<", "&lt;")
 
 

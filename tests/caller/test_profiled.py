@@ -72,6 +72,22 @@ def test_calls_that_fail_end_their_range(owner):
     }
 
 
+def test_calls_of_replicas_are_ranges(owner):
+    for worker in (owner, "caller"):
+        tr.create(worker, zoo.Encoder, zoo.LinearEncoder, name="profiled")
+    replicas = tr.connect([owner, "caller"], zoo.Encoder, "profiled")
+    x = torch.ones(2, 8)
+    with profile(activities=CPU) as profiled:
+        replicas(x)
+        replicas.topk_async(x, k=3).wait()
+        replicas.forward_many([(x,)] * 4)
+    assert ranges(profiled).keys() == {
+        f"Encoder.{method} on owner, caller" for method in ("forward", "topk_async", "forward_many")
+    }
+    for worker in (owner, "caller"):
+        tr.withdraw("profiled", worker)
+
+
 def test_without_a_profiler_there_is_no_range(owner):
     stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
     x = torch.ones(2, 8)

@@ -206,3 +206,12 @@ def test_serve_says_what_scripting_raised():
             tr.serve(Exits(error, False), Input, "exits")
     with pytest.raises(KeyboardInterrupt):  # in the main thread it is Ctrl-C
         tr.serve(Exits(KeyboardInterrupt, False), Input, "exits")
+
+
+def test_a_default_of_a_keyword_only_argument_has_its_remedy():
+    class Named(nn.Module):
+        def forward(self, x: Tensor, *, scale: float = 1.0) -> Tensor:
+            return scale * x
+
+    with pytest.raises(CreationError, match=r"what to do: write each of these as an ordinary argument, `k: int = 5`"):
+        tr.serve(Named(), Input, "named")

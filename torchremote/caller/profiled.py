@@ -12,7 +12,18 @@ from ..jit.read.model import Method
 from ..link.route import route_of
 
 
-def profiled(call: Callable[..., Any], compiled: CompiledInterface, method: Method) -> Callable[..., Any]:
+def workers_of_stub(stub: Any) -> str:
+    """Says where a stub's calls go, for the name of a range: nowhere, while it is disconnected."""
+    route = route_of(stub)
+    return "" if route is None else f" on {route.worker}"
+
+
+def profiled(
+    call: Callable[..., Any],
+    compiled: CompiledInterface,
+    method: Method,
+    workers_of: Callable[[Any], str] = workers_of_stub,
+) -> Callable[..., Any]:
     """Returns a method of stubs that does what `call` does. While a profiler records, it opens a range.
 
     The range begins before arguments are checked. It ends when the caller has the result; for what returns a Future,
@@ -20,6 +31,7 @@ def profiled(call: Callable[..., Any], compiled: CompiledInterface, method: Meth
 
     Args:
         method: the method of the interface for which `call` is.
+        workers_of: says where the calls of an object go, as the end of the range's name.
     """
     name: str = call.__name__
     returns_future = name in (f"{method.name}_async", f"{method.name}_many_async")
@@ -30,8 +42,7 @@ def profiled(call: Callable[..., Any], compiled: CompiledInterface, method: Meth
     def ranged(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
         if not is_profiling():
             return call(self_, *args, **kwargs)
-        route = route_of(self_)
-        where = "" if route is None else f" on {route.worker}"
-        return open_range(f"{compiled.interface.name}.{name}{where}", functools.partial(call, self_, *args, **kwargs))
+        shown = f"{compiled.interface.name}.{name}{workers_of(self_)}"
+        return open_range(shown, functools.partial(call, self_, *args, **kwargs))
 
     return ranged

@@ -17,6 +17,7 @@ from ..errors import NotSavableError, StubError
 from ..jit import CompiledInterface
 from . import as_module
 from .described import CallSignature, in_order, no_such
+from .profiled import profiled
 from .replica_calls import TEAM, replica_calls
 from .replicas import Team
 from .stub import SeveralModules, Stub, with_timeout
@@ -147,6 +148,12 @@ def make_replicas(team: Team) -> Any:
     return made
 
 
+def _workers(replicas: Any) -> str:
+    """Names all workers of replicas, for the ranges of a profiler: which one of them runs a call is decided later."""
+    team: Team = replicas.__dict__[TEAM]
+    return f" on {', '.join(team.where)}"
+
+
 @functools.cache
 def replicas_class(compiled: CompiledInterface) -> type[Replicas]:
     """Makes the Python class of replicas with an interface."""
@@ -155,7 +162,7 @@ def replicas_class(compiled: CompiledInterface) -> type[Replicas]:
         members["__doc__"] = compiled.as_written.doc
     for method in compiled.interface.methods:
         for call in replica_calls(compiled, method):
-            members[call.__name__] = call
+            members[call.__name__] = profiled(call, compiled, method, _workers)
     cls: Any = ReplicasClass(f"{compiled.interface.name}Replicas", (Replicas,), members)
     _torch.send_as(cls, ReplicasClass.reduce_for_rpc)
     made: type[Replicas] = cls

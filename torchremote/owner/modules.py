@@ -19,6 +19,7 @@ import itertools
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Final
 
 import torch
 
@@ -40,6 +41,9 @@ from .turns import strand_of
 
 _by_handle: dict[int, Entry] = {}
 by_name: dict[str, Entry] = {}  # for served.py, under LOCK
+_DEFAULTS: Final = "keyword-only arguments with defaults"
+"""A part of what TorchScript says of methods with `*args`, `**kwargs`, or `*, k: int = 5`."""
+_INSTEAD: Final = "write each of these as an ordinary argument, `k: int = 5`; it may be passed by keyword all the same"
 _exchanging = threading.Lock()  # one exchange at a time, so that each sees the result of the last one
 
 
@@ -289,8 +293,9 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         said = str(error) if isinstance(error, Exception) else words_of(error)
         missing = missing_operator(said)
         said = f"{missing}\n\n{said}" if missing else said
+        otherwise = _INSTEAD if _DEFAULTS in said else "write it otherwise"
         raise CreationError(
-            f"{type(module).__name__} cannot be scripted: {said}\nwhat to do: write it otherwise; or {REMEDY}"
+            f"{type(module).__name__} cannot be scripted: {said}\nwhat to do: {otherwise}; or {REMEDY}"
         ) from error
     check_decorators(module, scripted)
     remember_names(scripted, module)

@@ -12,6 +12,8 @@ from ..lower import ir
 Find = Callable[[str], "ir.Expression | None"]
 """Returns the expression for a part of a condition, given as text, if it is the size or the value of an argument."""
 
+# What torch.export writes: its conditions are Python, in which functions are those of torch since torch 2.14, and sizes
+# have sympy's names.
 _SIGNS: Final[dict[type, str]] = {
     ast.Add: "+",
     ast.Sub: "-",
@@ -28,12 +30,23 @@ _SIGNS: Final[dict[type, str]] = {
     ast.And: "and",
     ast.Or: "or",
 }
-_FUNCTIONS: Final = {
-    **{name: name for name in ("max", "min", "int", "float", "abs", "math.floor", "math.ceil", "math.sqrt")},
-    "Max": "max",
-    "Min": "min",
+_FUNCTIONS: Final[dict[str, str]] = {
+    **dict.fromkeys(("int", "math.trunc", "torch.sym_int", "TruncToInt"), "int"),
+    **dict.fromkeys(("float", "torch.sym_float", "ToFloat"), "float"),
+    **dict.fromkeys(("abs", "Abs"), "abs"),
+    **dict.fromkeys(("math.floor", "floor", "FloorToInt"), "math.floor"),
+    **dict.fromkeys(("math.ceil", "ceiling", "CeilToInt"), "math.ceil"),
+    **dict.fromkeys(("math.sqrt", "torch._sym_sqrt", "OpaqueUnaryFn_sqrt"), "math.sqrt"),
 }
-_REMAINDERS: Final = ("Mod", "PythonMod")
+_OF_SEVERAL: Final[dict[str, str]] = {
+    **dict.fromkeys(("max", "Max", "torch.sym_max"), "max"),
+    **dict.fromkeys(("min", "Min", "torch.sym_min"), "min"),
+}
+_OF_TWO: Final[dict[str, str]] = {
+    **dict.fromkeys(("Mod", "PythonMod"), "%"),
+    **dict.fromkeys(("FloorDiv", "CleanDiv"), "//"),
+    **dict.fromkeys(("IntTrueDiv", "FloatTrueDiv"), "/"),
+}
 
 
 def condition(text: str, find: Find, where: str) -> ir.Expression:
@@ -73,10 +86,17 @@ def condition(text: str, find: Find, where: str) -> ir.Expression:
                 return ir.Operation("not", None, read(value))
             case ast.UnaryOp(ast.USub(), value):
                 return ir.Operation("-", None, read(value))
-            case ast.Call(function, arguments, []) if ast.unparse(function) in _FUNCTIONS:
-                return ir.Call(ir.Name(_FUNCTIONS[ast.unparse(function)]), tuple(map(read, arguments)))
-            case ast.Call(ast.Name(name), [left, right], []) if name in _REMAINDERS:
-                return ir.Operation("%", read(left), read(right))
+            case ast.Call(function, [argument], []) if ast.unparse(function) in _FUNCTIONS:
+                return ir.Call(ir.Name(_FUNCTIONS[ast.unparse(function)]), (read(argument),))
+            case ast.Call(function, [first, *others], []) if others and ast.unparse(function) in _OF_SEVERAL:
+                chosen = read(first)
+                for one in others:  # TorchScript's take two
+                    chosen = ir.Call(ir.Name(_OF_SEVERAL[ast.unparse(function)]), (chosen, read(one)))
+                return chosen
+            case ast.Call(function, [left, right], []) if ast.unparse(function) in _OF_TWO:
+                return ir.Operation(_OF_TWO[ast.unparse(function)], read(left), read(right))
+            case ast.Call(ast.Name("ModularIndexing"), [value, divisor, modulus], []):
+                return ir.Operation("%", ir.Operation("//", read(value), read(divisor)), read(modulus))
         raise CreationError(
             f"{where}: torch.export assumes {text}, which cannot be checked ({ast.unparse(node)}); state the sizes in "
             "dynamic_shapes"

@@ -240,7 +240,7 @@ class Guards:
     def _guard(self, guard: str, into: list[ir.Statement]) -> None:
         """Compares with a condition that torch.export states in Python."""
         used: dict[str, ir.Expression] = {}
-        readable = guard
+        readable = guard.replace("torch.sym_", "").replace("torch._sym_", "")
 
         def find(text: str) -> ir.Expression | None:
             for path, index in self._captured.paths.items():

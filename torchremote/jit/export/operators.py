@@ -54,7 +54,6 @@ _FUNCTIONS: Final[dict[Any, str]] = {
     math.floor: "math.floor",
     math.sqrt: "math.sqrt",
     math.log: "math.log",
-    math.log2: "math.log2",
     math.exp: "math.exp",
 }
 _SIZES: Final = {
