@@ -6,11 +6,13 @@ import time
 
 import pytest
 import torch
+import torch.distributed.autograd as dist_autograd
 import torch.distributed.rpc as rpc
 from torch import Tensor
 
 import torchremote as tr
-from torchremote.errors import InterfaceError, MismatchError, NotInGroupError, WireError
+from torchremote.caller import again
+from torchremote.errors import InterfaceError, MismatchError, NotInGroupError, StaleStubError, WireError
 from torchremote.jit import compile_interface
 from torchremote.jit.read.parse import parse_interface
 
@@ -135,3 +137,42 @@ def test_a_stub_of_a_module_without_a_name_is_called_as_ever(owner):
     stub = tr.create(owner, Patient, zoo.LinearEncoder, kwargs={"seed": 0})
     assert is_from(0, stub(X))
     assert is_from(0, stub.forward_async(X).wait())
+
+
+WAYS = {
+    "call": lambda stub, x: stub(x),
+    "async": lambda stub, x: stub.forward_async(x).wait(),
+    "many": lambda stub, x: stub.forward_many([(x,)])[0],
+}
+
+
+@pytest.mark.parametrize("is_replicated", [False, True], ids=["stub", "replicas"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_call_that_dist_autograd_has_recorded_is_not_sent_again(owner, way, is_replicated):
+    """`backward` would wait for the gradients of both messages, and those of the first never come."""
+    call = WAYS[way]
+    rpc.rpc_sync(owner, roles.serve_encoder, (1, "recorded"))
+    stub = tr.connect([owner] if is_replicated else owner, Patient, "recorded", timeout=30)
+    assert is_from(1, stub(X))
+    rpc.rpc_sync(owner, tr.withdraw, ("recorded",))
+    rpc.rpc_sync(owner, roles.serve_encoder, (0, "recorded"))
+    x = X.clone().requires_grad_()
+    with dist_autograd.context(), pytest.raises(StaleStubError):
+        call(stub, x)
+    with torch.no_grad():  # such a call has no gradients
+        assert is_from(0, call(stub, x))
+    with dist_autograd.context() as context:
+        dist_autograd.backward(context, [call(stub, x).sum()])
+        found = dist_autograd.get_gradients(context)[x]
+    (expected,) = torch.autograd.grad(roles.expected(x).sum(), x)
+    torch.testing.assert_close(found, expected)
+    rpc.rpc_sync(owner, tr.withdraw, ("recorded",))
+
+
+def test_the_error_says_why_it_was_not_sent_again(owner):
+    rpc.rpc_sync(owner, roles.serve_encoder, (1, "recorded"))
+    stub = tr.connect(owner, zoo.Encoder, "recorded", timeout=30)
+    rpc.rpc_sync(owner, tr.withdraw, ("recorded",))
+    with dist_autograd.context(), pytest.raises(StaleStubError) as raised:
+        stub(X)
+    assert raised.value.__notes__ == [again._RECORDED]

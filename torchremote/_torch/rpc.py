@@ -53,6 +53,17 @@ class ReferenceTypes:
         return _C._jit_try_infer_type(self._bare(reference)).type()
 
 
+def is_recording_calls() -> bool:
+    """Says whether messages that this thread sends become part of a context of distributed autograd, with gradients."""
+    if not torch.is_grad_enabled():
+        return False
+    try:
+        _C._distributed_autograd._current_context()
+    except RuntimeError:
+        return False
+    return True
+
+
 def check_on_unwrap(future: Any, check: Callable[[object], None]) -> None:
     """Makes the future call `check` with its value in every `wait`. An exception of `check` is raised from `wait`."""
     future._set_unwrap_func(check)

@@ -5,6 +5,10 @@ Note [Sent again]
     the module was found: see methods.py, Note [Stubs that follow]. A call that got lost may have run. It is sent again
     only if its method is declared `@idempotent`, with growing pauses, until the stub's timeout has passed. The last try
     has what is left of that timeout.
+
+    In a context of distributed autograd, torch records every message when it is sent, and `backward` waits for the
+    gradients of each. Those of a call that was lost never come. So there a call is sent again only if nothing was sent
+    before. A call with `_async` would be sent again by a thread that is not in the context: there it never is.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import torch
 import torch.distributed.rpc as rpc
 
 from .. import _torch
-from ..errors import StaleStubError, TorchRemoteError, WireError
+from ..errors import NotInGroupError, StaleStubError, TorchRemoteError, WireError
 from ..link.route import route_of
 from .awaiting import Answer
 from .exchange import Failure, raise_failure
@@ -31,6 +35,7 @@ from .methods import DEVICES, METHODS, NamedStubMethods
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
 """Seconds between two tries of an idempotent call. Each pause is twice the one before, less a random part."""
+_RECORDED: Final = "not sent again, because dist_autograd has recorded the call; begin the step again, in a new context"
 
 
 def sent_again(once: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,8 +45,8 @@ def sent_again(once: Callable[..., Any]) -> Callable[..., Any]:
     def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
         try:
             return once(self_, *args, **kwargs)
-        except StaleStubError:
-            if not _follows(self_):
+        except StaleStubError as error:
+            if not (_follows(self_) and may_be_sent_again(error)):
                 raise
         return once(self_, *args, **kwargs)
 
@@ -57,7 +62,7 @@ def sent_until_timeout(once: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return once(self_, *args, **kwargs)
         except (StaleStubError, WireError) as error:
-            if not _follows(self_):
+            if not (_follows(self_) and may_be_sent_again(error)):
                 raise
             failure: TorchRemoteError = error
         return _try_again(once, self_, args, kwargs, began, failure)
@@ -74,15 +79,16 @@ def sent_until_timeout_later(once_async: Callable[..., Any], once: Callable[...,
 
     @functools.wraps(once_async)
     def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if not _follows(self_):
+        if not _follows(self_) or _torch.is_recording_calls():
             return once_async(self_, *args, **kwargs)
-        began = time.monotonic()
+        began, grad_mode = time.monotonic(), torch.is_grad_enabled()
         result: Answer[Any] = Answer(devices=list(self_.__dict__[DEVICES]))
         _torch.check_on_unwrap(result, raise_failure)
 
         def try_again(failure: TorchRemoteError) -> None:
             try:
-                result.set_result(_try_again(once, self_, args, kwargs, began, failure))
+                with torch.set_grad_enabled(grad_mode):  # this thread has one of its own
+                    result.set_result(_try_again(once, self_, args, kwargs, began, failure))
             except Exception as error:
                 result.set_result(Failure.of(error))
 
@@ -145,7 +151,17 @@ def _try_again(
             return once(NamedStubMethods.with_timeout(stub, timeout_of(left)), *args, **kwargs)
         except (StaleStubError, WireError) as error:
             failure = error
+            if not may_be_sent_again(failure):
+                break
     raise failure
+
+
+def may_be_sent_again(failure: TorchRemoteError) -> bool:
+    """Says whether another message does no harm in this thread, after one that failed: see Note [Sent again]."""
+    if isinstance(failure, NotInGroupError) or not _torch.is_recording_calls():
+        return True
+    failure.add_note(_RECORDED)
+    return False
 
 
 def pauses(until: float) -> Iterator[float]:

@@ -20,7 +20,7 @@ from ..jit import CompiledInterface
 from ..jit.lower.plan import is_called_packed
 from ..jit.read.model import Method
 from ..link.failures import FAILURES
-from .again import patient, pauses, seconds_of, timeout_of
+from .again import may_be_sent_again, patient, pauses, seconds_of, timeout_of
 from .awaiting import Answer
 from .batches import Batches, when_each
 from .calls import Calls, failure_of
@@ -193,16 +193,18 @@ class _Messages:
         calls: int = 1,
     ) -> None:
         """Makes a call, or a batch of so many, and has `give` take its result when it is there."""
-        began = time.monotonic()
+        began, grad_mode = time.monotonic(), torch.is_grad_enabled()
+        is_recorded = _torch.is_recording_calls()  # see again.py, Note [Sent again]
 
         def go_on(failure: TorchRemoteError, tried: list[Replica]) -> None:
             try:
-                give(self.go_on(team, args, kwargs, calls, began, failure, tried))
+                with torch.set_grad_enabled(grad_mode):  # this thread has one of its own
+                    give(self.go_on(team, args, kwargs, calls, began, failure, tried))
             except Exception as error:
                 give(Failure.of(error))
 
         def failed(failure: TorchRemoteError, tried: list[Replica]) -> None:
-            if self._may_go_on(failure):
+            if not is_recorded and self._may_go_on(failure):
                 patient.submit(partial(go_on, failure, tried))  # it may take long
             else:
                 give(Failure.of(failure))
@@ -241,7 +243,8 @@ class _Messages:
 
     def _may_go_on(self, failure: TorchRemoteError) -> bool:
         """Says whether another replica may run the call that failed."""
-        return self._idempotent or isinstance(failure, (StaleStubError, NotInGroupError))
+        may_run_twice = self._idempotent or isinstance(failure, (StaleStubError, NotInGroupError))
+        return may_run_twice and may_be_sent_again(failure)
 
     def go_on(
         self,
