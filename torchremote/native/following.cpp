@@ -21,6 +21,7 @@
 #include <utility>
 
 #include <ATen/ThreadLocalState.h>
+#include <ATen/core/grad_mode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/distributed/autograd/context/container.h>
 #include <torch/csrc/distributed/autograd/utils.h>
@@ -91,7 +92,8 @@ class RoutedCall : public torch::CustomClassHolder {
       float timeout)
       : route_(std::move(route)), target_(std::move(target)), arguments_(std::move(arguments)), timeout_(timeout),
         result_(c10::make_intrusive<Future>(target_->schema.returns()[0].type(), route_->devices())),
-        is_recorded_(DistAutogradContainer::currentContextId() != -1), began_(Clock::now()) {}
+        is_recorded_(at::GradMode::is_enabled() && DistAutogradContainer::currentContextId() != -1),
+        began_(Clock::now()) {}
 
   // Sends the call for the first time. Returns the Future of its result.
   c10::intrusive_ptr<Future> begin() {
@@ -134,8 +136,8 @@ class RoutedCall : public torch::CustomClassHolder {
     return is_rested_;
   }
 
-  // Whether the call is part of a context of distributed autograd. Another message would be one too many there: torch
-  // would wait for the gradients of both.
+  // Whether the call is part of a context of distributed autograd, with gradients. Another message would be one too
+  // many there: torch would wait for the gradients of both.
   bool is_recorded() const {
     return is_recorded_;
   }
