@@ -40,7 +40,7 @@ from ..link.places import find_worker
 from ..link.route import Address, Route, new_stream
 from ..link.stubs import compiled_at
 from .again import pause_of
-from .methods import NamedStubMethods, lost_workers
+from .methods import NamedStubMethods, left_natively, lost_workers
 from .modes import follow_mode
 from .pending import Pending, find_served, when_answered
 
@@ -188,6 +188,8 @@ def _end_search(key: Key, found: Route | None = None) -> list[Call]:
     """Has the links lead to the module, if it was found. Returns the calls that wait. Later ones ask anew."""
     with _lock:
         calls = _searches.pop(key)
+        if found is not None:
+            left_natively.append(key[1])
         for call in calls:
             if found is not None and call.reached() == call.handle():  # it is the first of its link
                 call.exchange(found.handle, found.device, new_stream(found))

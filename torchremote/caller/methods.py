@@ -105,10 +105,14 @@ class NamedStubMethods(dict[str, Any]):
 
     def handle_in(self, message: str, current: int) -> int:
         """Returns the handle that `message` refuses, if it is one of this stub's, or else the current one."""
-        for handle in self.before:
+        for handle in (*self.before, *left_natively):
             if f"{STALE}{handle}" in message:
                 return handle
         return current
+
+
+left_natively: deque[int] = deque(maxlen=256)
+"""Handles from which the native part has led links of this process away: see failed_calls.py."""
 
 
 def find_if_lost(stub: Any) -> None:
