@@ -22,7 +22,7 @@ from ..link.tensors import restorer
 from ..link.values import PythonPacker
 from .again import sent_again, sent_until_timeout, sent_until_timeout_later
 from .described import describe
-from .exchange import Failing, send, send_to_wait, settle, settle_later, settle_later_as_is
+from .exchange import Failing, pass_on, send, send_to_wait, settle, settle_later
 from .methods import DEVICES, METHODS, NamedStubMethods
 from .quick_check import TENSORS, exact_classes, exact_test
 
@@ -67,7 +67,7 @@ def _later(stub: Any, answer: Any, unpack: Unpack, failing: Failing) -> Any:
 
 
 def _later_as_is(stub: Any, answer: Any, restore: Unpack, failing: Failing) -> Any:
-    return settle_later_as_is(answer, restore, failing, stub.__dict__[DEVICES])
+    return pass_on(answer, restore, failing, stub.__dict__[DEVICES])
 
 
 class Calls:

@@ -102,72 +102,6 @@ def settle(answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, c
     return value if unpack is None else unpack(value)
 
 
-def settle_later(
-    answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, devices: Sequence[torch.device] = ()
-) -> Answer[Any]:
-    """Returns a Future that gives the result of `settle`, or raises its error.
-
-    Args:
-        devices: the accelerators on which tensors of the result may be. The Future waits for their work.
-    """
-    later: Answer[Any] = Answer(devices=list(devices))
-    # The waiter would get an exception of a callback only as text. So the error is raised when the value is unwrapped.
-    _torch.check_on_unwrap(later, raise_failure)
-
-    # This runs on an RPC thread and holds the GIL, which the caller needs. So it does as little as possible.
-    # It calls torch's methods in C++, not those of Python around them.
-    value_of, complete = _torch.value_of, _torch.complete
-
-    def settled(done: torch.futures.Future[Any]) -> None:
-        try:
-            value = value_of(done)
-            complete(later, value if unpack is None else unpack(value))
-        except FAILURES as error:
-            later.set_result(Failure(partial(failing, error.with_traceback(None))))  # see Note [Failures in Futures]
-        except BaseException as error:  # a bug; without a result, the waiter would wait for ever
-            later.set_result(Failure.of(error))
-
-    _torch.call_back(answer, settled)
-    return later
-
-
-def pass_on(
-    answer: Any, restore: Callable[[Any], Any] | None, failing: Failing, devices: Sequence[torch.device] = ()
-) -> Answer[Any]:
-    """Returns a Future as `settle_later` does, of a value that is not unpacked, but at most restored in its place.
-
-    The native part gives it its value, without Python. That is looked at where the caller asks for it.
-    """
-    later: Answer[Any] = Answer(devices=list(devices))
-    _torch.check_on_unwrap(later, _Arrived(answer, restore, failing))
-    native.pass_on(answer, later)
-    return later
-
-
-settle_later_as_is: Final = pass_on if native.available() else settle_later
-
-
-class _Arrived:
-    """Looks at the value of a Future that C++ completed. None may stand for an error of the answer."""
-
-    __slots__ = ("_answer", "_failing", "_failure", "_restore")
-
-    def __init__(self, answer: Any, restore: Callable[[Any], Any] | None, failing: Failing) -> None:
-        self._answer, self._restore, self._failing = answer, restore, failing
-        self._failure: Failure | None = None
-
-    def __call__(self, value: Any) -> None:
-        if value is None and self._failure is None:
-            try:
-                self._answer.value()
-            except FAILURES as error:
-                self._failure = Failure(partial(self._failing, error.with_traceback(None)))
-        if self._failure is not None:
-            raise self._failure.new()
-        if self._restore is not None:
-            self._restore(value)
-
-
 class Failure:
     """Stands in a Future for an error that is made later."""
 
@@ -191,6 +125,87 @@ def raise_failure(value: object) -> None:
     """Raises the error for which `value` stands, if it does."""
     if isinstance(value, Failure):
         raise value.new()
+
+
+def settle_later(
+    answer: Any,
+    unpack: Callable[[Any], Any] | None,
+    failing: Failing,
+    devices: Sequence[torch.device] = (),
+    on_unwrap: Callable[[Any], None] = raise_failure,
+) -> Answer[Any]:
+    """Returns a Future that gives the result of `settle`, or raises its error.
+
+    Args:
+        devices: the accelerators on which tensors of the result may be. The Future waits for their work.
+        on_unwrap: is called with the value whenever somebody asks for it, and raises the error if it is one.
+    """
+    later: Answer[Any] = Answer(devices=list(devices))
+    # The waiter would get an exception of a callback only as text. So the error is raised when the value is unwrapped.
+    _torch.check_on_unwrap(later, on_unwrap)
+
+    # This runs on an RPC thread and holds the GIL, which the caller needs. So it does as little as possible.
+    # It calls torch's methods in C++, not those of Python around them.
+    value_of, complete = _torch.value_of, _torch.complete
+
+    def settled(done: torch.futures.Future[Any]) -> None:
+        try:
+            value = value_of(done)
+            complete(later, value if unpack is None else unpack(value))
+        except FAILURES as error:
+            later.set_result(Failure(partial(failing, error.with_traceback(None))))  # see Note [Failures in Futures]
+        except BaseException as error:  # a bug; without a result, the waiter would wait for ever
+            later.set_result(Failure.of(error))
+
+    _torch.call_back(answer, settled)
+    return later
+
+
+def _pass_on_with_callback(
+    answer: Any, restore: Callable[[Any], Any] | None, failing: Failing, devices: Sequence[torch.device] = ()
+) -> Answer[Any]:
+    """Returns a Future as `settle_later` does, of a value that is at most restored, in its place, by whoever asks."""
+    on_unwrap = raise_failure if restore is None else partial(_raise_or_restore, restore)
+    return settle_later(answer, None, failing, devices, on_unwrap)
+
+
+def _raise_or_restore(restore: Callable[[Any], Any], value: Any) -> None:
+    raise_failure(value)
+    restore(value)
+
+
+def _pass_on_natively(
+    answer: Any, restore: Callable[[Any], Any] | None, failing: Failing, devices: Sequence[torch.device] = ()
+) -> Answer[Any]:
+    """Does what `_pass_on_with_callback` does. The native part gives the Future its value, without Python."""
+    later: Answer[Any] = Answer(devices=list(devices))
+    _torch.check_on_unwrap(later, _Arrived(answer, restore, failing))
+    native.pass_on(answer, later)
+    return later
+
+
+pass_on: Final = _pass_on_natively if native.available() else _pass_on_with_callback
+
+
+class _Arrived:
+    """Looks at the value of a Future that C++ completed. None may stand for an error of the answer."""
+
+    __slots__ = ("_answer", "_failing", "_failure", "_restore")
+
+    def __init__(self, answer: Any, restore: Callable[[Any], Any] | None, failing: Failing) -> None:
+        self._answer, self._restore, self._failing = answer, restore, failing
+        self._failure: Failure | None = None
+
+    def __call__(self, value: Any) -> None:
+        if value is None and self._failure is None:
+            try:
+                self._answer.value()
+            except FAILURES as error:
+                self._failure = Failure(partial(self._failing, error.with_traceback(None)))
+        if self._failure is not None:
+            raise self._failure.new()
+        if self._restore is not None:
+            self._restore(value)
 
 
 def ask(worker: str, where: str, function: Callable[..., Any], *args: Any, timeout: float | None) -> Any:

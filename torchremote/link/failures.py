@@ -92,6 +92,7 @@ _GATHERED: Final = (
 )
 _EXCEPTION: Final = re.compile(r"^(?!else|try|finally|class|def)[A-Za-z_][\w.]*: ", re.MULTILINE)
 _HERE: Final = "<--- HERE"
+_CHECKING: Final = re.compile(r"in (is_ordinary|sendable)\n")
 
 
 def explain(
@@ -122,7 +123,7 @@ def explain(
         refusal = refusal_of(message)
         if refusal is not None:
             return ArgumentError(refusal)
-        if "in sendable\n" in text:
+        if _CHECKING.search(text):
             # torch raised while it checked a tensor. The traceback shows the call with the argument's name.
             place = re.search(rf'"({re.escape(method)}\.\w+)"', text)
             return ArgumentError(f"{place[1] if place else method}: {uncheckable(message)}")

@@ -35,7 +35,7 @@ from typing import Final, List, Optional
 import torch
 from torch import Tensor
 
-from .tensors import DETACH, FIRST_OF_BITS, HAS_DEVICE_MAP, TO_CPU, sendable
+from .tensors import DETACH, FIRST_OF_BITS, HAS_DEVICE_MAP, TO_CPU, is_ordinary, sendable
 
 HAS_SPARSE: Final = 4
 """The flag of a call with sparse tensors, beside those of tensors.py."""
@@ -159,7 +159,7 @@ def prepared_in_parts(value: Tensor, message: List[Tensor]) -> Tensor:
 
 
 def prepared_beside(value: Tensor, message: List[Tensor]) -> Tensor:
-    # Prepares a tensor of several parts, or one beside tensors of another dtype.
+    # Prepares any tensor, also one of several parts, or beside tensors of another dtype.
     if value.layout > 0 or value.is_quantized:
         return prepared_in_parts(value, message)
     if clashes(value, message):
@@ -170,12 +170,10 @@ def prepared_beside(value: Tensor, message: List[Tensor]) -> Tensor:
 
 def prepared(value: Tensor, devices: Optional[List[torch.device]], where: str, message: List[Tensor]) -> Tensor:
     # Checks a tensor and adds it to the message. Returns it, or what is sent in its place.
-    checked = sendable(value, devices, where)
-    is_alike = len(message) == 0 or message[0].dtype == checked.dtype
-    if is_alike and checked.layout == 0 and not checked.is_quantized:  # nearly all end here
-        message.append(checked)
-        return checked
-    return prepared_beside(checked, message)
+    if is_ordinary(value) and (len(message) == 0 or message[0].dtype == value.dtype):
+        message.append(value)
+        return value
+    return prepared_beside(sendable(value, devices, where), message)
 
 
 def returned(value: Tensor, changes: int, where: str, message: List[Tensor]) -> Tensor:

@@ -56,12 +56,14 @@ NEVER_COMES: Final = (
 )
 
 
+FIRST_QUANTIZED: Final = 12
+BFLOAT16: Final = 15
 FIRST_PACKED: Final = 16
 LAST_PACKED: Final = 17
 FIRST_OF_BITS: Final = 30
 LAST_OF_BITS: Final = 43
 """Dtypes, which are integers in TorchScript. The packed ones are quint4x2 and quint2x4. Those of bits are uint1 to
-uint7 and int1 to int7. Those before the packed ones are nearly all that are used."""
+uint7 and int1 to int7. Those before the quantized ones, and bfloat16, are nearly all that are used."""
 
 
 def is_packed(value: Tensor) -> bool:
@@ -105,6 +107,14 @@ def has_values(value: Tensor) -> bool:
     return has_room(value) if value.numel() > 0 else value.is_set_to(value)
 
 
+def is_ordinary(value: Tensor) -> bool:
+    # Says whether a tensor is one of nearly all: such a one is sent as it is. Others are looked at more closely.
+    is_common = value.dtype < FIRST_QUANTIZED or value.dtype == BFLOAT16
+    if value.is_cpu and value.layout == 0 and is_common and value.numel() > 0 and not value.is_nested:
+        return not value._is_zerotensor() and has_room(value)
+    return False
+
+
 def can_cross(value: Tensor, devices: Optional[List[torch.device]]) -> bool:
     # `devices`: the devices, beside the CPU, on which a tensor may be. None allows any.
     if value.is_nested or value.is_meta or value.layout > 1:
@@ -122,10 +132,7 @@ def can_cross(value: Tensor, devices: Optional[List[torch.device]]) -> bool:
 
 
 def sendable(value: Tensor, devices: Optional[List[torch.device]], where: str) -> Tensor:
-    # Nearly all tensors end here. The rest of the function asks everything again, one by one.
-    is_plain = value.is_cpu and value.layout == 0 and value.dtype < FIRST_PACKED and value.numel() > 0
-    if is_plain and not value.is_nested and not value._is_zerotensor() and has_room(value):
-        return value
+    # Returns the tensor, or what is sent in its place.
     if not can_cross(value, devices):
         refuse_tensor(value, where)
     if value.is_cpu and value.layout == 0 and value.numel() == 0 and value.storage_offset() > 0:
