@@ -38,7 +38,8 @@ test: lint docs
 
 CALLS := tests/native tests/jit/script/test_emit.py tests/link/test_cuda.py \
   tests/owner/test_turns.py tests/owner/test_self_changing.py $(wildcard tests/owner/test_gathering*.py) \
-  $(patsubst %,tests/caller/test_%.py,calls awaiting interrupts timeouts grad_mode autocast batches failures_let_go)
+  $(patsubst %,tests/caller/test_%.py,calls awaiting interrupts timeouts grad_mode autocast batches failures_let_go) \
+  $(patsubst %,tests/groups/test_%.py,follow idempotent replicas rounds)
 
 native: $(READY)
 	if ! command -v $${CXX:-c++}; then echo "no C++ compiler: the native part is neither built nor tested"; exit 0; fi; \

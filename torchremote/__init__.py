@@ -7,6 +7,7 @@ from . import supported as supported  # before all that uses torch: it refuses o
 from ._version import __version__
 from .archive.load import load, reconnect
 from .caller import as_module as as_module  # gives stubs the methods of a module
+from .caller import failed_calls as failed_calls  # and this does, for failed calls of the native part
 from .caller import follow as follow  # it tells stubs how to find their modules again
 from .caller import send_replicas as send_replicas  # tells RPC's pickler how to
 from .caller.at_owner import at_owner

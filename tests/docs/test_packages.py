@@ -67,4 +67,5 @@ def test_sdist_and_wheel_build_install_and_work(tmp_path):
     call = "import scaler\n" + CALL.format(folder=str(tmp_path), module="scaler.ScalerModule")
     assert run(python, "-W", "ignore", "-c", call, cwd=there) == "[2.0, 2.0, 2.0]"
     assert (site / "torchremote" / "py.typed").exists()
-    assert (site / "torchremote" / "native" / "caller.cpp").exists()
+    for name in ("caller.cpp", "following.h"):
+        assert (site / "torchremote" / "native" / name).exists()

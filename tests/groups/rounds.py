@@ -1,4 +1,4 @@
-"""Owners are killed and come back, again and again, while two callers call them from eight threads each.
+"""Owners are killed and come back, again and again, while two callers call them from many threads each.
 
     python -m tests.groups.rounds --rounds 200 --page docs/rounds.md
 
@@ -22,6 +22,7 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
+from torchremote import native
 from torchremote.errors import WireError
 
 from .. import zoo
@@ -29,7 +30,7 @@ from ..waiting import until
 from . import roles
 from .nursery import Nursery
 from .test_follow import Holding, X
-from .test_idempotent import Patient
+from .test_idempotent import Asking, Patient
 
 OWNERS = ["ps0", "ps1"]
 HUNG = 60.0
@@ -56,6 +57,9 @@ class Callers:
         self._start("replicas", lambda: some(X), recover=time.sleep)
         self._start("one stub", lambda: other(X), recover=time.sleep)
         self._start("scripted model", lambda: self._model(X), recover=self._reconnect, lost=(RuntimeError,))
+        if native.available():
+            asking = torch.jit.script(Asking(tr.connect("ps0", **patient)))
+            self._start("idempotent, scripted model, native", lambda: asking(X))
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _start(self, kind, call, recover=None, lost=(WireError,)):
@@ -171,9 +175,10 @@ def page(rounds, seconds, looks, found):
     (_, right, lost), (_, others_right, others_lost) = found.values()
     yield "# Killed and back"
     yield ""
-    yield "`make rounds` writes this page. Two callers call two owners, from eight threads each. In each round, one"
-    yield "owner is killed, and another process comes back under its name, often before the hub has noticed. Both"
-    yield "serve an encoder under one name, so that calls can go to both as [replicas](groups.md#replicas)."
+    yield f"`make rounds` writes this page. Two callers call two owners, from {len(right)} threads each. In each round,"
+    yield "one owner is killed, and another process comes back under its name, often before the hub has noticed. Both"
+    yield "serve an encoder under one name, so that calls can go to both as [replicas](groups.md#replicas). A row that"
+    yield "says native is there if the [native part](native.md) is built."
     yield ""
     yield (
         f"torch {torch.__version__}, {len(os.sched_getaffinity(0))} cores: {rounds} rounds in {seconds:.0f} s. All "

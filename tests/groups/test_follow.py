@@ -9,6 +9,7 @@ import torch.distributed.rpc as rpc
 from torch import Tensor
 
 import torchremote as tr
+from torchremote import native
 from torchremote.errors import MismatchError, NotInGroupError, StaleStubError, WireError
 
 from .. import zoo
@@ -248,7 +249,8 @@ def test_a_name_that_is_served_again_by_a_worker_that_lives_is_followed(owner):
     assert is_from(2, stub(X))
     rpc.rpc_sync(owner, tr.withdraw, ("moving",))
     rpc.rpc_sync(owner, roles.serve_encoder, (3, "moving"))
-    with pytest.raises(StaleStubError):
-        stub.forward_async(X).wait()  # it was sent; the next one finds the module
+    if not native.available():
+        with pytest.raises(StaleStubError):
+            stub.forward_async(X).wait()  # it was sent; the next one finds the module
     assert is_from(3, stub.forward_async(X).wait())
     rpc.rpc_sync(owner, tr.withdraw, ("moving",))

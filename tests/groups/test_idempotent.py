@@ -39,6 +39,17 @@ class Patient:
     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...
 
 
+class Asking(torch.nn.Module):
+    encoder: Patient
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder.forward(x)
+
+
 def test_the_mark_is_in_the_declaration_and_not_in_the_contract():
     interface = compile_interface(Lookup).interface
     assert [method.idempotent for method in interface.methods] == [True, True]

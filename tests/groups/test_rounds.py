@@ -1,5 +1,7 @@
 """A few rounds of `make rounds`, so that it does not rot. What it finds is found by its long runs."""
 
+from torchremote import native
+
 from . import rounds
 from .nursery import in_a_group
 
@@ -8,5 +10,5 @@ from .nursery import in_a_group
 def test_idempotent_calls_have_no_error_and_nobody_hangs(nursery):
     for wrong, right, _ in rounds.run(nursery, 12).values():
         assert wrong == []
-        assert len(right) == 8
+        assert len(right) == 8 + native.available()
         assert min(right.values()) > 5, right

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from typing import List
 
 import pytest
@@ -243,14 +244,20 @@ def test_grad_mode_and_autocast_are_those_of_the_caller(owner):
 
 
 @pytest.mark.filterwarnings("ignore:Profiling a distributed call:UserWarning")
-def test_the_profiler_has_a_range_for_a_call(owner):
-    model = torch.jit.script(Summed(tr.create(owner, zoo.Encoder, zoo.LinearEncoder)))
+@pytest.mark.parametrize("name", [None, "profiled"])  # calls of a module with a name can be sent again
+def test_the_profiler_has_a_range_for_a_call(owner, name):
+    model = torch.jit.script(Summed(tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name=name)))
     for _ in range(3):
         model(X)
-    with torch.autograd.profiler.profile() as profile:
-        model(X)  # torch has a range for the first such call of a thread alone
-    (name,) = [event.key for event in profile.key_averages() if event.key.startswith("rpc_async_jit#")]
-    assert name.endswith("endpoints._remote_forward(caller -> owner)")
+
+    def ranges():
+        with torch.autograd.profiler.profile() as profile:
+            model(X)
+        return [event.key for event in profile.key_averages() if event.key.startswith("rpc_async_jit#")]
+
+    with ThreadPoolExecutor(1) as other:  # torch has a range for the first such call of a thread alone
+        (range_,) = other.submit(ranges).result()
+    assert range_.endswith("endpoints._remote_forward(caller -> owner)")
 
 
 @pytest.mark.parametrize(

@@ -166,12 +166,17 @@ def may_be_sent_again(failure: TorchRemoteError) -> bool:
 
 def pauses(until: float) -> Iterator[float]:
     """Pauses, each time for longer, and yields the seconds that are left until then. Ends when none are."""
-    pause = _FIRST_PAUSE
+    number = 0
     while (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, pause * random.uniform(0.5, 1.0)))
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        time.sleep(min(left, pause_of(number)))
+        number += 1
         if (left := until - time.monotonic()) > 0:
             yield left
+
+
+def pause_of(number: int) -> float:
+    """Returns the seconds of a pause. `number`: how many there were before."""
+    return min(_FIRST_PAUSE * 2.0 ** min(number, 16), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
 
 
 def _follows(stub: Any) -> bool:

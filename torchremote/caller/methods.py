@@ -7,7 +7,8 @@ Note [Stubs that follow]
     link. Calls that are not concerned pay nothing: for them it is a look into a dict.
 
     One thread looks; others that call the same stub wait for it. A scripted model that holds the stub goes through the
-    same link, so it reaches the module from then on, too, but it does not look by itself.
+    same link, so it reaches the module from then on, too. By itself it looks with the native part alone:
+    failed_calls.py, Note [Failed calls of the native part].
 
     Other threads may be calling through the old link at that moment. A stub is a scripted module, and its link is an
     attribute: to exchange it stores one pointer, and drops a reference to the old link. A reader loads the pointer
@@ -29,6 +30,7 @@ import torch
 from .. import _torch
 from ..jit import CompiledInterface
 from ..jit.runtime.table import STALE
+from ..link.route import Route
 
 METHODS: Final = "_torchremote_methods"
 """The attribute in which a stub keeps its scripted methods, by name."""
@@ -42,16 +44,21 @@ _REMEMBERED: Final = 8  # handles of a stub that led to modules before
 class NamedStubMethods(dict[str, Any]):
     """The scripted methods of a stub of a module with a name. It is empty while the stub has to find its module."""
 
-    # follow.py sets these two, because they need stubs.
+    # follow.py and failed_calls.py set these, because they need stubs.
     find: ClassVar[Callable[[NamedStubMethods], None]]
     """Gives the stub a new link, or raises."""
     with_timeout: ClassVar[Callable[[Any, float], Any]]
     """Makes a stub of the same module with another timeout."""
+    decide_failed: ClassVar[Callable[[], None]]
+    """Has failed calls of the native part be decided from now on."""
 
-    def __init__(self, stub: torch.jit.ScriptModule, compiled: CompiledInterface, names: Iterable[str], worker: str):
+    def __init__(
+        self, stub: torch.jit.ScriptModule, compiled: CompiledInterface, names: Iterable[str], route: Route
+    ) -> None:
         super().__init__({name: _torch.scripted_method(stub, name) for name in names})
         self.compiled = compiled
-        self.worker = worker
+        self.worker = route.worker
+        self.followed = route.followed
         self.withdrawn = False  # why it is empty: the worker lives, and does not have the module any more
         self.before: deque[int] = deque(maxlen=_REMEMBERED)  # handles
         self.when_lost: Callable[[], None] | None = None  # is called when it is empty
@@ -60,6 +67,7 @@ class NamedStubMethods(dict[str, Any]):
         self._lock = threading.Lock()
         with _registry_lock:
             _registry.add(self)
+        NamedStubMethods.decide_failed()
 
     def __hash__(self) -> int:  # type: ignore[override]
         return id(self)
@@ -97,10 +105,14 @@ class NamedStubMethods(dict[str, Any]):
 
     def handle_in(self, message: str, current: int) -> int:
         """Returns the handle that `message` refuses, if it is one of this stub's, or else the current one."""
-        for handle in self.before:
+        for handle in (*self.before, *left_natively):
             if f"{STALE}{handle}" in message:
                 return handle
         return current
+
+
+left_natively: deque[int] = deque(maxlen=256)
+"""Handles from which the native part has led links of this process away: see failed_calls.py."""
 
 
 def find_if_lost(stub: Any) -> None:
@@ -128,9 +140,9 @@ lost_workers: set[str] = set()
 
 
 def methods_of(
-    stub: torch.jit.ScriptModule, compiled: CompiledInterface, names: Iterable[str], worker: str, name: str | None
+    stub: torch.jit.ScriptModule, compiled: CompiledInterface, names: Iterable[str], route: Route
 ) -> dict[str, Any]:
-    """Returns the methods of a stub. `name`: of the module; one without cannot be found again."""
-    if name is None:
+    """Returns the methods of a stub that has this route. A module without a name cannot be found again."""
+    if route.name is None:
         return {method: _torch.scripted_method(stub, method) for method in names}
-    return NamedStubMethods(stub, compiled, names, worker)
+    return NamedStubMethods(stub, compiled, names, route)

@@ -34,13 +34,19 @@ from .stub import make_stub
 
 
 def find_served(
-    place: Place, compiled: CompiledInterface, name: str, timeout: float | None, within: float | None = None
+    place: Place,
+    compiled: CompiledInterface,
+    name: str,
+    timeout: float | None,
+    within: float | None = None,
+    followed: bool = True,
 ) -> Pending:
     """Asks a worker for the module that it serves under `name`, and does not wait for the answer.
 
     Args:
         timeout: that of the stub. None: RPC's default.
         within: seconds that the worker has to answer; 0 for no limit, None for RPC's default.
+        followed: whether the native part has calls of the stub follow the module: see link/route.py.
 
     Raises:
         NotInGroupError: the worker is lost, and about to be taken off the list of workers.
@@ -49,7 +55,7 @@ def find_served(
     if place.worker.name in lost_workers:
         raise NotInGroupError(f"{interface.name} on {place.worker.name}: {GONE}")
     answer = _ask(compiled, place, connect_here, interface.name, interface.text, name, within=within)
-    return Pending(answer, compiled, place, name, timeout, ticket=None)
+    return Pending(answer, compiled, place, name, timeout, ticket=None, followed=followed)
 
 
 def send_request(compiled: CompiledInterface, place: Place, request: CreateRequest, timeout: float | None) -> Pending:
@@ -141,6 +147,7 @@ class Pending(Generic[StubT]):
         ticket: str | None,
         number: int = 0,
         request: CreateRequest | None = None,
+        followed: bool = True,
     ) -> None:
         """Takes over the answer to a message.
 
@@ -149,6 +156,7 @@ class Pending(Generic[StubT]):
             ticket: cancels the message. None if the message creates nothing, or if another Pending has its ticket.
             number: the position, in that list, of the answer for this stub.
             request: the module to build here, if the worker cannot import it. None if nothing is to be built.
+            followed: as in the route that it makes.
         """
         self._compiled = compiled
         self._place = place
@@ -157,6 +165,7 @@ class Pending(Generic[StubT]):
         self._ticket = ticket
         self._number = number
         self._request = request
+        self._followed = followed
         self._answer = answer
         self._stub: Any = None
         self._lock = threading.Lock()
@@ -244,7 +253,7 @@ class Pending(Generic[StubT]):
                 raise self._failure(error) from None
         self._ticket = None  # from now on, the lease keeps the module
         reached = (worker, self._name, answer.device, answer.handle, devices, lease)
-        return Route(*reached, self._timeout, answer.in_turn, answer.training)
+        return Route(*reached, self._timeout, answer.in_turn, answer.training, self._followed)
 
     def _send_built(self) -> None:
         """Builds the module here, and asks the worker to host it: see built_here.py."""
@@ -269,6 +278,11 @@ class Pending(Generic[StubT]):
         if isinstance(failure, (WireError, NotInitializedError)):
             return failure
         return CreationError(f"{self._where}: {_with_remedy(error)}")
+
+
+def when_answered(pending: Pending, do: Callable[[], None]) -> None:
+    """Has `do` run, in some thread, when the owner has answered. Then `pending.route()` does not wait."""
+    pending._answer.add_done_callback(lambda _: do())
 
 
 def cancel(pending: Pending) -> None:

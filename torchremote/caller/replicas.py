@@ -167,7 +167,8 @@ class Team:
 
     def _ask(self, where: str, within: float | None) -> Pending:
         place = find_worker(where)
-        return find_served(place, self.compiled, self.name, self.timeout, within=within)
+        # A call that fails goes to another replica, so it must not wait for this one.
+        return find_served(place, self.compiled, self.name, self.timeout, within=within, followed=False)
 
     def _seek(self, replica: Replica) -> None:
         """Has a thread ask for a replica until it is there, or nobody has these replicas any more."""

@@ -26,7 +26,7 @@ from . import shown
 from .batches import many_calls
 from .calls import called_names, python_calls
 from .described import CallSignature, in_order, no_such
-from .methods import DEVICES, METHODS, methods_of
+from .methods import DEVICES, METHODS, NamedStubMethods, methods_of
 from .modes import SHARED, share_mode
 from .profiled import profiled
 from .references import remote_call
@@ -60,7 +60,7 @@ def attach(
     stub = _torch.as_class(scripted, stub_class(compiled))
     share_mode(stub, route.worker, route.handle, route.training)
     stub.__dict__[DEVICES] = [device for device in route.devices if device.type != "cpu"]
-    stub.__dict__[METHODS] = methods_of(stub, compiled, called_names(compiled), route.worker, route.name)
+    stub.__dict__[METHODS] = methods_of(stub, compiled, called_names(compiled), route)
     return stub
 
 
@@ -76,6 +76,9 @@ def exchange_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface
 
 def stub_along(stub: Stub, route: Route) -> Any:
     """Makes another stub of the same class that follows `route`. It gets the attributes that the user's code set."""
+    methods = stub.__dict__[METHODS]
+    if isinstance(methods, NamedStubMethods):
+        route = replace(route, followed=methods.followed)
     return give_own(make_stub(stub._torchremote_compiled, route, stub._torchremote_bases), own_of(stub))
 
 

@@ -19,6 +19,7 @@ from ..errors import (
     ArgumentError,
     CallTimeoutError,
     DisconnectedError,
+    MismatchError,
     NotInGroupError,
     NotInitializedError,
     RemoteError,
@@ -58,6 +59,8 @@ _LOST: Final = re.compile(
 )
 # Of a scripted call, and of torch's functions in Python.
 _NOT_RUNNING: Final = re.compile(r"\A(Current RPC agent is not set|RPC has not been initialized)")
+MISFIT: Final = "torchremote: what is served by now does not fit: "
+"""The beginning of the error of a call of the native part whose module is not what its interface says any more."""
 GONE: Final = "the worker has left the group or crashed, and is not back; nothing was sent"
 _TABLE: Final = (
     _Kind(re.compile(re.escape(NOT_CONNECTED)), DisconnectedError, "{message}", traced=False),
@@ -110,6 +113,8 @@ def explain(
         # TorchScript raised while it converted the arguments. Nothing was sent.
         return ArgumentError(f"{method}: {text[refused.end() :]}")
     message = message_of(error)
+    if message.startswith(MISFIT):
+        return MismatchError(message.removeprefix(MISFIT))
     if handle is not None and f"{STALE}{handle}" in message:
         return StaleStubError(f"{where}: its module was withdrawn; create or connect again\n\n{text}")
     # If the traceback has the endpoint, or the function that runs its calls, the call got through. Then the message is

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from .. import _torch
+from .. import _torch, native
 from .._torch import PyRRef
 from .._version import PROTOCOL
 from ..errors import ProtocolError
@@ -33,6 +33,7 @@ class Route:
     timeout: float | None  # seconds that a call may take; None: RPC's own default
     in_turn: bool = False  # whether the module runs its calls one after another
     training: bool = True  # the module's mode when the route was made
+    followed: bool = True  # whether the native part has calls follow a module with a name; links do not say it
 
 
 class Address(NamedTuple):
@@ -53,10 +54,15 @@ class Address(NamedTuple):
 
 def set_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> None:
     """Makes a scripted stub call the module that `route` leads to."""
-    # Each link has a stream of its own, which has to differ from those of other links to the module.
-    stream = 1 + secrets.randbelow(STREAMS - 1) if route.in_turn else 0
-    parts = (route.handle, route.device, list(route.devices), route.lease, stream)
+    parts: tuple[Any, ...] = (route.handle, route.device, list(route.devices), route.lease, new_stream(route))
+    if native.available():
+        parts = (*parts, route.followed)
     compiled.contract.defined["attach"](scripted, _address(compiled, route), *parts)
+
+
+def new_stream(route: Route) -> int:
+    """Draws the number of a link's stream, which has to differ from those of other links. 0: it needs none."""
+    return 1 + secrets.randbelow(STREAMS - 1) if route.in_turn else 0
 
 
 def clear_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> None:

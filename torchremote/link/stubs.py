@@ -12,7 +12,7 @@ from ..errors import ArchiveError
 from ..jit import CompiledInterface, compile_interface
 from ..jit.lower import ADDRESS
 from ..jit.read.parse import parse_interface
-from .route import address_of
+from .route import Address, address_of
 
 
 def is_stub(module: object) -> TypeGuard[torch.jit.ScriptModule]:
@@ -27,7 +27,11 @@ def compiled_of(stub: torch.jit.ScriptModule) -> CompiledInterface:
         ArchiveError: this release of torchremote cannot read the interface that an archive has.
         ProtocolError: the stub was saved by a release that this one does not understand.
     """
-    address = address_of(stub)
+    return compiled_at(address_of(stub))
+
+
+def compiled_at(address: Address) -> CompiledInterface:
+    """Compiles the interface of the stubs that have this address. Raises ArchiveError as `compiled_of` does."""
     try:
         return compile_interface(parse_interface(address.qualified_name, address.declaration))
     except ValueError as error:  # the parser raises it for any text that it cannot read

@@ -1,6 +1,6 @@
 """The optional part in C++: with it, calls do not wait for the caller's Python, nor modules for another's turn.
 
-caller.cpp, strand.cpp and counting.cpp say how. compiled.cpp runs what AOTInductor compiled.
+caller.cpp, following.cpp, strand.cpp and counting.cpp say how. compiled.cpp runs what AOTInductor compiled.
 
 It is built once for a torch and a Python, into the user's cache, and found there on import. Without it, everything
 works the same, but `compiled`, which needs compiled.cpp. The compiler, `caller` and `owner` ask this file which of the
@@ -28,9 +28,10 @@ SWITCH: Final = "TORCHREMOTE_NATIVE"
 """The environment variable: "0" leaves the part alone; with "1", an import fails that does not find it."""
 COMMAND: Final = "python -m torchremote build-native"
 NAMESPACE: Final = "torchremote_native"
-SOURCES: Final = tuple(
-    Path(__file__).with_name(name) for name in ("caller.cpp", "strand.cpp", "counting.cpp", "compiled.cpp")
-)
+_HERE: Final = Path(__file__).parent
+_PARTS: Final = ("caller", "route", "following", "strand", "counting", "compiled")
+SOURCES: Final = tuple(_HERE / f"{name}.cpp" for name in _PARTS)
+HEADERS: Final = tuple(_HERE / f"{name}.h" for name in ("route", "following"))
 
 
 def available() -> bool:
@@ -50,7 +51,8 @@ def why() -> str:
 def library() -> Path:
     """Returns the path that the library has once it is built: one for each source, torch and Python."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    digest = hashlib.blake2b(b"".join(source.read_bytes() for source in SOURCES), digest_size=8).hexdigest()
+    source = b"".join(path.read_bytes() for path in (*SOURCES, *HEADERS))
+    digest = hashlib.blake2b(source, digest_size=8).hexdigest()
     return cache / "torchremote" / "native" / f"{torch.__version__}-{sys.implementation.cache_tag}-{digest}.so"
 
 
@@ -149,6 +151,12 @@ pass_on: Final = _operator("pass_on")
 """Gives the second Future the value of the first when that is there, or None for an error; without the GIL."""
 forget_strands: Final = _operator("forget_strands")
 """Forgets the strands of modules that are gone. Until then, what is in these modules is kept."""
+next_failed: Final = _operator("next_failed")
+"""Waits for a call by a route that failed, without the GIL, and returns it: see following.cpp."""
+rest_failed: Final = _operator("rest_failed")
+"""Has calls that failed, and the threads that deal with them, rest until the process ends."""
+forget_failed: Final = _operator("forget_failed")
+"""Has a process that was just forked know nothing of the calls of its parent."""
 join_strand: Final = _operator("join_strand")
 """Returns the strand in which the calls of a module run in turn; the module is given as its object in C++. It is the
 given strand, or that of a module that shares a part, or a new one. Returns None if its parts have different ones."""

@@ -5,6 +5,8 @@
 // so timeouts, gradients, device maps and the profiler are torch's.
 //
 // This is the caller's part: owners need nothing of it. It uses libtorch, and one function of Python's stable ABI.
+#include "following.h"
+
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
@@ -28,6 +30,7 @@ using torch::jit::Node;
 using torch::jit::Operation;
 using torch::jit::Operator;
 using torch::jit::Stack;
+using torchremote::Target;
 
 struct Arrival {
   std::mutex mutex;
@@ -72,23 +75,28 @@ IValue unknown_to_python(const IValue& value) {
   return value.toTensor().variable_data();
 }
 
-// send(worker, endpoint, timeout, like, *arguments): sends a call, and returns the Future of its answer.
-// `endpoint` is a literal. `like`, an empty list of the type of the answer, is for the compiler alone.
+// send(worker, endpoint, timeout, like, route, *arguments): sends a call, and returns the Future of its answer.
+// `endpoint` is a literal. `like`, an empty list of the type of the answer, is for the compiler alone. `route` is None
+// for a module that cannot be found again: see following.cpp.
 Operation send(const Node* node) {
   c10::QualifiedName endpoint(torch::jit::toIValue(node->input(1)).value().toStringRef());
   auto returned = node->output()->type()->expectRef<c10::FutureType>().getElementType();
   c10::FunctionSchema schema("", "", {}, {c10::Argument("", returned)});
+  auto target = std::make_shared<const Target>(Target{std::move(endpoint), std::move(schema)});
   auto count = node->inputs().size();
-  return [endpoint = std::move(endpoint), schema = std::move(schema), count](Stack& stack) {
+  return [target = std::move(target), count](Stack& stack) {
     auto given = torch::jit::last(stack, count);
     std::string worker = given[0].toStringRef();
     auto timeout = static_cast<float>(given[2].toDouble());
+    IValue route = given[4];
     std::vector<IValue> arguments;
-    arguments.reserve(count - 4);
-    std::transform(given.begin() + 4, given.end(), std::back_inserter(arguments), unknown_to_python);
+    arguments.reserve(count - 5);
+    std::transform(given.begin() + 5, given.end(), std::back_inserter(arguments), unknown_to_python);
     torch::jit::drop(stack, count);
     auto seconds = std::exchange(patience, 0);
-    auto answer = torch::distributed::rpc::rpcTorchscript(worker, endpoint, schema, std::move(arguments), timeout);
+    auto answer = route.isNone() ? torch::distributed::rpc::rpcTorchscript(
+                                       worker, target->endpoint, target->schema, std::move(arguments), timeout)
+                                 : torchremote::send_by_route(route, target, std::move(arguments), timeout);
     if (seconds > 0) {
       has_arrived(*answer, seconds);
     }
@@ -134,7 +142,8 @@ const auto effects = c10::AliasAnalysisKind::CONSERVATIVE;
 
 const torch::jit::RegisterOperators registered({
     Operator(
-        "torchremote_native::send(str worker, str endpoint, float timeout, t[] like, ...) -> Future(t)", send, effects),
+        "torchremote_native::send(str worker, str endpoint, float timeout, t[] like, Any route, ...) -> Future(t)",
+        send, effects),
     Operator("torchremote_native::be_patient(float seconds) -> ()", be_patient, effects),
     Operator("torchremote_native::wait_here(Future(t) pending) -> ()", wait_here, effects),
     Operator("torchremote_native::wait_for(Future(t) pending, float seconds) -> bool", wait_for, effects),

@@ -4,8 +4,10 @@ import ast
 import builtins
 import math
 import pathlib
+import re
 import types as types_of_python
 import typing
+from collections import Counter
 from functools import partial
 
 import pytest
@@ -77,18 +79,21 @@ def test_what_is_emitted_is_what_is_compiled(cls):
 
 def test_the_native_part_is_named_in_connected_links_and_endpoints_alone():
     interface = read_interface(zoo.Encoder)
-    with_it, without = whole_text(interface, native=True).splitlines(), whole_text(interface).splitlines()
-    changed = [pair for pair in zip(with_it, without, strict=True) if pair[0] != pair[1]]
-    assert all("torch.ops.torchremote_native." in line for line, _ in changed)
-    starting = [pair for pair in changed if "torch.jit.fork(_run_" in pair[1]]  # of each call in turn, in its endpoint
+    *_, endpoints, link, stub = (source.text for source in units(interface, native=True))
+    *_, plain_endpoints, plain_link, plain_stub = (source.text for source in units(interface))
+    assert "torchremote_native" not in whole_text(interface)
+    assert stub == plain_stub
+    lines = zip(endpoints.splitlines(), plain_endpoints.splitlines(), strict=True)
+    starting = [pair for pair in lines if pair[0] != pair[1]]  # each call in turn, in its endpoint
     assert len(starting) == len(interface.messages)
-    linked = [pair for pair in changed if pair not in starting]
+    assert all("torchremote_native.in_strand(" in line and "torch.jit.fork(_run_" in plain for line, plain in starting)
+    before, plain_before = (text[: text.index("def in_parts_")] for text in (link, plain_link))
+    assert before == plain_before
+    assert "class Disconnected:" in before
+    named = Counter(re.findall(r"torch\.ops\.torchremote_native\.(\w+)", link))
     messages = len(interface.messages) + len(interface.methods)  # many calls may be several messages
-    assert len(linked) == 1 + messages
-    assert all("rpc.rpc_async(" in line or line.strip() == "pass" for _, line in linked)
-    first = with_it.index("class Connected:")
-    assert "torchremote_native" not in "".join(with_it[with_it.index("class Stub(torch.nn.Module):") :])
-    assert with_it.index(linked[-1][0]) > first > with_it.index("class Disconnected:")
+    assert named == {"send": messages, "wait_here": 1, "new_route": 1, "reached": 1, "flags_by": 1}
+    assert "rpc.rpc_async(" not in link
 
 
 def test_the_recorded_common_source(record):

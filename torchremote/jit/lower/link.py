@@ -10,6 +10,9 @@ Note [The link]
     Each link knows the stub's *address*: the number of the protocol, the interface's qualified name and declaration,
     worker, served name ("" for an unnamed module) and timeout. An archive of a stub holds no more than that. A
     `Connected` also knows the *route*: handle, device, mapped devices, and the lease. It gives the flags of a call.
+
+    With the native part, the link of a module with a name also has an object of it, which knows where the module is by
+    now: see native/following.cpp.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ _ROUTE_PARTS: Final = {
     "stream": "int",  # of the calls of this link, if its module runs them in turn; otherwise 0: see runtime/turns.py
 }
 ROUTE_TYPE: Final = f"Optional[Tuple[{', '.join(_ROUTE_PARTS.values())}]]"
+_FOLLOWED: Final = "followed"
+_NATIVE_ROUTE: Final = "native_route"
 
 
 def packed_name(method: str) -> str:
@@ -79,8 +84,13 @@ def lower_link(interface: Interface, source_names: SourceNames, native: bool = F
         *(_lower_in_parts(method.many, sending) for method in interface.methods),
         _lower_connected(sending),
         _lower_attach("detach", "Disconnected", {"address": ADDRESS_TYPE}),
-        _lower_attach("attach", "Connected", {"address": ADDRESS_TYPE, **_ROUTE_PARTS}),
+        _lower_attach("attach", "Connected", {"address": ADDRESS_TYPE, **_ROUTE_PARTS, **_more_parts(sending)}),
     )
+
+
+def _more_parts(sending: Sending) -> dict[str, str]:
+    """Returns what `attach` takes beside address and route: whether calls follow their module by the native part."""
+    return {_FOLLOWED: "bool"} if sending.native else {}
 
 
 def _lower_attach(name: str, link: str, parts: dict[str, str]) -> ir.Function:
@@ -98,7 +108,8 @@ def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.C
     refuse = ir.Raise(ir.Concatenation(ir.Literal(f"torchremote: {interface.name}: "), _field("refusal")))
     flags = ir.Function(FLAGS, (SELF,), "int", (refuse,))
     wait_here = ir.Function(WAIT_HERE, WAIT_HERE_PARAMETERS, "None", (ir.Pass(),))
-    methods = [init, _RETURN_ADDRESS, _lower_route(ir.Literal(None)), flags, wait_here]
+    route = ir.Function(ROUTE, (SELF,), ROUTE_TYPE, (ir.Return(ir.Literal(None)),))
+    methods = [init, _RETURN_ADDRESS, route, flags, wait_here]
     for method in interface.messages:
         where = ir.Literal(f"torchremote: {interface.name}.{method.name}: ")
         refusal = ir.Raise(ir.Concatenation(where, _field("refusal")))
@@ -109,20 +120,46 @@ def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.C
 
 def _lower_connected(sending: Sending) -> ir.Class:
     """Lowers the link that sends calls."""
-    route = ir.TupleOf(tuple(_field(part) for part in _ROUTE_PARTS))
     flags = ir.Call(ir.Name("in_stream"), (ir.Call(ir.Name("flags_of"), (ir.Name("devices"),)), ir.Name("stream")))
     tickets = ir.Call(ir.Name("tickets_of"), (ir.Name("stream"),))
-    init = _lower_init(
-        _ROUTE_PARTS,
+    kept = [
         ir.AssignAttribute(ir.Name("self"), _field_name("worker"), ir.Name("worker"), "str"),
         ir.AssignAttribute(ir.Name("self"), _field_name("timeout"), ir.Name("timeout"), "float"),
         ir.AssignAttribute(ir.Name("self"), _field_name("flags"), flags, "int"),
         ir.AssignAttribute(ir.Name("self"), _field_name("tickets"), tickets, "Optional[torch.Generator]"),
-    )
-    methods = [init, _RETURN_ADDRESS, _lower_route(route), sending.lower_wait_here(), _FLAGS_NOW]
+    ]
+    if sending.native:
+        known: list[ir.Expression] = [*map(ir.Name, _KNOWN_TO_NATIVE), _field("tickets"), ir.Name(_FOLLOWED)]
+        made = ir.Call(ir.native("new_route"), tuple(known))
+        kept.append(ir.AssignAttribute(ir.Name("self"), _field_name(_NATIVE_ROUTE), made, "Any"))
+    init = _lower_init(_ROUTE_PARTS, *kept, more=_more_parts(sending))
+    methods = [init, _RETURN_ADDRESS, _lower_route(sending), sending.lower_wait_here(), _lower_flags(sending)]
     for method in sending.interface.methods:
         methods += [_lower_call(method, sending), _lower_many(method, sending)]
     return ir.Class("Connected", tuple(methods))
+
+
+_KNOWN_TO_NATIVE: Final = ("address", "handle", "device", "devices", "stream")
+_FOUND_BY_NATIVE: Final = ("handle", "device", "stream")
+
+
+def _lower_route(sending: Sending) -> ir.Function:
+    """Lowers the getter of the route. What the native part has found since stands in the place of what is old."""
+    if not sending.native:
+        route = ir.TupleOf(tuple(_field(part) for part in _ROUTE_PARTS))
+        return ir.Function(ROUTE, (SELF,), ROUTE_TYPE, (ir.Return(route),))
+    old = (_field(_NATIVE_ROUTE), *(_field(part) for part in _FOUND_BY_NATIVE))
+    found = ir.Assign(_FOUND_BY_NATIVE, ir.Call(ir.native("reached"), old))
+    parts = (ir.Name(part) if part in _FOUND_BY_NATIVE else _field(part) for part in _ROUTE_PARTS)
+    return ir.Function(ROUTE, (SELF,), ROUTE_TYPE, (found, ir.Return(ir.TupleOf(tuple(parts)))))
+
+
+def _lower_flags(sending: Sending) -> ir.Function:
+    """Lowers the getter of the flags of a call that is made here and now."""
+    flags: ir.Expression = _NOW
+    if sending.native:
+        flags = ir.Call(ir.native("flags_by"), (_field(_NATIVE_ROUTE), _NOW))
+    return ir.Function(FLAGS, (SELF,), "int", (ir.Return(flags),))
 
 
 # -- the fields of a link
@@ -137,10 +174,15 @@ def _field(name: str) -> ir.Expression:
     return ir.Attribute(ir.Name("self"), _field_name(name))
 
 
-def _lower_init(route: dict[str, str], *calls: ir.Statement) -> ir.Function:
-    """Lowers a constructor, which keeps the address and the route. `calls`: keep what every call reads."""
+def _lower_init(route: dict[str, str], *calls: ir.Statement, more: dict[str, str] | None = None) -> ir.Function:
+    """Lowers a constructor, which keeps the address and the route.
+
+    Args:
+        calls: keep what every call reads.
+        more: what else it takes.
+    """
     kept = {"address": ADDRESS_TYPE, **route}
-    parameters = tuple(ir.Parameter(part, kind) for part, kind in kept.items())
+    parameters = tuple(ir.Parameter(part, kind) for part, kind in {**kept, **(more or {})}.items())
     keep = (ir.AssignAttribute(ir.Name("self"), _field_name(name), ir.Name(name), kind) for name, kind in kept.items())
     body = (*keep, ir.Assign(ADDRESS_PARTS, ir.Name("address")), *calls)
     return ir.Function("__init__", (SELF, *parameters), None, body)
@@ -150,17 +192,12 @@ _RETURN_ADDRESS: Final = ir.Function(ADDRESS, (SELF,), ADDRESS_TYPE, (ir.Return(
 
 
 _NOW: Final = ir.Call(ir.Name("with_ticket"), (ir.Call(ir.Name("flags_now"), (_field("flags"),)), _field("tickets")))
-_FLAGS_NOW: Final = ir.Function(FLAGS, (SELF,), "int", (ir.Return(_NOW),))
 
 
-def _call_flags() -> ir.Expression:
+def _call_flags(sending: Sending) -> ir.Expression:
     """Returns the flags of a call that is made here and now."""
-    return ir.Call(ir.Attribute(ir.Name("self"), FLAGS))
-
-
-def _lower_route(route: ir.Expression) -> ir.Function:
-    """Lowers the getter of the route."""
-    return ir.Function(ROUTE, (SELF,), ROUTE_TYPE, (ir.Return(route),))
+    # The native part itself gives a ticket to a call that follows its module.
+    return _NOW if sending.native else ir.Call(ir.Attribute(ir.Name("self"), FLAGS))
 
 
 # -- calls
@@ -179,11 +216,11 @@ def _lower_call(method: Method, sending: Sending) -> ir.Function:
         preparing = lower_preparing(method, names, source_names, _field("devices"), where, message)
         kind = wire_type(argument.type)
         values.append(preparing.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
-    flags = _call_flags()  # after the tensors: a call that is refused takes no ticket, and they have a flag
+    flags = _call_flags(sending)  # after the tensors: a call that is refused takes no ticket, and they have a flag
     if any(plan != KEEP for plan in plan_tensors(method)):
         body.insert(0, begin_message(message))
         flags = ir.Call(ir.Name("with_sparse"), (flags, message))
-    call = sending.send(method, [*values, flags], _field("worker"), _field("timeout"))
+    call = sending.send(method, [*values, flags], _field("worker"), _field("timeout"), _field(_NATIVE_ROUTE))
     body.append(ir.Return(call))
     return ir.Function(method.name, (SELF, *parameters), future(source_names.wire(method.returns)), tuple(body))
 
@@ -247,17 +284,18 @@ def _lower_many(method: Method, sending: Sending) -> ir.Function:
         values.append(preparing.convert(ir.Item(call, index), wire_type(argument.type), plan, argument.name, loop))
     loop.append(ir.Do(ir.Call(ir.Attribute(ir.Item(parts, -1), "append"), (ir.TupleOf(tuple(values)),))))
     first = [_field("handle"), ir.Item(parts, 0), ir.Name(batch.name), flags]
-    one = ir.Return(sending.send(many, first, _field("worker"), _field("timeout")))
+    one = ir.Return(sending.send(many, first, _field("worker"), _field("timeout"), _field(_NATIVE_ROUTE)))
     several = (
         ir.Name(source_names.in_parts[many.name]),
         *(_field("worker"), _field("timeout"), _field("handle"), flags, _field("lease"), parts, ir.Name(batch.name)),
+        *([_field(_NATIVE_ROUTE)] if sending.native else []),
     )
     body = (
         ir.Assign((parts.id,), ir.Empty("[]"), source_names.wire(ListType(of_calls))),
         begin_message(message),
         ir.Assign((sizes.id,), ir.ListOf((ir.Literal(0), ir.Literal(0)))),
         ir.For((call.id,), ir.Name(calls.name), tuple(loop)),
-        ir.Assign((flags.id,), ir.Call(ir.Name("with_sparse"), (_call_flags(), message))),
+        ir.Assign((flags.id,), ir.Call(ir.Name("with_sparse"), (_call_flags(sending), message))),
         ir.If(ir.Equal(ir.Call(ir.Name("len"), (parts,)), ir.Literal(1)), (one,)),
         ir.Return(ir.Call(ir.FORK, several)),
     )
@@ -271,12 +309,12 @@ def _lower_in_parts(many: Method, sending: Sending) -> ir.Function:
     """
     source_names = sending.source_names
     names = source_names.scope()
-    worker, timeout, handle, flags, lease, parts, batch, part, results, pending = (
+    worker, timeout, handle, flags, lease, parts, batch, part, results, pending, route = (
         ir.Name(names.fresh(name))
-        for name in "worker timeout handle flags lease parts batch part results pending".split()
+        for name in "worker timeout handle flags lease parts batch part results pending route".split()
     )
     done = ir.Call(ir.Name("len"), (results,))
-    sent = sending.send(many, [handle, part, ir.Concatenation(batch, done), flags], worker, timeout)
+    sent = sending.send(many, [handle, part, ir.Concatenation(batch, done), flags], worker, timeout, route)
     loop = (
         ir.Assign((pending.id,), sent),
         ir.Do(ir.Call(ir.Attribute(results, "extend"), (ir.Call(ir.Attribute(pending, "wait")),))),
@@ -285,10 +323,11 @@ def _lower_in_parts(many: Method, sending: Sending) -> ir.Function:
     )
     of_parts = source_names.wire(ListType(many.arguments[0].type))
     kinds = {worker: "str", timeout: "float", handle: "int", flags: "int", lease: _ROUTE_PARTS["lease"]}
+    kinds |= {parts: of_parts, batch: "int"} | ({route: "Any"} if sending.native else {})
     returns = source_names.wire(many.returns)
     return ir.Function(
         source_names.in_parts[many.name],
-        tuple(ir.Parameter(name.id, kind) for name, kind in {**kinds, parts: of_parts, batch: "int"}.items()),
+        tuple(ir.Parameter(name.id, kind) for name, kind in kinds.items()),
         returns,
         (
             ir.Assign((results.id,), ir.Empty("[]"), returns),

@@ -9,6 +9,9 @@ Note [Native calls]
     Python's waits for the whole of what it called, whoever goes on. So before a stub waits, it tells its link, and with
     the native part the link waits there and then. The wait that follows finds the answer, and switches nothing.
 
+    The link of a module with a name has a route of the native part, by which its calls follow the module: see
+    caller/failed_calls.py.
+
     Only the class of a connected link names these operators. An archive has the interface of links alone, so it can be
     loaded where there is no native part.
 """
@@ -37,16 +40,25 @@ class Sending:
     native: bool
 
     def send(
-        self, method: Method, values: list[ir.Expression], worker: ir.Expression, timeout: ir.Expression
+        self,
+        method: Method,
+        values: list[ir.Expression],
+        worker: ir.Expression,
+        timeout: ir.Expression,
+        route: ir.Expression,
     ) -> ir.Expression:
-        """Returns the expression that sends a call and gives its Future."""
+        """Returns the expression that sends a call and gives its Future.
+
+        Args:
+            route: the native part's own, by which calls follow their module.
+        """
         if not self.native:
             arguments = (worker, ir.Name(endpoint(method)), ir.TupleOf(tuple(values)), ir.Empty("{}"), timeout)
             return ir.Call(ir.Attribute(ir.Name("rpc"), "rpc_async"), arguments)
         answers = ir.Name(f"List[{self.source_names.wire(method.returns)}]")
         like = ir.Call(ir.JIT_ANNOTATE, (answers, ir.Empty("[]")))
         name = ir.Literal(endpoint_name(self.interface, method))
-        return ir.Call(ir.native("send"), (worker, name, timeout, like, *values))
+        return ir.Call(ir.native("send"), (worker, name, timeout, like, route, *values))
 
     def lower_wait_here(self) -> ir.Function:
         """Lowers the method of links that is called before a stub waits for the answer of a call."""
