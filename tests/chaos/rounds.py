@@ -6,7 +6,9 @@ Whatever happens, no worker is left when a round ends. A worker ends with the pa
 import collections
 import os
 import random
+import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from contextlib import suppress
@@ -155,6 +157,8 @@ class _Round:
                 lines = path.read_text(errors="replace").splitlines() if path.exists() else []
                 told = "\n".join(line for line in lines if "tensorpipe_agent.cpp" not in line)  # lost connections
                 self.outcome.output += f"--- {name}, {self.processes[name].poll()}\n{told[-8000:]}\n"
+                if self._stacks(name).exists():
+                    self.outcome.output += self._stacks(name).read_text(errors="replace")
 
     # -- what happens to workers
 
@@ -254,6 +258,10 @@ class _Round:
         with suppress(ProcessLookupError):  # it has just ended
             os.kill(self.processes[name].pid, signal.SIGUSR1)
             time.sleep(1)
+        if shutil.which("gdb"):  # who holds a lock of C++
+            command = ["gdb", "-p", str(self.processes[name].pid), "-batch", "-ex", "thread apply all backtrace 40"]
+            with suppress(subprocess.TimeoutExpired), self._stacks(name).open("w") as file:
+                subprocess.run(command, stdout=file, stderr=subprocess.DEVNULL, timeout=120, check=False)
 
     def _fault(self, kind, text):
         self.outcome.faults.append({"kind": kind, "worker": "the round", "text": text})
@@ -272,3 +280,6 @@ class _Round:
 
     def _output(self, name):
         return self.settings.folder / f"{name}.txt"
+
+    def _stacks(self, name):
+        return self.settings.folder / f"{name}.stacks"
