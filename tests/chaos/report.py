@@ -91,7 +91,7 @@ class Total:
                 f"events: {_listed(self.events)}",
                 f"operations: {sum(self.operations.values())}: {_listed(self.operations)}",
                 f"errors that may be: {_listed(self.errors)}",
-                f"MiB by which owners grew in the last part of calm rounds: {'; '.join(growth) or 'none'}",
+                f"MiB by which owners grew in each of the last parts of calm rounds: {'; '.join(growth) or 'none'}",
                 f"faults: {_listed({**faults, **self.faults})}",
             ]
         )

@@ -152,8 +152,7 @@ class _MallInfo(ctypes.Structure):
 def _memory():
     """This process's memory, in bytes: what is allocated, and what is resident.
 
-    Allocated is what malloc gave out and did not get back; mapped is the part of it in large pieces. Resident is also
-    what malloc keeps for later.
+    Allocated is what malloc gave out and did not get back. Resident is also what malloc keeps for later.
     """
     gc.collect()
     libc = ctypes.CDLL(None)
@@ -162,4 +161,4 @@ def _memory():
     info = libc.mallinfo2()
     with open("/proc/self/statm") as file:
         resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return {"allocated": info.uordblks + info.hblkhd, "mapped": info.hblkhd, "resident": resident}
+    return {"allocated": info.uordblks + info.hblkhd, "resident": resident}
