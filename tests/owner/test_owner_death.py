@@ -70,15 +70,38 @@ def test_an_owner_that_ends_waits_for_its_callers(tmp_path):
     assert told.endswith("16\n")
 
 
+LOST_NOW = (
+    'this->threadPool_.inThreadPool() INTERNAL ASSERT FAILED at "tensorpipe_agent.cpp":862, please report a bug to '
+    "PyTorch. Future marked complete from outside the thread pool"
+)
+"""The agent asserts in which thread a Future is complete, and it is complete at once if the connection is lost."""
+
+
 def test_torchs_assertion_about_a_connection_that_is_lost_now_is_a_lost_connection():
-    """The agent asserts in which thread a Future is complete, and it is complete at once if the connection is lost."""
-    text = (
-        'this->threadPool_.inThreadPool() INTERNAL ASSERT FAILED at "tensorpipe_agent.cpp":862, please report a bug to '
-        "PyTorch. Future marked complete from outside the thread pool"
-    )
-    error = explain(RuntimeError(text), "Encoder.forward", "owner")
+    error = explain(RuntimeError(LOST_NOW), "Encoder.forward", "owner")
     assert type(error) is WireError
     assert str(error).startswith("Encoder.forward on owner: ")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda owner: tr.create(owner, zoo.Encoder, zoo.LinearEncoder),
+        lambda owner: tr.create_async(owner, zoo.Encoder, zoo.LinearEncoder).wait(),
+        lambda owner: tr.create_many([owner], zoo.Encoder, zoo.LinearEncoder),
+        lambda owner: tr.connect(owner, zoo.Encoder, "any"),
+        lambda owner: tr.withdraw("any", owner),
+        lambda owner: tr.stats(owner),
+    ],
+)
+def test_it_is_one_for_every_question(owner, monkeypatch, ask):
+    def lose(*_, **__):
+        raise RuntimeError(LOST_NOW)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rpc, "rpc_async", lose)
+        with pytest.raises(WireError):
+            ask(owner)
 
 
 @pytest.mark.parametrize(

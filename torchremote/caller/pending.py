@@ -16,7 +16,14 @@ import torch
 import torch.distributed.rpc as rpc
 
 from .. import _torch
-from ..errors import CallTimeoutError, CreationError, NotInGroupError, NotInitializedError, WireError
+from ..errors import (
+    CallTimeoutError,
+    CreationError,
+    NotInGroupError,
+    NotInitializedError,
+    TorchRemoteError,
+    WireError,
+)
 from ..jit import CompiledInterface
 from ..link.failures import FAILURES, GONE, explain, missing_operator
 from ..link.places import Place
@@ -95,7 +102,11 @@ def _ask(
 ) -> Any:
     """Sends a request of the control plane. Returns the Future of the answer."""
 
-    def failing(error: Exception) -> CreationError:
+    def failing(error: Exception) -> TorchRemoteError:
+        if isinstance(error, RuntimeError):
+            failure = explain(error, compiled.interface.name, place.worker.name)
+            if isinstance(failure, (WireError, NotInitializedError)):
+                return failure
         return CreationError(f"{compiled.interface.name} on {place.worker.name}: cannot be sent: {_with_remedy(error)}")
 
     # Pickling may raise anything.
