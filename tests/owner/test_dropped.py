@@ -200,4 +200,5 @@ def test_a_second_try_gives_the_first_ones_reason():
             hosted(Holder(Unscriptable()))
         said.append(str(raised.value))
     assert said[0] == said[1] == said[2]
-    assert "what to do: write it otherwise; or give examples= of its arguments" in said[0]
+    assert "what to do: write each of these as an ordinary argument" in said[0]
+    assert "; or give examples= of its arguments" in said[0]
