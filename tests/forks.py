@@ -4,6 +4,7 @@ torchremote is not imported there: what it draws when it is imported, such as th
 own.
 """
 
+import faulthandler
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -61,6 +62,7 @@ def _run(environment, output, function, arguments):
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
+    faulthandler.enable()  # it writes to standard error, if the process crashes
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     function(*arguments)
 

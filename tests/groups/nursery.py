@@ -130,7 +130,8 @@ def in_a_group(timeout=100, name="main", **options):
             output = tmp_path / "output"
             process = Fork(_run_body, body.__module__, body.body_name, name, options, output=output)
             try:
-                assert process.wait(timeout) == 0, output.read_text()
+                status = process.wait(timeout)
+                assert status == 0, f"exit status {status}\n{output.read_text()}"
             finally:
                 process.kill()
                 process.wait()
