@@ -169,6 +169,20 @@ def test_a_call_that_dist_autograd_has_recorded_is_not_sent_again(owner, way, is
     rpc.rpc_sync(owner, tr.withdraw, ("recorded",))
 
 
+def test_a_call_under_no_grad_is_sent_again_in_a_context_and_does_not_hold_up_its_gradients(owner):
+    rpc.rpc_sync(owner, roles.serve_encoder, (1, "recorded"))
+    stub = tr.connect(owner, Patient, "recorded", timeout=30)
+    rpc.rpc_sync(owner, tr.withdraw, ("recorded",))
+    rpc.rpc_sync(owner, roles.serve_encoder, (0, "recorded"))
+    x = X.clone().requires_grad_()
+    with dist_autograd.context() as context:
+        with torch.no_grad():
+            assert is_from(0, stub(x))
+        dist_autograd.backward(context, [stub(x).sum()])
+        assert dist_autograd.get_gradients(context)[x].shape == x.shape
+    rpc.rpc_sync(owner, tr.withdraw, ("recorded",))
+
+
 def test_the_error_says_why_it_was_not_sent_again(owner):
     rpc.rpc_sync(owner, roles.serve_encoder, (1, "recorded"))
     stub = tr.connect(owner, zoo.Encoder, "recorded", timeout=30)

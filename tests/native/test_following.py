@@ -18,7 +18,7 @@ from torchremote.caller import again, failed_calls
 from .. import zoo
 from ..groups import roles
 from ..groups.nursery import elapsed, in_a_group
-from ..groups.test_follow import Holding, X, is_from, lose, owner_with_encoder
+from ..groups.test_follow import Holding, X, found_once, is_from, lose, owner_with_encoder
 from ..groups.test_idempotent import Asking, Patient
 from ..owner.test_turns import Hidden, Recurrent
 from ..waiting import until
@@ -142,19 +142,7 @@ def come_back(nursery, seed):
 @in_a_group()
 def test_it_is_found_once_however_many_threads_call(nursery):
     owner = owner_with_encoder(nursery)
-    model = scripted(timeout=20)
-    lose(owner)
-    owner_with_encoder(nursery, seed=1)
-    rpc.rpc_sync("ps", roles.watch_connects)
-    results = []
-    threads = [threading.Thread(target=lambda: results.append(model(X))) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 20
-    assert all(is_from(1, result) for result in results)
-    assert rpc.rpc_sync("ps", roles.connects) == 1
+    found_once(nursery, owner, scripted(timeout=20))
 
 
 @in_a_group()

@@ -47,7 +47,7 @@ from .pending import Pending, find_served, when_answered
 Call = Any
 """A RoutedCall of native/following.cpp."""
 Key = tuple[Address, int]
-"""What is asked for: the address of a link, and the handle that the owner refused."""
+"""Names a search: the address of a link, and the handle that the owner refused."""
 
 _log = logging.getLogger("torchremote")
 _lock = threading.Lock()

@@ -70,7 +70,7 @@ class PendingReplicas(Pending[Any]):
 
 def _first(errors: list[TorchRemoteError]) -> TorchRemoteError:
     """Returns the error to raise if no replica was found, with the others as notes."""
-    # What can be waited for comes first.
+    # Errors that waiting may cure come first.
     first = min(errors, key=lambda error: [not isinstance(error, kind) for kind in NOT_YET])
     for other in errors:
         if other is not first:

@@ -83,7 +83,7 @@ _NUMBERS: Final = {torch.SymInt: "int", torch.SymFloat: "float", torch.SymBool: 
 
 def _check(captured: Captured, where: str) -> None:
     """Raises CreationError if a package would lose what the graph does, or take the GIL."""
-    # What is changed in place is an output once it is traced again.
+    # Traced again, a tensor that is changed in place is an output.
     for spec in _torch.decompose(captured.program).graph_signature.output_specs:
         if spec.kind.name != "USER_OUTPUT":
             what = "its buffer" if "BUFFER" in spec.kind.name else "its argument"

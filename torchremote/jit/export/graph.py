@@ -19,7 +19,7 @@ _TORCH: Final = os.path.dirname(torch.__file__)
 _ASSERTED: Final = 3  # the place of the dtype among the arguments of _assert_tensor_metadata
 
 Value = Any
-"""What a node stands for: an expression, a list of those (the results of a region), or a region's graph."""
+"""Stands for a node: an expression, a list of those (the results of a region), or a region's graph."""
 
 
 class Lowering:

@@ -42,7 +42,7 @@ COMPILED: Final = "torchremote_compiled"
 AOTInductor compiled them."""
 MODE_NAMES: Final = {True: "training", False: "evaluation"}
 SETS: Final = {"training": "train()", "evaluation": "eval()"}
-"""What sets each mode."""
+"""Names the call that sets each mode."""
 
 
 @dataclass(frozen=True)
