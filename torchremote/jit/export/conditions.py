@@ -12,8 +12,8 @@ from ..lower import ir
 Find = Callable[[str], "ir.Expression | None"]
 """Returns the expression for a part of a condition, given as text, if it is the size or the value of an argument."""
 
-# The names are torch.export's. Its conditions are Python, since torch 2.14 with functions of torch. In its sizes, the names
-# are those of sympy.
+# The names are torch.export's. Its conditions are Python, since torch 2.14 with functions of torch.
+# In its sizes, the names are those of sympy.
 _SIGNS: Final[dict[type, str]] = {
     ast.Add: "+",
     ast.Sub: "-",
