@@ -7,8 +7,8 @@ holds; without one, it calls through Python on both sides, and takes whatever ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import torch
 import torch.distributed.nn
@@ -21,23 +21,15 @@ from ..caller import as_module
 from ..caller.at_owner import AtOwner, at_owner
 from ..caller.create import adopt, start_creation
 from ..caller.stub import Stub, become_stub, route_and_interface
-from ..errors import ArgumentError, InterfaceError, NotSavableError, PlaceError
+from ..errors import ArgumentError, InterfaceError, NotSavableError
 from ..jit import CompiledInterface, compile_interface
 from ..link.route import Route
-from . import without_interface
+from .pickled import _REMOTE_MODULE_PICKLED_ATTRIBUTES as _REMOTE_MODULE_PICKLED_ATTRIBUTES
+from .pickled import refer, take_apart
+from .place import Place
 from .without_interface import GeneratedMethod, Referenced, made_on
 
 __all__ = ["RemoteModule"]
-
-# As what a remote module without an interface is sent. One that was received has these attributes, and its methods.
-_REMOTE_MODULE_PICKLED_ATTRIBUTES: Final = (
-    "on",
-    "device",
-    "is_device_map_set",
-    "is_scriptable",
-    "generated_methods",
-    "module_rref",
-)
 
 
 class _RemoteModule(nn.Module):
@@ -88,7 +80,7 @@ class _RemoteModule(nn.Module):
         examples: Mapping[str, Any] | None = None,
     ) -> None:
         nn.Module.__init__(self)  # torch's RemoteModule, from which RemoteModule derives as well, would create one
-        place = _Place.at(remote_device)
+        place = Place.at(remote_device)
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
         if _module_interface_cls is not None:
             compiled = _compile(_module_interface_cls)
@@ -110,7 +102,7 @@ class _RemoteModule(nn.Module):
             raise ArgumentError(f"RemoteModule: {given} is for modules with an interface")
         else:
             # Without a limit: torch never gets over an RRef that was dropped after its creation took too long.
-            _refer(self, place, rpc.remote(place.on, made_on, (place.device, module_cls, args, kwargs), timeout=0))
+            refer(self, place, rpc.remote(place.on, made_on, (place.device, module_cls, args, kwargs), timeout=0))
 
     @staticmethod
     def init_from_module_rref(
@@ -125,11 +117,11 @@ class _RemoteModule(nn.Module):
             _module_interface_cls: as for `_RemoteModule`. What is called then is the module, scripted, which shares
                 its parameters.
         """
-        place = _Place.at(remote_device)
+        place = Place.at(remote_device)
         module: RemoteModule = RemoteModule.__new__(RemoteModule)
         if _module_interface_cls is None:
             mapped = bool(_torch.mapped_devices(module_rref.owner()))
-            _refer(module, replace(place, is_device_map_set=mapped), module_rref)
+            refer(module, replace(place, is_device_map_set=mapped), module_rref)
         else:
             compiled = _compile(_module_interface_cls)
             become_stub(module, compiled, adopt(module_rref, compiled, place.device).route(), _Scripted)
@@ -301,29 +293,6 @@ class _Scripted:
         return at_owner(self)
 
 
-@dataclass(frozen=True)
-class _Place:
-    on: str | int
-    device: str
-    is_device_map_set: bool
-
-    @classmethod
-    def at(cls, remote_device: str) -> _Place:
-        if not _torch.rpc_running():
-            raise AssertionError("RemoteModule only works in RPC.")
-        parsed = _torch.RemoteDevice(remote_device)
-        on = parsed.rank() if parsed.worker_name() is None else parsed.worker_name()
-        if on is None:
-            raise PlaceError(f"remote_device={remote_device!r}: names no worker; write 'worker/{parsed.device()}'")
-        mapped = _torch.mapped_devices(rpc.get_worker_info(on))
-        return cls(on, str(parsed.device()), bool(mapped))
-
-    @property
-    def where(self) -> str:
-        worker = self.on if isinstance(self.on, str) else f"rank:{self.on}"
-        return f"{worker}/{self.device}"
-
-
 def _compile(interface: type) -> CompiledInterface:
     """Compiles an interface for a RemoteModule.
 
@@ -339,25 +308,5 @@ def _compile(interface: type) -> CompiledInterface:
     return compiled
 
 
-# -- without an interface
-
-
-def _refer(module: _RemoteModule, place: _Place, module_rref: PyRRef[Any]) -> None:
-    functions = without_interface._generated_methods
-    values = (place.on, place.device, place.is_device_map_set, False, functions, module_rref)
-    module.__dict__.update(zip(_REMOTE_MODULE_PICKLED_ATTRIBUTES, values, strict=True))
-
-
-def _taken_apart(module: _RemoteModule) -> tuple[Any, ...]:
-    return _received, (type(module), *(module.__dict__[name] for name in _REMOTE_MODULE_PICKLED_ATTRIBUTES))
-
-
-def _received(cls: type[_RemoteModule], *values: Any) -> _RemoteModule:
-    module = cls.__new__(cls)
-    module.__dict__.update(zip(_REMOTE_MODULE_PICKLED_ATTRIBUTES, values, strict=True))
-    module.__dict__.update((function.__name__, function) for function in module.generated_methods)  # as torch's has
-    return module
-
-
 for _class in (_RemoteModule, RemoteModule):  # not what derives from them: its own attributes would be lost
-    _torch.send_as(_class, _taken_apart)
+    _torch.send_as(_class, take_apart)

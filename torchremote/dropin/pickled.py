@@ -1,0 +1,40 @@
+"""Makes remote modules without an interface from references, and says how RPC sends them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+
+from .._torch import PyRRef
+from .place import Place
+from .without_interface import _generated_methods
+
+_REMOTE_MODULE_PICKLED_ATTRIBUTES: Final = (
+    "on",
+    "device",
+    "is_device_map_set",
+    "is_scriptable",
+    "generated_methods",
+    "module_rref",
+)
+"""The attributes as which such a module is sent. One that was received has them, and its methods."""
+
+
+def refer(module: Any, place: Place, module_rref: PyRRef[Any]) -> None:
+    """Has `module` call the module that `module_rref` refers to."""
+    values = (place.on, place.device, place.is_device_map_set, False, _generated_methods, module_rref)
+    module.__dict__.update(zip(_REMOTE_MODULE_PICKLED_ATTRIBUTES, values, strict=True))
+
+
+def take_apart(module: Any) -> tuple[Any, ...]:
+    """Says what a module is made of where it is received, as `__reduce__` does."""
+    return _received, (type(module), *(module.__dict__[name] for name in _REMOTE_MODULE_PICKLED_ATTRIBUTES))
+
+
+def _received(cls: type[torch.nn.Module], *values: Any) -> torch.nn.Module:
+    module = cls.__new__(cls)
+    module.__dict__.update(zip(_REMOTE_MODULE_PICKLED_ATTRIBUTES, values, strict=True))
+    functions = module.__dict__["generated_methods"]
+    module.__dict__.update((function.__name__, function) for function in functions)  # as torch's has
+    return module
