@@ -37,7 +37,7 @@ PRIVATE: Final = {
     "_freeze_module _resolve_type_from_object _disabled_torch_dispatch_impl _functorch InterfaceType ScriptModule Node "
     "FunctionSchema DisableTorchFunctionSubclass _jit_try_infer_type _collect_all _is_any_autocast_enabled "
     "_replace_overloaded_method_decl parse_schema LockingLogger _logging_set_logger "
-    "_jit_get_operation",
+    "_jit_get_operation ScriptList",
     "torch._C.ScriptModule": "_get_method _has_method _method_names",
     "torch.export.exported_program": "_split_decomp_table_to_cia_and_python_decomp "
     "_override_composite_implicit_decomp _convert_guards_to_code",
@@ -47,6 +47,7 @@ PRIVATE: Final = {
     "torch._library.custom_ops": "OPDEFS",
     "torch._C.Future": "_set_unwrap_func",
     "torch._C._autograd": "_profiler_enabled",
+    "torch._C._distributed_autograd": "_current_context",
     "torch.autograd.profiler.record_function": "_call_end_callbacks_on_future",
     "torch._C._functorch": "peek_interpreter_stack",
     "torch": "_is_functional_tensor",
@@ -58,6 +59,7 @@ PRIVATE: Final = {
     "torch.distributed.rpc.api": "_is_current_rpc_agent_set _get_current_rpc_agent _internal_rpc_pickler",
     "torch.distributed.rpc.api._internal_rpc_pickler": "_class_reducer_dict",
     "torch.distributed.rpc": "PyRRef WorkerInfo TensorPipeAgent",
+    "torch.distributed.rpc.PyRRef": "_get_future",
     "torch.distributed.rpc.TensorPipeAgent": "_get_device_map get_worker_infos is_static_group",
 }
 

@@ -79,6 +79,11 @@ def gate_of(future: Any) -> Any:
     return gate
 
 
+def creation_of(reference: Any) -> Any:
+    """Returns the Future of the creation of what an RRef refers to. None for what is no RRef."""
+    return reference._get_future() if isinstance(reference, PyRRef) else None
+
+
 # Methods of Future in C++. Those of its Python class add nothing to them but a call.
 value_of: Any = torch._C.Future.value
 complete: Any = torch._C.Future.set_result

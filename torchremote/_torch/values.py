@@ -23,6 +23,10 @@ path_text: Callable[[Any], str] = torch.utils._pytree.keystr
 as_plain_tensors = _C.DisableTorchFunctionSubclass
 
 
+references_in_cpp: Callable[[list[torch.Tensor]], object] = _C.ScriptList
+"""Returns an object of C++ that refers to tensors, so that Python is not alone in doing so."""
+
+
 is_functional: Callable[[torch.Tensor], bool] = torch._is_functional_tensor
 """Says whether a tensor of class Tensor stands for another and has no storage, as in torch.func.functionalize."""
 

@@ -27,6 +27,7 @@ from ..errors import NotInitializedError, TorchRemoteError
 from ..link.failures import FAILURES, explain
 from ..owner.create import Refusal, answering
 from .awaiting import Answer
+from .kept_tensors import keep_tensors, until_answered
 from .waiting import begin_waiting, stop_waiting, wait_until_done
 
 Failing = Callable[[Exception], Exception]
@@ -34,7 +35,7 @@ Failing = Callable[[Exception], Exception]
 Catches = tuple[type[Exception], ...]
 
 
-_is_autocasting = _torch.is_autocasting
+_is_autocasting, _is_grad_enabled = _torch.is_autocasting, torch.is_grad_enabled
 _rpc_is_the_parents = False
 
 
@@ -65,14 +66,20 @@ def send(
             "this process was forked from one in which RPC was running, and has none of its threads; fork before "
             "init_rpc, or start processes with the 'spawn' or 'forkserver' method of multiprocessing"
         )
+    is_pickled = start is rpc.rpc_async
+    kept = keep_tensors(args, is_pickled) if is_pickled or _is_grad_enabled() else None
     try:
         if _is_autocasting():
             # TorchScript would make float32 of every half tensor that it passes to an interface, as to the link.
             with _torch.without_autocast():
-                return start(*args, **kwargs)
-        return start(*args, **kwargs)
+                answer = start(*args, **kwargs)
+        else:
+            answer = start(*args, **kwargs)
     except catches as error:
         raise failing(error) from None  # its message has everything
+    if kept is not None:
+        until_answered(answer, kept)
+    return answer
 
 
 def send_to_wait(start: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], failing: Failing) -> Any:

@@ -7,10 +7,8 @@
 // This is the caller's part: owners need nothing of it. It uses libtorch, and one function of Python's stable ABI.
 #include "following.h"
 
-#include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <iterator>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -66,15 +64,6 @@ void be_patient(Stack& stack) {
   patience = torch::jit::pop(stack).toDouble();
 }
 
-// Whoever lets go of a tensor that Python knows may have to take the GIL, to let go of its object there. That would be
-// torch's thread that writes all messages. So another tensor of the same storage is sent, of which Python knows nothing.
-IValue unknown_to_python(const IValue& value) {
-  if (!value.isTensor() || !value.toTensor().defined() || value.toTensor().requires_grad()) {
-    return value;
-  }
-  return value.toTensor().variable_data();
-}
-
 // send(worker, endpoint, timeout, like, route, *arguments): sends a call, and returns the Future of its answer.
 // `endpoint` is a literal. `like`, an empty list of the type of the answer, is for the compiler alone. `route` is None
 // for a module that cannot be found again: see following.cpp.
@@ -89,9 +78,7 @@ Operation send(const Node* node) {
     std::string worker = given[0].toStringRef();
     auto timeout = static_cast<float>(given[2].toDouble());
     IValue route = given[4];
-    std::vector<IValue> arguments;
-    arguments.reserve(count - 5);
-    std::transform(given.begin() + 5, given.end(), std::back_inserter(arguments), unknown_to_python);
+    std::vector<IValue> arguments(given.begin() + 5, given.end());
     torch::jit::drop(stack, count);
     auto seconds = std::exchange(patience, 0);
     auto answer = route.isNone() ? torch::distributed::rpc::rpcTorchscript(

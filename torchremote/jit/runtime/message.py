@@ -35,7 +35,7 @@ from typing import Final, List, Optional
 import torch
 from torch import Tensor
 
-from .tensors import DETACH, FIRST_OF_BITS, HAS_DEVICE_MAP, TO_CPU, is_ordinary, sendable
+from .tensors import DETACH, FIRST_OF_BITS, HAS_DEVICE_MAP, TO_CPU, is_ordinary, like_it, sendable, unknown_to_python
 
 HAS_SPARSE: Final = 4
 """The flag of a call with sparse tensors, beside those of tensors.py."""
@@ -96,12 +96,6 @@ def note(value: Tensor, message: List[Tensor]) -> None:
         message.append(storage_of(value))
     else:
         message.append(value)
-
-
-def like_it(copy: Tensor, value: Tensor) -> Tensor:
-    if value.requires_grad and not copy.requires_grad:  # the grad mode is off
-        return copy.requires_grad_()
-    return copy
 
 
 def parts_of(value: Tensor) -> List[Tensor]:
@@ -169,11 +163,11 @@ def prepared_beside(value: Tensor, message: List[Tensor]) -> Tensor:
 
 
 def prepared(value: Tensor, devices: Optional[List[torch.device]], where: str, message: List[Tensor]) -> Tensor:
-    # Checks a tensor and adds it to the message. Returns it, or what is sent in its place.
+    # Checks a tensor and adds it to the message. Returns what is sent in its place.
     if is_ordinary(value) and (len(message) == 0 or message[0].dtype == value.dtype):
         message.append(value)
-        return value
-    return prepared_beside(sendable(value, devices, where), message)
+        return unknown_to_python(value)
+    return unknown_to_python(prepared_beside(sendable(value, devices, where), message))
 
 
 def returned(value: Tensor, changes: int, where: str, message: List[Tensor]) -> Tensor:

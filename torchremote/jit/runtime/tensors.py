@@ -26,6 +26,13 @@ Note [Tensors that hurt]
 
     Python refuses subclasses that answer for a tensor inside them, and functional tensors (link/tensors.py). Only
     callers in Python have those.
+
+Note [Tensors that Python knows]
+    A message that was written lets go of its tensors. Whoever lets go of a tensor that Python knows takes the GIL. Here
+    that may be any thread that sends something: one of them writes for all. If it holds torch's lock for references at
+    that moment, as it does when it drops one, and a thread that has the GIL drops another, they wait for each other,
+    and with them the whole process, for ever. Also, messages wait while Python is busy. So what is sent in a tensor's
+    place is another one with its storage, of which Python knows nothing.
 """
 
 # In TorchScript, a layout is an integer: 0 is strided, 1 is sparse COO.
@@ -113,6 +120,19 @@ def is_ordinary(value: Tensor) -> bool:
     if value.is_cpu and value.layout == 0 and is_common and value.numel() > 0 and not value.is_nested:
         return not value._is_zerotensor() and has_room(value)
     return False
+
+
+def like_it(copy: Tensor, value: Tensor) -> Tensor:
+    if value.requires_grad and not copy.requires_grad:  # the grad mode is off
+        return copy.requires_grad_()
+    return copy
+
+
+def unknown_to_python(value: Tensor) -> Tensor:
+    # See Note [Tensors that Python knows]. One that autograd may record stays: see caller/kept_tensors.py.
+    if value.requires_grad and torch.is_grad_enabled():
+        return value
+    return like_it(value.data, value)
 
 
 def can_cross(value: Tensor, devices: Optional[List[torch.device]]) -> bool:

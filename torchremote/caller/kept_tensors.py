@@ -1,0 +1,42 @@
+"""Keeps tensors that Python knows until a message with them was answered.
+
+Note [Kept tensors]
+    Whoever lets go of the last reference that C++ has to a tensor of Python takes the GIL. A message must not do that:
+    see jit/runtime/tensors.py, Note [Tensors that Python knows]. In the place of most tensors, scripted calls send
+    others. For the rest, C++ has one more reference until the answer is there. These are the tensors of which autograd
+    may record that they were sent, and all tensors in a message that is pickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+
+from .. import _torch
+
+
+def keep_tensors(values: Iterable[Any], is_pickled: bool) -> object | None:
+    """Returns what keeps the tensors among `values`, and in containers there, or None if none has to be kept.
+
+    Args:
+        is_pickled: keeps all tensors, and not only those that require a gradient.
+    """
+    found = [tensor for tensor in _tensors_in(values) if is_pickled or tensor.requires_grad]
+    return _torch.references_in_cpp(found) if found else None
+
+
+def until_answered(answer: Any, kept: object) -> None:
+    """Keeps `kept` until `answer` is there: a Future, or an RRef."""
+    _torch.call_back(_torch.creation_of(answer) or answer, lambda _, kept=kept: None)
+
+
+def _tensors_in(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors_in(value)
+        elif isinstance(value, dict):
+            yield from _tensors_in(value.values())
