@@ -41,9 +41,8 @@ def class_has_dispatch(cls: type[torch.Tensor]) -> bool:
     return cls.__torch_dispatch__ is not _C._disabled_torch_dispatch_impl
 
 
-def is_transforming() -> bool:
-    """Says whether a torch.func transform, such as vmap, runs on this thread. Its tensors have no storage."""
-    return _C._functorch.peek_interpreter_stack() is not None
+is_transforming: Callable[[], object] = _C._functorch.peek_interpreter_stack
+"""Is true if a torch.func transform, such as vmap, runs on this thread. Its tensors have no storage."""
 
 
 def in_dual_level() -> bool:

@@ -82,14 +82,19 @@ def send(
     return answer
 
 
-def send_to_wait(start: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], failing: Failing) -> Any:
-    """Sends a call as `send` does, whose answer `settle` waits for at once."""
+def _send_and_begin_waiting(
+    start: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], failing: Failing
+) -> Any:
     begin_waiting()
     try:
         return send(start, args, kwargs, failing)
     except BaseException:
         stop_waiting()
         raise
+
+
+send_to_wait: Final[Callable[..., Any]] = _send_and_begin_waiting if native.available() else send
+"""Sends a call as `send` does, whose answer `settle` waits for at once."""
 
 
 def settle(answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, catches: Catches = FAILURES) -> Any:

@@ -9,7 +9,7 @@ Note [Kept tensors]
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ def keep_tensors(values: Iterable[Any], is_pickled: bool) -> object | None:
     Args:
         is_pickled: keeps all tensors, and not only those that require a gradient.
     """
-    found = [tensor for tensor in _tensors_in(values) if is_pickled or tensor.requires_grad]
+    found: list[torch.Tensor] = []
+    _find_tensors(values, is_pickled, found)
     return _torch.references_in_cpp(found) if found else None
 
 
@@ -32,11 +33,12 @@ def until_answered(answer: Any, kept: object) -> None:
     _torch.call_back(_torch.creation_of(answer) or answer, lambda _, kept=kept: None)
 
 
-def _tensors_in(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+def _find_tensors(values: Iterable[Any], every: bool, found: list[torch.Tensor]) -> None:
     for value in values:
         if isinstance(value, torch.Tensor):
-            yield value
+            if every or value.requires_grad:
+                found.append(value)
         elif isinstance(value, (list, tuple)):
-            yield from _tensors_in(value)
+            _find_tensors(value, every, found)
         elif isinstance(value, dict):
-            yield from _tensors_in(value.values())
+            _find_tensors(value.values(), every, found)

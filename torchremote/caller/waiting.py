@@ -152,15 +152,14 @@ def wait_until_done(answer: Any) -> None:
 
 
 def begin_waiting() -> None:
-    """Is called before a message is sent whose answer `wait_until_done` waits for at once."""
-    if _is_native and get_ident() == _main_thread:
+    """Is called, with the native part, before a message is sent whose answer `wait_until_done` waits for at once."""
+    if get_ident() == _main_thread:
         _be_patient(_TURN)
 
 
 def stop_waiting() -> None:
     """Takes `begin_waiting` back: nothing was sent."""
-    if _is_native:
-        _be_patient(0.0)
+    _be_patient(0.0)
 
 
 def _start_listener() -> _Listener | None:

@@ -23,6 +23,10 @@ Note [Coalesced tensors]
     A call carries HAS_SPARSE if it has sparse tensors, so an owner need not look for them in other calls. Results have
     no such flag. Callers in Python look, and so does TorchScript when it waits in the call. `<m>_async` in TorchScript
     gives torch's own Future, in which nobody looks: to look there would cost a switch of threads.
+
+Note [Out of line]
+    TorchScript copies every function into its callers, and then a call costs time for each value in the graph, also
+    where it does not come by. It does not do so with a method of an interface. So what is rarely needed is behind one.
 """
 
 # In TorchScript, a layout is an integer: 0 is strided, 1 is sparse COO. A dtype is one, too.
@@ -30,7 +34,7 @@ Note [Coalesced tensors]
 
 from __future__ import annotations
 
-from typing import Final, List, Optional
+from typing import Final, List, Optional, Protocol
 
 import torch
 from torch import Tensor
@@ -162,12 +166,35 @@ def prepared_beside(value: Tensor, message: List[Tensor]) -> Tensor:
     return value
 
 
+class Preparing(Protocol):
+    def prepared(
+        self, value: Tensor, devices: Optional[List[torch.device]], where: str, message: List[Tensor]
+    ) -> Tensor:
+        pass
+
+
+class PreparingAny:
+    def __init__(self) -> None:
+        pass
+
+    def prepared(
+        self, value: Tensor, devices: Optional[List[torch.device]], where: str, message: List[Tensor]
+    ) -> Tensor:
+        return unknown_to_python(prepared_beside(sendable(value, devices, where), message))
+
+
+class OutOfLine:
+    # See Note [Out of line].
+    def __init__(self, preparing: Preparing):
+        self.preparing = preparing
+
+
 def prepared(value: Tensor, devices: Optional[List[torch.device]], where: str, message: List[Tensor]) -> Tensor:
     # Checks a tensor and adds it to the message. Returns what is sent in its place.
     if is_ordinary(value) and (len(message) == 0 or message[0].dtype == value.dtype):
         message.append(value)
         return unknown_to_python(value)
-    return unknown_to_python(prepared_beside(sendable(value, devices, where), message))
+    return OutOfLine(PreparingAny()).preparing.prepared(value, devices, where, message)
 
 
 def returned(value: Tensor, changes: int, where: str, message: List[Tensor]) -> Tensor:
