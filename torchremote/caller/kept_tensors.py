@@ -23,8 +23,7 @@ def keep_tensors(values: Iterable[Any], is_pickled: bool) -> object | None:
     Args:
         is_pickled: keeps all tensors, and not only those that require a gradient.
     """
-    found: list[torch.Tensor] = []
-    _find_tensors(values, is_pickled, found)
+    found = [tensor for tensor in _tensors_in(values) if is_pickled or tensor.requires_grad]
     return _torch.references_in_cpp(found) if found else None
 
 
@@ -33,12 +32,15 @@ def until_answered(answer: Any, kept: object) -> None:
     _torch.call_back(_torch.creation_of(answer) or answer, lambda _, kept=kept: None)
 
 
-def _find_tensors(values: Iterable[Any], every: bool, found: list[torch.Tensor]) -> None:
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            if every or value.requires_grad:
+def _tensors_in(values: Iterable[Any]) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+    seen: set[int] = set()  # a list may contain itself
+    left = [values]
+    while left:
+        for value in left.pop():
+            if isinstance(value, torch.Tensor):
                 found.append(value)
-        elif isinstance(value, (list, tuple)):
-            _find_tensors(value, every, found)
-        elif isinstance(value, dict):
-            _find_tensors(value.values(), every, found)
+            elif isinstance(value, (list, tuple, dict)) and id(value) not in seen:
+                seen.add(id(value))
+                left.append(value.values() if isinstance(value, dict) else value)
+    return found
