@@ -38,7 +38,7 @@ test: lint docs
 
 CALLS := tests/native tests/jit/script/test_emit.py tests/link/test_cuda.py \
   tests/owner/test_turns.py tests/owner/test_self_changing.py $(wildcard tests/owner/test_gathering*.py) \
-  $(patsubst %,tests/caller/test_%.py,calls awaiting interrupts timeouts grad_mode autocast batches failures_let_go) \
+  $(patsubst %,tests/caller/test_%.py,calls awaiting interrupts timeouts grad_mode autocast batches failures_let_go kept_tensors) \
   $(patsubst %,tests/groups/test_%.py,follow idempotent replicas rounds)
 
 native: $(READY)

@@ -53,8 +53,13 @@ def send(
     kwargs: dict[str, Any],
     failing: Failing,
     catches: Catches = FAILURES,
+    keeps_recorded: bool = not native.available(),
 ) -> Any:
-    """Sends a message: calls `start`, which returns the Future of its answer.
+    """Sends a message: calls `start`, which returns the Future of its answer, or an RRef.
+
+    Args:
+        keeps_recorded: keeps the tensors of which autograd may record that they are sent. Links with the native part do
+            so themselves: see kept_tensors.py.
 
     Raises:
         If `start` raises one of `catches`, nothing was sent, and `failing` makes the error to raise. Others pass.
@@ -67,7 +72,7 @@ def send(
             "init_rpc, or start processes with the 'spawn' or 'forkserver' method of multiprocessing"
         )
     is_pickled = start is rpc.rpc_async
-    kept = keep_tensors(args, is_pickled) if is_pickled or _is_grad_enabled() else None
+    kept = keep_tensors(args, is_pickled) if is_pickled or (keeps_recorded and _is_grad_enabled()) else None
     try:
         if _is_autocasting():
             # TorchScript would make float32 of every half tensor that it passes to an interface, as to the link.

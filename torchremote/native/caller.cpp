@@ -7,6 +7,7 @@
 // This is the caller's part: owners need nothing of it. It uses libtorch, and one function of Python's stable ABI.
 #include "following.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <memory>
@@ -64,6 +65,16 @@ void be_patient(Stack& stack) {
   patience = torch::jit::pop(stack).toDouble();
 }
 
+// Says whether a value has a tensor of which autograd may record that it was sent.
+bool is_recorded(const IValue& value) {
+  bool found = false;
+  value.visit([&](const IValue& part) {
+    found = found || (part.isTensor() && part.toTensor().defined() && part.toTensor().requires_grad());
+    return found; // that is, whether to go no deeper
+  });
+  return found;
+}
+
 // send(worker, endpoint, timeout, like, route, *arguments): sends a call, and returns the Future of its answer.
 // `endpoint` is a literal. `like`, an empty list of the type of the answer, is for the compiler alone. `route` is None
 // for a module that cannot be found again: see following.cpp.
@@ -81,9 +92,15 @@ Operation send(const Node* node) {
     std::vector<IValue> arguments(given.begin() + 5, given.end());
     torch::jit::drop(stack, count);
     auto seconds = std::exchange(patience, 0);
+    auto kept = at::GradMode::is_enabled() && std::any_of(arguments.begin(), arguments.end(), is_recorded)
+        ? arguments
+        : std::vector<IValue>();
     auto answer = route.isNone() ? torch::distributed::rpc::rpcTorchscript(
                                        worker, target->endpoint, target->schema, std::move(arguments), timeout)
                                  : torchremote::send_by_route(route, target, std::move(arguments), timeout);
+    if (!kept.empty()) { // see caller/kept_tensors.py
+      answer->addCallback([kept = std::move(kept)](Future&) {}, /*uses_future=*/false);
+    }
     if (seconds > 0) {
       has_arrived(*answer, seconds);
     }
