@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from torchremote import native
 from torchremote.jit import common_source, compile_interface
-from torchremote.jit.lower import SourceNames, lower_endpoints, lower_enums, lower_link, lower_stub, lower_table
+from torchremote.jit.lower import SourceNames, ir, lower_endpoints, lower_enums, lower_link, lower_stub, lower_table
 from torchremote.jit.read.annotations import read_type
 from torchremote.jit.read.interface import read_interface
 from torchremote.jit.read.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, literal
@@ -101,6 +101,19 @@ def test_the_recorded_common_source(record):
     if record:
         path.write_text(common_source())
     assert common_source() == path.read_text(), "pytest --record writes what is emitted now"
+
+
+def test_no_method_of_an_interface_takes_an_interface_of_all_methods():
+    # See lower/gathering.py, Note [Compared interfaces].
+    interface, source_names = read_interface(zoo.Encoder), SourceNames(read_interface(zoo.Encoder))
+    units = [lower(interface, source_names) for lower in (lower_table, lower_endpoints, lower_link, lower_stub)]
+    parts = [part for unit in units for part in unit.definitions if isinstance(part, ir.Interface)]
+    of_all = {part.name for part in parts if len(part.methods) >= len(interface.methods)}
+    assert {"ModuleInterface", "Gathers", "Link", "Local", "Remote"} == of_all
+    for part in parts:
+        kinds = [kind for method in part.methods for kind in (*(p.type for p in method.parameters), method.returns)]
+        used = {name for kind in kinds if kind for name in re.findall(r"\w+", kind)}
+        assert part.name not in of_all or not used & of_all
 
 
 @pytest.mark.parametrize("cls", [zoo.Deep, zoo.Awkward, gallery.Painter], ids=lambda cls: cls.__name__)

@@ -25,6 +25,20 @@ _GROUPS: Final = f"{RESERVED_PREFIX}_its_groups"
 """The field of `Gathering`. The class also has methods with the names of the user's."""
 
 
+HELD: Final = ir.Class(
+    "Held",
+    (
+        ir.Function(
+            "__init__",
+            (SELF, ir.Parameter("module", "ModuleInterface")),
+            None,
+            (ir.AssignAttribute(ir.Name("self"), "module", ir.Name("module")),),
+        ),
+    ),
+)
+"""The class in which a method of `Gathers` takes a module: see Note [Compared interfaces]."""
+
+
 def lower_gathers(interface: Interface, source_names: SourceNames) -> ir.Interface:
     """Lowers the interface through which endpoints have calls gathered."""
     methods = (
@@ -62,12 +76,13 @@ def lower_gathering(interface: Interface, source_names: SourceNames, native: boo
 def _scope(message: Method, source_names: SourceNames) -> tuple[Names, tuple[ir.Parameter, ...]]:
     """Opens the scope of a method of `Gathers`. Returns it, and the parameters."""
     names = source_names.scope([SELF.name])
-    first = tuple(ir.Parameter(names.fresh(name), kind) for name, kind in _turn_parameters(message).items())
+    kinds = {**_turn_parameters(message), "module": HELD.name}
+    first = tuple(ir.Parameter(names.fresh(name), kind) for name, kind in kinds.items())
     return names, (*first, *crossing(message, source_names, names))
 
 
 def _turn_parameters(message: Method) -> dict[str, str]:
-    """Returns the names and types of what `Gathers` is given beside the packed arguments."""
+    """Returns the names and types of what a queue is given beside the packed arguments."""
     progress = {} if message.each is None else {"progress": PROGRESS_TYPE}
     return {"turns": "Turns", **progress, **RUN_PARAMETERS}
 
@@ -153,7 +168,10 @@ def _lower_class(interface: Interface, source_names: SourceNames, starting: Star
     methods = [ir.Function("__init__", (SELF, ir.Parameter("groups", "Groups")), None, (keep,))]
     for message in interface.messages:
         names, parameters = _scope(message, source_names)
-        values = tuple(ir.Name(parameter.name) for parameter in parameters)
+        values: tuple[ir.Expression, ...] = tuple(
+            ir.Attribute(ir.Name(parameter.name), "module") if parameter.type == HELD.name else ir.Name(parameter.name)
+            for parameter in parameters
+        )
         body: list[ir.Statement] = []
         if message.batched is not None:
             tensors = ir.Name(names.fresh("tensors"))
@@ -168,7 +186,7 @@ def _lower_class(interface: Interface, source_names: SourceNames, starting: Star
 
 
 def _take_tensors(
-    method: Method, values: tuple[ir.Name, ...], tensors: ir.Name, names: Names, source_names: SourceNames
+    method: Method, values: tuple[ir.Expression, ...], tensors: ir.Name, names: Names, source_names: SourceNames
 ) -> list[ir.Statement]:
     """Returns the statements that put the tensors of a call into a list, on the thread on which they arrived."""
 

@@ -18,7 +18,7 @@ from ..runtime import definitions
 GLOBALS: Final = frozenset(
     "math torch rpc Any Tensor Dict Future List Optional Protocol RRef Tuple Union "
     "RuntimeError super isinstance len range zip float int bool str complex "
-    "ModuleInterface Gathers Groups Gathering gathering "
+    "ModuleInterface Held Gathers Groups Gathering gathering "
     "Link Attachable detach attach Disconnected Connected Local Remote Stub".split()
 ).union(
     definition.name

@@ -17,7 +17,7 @@ from ..read.model import Interface, Method
 from ..runtime import definitions
 from . import ir
 from .convert import Converter, Direction, restoring
-from .gathering import lower_gathers
+from .gathering import HELD, lower_gathers
 from .gradients import lower_search_in_arguments, lower_search_in_result
 from .in_turn import Starting
 from .plan import KEEP, plan_result, plan_stub, plan_tensors, returns_tensors, wire_type
@@ -49,6 +49,7 @@ def lower_table(interface: Interface, source_names: SourceNames) -> ir.Unit:
         "table",
         "The owner's table of modules.",
         ir.Interface("ModuleInterface", name, tuple(methods), of_modules=True),
+        HELD,
         lower_gathers(interface, source_names),
         *definitions("table"),
     )
@@ -84,7 +85,9 @@ def _lower_endpoint(
     placed = (module, ir.Attribute(slot, "device"), ir.Attribute(slot, "moves"), flags)
     first = placed if message.each is None else (ir.Attribute(table, "progress"), *placed)
     values = tuple(ir.Name(parameter.name) for parameter in parameters)
-    gathered = ir.Call(ir.Attribute(gathering, message.name), (turns, *first, *values))
+    held = ir.Call(ir.Name(HELD.name), (module,))
+    given = (held if part is module else part for part in first)
+    gathered = ir.Call(ir.Attribute(gathering, message.name), (turns, *given, *values))
     begun: list[ir.Statement] = []
     if message.each is None and returns_tensors(message):
         sent = ir.Name(names.fresh("message"))
