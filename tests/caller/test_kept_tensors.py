@@ -106,6 +106,13 @@ def test_a_creation_does_not_hold_it_alone(sleeper, owner):
     until(lambda: x._use_count() == 1)
 
 
+def test_a_creation_without_an_interface_does_not_hold_it_alone(sleeper, owner):
+    x = torch.ones(3)
+    module = remote_module.RemoteModule(owner, SlowToBuild, ({"x": [x]},))
+    assert references_meanwhile(sleeper, x, module.module_rref._get_future().done) > 1
+    until(lambda: x._use_count() == 1)
+
+
 def test_a_module_without_an_interface_does_not_hold_it_alone(sleeper, owner):
     x = torch.ones(3)
     future = remote_module.RemoteModule(owner, zoo.SlowLoop).forward_async(x, ROUNDS)
