@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import socket
+import threading
 import time
 
 import pytest
@@ -13,6 +14,7 @@ import torch.distributed.rpc as rpc
 import torchremote as tr
 from torchremote import _torch
 from torchremote.errors import GroupError, NotInitializedError
+from torchremote.group import join as joining
 from torchremote.group.hub import line_of, split_address
 
 from ..waiting import until
@@ -261,3 +263,31 @@ def test_what_cannot_join_says_why(nursery):
         tr.join("main")
     tr.leave()
     assert not _torch.rpc_running()
+
+
+@in_a_group()
+def test_workers_are_listed_while_others_come_and_go(nursery):
+    agent = joining._membership._agent
+    device_maps = {"main": {}}
+    members = [_torch.AgentOfMember(f"w{n}", 100 + n, "uv://127.0.0.1:1", device_maps) for n in range(40)]
+    over = threading.Event()
+    listed = []
+
+    def look():
+        while not over.is_set():
+            listed.append(len(_torch.worker_infos()))
+
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(100):
+        for member in members:
+            agent.add(member)
+        for member in members:
+            agent.take_off(member.name, member.number)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert min(listed) >= 1
+    assert max(listed) <= 41
+    assert roles.members() == ["main"]

@@ -22,6 +22,9 @@ Note [Taking a worker off]
     worker any more, and a moment passes (group/members.py). What is left are scripted models that go on calling a lost
     worker. The thread that takes a worker off therefore does nothing else, and stays for a while: the C library keeps
     small pieces of memory that a thread freed for that thread alone, so nobody overwrites what such a call still reads.
+
+    torch takes no lock either where it goes through the whole list. So whoever lists the workers takes one of ours, as
+    does whoever changes the list: `worker_infos` and `update_workers`.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ import torch.distributed.autograd as dist_autograd
 import torch.distributed.rpc as rpc
 from torch.distributed.rpc import api as _api
 from torch.distributed.rpc import backend_registry as _backend
+
+from .rpc import update_workers
 
 _rpc: Any = rpc
 _autograd: Any = dist_autograd
@@ -78,7 +83,7 @@ class GroupAgent:
         self._store.set_timeout(timedelta(seconds=5))
         self._store.set("names/0", _NOBODY)
         self._agent = _rpc.TensorPipeAgent(self._store, name, number, 1, options, {}, [])
-        self._agent._update_group_membership(rpc.WorkerInfo(_NOBODY, 0), [], {}, False)
+        update_workers(self._agent, rpc.WorkerInfo(_NOBODY, 0), [], {}, False)
         _initialize_autograd(number)
         _rpc._set_profiler_node_id(number)
         _api._init_rpc_states(self._agent)
@@ -111,7 +116,7 @@ class GroupAgent:
         self._store.set(f"addrs/{member.name}", member.url)
         self._others[member.name] = member
         info = rpc.WorkerInfo(member.name, member.number)
-        self._agent._update_group_membership(info, self._devices(), self._reverse_maps(), True)
+        update_workers(self._agent, info, self._devices(), self._reverse_maps(), True)
 
     def close_connection(self, name: str, seconds: float) -> None:
         """Has torch close its connection to a worker that has ended. Without this it keeps the files open for ever.
@@ -128,7 +133,7 @@ class GroupAgent:
         self._others.pop(name, None)
         info = rpc.WorkerInfo(name, number)
         # torch drops all devices and maps that it is not told of.
-        self._agent._update_group_membership(info, self._devices(), self._reverse_maps(), False)
+        update_workers(self._agent, info, self._devices(), self._reverse_maps(), False)
 
     def _reverse_maps(self) -> dict[str, DeviceMap]:
         """Returns, for each worker that maps devices to this one, the map for answers."""

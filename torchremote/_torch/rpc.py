@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -110,9 +112,27 @@ def own_id() -> int | None:
         return None
 
 
+_workers_lock = threading.Lock()  # torch takes none where it goes through its list of workers
+
+
+def _after_fork() -> None:
+    global _workers_lock
+    _workers_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def worker_infos() -> list[WorkerInfo]:
     """Lists the workers of this process's group."""
-    return list(_api._get_current_rpc_agent().get_worker_infos())
+    with _workers_lock:
+        return list(_api._get_current_rpc_agent().get_worker_infos())
+
+
+def update_workers(agent: Any, *update: Any) -> None:
+    """Changes an agent's list of workers. `update`: the arguments of its `_update_group_membership`."""
+    with _workers_lock:
+        agent._update_group_membership(*update)
 
 
 def mapped_devices(worker: WorkerInfo) -> list[torch.device]:
