@@ -1,4 +1,4 @@
-"""What methods did between two looks at what workers count."""
+"""Computes what methods did between two looks at what workers count."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOTHING: Final = CallStats(0, {})
 
 @dataclass(frozen=True)
 class Row:
-    """What one method of a module did in an interval; `method` None: the module's calls are not counted."""
+    """Tells what one method of a module did in an interval; `method` None: the module's calls are not counted."""
 
     worker: str
     module: str

@@ -1,4 +1,4 @@
-"""What all commands that reach into a group share: the group's address, joining for a while, and what they print."""
+"""Joins a group for a while, for all commands that reach into one; reads its address, and prints what they found."""
 
 from __future__ import annotations
 

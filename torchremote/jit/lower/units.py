@@ -73,7 +73,7 @@ PROGRESS_TYPE: Final = "List[int]"
 """The type of what an endpoint of many calls notes: see runtime/table.py, Note [Which call failed]."""
 
 RUN_PARAMETERS: Final = {"module": "ModuleInterface", "device": "torch.device", "moves": "bool", "flags": "int"}
-"""What a function is given that runs calls: the module and its device, whether tensors move, and the call's flags."""
+"""Names the parameters of what runs calls: the module, its device, whether tensors move, and the call's flags."""
 
 
 def begin_message(message: ir.Name) -> ir.Statement:
