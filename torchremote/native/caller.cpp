@@ -65,8 +65,8 @@ void be_patient(Stack& stack) {
   patience = torch::jit::pop(stack).toDouble();
 }
 
-// Says whether a value has a tensor of which autograd may record that it was sent.
-bool is_recorded(const IValue& value) {
+// Says whether a value has a tensor that requires a gradient: autograd may record that it is sent.
+bool requires_grad(const IValue& value) {
   bool found = false;
   value.visit([&](const IValue& part) {
     found = found || (part.isTensor() && part.toTensor().defined() && part.toTensor().requires_grad());
@@ -92,7 +92,7 @@ Operation send(const Node* node) {
     std::vector<IValue> arguments(given.begin() + 5, given.end());
     torch::jit::drop(stack, count);
     auto seconds = std::exchange(patience, 0);
-    auto kept = at::GradMode::is_enabled() && std::any_of(arguments.begin(), arguments.end(), is_recorded)
+    auto kept = at::GradMode::is_enabled() && std::any_of(arguments.begin(), arguments.end(), requires_grad)
         ? arguments
         : std::vector<IValue>();
     auto answer = route.isNone() ? torch::distributed::rpc::rpcTorchscript(
