@@ -28,7 +28,16 @@ from torchremote.archive.inspect import stubs_in_archive
 from torchremote.caller.stub import attach, make_stub
 from torchremote.errors import NotSavableError
 from torchremote.jit import compile_interface
-from torchremote.jit.lower import SourceNames, lower_endpoints, lower_enums, lower_link, lower_stub, lower_table
+from torchremote.jit.lower import (
+    SourceNames,
+    lower_endpoints,
+    lower_enums,
+    lower_hosting,
+    lower_in_turn,
+    lower_link,
+    lower_stub,
+    lower_table,
+)
 from torchremote.jit.read.model import Interface
 from torchremote.jit.read.parse import parse_interface
 from torchremote.jit.read.types import TENSOR, AnyType, NamedTupleType, ScalarType, TupleType, UnionType, items_of, walk
@@ -98,7 +107,7 @@ def check_pure(interface):
     assert (again.text, again.digest) == (interface.text, interface.digest)
     declared = parse_interface(interface.qualified_name, interface.declaration)
     assert repr(declared) == repr(interface)  # not ==, to which 0.0 is False
-    for lower in (lower_enums, lower_table, lower_endpoints, lower_link, lower_stub):
+    for lower in (lower_enums, lower_table, lower_endpoints, lower_link, lower_hosting, lower_in_turn, lower_stub):
         assert emit(lower(interface, SourceNames(interface))) == emit(lower(interface, SourceNames(interface)))
 
 

@@ -9,7 +9,8 @@ import torch
 
 import torchremote as tr
 from torchremote import _torch, native
-from torchremote.jit import compile_interface, counted_module
+from torchremote.jit import compile_interface
+from torchremote.jit.hosting import counted_module
 from torchremote.owner.counts import CallStats, upper_bound
 from torchremote.owner.modules import scripted_module
 

@@ -15,6 +15,7 @@ from torchremote.jit import compile_interface
 from torchremote.jit.runtime import table
 from torchremote.link.route import route_of
 from torchremote.owner import leases, served, tables
+from torchremote.owner.hosting import put_of
 
 from .. import owner_process as remote
 from .. import zoo
@@ -248,21 +249,22 @@ def test_a_slot_outlives_its_module_by_the_grace_period():
     compiled = compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", "Buried"))
     contract = compiled.contract
     books = tables.OwnerTable(contract)
+    put = put_of(contract, torch.jit.script(ExportedEncoder(1.0)), None, torch.device("cpu"), False, False)
     with tables.LOCK:
-        handle = books.insert(torch.jit.script(ExportedEncoder(1.0)), torch.device("cpu"), False)
+        handle = books.insert(put)
         books.remove(handle)
         last = books.retired[-1]
         books.drop_retired(last + tables.GRACE / 2)
-        assert len(contract.table.retired) == len(books.retired) == 2
+        assert contract.table.drop_retired(0) == len(books.retired) == 2
         books.drop_retired(last + tables.GRACE)
-        assert len(contract.table.retired) == len(books.retired) == 0
+        assert contract.table.drop_retired(0) == len(books.retired) == 0
 
 
 def test_a_full_table_says_so():
     contract = compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", "Full")).contract
     books = tables.OwnerTable(contract, unused=table.CAPACITY, pages=table.CAPACITY >> table.SLOT_BITS)
     with pytest.raises(CapacityError, match="hosts 131072 modules of it already"):
-        books.insert(torch.jit.script(ExportedEncoder(1.0)), torch.device("cpu"), False)
+        books.insert(lambda handle: None)
 
 
 def test_what_nobody_waited_for_goes_too(owner):

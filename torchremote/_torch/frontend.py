@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -55,18 +54,14 @@ class Frontend:
     """
 
     def __init__(self, source: str, title: str) -> None:
-        # All functions share one context, so there is one copy of the text.
         self._context = _Context(source, title, 1, 0, True)
-        self._source = source
+        self._title = title
 
-    @functools.cached_property
-    def _functions(self) -> dict[str, ast.FunctionDef]:
-        nodes = ast.parse(self._source).body  # once for all of them
-        return {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
-
-    def function(self, name: str) -> Def:
-        """Reads a function of the source."""
-        definition: Def = frontend.build_def(self._context, self._functions[name], None, name, None)
+    def function(self, name: str, text: str, line: int) -> Def:
+        """Reads a function of the source, whose `text` begins at `line`, counted from 1."""
+        # It has a context of its own: TorchScript's compiler searches through the whole text of a context.
+        context = _Context(text, self._title, line, 0, True)
+        definition: Def = frontend.build_def(context, ast.parse(text).body[0], None, name, None)
         return definition
 
     def class_(self, name: str, line: int, methods: Iterable[Def]) -> ClassDef:

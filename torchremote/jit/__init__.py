@@ -2,13 +2,14 @@
 
 The passes, in their order: `read_interface` reads the class into a model. `lower_*` turn the model into programs, one
 unit each. `emit` writes a unit's text. `script` compiles the text with TorchScript. `_compile` and `_compile_contract`
-run the passes. The compiler knows nothing of callers and owners.
+run the passes. hosting.py and references.py run them for the units that are compiled when they are first used. The
+compiler knows nothing of callers and owners.
 """
 
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -18,27 +19,16 @@ from torch.distributed.rpc import RRef
 from .. import _torch, native
 from ..errors import InterfaceError, UnsupportedTypeError
 from ..typing import HasStub
-from .lower import (
-    COUNTED,
-    COUNTS,
-    SourceNames,
-    endpoint_name,
-    lower_counted,
-    lower_endpoints,
-    lower_enums,
-    lower_link,
-    lower_stub,
-    lower_table,
-    scope_of,
-)
-from .read.as_written import AsWritten, read_as_written
+from .contract import CompiledInterface, Contract
+from .lower import SourceNames, lower_endpoints, lower_enums, lower_link, lower_stub, lower_table, scope_of
+from .read.as_written import read_as_written
 from .read.interface import caller_locals, checked_class, read_interface
 from .read.marks import batched, detached, idempotent
 from .read.model import Interface
 from .read.types import UnionType, walk
 from .script.cache import COMPILING, Cache, compiling
 from .script.classes import Classes, find_classes, import_classes
-from .script.common import common_definitions, common_source, counting_definitions, sendable
+from .script.common import common_definitions, common_source, sendable
 from .script.compile import script
 from .script.emit import emit
 
@@ -51,7 +41,6 @@ __all__ = [
     "common_source",
     "compile_contract",
     "compile_interface",
-    "counted_module",
     "detached",
     "idempotent",
     "remote_scriptable",
@@ -59,74 +48,11 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
-class Contract:
-    """The part of an interface that caller and owner share, compiled from its canonical text alone."""
-
-    interface: Interface  # the model of the class that came first; only its name and canonical text count
-    classes: Classes  # the Python classes of its enums and NamedTuples
-    sources: dict[str, str]  # the text of each unit: enums, table, endpoints, link
-    defined: dict[str, Any]  # the definitions of these units, and the classes, by their names in the text
-    table_is_live: bool  # whether endpoints read its table; False if its classes were defined anew since
-
-    @property
-    def scope(self) -> str:
-        """Returns the dotted TorchScript name of all that is generated. Stub and endpoints fit if theirs is equal."""
-        return scope_of(self.interface)
-
-    @property
-    def table(self) -> torch.jit.ScriptModule:
-        """Returns this process's table of modules of the interface. owner/tables.py serialises its use."""
-        table: torch.jit.ScriptModule = self.defined["ModuleTable"]
-        return table
-
-    @property
-    def endpoints(self) -> dict[str, str]:
-        """Returns the name of each method's endpoint in TorchScript's global compilation unit."""
-        return {method.name: endpoint_name(self.interface, method) for method in self.interface.methods}
-
-
-@dataclass(frozen=True, eq=False)
-class CompiledInterface:
-    """A compiled interface, with its `.source`, `.digest` and `.endpoints`.
-
-    >>> class Scorer:
-    ...     def score(self, x: torch.Tensor) -> torch.Tensor: ...
-    >>> compiled = compile_interface(Scorer)
-    >>> compiled.endpoints["score"].rpartition(".")[2]
-    '_remote_score'
-    """
-
-    interface: Interface
-    contract: Contract
-    stub_source: str
-    interface_name: str  # the interface's name in TorchScript
-    remote_interface: type  # the interface of its stubs: `<m>`, `<m>_async`, `<m>_many` and `<m>_many_async`
-    stub: torch.jit.ScriptModule  # a disconnected stub; all others are copies of it
-    as_written: AsWritten = field(default_factory=AsWritten)  # what `help` shows of it
-
-    @property
-    def digest(self) -> str:
-        """Returns a hash. Equal hash, equal methods in TorchScript: see read/model.py, Note [Canonical text]."""
-        return self.interface.digest
-
-    @property
-    def source(self) -> str:
-        """Returns the text generated for this interface alone. `common_source` returns the text that all share."""
-        return "\n\n".join([*self.contract.sources.values(), self.stub_source])
-
-    @property
-    def endpoints(self) -> dict[str, str]:
-        """Returns, for each method, the name of its endpoint in TorchScript's global compilation unit."""
-        return self.contract.endpoints
-
-
 Class = TypeVar("Class")
 
 _tables: Cache[tuple[object, ...], _Table] = Cache()
 _first_tables: dict[tuple[str, str], _Table] = {}  # the tables to which endpoints are bound for good
 _contracts: Cache[tuple[object, ...], Contract] = Cache()
-_counted: Cache[Contract, torch.jit.ScriptModule] = Cache()
 _interfaces: Cache[tuple[Contract, str], CompiledInterface] = Cache()
 _shown: Cache[tuple[CompiledInterface, tuple[object, ...]], CompiledInterface] = Cache()
 _newest: dict[CompiledInterface, CompiledInterface] = {}  # what was last written of equal methods
@@ -262,12 +188,11 @@ def _compile_contract(
     table = _tables.get(key, lambda: _compile_table(interface, classes, source_names))
     first = _first_tables.setdefault((interface.name, interface.text), table)
     sources, defined = dict(table.sources), dict(table.defined)
-    for lower in (lower_endpoints, lower_link):
-        unit = lower(interface, source_names, native.available())
+    for unit in (lower_endpoints(interface, source_names), lower_link(interface, source_names, native.available())):
         source = emit(unit)
         sources[unit.part] = source.text
         defined |= script(unit, source, around=defined, table=table.constant)
-    return Contract(interface, classes, sources, defined, table_is_live=table is first)
+    return Contract(interface, classes, sources, defined, table.constant, table_is_live=table is first)
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,36 +223,6 @@ def _compile_table(interface: Interface, classes: Classes, source_names: SourceN
     constant = _torch.constant_holding(defined["ModuleTable"])
     defined["ModuleTable"].lay_out()
     return _Table(sources, defined, constant)
-
-
-def counted_module(contract: Contract, module: torch.jit.ScriptModule, counts: object) -> torch.jit.ScriptModule:
-    """Makes a module that calls `module`, and counts its calls in `counts`.
-
-    That is an object of the native part; or without it, what the keys begin with of the numbers in torch's logger. The
-    module implements the contract's interface, as `module` does.
-    """
-
-    def compile_counted() -> torch.jit.ScriptModule:
-        unit = lower_counted(contract.interface, SourceNames(contract.interface), native.available())
-        written: list[torch.nn.Module] = []
-
-        def fill(empty: torch.nn.Module) -> None:
-            setattr(empty, COUNTED, module)
-            written.append(empty)
-
-        around = {**contract.defined, **counting_definitions()}
-        first: torch.jit.ScriptModule = script(unit, emit(unit), around=around, fill=fill)["CountedModule"]
-        # All others are copies of it. It is never let go, nor what it was scripted from, and neither must keep a hosted
-        # module alive.
-        _torch.set_child(first, COUNTED, first)
-        _torch.replace_child(first, COUNTED, first)
-        delattr(written[0], COUNTED)
-        return first
-
-    counted = _torch.copy_module(_counted.get(contract, compile_counted))
-    _torch.set_child(counted, COUNTED, module)
-    _torch.set_attribute(counted, COUNTS, counts)
-    return counted
 
 
 def _check_unions(interface: Interface, source_names: SourceNames, defined: dict[str, Any]) -> None:

@@ -1,20 +1,13 @@
-"""Prepares modules that gather calls. How they do is in jit/runtime/gathering.py, Note [Gathering]."""
+"""Says how a module gathers calls. How it does that is in jit/runtime/gathering.py, Note [Gathering]."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import torch
-
-from .. import native
 from ..errors import ArgumentError
 from ..jit import Contract
-from ..jit.lower import SourceNames, lower_gathering
 from ..jit.read.model import Interface, Method
-from ..jit.script.cache import COMPILING, Cache
-from ..jit.script.compile import script
-from ..jit.script.emit import emit
 
 MOST: Final = 1 << 16
 """The largest `gather`."""
@@ -43,11 +36,8 @@ def check_gather(gather: object, interface: Interface) -> None:
         )
 
 
-_compiled: Cache[tuple[Contract, tuple[Method, ...]], Any] = Cache()
-
-
-def gathering_of(gather: Gather | None, contract: Contract, module: torch.jit.ScriptModule) -> Any:
-    """Makes what gathers the calls of `module` through an interface: a `Gathers` in TorchScript.
+def gathered_methods(gather: Gather | None, contract: Contract) -> tuple[Method, ...] | None:
+    """Returns an interface's methods, with the marks of whoever hosts the module.
 
     Returns:
         None if no calls are gathered, because `gather` is None, or no batched method is in the interface.
@@ -57,16 +47,4 @@ def gathering_of(gather: Gather | None, contract: Contract, module: torch.jit.Sc
     # Another interface of the module may have some of its methods, and no marks of the caller's reach the owner.
     marked = {str(method): method for method in gather.interface.methods}
     methods = tuple(marked.get(str(method), method) for method in contract.interface.methods)
-    if all(method.batched is None for method in methods):
-        return None
-    with COMPILING:
-        make = _compiled.get((contract, methods), lambda: _compile(contract, methods))
-    learns = any(parameter.requires_grad for parameter in module.parameters())
-    return make(gather.most, learns)
-
-
-def _compile(contract: Contract, methods: tuple[Method, ...]) -> Any:
-    """Compiles the function that makes a `Gathers`."""
-    interface = Interface(contract.interface.qualified_name, methods)
-    unit = lower_gathering(interface, SourceNames(interface), native.available())
-    return script(unit, emit(unit), around=contract.defined)["gathering"]
+    return None if all(method.batched is None for method in methods) else methods

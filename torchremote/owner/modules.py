@@ -25,14 +25,15 @@ import torch
 
 from .. import _torch
 from ..errors import CreationError, InterfaceError, MismatchError, StaleStubError
-from ..jit import Contract, Interface, counted_module
+from ..jit import Contract, Interface
 from ..jit.script.cache import COMPILING
 from ..link.failures import missing_operator
 from . import leases
 from .counts import new_counts
 from .dropped import REMEDY, check_before, check_decorators, check_hooks, prepared
 from .exported import check_mode
-from .gathering import Gather, gathering_of
+from .gathering import Gather
+from .hosting import Put, put_of
 from .implements import check_implements, chosen_overloads
 from .lists_as_any import check_lists
 from .state_names import remember_names
@@ -65,10 +66,6 @@ class Entry:
     since: float = field(default_factory=time.time)  # when the module came, in seconds of Unix time
     gone: bool = False
     counts: object = field(default_factory=new_counts)  # in what its calls are counted, if they are
-
-    def called(self, module: torch.jit.ScriptModule, contract: Contract) -> torch.jit.ScriptModule:
-        """Returns what calls through an interface are to run for `module`: itself, or one that counts them."""
-        return module if self.counts is None else counted_module(contract, module, self.counts)
 
 
 def new_entry(
@@ -121,24 +118,21 @@ def handle_for(entry: Entry, contract: Contract) -> int:
             f"{contract.interface.name}: an enum or NamedTuple of it was defined anew since it was first compiled "
             "here, and TorchScript keeps what it compiled; restart the process, or give the interface another name"
         )
-    checked = called = gathering = None
+    put, prepared_for = None, -1
     while True:
         with LOCK:
             if entry.gone:
                 raise _stale()
-            module = entry.module
-            if contract.scope not in entry.handles and checked is module and called is not None:
-                handle = table_for(contract).insert(
-                    called, entry.device, entry.moves, entry.in_turn, gathering, entry.strand
-                )
+            if contract.scope not in entry.handles and put is not None and prepared_for == entry.exchanged:
+                handle = table_for(contract).insert(put)
                 entry.handles[contract.scope] = handle
                 _by_handle[handle] = entry
             if contract.scope in entry.handles:
                 return entry.handles[contract.scope]
-            gather = entry.gather
+            module, prepared_for = entry.module, entry.exchanged
+            how = (entry.counts, entry.device, entry.moves, entry.in_turn, entry.gather, entry.strand)
         check_implements(module, contract)
-        gathering = gathering_of(gather, contract, module)
-        checked, called = module, entry.called(module, contract)
+        put = put_of(contract, module, *how)
 
 
 def start_lease(handle: int, holder: int, ticket: str) -> None:
@@ -237,22 +231,22 @@ def _try_exchange(
         if entry.gone:
             raise _stale()
         tables = {handle: table_of(handle) for handle in entry.handles.values()}
-    called: dict[int, torch.jit.ScriptModule] = {}
-    gathering: dict[int, object] = {}
-    for handle, table in tables.items():
+    for table in tables.values():
         check_implements(module, table.contract)
-        called[handle] = entry.called(module, table.contract)
-        gathering[handle] = gathering_of(gather, table.contract, module)
+    moves = device.type != "cpu"
     strand = strand_of(module, entry.strand) if in_turn or gather is not None else entry.strand
+    puts: dict[int, Put] = {}
+    for handle, table in tables.items():
+        puts[handle] = put_of(table.contract, module, entry.counts, device, moves, in_turn, gather, strand)
     with LOCK:
         if entry.gone or set(entry.handles.values()) != tables.keys():
             return False
-        entry.module, entry.device, entry.moves, entry.in_turn = module, device, device.type != "cpu", in_turn
+        entry.module, entry.device, entry.moves, entry.in_turn = module, device, moves, in_turn
         entry.gather, entry.strand = gather, strand
         entry.exchanged += 1
         entry.since = time.time()
         for handle, table in tables.items():
-            table.replace(handle, called[handle], device, entry.moves, in_turn, gathering[handle], strand)
+            table.replace(handle, puts[handle])
     return True
 
 

@@ -16,12 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-import torch
-
 from ..errors import CapacityError
 from ..jit import Contract
 from ..jit.runtime.table import CAPACITY, INDEX_BITS, POSITION_BITS, SLOT_BITS
 from . import sweeper
+from .hosting import Put
 
 GRACE: Final = 10.0
 """Seconds for which a retired slot is kept. A call uses a slot, for a moment, before it counts its reference. It would
@@ -73,15 +72,7 @@ class OwnerTable:
     free: list[int] = field(default_factory=list)  # a heap, so that low pages fill up first
     retired: deque[float] = field(default_factory=deque)  # the time at which each retired slot was taken out
 
-    def insert(
-        self,
-        module: torch.jit.ScriptModule,
-        device: torch.device,
-        moves: bool,
-        in_turn: bool = False,
-        gathering: object = None,
-        strand: object = None,
-    ) -> int:
+    def insert(self, put: Put) -> int:
         """Puts a module into a free slot. Returns the new handle."""
         index = self._next_index()
         if index >> SLOT_BITS == self.pages:
@@ -89,33 +80,16 @@ class OwnerTable:
             self.pages += 1
         handle = _next_token() << INDEX_BITS | index
         try:
-            self.replace(handle, module, device, moves, in_turn, gathering, strand)
+            self.replace(handle, put)
         except RuntimeError:
             heapq.heappush(self.free, index)
             raise
         _table_of[handle] = self
         return handle
 
-    def replace(
-        self,
-        handle: int,
-        module: torch.jit.ScriptModule,
-        device: torch.device,
-        moves: bool,
-        in_turn: bool,
-        gathering: object = None,
-        strand: object = None,
-    ) -> None:
-        """Makes `handle` lead to `module`, for calls that begin from now on. Running calls keep the old module.
-
-        Args:
-            gathering: what gathers the module's calls, which then run in turn: see gathering.py.
-            strand: in which they do so, with the native part: see turns.py.
-        """
-        if gathering is None:
-            self.contract.table.insert(handle, module, device, moves, in_turn, strand)
-        else:
-            self.contract.table.gather(handle, module, device, moves, gathering, strand)
+    def replace(self, handle: int, put: Put) -> None:
+        """Makes `handle` lead to a module, for calls that begin from now on. Running calls keep the old module."""
+        put(handle)
         self._retire()
 
     def remove(self, handle: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from .._version import __version__
 from ..archive.inspect import stubs_in_archive
@@ -20,6 +21,8 @@ from .stub_files import file_of, stub_file
 from .targets import find_class, import_module
 from .type_tables import tables
 from .visiting import ADDRESS_VARIABLE, DEFAULT_ADDRESS, FAILED, LOST, chosen_address
+
+_UNITS: Final = ("enums", "table", "endpoints", "link", "hosting", "in_turn", "stub")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     emit.add_argument(
         "interface", metavar="package.module:Interface|model.pt2", nargs="?", help="without: what all share"
     )
-    emit.add_argument("--unit", choices=("enums", "table", "endpoints", "link", "stub"), help="only this part of it")
+    emit.add_argument("--unit", choices=_UNITS, help="only this part of it")
     emit.set_defaults(run=lambda options: print(_emitted(options.interface, options.unit), end=""))
 
     inspect = commands.add_parser("inspect", help="list the stubs in an archive, without running anything of it")
@@ -106,8 +109,7 @@ def _emitted(target: str | None, unit: str | None) -> str:
     if target.endswith(".pt2"):
         return _emitted_program(target)
     compiled = compile_interface(find_class(target))
-    units: dict[str, str] = {**compiled.contract.sources, "stub": compiled.stub_source}
-    return compiled.source if unit is None else units[unit]
+    return compiled.source if unit is None else compiled.sources[unit]
 
 
 def _emitted_program(file: str) -> str:

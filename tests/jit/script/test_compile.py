@@ -131,15 +131,15 @@ def test_generated_lines_stand_in_tracebacks_and_nowhere_on_the_disk(tmp_path, m
     monkeypatch.chdir(tmp_path)
     interface = zoo.interface_of("forward(x: Tensor) -> Tensor", "OnDisk")
     compiled = compile_interface(interface)
-    title = f"<torchremote OnDisk#{compiled.digest} endpoints>"
+    title = f"<torchremote OnDisk#{compiled.digest} hosting>"
+    _, call = hosted(interface, Raising())
     linecache.checkcache()
     gc.collect()
     line = next(n for n, text in enumerate(linecache.getlines(title), 1) if "module.forward(x)" in text)
-    assert compiled.contract.sources["endpoints"].splitlines()[line - 1].strip() == "result = module.forward(x)"
-    _, call = hosted(interface, Raising())
+    assert compiled.sources["hosting"].splitlines()[line - 1].strip() == "result = hosted.module.forward(x)"
     with pytest.raises(torch.jit.Error, match=f'File "{title}", line {line}, in _r') as raised:
         call("forward", torch.ones(1))
-    assert "result = module.forward(x)" in "".join(traceback.format_exception(raised.value))
+    assert "result = hosted.module.forward(x)" in "".join(traceback.format_exception(raised.value))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,7 +5,6 @@ import builtins
 import math
 import pathlib
 import re
-import types as types_of_python
 import typing
 from collections import Counter
 from functools import partial
@@ -17,7 +16,17 @@ from hypothesis import strategies as st
 
 from torchremote import native
 from torchremote.jit import common_source, compile_interface
-from torchremote.jit.lower import SourceNames, ir, lower_endpoints, lower_enums, lower_link, lower_stub, lower_table
+from torchremote.jit.lower import (
+    SourceNames,
+    ir,
+    lower_endpoints,
+    lower_enums,
+    lower_hosting,
+    lower_in_turn,
+    lower_link,
+    lower_stub,
+    lower_table,
+)
 from torchremote.jit.read.annotations import read_type
 from torchremote.jit.read.interface import read_interface
 from torchremote.jit.read.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, literal
@@ -50,16 +59,17 @@ RECORDED = pathlib.Path(__file__).parents[2] / "recorded"
 
 def units(interface, native=False):
     source_names = SourceNames(interface)
-    endpoints, link = (partial(lower, native=native) for lower in (lower_endpoints, lower_link))
-    return [emit(lower(interface, source_names)) for lower in (lower_enums, lower_table, endpoints, link, lower_stub)]
+    in_turn, link = (partial(lower, native=native) for lower in (lower_in_turn, lower_link))
+    every = (lower_enums, lower_table, lower_endpoints, link, lower_hosting, in_turn, lower_stub)
+    return [emit(lower(interface, source_names)) for lower in every]
 
 
 def whole_text(interface, native=False):
     return "\n\n".join(source.text for source in units(interface, native))
 
 
-def endpoints_of(interface):
-    return emit(lower_endpoints(interface, SourceNames(interface))).text
+def hosting_of(interface):
+    return emit(lower_hosting(interface, SourceNames(interface))).text
 
 
 def test_the_recorded_source(record):
@@ -77,16 +87,18 @@ def test_what_is_emitted_is_what_is_compiled(cls):
     assert compile_interface(cls).source == whole_text(read_interface(cls), native.available())
 
 
-def test_the_native_part_is_named_in_connected_links_and_endpoints_alone():
+def test_the_native_part_is_named_in_connected_links_and_calls_in_turn_alone():
     interface = read_interface(zoo.Encoder)
-    *_, endpoints, link, stub = (source.text for source in units(interface, native=True))
-    *_, plain_endpoints, plain_link, plain_stub = (source.text for source in units(interface))
+    *others, link, hosting, in_turn, stub = (source.text for source in units(interface, native=True))
+    *plain_others, plain_link, plain_hosting, plain_in_turn, plain_stub = (source.text for source in units(interface))
     assert "torchremote_native" not in whole_text(interface)
-    assert stub == plain_stub
-    lines = zip(endpoints.splitlines(), plain_endpoints.splitlines(), strict=True)
-    starting = [pair for pair in lines if pair[0] != pair[1]]  # each call in turn, in its endpoint
+    assert [*others, hosting, stub] == [*plain_others, plain_hosting, plain_stub]
+    lines = zip(in_turn.splitlines(), plain_in_turn.splitlines(), strict=True)
+    starting = [pair for pair in lines if pair[0] != pair[1]]  # each call in turn
     assert len(starting) == len(interface.messages)
-    assert all("torchremote_native.in_strand(" in line and "torch.jit.fork(_run_" in plain for line, plain in starting)
+    for line, plain in starting:
+        assert "torchremote_native.in_strand(" in line
+        assert "torch.jit.fork(in_turn_" in plain
     before, plain_before = (text[: text.index("def in_parts_")] for text in (link, plain_link))
     assert before == plain_before
     assert "class Disconnected:" in before
@@ -104,12 +116,12 @@ def test_the_recorded_common_source(record):
 
 
 def test_no_method_of_an_interface_takes_an_interface_of_all_methods():
-    # See lower/gathering.py, Note [Compared interfaces].
+    # See lower/hosting.py, Note [Compared interfaces].
     interface, source_names = read_interface(zoo.Encoder), SourceNames(read_interface(zoo.Encoder))
-    units = [lower(interface, source_names) for lower in (lower_table, lower_endpoints, lower_link, lower_stub)]
+    units = [lower(interface, source_names) for lower in (lower_table, lower_link, lower_stub)]
     parts = [part for unit in units for part in unit.definitions if isinstance(part, ir.Interface)]
     of_all = {part.name for part in parts if len(part.methods) >= len(interface.methods)}
-    assert {"ModuleInterface", "Gathers", "Link", "Local", "Remote"} == of_all
+    assert {"ModuleInterface", "Runs", "Link", "Local", "Remote"} == of_all
     for part in parts:
         kinds = [kind for method in part.methods for kind in (*(p.type for p in method.parameters), method.returns)]
         used = {name for kind in kinds if kind for name in re.findall(r"\w+", kind)}
@@ -139,18 +151,18 @@ def test_the_same_model_gives_the_same_text(interface):
 
 
 def test_without_tensors_nothing_is_emitted_for_accelerators():
-    endpoints = endpoints_of(read_interface(zoo.Counters))
-    assert not [word for word in ("if moves", ".to(", "returned(", "changes") if word in endpoints]
+    hosting = hosting_of(read_interface(zoo.Counters))
+    assert not [word for word in ("if hosted.moves", ".to(", "returned(", "changes") if word in hosting]
 
 
 def test_on_the_cpu_nothing_moves():
     """All that moves tensors stands in the branch for modules on accelerators."""
     branch = None
-    for line in endpoints_of(read_interface(gallery.Everywhere)).splitlines():
+    for line in hosting_of(read_interface(gallery.Everywhere)).splitlines():
         indent = len(line) - len(line.lstrip())
         if branch is not None and line.strip() and indent <= branch:
             branch = None
-        if line.strip() == "if moves:":
+        if line.strip() == "if hosted.moves:":
             branch = indent
         if ".to(" in line or "move_any(" in line:
             assert branch is not None, line
@@ -159,8 +171,11 @@ def test_on_the_cpu_nothing_moves():
 def test_a_container_without_tensors_is_passed_on_as_it_is():
     def forward(self, a: dict[str, list[tuple[int, float | None]]], b: torch.Tensor) -> list[complex]: ...
 
-    text = endpoints_of(read_interface(type("Containers", (), {"forward": forward})))
-    assert "        b = b.to(device)\n    if needs_grad(flags):\n        result = module.forward(a, b)\n" in text
+    text = hosting_of(read_interface(type("Containers", (), {"forward": forward})))
+    assert (
+        "        b = b.to(hosted.device)\n    if needs_grad(flags):\n        result = hosted.module.forward(a, b)\n"
+        in text
+    )
 
 
 class Fake(torch.Tensor):
@@ -286,7 +301,7 @@ runnable = types(zoo.NAMED).filter(can_be_run_by_python)
 @given(st.data())
 @pytest.mark.parametrize("moves", [False, True])
 @pytest.mark.parametrize("flags", [0, 1, 2, 3, message.HAS_SPARSE])
-def test_an_endpoint_moves_and_translates_as_the_reference_does(moves, flags, data):
+def test_a_call_moves_and_translates_as_the_reference_does(moves, flags, data):
     given_type, returned_type = data.draw(runnable), data.draw(runnable)
     method = Method("forward", (Argument("device", given_type), Argument("out", ScalarType("int"))), returned_type)
     interface = Interface("__torch__.zoo.Written", (method,))
@@ -307,7 +322,7 @@ def test_an_endpoint_moves_and_translates_as_the_reference_does(moves, flags, da
     for named, name in source_names.pack.items():
         namespace[name] = lambda value, named=named: packer.pack(value, named, "value")
         namespace[source_names.unpack[named]] = lambda value, named=named: packer.unpack(value, named)
-    exec(endpoints_of(interface), namespace)
+    exec(hosting_of(interface), namespace)
     sent, restored = [], []
 
     def returned(value, changes, where, message):
@@ -319,10 +334,6 @@ def test_an_endpoint_moves_and_translates_as_the_reference_does(moves, flags, da
         return anything_moved(value, "cpu") if changes & tensors.TO_CPU else value
 
     namespace |= {
-        "find": lambda table, handle: (
-            Module(),
-            types_of_python.SimpleNamespace(moves=moves, device="accelerator", turns=None),
-        ),
         "isinstance": is_instance,
         "move_any": lambda value, device: anything_moved(value, str(device)),
         "restored": lambda value: restored.append(value) or value,
@@ -337,7 +348,8 @@ def test_an_endpoint_moves_and_translates_as_the_reference_does(moves, flags, da
     for which, found in (("is_recorded", arguments), ("is_differentiable", results)):
         namespace[which] = namespace[f"{which}_any"] = looking_into(found)
     namespace["refuse_without_gradient"] = refused.append
-    result = namespace["_remote_forward"](None, 0, packer.pack(given_value, given_type, "x"), 3, flags)
+    runs = namespace["AtOnce"](namespace["Hosted"](Module(), "accelerator", moves))
+    result = runs.forward(flags, packer.pack(given_value, given_type, "x"), 3)
 
     inward = moved(given_value, given_type, "accelerator", classes) if moves else given_value
     stays = not moves or flags & tensors.HAS_DEVICE_MAP

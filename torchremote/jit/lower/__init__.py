@@ -5,16 +5,16 @@ Note [Units]
 
     * `enums` (enums.py): the functions that translate enums.
     * `table` (owner.py): the owner's table of modules.
-    * `endpoints` (owner.py): the functions that calls run on the owner.
+    * `endpoints` (owner.py): the functions that a call runs on the owner first.
     * `link` (link.py): the classes through which a stub calls.
     * `stub` (stub.py): the interface under the class's own name, and the stub that implements it.
 
     All but the last depend on the canonical text alone. So every worker makes the same ones, and classes that differ
     only in their defaults share them. The stub unit is the caller's own. Text that depends on no interface is in two
     units that a process compiles once: `common` and `any` (units.py). More units are compiled when they are first used:
-    calls whose results stay at the owner (references.py), what gathers calls (gathering.py), and calls through RRefs
-    (through_rref.py), which only the drop-in makes. Owners that count calls have two more, `counting` and `counted`
-    (counted.py).
+    calls whose results stay at the owner (references.py), and calls through RRefs (through_rref.py), which only the
+    drop-in makes. Owners alone have those that run calls: `hosting` (hosting.py), `in_turn` (in_turn.py), and what
+    gathers calls (gathering.py). Those that count calls have two more, `counting` and `counted` (counted.py).
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from __future__ import annotations
 from .counted import COUNTED, COUNTS, lower_counted
 from .enums import lower_enums
 from .gathering import lower_gathering
+from .hosting import lower_hosting
+from .in_turn import lower_in_turn
 from .link import ADDRESS, ROUTE, lower_link, packed_name
 from .owner import lower_endpoints, lower_table
 from .references import lower_references, remote_name
@@ -45,6 +47,8 @@ __all__ = [
     "lower_endpoints",
     "lower_enums",
     "lower_gathering",
+    "lower_hosting",
+    "lower_in_turn",
     "lower_link",
     "lower_references",
     "lower_stub",

@@ -6,7 +6,6 @@ See runtime/gathering.py, Note [Gathering].
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from ..read.model import Interface, Method
 from . import ir
@@ -14,8 +13,6 @@ from .batched import call_type, lower_alike, next_of, split_result, walk_tensors
 from .names import Names
 from .source_names import SourceNames
 from .units import RUN_PARAMETERS, begin_message, crossing
-
-_PLACED: Final = {name: kind for name, kind in RUN_PARAMETERS.items() if name != "flags"}
 
 
 def lower_group(method: Method, source_names: SourceNames) -> ir.Class:
@@ -84,11 +81,12 @@ def _lower_gathered(method: Method, source_names: SourceNames) -> ir.Function:
 def _lower_batch(interface: Interface, method: Method, dim: int, source_names: SourceNames) -> ir.Function:
     """Lowers the function that closes a batch and runs it. It returns a result for each call."""
     names = source_names.scope()
-    groups, group, *placed = first = [ir.Name(names.fresh(name)) for name in ("groups", "group", *_PLACED)]
+    kinds = {"groups": "Groups", "group": source_names.group[method.name], "hosted": "Hosted"}
+    groups, group, hosted = first = [ir.Name(names.fresh(name)) for name in kinds]
     opened, batch, call, message, results = (
         ir.Name(names.fresh(name)) for name in ("opened", "batch", "call", "message", "results")
     )
-    ran: tuple[ir.Expression, ...] = (*placed, ir.Attribute(batch, "flags"))
+    ran: tuple[ir.Expression, ...] = (hosted, ir.Attribute(batch, "flags"))
     values = tuple(ir.Item(call, position) for position in range(len(method.arguments)))
     alone = append(results, run_of(method, (*ran, message), values, source_names))
     joined = _lower_joined(interface, method, dim, ran, (batch, call, results), names, source_names)
@@ -96,10 +94,9 @@ def _lower_batch(interface: Interface, method: Method, dim: int, source_names: S
         ir.Attribute(ir.Attribute(ir.Item(opened, 0), "batch"), "number"), ir.Attribute(batch, "number")
     )
     returns = source_names.wire(method.many.returns)
-    kinds = ("Groups", source_names.group[method.name], *_PLACED.values())
     return ir.Function(
         source_names.batch[method.name],
-        tuple(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds, strict=True)),
+        tuple(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds.values(), strict=True)),
         returns,
         (
             ir.Assign((opened.id,), ir.Attribute(groups, _opened(method))),
@@ -158,12 +155,12 @@ def _lower_find(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
     kinds = {"groups": "Groups", "turns": "Turns", **RUN_PARAMETERS}
     kinds |= {"call": source_names.declared(call_type(method)), "tensors": "List[Tensor]"}
     groups, *others = (ir.Name(names.fresh(name)) for name in kinds)
-    turns, *placed, flags, call, tensors = others
+    turns, hosted, flags, call, tensors = others
     group, opened, batch = (ir.Name(names.fresh(name)) for name in ("group", "opened", "batch"))
     limits = (tensors, ir.Literal(dim), ir.Attribute(groups, "most"), turns, flags)
     takes = called(ir.Attribute(group, "batch"), "takes", *limits)
     alike = ir.Call(ir.Name(source_names.alike[method.name]), (ir.Attribute(group, "first"), call))
-    run = ir.Call(ir.FORK, (ir.Name(source_names.batch[method.name]), groups, group, *placed))
+    run = ir.Call(ir.FORK, (ir.Name(source_names.batch[method.name]), groups, group, hosted))
     body: list[ir.Statement] = [
         ir.Assign((opened.id,), ir.Attribute(groups, _opened(method))),
         ir.For((group.id,), opened, (ir.If(takes, (ir.If(alike, (ir.Return(group),)),)),)),
@@ -184,9 +181,9 @@ def _lower_find(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
 
 def run_of(
     message: Method, first: tuple[ir.Expression, ...], values: tuple[ir.Expression, ...], source_names: SourceNames
-) -> ir.Expression:
+) -> ir.Call:
     """Returns the expression that runs a call, which has waited for its turn."""
-    return ir.Call(ir.Name(source_names.run[message.name]), (ir.Literal(None), *first, *values))
+    return ir.Call(ir.Name(source_names.run[message.name]), (*first, *values))
 
 
 def is_alone(batch: ir.Expression) -> ir.Expression:

@@ -1,4 +1,6 @@
-"""Lowers how the call of a module that runs its calls in turn is started: as a fork, or in a strand.
+"""Lowers the unit that has calls wait for their turn, and how these are started: forked, or in a strand.
+
+An owner compiles it when it hosts a module whose calls run in turn: see hosting.py, Note [What runs calls].
 
 Note [Strands]
     Without the native part, the process has one thread for forks, which is a queue for all its modules: see
@@ -13,8 +15,17 @@ Note [Strands]
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
+from ..read.model import RESERVED_PREFIX, Interface, Method
 from . import ir
+from .hosting import HOSTED_HERE, ITS_MODULE, begin_run, lower_host, split_first
+from .names import Names
+from .source_names import SourceNames
+from .units import PROGRESS_TYPE, RUN_PARAMETERS, SELF, crossing, run_scope, scope_of, unit
+
+_TURNS: Final = f"{RESERVED_PREFIX}_its_turns"
+"""The field with the order of the calls: see hosting.py."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +35,9 @@ class Starting:
     scope: str  # of the unit
     native: bool
 
-    def start(self, function: str, turns: ir.Name, arguments: tuple[ir.Expression, ...], returns: str) -> ir.Expression:
+    def start(
+        self, function: str, turns: ir.Expression, arguments: tuple[ir.Expression, ...], returns: str
+    ) -> ir.Expression:
         """Returns the expression that starts a function, and gives the Future of its result.
 
         Args:
@@ -35,3 +48,108 @@ class Starting:
         like = ir.Call(ir.JIT_ANNOTATE, (ir.Name(f"List[{returns}]"), ir.Empty("[]")))
         first = (ir.Attribute(turns, "strand"), ir.Literal(f"{self.scope}.{function}"), like)
         return ir.Call(ir.native("in_strand"), (*first, *arguments))
+
+
+def lower_in_turn(interface: Interface, source_names: SourceNames, native: bool = False) -> ir.Unit:
+    """Lowers the unit. Its function `host_in_turn` puts a module into the table.
+
+    Args:
+        native: whether calls run in strands of the native part: see Note [Strands].
+    """
+    starting = Starting(f"{scope_of(interface)}.in_turn", native)
+    parts: list[ir.Definition] = [_lower_function(message, source_names) for message in interface.messages]
+    parts.append(_lower_class(interface, source_names, starting))
+    parts.append(lower_host_in_turn(interface, "in_turn", "host_in_turn", (), "InTurn"))
+    return unit(interface, "in_turn", "Has calls wait for their turn.", *parts)
+
+
+def lower_host_in_turn(
+    interface: Interface, part: str, name: str, parameters: tuple[ir.Parameter, ...], cls: str, *given: ir.Expression
+) -> ir.Function:
+    """Lowers a function that puts a module into the table, whose calls a `cls` runs in turn.
+
+    Args:
+        part: the unit.
+        parameters, given: more parameters of the function, and what of them the class is given.
+    """
+    turns = ir.Name("turns")
+    of_handle = ir.Call(ir.Name("turns_of"), (ir.Name("table"), ir.Name("handle"), ir.Name("strand")))
+    return lower_host(
+        interface,
+        part,
+        name,
+        (ir.Parameter("strand", "Any"), *parameters),
+        (ir.Assign((turns.id,), of_handle),),
+        ir.Call(ir.Name(cls), (HOSTED_HERE, turns, *given)),
+        turns,
+    )
+
+
+def lower_init(*others: tuple[ir.Parameter, str]) -> ir.Function:
+    """Lowers `__init__` of a class that runs calls in turn. `others`: more of its parameters, and their fields."""
+    kept = ((ir.Parameter("hosted", "Hosted"), ITS_MODULE), (ir.Parameter("turns", "Turns"), _TURNS), *others)
+    body = (ir.AssignAttribute(ir.Name(SELF.name), field, ir.Name(parameter.name)) for parameter, field in kept)
+    return ir.Function("__init__", (SELF, *(parameter for parameter, _ in kept)), None, tuple(body))
+
+
+def lower_started(
+    message: Method,
+    function: str,
+    starting: Starting,
+    parameters: tuple[ir.Parameter, ...],
+    source_names: SourceNames,
+    before: tuple[ir.Expression, ...] = (),
+    after: tuple[ir.Expression, ...] = (),
+) -> ir.Statement:
+    """Lowers the end of a method that runs a message: it starts a function in turn, and returns its result.
+
+    The function's parameters are those of `turn_scope`, between `before` and `after`.
+    """
+    self = ir.Name(SELF.name)
+    turns = ir.Attribute(self, _TURNS)
+    (*progress, flags), packed = split_first(message, parameters)
+    given = (*before, turns, *progress, ir.Attribute(self, ITS_MODULE), flags, *packed, *after)
+    started = starting.start(function, turns, given, source_names.wire(message.returns))
+    return ir.Return(ir.Call(ir.Attribute(started, "wait")))
+
+
+def turn_scope(
+    message: Method, source_names: SourceNames, before: dict[str, str] | None = None
+) -> tuple[Names, list[ir.Parameter], tuple[ir.Parameter, ...]]:
+    """Opens the scope of a function that is started in turn.
+
+    Returns:
+        It; the first parameters, which are `before`, the turns, the progress of many calls, the `Hosted` and the flags;
+        and those for the packed arguments.
+    """
+    names = source_names.scope()
+    progress = {} if message.each is None else {"progress": PROGRESS_TYPE}
+    kinds = {**(before or {}), "turns": "Turns", **progress, **RUN_PARAMETERS}
+    first = [ir.Parameter(names.fresh(name), kind) for name, kind in kinds.items()]
+    return names, first, crossing(message, source_names, names)
+
+
+def wait_for_turn(turns: ir.Expression, flags: ir.Expression) -> ir.Statement:
+    return ir.Do(ir.Call(ir.Name("wait_for_turn"), (turns, flags)))
+
+
+def _lower_function(message: Method, source_names: SourceNames) -> ir.Function:
+    """Lowers the function that waits for the turn of a call, and runs it."""
+    names, first, packed = turn_scope(message, source_names)
+    turns, *given = (ir.Name(parameter.name) for parameter in first)
+    values = tuple(ir.Name(parameter.name) for parameter in packed)
+    begun, run = begin_run(message, tuple(given), values, names, source_names)
+    body = (wait_for_turn(turns, given[-1]), *begun, ir.Return(run))
+    name, returns = source_names.in_turn[message.name], source_names.wire(message.returns)
+    return ir.Function(name, (*first, *packed), returns, body)
+
+
+def _lower_class(interface: Interface, source_names: SourceNames, starting: Starting) -> ir.Class:
+    """Lowers the class that runs calls one after another."""
+    methods = [lower_init()]
+    for message in interface.messages:
+        _, parameters = run_scope(message, source_names)
+        function, returns = source_names.in_turn[message.name], source_names.wire(message.returns)
+        started = lower_started(message, function, starting, parameters, source_names)
+        methods.append(ir.Function(message.name, (SELF, *parameters), returns, (started,)))
+    return ir.Class("InTurn", tuple(methods))

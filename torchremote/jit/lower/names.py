@@ -18,12 +18,13 @@ from ..runtime import definitions
 GLOBALS: Final = frozenset(
     "math torch rpc Any Tensor Dict Future List Optional Protocol RRef Tuple Union "
     "RuntimeError super isinstance len range zip float int bool str complex "
-    "ModuleInterface Held Gathers Groups Gathering gathering "
+    "ModuleInterface Runs Hosted AtOnce InTurn Groups Gathering host host_in_turn gather "
     "Link Attachable detach attach Disconnected Connected Local Remote Stub".split()
 ).union(
     definition.name
     for file in (
         "table",
+        "hosting",
         "tensors",
         "message",
         "batches",

@@ -40,9 +40,11 @@ class SourceNames:
         self.pack = {enum: names.fresh(f"pack_{self.classes[enum]}") for enum in enums}
         self.unpack = {enum: names.fresh(f"unpack_{self.classes[enum]}") for enum in enums}
         self.send = {method.name: names.fresh(f"send_{method.name}") for method in methods}
-        self.receive = {method.name: names.fresh(f"receive_{method.name}") for method in methods}
-        self.defer = {method.name: names.fresh(f"defer_{method.name}") for method in methods}
+        results = dict.fromkeys(method.returns for method in methods)  # methods with one type of results share these
+        self.receive = {kind: names.numbered("receive") for kind in results}
+        self.defer = {kind: names.numbered("defer") for kind in results}
         self.run = {method.name: names.fresh(f"_run_{method.name}") for method in methods}
+        self.in_turn = {method.name: names.fresh(f"in_turn_{method.name}") for method in methods}
         self.in_parts = {method.name: names.fresh(f"in_parts_{method.name}") for method in methods}
         self.tensors = {method.name: names.fresh(f"tensors_{method.name}") for method in methods}
         self.alike = {method.name: names.fresh(f"alike_{method.name}") for method in methods}
@@ -56,7 +58,7 @@ class SourceNames:
         translating, calling = (self.pack, self.unpack), (self.send, self.receive, self.defer, self.in_parts)
         joining = (self.tensors, self.alike, self.join, self.split)
         gathering = (self.group, self.find, self.gathered, self.batch, self.queue)
-        functions = (*translating, *calling, *joining, *gathering, self.run)
+        functions = (*translating, *calling, *joining, *gathering, self.run, self.in_turn)
         self._globals = TAKEN.union(self.classes.values(), *(function.values() for function in functions))
 
     def scope(self, taken: Iterable[str] = ()) -> Names:

@@ -9,7 +9,7 @@ Note [Saved stubs]
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..._version import PROTOCOL
 from ..read.literals import CONSTANTS, NamedTupleValue, Value, string
@@ -29,7 +29,7 @@ from .units import SELF, crossing, declare, future, renamed, scope_of, unit
 def lower_stub(interface: Interface, source_names: SourceNames) -> ir.Unit:
     """Lowers the unit of the interface and its stub. It is the caller's own, because it has the defaults."""
     remote: list[ir.Function] = []
-    functions: list[ir.Function] = []
+    functions = lower_receiving(interface.messages, source_names)
     for method in interface.messages:
         returns = source_names.declared(method.returns)
         parameters = _declared(method, source_names)
@@ -37,7 +37,7 @@ def lower_stub(interface: Interface, source_names: SourceNames) -> ir.Unit:
         remote.append(declare(f"{method.name}_async", parameters, future(returns)))
         if method.batched is not None:
             functions += lower_batched(interface, method, source_names)
-        functions += _lower_send_and_receive(method, source_names)
+        functions += _lower_send(method, source_names)
     names = {method.name for method in interface.methods}
     local = [function for function in remote if function.name in names]
     return unit(
@@ -51,45 +51,44 @@ def lower_stub(interface: Interface, source_names: SourceNames) -> ir.Unit:
     )
 
 
-def _lower_send_and_receive(method: Method, source_names: SourceNames) -> list[ir.Function]:
-    """Lowers the functions that pack a method's arguments and unpack its result, as far as they are needed."""
+def _lower_send(method: Method, source_names: SourceNames) -> list[ir.Function]:
+    """Lowers the function that packs a method's arguments, if that is needed."""
     plan = plan_stub(method)
-    functions: list[ir.Function] = []
+    if all(walk == KEEP for walk in plan.arguments):
+        return []
     body: list[ir.Statement] = []
     names = source_names.scope()
     link = names.fresh("link")
     parameters = renamed(method, names, [source_names.declared(argument.type) for argument in method.arguments])
-    if any(walk != KEEP for walk in plan.arguments):
-        packing = Converter(names, source_names, Direction.PACK)
-        packed = tuple(
-            packing.convert(ir.Name(parameter.name), argument.type, walk, parameter.name, body)
-            for parameter, argument, walk in zip(parameters, method.arguments, plan.arguments, strict=True)
-        )
-        body.append(ir.Return(_send(method, ir.Name(link), packed, source_names)))
-        returns = future(source_names.wire(method.returns))
-        functions.append(
-            ir.Function(source_names.send[method.name], (ir.Parameter(link, "Link"), *parameters), returns, tuple(body))
-        )
-    return [*functions, *lower_receive(method, source_names)]
+    packing = Converter(names, source_names, Direction.PACK)
+    packed = tuple(
+        packing.convert(ir.Name(parameter.name), argument.type, walk, parameter.name, body)
+        for parameter, argument, walk in zip(parameters, method.arguments, plan.arguments, strict=True)
+    )
+    body.append(ir.Return(_send(method, ir.Name(link), packed, source_names)))
+    returns = future(source_names.wire(method.returns))
+    given = (ir.Parameter(link, "Link"), *parameters)
+    return [ir.Function(source_names.send[method.name], given, returns, tuple(body))]
 
 
-def lower_receive(method: Method, source_names: SourceNames) -> list[ir.Function]:
-    """Lowers the functions that unpack a method's result, as far as they are needed: one waits, the other forks."""
-    plan = plan_received(method)
-    functions: list[ir.Function] = []
-    if plan != KEEP or _hides_torch(method):
-        names = source_names.scope()
-        pending, received = ir.Name(names.fresh("pending")), ir.Name(names.fresh("received"))
-        arriving = ir.Parameter(pending.id, future(source_names.wire(method.returns)))
-        returns = source_names.declared(method.returns)
-        body: list[ir.Statement] = [ir.Assign((received.id,), ir.Call(ir.Attribute(pending, "wait")))]
-        result = restoring(names, source_names).convert(received, method.returns, plan, "out", body)
-        receive = source_names.receive[method.name]
-        functions.append(ir.Function(receive, (arriving,), returns, (*body, ir.Return(result))))
-    if plan_stub(method).result != KEEP:
-        forked = ir.Return(ir.Call(ir.FORK, (ir.Name(receive), pending)))
-        functions.append(ir.Function(source_names.defer[method.name], (arriving,), future(returns), (forked,)))
-    return functions
+def lower_receiving(methods: Iterable[Method], source_names: SourceNames) -> list[ir.Function]:
+    """Lowers the functions that unpack results, as far as they are needed: one waits, the other forks."""
+    functions: dict[str, ir.Function] = {}
+    for method in methods:
+        plan = plan_received(method)
+        if plan != KEEP or _hides_torch(method):
+            names = source_names.scope()
+            pending, received = ir.Name(names.fresh("pending")), ir.Name(names.fresh("received"))
+            arriving = ir.Parameter(pending.id, future(source_names.wire(method.returns)))
+            returns = source_names.declared(method.returns)
+            body: list[ir.Statement] = [ir.Assign((received.id,), ir.Call(ir.Attribute(pending, "wait")))]
+            result = restoring(names, source_names).convert(received, method.returns, plan, "out", body)
+            receive = source_names.receive[method.returns]
+            functions[receive] = ir.Function(receive, (arriving,), returns, (*body, ir.Return(result)))
+        if plan_stub(method).result != KEEP:
+            defer, forked = source_names.defer[method.returns], ir.Call(ir.FORK, (ir.Name(receive), pending))
+            functions[defer] = ir.Function(defer, (arriving,), future(returns), (ir.Return(forked),))
+    return list(functions.values())
 
 
 def _lower_stub_module(interface: Interface, source_names: SourceNames) -> ir.Module:
@@ -266,9 +265,9 @@ def lower_pair(
         waiting.append(ir.Do(ir.Call(ir.Attribute(link, WAIT_HERE), (sent,))))
     awaited, deferred = ir.Call(ir.Attribute(sent, "wait")), pending
     if plan_received(method) != KEEP or _hides_torch(method):
-        awaited = ir.Call(ir.Name(source_names.receive[method.name]), (sent,))
+        awaited = ir.Call(ir.Name(source_names.receive[method.returns]), (sent,))
     if plan.result != KEEP:
-        deferred = ir.Call(ir.Name(source_names.defer[method.name]), (pending,))
+        deferred = ir.Call(ir.Name(source_names.defer[method.returns]), (pending,))
     returns = source_names.declared(method.returns)
     return (
         ir.Function(method.name, parameters, returns, (*waiting, ir.Return(awaited))),

@@ -11,11 +11,11 @@ from dataclasses import replace
 from ..read.model import RESERVED_PREFIX, Interface, Method
 from . import ir
 from .convert import Converter, Direction
+from .hosting import begin_run, lower_hosted, lower_run
 from .names import Names
-from .owner import lower_run
-from .plan import KEEP, plan_tensors, plan_type, returns_tensors
+from .plan import KEEP, plan_tensors, plan_type
 from .source_names import SourceNames
-from .stub import lower_pair, lower_receive
+from .stub import lower_pair, lower_receiving
 from .units import begin_message, endpoint, future, renamed, through_rref_scope
 
 
@@ -26,16 +26,16 @@ def lower_through_rref(interface: Interface, interface_name: str, moves: bool, s
         interface_name: the interface's name in TorchScript. In this unit, it is `Local`.
         moves: whether tensors move to a module on an accelerator, and back.
     """
-    definitions: list[ir.Definition] = []
+    # ModuleInterface takes every argument by position. But it is an interface of modules, and `Local` may be one of
+    # classes.
+    by_position = not any(argument.keyword_only for method in interface.methods for argument in method.arguments)
+    definitions: list[ir.Definition] = [lower_hosted("Local" if by_position else "ModuleInterface")]
+    definitions += lower_receiving(interface.methods, source_names)
     for method in interface.methods:
-        # ModuleInterface takes every argument by position. But it is an interface of modules, and `Local` may be one of
-        # classes.
-        by_position = not any(argument.keyword_only for argument in method.arguments)
-        module_type = "Local" if by_position else "ModuleInterface"
-        definitions += [lower_run(interface, method, module_type, source_names)]
+        definitions += [lower_run(interface, method, source_names)]
         definitions += [_lower_remote(method, moves, source_names)]
         definitions += [_lower_send(interface, method, source_names)]
-        definitions += [*lower_receive(method, source_names), *_lower_methods(method, source_names)]
+        definitions += _lower_methods(method, source_names)
     return ir.Unit(
         through_rref_scope(interface, interface_name, moves),
         f"<torchremote {interface.name}#{interface.digest} through_rref{'' if moves else ', moving nothing'}>",
@@ -59,32 +59,19 @@ def _lower_remote(method: Method, moves: bool, source_names: SourceNames) -> ir.
     """Lowers what runs on the owner."""
     names = source_names.scope()
     rref, device, is_mapped = torchs = _torchs_parameters(names)
-    module, there, message = (ir.Name(names.fresh(name)) for name in ("module", "there", "message"))
+    module, there, flags = (ir.Name(names.fresh(name)) for name in ("module", "there", "flags"))
     parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
     device_of = ir.Call(ir.Attribute(ir.Name("torch"), "device"), (ir.Name(device.name),))
     on_accelerator = ir.Not(ir.Equal(ir.Attribute(there, "type"), ir.Literal("cpu")))
-    flags = ir.Call(ir.Name("flags_of_torchs_call"), (ir.Name(is_mapped.name),))
-    values = (ir.Name(parameter.name) for parameter in parameters)
-    begun = []
-    sent: list[ir.Expression] = []
-    if returns_tensors(method):
-        begun.append(begin_message(message))
-        sent.append(message)
-    at_once = ir.Literal(None)
-    called: tuple[ir.Expression, ...] = (
-        at_once,
-        module,
-        there,
-        on_accelerator if moves else ir.Literal(False),
-        flags,
-        *sent,
-        *values,
-    )
+    hosted = ir.Call(ir.Name("Hosted"), (module, there, on_accelerator if moves else ir.Literal(False)))
+    values = tuple(ir.Name(parameter.name) for parameter in parameters)
+    begun, run = begin_run(method, (hosted, flags), values, names, source_names)
     body = (
-        *begun,
         ir.Assign((module.id,), ir.Call(ir.Attribute(ir.Name(rref.name), "local_value"))),
         ir.Assign((there.id,), device_of),
-        ir.Return(ir.Call(ir.Name(source_names.run[method.name]), called)),
+        ir.Assign((flags.id,), ir.Call(ir.Name("flags_of_torchs_call"), (ir.Name(is_mapped.name),))),
+        *begun,
+        ir.Return(run),
     )
     return ir.Function(endpoint(method), (*torchs, *parameters), source_names.wire(method.returns), body)
 

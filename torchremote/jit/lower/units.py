@@ -72,8 +72,8 @@ MESSAGE_TYPE: Final = "List[Tensor]"
 PROGRESS_TYPE: Final = "List[int]"
 """The type of what an endpoint of many calls notes: see runtime/table.py, Note [Which call failed]."""
 
-RUN_PARAMETERS: Final = {"module": "ModuleInterface", "device": "torch.device", "moves": "bool", "flags": "int"}
-"""Names the parameters of what runs calls: the module, its device, whether tensors move, and the call's flags."""
+RUN_PARAMETERS: Final = {"hosted": "Hosted", "flags": "int"}
+"""Names the parameters of what runs calls: the module with its device, see hosting.py, and the call's flags."""
 
 
 def begin_message(message: ir.Name) -> ir.Statement:
@@ -102,6 +102,17 @@ def crossing(method: Method, source_names: SourceNames, names: Names | None = No
     parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
     # The caller asks by the batch's number which call failed: see runtime/table.py, Note [Which call failed].
     return parameters if method.each is None else (*parameters, ir.Parameter(names.fresh("batch"), "int"))
+
+
+def run_scope(message: Method, source_names: SourceNames) -> tuple[Names, tuple[ir.Parameter, ...]]:
+    """Opens the scope of a method of `Runs`, which runs a message: see hosting.py. Returns it, and the parameters.
+
+    These are the progress, if there are many calls; the flags; and the packed arguments.
+    """
+    names = source_names.scope([SELF.name])
+    kinds = {"flags": "int"} if message.each is None else {"progress": PROGRESS_TYPE, "flags": "int"}
+    first = tuple(ir.Parameter(names.fresh(name), kind) for name, kind in kinds.items())
+    return names, (*first, *crossing(message, source_names, names))
 
 
 def renamed(method: Method, names: Names, kinds: list[str]) -> tuple[ir.Parameter, ...]:

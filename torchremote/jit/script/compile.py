@@ -165,11 +165,12 @@ class _Scripting:
 
     def _read(self, definition: ir.Definition) -> _torch.Def:
         """Reads a function: with its place, or, in less time, without."""
-        text = self._text(self._source.places[definition.name].span)
+        span = self._source.places[definition.name].span
+        text = self._text(span)
         placed = isinstance(definition, ir.Prewritten) or (isinstance(definition, ir.Function) and definition.placed)
         # An enum's member may have a name that TorchScript's own parser reserves.
         if placed or _RESERVED.search(text):
-            return self._frontend.function(definition.name)
+            return self._frontend.function(definition.name, text, span[0] + 1)
         return _torch.parsed(text)
 
     def _class(self, name: str, methods: Mapping[str, _torch.Def]) -> _torch.ClassDef:

@@ -1,0 +1,102 @@
+"""Compiles what runs the calls of hosted modules, when an owner first hosts one: see lower/hosting.py.
+
+The functions `host_...` return one in TorchScript that puts a module into the table of its interface. That takes a
+handle, the module, its device, and whether tensors move to that and back. In turn, it also takes the strand, which is
+None without the native part; and to gather calls, the most that become one, and whether gradients may flow to the
+module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .. import _torch, native
+from .contract import Contract
+from .lower import COUNTED, COUNTS, SourceNames, ir, lower_counted, lower_gathering, lower_hosting, lower_in_turn
+from .read.model import Interface, Method
+from .script.cache import Cache
+from .script.common import counting_definitions
+from .script.compile import script
+from .script.emit import emit
+
+Host = Callable[..., None]
+
+_at_once: Cache[Contract, dict[str, Any]] = Cache()
+_in_turn: Cache[Contract, dict[str, Any]] = Cache()
+_counted: Cache[Contract, torch.jit.ScriptModule] = Cache()
+_gathering: Cache[tuple[Contract, tuple[Method, ...]], dict[str, Any]] = Cache()
+
+
+def host_at_once(contract: Contract) -> Host:
+    """Compiles what runs the calls of a module at once."""
+    host: Host = _hosting(contract)["host"]
+    return host
+
+
+def host_in_turn(contract: Contract) -> Host:
+    """Compiles what runs the calls of a module one after another."""
+
+    def compile_unit() -> dict[str, Any]:
+        interface = contract.interface
+        return _script(contract, lower_in_turn(interface, SourceNames(interface), native.available()))
+
+    host: Host = _in_turn.get(contract, compile_unit)["host_in_turn"]
+    return host
+
+
+def host_gathering(contract: Contract, methods: tuple[Method, ...]) -> Host:
+    """Compiles what gathers the calls of a module. `methods` are the contract's, with the marks of whoever hosts it."""
+
+    def compile_unit() -> dict[str, Any]:
+        interface = Interface(contract.interface.qualified_name, methods)
+        return _script(contract, lower_gathering(interface, SourceNames(interface), native.available()))
+
+    host: Host = _gathering.get((contract, methods), compile_unit)["gather"]
+    return host
+
+
+def _hosting(contract: Contract) -> dict[str, Any]:
+    """Compiles the unit `hosting`, on which the others depend."""
+
+    def compile_unit() -> dict[str, Any]:
+        unit = lower_hosting(contract.interface, SourceNames(contract.interface))
+        return script(unit, emit(unit), around=contract.defined, table=contract.constant)
+
+    return _at_once.get(contract, compile_unit)
+
+
+def _script(contract: Contract, unit: ir.Unit) -> dict[str, Any]:
+    return script(unit, emit(unit), around={**contract.defined, **_hosting(contract)}, table=contract.constant)
+
+
+def counted_module(contract: Contract, module: torch.jit.ScriptModule, counts: object) -> torch.jit.ScriptModule:
+    """Makes a module that calls `module`, and counts its calls in `counts`.
+
+    That is an object of the native part; or without it, what the keys begin with of the numbers in torch's logger. The
+    module implements the contract's interface, as `module` does.
+    """
+
+    def compile_counted() -> torch.jit.ScriptModule:
+        unit = lower_counted(contract.interface, SourceNames(contract.interface), native.available())
+        written: list[torch.nn.Module] = []
+
+        def fill(empty: torch.nn.Module) -> None:
+            setattr(empty, COUNTED, module)
+            written.append(empty)
+
+        around = {**contract.defined, **counting_definitions()}
+        first: torch.jit.ScriptModule = script(unit, emit(unit), around=around, fill=fill)["CountedModule"]
+        # All others are copies of it. It is never let go, nor what it was scripted from, and neither must keep a hosted
+        # module alive.
+        _torch.set_child(first, COUNTED, first)
+        _torch.replace_child(first, COUNTED, first)
+        delattr(written[0], COUNTED)
+        return first
+
+    counted = _torch.copy_module(_counted.get(contract, compile_counted))
+    _torch.set_child(counted, COUNTED, module)
+    _torch.set_attribute(counted, COUNTS, counts)
+    return counted

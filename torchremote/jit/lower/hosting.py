@@ -1,0 +1,253 @@
+"""Lowers the unit of the functions that run the calls of a hosted module, which an owner alone compiles.
+
+Note [What runs calls]
+    Each slot of the owner's table has an object that runs calls: a `Runs`, with a method for every message. `AtOnce`
+    runs each in the thread that brings it. `InTurn` (in_turn.py) and `Gathering` (gathering.py) have it wait for its
+    turn. Each of the three has a unit, which is compiled when the first module is hosted in that way. So a caller
+    compiles none of it, and an endpoint is one call, whatever the owner does.
+
+Note [One function for all devices]
+    A call of a method runs the same function, wherever the module is. It branches on the slot's module and on the flags
+    that the call carries (runtime/tensors.py):
+
+    * If the module is on an accelerator, tensors in the arguments move there. Results move back to the CPU, unless the
+      caller has a device map to this worker. If the module is on the CPU, nothing moves.
+    * If the caller's grad mode is off, the method runs without gradients, and no result requires one.
+
+    So a module can move to another device while callers use it, and a stub need not know the device.
+
+Note [Compared interfaces]
+    Wherever a value of an interface is used as another one, TorchScript compares the two, method by method, with all
+    parameters. If these were of an interface with as many methods, that would take its square of time. So functions
+    take a module in a `Hosted`, which is a class.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..read.model import RESERVED_PREFIX, Interface, Method
+from ..runtime import definitions
+from . import ir
+from .convert import Converter, Direction, restoring
+from .gradients import lower_search_in_arguments, lower_search_in_result
+from .names import Names
+from .plan import KEEP, plan_result, plan_stub, plan_tensors, returns_tensors, wire_type
+from .source_names import SourceNames
+from .units import (
+    MESSAGE_TYPE,
+    PROGRESS_TYPE,
+    RUN_PARAMETERS,
+    SELF,
+    begin_message,
+    crossing,
+    renamed,
+    run_scope,
+    scope_of,
+    unit,
+)
+
+ITS_MODULE: Final = f"{RESERVED_PREFIX}_its_module"
+"""The field with the module of what runs its calls. These classes also have methods with the names of the user's."""
+
+
+def lower_hosting(interface: Interface, source_names: SourceNames) -> ir.Unit:
+    """Lowers the unit: see Note [What runs calls]. Its function `host` puts a module into the table."""
+    parts: list[ir.Definition] = [lower_hosted("ModuleInterface"), *definitions("hosting")]
+    for method in interface.methods:
+        parts += [lower_run(interface, method, source_names), _lower_run_many(method, source_names)]
+    made = ir.Call(ir.Name("AtOnce"), (HOSTED_HERE,))
+    parts += [
+        _lower_class(interface, source_names),
+        lower_host(interface, "hosting", "host", (), (), made, ir.Literal(None)),
+    ]
+    return unit(interface, "hosting", "What runs the calls of hosted modules.", *parts)
+
+
+def lower_hosted(module_type: str) -> ir.Class:
+    """Lowers the class of a module with its device, and with whether tensors move there and back."""
+    fields = {"module": module_type, "device": "torch.device", "moves": "bool"}
+    body = (ir.AssignAttribute(ir.Name("self"), name, ir.Name(name)) for name in fields)
+    given = (ir.Parameter(name, kind) for name, kind in fields.items())
+    return ir.Class("Hosted", (ir.Function("__init__", (SELF, *given), None, tuple(body)),))
+
+
+HOSTED_HERE: Final = ir.Call(ir.Name("Hosted"), (ir.Name("module"), ir.Name("device"), ir.Name("moves")))
+"""Makes a `Hosted` of the parameters of a function that puts a module into the table."""
+
+
+def lower_host(
+    interface: Interface,
+    part: str,
+    name: str,
+    parameters: tuple[ir.Parameter, ...],
+    begin: tuple[ir.Statement, ...],
+    runs: ir.Expression,
+    turns: ir.Expression,
+) -> ir.Function:
+    """Lowers a function that Python calls, and that makes a handle lead to a module.
+
+    Args:
+        part: the unit.
+        parameters: those that it has beside the handle, and the module with its device.
+        begin: what it begins with.
+        runs, turns: what runs the module's calls, and the order of these.
+    """
+    first = {"table": "Table", "handle": "int", "module": "ModuleInterface", "device": "torch.device", "moves": "bool"}
+    given = (ir.Parameter(name, kind) for name, kind in first.items())
+    put = ir.Do(ir.Call(ir.Name("put"), (ir.Name("table"), ir.Name("handle"), runs, turns)))
+    registered = f"{scope_of(interface)}.{part}.registered.{name}"
+    return ir.Function(name, (*given, *parameters), "None", (*begin, put), endpoint=registered)
+
+
+def _lower_class(interface: Interface, source_names: SourceNames) -> ir.Class:
+    """Lowers the class that runs calls in the thread that brings them."""
+    self = ir.Name(SELF.name)
+    keep = ir.AssignAttribute(self, ITS_MODULE, ir.Name("hosted"))
+    methods = [ir.Function("__init__", (SELF, ir.Parameter("hosted", "Hosted")), None, (keep,))]
+    for message in interface.messages:
+        names, parameters = run_scope(message, source_names)
+        (*progress, flags), packed = split_first(message, parameters)
+        first = (*progress, ir.Attribute(self, ITS_MODULE), flags)
+        begun, run = begin_run(message, first, packed, names, source_names)
+        returns = source_names.wire(message.returns)
+        methods.append(ir.Function(message.name, (SELF, *parameters), returns, (*begun, ir.Return(run))))
+    return ir.Class("AtOnce", tuple(methods))
+
+
+def split_first(
+    message: Method, parameters: tuple[ir.Parameter, ...]
+) -> tuple[tuple[ir.Expression, ...], tuple[ir.Expression, ...]]:
+    """Splits the parameters of a method of `Runs`: its progress, if it has one, and flags; and the packed arguments."""
+    values = tuple(ir.Name(parameter.name) for parameter in parameters)
+    count = 1 if message.each is None else 2
+    return values[:count], values[count:]
+
+
+def begin_run(
+    message: Method,
+    first: tuple[ir.Expression, ...],
+    packed: tuple[ir.Expression, ...],
+    names: Names,
+    source_names: SourceNames,
+) -> tuple[list[ir.Statement], ir.Call]:
+    """Returns the statements that come before a call is run, and the expression that runs it.
+
+    Args:
+        first: the progress of many calls; the `Hosted`; and the flags.
+    """
+    begun: list[ir.Statement] = []
+    if message.each is None and returns_tensors(message):
+        sent = ir.Name(names.fresh("message"))
+        begun.append(begin_message(sent))
+        first = (*first, sent)
+    return begun, ir.Call(ir.Name(source_names.run[message.name]), (*first, *packed))
+
+
+def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
+    """Lowers the function that runs many calls of `method`, in their order. Its parameters are as for `lower_run`."""
+    many = method.many
+    names = source_names.scope()
+    kinds = {"progress": PROGRESS_TYPE, **RUN_PARAMETERS}
+    progress, hosted, flags = first = [ir.Name(names.fresh(name)) for name in kinds]
+    calls, batch = parameters = crossing(many, source_names, names)
+    results, call = ir.Name(names.fresh("results")), ir.Name(names.fresh("call"))
+    arguments = (ir.Item(call, index) for index in range(len(method.arguments)))
+    begun: list[ir.Statement] = []
+    sent: list[ir.Expression] = []
+    if returns_tensors(method):  # the results of all calls are in one message
+        message = ir.Name(names.fresh("message"))
+        begun.append(begin_message(message))
+        sent.append(message)
+    position = ir.Concatenation(ir.Name(batch.name), ir.Call(ir.Name("len"), (results,)))
+    run = ir.Call(ir.Name(source_names.run[method.name]), (hosted, flags, *sent, *arguments))
+    loop = (
+        ir.Do(ir.Call(ir.Name("note_progress"), (progress, position))),
+        ir.Do(ir.Call(ir.Attribute(results, "append"), (run,))),
+    )
+    returns = source_names.wire(many.returns)
+    return ir.Function(
+        source_names.run[many.name],
+        (*(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds.values(), strict=True)), *parameters),
+        returns,
+        (
+            *begun,
+            ir.Assign((results.id,), ir.Empty("[]"), returns),
+            ir.For((call.id,), ir.Name(calls.name), loop),
+            ir.Return(results),
+        ),
+    )
+
+
+def lower_run(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
+    """Lowers the function that runs a call: it moves and unpacks the arguments, runs the method, and packs the result.
+
+    Its parameters are the module, as a `Hosted`; the flags of the call; the message of its result, if that may have
+    tensors; and the packed arguments. See Note [One function for all devices].
+    """
+    names = source_names.scope()
+    kinds = {**RUN_PARAMETERS, "message": MESSAGE_TYPE} if returns_tensors(method) else RUN_PARAMETERS
+    hosted, flags, *message = first = [ir.Name(names.fresh(name)) for name in kinds]
+    module, device, moves = (ir.Attribute(hosted, name) for name in ("module", "device", "moves"))
+    parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
+    moving = Converter(
+        names,
+        source_names,
+        Direction.UNPACK,
+        lambda tensor: ir.Call(ir.Attribute(tensor, "to"), (device,)),
+        lambda value: ir.Call(ir.Name("move_any"), (value, device)),
+    )
+    has_sparse = ir.Call(ir.Name("has_sparse"), (flags,))
+    recorded = ir.Name(names.fresh("recorded"))
+    body: list[ir.Statement] = []
+    if method.carries_gradients:  # see Note [Gradients that never come]
+        body += lower_search_in_arguments(method, parameters, flags, recorded, names)
+    body += _on_tensors(restoring(names, source_names), has_sparse, method, parameters)
+    body += _on_tensors(moving, moves, method, parameters)
+    inward = Converter(names, source_names, Direction.UNPACK)
+    arguments = tuple(
+        inward.convert(ir.Name(parameter.name), argument.type, plan, parameter.name, body)
+        for parameter, argument, plan in zip(parameters, method.arguments, plan_stub(method).arguments, strict=True)
+    )
+    result = ir.Name(names.fresh("result"))
+    call = ir.Assign((result.id,), ir.Call(ir.Attribute(module, method.name), arguments))
+    body.append(ir.If(ir.Call(ir.Name("needs_grad"), (flags,)), (call,), (ir.WithoutGradients((call,)),)))
+    packed: ir.Expression = result
+    if plan_result(method) != KEEP:
+        changes = ir.Name(names.fresh("changes"))
+        changes_of = "detaching_changes_of" if method.detached else "changes_of"
+        body.append(ir.Assign((changes.id,), ir.Call(ir.Name(changes_of), (flags, moves))))
+        where = ir.Literal(f"{interface.name}.{method.name}.return")
+        outward = Converter(
+            names,
+            source_names,
+            Direction.PACK,
+            lambda tensor: ir.Call(ir.Name("returned"), (tensor, changes, where, *message)),
+            lambda value: ir.Call(ir.Name("returned_any"), (value, changes, where, *message)),
+        )
+        packed = outward.convert(result, method.returns, plan_result(method), "out", body)
+    if method.carries_gradients:
+        if not isinstance(packed, ir.Name):
+            packed, value = ir.Name(names.fresh("done")), packed
+            body.append(ir.Assign((packed.id,), value))
+        body += lower_search_in_result(method, packed, recorded, names, f"{interface.name}.{method.name}")
+    return ir.Function(
+        source_names.run[method.name],
+        (*(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds.values(), strict=True)), *parameters),
+        source_names.wire(method.returns),
+        (*body, ir.Return(packed)),
+        placed=True,  # link/failures.py looks for its name in tracebacks
+    )
+
+
+def _on_tensors(
+    converter: Converter, condition: ir.Expression, method: Method, parameters: tuple[ir.Parameter, ...]
+) -> list[ir.Statement]:
+    """Lowers the branch that converts the packed arguments' tensors under a condition, if they may have any."""
+    body: list[ir.Statement] = []
+    for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
+        if plan != KEEP:
+            name = ir.Name(parameter.name)
+            converted = converter.convert(name, wire_type(argument.type), plan, parameter.name, body)
+            body.append(ir.Assign((parameter.name,), converted))
+    return [ir.If(condition, tuple(body))] if body else []
