@@ -25,12 +25,14 @@ def in_group(
     quick: bool,
     others: tuple[str, ...] = ("owner",),
     options: dict[str, Any] | None = None,
+    mapped: tuple[str, ...] = (),
     native: bool = False,
 ) -> Found:
     """What `measure(quick)` returns in the worker "caller" of a group that has `others`, too.
 
     Args:
         options: what `torchremote.rpc_options` is called with.
+        mapped: those of `others` to which the worker "caller" has a device map.
         native: whether the processes use the native part, which is built if it is not there.
 
     Raises:
@@ -40,7 +42,7 @@ def in_group(
         native_part.build()
     os.environ[native_part.SWITCH] = str(int(native))  # for the processes, which import torchremote anew
     with tempfile.TemporaryDirectory(prefix="torchremote-bench-") as folder:
-        mp.spawn(_process, args=(measure, quick, others, options or {}, folder), nprocs=1 + len(others))
+        mp.spawn(_process, args=(measure, quick, others, options or {}, mapped, folder), nprocs=1 + len(others))
         return pickle.loads((Path(folder) / "found").read_bytes())  # type: ignore[no-any-return]
 
 
@@ -50,9 +52,12 @@ def _process(
     quick: bool,
     others: tuple[str, ...],
     given: dict[str, Any],
+    mapped: tuple[str, ...],
     folder: str,
 ) -> None:
     quiet()
+    if rank == 0 and mapped:
+        given = {**given, "workers": mapped, "devices": [0]}
     options = torchremote.rpc_options(init_method=f"file://{folder}/store", rpc_timeout=300, **given)
     rpc.init_rpc(("caller", *others)[rank], rank=rank, world_size=1 + len(others), rpc_backend_options=options)
     if rank == 0:

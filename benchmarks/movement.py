@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, List, Tuple
 
 import torch
+import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote
 
 from .findings import Findings, Target
 from .group import in_group
-from .timing import interleave, timed
+from .timing import Block, interleave, timed
 from .work import OURS
 
 Nested = Tuple[Dict[str, List[Tensor]], Tensor]
-BY_HAND = "moves by hand"
+STAGED, MAPPED = "by way of the CPU", "with a device map"
+BY_HAND, RPC_BY_HAND = "moves by hand", "scripted RPC by hand"
+WIDTHS = {"64 x 64": 64, "1024 x 1024": 1024}
 
 
 class Moving:
@@ -51,21 +55,55 @@ class PassingByHand(nn.Module):
         return back, last.cpu()
 
 
+@torch.jit.script
+def passed_on(value: Nested) -> Nested:
+    return value
+
+
+@torch.jit.script
+def pass_on(worker: str, value: Nested) -> Nested:
+    return rpc.rpc_async(worker, passed_on, (value,)).wait()
+
+
+QUESTION = "Movement: 17 tensors, to an accelerator and back"
+
+
+def without_accelerator(question: str, unit: str, scale: float) -> Findings | None:
+    """Returns what is found where there is no accelerator; None where there is one."""
+    if torch.accelerator.is_available():
+        return None
+    return Findings(question, unit, scale, {}, left_out={OURS: "no accelerator on this machine"})
+
+
 def measure(quick: bool) -> Findings:
-    if not torch.accelerator.is_available():
-        missing = "no accelerator on this machine"
-        return Findings("Movement: 17 tensors, to an accelerator and back", "us", 1e6, {}, left_out={OURS: missing})
-    return in_group(_measure, quick)
+    return without_accelerator(QUESTION, "us", 1e6) or in_group(
+        _measure, quick, ("staged", "mapped"), mapped=("mapped",)
+    )
 
 
 def _measure(quick: bool) -> Findings:
     device = f"{torch.accelerator.current_accelerator()}:0"
-    value = ({name: [torch.ones(64, 64) for _ in range(4)] for name in "abcd"}, torch.ones(64, 64))
-    ours = torchremote.create(f"owner/{device}", Moving, Passing)
-    hand = torchremote.create("owner", MovingByHand, PassingByHand)
-    blocks = {OURS: timed(lambda: ours(value)), BY_HAND: timed(lambda: hand(value, device))}
+    staged, mapped = (torchremote.create(f"{worker}/{device}", Moving, Passing) for worker in ("staged", "mapped"))
+    hand = torchremote.create("staged", MovingByHand, PassingByHand)
+    blocks: dict[str, Block] = {}
+    targets: list[Target] = []
+    for size, width in WIDTHS.items():
+        value, there = (nested(torch.ones(width, width, device=place)) for place in ("cpu", device))
+        blocks[f"{OURS}, {STAGED}, {size}"] = timed(partial(finished, staged, value))
+        blocks[f"{BY_HAND}, {STAGED}, {size}"] = timed(partial(finished, hand, value, device))
+        blocks[f"{OURS}, {MAPPED}, {size}"] = timed(partial(finished, mapped, there))
+        blocks[f"{RPC_BY_HAND}, {MAPPED}, {size}"] = timed(partial(finished, pass_on, "mapped", there))
+        targets.append(Target(f"{OURS}, {STAGED}, {size}", f"{BY_HAND}, {STAGED}, {size}", 1.05))
     with torch.no_grad():
-        found = interleave(blocks, rounds=9 if quick else 25, calls=50, warm_up=50)
-    return Findings(
-        "Movement: 17 tensors, to an accelerator and back", "us", 1e6, found, (Target(OURS, BY_HAND, 1.05),)
-    )
+        found = interleave(blocks, rounds=9 if quick else 25, calls=10, warm_up=20)
+    return Findings(QUESTION, "us", 1e6, found, targets)
+
+
+def nested(tensor: Tensor) -> Nested:
+    return {name: [tensor.clone() for _ in range(4)] for name in "abcd"}, tensor
+
+
+def finished(call: Callable[..., Any], *args: Any) -> None:
+    """Makes a call, and waits until the accelerator has done all."""
+    call(*args)
+    torch.accelerator.synchronize()

@@ -27,5 +27,6 @@ QUESTIONS = (
         "compiled",
     ),
     *("replicas", "joining", "creation", "compilation", "growth", "memory", "movement", "settings"),
+    *("gathering_on_accelerator", "native_gathering_on_accelerator"),
 )
 RESULTS = Path(__file__).parent / "results"
