@@ -39,7 +39,7 @@ def _measure(quick: bool) -> Findings:
 
                 blocks[f"{name}, {way}: {depth} in flight"] = rate(calls, 1 if depth == 1 else 10)
     with torch.no_grad():
-        rounds = interleave(blocks, 9 if quick else 15, calls=60 if quick else 100, warm_up=30)
+        rounds = interleave(blocks, 9 if quick else 15, calls=20, warm_up=10)
     targets = [
         Target(f"{GATHERED}, {way}: {depth} in flight", f"{PLAIN}, {way}: {depth} in flight", bound, at_least=True)
         for way in (STAGED, MAPPED)

@@ -396,16 +396,11 @@ def test_it_is_where_it_was_compiled(module):
         check_place(module, torch.device("cuda:0"))
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu(owner, tmp_path):
-    module = tr.compiled(seeded().cuda(), Scorer, {"forward": inputs(3), "parts": EXAMPLES["parts"]})
-    torch.jit.save(module, tmp_path / "model.pt2")
-    stub = tr.create(f"{owner}/cuda:0", Scorer, tr.compiled, args=(str(tmp_path / "model.pt2"),))
-    x, y = inputs(6)
-    torch.testing.assert_close(stub(x, y).score.cpu(), seeded()(x, y, scale=2.0, mode=1).score, atol=1e-3, rtol=1e-3)
-    with pytest.raises(torch.jit.Error, match="x: compiled for cuda:0; came cpu"):
-        module(x, y)
+def test_on_an_accelerator_it_is_refused():
+    from .. import accelerator as toy
+
+    with pytest.raises(CreationError, match="Scorer.forward: it is on toy:0, and only .* the CPU can be run; host it"):
+        tr.compiled(seeded().to(toy.DEVICE), Scorer, EXAMPLES)
 
 
 def test_its_mode_stays(owner, file, module):

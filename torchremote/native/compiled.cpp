@@ -55,19 +55,19 @@ std::string joined(const std::set<std::string>& words) {
 }
 
 struct Package : torch::CustomClassHolder {
-  // torch, instructions, device, archive
-  using State = std::tuple<std::string, std::string, std::string, at::Tensor>;
+  // torch, instructions, archive
+  using State = std::tuple<std::string, std::string, at::Tensor>;
 
-  // `archive`: the bytes of the file that AOTInductor wrote.
-  Package(at::Tensor archive, const std::string& device) : archive_(std::move(archive)), device_(device) {
+  // `archive`: the bytes of the file that AOTInductor wrote for the CPU.
+  explicit Package(at::Tensor archive) : archive_(std::move(archive)) {
     auto file = c10::make_tempfile("torchremote-");
     std::ofstream(file.name, std::ios::binary)
         .write(static_cast<const char*>(archive_.const_data_ptr()), archive_.numel());
     loader_ = std::make_unique<torch::inductor::AOTIModelPackageLoader>(
-        file.name, "model", /*run_single_threaded=*/false, at_once, device_.index());
+        file.name, "model", /*run_single_threaded=*/false, at_once);
   }
 
-  // Runs it with contiguous tensors on its device. Without gradients: it has none.
+  // Runs it with contiguous tensors on the CPU. Without gradients: it has none.
   std::vector<at::Tensor> run(std::vector<at::Tensor> inputs) {
     at::NoGradGuard without_gradients;
     for (auto& input : inputs) {
@@ -77,11 +77,11 @@ struct Package : torch::CustomClassHolder {
   }
 
   State state() const {
-    return {TORCH_VERSION, joined(instructions()), device_.str(), archive_};
+    return {TORCH_VERSION, joined(instructions()), archive_};
   }
 
   static c10::intrusive_ptr<Package> from_state(State state) {
-    const auto& [torch, needed, device, archive] = state;
+    const auto& [torch, needed, archive] = state;
     TORCH_CHECK(
         torch == TORCH_VERSION,
         "torchremote: the module was compiled with torch ",
@@ -89,31 +89,28 @@ struct Package : torch::CustomClassHolder {
         ", and this is ",
         TORCH_VERSION,
         "; compile it again");
-    if (c10::Device(device).is_cpu()) {
-      std::set<std::string> missing;
-      auto here = instructions();
-      std::istringstream words(needed);
-      for (std::string word; words >> word;) {
-        if (here.count(word) == 0) {
-          missing.insert(word);
-        }
+    std::set<std::string> missing;
+    auto here = instructions();
+    std::istringstream words(needed);
+    for (std::string word; words >> word;) {
+      if (here.count(word) == 0) {
+        missing.insert(word);
       }
-      TORCH_CHECK(
-          missing.empty(),
-          "torchremote: the module was compiled for a processor with ", joined(missing), "; compile it on one as this");
     }
-    return c10::make_intrusive<Package>(archive, device);
+    TORCH_CHECK(
+        missing.empty(),
+        "torchremote: the module was compiled for a processor with ", joined(missing), "; compile it on one as this");
+    return c10::make_intrusive<Package>(archive);
   }
 
  private:
   at::Tensor archive_;
-  c10::Device device_;
   std::unique_ptr<torch::inductor::AOTIModelPackageLoader> loader_;
 };
 
 TORCH_LIBRARY_FRAGMENT(torchremote_native, library) {
   library.class_<Package>("Package")
-      .def(torch::init<at::Tensor, std::string>())
+      .def(torch::init<at::Tensor>())
       .def("run", &Package::run)
       .def_pickle(
           [](const c10::intrusive_ptr<Package>& package) { return package->state(); },

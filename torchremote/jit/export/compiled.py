@@ -37,8 +37,8 @@ def _compile(captured: Captured, where: str) -> Captured:
         CreationError: AOTInductor cannot compile it, or would lose what it does.
     """
     known = _torch.assumed_of(captured.program)
-    _check(captured, where)
     device = _device(captured, where)
+    _check(captured, where)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.pt2")
         try:
@@ -53,7 +53,7 @@ def _compile(captured: Captured, where: str) -> Captured:
     sources = _sources(captured)
     assumed = [one for one in _torch.assumed_of(captured.program) if one not in known and _SYMBOL.search(one)]
     guards = [_SYMBOL.sub(lambda found: sources.get(found[0], found[0]), one) for one in assumed]
-    package = native.package(archive, str(device))
+    package = native.package(archive)
     return replace(captured, guards=(*captured.guards, *guards), package=package, device=device)
 
 
@@ -127,7 +127,13 @@ def _device(captured: Captured, where: str) -> torch.device:
     if len(found) > 1:
         listed = ", ".join(sorted(map(str, found)))
         raise CreationError(f"{where}: its tensors are on {listed}, and a package runs on one device; move them to one")
-    return found.pop() if found else torch.device("cpu")
+    device = found.pop() if found else torch.device("cpu")
+    if device.type != "cpu":
+        raise CreationError(
+            f"{where}: it is on {device}, and only what AOTInductor compiles for the CPU can be run; host it with "
+            "exported(), or compile it on the CPU"
+        )
+    return device
 
 
 def _sources(captured: Captured) -> dict[str, str]:
