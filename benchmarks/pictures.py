@@ -51,6 +51,7 @@ def bars(found: Json) -> Figure:
     subtitle = "Higher is better." if _is_rate(found) else "Lower is better."
     figure, (axes,) = _figure(found, f"{subtitle} Thin line: quartiles of the rounds.", [ROW * len(rows)])
     end = 1.02 * max(found["contenders"][name]["high"] for name in rows) * scale
+    of_all = f"{OURS}, " if all(name.startswith(f"{OURS}, ") for name in rows) else ""  # says nothing then
     for position, name in enumerate(rows):
         summary = found["contenders"][name]
         value, ours = summary["median"] * scale, _is_ours(name, found)
@@ -58,8 +59,8 @@ def bars(found: Json) -> Figure:
         axes.plot(
             [summary["low"] * scale, summary["high"] * scale], [position + 0.22] * 2, color=INK, lw=0.9, alpha=0.7
         )
-        weight = "bold" if ours else "normal"
-        axes.text(0, position - 0.14, name, fontsize=TEXT, color=INK, weight=weight)
+        weight = "bold" if ours and not of_all else "normal"
+        axes.text(0, position - 0.14, name.removeprefix(of_all), fontsize=TEXT, color=INK, weight=weight)
         shown = _shown(summary["median"], found["unit"])
         axes.text(end, position - 0.14, shown, fontsize=TEXT, color=INK, weight=weight, ha="right")
         _write_beside(axes, max(value, summary["high"] * scale), position + 0.235, end, _comparison(name, found), ours)
@@ -115,7 +116,8 @@ def _comparison(name: str, found: Json) -> str:
 def _reference(name: str, found: Json) -> str:
     """Returns which of ours a contender is compared with where no target says it."""
     ours = [contender for contender in found["contenders"] if _is_ours(contender, found)]
-    wanted = (f"{OURS}, beside {name}", f"{OURS}, {name.rpartition(', ')[2]}", OURS)
+    ends = (f"{OURS}, {end}" for end in (name.partition(", ")[2], name.rpartition(", ")[2]))
+    wanted = (f"{OURS}, beside {name}", *ends, OURS)
     return next((contender for contender in wanted if contender in ours), ours[0])
 
 
@@ -233,7 +235,8 @@ def _figure(found: Json, subtitle: str, heights: list[float]) -> tuple[Figure, l
     below = (0.14 + 0.17 * len(title)) / total
     figure.text(0.04, 1 - below, "\n".join(under), fontsize=SMALL, color=FAINT, va="top")
     machine = found["machine"]
-    where = f"{machine['processor']}, {machine['cores']} cores, torch {machine['torch']}, {machine['date']}"
+    of = machine["processor"] if machine["accelerator"] == "none" else machine["accelerator"]
+    where = f"{of}, {machine['cores']} cores, torch {machine['torch']}, {machine['date']}"
     figure.text(0.04, 0.06 / total, where, fontsize=SMALL - 0.5, color=FAINT)
     every = []
     top = total - head

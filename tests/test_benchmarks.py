@@ -132,7 +132,8 @@ def test_nothing_is_asked_again_once_time_is_up():
 
 
 def test_findings_are_written_and_shown(tmp_path):
-    machine = {"processor": "P", "cores": "2", "torch": "1", "python": "3", "commit": "c", "date": "today"}
+    machine = {"processor": "P", "cores": "2", "accelerator": "none", "torch": "1", "python": "3"}
+    machine |= {"commit": "c", "date": "today"}
     report.write(findings(), tmp_path / "found", machine)
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["contenders"]["ours"]["median"] == 2500

@@ -68,8 +68,16 @@ def _anchor(name: str) -> str:
 
 
 class Machine(SphinxDirective):
+    """The machine of all results but those of accelerators, which have their own below them."""
+
     def run(self) -> list[nodes.Node]:
-        return self.parse_text_to_nodes(machine_of(found()))
+        return self.parse_text_to_nodes(
+            machine_of({name: result for name, result in found().items() if not _on_accelerator(result)})
+        )
+
+
+def _on_accelerator(result: dict[str, Any]) -> bool:
+    return bool(result["machine"]["accelerator"] != "none")
 
 
 class Targets(SphinxDirective):
@@ -95,6 +103,8 @@ class Results(SphinxDirective):
             lines.append(f"| {contender} | {_shown(it['median'])} | {spread} | {_shown(it['p99'])} |")
         lines += [f"\nLeft out: {contender}: {why}" for contender, why in result["left_out"].items()]
         lines += [f"\n{note}" for note in result["notes"]]
+        if _on_accelerator(result):
+            lines.append(f"\n{machine_of({name: result})}")
         if (RESULTS / f"{name}.png").exists():
             lines.insert(0, f"![{result['question']}](../benchmarks/results/{name}.png)\n")
         section += self.parse_text_to_nodes("\n".join(lines))
