@@ -141,7 +141,7 @@ def check_place(module: torch.nn.Module, device: torch.device) -> None:
     own: str = getattr(module, DEVICES, "")
     if is_compiled(module) and str(device) not in own.split():
         raise CreationError(
-            f"the module was compiled on {own}, and cannot be on {device}; create it there, or compile it anew"
+            f"the module was compiled on {own}, and cannot be on {device}; create it there, or host it with exported()"
         )
 
 
