@@ -390,9 +390,7 @@ def test_it_has_no_state(owner, file, act):
 def test_it_is_where_it_was_compiled(module):
     check_place(module, torch.device("cpu"))
     check_place(nn.Linear(2, 2), torch.device("cuda:0"))
-    with pytest.raises(
-        CreationError, match="was compiled on cpu, and cannot be on cuda:0; create it there, or host"
-    ):
+    with pytest.raises(CreationError, match="was compiled on cpu, and cannot be on cuda:0; create it there, or host"):
         check_place(module, torch.device("cuda:0"))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
 import torch
 
+from .. import _torch
 from .waiting import wait_until_done
 
 Value = TypeVar("Value")
@@ -17,6 +18,9 @@ Value = TypeVar("Value")
 
 class Answer(torch.futures.Future[Value]):
     """A Future of a call's result. It can be awaited in an event loop, too, and Ctrl-C ends its `wait`."""
+
+    def __init__(self, *, devices: Sequence[torch.device] = ()) -> None:
+        _torch.begin_future(self, devices)  # takes half as long as torch's own `__init__`
 
     def wait(self) -> Value:
         wait_until_done(self)

@@ -182,13 +182,17 @@ def _pass_on_with_callback(
     answer: Any, restore: Callable[[Any], Any] | None, failing: Failing, devices: Sequence[torch.device] = ()
 ) -> Answer[Any]:
     """Returns a Future as `settle_later` does, of a value that is at most restored, in its place, by whoever asks."""
-    on_unwrap = raise_failure if restore is None else partial(_raise_or_restore, restore)
-    return settle_later(answer, None, failing, devices, on_unwrap)
+    return settle_later(answer, None, failing, devices, raise_failure if restore is None else _checking(restore))
 
 
-def _raise_or_restore(restore: Callable[[Any], Any], value: Any) -> None:
-    raise_failure(value)
-    restore(value)
+@functools.cache  # there is one for each method of an interface
+def _checking(restore: Callable[[Any], Any]) -> Callable[[Any], None]:
+    def check(value: Any) -> None:
+        if isinstance(value, Failure):
+            raise value.new()
+        restore(value)
+
+    return check
 
 
 def _pass_on_natively(

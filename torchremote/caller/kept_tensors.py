@@ -10,7 +10,8 @@ Note [Kept tensors]
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from types import NoneType
+from typing import Any, Final
 
 import torch
 
@@ -23,6 +24,8 @@ def keep_tensors(values: Iterable[Any], is_pickled: bool) -> object | None:
     Args:
         is_pickled: keeps all tensors, and not only those that require a gradient.
     """
+    if not is_pickled and _are_unrecorded(values):
+        return None
     found = [tensor for tensor in _tensors_in(values) if is_pickled or tensor.requires_grad]
     return _torch.references_in_cpp(found) if found else None
 
@@ -30,6 +33,17 @@ def keep_tensors(values: Iterable[Any], is_pickled: bool) -> object | None:
 def until_answered(answer: Any, kept: object) -> None:
     """Keeps `kept` until `answer` is there: a Future, or an RRef."""
     _torch.call_back(_torch.creation_of(answer) or answer, lambda _, kept=kept: None)
+
+
+def _are_unrecorded(values: Iterable[Any]) -> bool:
+    """Says that none of `values` is a container, or requires a gradient. It is quick: each call asks."""
+    for value in values:
+        if value.requires_grad if type(value) is torch.Tensor else type(value) not in _SCALARS:
+            return False
+    return True
+
+
+_SCALARS: Final = frozenset({bool, int, float, complex, str, NoneType})
 
 
 def _tensors_in(values: Iterable[Any]) -> list[torch.Tensor]:
