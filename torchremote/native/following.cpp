@@ -52,9 +52,9 @@ using Seconds = std::chrono::duration<double>;
 
 // As in jit/runtime/table.py.
 constexpr auto kStale = "torchremote: stale handle ";
-// The beginning of an endpoint's name, and what a traceback of TorchScript has before it.
+// The beginning of an endpoint's name, and what a traceback has of an endpoint that ran.
 constexpr auto kEndpoint = "_remote_";
-constexpr auto kInEndpoint = "in _remote_";
+constexpr auto kInEndpoint = "def _remote_";
 
 constexpr auto kForEver = std::chrono::hours(24 * 365 * 100);
 

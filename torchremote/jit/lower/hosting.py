@@ -236,7 +236,7 @@ def lower_run(interface: Interface, method: Method, source_names: SourceNames) -
         (*(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds.values(), strict=True)), *parameters),
         source_names.wire(method.returns),
         (*body, ir.Return(packed)),
-        placed=True,  # link/failures.py looks for its name in tracebacks
+        placed=True,  # so that the traceback of an error of the module shows where it was called
     )
 
 
