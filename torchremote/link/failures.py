@@ -117,9 +117,10 @@ def explain(
         return MismatchError(message.removeprefix(MISFIT))
     if handle is not None and f"{STALE}{handle}" in message:
         return StaleStubError(f"{where}: its module was withdrawn; create or connect again\n\n{text}")
-    # If the traceback has the endpoint, the call got through. Then the message is the module's own, and may be about a
-    # call that the module made. Many calls of a batched method may be one call.
-    if not re.search(rf"(in|def) _remote_{name.removesuffix('_many')}(_many)?(\n|\()", text):
+    # If the traceback has the endpoint, or the function that runs its calls, the call got through. Then the message is
+    # the module's own, and may be about a call that the module made. Many calls of a batched method may be one call.
+    one = name.removesuffix("_many")
+    if not re.search(rf"def _remote_{one}(_many)?\(|in _(remote|run)_{one}(_many|_\d+)?\n", text):
         refusal = refusal_of(message)
         if refusal is not None:
             return ArgumentError(refusal)
