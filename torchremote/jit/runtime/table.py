@@ -123,9 +123,10 @@ class ModuleTable(torch.nn.Module):
 
     def drop_retired(self, count: int) -> int:
         # Returns how many slots are kept still.
-        for _ in range(count):
-            self.table.retired.pop(0)
-        return len(self.table.retired)
+        kept = self.table.retired[count:]
+        self.table.retired.clear()
+        self.table.retired.extend(kept)
+        return len(kept)
 
 
 def find(table: Table, handle: int) -> Runs:
