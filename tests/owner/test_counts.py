@@ -1,6 +1,7 @@
 """Calls that are counted: all of them, whatever becomes of them, and nothing is kept alive."""
 
 import gc
+import keyword
 import threading
 import weakref
 
@@ -11,9 +12,11 @@ import torchremote as tr
 from torchremote import _torch, native
 from torchremote.jit import compile_interface
 from torchremote.jit.hosting import counted_module
+from torchremote.jit.lower.names import REPLACED, TAKEN
 from torchremote.owner.counts import CallStats, upper_bound
 from torchremote.owner.modules import scripted_module
 
+from .. import owner_process as remote
 from .. import zoo
 from ..groups import roles
 from ..groups.nursery import in_a_group
@@ -86,6 +89,24 @@ def test_a_module_that_counts_keeps_none_alive(monkeypatch):
     del module, counted
     gc.collect()
     assert weight() is None
+
+
+def test_arguments_may_have_any_name():
+    names = {
+        *TAKEN.difference(REPLACED, keyword.kwlist),
+        "self_",
+        "counting",
+        "result",
+        "begin_counting",
+        "end_counting",
+    }
+    signatures = (f"m{number:03}({name}: int) -> int" for number, name in enumerate(sorted(names)))
+    contract = compile_interface(zoo.interface_of("\n".join(signatures), "OfAnyName")).contract
+    arguments = [method.arguments[0].name for method in contract.interface.methods]
+    methods = (f"def method_{n}(this, {name}: int) -> int:\n    return {name} + 1" for n, name in enumerate(arguments))
+    module = scripted_module(remote.module_of(contract, "\n".join(methods)), contract.interface)
+    counted = counted_module(contract, module, native.new_counts() if native.available() else "2 ")
+    assert [getattr(counted, method.name)(1) for method in contract.interface.methods] == [2] * len(arguments)
 
 
 def test_quantiles_and_differences():

@@ -9,7 +9,7 @@ Note [Kept tensors]
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from types import NoneType
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import torch
 from .. import _torch
 
 
-def keep_tensors(values: Iterable[Any], is_pickled: bool) -> object | None:
+def keep_tensors(values: Collection[Any], is_pickled: bool) -> object | None:
     """Returns what keeps the tensors among `values`, and in containers there, or None if none has to be kept.
 
     Args:
@@ -35,7 +35,7 @@ def until_answered(answer: Any, kept: object) -> None:
     _torch.call_back(_torch.creation_of(answer) or answer, lambda _, kept=kept: None)
 
 
-def _are_unrecorded(values: Iterable[Any]) -> bool:
+def _are_unrecorded(values: Collection[Any]) -> bool:
     """Says that none of `values` is a container, or requires a gradient. It is quick: each call asks."""
     for value in values:
         if value.requires_grad if type(value) is torch.Tensor else type(value) not in _SCALARS:

@@ -81,7 +81,7 @@ class OwnerTable:
         handle = _next_token() << INDEX_BITS | index
         try:
             self.replace(handle, put)
-        except RuntimeError:
+        except BaseException:
             heapq.heappush(self.free, index)
             raise
         _table_of[handle] = self
@@ -106,7 +106,8 @@ class OwnerTable:
             self.retired.popleft()
             count += 1
         if count:
-            self.contract.table.drop_retired(count)
+            kept = self.contract.table.drop_retired(count)
+            self.retired.extend([now] * (kept - len(self.retired)))  # those that Ctrl-C kept from being noted
 
     def _retire(self) -> None:
         """Notes when the slot was retired in whose place another one has just come."""

@@ -12,7 +12,7 @@ from ..read.model import Interface, Method
 from . import ir
 from .names import Names
 from .source_names import SourceNames
-from .units import SELF, renamed, unit
+from .units import SELF, unit
 
 COUNTED: Final = "_torchremote_counted"
 COUNTS: Final = "_torchremote_counts"
@@ -30,30 +30,50 @@ def lower_counted(interface: Interface, source_names: SourceNames, native: bool 
     methods = [ir.Function("__init__", (SELF,), None, (parent, nothing))]
     methods += [_lower_method(method, source_names, native) for method in interface.methods]
     fields = ((COUNTED, "ModuleInterface"), (COUNTS, "Any" if native else "str"))
-    module = ir.Module("CountedModule", tuple(methods), fields)
-    return unit(interface, "counted", "A module that counts the calls of another one.", module)
+    parts: list[ir.Definition] = [_lower_begin(source_names, native)]
+    if native:
+        parts.append(_lower_end(source_names))
+    parts.append(ir.Module("CountedModule", tuple(methods), fields))
+    return unit(interface, "counted", "A module that counts the calls of another one.", *parts)
+
+
+# The methods have the arguments' own names, as those of the hosted module. Any other name may be hidden by one of them,
+# but for those that `source_names` gives to functions.
+
+
+def _lower_begin(source_names: SourceNames, native: bool) -> ir.Function:
+    """Lowers the function that is called before a method."""
+    counts, method = ir.Name("counts"), ir.Name("method")
+    begun = ir.Call(ir.Name("Counting"), (ir.Concatenation(counts, method),))
+    if native:
+        begun = ir.Call(ir.native("begin_call"), (counts, method))
+    parameters = (ir.Parameter(counts.id, "Any" if native else "str"), ir.Parameter(method.id, "str"))
+    return ir.Function(source_names.begin_counting, parameters, "Any" if native else "Counting", (ir.Return(begun),))
+
+
+def _lower_end(source_names: SourceNames) -> ir.Function:
+    """Lowers the function that is called after a method, if the native part counts."""
+    end = ir.Do(ir.Call(ir.native("end_call"), (ir.Name("call"),)))
+    return ir.Function(source_names.end_counting, (ir.Parameter("call", "Any"),), "None", (end,))
 
 
 def _lower_method(method: Method, source_names: SourceNames, native: bool) -> ir.Function:
-    names = Names(argument.name for argument in method.arguments)
+    names = Names((argument.name for argument in method.arguments), frozenset())
     self, counting, result = (ir.Name(names.fresh(name)) for name in ("self", "counting", "result"))
-    parameters = renamed(method, Names(), [source_names.declared(argument.type) for argument in method.arguments])
-    call = ir.Call(
-        ir.Attribute(ir.Attribute(self, COUNTED), method.name), tuple(ir.Name(one.name) for one in parameters)
-    )
-    counts, result_of_call = ir.Attribute(self, COUNTS), ir.Assign((result.id,), call)
+    parameters = [ir.Parameter(part.name, source_names.declared(part.type)) for part in method.arguments]
+    values = tuple(ir.Name(parameter.name) for parameter in parameters)
+    result_of_call = ir.Assign((result.id,), ir.Call(ir.Attribute(ir.Attribute(self, COUNTED), method.name), values))
+    key = ir.Literal(method.name if native else f"{method.name} ")
+    begin = ir.Call(ir.Name(source_names.begin_counting), (ir.Attribute(self, COUNTS), key))
     if native:
-        begin = ir.Call(ir.native("begin_call"), (counts, ir.Literal(method.name)))
-        end = ir.Do(ir.Call(ir.native("end_call"), (counting,)))
-        body: tuple[ir.Statement, ...] = (ir.Assign((counting.id,), begin), result_of_call, end)
+        end = ir.Do(ir.Call(ir.Name(source_names.end_counting), (counting,)))
+        body: tuple[ir.Statement, ...] = (result_of_call, end)
     else:
-        key = ir.Concatenation(counts, ir.Literal(f"{method.name} "))
         done = ir.AssignAttribute(counting, "done", ir.Literal(True))
-        begin = ir.Call(ir.Name("Counting"), (key,))
-        body = (ir.Assign((counting.id,), begin), ir.With(counting, (result_of_call, done)))
+        body = (ir.With(counting, (result_of_call, done)),)
     return ir.Function(
         method.name,
         (ir.Parameter(self.id), *parameters),
         source_names.declared(method.returns),
-        (*body, ir.Return(result)),
+        (ir.Assign((counting.id,), begin), *body, ir.Return(result)),
     )

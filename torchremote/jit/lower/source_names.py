@@ -59,7 +59,9 @@ class SourceNames:
         joining = (self.tensors, self.alike, self.join, self.split)
         gathering = (self.group, self.find, self.gathered, self.batch, self.queue)
         functions = (*translating, *calling, *joining, *gathering, self.run, self.in_turn)
-        self._globals = TAKEN.union(self.classes.values(), *(function.values() for function in functions))
+        self.begin_counting, self.end_counting = names.fresh("begin_counting"), names.fresh("end_counting")
+        of_counting = (self.begin_counting, self.end_counting)
+        self._globals = TAKEN.union(self.classes.values(), of_counting, *(each.values() for each in functions))
 
     def scope(self, taken: Iterable[str] = ()) -> Names:
         """Opens a function's scope inside the globals of generated source. `taken`: names that are in it already."""

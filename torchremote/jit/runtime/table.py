@@ -6,13 +6,13 @@ Each interface's table unit includes this text. There, `Runs` is that interface'
 Note [Reading while writing]
     Calls read the table on RPC threads, without a lock, while modules come and go. Three rules make that safe.
 
-    * Lists do not grow. A growing list would move its storage while others read it. So the table has all its pages from
-      the beginning, all of them the same blank page. When a page is first needed, a new one takes its place: this
-      stores one pointer.
+    * Lists that calls read do not grow. A growing list would move its storage while others read it. So the table has
+      all its pages from the beginning, all of them the same blank page. When a page is first needed, a new one takes
+      its place: this stores one pointer. Calls do not read `retired`.
     * A slot never changes. A call reads the handle, and what runs it, from one object, so they always belong together.
       A new module gets a new slot: again, this stores one pointer.
     * A slot that is taken out outlives its readers. A reader loads the pointer first and counts its reference then. To
-      free the slot in between would crash the owner. So `put` keeps the old slot in `retired`, and owner/tables.py
+      free the slot in between would crash the owner. So `put_slot` keeps the old one in `retired`, and owner/tables.py
       empties that only after a grace period.
 
     owner/tables.py serialises all writers.
@@ -96,7 +96,7 @@ def turns_of(table: Table, handle: int, strand: Any) -> Turns:
 
 
 class ModuleTable(torch.nn.Module):
-    # Changes the table. Calls do not use this class.
+    # Changes the table, as the functions do that put modules into it. Calls do not use this class.
 
     def __init__(self) -> None:
         super().__init__()
