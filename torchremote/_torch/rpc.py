@@ -66,11 +66,6 @@ def is_recording_calls() -> bool:
     return True
 
 
-def check_on_unwrap(future: Any, check: Callable[[object], None]) -> None:
-    """Makes the future call `check` with its value in every `wait`. An exception of `check` is raised from `wait`."""
-    future._set_unwrap_func(check)
-
-
 def gate_of(future: Any) -> Any:
     """Makes a Future that torch completes when `future` is complete, with its error or a list of it, and no Python.
 
@@ -91,6 +86,8 @@ begin_future: Any = torch._C.Future.__init__
 value_of: Any = torch._C.Future.value
 complete: Any = torch._C.Future.set_result
 call_back: Any = torch._C.Future.add_done_callback
+check_on_unwrap: Any = torch._C.Future._set_unwrap_func
+"""Makes a Future call a function with its value in every `wait`, which raises what that function raises."""
 
 
 def send_as(cls: type[Any], reduce: Callable[[Any], str | tuple[Any, ...]]) -> None:

@@ -6,9 +6,11 @@ The messages are the same as those of a call from TorchScript.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
+
+import torch
 
 from .. import _torch
 from ..errors import ArgumentError, NotInGroupError, StaleStubError, TorchRemoteError
@@ -41,9 +43,9 @@ def python_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callab
     """Makes a stub's two Python methods for one method of its interface: `<m>`, which waits, and `<m>_async`."""
     calls = Calls(compiled, method)
     if is_called_packed(method):
-        once, once_async = calls.packed(send_to_wait, _now), calls.packed(send, _later)
+        once, once_async = calls.packed(send_to_wait, at_once), calls.packed(send, settle_later)
     else:
-        once, once_async = calls.plain(send_to_wait, _now), calls.plain(send, _later_as_is)
+        once, once_async = calls.plain(send_to_wait, at_once), calls.plain(send, pass_on)
     pair = sent_again(once), once_async
     if method.idempotent:
         pair = sent_until_timeout(once), sent_until_timeout_later(once_async, once)
@@ -54,20 +56,13 @@ def python_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callab
 
 Unpack = Callable[[Any], Any] | None
 Sending = Callable[[Any, tuple[Any, ...], dict[str, Any], Failing], Any]
-Settling = Callable[[Any, Any, Unpack, Failing], Any]
-"""Gives the result of a call, or a Future of it: of the stub, the answer, how it is unpacked, and its failures."""
+Settling = Callable[[Any, Unpack, Failing, Sequence[torch.device]], Any]
+"""Gives the result of a call, or a Future of it: of its answer, how that is unpacked, its failures, and the devices."""
 
 
-def _now(stub: Any, answer: Any, unpack: Unpack, failing: Failing) -> Any:
+def at_once(answer: Any, unpack: Unpack, failing: Failing, devices: Sequence[torch.device]) -> Any:
+    """Waits for the result of a call, and returns it."""
     return settle(answer, unpack, failing)
-
-
-def _later(stub: Any, answer: Any, unpack: Unpack, failing: Failing) -> Any:
-    return settle_later(answer, unpack, failing, stub.__dict__[DEVICES])
-
-
-def _later_as_is(stub: Any, answer: Any, restore: Unpack, failing: Failing) -> Any:
-    return pass_on(answer, restore, failing, stub.__dict__[DEVICES])
 
 
 class Calls:
@@ -111,7 +106,7 @@ class Calls:
                         answer = sending(self_.__dict__[METHODS][name], packed_args, packed_kwargs, failing)
             except ArgumentError as error:
                 raise self._precise(error, args, kwargs) from None
-            return settling(self_, answer, restore, failing)
+            return settling(answer, restore, failing, self_.__dict__[DEVICES])
 
         return call
 
@@ -149,7 +144,7 @@ class Calls:
             values, failing = self.pack(args, kwargs), partial(self.failure, self_)
             with _torch.as_plain_tensors():
                 answer = sending(self_.__dict__[METHODS][name], tuple(values), {}, failing)
-            return settling(self_, answer, unpack, failing)
+            return settling(answer, unpack, failing, self_.__dict__[DEVICES])
 
         return call
 

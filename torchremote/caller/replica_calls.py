@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from ..link.failures import FAILURES
 from .again import may_be_sent_again, patient, pauses, seconds_of, timeout_of
 from .awaiting import Answer
 from .batches import Batches, when_each
-from .calls import Calls, failure_of
+from .calls import Calls, at_once, failure_of
 from .described import describe
 from .exchange import Failing, Failure, raise_failure, send, send_to_wait, settle
 from .references import remote_call
@@ -45,7 +45,7 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
     """Makes the five Python methods of replicas for one method of their interface."""
     calls, batches = Calls(compiled, method), Batches(compiled, method)
     make = calls.packed if is_called_packed(method) else calls.plain
-    once, begin = make(send_to_wait, _now), make(send, _begun)
+    once, begin = make(send_to_wait, at_once), make(send, _begun)
     single = _Messages(begin, calls.where, method.idempotent)
     parts = _Messages(batches.begin, f"{compiled.interface.name}.{method.many.name}", method.idempotent)
 
@@ -93,11 +93,9 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
         yield call
 
 
-def _now(stub: Any, answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing) -> Any:
-    return settle(answer, unpack, failing)
-
-
-def _begun(stub: Any, answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing) -> Begun:
+def _begun(
+    answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, devices: Sequence[torch.device]
+) -> Begun:
     return answer, unpack, failing
 
 
