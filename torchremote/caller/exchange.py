@@ -27,7 +27,7 @@ from ..errors import NotInitializedError, TorchRemoteError
 from ..link.failures import FAILURES, explain
 from ..owner.create import Refusal, answering
 from .awaiting import Answer
-from .kept_tensors import keep_tensors, until_answered
+from .kept_tensors import keep_tensors, may_be_recorded, until_answered
 from .waiting import begin_waiting, stop_waiting, wait_until_done
 
 Failing = Callable[[Exception], Exception]
@@ -72,7 +72,9 @@ def send(
             "init_rpc, or start processes with the 'spawn' or 'forkserver' method of multiprocessing"
         )
     is_pickled = start is rpc.rpc_async
-    kept = keep_tensors(args, is_pickled) if is_pickled or (keeps_recorded and _is_grad_enabled()) else None
+    kept = None
+    if is_pickled or (keeps_recorded and _is_grad_enabled() and may_be_recorded(args)):
+        kept = keep_tensors(args, is_pickled)
     try:
         if _is_autocasting():
             # TorchScript would make float32 of every half tensor that it passes to an interface, as to the link.

@@ -9,7 +9,7 @@ Note [Kept tensors]
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from types import NoneType
 from typing import Any, Final
 
@@ -18,14 +18,12 @@ import torch
 from .. import _torch
 
 
-def keep_tensors(values: Collection[Any], is_pickled: bool) -> object | None:
+def keep_tensors(values: Iterable[Any], is_pickled: bool) -> object | None:
     """Returns what keeps the tensors among `values`, and in containers there, or None if none has to be kept.
 
     Args:
         is_pickled: keeps all tensors, and not only those that require a gradient.
     """
-    if not is_pickled and _are_unrecorded(values):
-        return None
     found = [tensor for tensor in _tensors_in(values) if is_pickled or tensor.requires_grad]
     return _torch.references_in_cpp(found) if found else None
 
@@ -35,12 +33,15 @@ def until_answered(answer: Any, kept: object) -> None:
     _torch.call_back(_torch.creation_of(answer) or answer, lambda _, kept=kept: None)
 
 
-def _are_unrecorded(values: Collection[Any]) -> bool:
-    """Says that none of `values` is a container, or requires a gradient. It is quick: each call asks."""
+def may_be_recorded(values: Iterable[Any]) -> bool:
+    """Says whether `keep_tensors` may find a tensor that requires a gradient. It is quick: each call asks."""
     for value in values:
-        if value.requires_grad if type(value) is torch.Tensor else type(value) not in _SCALARS:
-            return False
-    return True
+        if type(value) is torch.Tensor:
+            if value.requires_grad:
+                return True
+        elif type(value) not in _SCALARS:
+            return True
+    return False
 
 
 _SCALARS: Final = frozenset({bool, int, float, complex, str, NoneType})

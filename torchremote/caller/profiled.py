@@ -39,10 +39,10 @@ def profiled(
     is_profiling = _torch.is_profiling
 
     @functools.wraps(call)
-    def ranged(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def ranged(*args: Any, **kwargs: Any) -> Any:
         if not is_profiling():
-            return call(self_, *args, **kwargs)
-        shown = f"{compiled.interface.name}.{name}{workers_of(self_)}"
-        return open_range(shown, functools.partial(call, self_, *args, **kwargs))
+            return call(*args, **kwargs)
+        shown = f"{compiled.interface.name}.{name}{workers_of(args[0])}"
+        return open_range(shown, functools.partial(call, *args, **kwargs))
 
     return ranged
