@@ -28,26 +28,17 @@ from torchremote.archive.inspect import stubs_in_archive
 from torchremote.caller.stub import attach, make_stub
 from torchremote.errors import NotSavableError
 from torchremote.jit import compile_interface
-from torchremote.jit.lower import (
-    SourceNames,
-    lower_endpoints,
-    lower_enums,
-    lower_hosting,
-    lower_in_turn,
-    lower_link,
-    lower_stub,
-    lower_table,
-)
+from torchremote.jit.lower import SourceNames
 from torchremote.jit.read.model import Interface
 from torchremote.jit.read.parse import parse_interface
 from torchremote.jit.read.types import TENSOR, AnyType, NamedTupleType, ScalarType, TupleType, UnionType, items_of, walk
-from torchremote.jit.script.emit import emit
 from torchremote.link.route import Route, route_of
 from torchremote.testing.check import WAYS
 from torchremote.testing.strategies import draw_calls
 
 from . import owner_process as remote
 from . import zoo
+from .emitted import units
 
 # TorchScript keeps what it compiles: an interface that is compiled and called costs each process about 7 MiB. So two
 # processes run this many, and end.
@@ -107,8 +98,7 @@ def check_pure(interface):
     assert (again.text, again.digest) == (interface.text, interface.digest)
     declared = parse_interface(interface.qualified_name, interface.declaration)
     assert repr(declared) == repr(interface)  # not ==, to which 0.0 is False
-    for lower in (lower_enums, lower_table, lower_endpoints, lower_link, lower_hosting, lower_in_turn, lower_stub):
-        assert emit(lower(interface, SourceNames(interface))) == emit(lower(interface, SourceNames(interface)))
+    assert units(interface) == units(interface)
 
 
 def check_calls(interface, owner, draw, ways=WAYS):

@@ -190,8 +190,7 @@ def _pass_on_with_callback(
 @functools.cache  # there is one for each method of an interface
 def _checking(restore: Callable[[Any], Any]) -> Callable[[Any], None]:
     def check(value: Any) -> None:
-        if isinstance(value, Failure):
-            raise value.new()
+        raise_failure(value)
         restore(value)
 
     return check

@@ -7,7 +7,6 @@ import pathlib
 import re
 import typing
 from collections import Counter
-from functools import partial
 
 import pytest
 import torch
@@ -16,17 +15,7 @@ from hypothesis import strategies as st
 
 from torchremote import native
 from torchremote.jit import common_source, compile_interface
-from torchremote.jit.lower import (
-    SourceNames,
-    ir,
-    lower_endpoints,
-    lower_enums,
-    lower_hosting,
-    lower_in_turn,
-    lower_link,
-    lower_stub,
-    lower_table,
-)
+from torchremote.jit.lower import SourceNames, ir, lower_hosting, lower_link, lower_stub, lower_table
 from torchremote.jit.read.annotations import read_type
 from torchremote.jit.read.interface import read_interface
 from torchremote.jit.read.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, literal
@@ -53,15 +42,9 @@ from torchremote.testing import interfaces, types, values
 from torchremote.testing.strategies import _defaults
 
 from ... import gallery, zoo
+from ...emitted import units
 
 RECORDED = pathlib.Path(__file__).parents[2] / "recorded"
-
-
-def units(interface, native=False):
-    source_names = SourceNames(interface)
-    in_turn, link = (partial(lower, native=native) for lower in (lower_in_turn, lower_link))
-    every = (lower_enums, lower_table, lower_endpoints, link, lower_hosting, in_turn, lower_stub)
-    return [emit(lower(interface, source_names)) for lower in every]
 
 
 def whole_text(interface, native=False):

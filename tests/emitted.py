@@ -1,0 +1,22 @@
+"""What the compiler emits for an interface, without compiling it."""
+
+from functools import partial
+
+from torchremote.jit.lower import (
+    SourceNames,
+    lower_endpoints,
+    lower_enums,
+    lower_hosting,
+    lower_in_turn,
+    lower_link,
+    lower_stub,
+    lower_table,
+)
+from torchremote.jit.script.emit import emit
+
+
+def units(interface, native=False):
+    source_names = SourceNames(interface)
+    in_turn, link = (partial(lower, native=native) for lower in (lower_in_turn, lower_link))
+    every = (lower_enums, lower_table, lower_endpoints, link, lower_hosting, in_turn, lower_stub)
+    return [emit(lower(interface, source_names)) for lower in every]
