@@ -4,6 +4,7 @@ Importing this makes the device known to torch, for the rest of the process.
 """
 
 import functools
+import threading
 
 import torch
 from torch.utils import _pytree as pytree
@@ -12,6 +13,10 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 _setup_privateuseone_for_python_backend("toy")
 DEVICE = torch.device("toy:0")
 
+
+log = []
+"""What was run, as pairs of the operator's name and the thread. `_local_scalar_dense` reads a value: it waits for all
+before it."""
 
 _values = {}  # by the address of a tensor's storage, which its shallow copies share; a test's device frees nothing
 
@@ -37,6 +42,7 @@ def _on_cpu(value):
 
 def _run(operator, *args, **kwargs):
     """Any operator: on the values, and its result on the device."""
+    log.append((operator._schema.name.removeprefix("aten::"), threading.get_ident()))
     args, kwargs = pytree.tree_map(_on_cpu, (args, kwargs))
     result = operator(*args, **kwargs)
     return pytree.tree_map(lambda part: _holding(part) if isinstance(part, torch.Tensor) else part, result)

@@ -1,8 +1,8 @@
 // Strands: each runs TorchScript functions one after the other, in the order in which they came.
 //
 // This is the owner's part. A module whose calls run in turn has a strand (jit/lower/in_turn.py). A strand has no
-// thread. Whoever brings a call to one that is idle runs it there and then, and changes no thread. Otherwise the call
-// is queued, and a thread of torch.jit.fork runs it.
+// thread. Whoever brings a call to one that is idle runs it there and then, and changes no thread, if it may (see
+// jit/runtime/accelerator.py). Otherwise the call is queued, and a thread of torch.jit.fork runs it.
 //
 // What a call forks, and what goes on after a wait, is queued in the strand, too: TorchScript hands both to the
 // launcher of the call. So a call that waits lets others run, and goes on behind them.
@@ -162,9 +162,10 @@ void run_in(
   }
 }
 
-// in_strand(strand, function, like, *arguments): runs a function of TorchScript in a strand. Returns the Future of its
-// result. `function` is the literal of its name. The first argument is an object of the compilation unit that has the
-// function. `like`, an empty list of the type of the result, is for the compiler alone.
+// in_strand(strand, function, like, may_run_here, *arguments): runs a function of TorchScript in a strand. Returns the
+// Future of its result. `function` is the literal of its name. The first argument is an object of the compilation unit
+// that has the function. `like`, an empty list of the type of the result, is for the compiler alone. `may_run_here`:
+// whether the thread that brings the call may run it.
 Operation in_strand(const Node* node) {
   struct Target {
     std::once_flag once;
@@ -177,16 +178,21 @@ Operation in_strand(const Node* node) {
   return [name = std::move(name), returned = std::move(returned), target = std::move(target), count](Stack& stack) {
     auto given = torch::jit::last(stack, count);
     auto strand = given[0].toCustomClass<Strand>();
-    Stack arguments(given.begin() + 3, given.end());
+    bool may_run_here = given[3].toBool();
+    Stack arguments(given.begin() + 4, given.end());
     torch::jit::drop(stack, count);
     std::call_once(target->once, [&] {
       target->function = &arguments[0].toObjectRef().type()->compilation_unit()->get_function(name);
     });
     auto result = c10::make_intrusive<Future>(returned);
-    auto task = [strand, target, result, arguments = std::move(arguments)]() mutable {
+    auto task = as_here([strand, target, result, arguments = std::move(arguments)]() mutable {
       run_in(strand, *target->function, std::move(arguments), result);
-    };
-    strand->run(as_here(std::move(task)), *result);
+    });
+    if (may_run_here) {
+      strand->run(std::move(task), *result);
+    } else {
+      strand->launch(std::move(task));
+    }
     torch::jit::push(stack, std::move(result));
   };
 }
@@ -283,7 +289,7 @@ const torch::jit::RegisterOperators registered({
         c10::AliasAnalysisKind::CONSERVATIVE),
     Operator("torchremote_native::forget_strands() -> ()", forget_strands, c10::AliasAnalysisKind::CONSERVATIVE),
     Operator(
-        "torchremote_native::in_strand(Any strand, str function, t[] like, ...) -> Future(t)", in_strand,
+        "torchremote_native::in_strand(Any strand, str function, t[] like, bool may_run_here, ...) -> Future(t)", in_strand,
         c10::AliasAnalysisKind::CONSERVATIVE),
 });
 

@@ -26,6 +26,8 @@ def put_of(
 ) -> Put:
     """Compiles what runs the module's calls, if need be. Returns what puts it into the table of an interface.
 
+    Also waits until the module's tensors are on the device.
+
     Args:
         counts: in what the module's calls are counted, if they are.
         moves: whether tensors move to the device and back.
@@ -33,6 +35,7 @@ def put_of(
         gather: how they are gathered, if they are: see gathering.py.
         strand: in which they run, with the native part: see turns.py.
     """
+    wait_for_device(device)
     called = module if counts is None else counted_module(contract, module, counts)
     methods = gathered_methods(gather, contract)
     if gather is not None and methods is not None:
@@ -43,3 +46,9 @@ def put_of(
         return lambda handle: host(handle, called, device, moves, strand)
     host = host_at_once(contract)
     return lambda handle: host(handle, called, device, moves)
+
+
+def wait_for_device(device: torch.device) -> None:
+    """Waits until a device has done what this thread gave it. Calls with a device map do not: they have own streams."""
+    if device.type not in ("cpu", "meta"):
+        torch.zeros(1, device=device).tolist()  # to read a value waits for all before it

@@ -25,6 +25,7 @@ from . import modules
 from .checkpoints import copy_path
 from .compiled import check_has_state
 from .exported import check_mode, check_movable
+from .hosting import wait_for_device
 from .state_names import copy_names, state_of
 from .turns import in_turn
 
@@ -116,6 +117,8 @@ def write_here(handle: int, exchanged: int, message: Sequence[Piece], values: Se
     with torch.no_grad():
         for piece, value in zip(message, values, strict=True):
             piece.of(state[piece.name]).copy_(value)
+    for device in {state[piece.name].device for piece in message}:
+        wait_for_device(device)
 
 
 def _state(handle: int, exchanged: int) -> dict[str, torch.Tensor]:

@@ -53,12 +53,17 @@ def _lower_tensors(interface: Interface, method: Method, source_names: SourceNam
 
 
 def walk_tensors(
-    value: ir.Expression, kind: Type, on_tensor: OnTensor, names: Names, source_names: SourceNames
+    value: ir.Expression,
+    kind: Type,
+    on_tensor: OnTensor,
+    names: Names,
+    source_names: SourceNames,
+    on_any: OnTensor | None = None,
 ) -> tuple[list[ir.Statement], ir.Name]:
     """Walks through a packed value. Returns the statements, and the variable of the value with its new tensors."""
     body: list[ir.Statement] = []
     done = ir.Name(names.numbered("out"))
-    walk = Converter(names, source_names, Direction.UNPACK, on_tensor)
+    walk = Converter(names, source_names, Direction.UNPACK, on_tensor, on_any)
     changed = walk.convert(value, wire_type(kind), plan_arrival(kind), "part", body)
     return [*body, ir.Assign((done.id,), changed)], done  # assigned, so that tensors are taken in their order
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ..read.model import Interface, Method
 from . import ir
 from .batched import call_type, lower_alike, next_of, split_result, walk_tensors
+from .in_turn import finishing
 from .names import Names
 from .source_names import SourceNames
 from .units import RUN_PARAMETERS, begin_message, crossing
@@ -90,6 +91,7 @@ def _lower_batch(interface: Interface, method: Method, dim: int, source_names: S
     values = tuple(ir.Item(call, position) for position in range(len(method.arguments)))
     alone = append(results, run_of(method, (*ran, message), values, source_names))
     joined = _lower_joined(interface, method, dim, ran, (batch, call, results), names, source_names)
+    run = ir.If(is_alone(batch), (alone,), tuple(joined))
     is_oldest = ir.Equal(
         ir.Attribute(ir.Attribute(ir.Item(opened, 0), "batch"), "number"), ir.Attribute(batch, "number")
     )
@@ -106,7 +108,7 @@ def _lower_batch(interface: Interface, method: Method, dim: int, source_names: S
             ir.Assign((call.id,), ir.Attribute(group, "first")),
             ir.Assign((results.id,), ir.Empty("[]"), returns),
             begin_message(message),
-            ir.With(batch, (ir.If(is_alone(batch), (alone,), tuple(joined)),)),
+            ir.With(batch, (finishing(ir.Attribute(batch, "flags"), hosted, (run,)),)),
             ir.Return(results),
         ),
     )

@@ -12,13 +12,10 @@ from typing import Final
 from ..read.model import RESERVED_PREFIX, Interface, Method
 from ..runtime import definitions
 from . import ir
-from .batched import walk_tensors
-from .gathered import called, is_alone, lower_batches, lower_group, lower_groups, run_of
-from .hosting import begin_run, split_first
-from .in_turn import Starting, lower_host_in_turn, lower_init, lower_started, turn_scope, wait_for_turn
-from .names import Names
+from .gathered import called, is_alone, lower_batches, lower_group, lower_groups
+from .in_turn import Starting, finish_run, lower_host_in_turn, lower_init, lower_start, turn_scope, wait_for_turn
 from .source_names import SourceNames
-from .units import SELF, begin_message, run_scope, scope_of, unit
+from .units import SELF, scope_of, unit
 
 _GROUPS: Final = f"{RESERVED_PREFIX}_its_groups"
 """The field with the open batches: see hosting.py."""
@@ -46,7 +43,7 @@ def lower_gathering(interface: Interface, source_names: SourceNames, native: boo
         parts += lower_batches(interface, method, source_names)
     for message in interface.messages:
         lower = _lower_queue_of_batched if message in gathered else _lower_queue
-        parts.append(lower(message, source_names))
+        parts += (_lower_by_itself(message, source_names), lower(message, source_names))
     parts.append(_lower_class(interface, source_names, starting))
     limits = (ir.Parameter("most", "int"), ir.Parameter("learns", "bool"))
     groups = ir.Call(ir.Name("Groups"), tuple(ir.Name(parameter.name) for parameter in limits))
@@ -59,18 +56,18 @@ def _lower_queue_of_batched(method: Method, source_names: SourceNames) -> ir.Fun
     names, parameters, packed = turn_scope(method, source_names, _OF_QUEUE)
     groups, turns, hosted, flags = first = tuple(ir.Name(parameter.name) for parameter in parameters)
     values = tuple(ir.Name(parameter.name) for parameter in packed)
-    tensors, message, group, batch, place, results = (
-        ir.Name(names.fresh(name)) for name in ("tensors", "message", "group", "batch", "place", "results")
+    tensors, group, batch, place, results = (
+        ir.Name(names.fresh(name)) for name in ("tensors", "group", "batch", "place", "results")
     )
+    by_itself, given = ir.Name(source_names.by_itself[method.name]), (hosted, flags, *values)
     gradients = (ir.Attribute(groups, "learns"), ir.Literal(method.carries_gradients))
     alone = (
         ir.Do(ir.Call(ir.Name("take_place"), (turns, flags))),
-        ir.Return(_forked(run_of(method, (hosted, flags, message), values, source_names))),
+        ir.Return(_forked(by_itself, *given)),
     )
     find = ir.Call(ir.Name(source_names.find[method.name]), (*first, ir.TupleOf(values), tensors))
     body: list[ir.Statement] = [
         wait_for_turn(turns, flags),
-        begin_message(message),
         ir.If(ir.Not(ir.Call(ir.Name("can_gather"), (flags, tensors, *gradients))), alone),
         ir.Assign((group.id,), find),
         ir.Assign((batch.id,), ir.Attribute(group, "batch")),
@@ -78,7 +75,7 @@ def _lower_queue_of_batched(method: Method, source_names: SourceNames) -> ir.Fun
         ir.Assign((place.id,), called(batch, "add", tensors)),
     ]
     if method.idempotent:
-        again = ir.Return(run_of(method, (hosted, flags, message), values, source_names))
+        again = ir.Return(ir.Call(by_itself, given))
         body += [
             ir.Do(called(ir.Item(ir.Attribute(batch, "watching"), 0), "wait")),
             ir.If(ir.Not(ir.Attribute(batch, "ran")), (ir.If(ir.Not(is_alone(batch)), (again,)),)),
@@ -88,60 +85,48 @@ def _lower_queue_of_batched(method: Method, source_names: SourceNames) -> ir.Fun
         ir.Return(ir.Item(results, place)),
     ]
     returns = source_names.wire(method.returns)
-    given = (*parameters, *packed, ir.Parameter(tensors.id, "List[Tensor]"))
-    return ir.Function(source_names.queue[method.name], given, returns, tuple(body))
+    parameters += [*packed, ir.Parameter(tensors.id, "List[Tensor]")]
+    return ir.Function(source_names.queue[method.name], tuple(parameters), returns, tuple(body))
 
 
 def _lower_queue(message: Method, source_names: SourceNames) -> ir.Function:
     """Lowers what a call that is never gathered does when it has its turn: it queues its work."""
-    names, parameters, packed = turn_scope(message, source_names, _OF_QUEUE)
-    _, turns, *given = (ir.Name(parameter.name) for parameter in parameters)
-    values = tuple(ir.Name(parameter.name) for parameter in packed)
-    begun, run = begin_run(message, tuple(given), values, names, source_names)
+    _, parameters, packed = turn_scope(message, source_names, _OF_QUEUE)
+    _, turns, *given = (ir.Name(parameter.name) for parameter in (*parameters, *packed))
+    flags = ir.Name(parameters[-1].name)
     body = (
-        wait_for_turn(turns, given[-1]),
-        ir.Do(ir.Call(ir.Name("take_place"), (turns, given[-1]))),
-        *begun,
-        ir.Return(_forked(run)),
+        wait_for_turn(turns, flags),
+        ir.Do(ir.Call(ir.Name("take_place"), (turns, flags))),
+        ir.Return(_forked(ir.Name(source_names.by_itself[message.name]), *given)),
     )
     name, returns = source_names.queue[message.name], source_names.wire(message.returns)
     return ir.Function(name, (*parameters, *packed), returns, body)
 
 
+def _lower_by_itself(message: Method, source_names: SourceNames) -> ir.Function:
+    """Lowers the function that runs a call which is in no batch."""
+    names, (_, *first), packed = turn_scope(message, source_names)
+    name, returns = source_names.by_itself[message.name], source_names.wire(message.returns)
+    return ir.Function(name, (*first, *packed), returns, finish_run(message, first, packed, names, source_names))
+
+
 def _lower_class(interface: Interface, source_names: SourceNames, starting: Starting) -> ir.Class:
     """Lowers the class that gathers calls: see hosting.py, Note [What runs calls]."""
     groups = ir.Attribute(ir.Name(SELF.name), _GROUPS)
-    methods = [lower_init((ir.Parameter("groups", "Groups"), _GROUPS))]
-    for message in interface.messages:
-        names, parameters = run_scope(message, source_names)
-        body: list[ir.Statement] = []
-        sent: tuple[ir.Expression, ...] = ()
-        if message.batched is not None:
-            tensors = ir.Name(names.fresh("tensors"))
-            body += _take_tensors(message, parameters, tensors, names, source_names)
-            sent = (tensors,)
-        queue, returns = source_names.queue[message.name], source_names.wire(message.returns)
-        body.append(lower_started(message, queue, starting, parameters, source_names, (groups,), sent))
-        methods.append(ir.Function(message.name, (SELF, *parameters), returns, tuple(body)))
-    return ir.Class("Gathering", tuple(methods))
+    starts = (
+        lower_start(
+            message,
+            source_names.queue[message.name],
+            starting,
+            source_names,
+            (groups,),
+            takes_tensors=message.batched is not None,
+        )
+        for message in interface.messages
+    )
+    return ir.Class("Gathering", (lower_init((ir.Parameter("groups", "Groups"), _GROUPS)), *starts))
 
 
-def _take_tensors(
-    method: Method, parameters: tuple[ir.Parameter, ...], tensors: ir.Name, names: Names, source_names: SourceNames
-) -> list[ir.Statement]:
-    """Returns the statements that put the tensors of a call into a list, on the thread on which they arrived."""
-
-    def take(tensor: ir.Expression) -> ir.Expression:
-        return ir.Call(ir.Name("gathered"), (tensor, tensors))
-
-    body: list[ir.Statement] = [ir.Assign((tensors.id,), ir.Empty("[]"), "List[Tensor]")]
-    (flags,), packed = split_first(method, parameters)
-    for value, argument in zip(packed, method.arguments, strict=True):
-        body += walk_tensors(value, argument.type, take, names, source_names)[0]
-    settle = ir.Do(ir.Call(ir.Name("settle"), (tensors,)))
-    return [*body, ir.If(ir.Call(ir.Name("has_device_map"), (flags,)), (settle,))]
-
-
-def _forked(run: ir.Call) -> ir.Expression:
-    """Returns the expression that runs a call behind all work that is queued, and waits for its result."""
-    return called(ir.Call(ir.FORK, (run.function, *run.arguments)), "wait")
+def _forked(function: ir.Expression, *arguments: ir.Expression) -> ir.Expression:
+    """Returns the expression that runs a function behind all work that is queued, and waits for its result."""
+    return called(ir.Call(ir.FORK, (function, *arguments)), "wait")

@@ -14,13 +14,16 @@ Note [Strands]
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ..read.model import RESERVED_PREFIX, Interface, Method
 from . import ir
+from .batched import walk_tensors
 from .hosting import HOSTED_HERE, ITS_MODULE, begin_run, lower_host, split_first
 from .names import Names
+from .plan import KEEP, plan_tensors
 from .source_names import SourceNames
 from .units import PROGRESS_TYPE, RUN_PARAMETERS, SELF, crossing, run_scope, scope_of, unit
 
@@ -36,17 +39,24 @@ class Starting:
     native: bool
 
     def start(
-        self, function: str, turns: ir.Expression, arguments: tuple[ir.Expression, ...], returns: str
+        self,
+        function: str,
+        turns: ir.Expression,
+        flags: ir.Expression,
+        arguments: tuple[ir.Expression, ...],
+        returns: str,
     ) -> ir.Expression:
         """Returns the expression that starts a function, and gives the Future of its result.
 
         Args:
+            flags: of the call.
             returns: the type of the result.
         """
         if not self.native:
             return ir.Call(ir.FORK, (ir.Name(function), *arguments))
         like = ir.Call(ir.JIT_ANNOTATE, (ir.Name(f"List[{returns}]"), ir.Empty("[]")))
-        first = (ir.Attribute(turns, "strand"), ir.Literal(f"{self.scope}.{function}"), like)
+        may_run_here = ir.Not(_has_device_map(flags))
+        first = (ir.Attribute(turns, "strand"), ir.Literal(f"{self.scope}.{function}"), like, may_run_here)
         return ir.Call(ir.native("in_strand"), (*first, *arguments))
 
 
@@ -92,25 +102,87 @@ def lower_init(*others: tuple[ir.Parameter, str]) -> ir.Function:
     return ir.Function("__init__", (SELF, *(parameter for parameter, _ in kept)), None, tuple(body))
 
 
-def lower_started(
+def lower_start(
     message: Method,
     function: str,
     starting: Starting,
-    parameters: tuple[ir.Parameter, ...],
     source_names: SourceNames,
     before: tuple[ir.Expression, ...] = (),
-    after: tuple[ir.Expression, ...] = (),
-) -> ir.Statement:
-    """Lowers the end of a method that runs a message: it starts a function in turn, and returns its result.
+    takes_tensors: bool = False,
+) -> ir.Function:
+    """Lowers the method that runs a message: it starts a function in turn, and returns its result.
 
-    The function's parameters are those of `turn_scope`, between `before` and `after`.
+    Args:
+        function: the one that it starts. Its parameters are those of `turn_scope`.
+        before: what it is given before these.
+        takes_tensors: whether it is also given a list of the call's tensors, behind these.
     """
+    names, parameters = run_scope(message, source_names)
     self = ir.Name(SELF.name)
     turns = ir.Attribute(self, _TURNS)
     (*progress, flags), packed = split_first(message, parameters)
-    given = (*before, turns, *progress, ir.Attribute(self, ITS_MODULE), flags, *packed, *after)
-    started = starting.start(function, turns, given, source_names.wire(message.returns))
-    return ir.Return(ir.Call(ir.Attribute(started, "wait")))
+    given = (*before, turns, *progress, ir.Attribute(self, ITS_MODULE), flags, *packed)
+    body: list[ir.Statement] = []
+    if takes_tensors or any(plan != KEEP for plan in plan_tensors(message)):
+        tensors = ir.Name(names.fresh("tensors"))
+        listed = _list_tensors(message, packed, tensors, names, source_names)
+        wait = ir.Do(ir.Call(ir.Name("wait_for_tensors"), (tensors,)))
+        if takes_tensors:
+            body += [*listed, ir.If(_has_device_map(flags), (wait,))]
+            given = (*given, tensors)
+        else:
+            body.append(ir.If(_has_device_map(flags), (*listed, wait)))
+    returns = source_names.wire(message.returns)
+    started = starting.start(function, turns, flags, given, returns)
+    body.append(ir.Return(ir.Call(ir.Attribute(started, "wait"))))
+    return ir.Function(message.name, (SELF, *parameters), returns, tuple(body))
+
+
+def _has_device_map(flags: ir.Expression) -> ir.Expression:
+    return ir.Call(ir.Name("has_device_map"), (flags,))
+
+
+def _list_tensors(
+    message: Method, packed: tuple[ir.Expression, ...], tensors: ir.Name, names: Names, source_names: SourceNames
+) -> list[ir.Statement]:
+    """Returns the statements that put the tensors of a call into a new list."""
+
+    def take(tensor: ir.Expression) -> ir.Expression:
+        return ir.Call(ir.Name("listed"), (tensor, tensors))
+
+    def take_any(value: ir.Expression) -> ir.Expression:
+        return ir.Call(ir.Name("listed_any"), (value, tensors))
+
+    body: list[ir.Statement] = [ir.Assign((tensors.id,), ir.Empty("[]"), "List[Tensor]")]
+    for value, argument, plan in zip(packed, message.arguments, plan_tensors(message), strict=False):  # or a batch
+        if plan != KEEP:
+            body += walk_tensors(value, argument.type, take, names, source_names, take_any)[0]
+    return body
+
+
+def finish_run(
+    message: Method,
+    first: Sequence[ir.Parameter],
+    packed: tuple[ir.Parameter, ...],
+    names: Names,
+    source_names: SourceNames,
+) -> tuple[ir.Statement, ...]:
+    """Returns the statements that run a call, and return its result when the accelerator has done its work.
+
+    Args:
+        first: the parameters with the progress of many calls, the `Hosted` and the flags.
+        packed: those with the packed arguments.
+    """
+    given, values = (tuple(ir.Name(parameter.name) for parameter in some) for some in (first, packed))
+    *_, hosted, flags = given
+    begun, run = begin_run(message, given, values, names, source_names)
+    result = ir.Name(names.fresh("result"))
+    return (*begun, finishing(flags, hosted, (ir.Assign((result.id,), run),)), ir.Return(result))
+
+
+def finishing(flags: ir.Expression, hosted: ir.Expression, body: tuple[ir.Statement, ...]) -> ir.Statement:
+    """Returns the statement that ends when the accelerator has done the work of `body`."""
+    return ir.With(ir.Call(ir.Name("Finishing"), (flags, ir.Attribute(hosted, "device"))), body)
 
 
 def turn_scope(
@@ -135,21 +207,17 @@ def wait_for_turn(turns: ir.Expression, flags: ir.Expression) -> ir.Statement:
 
 def _lower_function(message: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that waits for the turn of a call, and runs it."""
-    names, first, packed = turn_scope(message, source_names)
-    turns, *given = (ir.Name(parameter.name) for parameter in first)
-    values = tuple(ir.Name(parameter.name) for parameter in packed)
-    begun, run = begin_run(message, tuple(given), values, names, source_names)
-    body = (wait_for_turn(turns, given[-1]), *begun, ir.Return(run))
+    names, (turns, *first), packed = turn_scope(message, source_names)
+    waiting = wait_for_turn(ir.Name(turns.name), ir.Name(first[-1].name))
+    body = (waiting, *finish_run(message, first, packed, names, source_names))
     name, returns = source_names.in_turn[message.name], source_names.wire(message.returns)
-    return ir.Function(name, (*first, *packed), returns, body)
+    return ir.Function(name, (turns, *first, *packed), returns, body)
 
 
 def _lower_class(interface: Interface, source_names: SourceNames, starting: Starting) -> ir.Class:
     """Lowers the class that runs calls one after another."""
-    methods = [lower_init()]
-    for message in interface.messages:
-        _, parameters = run_scope(message, source_names)
-        function, returns = source_names.in_turn[message.name], source_names.wire(message.returns)
-        started = lower_started(message, function, starting, parameters, source_names)
-        methods.append(ir.Function(message.name, (SELF, *parameters), returns, (started,)))
-    return ir.Class("InTurn", tuple(methods))
+    starts = (
+        lower_start(message, source_names.in_turn[message.name], starting, source_names)
+        for message in interface.messages
+    )
+    return ir.Class("InTurn", (lower_init(), *starts))

@@ -55,9 +55,10 @@ class SourceNames:
         self.gathered = {method.name: names.fresh(f"_gathered_{method.name}") for method in interface.methods}
         self.batch = {method.name: names.fresh(f"batch_{method.name}") for method in interface.methods}
         self.queue = {method.name: names.fresh(f"queue_{method.name}") for method in methods}
+        self.by_itself = {method.name: names.fresh(f"by_itself_{method.name}") for method in methods}
         translating, calling = (self.pack, self.unpack), (self.send, self.receive, self.defer, self.in_parts)
         joining = (self.tensors, self.alike, self.join, self.split)
-        gathering = (self.group, self.find, self.gathered, self.batch, self.queue)
+        gathering = (self.group, self.find, self.gathered, self.batch, self.queue, self.by_itself)
         functions = (*translating, *calling, *joining, *gathering, self.run, self.in_turn)
         self.begin_counting, self.end_counting = names.fresh("begin_counting"), names.fresh("end_counting")
         of_counting = (self.begin_counting, self.end_counting)

@@ -49,7 +49,7 @@ def unit(interface: Interface, part: str, comment: str, *parts: ir.Definition) -
 
 def lower_common() -> ir.Unit:
     """Returns the unit that every interface uses."""
-    files = ("tensors", "message", "batches", "enums", "link", "turns")
+    files = ("tensors", "message", "batches", "enums", "link", "turns", "accelerator")
     parts = tuple(definition for file in files for definition in definitions(file))
     return ir.Unit(f"{_ROOT}.common", "<torchremote common>", "The same for every interface.", parts)
 

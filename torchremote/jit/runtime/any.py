@@ -21,6 +21,7 @@ from typing import Any, Dict, List, Optional, Protocol, Tuple
 import torch
 from torch import Tensor
 
+from .accelerator import listed
 from .any_leaves import Carrier, carry_leaf
 from .message import prepared, restored, returned
 from .tensors import detached
@@ -32,6 +33,17 @@ class Move:
 
     def carry(self, value: Tensor) -> Tensor:
         return value.to(self.device)
+
+    def place(self) -> str:
+        return "an argument"
+
+
+class Collect:
+    def __init__(self, tensors: List[Tensor]):
+        self.tensors = tensors
+
+    def carry(self, value: Tensor) -> Tensor:
+        return listed(value, self.tensors)
 
     def place(self) -> str:
         return "an argument"
@@ -192,6 +204,10 @@ def carry_all(value: Any, carrier: Carrier) -> Any:
 
 def move_any(value: Any, device: torch.device) -> Any:
     return carry_all(value, Move(device))
+
+
+def listed_any(value: Any, tensors: List[Tensor]) -> Any:
+    return carry_all(value, Collect(tensors))
 
 
 def restored_any(value: Any) -> Any:

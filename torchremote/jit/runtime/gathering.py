@@ -19,21 +19,12 @@ Note [Order of gathered calls]
     streams: see turns.py. For each, the owner remembers the last number. A call does not join a batch with a lower
     number, because it would overtake an earlier call of its stub. Of other modules, nobody could tell the order.
 
-Note [Gathering on an accelerator]
-    With a device map, tensors arrive on an accelerator, in a queue of its own for each call (a stream of CUDA's). RPC
-    has the thread that runs the call use that queue. The thread that gathers has another. So before a call is handed
-    over, its thread waits until the tensors are there; and a batch ends only when the accelerator has read them, since
-    their memory goes back to the queue of their call. Without a device map, tensors arrive on the CPU.
-
 Note [A batch that fails]
     All calls of a batch wait for one Future, and so all of them raise its error. If the method is idempotent, each is
     run again by itself, so that those that can succeed do. TorchScript cannot catch the error to find that out. But it
     runs `__exit__` of a `with` also if its body raises, and that stores that the batch has ended. `watch` looks for it.
     It comes behind the run in the queue, so it has to look again only if the method waits for a remote module.
 """
-
-# In TorchScript, a layout is an integer: 0 is strided.
-# mypy: disable-error-code="comparison-overlap,unreachable"
 
 from __future__ import annotations
 
@@ -44,22 +35,11 @@ from torch.futures import Future
 
 from .batches import MOST_BYTES, concatenated, cut, joins
 from .message import has_sparse
-from .tensors import HAS_DEVICE_MAP, needs_grad
+from .tensors import needs_grad
 from .turns import FLAG_BITS, STREAM_MASK, Turns, step_aside, without_ticket
 
 MOST_OPEN: Final = 16
 """The most batches of a method that are open at once. The oldest is closed then, and runs when its turn comes."""
-
-
-def has_device_map(flags: int) -> bool:
-    return flags & HAS_DEVICE_MAP != 0
-
-
-def settle(tensors: List[Tensor]) -> None:
-    # Waits until an accelerator has done what this thread gave it: to copy an element waits for all before it.
-    for tensor in tensors:
-        if not tensor.is_cpu and tensor.layout == 0 and tensor.numel() > 0:
-            tensor.as_strided([1], [1]).cpu()
 
 
 def last_of(turns: Turns, flags: int) -> int:
@@ -112,8 +92,6 @@ class Batch:
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         self.ended = True
-        if has_device_map(self.flags):
-            settle(self.calls[0])
 
     def add(self, tensors: List[Tensor]) -> int:
         # Returns the place of the call.
@@ -149,11 +127,6 @@ def watch(batch: Batch) -> int:
 
 def are_too_many(opened: int) -> bool:
     return opened > MOST_OPEN
-
-
-def gathered(tensor: Tensor, tensors: List[Tensor]) -> Tensor:
-    tensors.append(tensor)
-    return tensor
 
 
 def can_gather(flags: int, tensors: List[Tensor], learns: bool, differentiates: bool) -> bool:

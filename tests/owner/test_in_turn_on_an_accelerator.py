@@ -1,0 +1,89 @@
+"""With a device map, calls that run in turn change threads on an accelerator: jit/runtime/accelerator.py."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import torchremote as tr
+from torchremote import _torch
+from torchremote.jit import compile_interface
+from torchremote.jit.runtime.tensors import HAS_DEVICE_MAP, NO_GRAD
+from torchremote.owner import modules
+from torchremote.owner.gathering import Gather
+from torchremote.owner.turns import strand_of
+
+from ..group import play
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@tr.remote_scriptable
+class Tangents:
+    @tr.batched(0)
+    def forward(self, x: Tensor) -> Tensor: ...
+
+    @tr.batched(0)
+    @tr.idempotent
+    def again(self, x: Tensor) -> Tensor: ...
+
+    def total(self, x: Tensor, more: list[Tensor]) -> float: ...
+
+    def fail(self, x: Tensor) -> Tensor: ...
+
+
+class TangentsModule(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("one", torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.tan() + self.one
+
+    def again(self, x: Tensor) -> Tensor:
+        return x.tan()
+
+    def total(self, x: Tensor, more: list[Tensor]) -> float:
+        x.tan_()
+        return 1.0
+
+    def fail(self, x: Tensor) -> Tensor:
+        x.tan_()
+        if x.numel() > 0:
+            raise ValueError("no")
+        return x
+
+
+def role(store):
+    """Calls endpoints with tensors that are on the module's device already, and flags that say so."""
+    from .. import accelerator as toy
+
+    torch.set_num_interop_threads(1)
+    compiled = compile_interface(Tangents)
+    x = torch.ones(2, 3).to("toy")
+    for gather in (None, Gather(8, compiled.interface)):
+        scripted = modules.scripted_module(TangentsModule().to("toy"), compiled.contract.interface)
+        handle = modules.add(compiled.contract, scripted, toy.DEVICE, in_turn=True, gather=gather)
+        assert strand_of(scripted) is None or tr.native.available()
+
+        def call(method, *arguments, flags, handle=handle):
+            toy.log.clear()
+            endpoint = _torch.find_function(compiled.contract.endpoints[method])
+            with pytest.raises(RuntimeError, match="ValueError: no") if method == "fail" else nullcontext():
+                endpoint(handle, *arguments, flags | NO_GRAD)
+            names, threads = zip(*toy.log, strict=True)
+            tangent = next(place for place, name in enumerate(names) if name.startswith("tan"))
+            waits = [place for place, name in enumerate(names) if name == "_local_scalar_dense"]
+            return [place < tangent for place in waits], [threads[place] == threads[tangent] for place in waits]
+
+        for method, arguments in (("forward", (x,)), ("again", (x,)), ("total", (x, [x, x])), ("fail", (x,))):
+            for _ in range(3):  # TorchScript leaves out what it thinks has no effect, after it has run a function once
+                assert call(method, *arguments, flags=HAS_DEVICE_MAP) == ([True, False], [False, True]), method
+                assert call(method, *arguments, flags=0) == ([], []), method
+        modules.remove(handle)
+    print("said: all")
+
+
+def test_work_is_handed_over_when_the_accelerator_has_done_it(tmp_path):
+    assert "said: all" in play(tmp_path, role)[0]
