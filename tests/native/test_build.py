@@ -113,4 +113,4 @@ def test_without_it_nothing_is_compiled(monkeypatch):
     with pytest.raises(NativeError, match="compiled: it needs the native part, which is not used: .*build-native"):
         torchremote.compiled("model.pt2")
     with pytest.raises(NativeError, match="a compiled module needs the native part, which is not used: .*build-native"):
-        native.package(torch.empty(0, dtype=torch.uint8))
+        native.package(torch.empty(0, dtype=torch.uint8), "cpu")

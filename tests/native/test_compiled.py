@@ -12,6 +12,7 @@ import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
+from torchremote import _torch, native
 from torchremote.errors import ArgumentError, CreationError, MismatchError, RemoteError
 from torchremote.jit.export import compiled as compiling
 from torchremote.owner.compiled import check_place
@@ -394,11 +395,41 @@ def test_it_is_where_it_was_compiled(module):
         check_place(module, torch.device("cuda:0"))
 
 
-def test_on_an_accelerator_it_is_refused():
-    from .. import accelerator as toy
+def test_a_device_that_is_not_here(tmp_path):
+    program = torch.export.export(nn.Linear(2, 2), (torch.ones(3, 2),))
+    path, other = tmp_path / "model.pt2", tmp_path / "other.pt2"
+    _torch.compile_ahead(program, path)
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(other, "w") as new:
+        for item in old.infolist():
+            new.writestr(item, old.read(item).replace(b'"cpu"', b'"xpu"'))
+    archive = torch.frombuffer(bytearray(other.read_bytes()), dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="torchremote: the module was compiled for xpu, and cannot be loaded: .*xpu"):
+        native.package(archive, "xpu")
 
-    with pytest.raises(CreationError, match="Scorer.forward: it is on toy:0, and only .* the CPU can be run; host it"):
-        tr.compiled(seeded().to(toy.DEVICE), Scorer, EXAMPLES)
+
+def test_a_compiler_with_a_library_of_its_own_is_refused(monkeypatch):
+    def compile_ahead(program, path):
+        with zipfile.ZipFile(path, "w") as package:
+            package.writestr("model/data/aotinductor/model/wrapper.so", b"\0libtorch_cpu.so\0")
+
+    monkeypatch.setattr(_torch, "compile_ahead", compile_ahead)
+    monkeypatch.setenv("CXX", "/opt/gcc/bin/g++")
+    with pytest.raises(
+        CreationError, match=r"Scorer.forward: /opt/gcc/bin/g\+\+ links a C\+\+ library of its own .* set CXX"
+    ):
+        tr.compiled(seeded(), Scorer, EXAMPLES)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu(owner, tmp_path):
+    module = tr.compiled(seeded().cuda(), Scorer, {"forward": inputs(3), "parts": EXAMPLES["parts"]})
+    torch.jit.save(module, tmp_path / "model.pt2")
+    stub = tr.create(f"{owner}/cuda:0", Scorer, tr.compiled, args=(str(tmp_path / "model.pt2"),))
+    x, y = inputs(6)
+    torch.testing.assert_close(stub(x, y).score.cpu(), seeded()(x, y, scale=2.0, mode=1).score, atol=1e-3, rtol=1e-3)
+    with pytest.raises(torch.jit.Error, match="x: compiled for cuda:0; came cpu"):
+        module(x, y)
 
 
 def test_its_mode_stays(owner, file, module):

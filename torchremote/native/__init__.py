@@ -163,12 +163,12 @@ join_strand: Final = _operator("join_strand")
 given strand, or that of a module that shares a part, or a new one. Returns None if its parts have different ones."""
 
 
-def package(archive: torch.Tensor) -> Any:
-    """Makes an object of TorchScript that runs what AOTInductor compiled for the CPU. `archive`: the bytes of its file.
+def package(archive: torch.Tensor, device: str) -> Any:
+    """Makes an object of TorchScript that runs what AOTInductor compiled. `archive`: the bytes of its file.
 
     Raises:
         NativeError: the native part is not in use.
     """
     if not _is_loaded:
         raise NativeError(f"a compiled module needs the native part, which is {_why}")
-    return getattr(torch.classes, NAMESPACE).Package(archive)
+    return getattr(torch.classes, NAMESPACE).Package(archive, device)

@@ -55,19 +55,25 @@ std::string joined(const std::set<std::string>& words) {
 }
 
 struct Package : torch::CustomClassHolder {
-  // torch, instructions, archive
-  using State = std::tuple<std::string, std::string, at::Tensor>;
+  // torch, instructions, device, archive
+  using State = std::tuple<std::string, std::string, std::string, at::Tensor>;
 
-  // `archive`: the bytes of the file that AOTInductor wrote for the CPU.
-  explicit Package(at::Tensor archive) : archive_(std::move(archive)) {
+  // `archive`: the bytes of the file that AOTInductor wrote.
+  Package(at::Tensor archive, const std::string& device) : archive_(std::move(archive)), device_(device) {
     auto file = c10::make_tempfile("torchremote-");
     std::ofstream(file.name, std::ios::binary)
         .write(static_cast<const char*>(archive_.const_data_ptr()), archive_.numel());
-    loader_ = std::make_unique<torch::inductor::AOTIModelPackageLoader>(
-        file.name, "model", /*run_single_threaded=*/false, at_once);
+    try {
+      loader_ = std::make_unique<torch::inductor::AOTIModelPackageLoader>(
+          file.name, "model", /*run_single_threaded=*/false, at_once, device_.index());
+    } catch (const c10::Error& error) { // there is no such device, say
+      TORCH_CHECK(
+          false, "torchremote: the module was compiled for ", device, ", and cannot be loaded: ",
+          error.what_without_backtrace());
+    }
   }
 
-  // Runs it with contiguous tensors on the CPU. Without gradients: it has none.
+  // Runs it with contiguous tensors on its device. Without gradients: it has none.
   std::vector<at::Tensor> run(std::vector<at::Tensor> inputs) {
     at::NoGradGuard without_gradients;
     for (auto& input : inputs) {
@@ -77,11 +83,11 @@ struct Package : torch::CustomClassHolder {
   }
 
   State state() const {
-    return {TORCH_VERSION, joined(instructions()), archive_};
+    return {TORCH_VERSION, joined(instructions()), device_.str(), archive_};
   }
 
   static c10::intrusive_ptr<Package> from_state(State state) {
-    const auto& [torch, needed, archive] = state;
+    const auto& [torch, needed, device, archive] = state;
     TORCH_CHECK(
         torch == TORCH_VERSION,
         "torchremote: the module was compiled with torch ",
@@ -100,17 +106,18 @@ struct Package : torch::CustomClassHolder {
     TORCH_CHECK(
         missing.empty(),
         "torchremote: the module was compiled for a processor with ", joined(missing), "; compile it on one as this");
-    return c10::make_intrusive<Package>(archive);
+    return c10::make_intrusive<Package>(archive, device);
   }
 
  private:
   at::Tensor archive_;
+  c10::Device device_;
   std::unique_ptr<torch::inductor::AOTIModelPackageLoader> loader_;
 };
 
 TORCH_LIBRARY_FRAGMENT(torchremote_native, library) {
   library.class_<Package>("Package")
-      .def(torch::init<at::Tensor>())
+      .def(torch::init<at::Tensor, std::string>())
       .def("run", &Package::run)
       .def_pickle(
           [](const c10::intrusive_ptr<Package>& package) { return package->state(); },

@@ -32,12 +32,12 @@ def compiled(
     Compiling takes some ten seconds a graph, and a C++ compiler. `torch.jit.save` writes the module with its code, and
     `compiled(path)` loads that in milliseconds: with the same torch, on a processor with the same instructions.
 
-    A module is for inference, on the CPU. It has no parameters: they are part of the code. Calls are compared with what
-    was assumed, and refused, as those of `exported`.
+    A module is for inference, on the device where it was compiled. It has no parameters: they are part of the code.
+    Calls are compared with what was assumed, and refused, as those of `exported`.
 
     Args:
-        module: a module on the CPU; or a mapping from each method to an ExportedProgram of it, or to a list of those;
-            or the path of a file that `torch.jit.save` wrote of a compiled module.
+        module: a module on the device where it will run; or a mapping from each method to an ExportedProgram of it, or
+            to a list of those; or the path of a file that `torch.jit.save` wrote of a compiled module.
         interface: a class of annotated methods, as for `exported`. A file has its own.
         examples, dynamic_shapes: as for `exported`. Integers are fixed.
 
@@ -46,9 +46,8 @@ def compiled(
         InterfaceError: `interface` has a signature that cannot cross.
         ArgumentError: an example is missing, or does not fit the interface. Or the file is not such a file.
         MismatchError: the module does not implement `interface`.
-        CreationError: torch.export or AOTInductor cannot take a method, or it changes buffers or arguments. Or the
-            module is on another device than the CPU. Or the file was written by another torch, or for a processor with
-            other instructions.
+        CreationError: torch.export or AOTInductor cannot take a method, or it changes buffers or arguments. Or the file
+            was written by another torch, or for a processor with other instructions.
 
     With the native part:
 

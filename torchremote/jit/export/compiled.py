@@ -12,8 +12,10 @@ Note [What a package is right for]
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,8 +39,8 @@ def _compile(captured: Captured, where: str) -> Captured:
         CreationError: AOTInductor cannot compile it, or would lose what it does.
     """
     known = _torch.assumed_of(captured.program)
-    device = _device(captured, where)
     _check(captured, where)
+    device = _device(captured, where)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.pt2")
         try:
@@ -49,11 +51,12 @@ def _compile(captured: Captured, where: str) -> Captured:
                 f"{where}: AOTInductor cannot compile it: {type(error).__name__}: {first}; host it with exported(), "
                 "which has TorchScript run the same graph"
             ) from error
+        _check_libraries(path, where)
         archive = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
     sources = _sources(captured)
     assumed = [one for one in _torch.assumed_of(captured.program) if one not in known and _SYMBOL.search(one)]
     guards = [_SYMBOL.sub(lambda found: sources.get(found[0], found[0]), one) for one in assumed]
-    package = native.package(archive)
+    package = native.package(archive, str(device))
     return replace(captured, guards=(*captured.guards, *guards), package=package, device=device)
 
 
@@ -79,6 +82,22 @@ def run_package(
 
 
 _NUMBERS: Final = {torch.SymInt: "int", torch.SymFloat: "float", torch.SymBool: "bool"}
+
+
+def _check_libraries(path: Path, where: str) -> None:
+    """Raises CreationError if a package has a copy of the C++ library in it.
+
+    That has other numbers for the parts of a locale than the one that torch loaded. So the process would end when the
+    package is loaded.
+    """
+    with zipfile.ZipFile(path) as package:
+        for name in package.namelist():
+            if name.endswith(".so") and not any(one in package.read(name) for one in (b"libstdc++.so", b"libc++.so")):
+                raise CreationError(
+                    f"{where}: {os.environ.get('CXX', 'g++')} links a C++ library of its own into what it compiles, "
+                    "which ends the process that loads it; set CXX to a compiler that links libstdc++.so, as the "
+                    "system's g++ does"
+                )
 
 
 def _check(captured: Captured, where: str) -> None:
@@ -127,13 +146,7 @@ def _device(captured: Captured, where: str) -> torch.device:
     if len(found) > 1:
         listed = ", ".join(sorted(map(str, found)))
         raise CreationError(f"{where}: its tensors are on {listed}, and a package runs on one device; move them to one")
-    device = found.pop() if found else torch.device("cpu")
-    if device.type != "cpu":
-        raise CreationError(
-            f"{where}: it is on {device}, and only what AOTInductor compiles for the CPU can be run; host it with "
-            "exported(), or compile it on the CPU"
-        )
-    return device
+    return found.pop() if found else torch.device("cpu")
 
 
 def _sources(captured: Captured) -> dict[str, str]:
