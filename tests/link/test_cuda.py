@@ -98,6 +98,65 @@ def gathered_calls(place: str, home: str) -> None:
                 assert torch.allclose(answer.wait().cpu(), weights(x, 1.0 + n % 2), atol=1e-5)
 
 
+@tr.remote_scriptable
+class Late:
+    @tr.batched(0)
+    def forward(self, x: Tensor) -> Tensor: ...
+
+    def sums(self, x: Tensor) -> Tensor: ...
+
+
+class LateModule(nn.Module):
+    """Takes some time on the device, so that whoever does not wait for its results has others."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.eye(size))
+        self.register_buffer("sum", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * busy(self.weight)
+
+    def sums(self, x: Tensor) -> Tensor:
+        self.sum = self.sum + x * busy(self.weight)
+        return self.sum
+
+
+class Through(nn.Module):
+    def __init__(self, late: nn.Module) -> None:
+        super().__init__()
+        self.late = late
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.late(x) + 0
+
+
+def busy(weight: Tensor) -> Tensor:
+    y = weight
+    for _ in range(4):
+        y = y @ weight
+    return y[0, 0]
+
+
+def late_results(place: str, home: str) -> None:
+    """Arguments that are computed while they are sent, by calls of every way to run; results are sent as soon."""
+    size = 8192 if home == "cuda" else 8
+    weight = torch.eye(size, device=home)
+    for how in ({"in_turn": False}, {"in_turn": True}, {"in_turn": True, "gather": 8}):
+        late = tr.create(place, Late, LateModule, (size,), **how)
+        for learns in (False, True):
+            with torch.set_grad_enabled(learns):  # calls with gradients are not gathered
+                answers = [late.forward_async(torch.full((2, 4), n + 1.0).to(home) * busy(weight)) for n in range(6)]
+                for n, answer in enumerate(answers):
+                    assert answer.wait().tolist() == [[n + 1.0] * 4] * 2, how
+        columns = 8 if home == "cpu" else 1 << 20  # 256 MiB take some time to arrive
+        x = torch.full((64, columns), 3.0).to(home)
+        assert torch.equal(torch.jit.script(Through(late))(x), x)
+        if how["in_turn"]:
+            sums = [late.sums_async(torch.full((1,), 1.0).to(home) * busy(weight)) for _ in range(20)]
+            assert [answer.wait().item() for answer in sums] == [float(n + 1) for n in range(20)]
+
+
 def exported_calls(place: str, home: str) -> None:
     stub = tr.create(place, Recurrent, OnlyExported, examples={"forward": (torch.ones(3, 4),)})
     x = torch.randn(5, 4)
@@ -125,7 +184,16 @@ def state_and_moves(place: str, home: str) -> None:
     assert torch.allclose(encoder(x).cpu(), zoo.LinearEncoder.output(0, x), atol=1e-5)
 
 
-CALLS = [placed_calls, many_calls, calls_in_turn, gathered_calls, exported_calls, gradients, state_and_moves]
+CALLS = [
+    placed_calls,
+    many_calls,
+    calls_in_turn,
+    gathered_calls,
+    late_results,
+    exported_calls,
+    gradients,
+    state_and_moves,
+]
 
 
 @pytest.mark.parametrize("calls", CALLS, ids=lambda calls: calls.__name__)

@@ -135,7 +135,8 @@ def update_workers(agent: Any, *update: Any) -> None:
 
 def mapped_devices(worker: WorkerInfo) -> list[torch.device]:
     """Lists the devices, beside the CPU, from which this process can send tensors to `worker`."""
-    return list(_api._get_current_rpc_agent()._get_device_map(worker))
+    mapped = _api._get_current_rpc_agent()._get_device_map(worker)
+    return [device for device in mapped if device.type != "cpu"]
 
 
 def running_calls() -> int:

@@ -188,7 +188,8 @@ def _compile_contract(
     table = _tables.get(key, lambda: _compile_table(interface, classes, source_names))
     first = _first_tables.setdefault((interface.name, interface.text), table)
     sources, defined = dict(table.sources), dict(table.defined)
-    for unit in (lower_endpoints(interface, source_names), lower_link(interface, source_names, native.available())):
+    link = lower_link(interface, source_names, native.available(), cuda=hasattr(torch.ops.cuda, "synchronize"))
+    for unit in (lower_endpoints(interface, source_names), link):
         source = emit(unit)
         sources[unit.part] = source.text
         defined |= script(unit, source, around=defined, table=table.constant)

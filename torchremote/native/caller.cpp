@@ -108,13 +108,16 @@ Operation send(const Node* node) {
   };
 }
 
-// wait_here(pending): waits in this thread, if it is one of Python's. Such a thread waits for what it called in any case.
-// Threads of RPC, and those of torch.jit.fork, go on with other work instead, and TorchScript's own wait lets them.
+// wait_here(pending): waits in this thread, if it is one of Python's, and returns whether it is. Such a thread waits for
+// what it called in any case. Threads of RPC, and those of torch.jit.fork, go on with other work instead, and TorchScript's
+// own wait lets them.
 void wait_here(Stack& stack) {
   auto pending = torch::jit::pop(stack).toFuture();
-  if (PyGILState_GetThisThreadState() != nullptr) {
+  bool is_pythons = PyGILState_GetThisThreadState() != nullptr;
+  if (is_pythons) {
     pending->wait();
   }
+  torch::jit::push(stack, is_pythons);
 }
 
 // wait_for(pending, seconds): waits for so long at most. Returns whether the Future has a value or an error.
@@ -149,7 +152,7 @@ const torch::jit::RegisterOperators registered({
         "torchremote_native::send(str worker, str endpoint, float timeout, t[] like, Any route, ...) -> Future(t)",
         send, effects),
     Operator("torchremote_native::be_patient(float seconds) -> ()", be_patient, effects),
-    Operator("torchremote_native::wait_here(Future(t) pending) -> ()", wait_here, effects),
+    Operator("torchremote_native::wait_here(Future(t) pending) -> bool", wait_here, effects),
     Operator("torchremote_native::wait_for(Future(t) pending, float seconds) -> bool", wait_for, effects),
     Operator("torchremote_native::pass_on(Future(t) answer, Future(u) later) -> ()", pass_on, effects),
 });

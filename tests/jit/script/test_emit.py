@@ -5,8 +5,10 @@ import builtins
 import math
 import pathlib
 import re
+import textwrap
 import typing
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from torchremote import native
 from torchremote.jit import common_source, compile_interface
 from torchremote.jit.lower import SourceNames, ir, lower_hosting, lower_link, lower_stub, lower_table
+from torchremote.jit.lower.plan import returns_tensors
 from torchremote.jit.read.annotations import read_type
 from torchremote.jit.read.interface import read_interface
 from torchremote.jit.read.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, literal
@@ -68,6 +71,27 @@ def test_the_recorded_source(record):
 @pytest.mark.parametrize("cls", [zoo.Deep, zoo.Awkward, gallery.Painter], ids=lambda cls: cls.__name__)
 def test_what_is_emitted_is_what_is_compiled(cls):
     assert compile_interface(cls).source == whole_text(read_interface(cls), native.available())
+
+
+def test_operators_for_cuda_are_named_in_connected_links_alone():
+    interface = read_interface(zoo.Encoder)
+    link = emit(lower_link(interface, SourceNames(interface), cuda=True)).text
+    assert "ops.cuda" not in whole_text(interface)
+    lines = iter(link.splitlines())
+    calls = [line for line in lines if "ops.cuda" in line]
+    assert calls == ["                torch.ops.cuda.synchronize(device)"]
+    # It waits for the answer first, and only with a device map. Python has the same semantics.
+    log, pending = [], SimpleNamespace(wait=lambda: log.append("waited"))
+    body = link[link.index("class Connected") :]
+    body = body[body.index("    def _torchremote_wait_here") :].split("\n\n")[0]
+    namespace = {"Future": dict, "Any": object}
+    cuda = SimpleNamespace(synchronize=log.append)
+    namespace["torch"] = SimpleNamespace(ops=SimpleNamespace(cuda=cuda))
+    exec("from __future__ import annotations\n" + textwrap.dedent(body), namespace)
+    for devices, done in (((), []), (("cuda:0", "cuda:1"), ["waited", "cuda:0", "cuda:1"])):
+        log.clear()
+        namespace["_torchremote_wait_here"](SimpleNamespace(_torchremote_its_devices=devices), pending)
+        assert log == done
 
 
 def test_the_native_part_is_named_in_connected_links_and_calls_in_turn_alone():
@@ -306,7 +330,7 @@ def test_a_call_moves_and_translates_as_the_reference_does(moves, flags, data):
         namespace[name] = lambda value, named=named: packer.pack(value, named, "value")
         namespace[source_names.unpack[named]] = lambda value, named=named: packer.unpack(value, named)
     exec(hosting_of(interface), namespace)
-    sent, restored = [], []
+    sent, restored, finished = [], [], []
 
     def returned(value, changes, where, message):
         sent.append(where)
@@ -326,6 +350,7 @@ def test_a_call_moves_and_translates_as_the_reference_does(moves, flags, data):
         "changes_of": tensors.changes_of,
         "returned": returned,
         "returned_any": returned_any,
+        "finish": lambda *given: finished.append(given),
     }
     arguments, results, refused = [], [], []
     for which, found in (("is_recorded", arguments), ("is_differentiable", results)):
@@ -343,6 +368,7 @@ def test_a_call_moves_and_translates_as_the_reference_does(moves, flags, data):
     assert same_objects(results, fakes_in(result) if arguments else [])
     assert refused == ["Written.forward"] * bool(arguments and not results)
     assert had_gradients == [not flags & tensors.NO_GRAD]
+    assert finished == [(flags, "accelerator")] * returns_tensors(method)
     assert alike(result, packer.pack(outward, returned_type, "out"))
     assert set(sent) <= {"Written.forward.return"}
     assert not restored or flags & message.HAS_SPARSE

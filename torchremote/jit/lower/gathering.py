@@ -13,7 +13,7 @@ from ..read.model import RESERVED_PREFIX, Interface, Method
 from ..runtime import definitions
 from . import ir
 from .gathered import called, is_alone, lower_batches, lower_group, lower_groups
-from .in_turn import Starting, finish_run, lower_host_in_turn, lower_init, lower_start, turn_scope, wait_for_turn
+from .in_turn import Starting, lower_host_in_turn, lower_init, lower_start, run_and_finish, turn_scope, wait_for_turn
 from .source_names import SourceNames
 from .units import SELF, scope_of, unit
 
@@ -107,7 +107,7 @@ def _lower_by_itself(message: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that runs a call which is in no batch."""
     names, (_, *first), packed = turn_scope(message, source_names)
     name, returns = source_names.by_itself[message.name], source_names.wire(message.returns)
-    return ir.Function(name, (*first, *packed), returns, finish_run(message, first, packed, names, source_names))
+    return ir.Function(name, (*first, *packed), returns, run_and_finish(message, first, packed, names, source_names))
 
 
 def _lower_class(interface: Interface, source_names: SourceNames, starting: Starting) -> ir.Class:

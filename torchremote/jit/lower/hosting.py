@@ -111,7 +111,8 @@ def _lower_class(interface: Interface, source_names: SourceNames) -> ir.Class:
         first = (*progress, ir.Attribute(self, ITS_MODULE), flags)
         begun, run = begin_run(message, first, packed, names, source_names)
         returns = source_names.wire(message.returns)
-        methods.append(ir.Function(message.name, (SELF, *parameters), returns, (*begun, ir.Return(run))))
+        body = (*begun, *finish_run(message, run, first[-2], flags, names))
+        methods.append(ir.Function(message.name, (SELF, *parameters), returns, body))
     return ir.Class("AtOnce", tuple(methods))
 
 
@@ -142,6 +143,17 @@ def begin_run(
         begun.append(begin_message(sent))
         first = (*first, sent)
     return begun, ir.Call(ir.Name(source_names.run[message.name]), (*first, *packed))
+
+
+def finish_run(
+    message: Method, run: ir.Expression, hosted: ir.Expression, flags: ir.Expression, names: Names
+) -> tuple[ir.Statement, ...]:
+    """Returns the statements that run a call, and return its result: see runtime/accelerator.py."""
+    if not returns_tensors(message):
+        return (ir.Return(run),)
+    result = ir.Name(names.fresh("result"))
+    finish = ir.Do(ir.Call(ir.Name("finish"), (flags, ir.Attribute(hosted, "device"))))
+    return (ir.Assign((result.id,), run), finish, ir.Return(result))
 
 
 def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:

@@ -160,7 +160,7 @@ def _list_tensors(
     return body
 
 
-def finish_run(
+def run_and_finish(
     message: Method,
     first: Sequence[ir.Parameter],
     packed: tuple[ir.Parameter, ...],
@@ -209,7 +209,7 @@ def _lower_function(message: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that waits for the turn of a call, and runs it."""
     names, (turns, *first), packed = turn_scope(message, source_names)
     waiting = wait_for_turn(ir.Name(turns.name), ir.Name(first[-1].name))
-    body = (waiting, *finish_run(message, first, packed, names, source_names))
+    body = (waiting, *run_and_finish(message, first, packed, names, source_names))
     name, returns = source_names.in_turn[message.name], source_names.wire(message.returns)
     return ir.Function(name, (turns, *first, *packed), returns, body)
 

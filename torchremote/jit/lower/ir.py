@@ -135,7 +135,11 @@ JIT_ANNOTATE: Final = Attribute(Attribute(Name("torch"), "jit"), "annotate")
 
 def native(operator: str) -> Expression:
     """Names an operator of the native part."""
-    return Attribute(Attribute(Attribute(Name("torch"), "ops"), "torchremote_native"), operator)
+    return operator_of("torchremote_native", operator)
+
+
+def operator_of(library: str, operator: str) -> Expression:
+    return Attribute(Attribute(Attribute(Name("torch"), "ops"), library), operator)
 
 
 # -- statements

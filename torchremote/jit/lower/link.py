@@ -55,14 +55,15 @@ def packed_name(method: str) -> str:
     return f"{RESERVED_PREFIX}_packed_{method}"
 
 
-def lower_link(interface: Interface, source_names: SourceNames, native: bool = False) -> ir.Unit:
+def lower_link(interface: Interface, source_names: SourceNames, native: bool = False, cuda: bool = False) -> ir.Unit:
     """Lowers the unit of the two links, and of the functions that attach them to a stub.
 
     Args:
         native: whether calls are sent by the native part: see send.py, Note [Native calls].
+        cuda: whether torch has operators for CUDA: see send.py, Note [Results on an accelerator].
     """
     scope = f"{scope_of(interface)}.link"
-    sending = Sending(interface, source_names, native)
+    sending = Sending(interface, source_names, native, cuda)
     link = (
         *(
             declare(method.name, crossing(method, source_names), future(source_names.wire(method.returns)))
@@ -133,7 +134,13 @@ def _lower_connected(sending: Sending) -> ir.Class:
         made = ir.Call(ir.native("new_route"), tuple(known))
         kept.append(ir.AssignAttribute(ir.Name("self"), _field_name(_NATIVE_ROUTE), made, "Any"))
     init = _lower_init(_ROUTE_PARTS, *kept, more=_more_parts(sending))
-    methods = [init, _RETURN_ADDRESS, _lower_route(sending), sending.lower_wait_here(), _lower_flags(sending)]
+    methods = [
+        init,
+        _RETURN_ADDRESS,
+        _lower_route(sending),
+        sending.lower_wait_here(_field("devices")),
+        _lower_flags(sending),
+    ]
     for method in sending.interface.methods:
         methods += [_lower_call(method, sending), _lower_many(method, sending)]
     return ir.Class("Connected", tuple(methods))

@@ -14,6 +14,12 @@ Note [Native calls]
 
     Only the class of a connected link names these operators. An archive has the interface of links alone, so it can be
     loaded where there is no native part.
+
+Note [Results on an accelerator]
+    With a device map, a result is there when its copying has begun, in a stream of its own. A wait in Python or C++ has
+    the current stream wait for that one. TorchScript's own wait does not. So before a stub waits in TorchScript, its
+    link waits for the answer, and then until the devices have done their work. TorchScript has that operator if torch
+    was built with CUDA, and the devices of device maps are always CUDA's.
 """
 
 from __future__ import annotations
@@ -33,11 +39,17 @@ WAIT_HERE_PARAMETERS: Final = (SELF, _PENDING)
 
 @dataclass(frozen=True)
 class Sending:
-    """The way in which the links of an interface send. `native`: by the native part."""
+    """The way in which the links of an interface send, and wait.
+
+    Attributes:
+        native: by the native part.
+        cuda: torch has operators for CUDA.
+    """
 
     interface: Interface
     source_names: SourceNames
     native: bool
+    cuda: bool
 
     def send(
         self,
@@ -60,9 +72,20 @@ class Sending:
         name = ir.Literal(endpoint_name(self.interface, method))
         return ir.Call(ir.native("send"), (worker, name, timeout, like, route, *values))
 
-    def lower_wait_here(self) -> ir.Function:
-        """Lowers the method of links that is called before a stub waits for the answer of a call."""
+    def lower_wait_here(self, devices: ir.Expression) -> ir.Function:
+        """Lowers the method of links that is called before a stub waits for the answer of a call.
+
+        Args:
+            devices: those in the caller's device map.
+        """
+        pending, device = ir.Name(_PENDING.name), ir.Name("device")
+        wait: ir.Expression = ir.Call(ir.Attribute(pending, "wait"))
+        synchronize = ir.Call(ir.operator_of("cuda", "synchronize"), (device,))
+        is_mapped = ir.Not(ir.Equal(ir.Call(ir.Name("len"), (devices,)), ir.Literal(0)))
         body: ir.Statement = ir.Pass()
+        if self.cuda:
+            body = ir.If(is_mapped, (ir.Do(wait), ir.For((device.id,), devices, (ir.Do(synchronize),))))
         if self.native:
-            body = ir.Do(ir.Call(ir.native("wait_here"), (ir.Name(_PENDING.name),)))
+            waits = ir.Call(ir.native("wait_here"), (pending,))
+            body = ir.If(ir.Not(waits), (body,))
         return ir.Function(WAIT_HERE, WAIT_HERE_PARAMETERS, "None", (body,))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from ..read.model import RESERVED_PREFIX, Interface, Method
 from . import ir
 from .convert import Converter, Direction
-from .hosting import begin_run, lower_hosted, lower_run
+from .hosting import begin_run, finish_run, lower_hosted, lower_run
 from .names import Names
 from .plan import KEEP, plan_tensors, plan_type
 from .source_names import SourceNames
@@ -59,19 +59,20 @@ def _lower_remote(method: Method, moves: bool, source_names: SourceNames) -> ir.
     """Lowers what runs on the owner."""
     names = source_names.scope()
     rref, device, is_mapped = torchs = _torchs_parameters(names)
-    module, there, flags = (ir.Name(names.fresh(name)) for name in ("module", "there", "flags"))
+    module, there, flags, on_device = (ir.Name(names.fresh(name)) for name in ("module", "there", "flags", "hosted"))
     parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
     device_of = ir.Call(ir.Attribute(ir.Name("torch"), "device"), (ir.Name(device.name),))
     on_accelerator = ir.Not(ir.Equal(ir.Attribute(there, "type"), ir.Literal("cpu")))
     hosted = ir.Call(ir.Name("Hosted"), (module, there, on_accelerator if moves else ir.Literal(False)))
     values = tuple(ir.Name(parameter.name) for parameter in parameters)
-    begun, run = begin_run(method, (hosted, flags), values, names, source_names)
+    begun, run = begin_run(method, (on_device, flags), values, names, source_names)
     body = (
         ir.Assign((module.id,), ir.Call(ir.Attribute(ir.Name(rref.name), "local_value"))),
         ir.Assign((there.id,), device_of),
         ir.Assign((flags.id,), ir.Call(ir.Name("flags_of_torchs_call"), (ir.Name(is_mapped.name),))),
+        ir.Assign((on_device.id,), hosted),
         *begun,
-        ir.Return(run),
+        *finish_run(method, run, on_device, flags, names),
     )
     return ir.Function(endpoint(method), (*torchs, *parameters), source_names.wire(method.returns), body)
 

@@ -1,18 +1,18 @@
-"""Waits for an accelerator where a call that runs in turn goes from one thread to another.
+"""Waits for an accelerator where a call goes from one thread or stream to another.
 
 A process compiles this text once, for all interfaces.
 
-Note [Calls in turn on an accelerator]
-    An accelerator does its work later, in the order of a queue: a stream of CUDA's. With a device map, each call has a
-    stream of its own. Its tensors are copied in that, and its result is sent in it. RPC has the thread that brings the
-    call use it. But a call that runs in turn changes threads, and other threads use the default stream, which does not
-    wait for the others. So with a device map:
+Note [Calls on an accelerator]
+    An accelerator does its work later, in the order of a queue: a stream of CUDA's. With a device map, a call arrives
+    in a stream of its own, in which its tensors are copied. RPC has the thread that brings the call use that stream.
+    All other threads use the default stream, which does not wait for the others. So with a device map:
 
-    * The thread that brings a call waits until its tensors are there, before another one has them.
+    * A call ends when the accelerator has done its work. TorchScript's Future of the result does not know on which
+      device that is. So torch sends the result in the default stream, before it is there.
+    * If calls run in turn, which changes threads, the thread that brings one waits until its tensors are there. Even if
+      it fails, the call ends when its work is done: the memory of its arguments goes back to their stream.
     * A strand of the native part never runs such a call in the thread that brings it. So all work of a module is in the
       default stream, and reads what came before.
-    * A call ends when the accelerator has done its work. Otherwise its result would be sent before it is there, and the
-      memory of its arguments would go back to their stream while they are read.
 
     Without a device map, tensors arrive on the CPU, and all threads use the default stream. To move a result to the CPU
     waits for it.
@@ -50,8 +50,14 @@ def listed(tensor: Tensor, tensors: List[Tensor]) -> Tensor:
     return tensor
 
 
+def finish(flags: int, device: torch.device) -> None:
+    # Ends a call on a device.
+    if has_device_map(flags):
+        wait_for(device)
+
+
 class Finishing:
-    # The `with` of a call's work: it ends when the accelerator has done that.
+    # Ends what is in a `with`, as a call does.
     def __init__(self, flags: int, device: torch.device):
         self.flags = flags
         self.device = device
@@ -60,5 +66,4 @@ class Finishing:
         pass
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if has_device_map(self.flags):
-            wait_for(self.device)
+        finish(self.flags, self.device)
