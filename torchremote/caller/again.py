@@ -32,17 +32,25 @@ from .awaiting import Answer
 from .exchange import Failure, raise_failure
 from .methods import DEVICES, METHODS, NamedStubMethods
 
+is_profiling = _torch.is_profiling
+
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
 """Seconds between two tries of an idempotent call. Each pause is twice the one before, less a random part."""
 _RECORDED: Final = "not sent again, because dist_autograd has recorded the call; begin the step again, in a new context"
 
 
-def sent_again(once: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a method that does what `once` does, and sends a call again that has not run."""
+def sent_again(once: Callable[..., Any], in_range: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """Returns a method that does what `once` does, and sends a call again that has not run.
+
+    Args:
+        in_range: what it calls instead while a profiler records.
+    """
 
     @functools.wraps(once)
     def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if in_range is not None and is_profiling():
+            return in_range(self_, *args, **kwargs)
         try:
             return once(self_, *args, **kwargs)
         except StaleStubError as error:
@@ -53,11 +61,17 @@ def sent_again(once: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def sent_until_timeout(once: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a method that does what `once` does, and sends a lost call again until its stub's timeout has passed."""
+def sent_until_timeout(once: Callable[..., Any], in_range: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """Returns a method that does what `once` does, and sends a lost call again until its stub's timeout has passed.
+
+    Args:
+        in_range: what it calls instead while a profiler records.
+    """
 
     @functools.wraps(once)
     def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if in_range is not None and is_profiling():
+            return in_range(self_, *args, **kwargs)
         began = time.monotonic()
         try:
             return once(self_, *args, **kwargs)
@@ -70,15 +84,20 @@ def sent_until_timeout(once: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def sent_until_timeout_later(once_async: Callable[..., Any], once: Callable[..., Any]) -> Callable[..., Answer[Any]]:
+def sent_until_timeout_later(
+    once_async: Callable[..., Any], once: Callable[..., Any], in_range: Callable[..., Any] | None = None
+) -> Callable[..., Answer[Any]]:
     """Returns a method that does what `once_async` does, and sends a lost call again as `sent_until_timeout` does.
 
     Args:
         once: makes the same call, and waits.
+        in_range: what it calls instead while a profiler records.
     """
 
     @functools.wraps(once_async)
     def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if in_range is not None and is_profiling():
+            return in_range(self_, *args, **kwargs)
         if not _follows(self_) or _torch.is_recording_calls():
             return once_async(self_, *args, **kwargs)
         began, grad_mode = time.monotonic(), torch.is_grad_enabled()

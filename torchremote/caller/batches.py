@@ -30,7 +30,7 @@ from ..link.route import Route, route_of
 from ..owner.tables import progress_here
 from .again import sent_until_timeout
 from .awaiting import Answer, when_all
-from .calls import Calls, failure_of, python_calls
+from .calls import Calls, failure_of
 from .described import describe
 from .exchange import Failing, ask, send, settle, settle_later
 from .methods import DEVICES, METHODS
@@ -57,7 +57,7 @@ class Batches:
         self._where = f"{compiled.interface.name}.{method.many.name}"
         self._calls = Calls(compiled, method)
         self.signature = self._calls.signature
-        self._call_async = list(python_calls(compiled, method))[1]
+        _, self._call_async = self._calls.pair()
         self._is_exact = exact_test(TupleType(tuple(argument.type for argument in method.arguments)))
         self._defaults = {
             argument.name: self._calls.packer.value_of(argument.default)

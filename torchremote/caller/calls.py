@@ -26,8 +26,10 @@ from .again import sent_again, sent_until_timeout, sent_until_timeout_later
 from .described import describe
 from .exchange import Failing, pass_on, send, send_to_wait, settle, settle_later
 from .methods import DEVICES, METHODS, NamedStubMethods
+from .profiled import profiled
 from .quick_check import TENSORS, exact_classes, exact_test
 
+is_profiling = _torch.is_profiling
 _MOST_REMEMBERED: Final = 64  # combinations of classes
 
 
@@ -42,16 +44,18 @@ def called_names(compiled: CompiledInterface) -> list[str]:
 def python_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
     """Makes a stub's two Python methods for one method of its interface: `<m>`, which waits, and `<m>_async`."""
     calls = Calls(compiled, method)
-    if is_called_packed(method):
-        once, once_async = calls.packed(send_to_wait, at_once), calls.packed(send, settle_later)
-    else:
-        once, once_async = calls.plain(send_to_wait, at_once), calls.plain(send, pass_on)
-    pair = sent_again(once), once_async
-    if method.idempotent:
-        pair = sent_until_timeout(once), sent_until_timeout_later(once_async, once)
+    in_ranges = [profiled(call, compiled, method) for call in _described(compiled, calls, calls.pair())]
+    yield from _described(compiled, calls, calls.pair(*in_ranges))
+
+
+def _described(compiled: CompiledInterface, calls: Calls, pair: Pair) -> Pair:
     for call, ending in zip(pair, ("", "_async"), strict=True):
-        describe(call, compiled, method, ending, calls.signature)
-        yield call
+        describe(call, compiled, calls.method, ending, calls.signature)
+    return pair
+
+
+Call = Callable[..., Any]
+Pair = tuple[Call, Call]
 
 
 Unpack = Callable[[Any], Any] | None
@@ -79,15 +83,30 @@ class Calls:
         # For each combination of argument classes that was exact: the positions of the tensors.
         self._tensors_among: dict[tuple[type, ...], tuple[int, ...]] = {}
 
+    def pair(self, in_range: Call | None = None, in_range_async: Call | None = None) -> Pair:
+        """Makes `<m>`, which waits, and `<m>_async`.
+
+        Args:
+            in_range, in_range_async: what they call while a profiler records. A wrapper would cost each call a frame.
+        """
+        make, later = (self.packed, settle_later) if is_called_packed(self.method) else (self.plain, pass_on)
+        once = make(send_to_wait, at_once)
+        if self.method.idempotent:
+            once_async = make(send, later)
+            return sent_until_timeout(once, in_range), sent_until_timeout_later(once_async, once, in_range_async)
+        return sent_again(once, in_range), make(send, later, in_range_async)
+
     # -- methods whose values TorchScript takes as they are, and checks
 
-    def plain(self, sending: Sending, settling: Settling) -> Callable[..., Any]:
+    def plain(self, sending: Sending, settling: Settling, in_range: Call | None = None) -> Call:
         """Makes a method that passes exact arguments on unchanged, and packs others."""
         name, is_exact, is_transforming = f"{self.method.name}_async", self._is_exact, _torch.is_transforming
         tensors_among, is_functional = self._tensors_among, _torch.is_functional
         in_dual_level, restore = _torch.in_dual_level, restorer(self.method.returns)
 
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+            if in_range is not None and is_profiling():
+                return in_range(self_, *args, **kwargs)
             if is_transforming():
                 self.check_context()
             tensors = None if kwargs or in_dual_level() else tensors_among.get((*map(type, args),))
@@ -134,12 +153,14 @@ class Calls:
 
     # -- methods whose values Python packs and unpacks
 
-    def packed(self, sending: Sending, settling: Settling) -> Callable[..., Any]:
+    def packed(self, sending: Sending, settling: Settling, in_range: Call | None = None) -> Call:
         """Makes a method that packs all arguments and unpacks the result."""
         name = packed_name(self.method.name)
         unpack = partial(self.packer.unpack, kind=self.method.returns)
 
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+            if in_range is not None and is_profiling():
+                return in_range(self_, *args, **kwargs)
             self.check_context()
             values, failing = self.pack(args, kwargs), partial(self.failure, self_)
             with _torch.as_plain_tensors():

@@ -26,6 +26,8 @@ def profiled(
 ) -> Callable[..., Any]:
     """Returns a method of stubs that does what `call` does. While a profiler records, it opens a range.
 
+    Calls of `<m>` and `<m>_async` go through it only then: see calls.py.
+
     The range begins before arguments are checked. It ends when the caller has the result; for what returns a Future,
     when that is done; and for `<m>_remote`, when the call is sent.
 

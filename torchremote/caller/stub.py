@@ -304,8 +304,9 @@ def stub_class(compiled: CompiledInterface, bases: Bases = ()) -> type[Stub]:
         if compiled.as_written.doc:
             members["__doc__"] = compiled.as_written.doc
         for method in compiled.interface.methods:
-            for call in (*python_calls(compiled, method), *many_calls(compiled, method), remote_call(compiled, method)):
-                members[call.__name__] = profiled(call, compiled, method)
+            calls = (*many_calls(compiled, method), remote_call(compiled, method))
+            ranged = (profiled(call, compiled, method) for call in calls)
+            members |= {call.__name__: call for call in (*python_calls(compiled, method), *ranged)}
         bases = (Stub,)
     cls: type[Stub] = StubClass(f"{compiled.interface.name}Stub", bases, members)
     _torch.send_as(cls, StubClass.reduce_for_rpc)

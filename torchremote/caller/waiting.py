@@ -88,7 +88,7 @@ class _Listener:
             os.write(other, signals)
 
 
-_gate_of = _torch.gate_of
+_gate_of, _is_done = _torch.gate_of, _torch.is_done
 _is_native, _wait_for, _be_patient = native.available(), native.wait_for, native.be_patient
 _listener: _Listener | None = None
 _main_thread = threading.main_thread().ident
@@ -121,10 +121,10 @@ def wait_until_done(answer: Any) -> None:
         BaseException: whatever the handler of a signal raises, as KeyboardInterrupt.
     """
     global _before
-    if get_ident() != _main_thread:
+    if _is_done(answer) or get_ident() != _main_thread:
         return
     if _is_native:
-        while not (answer.done() or _wait_for(answer, _TURN)):
+        while not _wait_for(answer, _TURN):
             pass
         return
     listener = _listener or _start_listener()
