@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import torchremote as tr
-from torchremote.caller.exchange import settle_later
+from torchremote.caller.exchange import later
 from torchremote.errors import TorchRemoteError
 
 from .. import zoo
@@ -67,7 +67,7 @@ class Held:
 def fail_at_once(held):
     answer = torch.futures.Future()
     answer.set_exception(RuntimeError("failed"))
-    future = settle_later(answer, None, lambda error: TorchRemoteError(str(error), id(held)))  # the callback runs here
+    future = later(None)(answer, lambda error: TorchRemoteError(str(error), id(held)))  # the callback runs here
     return future, wait(future)
 
 

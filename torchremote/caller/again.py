@@ -101,7 +101,7 @@ def sent_until_timeout_later(
         if not _follows(self_) or _torch.is_recording_calls():
             return once_async(self_, *args, **kwargs)
         began, grad_mode = time.monotonic(), torch.is_grad_enabled()
-        result: Answer[Any] = Answer(devices=list(self_.__dict__[DEVICES]))
+        result: Answer[Any] = Answer(self_.__dict__[DEVICES])
         _torch.check_on_unwrap(result, raise_failure)
 
         def try_again(failure: TorchRemoteError) -> None:

@@ -19,7 +19,7 @@ Value = TypeVar("Value")
 class Answer(torch.futures.Future[Value]):
     """A Future of a call's result. It can be awaited in an event loop, too, and Ctrl-C ends its `wait`."""
 
-    def __init__(self, *, devices: Sequence[torch.device] = ()) -> None:
+    def __init__(self, devices: Sequence[torch.device] = ()) -> None:
         _torch.begin_future(self, devices)  # takes half as long as torch's own `__init__`
 
     def wait(self) -> Value:

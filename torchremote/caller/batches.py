@@ -32,7 +32,7 @@ from .again import sent_until_timeout
 from .awaiting import Answer, when_all
 from .calls import Calls, failure_of
 from .described import describe
-from .exchange import Failing, ask, send, settle, settle_later
+from .exchange import Failing, ask, later, send, settle
 from .methods import DEVICES, METHODS
 from .quick_check import exact_test
 
@@ -78,11 +78,13 @@ class Batches:
 
     def many_async(self) -> Callable[..., Any]:
         """Makes `<m>_many_async`."""
+        settle_later = later(self._unpack)
 
         def call(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> Any:
             if return_exceptions:
                 return when_each(self.send_each(self_, calls, self._call_async))
-            return settle_later(*self.begin(self_, self.packed(calls)), self_.__dict__[DEVICES])
+            answer, _, failing = self.begin(self_, self.packed(calls))
+            return settle_later(answer, failing, self_.__dict__[DEVICES])
 
         return call
 

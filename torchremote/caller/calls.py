@@ -6,11 +6,9 @@ The messages are the same as those of a call from TorchScript.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
-
-import torch
 
 from .. import _torch
 from ..errors import ArgumentError, NotInGroupError, StaleStubError, TorchRemoteError
@@ -24,7 +22,7 @@ from ..link.tensors import restorer
 from ..link.values import PythonPacker
 from .again import sent_again, sent_until_timeout, sent_until_timeout_later
 from .described import describe
-from .exchange import Failing, pass_on, send, send_to_wait, settle, settle_later
+from .exchange import Failing, Settle, at_once, later, pass_on, send, send_to_wait
 from .methods import DEVICES, METHODS, NamedStubMethods
 from .profiled import profiled
 from .quick_check import TENSORS, exact_classes, exact_test
@@ -60,13 +58,8 @@ Pair = tuple[Call, Call]
 
 Unpack = Callable[[Any], Any] | None
 Sending = Callable[[Any, tuple[Any, ...], dict[str, Any], Failing], Any]
-Settling = Callable[[Any, Unpack, Failing, Sequence[torch.device]], Any]
-"""Gives the result of a call, or a Future of it: of its answer, how that is unpacked, its failures, and the devices."""
-
-
-def at_once(answer: Any, unpack: Unpack, failing: Failing, devices: Sequence[torch.device]) -> Any:
-    """Waits for the result of a call, and returns it."""
-    return settle(answer, unpack, failing)
+Settling = Callable[[Unpack], Settle]
+"""Makes what gives the result of a call, or a Future of it, of how it is unpacked."""
 
 
 class Calls:
@@ -89,20 +82,20 @@ class Calls:
         Args:
             in_range, in_range_async: what they call while a profiler records. A wrapper would cost each call a frame.
         """
-        make, later = (self.packed, settle_later) if is_called_packed(self.method) else (self.plain, pass_on)
+        make, settle_later = (self.packed, later) if is_called_packed(self.method) else (self.plain, pass_on)
         once = make(send_to_wait, at_once)
         if self.method.idempotent:
-            once_async = make(send, later)
+            once_async = make(send, settle_later)
             return sent_until_timeout(once, in_range), sent_until_timeout_later(once_async, once, in_range_async)
-        return sent_again(once, in_range), make(send, later, in_range_async)
+        return sent_again(once, in_range), make(send, settle_later, in_range_async)
 
     # -- methods whose values TorchScript takes as they are, and checks
 
     def plain(self, sending: Sending, settling: Settling, in_range: Call | None = None) -> Call:
         """Makes a method that passes exact arguments on unchanged, and packs others."""
         name, is_exact, is_transforming = f"{self.method.name}_async", self._is_exact, _torch.is_transforming
-        tensors_among, is_functional = self._tensors_among, _torch.is_functional
-        in_dual_level, restore = _torch.in_dual_level, restorer(self.method.returns)
+        tensors_among, is_functional, failure = self._tensors_among, _torch.is_functional, self.failure
+        in_dual_level, settle = _torch.in_dual_level, settling(restorer(self.method.returns))
 
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
             if in_range is not None and is_profiling():
@@ -110,12 +103,14 @@ class Calls:
             if is_transforming():
                 self.check_context()
             tensors = None if kwargs or in_dual_level() else tensors_among.get((*map(type, args),))
-            exact = (
-                is_exact(args, kwargs)
-                if tensors is None
-                else not any(map(is_functional, map(args.__getitem__, tensors)))
-            )
-            failing = partial(self.failure, self_)
+            if tensors is None:
+                exact = is_exact(args, kwargs)
+            else:
+                exact = True
+                for position in tensors:
+                    if is_functional(args[position]):
+                        exact = False
+            failing = partial(failure, self_)
             try:
                 if exact:
                     answer = sending(self_.__dict__[METHODS][name], args, kwargs, failing)
@@ -125,7 +120,7 @@ class Calls:
                         answer = sending(self_.__dict__[METHODS][name], packed_args, packed_kwargs, failing)
             except ArgumentError as error:
                 raise self._precise(error, args, kwargs) from None
-            return settling(answer, restore, failing, self_.__dict__[DEVICES])
+            return settle(answer, failing, self_.__dict__[DEVICES])
 
         return call
 
@@ -156,7 +151,7 @@ class Calls:
     def packed(self, sending: Sending, settling: Settling, in_range: Call | None = None) -> Call:
         """Makes a method that packs all arguments and unpacks the result."""
         name = packed_name(self.method.name)
-        unpack = partial(self.packer.unpack, kind=self.method.returns)
+        settle = settling(partial(self.packer.unpack, kind=self.method.returns))
 
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
             if in_range is not None and is_profiling():
@@ -165,7 +160,7 @@ class Calls:
             values, failing = self.pack(args, kwargs), partial(self.failure, self_)
             with _torch.as_plain_tensors():
                 answer = sending(self_.__dict__[METHODS][name], tuple(values), {}, failing)
-            return settling(answer, unpack, failing, self_.__dict__[DEVICES])
+            return settle(answer, failing, self_.__dict__[DEVICES])
 
         return call
 

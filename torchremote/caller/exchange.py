@@ -36,6 +36,7 @@ Catches = tuple[type[Exception], ...]
 
 
 _is_autocasting, _is_grad_enabled = _torch.is_autocasting, torch.is_grad_enabled
+_rpc_async = rpc.rpc_async
 _rpc_is_the_parents = False
 
 
@@ -71,9 +72,8 @@ def send(
             "this process was forked from one in which RPC was running, and has none of its threads; fork before "
             "init_rpc, or start processes with the 'spawn' or 'forkserver' method of multiprocessing"
         )
-    is_pickled = start is rpc.rpc_async
     kept = None
-    if is_pickled or (keeps_recorded and _is_grad_enabled() and may_be_recorded(args)):
+    if (is_pickled := start is _rpc_async) or (keeps_recorded and _is_grad_enabled() and may_be_recorded(args)):
         kept = keep_tensors(args, is_pickled)
     try:
         if _is_autocasting():
@@ -146,64 +146,74 @@ def raise_failure(value: object) -> None:
         raise value.new()
 
 
-def settle_later(
-    answer: Any,
-    unpack: Callable[[Any], Any] | None,
-    failing: Failing,
-    devices: Sequence[torch.device] = (),
-    on_unwrap: Callable[[Any], None] = raise_failure,
-) -> Answer[Any]:
-    """Returns a Future that gives the result of `settle`, or raises its error.
+Settle = Callable[[Any, Failing, Sequence[torch.device]], Any]
+"""Gives the result of a message, or a Future of it. It takes the answer, what makes errors of failures, and the
+accelerators on which tensors of the result may be: a Future waits for their work."""
+
+
+def at_once(unpack: Callable[[Any], Any] | None) -> Settle:
+    """Makes what does as `settle`, with `unpack`."""
+    return lambda answer, failing, devices: settle(answer, unpack, failing)
+
+
+def later(unpack: Callable[[Any], Any] | None, on_unwrap: Callable[[Any], None] = raise_failure) -> Settle:
+    """Makes what returns a Future that gives the result of `settle` with `unpack`, or raises its error.
 
     Args:
-        devices: the accelerators on which tensors of the result may be. The Future waits for their work.
         on_unwrap: is called with the value whenever somebody asks for it, and raises the error if it is one.
     """
-    later: Answer[Any] = Answer(devices=list(devices))
-    # The waiter would get an exception of a callback only as text. So the error is raised when the value is unwrapped.
-    _torch.check_on_unwrap(later, on_unwrap)
-
-    # This runs on an RPC thread and holds the GIL, which the caller needs. So it does as little as possible.
     # It calls torch's methods in C++, not those of Python around them.
     value_of, complete = _torch.value_of, _torch.complete
+    call_back, check_on_unwrap, begin_future = _torch.call_back, _torch.check_on_unwrap, _torch.begin_future
+    new = Answer.__new__
 
-    def settled(done: torch.futures.Future[Any]) -> None:
-        try:
-            value = value_of(done)
-            complete(later, value if unpack is None else unpack(value))
-        except FAILURES as error:
-            later.set_result(Failure(partial(failing, error.with_traceback(None))))  # see Note [Failures in Futures]
-        except BaseException as error:  # a bug; without a result, the waiter would wait for ever
-            later.set_result(Failure.of(error))
+    def settle_later(answer: Any, failing: Failing, devices: Sequence[torch.device] = ()) -> Answer[Any]:
+        later: Answer[Any] = new(Answer)
+        begin_future(later, devices)  # as `Answer(devices)` does, with a frame less
+        # The waiter would get an exception of a callback only as text. So the error is raised when the value is
+        # unwrapped.
+        check_on_unwrap(later, on_unwrap)
 
-    _torch.call_back(answer, settled)
-    return later
+        # This runs on an RPC thread and holds the GIL, which the caller needs. So it does as little as possible.
+        def settled(done: torch.futures.Future[Any]) -> None:
+            try:
+                value = value_of(done)
+                complete(later, value if unpack is None else unpack(value))
+            except FAILURES as error:
+                later.set_result(
+                    Failure(partial(failing, error.with_traceback(None)))
+                )  # see Note [Failures in Futures]
+            except BaseException as error:  # a bug; without a result, the waiter would wait for ever
+                later.set_result(Failure.of(error))
+
+        call_back(answer, settled)
+        return later
+
+    return settle_later
 
 
-def _pass_on_with_callback(
-    answer: Any, restore: Callable[[Any], Any] | None, failing: Failing, devices: Sequence[torch.device] = ()
-) -> Answer[Any]:
-    """Returns a Future as `settle_later` does, of a value that is at most restored, in its place, by whoever asks."""
-    return settle_later(answer, None, failing, devices, raise_failure if restore is None else _checking(restore))
+def _pass_on_with_callback(restore: Callable[[Any], Any] | None) -> Settle:
+    """Makes what does as `later`, with a value that is at most restored, in its place, by whoever asks."""
+    if restore is None:
+        return later(None)
 
-
-@functools.cache  # there is one for each method of an interface
-def _checking(restore: Callable[[Any], Any]) -> Callable[[Any], None]:
     def check(value: Any) -> None:
         raise_failure(value)
         restore(value)
 
-    return check
+    return later(None, check)
 
 
-def _pass_on_natively(
-    answer: Any, restore: Callable[[Any], Any] | None, failing: Failing, devices: Sequence[torch.device] = ()
-) -> Answer[Any]:
-    """Does what `_pass_on_with_callback` does. The native part gives the Future its value, without Python."""
-    later: Answer[Any] = Answer(devices=list(devices))
-    _torch.check_on_unwrap(later, _Arrived(answer, restore, failing))
-    native.pass_on(answer, later)
-    return later
+def _pass_on_natively(restore: Callable[[Any], Any] | None) -> Settle:
+    """Makes what does as `_pass_on_with_callback`. The native part gives the Future its value, without Python."""
+
+    def settle_later(answer: Any, failing: Failing, devices: Sequence[torch.device]) -> Answer[Any]:
+        later: Answer[Any] = Answer(devices)
+        _torch.check_on_unwrap(later, _Arrived(answer, restore, failing))
+        native.pass_on(answer, later)
+        return later
+
+    return settle_later
 
 
 pass_on: Final = _pass_on_natively if native.available() else _pass_on_with_callback

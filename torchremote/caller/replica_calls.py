@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -23,9 +23,9 @@ from ..link.failures import FAILURES
 from .again import may_be_sent_again, patient, pauses, seconds_of, timeout_of
 from .awaiting import Answer
 from .batches import Batches, when_each
-from .calls import Calls, at_once, failure_of
+from .calls import Calls, failure_of
 from .described import describe
-from .exchange import Failing, Failure, raise_failure, send, send_to_wait, settle
+from .exchange import Failing, Failure, Settle, at_once, raise_failure, send, send_to_wait, settle
 from .references import remote_call
 from .replicas import Replica, Team
 from .stub import with_timeout
@@ -93,14 +93,12 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
         yield call
 
 
-def _begun(
-    answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, devices: Sequence[torch.device]
-) -> Begun:
-    return answer, unpack, failing
+def _begun(unpack: Callable[[Any], Any] | None) -> Settle:
+    return lambda answer, failing, devices: (answer, unpack, failing)
 
 
 def _new_answer(team: Team) -> Answer[Any]:
-    answer: Answer[Any] = Answer(devices=list(team.devices))
+    answer: Answer[Any] = Answer(team.devices)
     _torch.check_on_unwrap(answer, raise_failure)
     return answer
 
