@@ -1,6 +1,8 @@
 """How tests see what an owner hosts, and wait for what another process does in its own time."""
 
 import gc
+import os
+import tempfile
 import threading
 import time
 
@@ -21,3 +23,12 @@ def until(condition, seconds=20):
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         pause.wait(0.02)
+
+
+def holding_the_gil(owner, seconds):
+    """Has an owner hold its GIL, from when this returns. Returns the Future of the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        sign = os.path.join(folder, "held")
+        held = rpc.rpc_async(owner, remote.hold_the_gil, (seconds, sign))
+        until(lambda: os.path.exists(sign))
+    return held

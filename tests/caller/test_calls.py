@@ -20,6 +20,7 @@ from torchremote.jit import compile_interface
 
 from .. import owner_process as remote
 from .. import zoo
+from ..waiting import holding_the_gil
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -246,7 +247,7 @@ def test_a_call_returns_while_the_owners_gil_is_held(owner, encoder, x):
     # As the first of all calls would, this one finds TorchScript's executor warm.
     for _ in range(5):
         encoder(x)
-    held = rpc.rpc_async(owner, remote.hold_the_gil, (2.0,))
+    held = holding_the_gil(owner, 2.0)
     python_call = rpc.rpc_async(owner, remote.hosted_here)
     slowest, calls = 0.0, 0
     while not held.done() and calls < 50:

@@ -3,13 +3,12 @@
 import time
 
 import torch
-import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote.caller import shown
 
-from .. import owner_process as remote
 from .. import zoo
+from ..waiting import holding_the_gil
 
 
 def test_a_line_says_what_and_where_and_whether_it_answers(owner):
@@ -28,8 +27,7 @@ def test_an_owner_that_does_not_answer_is_asked_once(owner, monkeypatch):
     monkeypatch.setattr(shown, "_PATIENCE", 0.2)
     monkeypatch.setattr(shown, "_silent", {})
     stubs = [tr.create(owner, zoo.Encoder, zoo.LinearEncoder) for _ in range(5)]
-    holding = rpc.rpc_async(owner, remote.hold_the_gil, (1.5,))
-    time.sleep(0.1)
+    holding = holding_the_gil(owner, 1.5)
     began = time.monotonic()
     lines = [repr(stub) for stub in stubs]
     assert lines == ["EncoderStub(Encoder on owner/cpu, does not answer)"] * 5

@@ -8,7 +8,6 @@ from typing import Dict, List, NamedTuple, Optional
 
 import pytest
 import torch
-import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
@@ -18,7 +17,7 @@ from torchremote.jit.export import compiled as compiling
 from torchremote.owner.compiled import check_place
 from torchremote.owner.self_changing import change_of
 
-from .. import owner_process as remote
+from ..waiting import holding_the_gil
 
 # AOTInductor compiles for some ten seconds.
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.timeout(400)]
@@ -359,8 +358,7 @@ def test_a_call_does_not_wait_for_the_owners_gil(owner, file):
     x, y = inputs(3)
     for _ in range(5):
         stub(x, y)
-    held = rpc.rpc_async(owner, remote.hold_the_gil, (1.0,))
-    time.sleep(0.2)  # until the owner holds it; there is no sign of that which needs no GIL
+    held = holding_the_gil(owner, 1.0)
     seconds = []
     for _ in range(3):  # a machine that does other things may be late once
         start = time.monotonic()

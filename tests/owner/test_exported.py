@@ -13,8 +13,8 @@ import torchremote as tr
 from torchremote.dropin.remote_module import _RemoteModule
 from torchremote.errors import ArgumentError, CreationError, MismatchError, RemoteError
 
-from .. import owner_process as remote
 from ..jit.export.zoo import Counting, Dataclass, Encoding, Kwargs, Normed, OnTensor, OnTwo, Returning, Several, X
+from ..waiting import holding_the_gil
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -105,8 +105,7 @@ def test_a_call_does_not_wait_for_the_owners_gil(owner):
     stub = tr.create(owner, OnTwo, seeded, args=(Kwargs,), examples={"forward": X})
     for _ in range(5):
         stub(X[0])
-    held = rpc.rpc_async(owner, remote.hold_the_gil, (1.0,))
-    time.sleep(0.2)  # until the owner holds it; there is no sign of that which needs no GIL
+    held = holding_the_gil(owner, 1.0)
     seconds = []
     for _ in range(3):  # a machine that does other things may be late once
         start = time.monotonic()

@@ -1,13 +1,11 @@
 """Calls that the owner gathers: many callers' calls become one, and nobody can tell but by the time."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import hypothesis
 import pytest
 import torch
-import torch.distributed.rpc as rpc
 from hypothesis import strategies
 
 import torchremote as tr
@@ -16,7 +14,7 @@ from torchremote.jit.runtime import gathering
 
 from .. import zoo
 from ..caller.test_joined import Joined, Joining, Observed, x
-from ..owner_process import hold_the_gil
+from ..waiting import holding_the_gil
 from .gathering import Scaler, ScalerModule, held, ones, rows_seen
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -162,8 +160,7 @@ def test_all_kinds_that_can_be_joined(owner, scaler):
 def test_the_owners_python_takes_no_part(owner, scaler):
     with torch.no_grad():
         scaler(ones())
-        holding = rpc.rpc_async(owner, hold_the_gil, (4.0,))
-        time.sleep(0.5)
+        holding = holding_the_gil(owner, 4.0)
         pending = [scaler.forward_async(ones()) for _ in range(50)]
         assert all(future.wait()[0][0, 0] == 7 for future in pending)
         assert not holding.done()
