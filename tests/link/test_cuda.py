@@ -152,6 +152,8 @@ def late_results(place: str, home: str) -> None:
         columns = 8 if home == "cpu" else 1 << 20  # 256 MiB take some time to arrive
         x = torch.full((64, columns), 3.0).to(home)
         assert torch.equal(torch.jit.script(Through(late))(x), x)
+        for n, result in enumerate(late.forward_many([(x * n,) for n in range(3)])):  # of one message
+            assert torch.equal(result, x * n)
         if how["in_turn"]:
             sums = [late.sums_async(torch.full((1,), 1.0).to(home) * busy(weight)) for _ in range(20)]
             assert [answer.wait().item() for answer in sums] == [float(n + 1) for n in range(20)]

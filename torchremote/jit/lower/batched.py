@@ -14,6 +14,7 @@ from . import ir
 from .convert import Converter, Direction, OnTensor
 from .names import Names
 from .plan import KEEP, plan_arrival, wire_type
+from .send import WAIT_HERE
 from .source_names import SourceNames
 from .units import crossing, future
 
@@ -166,7 +167,7 @@ def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
         values.append(value)
     body += [
         ir.Assign((pending.id,), ir.Call(ir.Attribute(link, method.name), tuple(values))),
-        ir.Return(ir.Call(ir.FORK, (ir.Name(source_names.split[method.name]), pending, rows))),
+        ir.Return(ir.Call(ir.FORK, (ir.Name(source_names.split[method.name]), link, pending, rows))),
     ]
     returns = future(source_names.wire(method.many.returns))
     return ir.Function(
@@ -182,18 +183,20 @@ def next_of(tensors: ir.Name) -> OnTensor:
 def _lower_split(interface: Interface, method: Method, dim: int, source_names: SourceNames) -> ir.Function:
     """Lowers the function that waits for the joined result, and cuts it into one for each call."""
     names = source_names.scope()
-    pending, rows, received, results = (
-        ir.Name(names.fresh(name)) for name in ("pending", "rows", "received", "results")
+    link, pending, rows, received, results = (
+        ir.Name(names.fresh(name)) for name in ("link", "pending", "rows", "received", "results")
     )
     where = ir.Literal(f"{interface.name}.{method.name}")
     returns = source_names.wire(method.many.returns)
     body = (
+        ir.Do(ir.Call(ir.Attribute(link, WAIT_HERE), (pending,))),
         ir.Assign((received.id,), ir.Call(ir.Attribute(pending, "wait"))),
         ir.Assign((results.id,), ir.Empty("[]"), returns),
         *split_result(method, "cut", received, (rows, ir.Literal(dim), where), results, names, source_names),
         ir.Return(results),
     )
     parameters = (
+        ir.Parameter(link.id, "Link"),
         ir.Parameter(pending.id, future(source_names.wire(method.returns))),
         ir.Parameter(rows.id, "List[int]"),
     )

@@ -294,7 +294,8 @@ def _lower_many(method: Method, sending: Sending) -> ir.Function:
     one = ir.Return(sending.send(many, first, _field("worker"), _field("timeout"), _field(_NATIVE_ROUTE)))
     several = (
         ir.Name(source_names.in_parts[many.name]),
-        *(_field("worker"), _field("timeout"), _field("handle"), flags, _field("lease"), parts, ir.Name(batch.name)),
+        *(_field("worker"), _field("timeout"), _field("handle"), flags, _field("devices"), _field("lease")),
+        *(parts, ir.Name(batch.name)),
         *([_field(_NATIVE_ROUTE)] if sending.native else []),
     )
     body = (
@@ -316,21 +317,22 @@ def _lower_in_parts(many: Method, sending: Sending) -> ir.Function:
     """
     source_names = sending.source_names
     names = source_names.scope()
-    worker, timeout, handle, flags, lease, parts, batch, part, results, pending, route = (
+    worker, timeout, handle, flags, devices, lease, parts, batch, part, results, pending, route = (
         ir.Name(names.fresh(name))
-        for name in "worker timeout handle flags lease parts batch part results pending route".split()
+        for name in "worker timeout handle flags devices lease parts batch part results pending route".split()
     )
     done = ir.Call(ir.Name("len"), (results,))
     sent = sending.send(many, [handle, part, ir.Concatenation(batch, done), flags], worker, timeout, route)
     loop = (
         ir.Assign((pending.id,), sent),
         ir.Do(ir.Call(ir.Attribute(results, "extend"), (ir.Call(ir.Attribute(pending, "wait")),))),
+        *sending.lower_arrival(devices, names),
         # The first message had the ticket. The others follow it anyhow.
         ir.Assign((flags.id,), ir.Call(ir.Name("without_ticket"), (flags,))),
     )
     of_parts = source_names.wire(ListType(many.arguments[0].type))
-    kinds = {worker: "str", timeout: "float", handle: "int", flags: "int", lease: _ROUTE_PARTS["lease"]}
-    kinds |= {parts: of_parts, batch: "int"} | ({route: "Any"} if sending.native else {})
+    kinds = {worker: "str", timeout: "float", handle: "int", flags: "int", devices: _ROUTE_PARTS["devices"]}
+    kinds |= {lease: _ROUTE_PARTS["lease"], parts: of_parts, batch: "int"} | ({route: "Any"} if sending.native else {})
     returns = source_names.wire(many.returns)
     return ir.Function(
         source_names.in_parts[many.name],

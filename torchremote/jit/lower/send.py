@@ -29,6 +29,7 @@ from typing import Final
 
 from ..read.model import RESERVED_PREFIX, Interface, Method
 from . import ir
+from .names import Names
 from .source_names import SourceNames
 from .units import SELF, endpoint, endpoint_name
 
@@ -78,14 +79,26 @@ class Sending:
         Args:
             devices: those in the caller's device map.
         """
-        pending, device = ir.Name(_PENDING.name), ir.Name("device")
-        wait: ir.Expression = ir.Call(ir.Attribute(pending, "wait"))
-        synchronize = ir.Call(ir.operator_of("cuda", "synchronize"), (device,))
-        is_mapped = ir.Not(ir.Equal(ir.Call(ir.Name("len"), (devices,)), ir.Literal(0)))
+        pending = ir.Name(_PENDING.name)
         body: ir.Statement = ir.Pass()
         if self.cuda:
-            body = ir.If(is_mapped, (ir.Do(wait), ir.For((device.id,), devices, (ir.Do(synchronize),))))
+            wait = ir.Do(ir.Call(ir.Attribute(pending, "wait")))
+            body = ir.If(self._is_mapped(devices), (wait, self._synchronize(devices, "device")))
         if self.native:
             waits = ir.Call(ir.native("wait_here"), (pending,))
             body = ir.If(ir.Not(waits), (body,))
         return ir.Function(WAIT_HERE, WAIT_HERE_PARAMETERS, "None", (body,))
+
+    def lower_arrival(self, devices: ir.Expression, names: Names) -> tuple[ir.Statement, ...]:
+        """Lowers what waits until the devices have what an answer brought, behind a wait in TorchScript."""
+        if not self.cuda:
+            return ()
+        return (ir.If(self._is_mapped(devices), (self._synchronize(devices, names.fresh("device")),)),)
+
+    @staticmethod
+    def _is_mapped(devices: ir.Expression) -> ir.Expression:
+        return ir.Not(ir.Equal(ir.Call(ir.Name("len"), (devices,)), ir.Literal(0)))
+
+    @staticmethod
+    def _synchronize(devices: ir.Expression, name: str) -> ir.Statement:
+        return ir.For((name,), devices, (ir.Do(ir.Call(ir.operator_of("cuda", "synchronize"), (ir.Name(name),))),))
