@@ -174,6 +174,7 @@ _WHERE_IT_IS_MADE: Final = (
     "do it on the owner, where the module is made: in a function that you give to create as module_cls"
 )
 _MOVE: Final = 'torchremote.at_owner(stub).to("cuda:0") moves the remote module, and stubs follow'
+_PARTS: Final = "declare a method in the interface that returns what you need of its parts, and call that"
 _HOOKS: Final = "put the stub into a module of your own, and hook that one"
 REMEDIES: Final = {
     **dict.fromkeys(("to", "cpu", "cuda", "xpu", "ipu", "mtia"), _MOVE),
@@ -224,5 +225,6 @@ _METHODS: Final[tuple[Callable[..., Any], ...]] = (
     _torchremote_refuse,
 )
 # `Stub` gets them here, because they need `at_owner`, which needs `Stub`.
-for _method in (*_METHODS, *(refusing(name, remedy) for name, remedy in REMEDIES.items())):
+_AS_CONTAINER = dict.fromkeys(("__iter__", "__len__", "__getitem__", "__contains__"), _PARTS)  # ScriptModule has these
+for _method in (*_METHODS, *(refusing(name, remedy) for name, remedy in {**REMEDIES, **_AS_CONTAINER}.items())):
     setattr(Stub, _method.__name__, _method)
