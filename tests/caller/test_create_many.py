@@ -110,7 +110,7 @@ def test_ctrl_c_leaves_nothing(owner, monkeypatch):
 
 def test_a_taken_name_says_whose(owner):
     for where, whose in ((owner, "owner"), ("caller", "caller")):
-        serves = f"'twice': the worker '{whose}' serves a Encoder .*withdraw\\('twice', '{whose}'"
+        serves = f"'twice': the worker '{whose}' serves Encoder .*withdraw\\('twice', '{whose}'"
         says = f"^module 1: Encoder on {whose}: {serves}"
         with pytest.raises(ServedNameError, match=says) as found:
             tr.create_many([where] * 2, zoo.Encoder, zoo.LinearEncoder, names=["twice"] * 2)

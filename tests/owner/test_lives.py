@@ -83,7 +83,7 @@ def test_serve_offers_a_module_of_this_process_to_itself_too(owner):
         module.linear.weight.zero_()
         module.linear.bias.fill_(2.0)
     assert torch.equal(stub(X), torch.full((2, 8), 2.0))  # the parameters are shared
-    with pytest.raises(ServedNameError, match="'mine': this process serves a Encoder under that name"):
+    with pytest.raises(ServedNameError, match="'mine': this process serves Encoder under that name"):
         tr.serve(module, zoo.Encoder, "mine")
     tr.withdraw("mine")
     with pytest.raises(ServedNameError, match=r"'mine': not served by the worker '\w+'"):

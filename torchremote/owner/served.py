@@ -148,7 +148,7 @@ def add_named(
     if first is entry:
         return handle
     remove(handle)
-    taken = f"serves a {first.interface.name} under that name already"
+    taken = f"serves {first.interface.name} under that name already"
     if owner is None:
         raise ServedNameError(
             f"{name!r}: this process {taken}; withdraw it, choose another, or serve with replace=True"
