@@ -15,8 +15,8 @@ from torchremote.jit.lower import (
 from torchremote.jit.script.emit import emit
 
 
-def units(interface, native=False):
+def units(interface, native=False, cuda=False):
     source_names = SourceNames(interface)
-    in_turn, link = (partial(lower, native=native) for lower in (lower_in_turn, lower_link))
+    in_turn, link = partial(lower_in_turn, native=native), partial(lower_link, native=native, cuda=cuda)
     every = (lower_enums, lower_table, lower_endpoints, link, lower_hosting, in_turn, lower_stub)
     return [emit(lower(interface, source_names)) for lower in every]

@@ -12,7 +12,10 @@ from torchremote.errors import ArgumentError, RemoteError
 
 from .. import zoo
 
-pytestmark = pytest.mark.filterwarnings("ignore:Profiling a distributed call")  # torch says so once a process
+pytestmark = [  # what torch says once a process
+    pytest.mark.filterwarnings("ignore:Profiling a distributed call"),
+    pytest.mark.filterwarnings("ignore:.*Profiler clears events"),  # 2.11
+]
 CPU = [ProfilerActivity.CPU]
 
 

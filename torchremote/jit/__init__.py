@@ -181,6 +181,11 @@ def compile_contract(interface: Interface, source_names: SourceNames | None = No
         )
 
 
+def has_cuda() -> bool:
+    """Says whether torch has operators for CUDA, as links use them: see lower/send.py."""
+    return hasattr(torch.ops.cuda, "synchronize")
+
+
 def _compile_contract(
     interface: Interface, classes: Classes, key: tuple[object, ...], source_names: SourceNames
 ) -> Contract:
@@ -188,7 +193,7 @@ def _compile_contract(
     table = _tables.get(key, lambda: _compile_table(interface, classes, source_names))
     first = _first_tables.setdefault((interface.name, interface.text), table)
     sources, defined = dict(table.sources), dict(table.defined)
-    link = lower_link(interface, source_names, native.available(), cuda=hasattr(torch.ops.cuda, "synchronize"))
+    link = lower_link(interface, source_names, native.available(), has_cuda())
     for unit in (lower_endpoints(interface, source_names), link):
         source = emit(unit)
         sources[unit.part] = source.text
