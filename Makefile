@@ -1,5 +1,7 @@
 # demo: the main job, on real data.   test: lint, types, docs and all tests.   lint: ruff, mypy and pyright.
 # native: builds the native part into the user's cache, and runs the tests of calls with it, which test ends with.
+# gpu: on a machine with a CUDA device, its tests without and with the native part, and the benchmarks of accelerators, in the
+#      environment of GPU_PYTHON: torch for CUDA, and what setup.cfg lists for tests.
 # coverage: all tests, and the lines of the package that none of them runs.
 # docs: the pages in docs/, into docs/_build; a warning is an error. Needs no network, but for its own environment.
 # compat: all tests on the oldest and the newest torch that are supported, on other Pythons where these are installed, and
@@ -26,7 +28,7 @@ TORCHVISION := torch==2.14.1 torchvision==0.29.1
 PYTHON_OF_OLDEST ?= $(or $(shell python3.12 -c 'print("python3.12")' 2> /dev/null), $(PYTHON))
 PYTHON_OF_NEWEST ?= $(or $(shell python3.13 -c 'print("python3.13")' 2> /dev/null), $(PYTHON))
 
-.PHONY: demo test native coverage lint docs fuzz chaos rounds compat models bench bench-quick bench-against bench-peers
+.PHONY: demo test native gpu coverage lint docs fuzz chaos rounds compat models bench bench-quick bench-against bench-peers
 .PHONY: clean
 
 demo: $(READY)
@@ -44,6 +46,14 @@ CALLS := tests/native tests/jit/script/test_emit.py tests/link/test_cuda.py \
 native: $(READY)
 	if ! command -v $${CXX:-c++}; then echo "no C++ compiler: the native part is neither built nor tested"; exit 0; fi; \
 	$(BIN)/python -m torchremote build-native && TORCHREMOTE_NATIVE=1 $(BIN)/python -m pytest -n $(JOBS) $(CALLS)
+
+GPU_PYTHON ?= python3
+
+gpu:
+	TORCHREMOTE_NATIVE=0 $(GPU_PYTHON) -m pytest -m gpu tests/link/test_cuda.py
+	TORCHREMOTE_NATIVE= $(GPU_PYTHON) -m torchremote build-native
+	TORCHREMOTE_NATIVE=1 $(GPU_PYTHON) -m pytest -m gpu tests/link/test_cuda.py tests/native/test_compiled.py
+	$(GPU_PYTHON) -m benchmarks movement gathering_on_accelerator native_gathering_on_accelerator
 
 coverage: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=term
