@@ -32,7 +32,7 @@ from .awaiting import Answer
 from .exchange import Failure, raise_failure
 from .methods import DEVICES, METHODS, NamedStubMethods
 
-is_profiling = _torch.is_profiling
+_is_profiling = _torch.is_profiling
 
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
@@ -49,7 +49,7 @@ def sent_again(once: Callable[..., Any], in_range: Callable[..., Any] | None = N
 
     @functools.wraps(once)
     def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if in_range is not None and is_profiling():
+        if in_range is not None and _is_profiling():
             return in_range(self_, *args, **kwargs)
         try:
             return once(self_, *args, **kwargs)
@@ -70,7 +70,7 @@ def sent_until_timeout(once: Callable[..., Any], in_range: Callable[..., Any] | 
 
     @functools.wraps(once)
     def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if in_range is not None and is_profiling():
+        if in_range is not None and _is_profiling():
             return in_range(self_, *args, **kwargs)
         began = time.monotonic()
         try:
@@ -96,7 +96,7 @@ def sent_until_timeout_later(
 
     @functools.wraps(once_async)
     def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if in_range is not None and is_profiling():
+        if in_range is not None and _is_profiling():
             return in_range(self_, *args, **kwargs)
         if not _follows(self_) or _torch.is_recording_calls():
             return once_async(self_, *args, **kwargs)

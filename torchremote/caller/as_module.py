@@ -224,7 +224,8 @@ _METHODS: Final[tuple[Callable[..., Any], ...]] = (
     *(parameters, named_parameters, buffers, named_buffers, apply, _apply),
     _torchremote_refuse,
 )
+_AS_CONTAINER: Final = dict.fromkeys(("__iter__", "__len__", "__getitem__", "__contains__"), _PARTS)
+"""What a ScriptModule has as a container. Replicas are none, so Python itself refuses these of them."""
 # `Stub` gets them here, because they need `at_owner`, which needs `Stub`.
-_AS_CONTAINER = dict.fromkeys(("__iter__", "__len__", "__getitem__", "__contains__"), _PARTS)  # ScriptModule has these
 for _method in (*_METHODS, *(refusing(name, remedy) for name, remedy in {**REMEDIES, **_AS_CONTAINER}.items())):
     setattr(Stub, _method.__name__, _method)

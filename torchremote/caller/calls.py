@@ -27,7 +27,7 @@ from .methods import DEVICES, METHODS, NamedStubMethods
 from .profiled import profiled
 from .quick_check import TENSORS, exact_classes, exact_test
 
-is_profiling = _torch.is_profiling
+_is_profiling = _torch.is_profiling
 _MOST_REMEMBERED: Final = 64  # combinations of classes
 
 
@@ -98,7 +98,7 @@ class Calls:
         in_dual_level, settle = _torch.in_dual_level, settling(restorer(self.method.returns))
 
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
-            if in_range is not None and is_profiling():
+            if in_range is not None and _is_profiling():
                 return in_range(self_, *args, **kwargs)
             if is_transforming():
                 self.check_context()
@@ -154,7 +154,7 @@ class Calls:
         settle = settling(partial(self.packer.unpack, kind=self.method.returns))
 
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
-            if in_range is not None and is_profiling():
+            if in_range is not None and _is_profiling():
                 return in_range(self_, *args, **kwargs)
             self.check_context()
             values, failing = self.pack(args, kwargs), partial(self.failure, self_)

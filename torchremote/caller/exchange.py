@@ -168,26 +168,24 @@ def later(unpack: Callable[[Any], Any] | None, on_unwrap: Callable[[Any], None] 
     new = Answer.__new__
 
     def settle_later(answer: Any, failing: Failing, devices: Sequence[torch.device] = ()) -> Answer[Any]:
-        later: Answer[Any] = new(Answer)
-        begin_future(later, devices)  # as `Answer(devices)` does, with a frame less
+        result: Answer[Any] = new(Answer)
+        begin_future(result, devices)  # as `Answer(devices)` does, with a frame less
         # The waiter would get an exception of a callback only as text. So the error is raised when the value is
         # unwrapped.
-        check_on_unwrap(later, on_unwrap)
+        check_on_unwrap(result, on_unwrap)
 
         # This runs on an RPC thread and holds the GIL, which the caller needs. So it does as little as possible.
         def settled(done: torch.futures.Future[Any]) -> None:
             try:
                 value = value_of(done)
-                complete(later, value if unpack is None else unpack(value))
-            except FAILURES as error:
-                later.set_result(
-                    Failure(partial(failing, error.with_traceback(None)))
-                )  # see Note [Failures in Futures]
+                complete(result, value if unpack is None else unpack(value))
+            except FAILURES as error:  # see Note [Failures in Futures]
+                result.set_result(Failure(partial(failing, error.with_traceback(None))))
             except BaseException as error:  # a bug; without a result, the waiter would wait for ever
-                later.set_result(Failure.of(error))
+                result.set_result(Failure.of(error))
 
         call_back(answer, settled)
-        return later
+        return result
 
     return settle_later
 
@@ -208,10 +206,10 @@ def _pass_on_natively(restore: Callable[[Any], Any] | None) -> Settle:
     """Makes what does as `_pass_on_with_callback`. The native part gives the Future its value, without Python."""
 
     def settle_later(answer: Any, failing: Failing, devices: Sequence[torch.device]) -> Answer[Any]:
-        later: Answer[Any] = Answer(devices)
-        _torch.check_on_unwrap(later, _Arrived(answer, restore, failing))
-        native.pass_on(answer, later)
-        return later
+        result: Answer[Any] = Answer(devices)
+        _torch.check_on_unwrap(result, _Arrived(answer, restore, failing))
+        native.pass_on(answer, result)
+        return result
 
     return settle_later
 

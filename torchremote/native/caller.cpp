@@ -108,9 +108,9 @@ Operation send(const Node* node) {
   };
 }
 
-// wait_here(pending): waits in this thread, if it is one of Python's, and returns whether it is. Such a thread waits for
-// what it called in any case. Threads of RPC, and those of torch.jit.fork, go on with other work instead, and TorchScript's
-// own wait lets them.
+// wait_here(pending): waits in this thread, if it is one of Python's, and returns whether it is. Such a thread waits
+// for what it called in any case. Threads of RPC, and those of torch.jit.fork, go on with other work instead, and
+// TorchScript's own wait lets them.
 void wait_here(Stack& stack) {
   auto pending = torch::jit::pop(stack).toFuture();
   bool is_pythons = PyGILState_GetThisThreadState() != nullptr;

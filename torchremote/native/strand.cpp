@@ -289,8 +289,8 @@ const torch::jit::RegisterOperators registered({
         c10::AliasAnalysisKind::CONSERVATIVE),
     Operator("torchremote_native::forget_strands() -> ()", forget_strands, c10::AliasAnalysisKind::CONSERVATIVE),
     Operator(
-        "torchremote_native::in_strand(Any strand, str function, t[] like, bool may_run_here, ...) -> Future(t)", in_strand,
-        c10::AliasAnalysisKind::CONSERVATIVE),
+        "torchremote_native::in_strand(Any strand, str function, t[] like, bool may_run_here, ...) -> Future(t)",
+        in_strand, c10::AliasAnalysisKind::CONSERVATIVE),
 });
 
 } // namespace

@@ -46,8 +46,9 @@ def compiled(
         InterfaceError: `interface` has a signature that cannot cross.
         ArgumentError: an example is missing, or does not fit the interface. Or the file is not such a file.
         MismatchError: the module does not implement `interface`.
-        CreationError: torch.export or AOTInductor cannot take a method, or it changes buffers or arguments. Or the file
-            was written by another torch, or for a processor with other instructions.
+        CreationError: torch.export or AOTInductor cannot take a method, or it changes buffers or arguments. Or the C++
+            compiler links a C++ library of its own into what it compiles. Or the file was written by another torch, or
+            for a processor with other instructions, or for a device that is not here.
 
     With the native part:
 
