@@ -1,5 +1,6 @@
 """Replicas are called as one, while owners are killed, stopped, withdrawn, and come back."""
 
+import copy
 import signal
 import threading
 import time
@@ -185,3 +186,27 @@ def test_what_cannot_be_reached_at_first_is_looked_for(nursery):
     comes_back(replicas, "p1")
     with pytest.raises(ServedNameError, match="'other': not served by the worker 'p0'"):
         assert elapsed(tr.connect, ["p2", "p0"], zoo.Encoder, "other") < 5
+
+
+@in_a_group()
+def test_replicas_that_are_made_or_sent_while_one_is_away_find_it(nursery):
+    owners = start(nursery)
+    replicas = tr.connect(OWNERS[:2], zoo.Encoder, "encoder").eval()
+    owners["p1"].kill()
+    until(lambda: "p1" not in roles.members())
+    made = [
+        tr.with_timeout(replicas, 60),
+        copy.copy(replicas),
+        copy.deepcopy(replicas),
+        rpc.rpc_sync("p0", copy.copy, (replicas,)),  # it is sent twice
+    ]
+    for one in made:
+        assert from_which(one(X)) == "p0"
+    tr.with_timeout(replicas, 60)(X)  # is let go while it looks
+    del replicas  # it would set the mode itself
+    nursery.join("p1")
+    serve("p1")
+    for one in made:
+        comes_back(one, "p1")
+        assert {from_which(result) for result in one.forward_many([(X,)] * 4)} == {"p0", "p1"}
+    assert not rpc.rpc_sync("p1", roles.training)

@@ -16,6 +16,7 @@ from torchremote.tools import cli
 
 from .. import zoo
 from ..forks import Fork
+from ..groups.test_joining import send_in_wait_of
 from ..waiting import until
 from .commands import programs, run_commands
 
@@ -271,3 +272,26 @@ def test_extras_that_are_not_there_are_named(capsys, monkeypatch):
     where = ("--name", "x", "--worker", "w", "--no-counts", "--metrics-port", "0")
     assert cli.main(["serve", *ENCODER, *where]) == 1
     assert "--metrics-port needs more: pip install 'torchremote[metrics]'" in capsys.readouterr().err
+
+
+def test_a_signal_at_any_moment_ends_serve(address, tmp_path):
+    output = tmp_path / "output"
+    process = Fork(serve_and_be_told_while_waiting, address, output=output)
+    try:
+        assert process.wait(100) == 0, output.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    assert "left worst" in output.read_text()
+
+
+def serve_and_be_told_while_waiting(address):
+    send_in_wait_of("_serve", signal.SIGTERM)
+    sys.exit(cli.main(["serve", *ENCODER, "--name", "encoder", "--worker", "worst", "--address", address]))
+
+
+def test_what_serve_cannot_join_with_is_said_in_a_line(tmp_path):
+    where = ("--name", "encoder", "--no-counts", "--address", "127.0.0.1:1")
+    ((status, _, said),) = run_commands(tmp_path, ("serve", *ENCODER, *where, "--worker", "w", "--timeout", "-1"))
+    assert status == 1
+    assert "torchremote: serve: timeout=-1.0: seconds, more than 0" in said

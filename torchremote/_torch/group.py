@@ -29,6 +29,7 @@ Note [Taking a worker off]
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -94,6 +95,7 @@ class GroupAgent:
         count = torch.cuda.device_count()
         self.own = AgentOfMember(name, number, url, maps, tuple(options.devices), count)
         self._others: dict[str, AgentOfMember] = {}
+        self._changing = threading.Lock()
         if torch.cuda.is_available() and (maps or options.devices):
             torch.cuda.init()
 
@@ -114,9 +116,10 @@ class GroupAgent:
     def add(self, member: AgentOfMember) -> None:
         """Adds a worker to the agent's lists."""
         self._store.set(f"addrs/{member.name}", member.url)
-        self._others[member.name] = member
         info = rpc.WorkerInfo(member.name, member.number)
-        update_workers(self._agent, info, self._devices(), self._reverse_maps(), True)
+        with self._changing:
+            self._others[member.name] = member
+            self._update(info, True)
 
     def close_connection(self, name: str, seconds: float) -> None:
         """Has torch close its connection to a worker that has ended. Without this it keeps the files open for ever.
@@ -130,10 +133,15 @@ class GroupAgent:
 
     def take_off(self, name: str, number: int) -> None:
         """Takes a worker off the agent's lists: see Note [Taking a worker off]."""
-        self._others.pop(name, None)
         info = rpc.WorkerInfo(name, number)
-        # torch drops all devices and maps that it is not told of.
-        update_workers(self._agent, info, self._devices(), self._reverse_maps(), False)
+        with self._changing:
+            self._others.pop(name, None)
+            self._update(info, False)
+
+    def _update(self, info: rpc.WorkerInfo, joins: bool) -> None:
+        """Tells torch of a worker that joins or leaves. The caller holds `_changing`."""
+        # torch drops all devices and maps that it is not told of: those of another thread's worker, too.
+        update_workers(self._agent, info, self._devices(), self._reverse_maps(), joins)
 
     def _reverse_maps(self) -> dict[str, DeviceMap]:
         """Returns, for each worker that maps devices to this one, the map for answers."""

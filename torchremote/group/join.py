@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any, Final
 from torch.distributed.rpc import TensorPipeRpcBackendOptions
 
 from .. import _torch, supported
+from ..caller.stub import LONGEST_TIMEOUT
 from ..errors import GroupError, NotInitializedError
 from ..options import rpc_options
 from . import hub
@@ -42,15 +44,18 @@ def join(
         address: "host:port" of the group's hub: `python -m torchremote hub --address host:port`. None starts a hub on
             this machine, which only workers of this machine reach, and which ends with the last of them;
             `group_address()` says where it is.
-        timeout: seconds to wait at most, for the hub and for all members to know this worker.
+        timeout: seconds in which the others have to know this worker. A hub that does not answer is noticed 5 s later.
         rpc_backend_options: what `rpc_options` returned. None makes them of `options`.
         **options: as for `rpc_options`, such as `threads`, `shared_memory`, `rpc_timeout`, `workers` and `devices`.
             Workers of device maps need not have joined.
 
     Raises:
-        GroupError: there is no hub at `address`, the name is taken, a member does not answer in time, or the device
-            maps do not fit those of a member. The message says which. Nothing of this worker is left in the group.
-        ValueError: the options are none, or `name` cannot be a worker's.
+        GroupError: RPC runs in this process already. Or there is no hub at `address`, the name is taken, a member does
+            not answer in time, the device maps do not fit those of a member, or this process has run RPC on another
+            network interface before. The message says which. Nothing of this worker is left in the group.
+        ValueError: `name` cannot be a worker's, `timeout` is no number of seconds above 0, or both
+            `rpc_backend_options` and options are given.
+        RuntimeError, ValueError: as from `rpc_options`.
 
     >>> import torchremote as tr
     >>> tr.join("trainer")
@@ -62,8 +67,9 @@ def join(
         raise ValueError(f"name={name!r}: letters, digits, _ and - make a worker's name, at most 127 of them")
     if rpc_backend_options is not None and options:
         raise ValueError(f"rpc_backend_options and {', '.join(options)}: give only one of the two")
+    seconds = check_seconds(timeout)
     chosen = rpc_options(**options) if rpc_backend_options is None else rpc_backend_options
-    _enter(name, address, chosen, timeout)
+    _enter(name, address, chosen, seconds)
 
 
 def visit(name: str, address: str, *, timeout: float, **options: Any) -> None:
@@ -71,8 +77,15 @@ def visit(name: str, address: str, *, timeout: float, **options: Any) -> None:
 
     Args:
         name, address, timeout, **options: as for `join`.
+
+    Raises:
+        GroupError: as from `join`; also if `timeout` is no number of seconds, as somebody gave it to a command.
     """
-    _enter(name, address, rpc_options(**options), timeout, visits=True)
+    try:
+        seconds = check_seconds(timeout)
+    except ValueError as error:
+        raise GroupError(f"join {name!r}: {error}") from None
+    _enter(name, address, rpc_options(**options), seconds, visits=True)
 
 
 def _enter(
@@ -93,10 +106,11 @@ def leave(*, timeout: float = 10.0) -> None:
     The others are told at once. Calls in flight, of this worker and to it, have `timeout` to end.
 
     Args:
-        timeout: seconds.
+        timeout: seconds; 0 waits for none.
 
     Raises:
         NotInitializedError: this process is in no such group.
+        ValueError: `timeout` is no number of seconds.
 
     >>> import torchremote as tr
     >>> tr.join("visitor")
@@ -104,8 +118,21 @@ def leave(*, timeout: float = 10.0) -> None:
     """
     global _membership
     with _lock:
-        membership, _membership = _current("leave"), None
-        membership.leave(timeout)
+        membership = _current("leave")
+        membership.leave(check_seconds(timeout, more_than_none=False))
+        _membership = None  # only now: whoever was interrupted may leave again
+
+
+def check_seconds(timeout: float, more_than_none: bool = True) -> float:
+    """Returns a timeout as Python can wait for it, which is not without end.
+
+    Raises:
+        ValueError: it is no number of seconds, or is 0 and has to be `more_than_none`.
+    """
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not number or not 0 <= timeout < math.inf or (more_than_none and timeout == 0):
+        raise ValueError(f"timeout={timeout!r}: seconds, {'more than 0' if more_than_none else '0 or more'}")
+    return min(timeout, LONGEST_TIMEOUT)
 
 
 def group_address() -> str:
@@ -135,7 +162,13 @@ def _current(asked: str) -> Membership:
 def _start_hub() -> str:
     """Starts a hub on this machine that ends with its last worker. Returns its address."""
     command = [sys.executable, "-I", hub.__file__, "--address", "127.0.0.1:0"]
-    started = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=_STARTING, check=False)
+    try:
+        started = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=_STARTING, check=False)
+    except subprocess.TimeoutExpired:
+        raise GroupError(
+            f"the group's hub did not say within {_STARTING:g} s where it listens: is this machine too busy? Try "
+            "again, or start one, python -m torchremote hub --address 127.0.0.1:29600, and join there"
+        ) from None
     said = re.search(r"listens on (\S+)", started.stdout)
     if said is None:
         raise GroupError(

@@ -9,14 +9,16 @@ Note [Lost workers]
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
+import math
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import torch
@@ -25,7 +27,16 @@ from torch.distributed.rpc import TensorPipeRpcBackendOptions
 from .. import _torch
 from ..caller.methods import lose_worker, lost_workers
 from ..errors import GroupError
-from .hub import GROUP_PROTOCOL, SILENCE, Message, line_of, split_address, watch_connection, written_address
+from .hub import (
+    GROUP_PROTOCOL,
+    LONGEST_LINE,
+    SILENCE,
+    Message,
+    line_of,
+    split_address,
+    watch_connection,
+    written_address,
+)
 from .interfaces import interface_with
 
 GRACE: Final = 0.25
@@ -35,6 +46,8 @@ KEPT: Final = 5.0
 _LOOK: Final = 1.0  # seconds between two looks whether rpc.shutdown() ended the agent
 _LETTING_GO: Final = 1.0  # seconds that letting go of references may take
 _MARGIN: Final = 5.0  # seconds that the hub has beyond a join's timeout, to say who kept it waiting
+
+_INTERFACE: Final = "TP_SOCKET_IFNAME"  # the variable with the interface on which TensorPipe listens
 
 _log = logging.getLogger("torchremote")
 
@@ -61,7 +74,11 @@ class Membership:
         self._connection, welcome = self._enter(address, deadline)
         self.address = written_address(*self._connection.getpeername()[:2])
         try:
-            self._agent = _torch.GroupAgent(name, welcome["number"], options)
+            here = self._connection.getsockname()[0]
+            with _listening_at(here) as chosen:
+                self._agent = _torch.GroupAgent(name, welcome["number"], options)
+            if chosen:
+                self._check_address(here, self._agent.own.url)
             lost_workers.clear()
             others = [_from_message(known) for known in welcome["members"]]
             self._agent.check_device_maps(others)
@@ -96,22 +113,44 @@ class Membership:
                 hello = {"do": "hello", "protocol": GROUP_PROTOCOL, "name": self._name, "timeout": self._timeout}
                 connection.sendall(line_of({**hello, **about, "visits": self._visits}))
                 connection.settimeout(max(0.1, deadline - time.monotonic()))
-                answer = self._read(connection)
+                answer = self._read(connection, deadline)
             except TimeoutError:
                 connection.close()
                 raise self._error(
                     f"what listens at {address} does not answer: is it a hub, or is it stopped?"
                 ) from None
+            except OSError:
+                answer = None
+            except ValueError as error:
+                connection.close()
+                raise self._no_hub(address, str(error)) from None
             except BaseException:
                 connection.close()
                 raise
-            if answer is not None and answer["do"] == "welcome":
-                _use_interface_of(connection)
-                return connection, answer
-            connection.close()
-            if answer is None or not answer["again"] or time.monotonic() > patience:
-                raise self._error("the hub ended the connection" if answer is None else answer["why"])
-            time.sleep(0.25)
+            match answer:
+                case {"do": "welcome", "number": int(), "members": list()}:
+                    assert answer is not None  # for mypy
+                    return connection, answer
+                case {"do": "refused", "why": str(why), "again": bool(again)}:
+                    connection.close()
+                    if not again or time.monotonic() > patience:
+                        raise self._error(why)
+                    time.sleep(0.25)
+                case None:
+                    connection.close()
+                    raise self._error(
+                        f"what listens at {address} ended the connection, and did not answer as a hub does. If no hub "
+                        "runs there, start one at a free address: python -m torchremote hub --address host:port"
+                    )
+                case _:
+                    connection.close()
+                    raise self._no_hub(address, _shortened(str(answer)))
+
+    def _no_hub(self, address: str, said: str) -> GroupError:
+        return self._error(
+            f"what listens at {address} is no hub: it answers {said}; name a hub's address, or start one at an address "
+            "that is free: python -m torchremote hub --address host:port"
+        )
 
     def _connect(self, address: str) -> socket.socket:
         try:
@@ -127,15 +166,34 @@ class Membership:
         watch_connection(connection)
         return connection
 
+    def _check_address(self, here: str, url: str) -> None:
+        """Raises GroupError if others may not reach the agent's `url`. `here`: from where this one reaches the hub."""
+        # torch looks for the address once in the life of a process. Workers of one machine reach all its addresses.
+        if f"://{here}:" not in url and not ipaddress.ip_address(here).is_loopback:
+            raise self._error(
+                f"this process reaches the hub from {here}, but its RPC listens at {url}, where other workers may not "
+                "reach it: torch keeps the address of the first group of a process. Join from a new process, or set "
+                "TP_SOCKET_IFNAME to this machine's interface to the other workers before the first group"
+            )
+
     # -- the connection
 
     def _send(self, message: Message) -> None:
         with suppress(OSError):  # the hub is lost, which `_listen` notices
             self._connection.sendall(line_of(message))
 
-    def _read(self, connection: socket.socket) -> Message | None:
-        """Reads a message, or returns None at the connection's end. Raises TimeoutError in between."""
+    def _read(self, connection: socket.socket, deadline: float = math.inf) -> Message | None:
+        """Reads a message, or returns None at the connection's end.
+
+        Raises:
+            TimeoutError: nothing came for the connection's timeout, or no whole message came until `deadline`.
+            ValueError: what came is no message.
+        """
         while b"\n" not in self._buffer:
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            if len(self._buffer) > LONGEST_LINE:
+                raise ValueError(_shortened(self._buffer))
             try:
                 received = connection.recv(1 << 16)
             except TimeoutError:
@@ -146,7 +204,12 @@ class Membership:
                 return None
             self._buffer += received
         line, _, self._buffer = self._buffer.partition(b"\n")
-        message: Message = json.loads(line)
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            raise ValueError(_shortened(line)) from None
+        if not isinstance(message, dict):
+            raise ValueError(_shortened(line))
         return message
 
     def _listen(self) -> None:
@@ -161,6 +224,9 @@ class Membership:
                 if agent.current:
                     continue
                 self._send({"do": "leave"})  # rpc.shutdown() was called
+                break
+            except ValueError as error:
+                _log.error("torchremote: the hub at %s sends what is no message: %s", self.address, error)
                 break
             if message is None:
                 break
@@ -227,16 +293,19 @@ class Membership:
         self._leaving = True
         until = time.monotonic() + timeout
         agent = self._agent
-        if agent is not None and not self._has_lost:  # torch logs an error for a reference to a lost worker
-            # Owners would log the references as leaks when they end. A call that has not begun yet needs its module.
-            while agent.calls_of_own() and time.monotonic() < until:
+        try:
+            if agent is not None and not self._has_lost:  # torch logs an error for a reference to a lost worker
+                # Owners would log the references as leaks when they end. A call that has not begun yet needs its
+                # module.
+                while agent.calls_of_own() and time.monotonic() < until:
+                    time.sleep(0.01)
+                if not agent.calls_of_own():
+                    agent.let_go(min(timeout, _LETTING_GO))
+            self._send({"do": "leave"})
+            while agent is not None and agent.current and agent.calls_in_flight() and time.monotonic() < until:
                 time.sleep(0.01)
-            if not agent.calls_of_own():
-                agent.let_go(min(timeout, _LETTING_GO))
-        self._send({"do": "leave"})
-        while agent is not None and agent.current and agent.calls_in_flight() and time.monotonic() < until:
-            time.sleep(0.01)
-        self.end()
+        finally:  # also at Ctrl-C
+            self.end()
 
     def end(self) -> None:
         """Ends the connection and the agent, and waits for nobody."""
@@ -244,12 +313,14 @@ class Membership:
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
         thread = getattr(self, "_thread", None)
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_MARGIN)
-        self._connection.close()
-        if self._agent is not None:
-            self._agent.stop()
-        lost_workers.clear()
+        try:
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(_MARGIN)
+        finally:  # also at a second Ctrl-C
+            self._connection.close()
+            if self._agent is not None:
+                self._agent.stop()
+            lost_workers.clear()
 
     def forget(self) -> None:
         """Closes a forked process's copy of the connection, which would outlive the worker's own."""
@@ -280,9 +351,25 @@ def _from_message(member: Message) -> _torch.AgentOfMember:
     return _torch.AgentOfMember(member["name"], member["number"], member["url"], maps, devices, member["device_count"])
 
 
-def _use_interface_of(connection: socket.socket) -> None:
-    """Has TensorPipe listen where this worker reaches the hub from, unless the user chose an interface."""
+def _shortened(said: bytes | str) -> str:
+    """Writes what was received, for a message of an error."""
+    return repr(said) if len(said) <= 80 else f"{said[:80]!r}..."
+
+
+@contextmanager
+def _listening_at(address: str) -> Iterator[bool]:
+    """Has TensorPipe listen at an address of this machine meanwhile, unless the user chose an interface.
+
+    Yields:
+        Whether it was told to.
+    """
     # Otherwise it takes the address of the machine's host name, which others may not reach, or too many.
-    name = interface_with(connection.getsockname()[0])
-    if name is not None:
-        os.environ.setdefault("TP_SOCKET_IFNAME", name)
+    name = interface_with(address)
+    if name is None or _INTERFACE in os.environ:
+        yield False
+        return
+    os.environ[_INTERFACE] = name
+    try:
+        yield True
+    finally:  # what this process starts, and its next group, are not told: it was not the user's choice
+        os.environ.pop(_INTERFACE, None)

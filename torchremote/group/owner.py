@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -12,10 +13,10 @@ from typing import Any, Final
 from .join import join, leave
 
 JOINED: Final = "joined"
-"""The answer of a spawned worker that has joined. If it cannot, it answers with the reason."""
+"""The answer of a spawned worker that has joined. If it cannot, it answers with the reason. It is a line of JSON."""
 _LOOK: Final = 0.5  # seconds between two looks whether the parent lives
 _LEAVING: Final = 10.0  # seconds that leaving may take when the parent is gone
-_LONGEST_WAIT: Final = 0.5  # seconds
+_LOOK_WHETHER_TOLD: Final = 0.1  # seconds between two looks whether it was told to end
 
 
 def main(asked: dict[str, Any]) -> None:
@@ -25,25 +26,30 @@ def main(asked: dict[str, Any]) -> None:
         asked: "join": the arguments of `join`; "parent": the id of the process with which this one ends.
     """
     answers = int(sys.argv[1])
-    told = threading.Event()
-    signal.signal(signal.SIGTERM, lambda number, frame: told.set())
+    # No Event: the handler runs in the thread that waits for it, which may hold the Event's lock just then.
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
     threading.Thread(target=_end_with, args=(asked["parent"], told), daemon=True).start()
     try:
         join(**asked["join"])
     except Exception as error:
-        os.write(answers, str(error).encode())
+        _answer(answers, str(error))
         sys.exit(1)
-    os.write(answers, JOINED.encode())
+    _answer(answers, JOINED)
     os.close(answers)
-    while not told.wait(_LONGEST_WAIT):  # a signal that another thread got does not wake this one
-        pass
+    while not told:
+        time.sleep(_LOOK_WHETHER_TOLD)
     leave()
 
 
-def _end_with(parent: int, told: threading.Event) -> None:
+def _answer(answers: int, said: str) -> None:
+    os.write(answers, json.dumps(said).encode() + b"\n")
+
+
+def _end_with(parent: int, told: list[int]) -> None:
     """Ends this process when its parent has ended."""
     while os.getppid() == parent:
         time.sleep(_LOOK)
-    told.set()
+    told.append(signal.SIGTERM)
     time.sleep(_LEAVING)
     os._exit(1)

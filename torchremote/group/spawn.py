@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
 import sys
 from contextlib import suppress
+from multiprocessing.connection import wait
 from typing import IO, Any, Final
 
 from ..errors import GroupError
-from .join import group_address
+from .join import check_seconds, group_address
 from .owner import JOINED
 
 _PROGRAM: Final = """
@@ -21,6 +23,7 @@ from torchremote.group.owner import main
 main(asked)
 """
 
+_LOOK: Final = 0.5  # seconds between two looks whether the process lives
 
 _processes: list[subprocess.Popen[bytes]] = []
 """All that were spawned: Python warns of one that is let go while it runs."""
@@ -84,6 +87,7 @@ def spawn(name: str, *, timeout: float = 60.0, **options: Any) -> SpawnedWorker:
     Raises:
         NotInitializedError: this process has not joined a group with `join`.
         GroupError: the worker did not join; the message says why. No process is left.
+        ValueError: `timeout` is no number of seconds above 0.
 
     >>> import torchremote as tr
     >>> tr.join("main")
@@ -93,6 +97,7 @@ def spawn(name: str, *, timeout: float = 60.0, **options: Any) -> SpawnedWorker:
     0
     >>> tr.leave()
     """
+    check_seconds(timeout)
     given = {"name": name, "address": group_address(), "timeout": timeout, **options}
     reading, writing = os.pipe()
     with open(reading, "rb") as answers:
@@ -118,4 +123,12 @@ def _start(process: subprocess.Popen[bytes], answers: IO[bytes], asked: bytes) -
     assert process.stdin is not None
     with suppress(BrokenPipeError), process.stdin:
         process.stdin.write(asked)
-    return answers.read().decode()  # `join` has a timeout, so there is an answer, or an end
+    # `join` has a timeout, so there is an answer, or the process ends. The end of the pipe may never come: whatever
+    # another thread forked before we closed the end for writing holds that, too.
+    while True:
+        ended = process.poll() is not None
+        if wait([answers.fileno()], 0 if ended else _LOOK):
+            line = answers.readline()
+            return json.loads(line) if line.endswith(b"\n") else ""
+        if ended:
+            return ""

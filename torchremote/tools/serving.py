@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import threading
 import time
 from contextlib import suppress
 from types import FrameType
@@ -25,7 +24,7 @@ from .visiting import add_address, add_json, find_there, report, tell, visiting
 
 _LOOK: Final = 0.02  # seconds between two looks whether calls run, or a worker is there
 _ASKING: Final = 30.0  # seconds in which a worker has to answer
-_LONGEST_WAIT: Final = 0.5  # seconds
+_LOOK_WHETHER_TOLD: Final = 0.1  # seconds between two looks whether it was told to end
 
 
 def add_commands(commands: Any) -> None:
@@ -101,7 +100,9 @@ def add_commands(commands: Any) -> None:
 
 # -- serve
 
-_told = threading.Event()
+# It was told to end if this is not empty. No Event: a signal's handler runs in the thread that waits for it, which may
+# hold the Event's lock just then.
+_told: list[str] = []
 _drains: float | None = None  # how long the calls of this process's `serve` have at its end; None: it runs none
 
 
@@ -121,7 +122,10 @@ def _serve(options: argparse.Namespace) -> None:
         _end_other(options)
     _drains = options.drain
     tell(f"joining {options.address}")
-    join(options.worker, options.address, timeout=options.timeout)
+    try:
+        join(options.worker, options.address, timeout=options.timeout)
+    except ValueError as error:
+        raise TorchRemoteError(f"serve: {error}") from None
     about = {
         "worker": options.worker,
         "name": options.name,
@@ -135,8 +139,8 @@ def _serve(options: argparse.Namespace) -> None:
     if metrics is not None:
         text += ", metrics http://{metrics}/metrics"
     report(options, text.format(**about), event="serving", **about)
-    while not _told.wait(_LONGEST_WAIT):  # a signal that another thread got does not wake this one
-        pass
+    while not _told:
+        time.sleep(_LOOK_WHETHER_TOLD)
     tell("withdrawing, and letting running calls finish")
     with suppress(ServedNameError):  # somebody has withdrawn it already
         withdraw(options.name)
@@ -163,7 +167,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     """Ends `serve`. The second signal does what it does to every program."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _told.set()
+    _told.append("by a signal")
 
 
 def _let_calls_finish(patience: float) -> int:
@@ -197,7 +201,7 @@ def _is_there(worker: str) -> bool:
 def end_here() -> float | None:
     """Tells this process's `serve` to end. Returns the seconds that its calls may take, or None if it runs none."""
     if _drains is not None:
-        _told.set()
+        _told.append("by another `serve`")
     return _drains
 
 
