@@ -1,6 +1,8 @@
 """Many modules at once."""
 
+import sys
 import threading
+import types
 
 import pytest
 import torch
@@ -106,6 +108,34 @@ def test_ctrl_c_leaves_nothing(owner, monkeypatch):
         tr.create_many([owner, "caller", owner], zoo.Encoder, zoo.LinearEncoder, names=["a", "b", "c"])
     until(lambda: not any(rpc.rpc_sync(owner, served, (name,)) for name in "ac"))
     until(lambda: not served("b"))
+
+
+@pytest.mark.parametrize("importable", [False, True], ids=["local", "only here"])
+def test_ctrl_c_leaves_nothing_that_was_built_here(owner, monkeypatch, importable):
+    """A class that the owner cannot import: then each module has a message of its own."""
+
+    class Local(zoo.LinearEncoder):
+        pass
+
+    if importable:  # so that only the owner finds out
+        Local.__module__, Local.__qualname__ = "only_here", "Local"
+        monkeypatch.setitem(sys.modules, "only_here", types.ModuleType("only_here"))
+        sys.modules["only_here"].Local = Local
+    wait = Pending.wait
+
+    def interrupted(pending):
+        if pending._name == "c":
+            if importable:
+                pending._send_built()
+            raise KeyboardInterrupt
+        stub = wait(pending)
+        assert rpc.rpc_sync(owner, served, (pending._name,))
+        return stub
+
+    monkeypatch.setattr(Pending, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tr.create_many([owner] * 3, zoo.Encoder, Local, names=["a", "b", "c"])
+    until(lambda: not any(rpc.rpc_sync(owner, served, (name,)) for name in "abc"))
 
 
 def test_a_taken_name_says_whose(owner):

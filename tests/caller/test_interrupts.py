@@ -243,6 +243,34 @@ def test_asyncio_gets_its_signals(tmp_path):
     play(tmp_path, owning, with_asyncio)
 
 
+def with_asyncio_and_a_handler_that_calls(store):
+    stub, ran = tr.create("owning", Naps, Napping), []
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, ran.append, "usr1")
+        own = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(own)
+        signal.signal(signal.SIGUSR2, lambda number, frame: ran.append(stub.nap(0.5)))
+        send_soon(signal.SIGUSR2)
+        assert stub.nap(1.0) == 1
+        assert ran == [1]
+        assert signal.set_wakeup_fd(own) == own
+        os.kill(os.getpid(), signal.SIGUSR1)
+        for _ in range(200):
+            await asyncio.sleep(0.1)
+            if len(ran) > 1:
+                break
+        assert ran == [1, "usr1"]
+
+    asyncio.run(run())
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_asyncio_gets_its_signals_after_a_handler_that_calls(tmp_path):
+    play(tmp_path, owning, with_asyncio_and_a_handler_that_calls)
+
+
 def with_a_short_call(store):
     """Signals that arrive during calls that are shorter than the patience."""
     stub, ran = tr.create("owning", Naps, Napping), []

@@ -1,6 +1,7 @@
 """Modules that AOTInductor compiled: what they return and refuse, here and on an owner whose GIL is held."""
 
 import io
+import resource
 import threading
 import time
 import zipfile
@@ -310,19 +311,71 @@ def test_files_that_are_none(tmp_path, file):
 )
 def test_a_file_of_another_torch_or_processor(tmp_path, file, was, now, said):
     path = tmp_path / "other.pt2"
-    found = False
-    with zipfile.ZipFile(file) as old, zipfile.ZipFile(path, "w") as new:
-        for item in old.infolist():
-            content = old.read(item)
-            if item.filename.endswith("/data.pkl") and was in content:
-                found = True
-                content = content.replace(was, now.ljust(len(was), b"0"))
-            new.writestr(item, content)
-    if not found:
+    if was not in state_of(file):
         assert was in (b"ssse3", b"asimd")  # of the other kind of processor
         return
+    with_state(file, path, was, now.ljust(len(was), b"0"))
     with pytest.raises(CreationError, match=f"compiled: .*other.pt2: the module was {said}"):
         tr.compiled(path)
+
+
+def state_of(path):
+    """The names and words in the state of a saved module."""
+    with zipfile.ZipFile(path) as archive:
+        return b"".join(archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl"))
+
+
+def with_state(path, other, was, now):
+    """Writes `path` to `other`, with `was` in the state replaced by `now`, which is as long."""
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(other, "w") as new:
+        for item in old.infolist():
+            content = old.read(item)
+            new.writestr(item, content.replace(was, now) if item.filename.endswith("/data.pkl") else content)
+
+
+def test_saved_again_it_needs_what_it_was_compiled_for(tmp_path, file):
+    """A processor that can do more loads it and saves it: the one that compiled it can still load it."""
+    other, again = tmp_path / "other.pt2", tmp_path / "again.pt2"
+    extra = b"ssse3" if b"ssse3" in state_of(file) else b"asimd"
+    with_state(file, other, extra, b" " * len(extra))
+    torch.jit.save(tr.compiled(other), again)
+    assert extra not in state_of(again)
+    check(tr.compiled(again), *inputs(5))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_it_can_be_loaded_with_a_device_for_the_rest(tmp_path, file, device):
+    """torch moves the bytes of the code to that device, too. The code runs where it was compiled."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    check(torch.jit.load(file, map_location=device), *inputs(5))
+    torch.jit.save(torch.jit.load(file, map_location=device), tmp_path / "again.pt2")
+    check(tr.compiled(tmp_path / "again.pt2"), *inputs(5))
+
+
+def test_its_code_may_lie_in_memory_in_any_way(tmp_path):
+    program = torch.export.export(nn.ReLU(), (torch.ones(3),))
+    _torch.compile_ahead(program, tmp_path / "model.pt2")
+    archive = torch.frombuffer(bytearray((tmp_path / "model.pt2").read_bytes()), dtype=torch.uint8)
+    spread = torch.stack([archive, archive], 1)[:, 0]
+    assert native.package(spread, "cpu").run([torch.tensor([-1.0, 2.0, 3.0])])[0].tolist() == [0.0, 2.0, 3.0]
+
+
+def test_a_device_without_data_is_refused(file):
+    with pytest.raises(RuntimeError, match="torchremote: a compiled module cannot be loaded to meta, which has no"):
+        native.package(torch.empty(10000, dtype=torch.uint8, device="meta"), "cpu")
+    with pytest.raises(RuntimeError, match="torchremote: a compiled module cannot be loaded to meta, which has no"):
+        torch.jit.load(file, map_location="meta")
+
+
+def test_a_full_disk_is_said(file):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(CreationError, match=r"\d+ bytes of the module cannot be written to .*; make room there"):
+            tr.compiled(file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 # -- on an owner

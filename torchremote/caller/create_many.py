@@ -20,7 +20,7 @@ from ..owner.exported import complete_examples
 from ..owner.gathering import check_gather
 from ..typing import HasStub, StubT
 from .built_here import is_only_here
-from .pending import Pending, cancel_message, send_request, send_requests
+from .pending import Pending, cancel, cancel_message, send_request, send_requests
 from .requests import checked, checked_arguments, request_for
 from .stub import check_timeout, route_and_interface
 from .waiting import wait
@@ -157,20 +157,28 @@ def create_many(
     asked = [_outcome(position, asked_for, position) for position in range(len(where))]
     if not return_exceptions:
         _raise_first(asked)
+    messages: list[tuple[Place, str]] = []
+    sent: list[Any] = []
+    made: list[Any] = []
     try:
-        sent = _send_all(compiled, asked, timeout)
-        made = [
-            one if isinstance(one, TorchRemoteError) else _outcome(position, Pending.wait, one)
-            for position, one in enumerate(sent)
-        ]
+        sent = _send_all(compiled, asked, timeout, messages)
+        for position, one in enumerate(sent):
+            made.append(one if isinstance(one, TorchRemoteError) else _outcome(position, Pending.wait, one))
     except BaseException:  # Ctrl-C; no list is returned, so nothing may stay
-        _cancel(asked)
+        for place, ticket in messages:
+            cancel_message(place, ticket)
+        for one in sent:  # `wait` may have sent another message, with a module that was built here
+            if isinstance(one, Pending):
+                cancel(one)
+        _send_removals(made)
         raise
     if not return_exceptions:
         try:
             _raise_first(made)
         except TorchRemoteError:
-            _remove([stub for stub in made if not isinstance(stub, TorchRemoteError)])
+            for answer in _send_removals(made):
+                with suppress(RuntimeError):  # the worker is lost, and its modules with it
+                    wait(answer)
             raise
     return made
 
@@ -190,22 +198,18 @@ def _raise_first(outcomes: list[Any]) -> None:
             raise outcome
 
 
-def _cancel(asked: list[Any]) -> None:
-    """Has the owners remove all modules that they were asked for, now or when they are done. Does not wait."""
-    tickets: dict[int, tuple[Place, str]] = {}
-    for one in asked:
-        if not isinstance(one, TorchRemoteError):
-            place, request = one
-            tickets.setdefault(place.worker.id, (place, request.ticket))  # the first one's is the message's
-    for place, ticket in tickets.values():
-        cancel_message(place, ticket)
+def _send_all(
+    compiled: CompiledInterface, asked: list[Any], timeout: float | None, messages: list[tuple[Place, str]]
+) -> list[Any]:
+    """Sends one message to each worker. Returns for each module a Pending, or the error that prevented it.
 
-
-def _send_all(compiled: CompiledInterface, asked: list[Any], timeout: float | None) -> list[Any]:
-    """Sends one message to each worker. Returns for each module a Pending, or the error that prevented it."""
+    Args:
+        messages: gets the worker and the ticket of each message, before that is sent.
+    """
 
     def alone(one: Any) -> Pending:
         place, request = one
+        messages.append((place, request.ticket))
         return send_request(compiled, place, request, timeout)
 
     of_workers: dict[int, list[int]] = {}
@@ -218,6 +222,7 @@ def _send_all(compiled: CompiledInterface, asked: list[Any], timeout: float | No
         place, first = asked[positions[0]]
         answer = None
         if not is_only_here(place, first):
+            messages.append((place, first.ticket))  # the first one's is the message's
             with suppress(TorchRemoteError):
                 answer = send_requests(compiled, place, [asked[position][1] for position in positions])
         if answer is None:  # each by itself, so that each has its own error, or is built here
@@ -231,12 +236,18 @@ def _send_all(compiled: CompiledInterface, asked: list[Any], timeout: float | No
     return sent
 
 
-def _remove(stubs: list[Any]) -> None:
-    """Removes modules from their owners. Those with a name would stay otherwise."""
+def _send_removals(made: list[Any]) -> list[Any]:
+    """Asks the owners to remove the modules of those that are stubs: with a name, they would stay.
+
+    Returns the Futures of the answers.
+    """
     handles: dict[str, list[int]] = {}
-    for stub in stubs:
-        route, _ = route_and_interface(stub, "create_many")
-        handles.setdefault(route.worker, []).append(route.handle)
+    for stub in made:
+        if not isinstance(stub, TorchRemoteError):
+            route, _ = route_and_interface(stub, "create_many")
+            handles.setdefault(route.worker, []).append(route.handle)
+    answers = []
     for worker, of_worker in handles.items():
         with suppress(RuntimeError):  # the worker is lost, and its modules with it
-            wait(rpc.rpc_async(worker, modules.remove_all, (of_worker,)))
+            answers.append(rpc.rpc_async(worker, modules.remove_all, (of_worker,)))
+    return answers

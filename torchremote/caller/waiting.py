@@ -8,7 +8,8 @@ Note [Waiting and signals]
     So the main thread waits for a *gate*: a Future that torch completes, in C++, when the answer is complete. For that
     time, Python writes the number of each signal that has a handler into a pipe. A thread of ours reads it, and
     completes the gate. The main thread wakes up and runs the handler. If that raises, as that of Ctrl-C does, the
-    waiting has ended. If not, it goes on with a callback and a lock.
+    waiting has ended. If not, it goes on with a callback and a lock. So does the wait of a call that a handler makes:
+    the gate and the pipe are still those of the wait that the handler interrupts.
 
     The answer itself must not be completed by anybody but torch. torch would raise when the answer arrives, on a thread
     of its own, and would not count the call as ended; an orderly shutdown would wait for it for ever. torch does ask
@@ -129,6 +130,9 @@ def wait_until_done(answer: Any) -> None:
         return
     listener = _listener or _start_listener()
     if listener is None:
+        return
+    if listener.gate is not None:  # a handler calls
+        _until_called_back(answer)
         return
     # Where cores are few, what runs between here and `gate.wait()` takes time from the threads that bring the answer.
     listener.gate = gate = _gate_of(answer)

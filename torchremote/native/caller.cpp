@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include <torch/csrc/distributed/rpc/torchscript_functions.h>
 #include <torch/csrc/jit/ir/constants.h>
@@ -37,12 +38,22 @@ struct Arrival {
   bool is_there = false;
 };
 
-// Waits for so many seconds at most. Returns whether the Future has a value or an error.
-bool has_arrived(Future& pending, double seconds) {
-  if (pending.completed()) {
-    return true;
+// What this thread has waited for, and not seen arrive. The Future's callback owns the Arrival: while that exists, the
+// address is of the same Future.
+thread_local std::vector<std::pair<const Future*, std::weak_ptr<Arrival>>> awaited;
+
+// Returns the Arrival of a Future. All turns of a wait share one: the Future would keep a callback for each of them.
+std::shared_ptr<Arrival> arrival_of(Future& pending) {
+  for (const auto& [future, its] : awaited) {
+    auto arrival = its.lock();
+    if (arrival && future == &pending) {
+      return arrival;
+    }
   }
+  auto is_gone = [](const auto& one) { return one.second.expired(); };
+  awaited.erase(std::remove_if(awaited.begin(), awaited.end(), is_gone), awaited.end());
   auto arrival = std::make_shared<Arrival>();
+  awaited.emplace_back(&pending, arrival);
   pending.addCallback(
       [arrival](Future&) {
         {
@@ -52,6 +63,15 @@ bool has_arrived(Future& pending, double seconds) {
         arrival->changed.notify_one();
       },
       /*uses_future=*/false);
+  return arrival;
+}
+
+// Waits for so many seconds at most. Returns whether the Future has a value or an error.
+bool has_arrived(Future& pending, double seconds) {
+  if (pending.completed()) {
+    return true;
+  }
+  auto arrival = arrival_of(pending);
   std::unique_lock<std::mutex> lock(arrival->mutex);
   auto limit = std::chrono::duration<double>(seconds);
   return arrival->changed.wait_for(lock, limit, [&] { return arrival->is_there; });

@@ -54,15 +54,26 @@ std::string joined(const std::set<std::string>& words) {
   return text;
 }
 
+// Returns the bytes of an archive in memory that can be read here: torch.jit.load moves them to its `map_location`.
+at::Tensor readable(const at::Tensor& archive) {
+  TORCH_CHECK(!archive.is_meta(), "torchremote: a compiled module cannot be loaded to meta, which has no data");
+  return archive.cpu().contiguous();
+}
+
 struct Package : torch::CustomClassHolder {
   // torch, instructions, device, archive
   using State = std::tuple<std::string, std::string, std::string, at::Tensor>;
 
-  // `archive`: the bytes of the file that AOTInductor wrote.
-  Package(at::Tensor archive, const std::string& device) : archive_(std::move(archive)), device_(device) {
+  // `archive`: the bytes of the file that AOTInductor wrote. `needed`: the instructions of the processor that compiled.
+  Package(const at::Tensor& archive, const std::string& device, std::string needed = joined(instructions()))
+      : archive_(readable(archive)), device_(device), needed_(std::move(needed)) {
     auto file = c10::make_tempfile("torchremote-");
-    std::ofstream(file.name, std::ios::binary)
-        .write(static_cast<const char*>(archive_.const_data_ptr()), archive_.numel());
+    std::ofstream stream(file.name, std::ios::binary);
+    stream.write(static_cast<const char*>(archive_.const_data_ptr()), archive_.numel());
+    stream.close();
+    TORCH_CHECK(
+        stream, "torchremote: ", archive_.numel(), " bytes of the module cannot be written to ", file.name,
+        "; make room there, or name another folder in TMPDIR");
     try {
       loader_ = std::make_unique<torch::inductor::AOTIModelPackageLoader>(
           file.name, "model", /*run_single_threaded=*/false, at_once, device_.index());
@@ -83,7 +94,7 @@ struct Package : torch::CustomClassHolder {
   }
 
   State state() const {
-    return {TORCH_VERSION, joined(instructions()), device_.str(), archive_};
+    return {TORCH_VERSION, needed_, device_.str(), archive_};
   }
 
   static c10::intrusive_ptr<Package> from_state(State state) {
@@ -106,12 +117,13 @@ struct Package : torch::CustomClassHolder {
     TORCH_CHECK(
         missing.empty(),
         "torchremote: the module was compiled for a processor with ", joined(missing), "; compile it on one as this");
-    return c10::make_intrusive<Package>(archive, device);
+    return c10::make_intrusive<Package>(archive, device, needed);
   }
 
  private:
   at::Tensor archive_;
   c10::Device device_;
+  std::string needed_; // of the processor that compiled it, also if this one saves it again
   std::unique_ptr<torch::inductor::AOTIModelPackageLoader> loader_;
 };
 
