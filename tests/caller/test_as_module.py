@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import threading
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
-from torchremote.caller import as_module
+from torchremote.caller import as_module, modes
 from torchremote.caller.stub import Stub
 from torchremote.dropin import remote_module
 from torchremote.errors import StaleStubError, StubError
@@ -321,3 +322,37 @@ def test_a_stub_that_is_hosted_relays(owner):
 
 def relayed(stub):
     return stub
+
+
+def test_a_model_sets_the_modes_of_modules_that_were_served_again(owner):
+    first, second = (tr.create(owner, Dropping, Drop, name=name) for name in ("first", "second"))
+    try:
+        tr.withdraw("first", owner)
+        tr.create(owner, Dropping, Drop, name="first")
+        nn.Sequential(first, second).eval()
+        assert not first.training
+        assert not second.training
+        assert not tr.connect(owner, Dropping, "first").training
+        assert not drops(first)
+        assert not drops(second)
+    finally:
+        tr.withdraw("first", owner)
+        tr.withdraw("second", owner)
+
+
+def test_stubs_are_made_while_a_mode_is_noted(stub, monkeypatch):
+    copies, making = [copy.copy(stub) for _ in range(5)], []
+    set_attribute = modes._torch.set_attribute
+
+    def set_and_make(*args):
+        set_attribute(*args)
+        if not making:
+            making.append(threading.Thread(target=lambda: copies.append(copy.copy(stub))))
+            making[0].start()
+            making[0].join(0.5)  # it may have to wait
+
+    monkeypatch.setattr(modes._torch, "set_attribute", set_and_make)
+    stub.eval()
+    making[0].join()
+    assert len(copies) == 6
+    assert not any(one.training for one in copies)

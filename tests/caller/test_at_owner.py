@@ -506,3 +506,68 @@ def test_what_is_no_exception_is_a_remote_error(encoder):
 
 def raising(handle, error):
     raise error("as asked")
+
+
+# -- stubs that follow
+
+
+@pytest.fixture
+def served_again(owner):
+    """Serves a module on the owner, with a seed, in the place of what was withdrawn. The stub knows the first one."""
+
+    def serve(seed):
+        return tr.create(owner, zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": seed}, name="again")
+
+    def serve_anew(seed):
+        tr.withdraw("again", owner)
+        return serve(seed)
+
+    serve(1)
+    yield serve_anew
+    tr.withdraw("again", owner)
+
+
+def test_what_was_served_again_is_found(owner, served_again, tmp_path):
+    stub = tr.connect(owner, zoo.Encoder, "again")
+    path = tmp_path / "again.pt"
+    asked = [
+        lambda: tr.at_owner(stub).checkpoint(path),
+        lambda: tr.at_owner(stub).parameters(),
+        lambda: tr.at_owner(stub).state_dict(),
+        lambda: tr.at_owner(stub).load_state_dict(local(1).state_dict()),
+        lambda: stub.eval(),
+    ]
+    for seed, ask in enumerate(asked, 2):
+        other = served_again(seed)
+        ask()
+        assert route_of(stub).handle == route_of(other).handle
+    assert same(torch.load(path), dict(local(2).state_dict()))
+    assert not tr.connect(owner, zoo.Encoder, "again").training
+
+
+def test_what_was_withdrawn_for_good_is_an_error(owner):
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="for good")
+    tr.withdraw("for good", owner)
+    for _ in range(2):
+        with pytest.raises(StaleStubError, match="Encoder on owner: its module was withdrawn"):
+            tr.at_owner(stub).state_dict()
+
+
+def test_a_state_is_that_of_one_module(owner, served_again, monkeypatch):
+    stub = tr.connect(owner, zoo.Encoder, "again")
+    seeds = iter(range(2, 9))
+
+    def pieces_of_two(parts):
+        first, *others = pieces(parts, 1)
+        yield first
+        served_again(next(seeds))
+        stub(X)  # the stub finds it
+        yield from others
+
+    monkeypatch.setattr(module_state, "pieces", pieces_of_two)
+    with pytest.raises(StaleStubError):
+        stub.state_dict()
+    with pytest.raises(StaleStubError):
+        stub.load_state_dict(local(1).state_dict())
+    monkeypatch.undo()
+    assert same(stub.state_dict(), dict(local(3).state_dict()))

@@ -122,6 +122,9 @@ def test_arguments_that_are_no_tuple_and_no_mapping(owner, arguments):
 def test_names_that_are_none(owner, name):
     for act in (
         lambda: tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name=name),
+        lambda: tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name=name, if_exists="replace"),
+        lambda: tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name=name, if_exists="connect"),
+        lambda: tr.create_many([owner], zoo.Encoder, zoo.LinearEncoder, names=[name]),
         lambda: tr.connect(owner, zoo.Encoder, name),
         lambda: tr.serve(zoo.LinearEncoder(), zoo.Encoder, name),
     ):

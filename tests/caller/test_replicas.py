@@ -4,16 +4,21 @@ import asyncio
 import copy
 import io
 import pickle
+import threading
 
 import pytest
 import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
+from torchremote.caller import replicas as teams
+from torchremote.caller.methods import METHODS
+from torchremote.caller.replica_calls import TEAM
 from torchremote.errors import (
     ArgumentError,
     InterfaceError,
     MismatchError,
+    NotInGroupError,
     NotSavableError,
     PlaceError,
     RemoteError,
@@ -22,7 +27,7 @@ from torchremote.errors import (
 )
 
 from .. import zoo
-from ..waiting import until
+from ..waiting import holding_the_gil, until
 
 X = torch.ones(2, 8)
 BOTH = ["owner", "caller"]  # this process is a worker, too
@@ -194,3 +199,48 @@ def test_what_is_shown(replicas):
     names = dir(replicas)
     assert sorted(names)[: len(names)][0] == names[0] == "fail"
     assert "x: torch.Tensor" in str(__import__("inspect").signature(replicas.forward))
+
+
+def test_the_stubs_of_replicas_that_were_sent_do_not_follow(replicas, owner):
+    copied = rpc.rpc_sync(owner, copy.copy, (replicas,))
+    stubs = copied.__dict__[TEAM].stubs()
+    assert list(stubs) == BOTH
+    assert not any(stub.__dict__[METHODS].followed for stub in stubs.values())
+    alone = tr.connect(owner, zoo.Encoder, "replica")
+    assert rpc.rpc_sync(owner, copy.copy, (alone,)).__dict__[METHODS].followed
+
+
+@pytest.mark.parametrize("is_noticed_by_a_call", [True, False])
+def test_one_that_is_lost_again_while_it_comes_back_is_looked_for(replicas, monkeypatch, is_noticed_by_a_call):
+    team = tr.with_timeout(replicas, 20).__dict__[TEAM]
+    lost, put = threading.Event(), team.put
+
+    def leave_out(stub):
+        (replica,) = (one for one in team._replicas if one.where == "owner")
+        if is_noticed_by_a_call:
+            team.leave_out(replica, stub, NotInGroupError("lost"))
+        else:
+            stub.__dict__[METHODS].lose(withdrawn=False)
+
+    def put_and_lose(where, stub):
+        put(where, stub)
+        if not lost.is_set():
+            leave_out(stub)
+            lost.set()
+
+    monkeypatch.setattr(team, "put", put_and_lose)
+    leave_out(team.stubs()["owner"])
+    assert lost.wait(20)
+    until(lambda: list(team.stubs()) == BOTH)
+    until(lambda: not any(replica.sought for replica in team._replicas))
+
+
+def test_it_is_said_how_long_a_worker_had_to_answer(replicas, owner, monkeypatch):
+    monkeypatch.setattr(teams, "_ASKING", 0.1)
+    team = tr.with_timeout(replicas, 20).__dict__[TEAM]
+    (replica,) = (one for one in team._replicas if one.where == "owner")
+    held = holding_the_gil(owner, 3)
+    team.leave_out(replica, replica.stub, NotInGroupError("lost"))
+    until(lambda: "owner (left out: its worker did not answer within 0.1 s)" in team.shown)
+    held.wait()
+    until(lambda: list(team.stubs()) == BOTH)

@@ -9,12 +9,14 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
+from torchremote.caller.methods import METHODS
 from torchremote.caller.stub import LONGEST_TIMEOUT, check_timeout
 from torchremote.errors import CallTimeoutError
 from torchremote.link.route import route_of
 
 from .. import zoo
 from ..group import play
+from ..waiting import holding_the_gil
 
 
 @pytest.mark.parametrize(
@@ -107,3 +109,25 @@ def asking(store):
 def test_at_owner_does_not_wait_for_a_stopped_owner(tmp_path):
     _, told = play(tmp_path, stopping, asking)
     assert "timed out" in told
+
+
+def test_the_error_says_what_the_worker_was_asked_for_and_how_long_it_had(owner):
+    tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="slow to find")
+    stub = tr.connect(owner, zoo.Encoder, "slow to find", timeout=0.1)
+    default = rpc.get_rpc_timeout()
+    held = holding_the_gil(owner, 4)
+    try:
+        stub.__dict__[METHODS].lose(withdrawn=False)
+        with pytest.raises(
+            CallTimeoutError, match="asked for 'slow to find', .* within 0.1 s, the stub's timeout; give"
+        ):
+            stub(torch.ones(2, 8))
+        rpc._set_rpc_timeout(0.1)
+        with pytest.raises(CallTimeoutError, match="asked for 'slow to find', .* within RPC's default timeout; raise"):
+            tr.connect(owner, zoo.Encoder, "slow to find")
+        with pytest.raises(CallTimeoutError, match="not created within RPC's default timeout; raise rpc_timeout"):
+            tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    finally:
+        rpc._set_rpc_timeout(default)
+        held.wait()
+        tr.withdraw("slow to find", owner)

@@ -22,11 +22,12 @@ from typing import Any, Final, NoReturn
 import torch
 from torch import nn
 
-from ..errors import StubError
+from ..errors import StaleStubError, StubError
 from ..link.stubs import stubs_in
 from ..owner import module_state
 from .at_owner import IncompatibleKeys, at_owner
 from .exchange import ask
+from .methods import find_if_lost
 from .modes import note_mode
 from .stub import Stub, route_and_interface
 
@@ -81,11 +82,22 @@ def _outermost(frame: FrameType | None, mode: bool) -> FrameType | None:
 
 def _set_modes(stubs: list[Stub], mode: bool) -> None:
     """Sets the modes of the modules of many stubs, with one message an owner."""
-    routes = [route_and_interface(stub, "train")[0] for stub in stubs]
-    for worker in dict.fromkeys(route.worker for route in routes):
-        there = [route for route in routes if route.worker == worker]
-        handles = [route.handle for route in there]
-        ask(worker, f"train on {worker}", module_state.train_many_here, handles, mode, timeout=there[0].timeout)
+    for stub in stubs:
+        find_if_lost(stub)
+    routes = [(stub, route_and_interface(stub, "train")[0]) for stub in stubs]
+    for worker in dict.fromkeys(route.worker for _, route in routes):
+        there = [(stub, route) for stub, route in routes if route.worker == worker]
+        handles = [route.handle for _, route in there]
+        try:
+            limit = there[0][1].timeout
+            ask(worker, f"train on {worker}", module_state.train_many_here, handles, mode, timeout=limit)
+        except StaleStubError:  # it does not say which; by itself, each follows its module's name
+            try:
+                for stub, _ in there:
+                    at_owner(stub).train(mode)
+            except StaleStubError as error:
+                raise StaleStubError(f"train on {worker}: {error}") from None
+            continue
         for handle in handles:
             note_mode(worker, handle, mode)
 

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed.rpc as rpc
 
-from ..errors import ArgumentError, CallTimeoutError, MismatchError, PlaceError
+from ..errors import ArgumentError, CallTimeoutError, MismatchError, NotInGroupError, PlaceError, StaleStubError
+from ..link.route import Route, route_of
 from ..owner import module_state
 from ..owner.checkpoints import checkpoint_here
 from .exchange import ask
-from .methods import find_if_lost
+from .methods import METHODS, NamedStubMethods, find_if_lost
 from .modes import note_mode
 from .stub import check_timeout, route_and_interface, stub_along
 
@@ -30,9 +31,11 @@ class IncompatibleKeys(NamedTuple):
 
 
 def at_owner(stub: Any, timeout: float | None = None) -> AtOwner:
-    """Gives access to the state of a stub's module. The methods are those of `torch.nn.Module`, run on the owner.
+    """Gives access to a stub's module on its owner: its parameters, state, mode, device and checkpoints.
 
-    A stub itself has the methods that torch.nn.Module has, too. Here are a timeout, and what is not of torch.nn.Module.
+    Some of it a stub has, too, such as `state_dict()` and `train()`. Other methods that it inherits from
+    `torch.nn.Module`, such as `parameters()` and `to()`, refuse, and lead here. Here each message may have another
+    timeout than the stub's calls.
 
     Args:
         stub: a stub, as `create`, `connect` or `reconnect` returns it.
@@ -65,9 +68,10 @@ class AtOwner:
     """
 
     def __init__(self, stub: Any, timeout: float | None = None) -> None:
-        self._route, self._compiled = route_and_interface(stub, "at_owner")
+        route, self._compiled = route_and_interface(stub, "at_owner")
         self._stub = stub
-        self._timeout = self._route.timeout if timeout is None else check_timeout(timeout)
+        self._worker = route.worker
+        self._timeout = route.timeout if timeout is None else check_timeout(timeout)
 
     def parameters(self, recurse: bool = True) -> list[rpc.RRef[Any]]:
         """Returns references to the parameters, for `torch.distributed.optim.DistributedOptimizer`.
@@ -104,10 +108,12 @@ class AtOwner:
         >>> at_owner(layer).state_dict()["weight"].shape
         torch.Size([2, 4])
         """
-        exchanged, parts = self._parts()
+        # If the stub follows its name to another module meanwhile, that one must not be asked for the rest.
+        route, (exchanged, parts) = self._ask_following(module_state.parts_here)
         copied = {name: torch.empty(part.shape, dtype=part.dtype) for name, part in parts.items()}
         for message in module_state.pieces(parts):
-            for piece, values in zip(message, self._ask(module_state.read_here, exchanged, message), strict=True):
+            read = self._ask_once(route, module_state.read_here, exchanged, message)
+            for piece, values in zip(message, read, strict=True):
                 piece.of(copied[piece.name]).copy_(values)
         return copied
 
@@ -139,7 +145,7 @@ class AtOwner:
             if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_meta:
                 what = str(value.layout) if isinstance(value, torch.Tensor) else type(value).__name__
                 raise ArgumentError(f"{self._where}: {name} is no strided tensor with values, but a {what}")
-        exchanged, parts = self._parts()
+        route, (exchanged, parts) = self._ask_following(module_state.parts_here)  # as in `state_dict`
         keys = IncompatibleKeys(
             [name for name in parts if name not in state], [name for name in state if name not in parts]
         )
@@ -156,7 +162,7 @@ class AtOwner:
         for message in module_state.pieces(common):
             values = [piece.of(state[piece.name].detach()).to("cpu", common[piece.name].dtype) for piece in message]
             copies = [value.clone() for value in values]  # RPC would send the whole storage of a view
-            self._ask(module_state.write_here, exchanged, message, copies)
+            self._ask_once(route, module_state.write_here, exchanged, message, copies)
         return keys
 
     def train(self, mode: bool = True) -> None:
@@ -167,8 +173,8 @@ class AtOwner:
 
         >>> at_owner(layer).train()
         """
-        self._ask(module_state.train_here, mode)
-        note_mode(self._route.worker, self._route.handle, mode)
+        route, _ = self._ask_following(module_state.train_here, mode)
+        note_mode(route.worker, route.handle, mode)
 
     def eval(self) -> None:
         """Sets the module to evaluation, as `train(False)` does. All its callers share the mode.
@@ -231,8 +237,8 @@ class AtOwner:
             torch.device(device)
         except (RuntimeError, TypeError) as error:
             raise PlaceError(f"{self._where}: to({device!r}): no device: {str(error).splitlines()[0]}") from error
-        moved: str = self._ask(module_state.move_here, device)
-        return stub_along(self._stub, replace(self._route, device=moved))
+        route, moved = self._ask_following(module_state.move_here, device)
+        return stub_along(self._stub, replace(route, device=moved))
 
     def checkpoint(self, path: str | os.PathLike[str] | None = None) -> None:
         """Writes the module's state to a file on its owner, with `torch.save`.
@@ -261,19 +267,38 @@ class AtOwner:
 
     @property
     def _where(self) -> str:
-        return f"{self._compiled.interface.name} on {self._route.worker}"
-
-    def _parts(self) -> tuple[int, dict[str, module_state.Part]]:
-        """Asks for the number of the module's exchanges, and for the parts of its state."""
-        answer: tuple[int, dict[str, module_state.Part]] = self._ask(module_state.parts_here)
-        return answer
+        return f"{self._compiled.interface.name} on {self._worker}"
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
         """Runs a function of module_state.py on the owner, and returns its result."""
-        find_if_lost(self._stub)
-        self._route = route_and_interface(self._stub, "at_owner")[0]
+        return self._ask_following(function, *args)[1]
+
+    def _ask_following(self, function: Callable[..., Any], *args: Any) -> tuple[Route, Any]:
+        """Does as `_ask`, and returns the route to the module that was asked, too.
+
+        If the owner refuses because it does not have the module any more, nothing was done. Then the stub finds the
+        module of its name, and that is asked: see methods.py, Note [Stubs that follow]. No message of here has tensors
+        with gradients, so distributed autograd records none, and another one does no harm.
+        """
+        for is_last in (False, True):
+            find_if_lost(self._stub)
+            route, _ = route_and_interface(self._stub, "at_owner")
+            try:
+                return route, self._ask_once(route, function, *args)
+            except (StaleStubError, NotInGroupError) as error:
+                methods, now = self._stub.__dict__[METHODS], route_of(self._stub)
+                if not isinstance(methods, NamedStubMethods):
+                    raise
+                if now is not None and now.handle == route.handle:  # it did not follow meanwhile
+                    methods.lose(withdrawn=isinstance(error, StaleStubError))
+                if is_last or isinstance(error, NotInGroupError):
+                    raise
+        raise AssertionError  # the last one returns or raises
+
+    def _ask_once(self, route: Route, function: Callable[..., Any], *args: Any) -> Any:
+        """Runs a function of module_state.py on the module that `route` leads to, and returns its result."""
         try:
-            return ask(self._route.worker, self._where, function, self._route.handle, *args, timeout=self._timeout)
+            return ask(route.worker, self._where, function, route.handle, *args, timeout=self._timeout)
         except CallTimeoutError as error:
             limit = "RPC's default timeout" if self._timeout is None else f"{self._timeout:g} s"
             raise CallTimeoutError(

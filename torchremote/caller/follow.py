@@ -28,7 +28,8 @@ def find_again(methods: NamedStubMethods) -> None:
     where = f"{compiled.interface.name} on {route.worker}"
     try:
         place = find_worker(route.worker)
-        found = find_served(place, compiled, route.name, route.timeout, within=route.timeout).route()
+        within, followed = route.timeout, methods.followed
+        found = find_served(place, compiled, route.name, route.timeout, within, followed).route()
     except PlaceError:
         raise NotInGroupError(f"{where}: {GONE}") from None
     except ServedNameError:

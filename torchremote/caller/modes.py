@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import Any
 
@@ -19,29 +20,33 @@ class _Mode:
         self.stubs: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
+_lock = threading.RLock()  # a finaliser, which may come at any time, may make stubs
 _modes: weakref.WeakValueDictionary[tuple[str, int], _Mode] = weakref.WeakValueDictionary()
 
 
 def share_mode(stub: Any, worker: str, handle: int, training: bool) -> None:
     """Gives a new stub of a module the mode that is known here, or else `training`."""
-    mode = _modes.setdefault((worker, handle), _Mode(training))
-    stub.__dict__[SHARED] = mode
-    mode.stubs.add(stub)
-    _torch.set_attribute(stub, "training", mode.training)
+    with _lock:
+        mode = _modes.setdefault((worker, handle), _Mode(training))
+        stub.__dict__[SHARED] = mode
+        mode.stubs.add(stub)
+        _torch.set_attribute(stub, "training", mode.training)
 
 
 def follow_mode(worker: str, before: int, handle: int, training: bool) -> None:
     """Has the stubs of a module that is found again, under another handle, show its mode."""
-    mode = _modes.get((worker, before))
-    if mode is not None:
-        _modes.setdefault((worker, handle), mode)
-        note_mode(worker, handle, training)
+    with _lock:
+        mode = _modes.get((worker, before))
+        if mode is not None:
+            _modes.setdefault((worker, handle), mode)
+            note_mode(worker, handle, training)
 
 
 def note_mode(worker: str, handle: int, training: bool) -> None:
     """Notes that a module was set to a mode, in all its stubs here."""
-    mode = _modes.get((worker, handle))
-    if mode is not None:
-        mode.training = training
-        for stub in mode.stubs:
-            _torch.set_attribute(stub, "training", training)
+    with _lock:
+        mode = _modes.get((worker, handle))
+        if mode is not None:
+            mode.training = training
+            for stub in mode.stubs:
+                _torch.set_attribute(stub, "training", training)

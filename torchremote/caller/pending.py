@@ -39,6 +39,8 @@ from .methods import lost_workers
 from .requests import new_ticket
 from .stub import make_stub
 
+_RPC_TIMEOUT: Final = "raise rpc_timeout in init_rpc's options"
+
 
 def find_served(
     place: Place,
@@ -52,7 +54,8 @@ def find_served(
 
     Args:
         timeout: that of the stub. None: RPC's default.
-        within: seconds that the worker has to answer; 0 for no limit, None for RPC's default.
+        within: seconds that the worker has to answer; 0 for no limit, None for RPC's default. Others are those of the
+            stub's timeout: the error says so.
         followed: whether the native part has calls of the stub follow the module: see link/route.py.
 
     Raises:
@@ -62,7 +65,13 @@ def find_served(
     if place.worker.name in lost_workers:
         raise NotInGroupError(f"{interface.name} on {place.worker.name}: {GONE}")
     answer = _ask(compiled, place, connect_here, interface.name, interface.text, name, within=within)
-    return Pending(answer, compiled, place, name, timeout, ticket=None, followed=followed)
+    late = f"asked for {name!r}, it did not answer within RPC's default timeout; {_RPC_TIMEOUT}"
+    if within is not None:
+        late = (
+            f"asked for {name!r}, it did not answer within {within:g} s, the stub's timeout; give the stub more time "
+            "with torchremote.with_timeout"
+        )
+    return Pending(answer, compiled, place, name, timeout, ticket=None, followed=followed, late=late)
 
 
 def send_request(compiled: CompiledInterface, place: Place, request: CreateRequest, timeout: float | None) -> Pending:
@@ -135,7 +144,9 @@ def _with_remedy(error: Exception) -> str:
 
 
 class Pending(Generic[StubT]):
-    """A stub that is being created, as `create_async` returns it.
+    """Stands for a stub that is not there yet. `create_async` and `connect_async` return it.
+
+    `.wait()` returns the stub, and so does `await` in an event loop. Both raise the errors of the owner.
 
     In a group with a worker "owner":
 
@@ -159,6 +170,7 @@ class Pending(Generic[StubT]):
         number: int = 0,
         request: CreateRequest | None = None,
         followed: bool = True,
+        late: str = f"not created within RPC's default timeout; {_RPC_TIMEOUT}",
     ) -> None:
         """Takes over the answer to a message.
 
@@ -168,6 +180,7 @@ class Pending(Generic[StubT]):
             number: the position, in that list, of the answer for this stub.
             request: the module to build here, if the worker cannot import it. None if nothing is to be built.
             followed: as in the route that it makes.
+            late: what the error says if the worker does not answer in time.
         """
         self._compiled = compiled
         self._place = place
@@ -177,6 +190,7 @@ class Pending(Generic[StubT]):
         self._number = number
         self._request = request
         self._followed = followed
+        self._late = late
         self._answer = answer
         self._stub: Any = None
         self._lock = threading.Lock()
@@ -210,8 +224,10 @@ class Pending(Generic[StubT]):
 
         Raises:
             CreationError: the owner could not create the module.
-            MismatchError: the module does not implement the interface.
-            ServedNameError: the name is taken on the owner.
+            MismatchError: the module does not implement the interface, or the state in `checkpoint` does not fit it.
+            NotSavableError: with `checkpoint`, as from `AtOwner.state_dict`.
+            CapacityError: the owner hosts as many modules of the interface as a table holds.
+            ServedNameError: the name is taken on the owner; or, of `connect_async`, the owner serves nothing under it.
             WireError: the owner is lost, or does not answer in time.
 
         >>> from torchremote import create_async
@@ -283,9 +299,7 @@ class Pending(Generic[StubT]):
         cancel(self)
         failure = explain(error, self._compiled.interface.name, self._place.worker.name)
         if isinstance(failure, CallTimeoutError):
-            return CallTimeoutError(
-                f"{self._where}: not created within RPC's default timeout; raise rpc_timeout in init_rpc's options"
-            )
+            return CallTimeoutError(f"{self._where}: {self._late}")
         if isinstance(failure, (WireError, NotInitializedError)):
             return failure
         return CreationError(f"{self._where}: {_with_remedy(error)}")

@@ -139,11 +139,15 @@ class Team:
                 asked.append(error)
         return asked
 
-    def put(self, where: str, stub: Any) -> None:
-        """Has a replica be called through `stub` from now on."""
+    def put(self, where: str, stub: Any, has_mode: bool = False) -> None:
+        """Has a replica be called through `stub` from now on.
+
+        Args:
+            has_mode: its module was set to the mode of this team before.
+        """
         while True:
             mode = self.mode
-            if mode is not None:
+            if mode is not None and not has_mode:
                 at_owner(stub, _ASKING).train(mode)
             with self._lock:
                 if self.mode is not mode:
@@ -165,6 +169,19 @@ class Team:
         replica.why = _first_line(why)
         self._seek(replica)
 
+    def put_all(self, stubs: Mapping[str, Any], mode: bool | None) -> None:
+        """Has those replicas be called that `stubs` has stubs of, and looks for the others.
+
+        Args:
+            mode: the training mode that the modules of `stubs` have already, and others get. None: none was set.
+        """
+        self.mode = mode
+        for where, stub in stubs.items():
+            self.put(where, stub, has_mode=True)
+        for replica in self._replicas:
+            if replica.where not in stubs:
+                self._seek(replica)
+
     def _ask(self, where: str, within: float | None) -> Pending:
         place = find_worker(where)
         # A call that fails goes to another replica, so it must not wait for this one.
@@ -180,6 +197,21 @@ class Team:
             target=_bring_back, args=(weakref.ref(self), replica), name="torchremote-replica", daemon=True
         )
         seeking.start()
+
+    def _bring_back(self, replica: Replica) -> bool:
+        """Asks for a replica that is sought. Says whether the search is over."""
+        try:
+            self.put(replica.where, self._ask(replica.where, _ASKING).wait())
+        except CallTimeoutError:
+            replica.why = f"its worker did not answer within {_ASKING:g} s"
+            return False
+        except TorchRemoteError as error:
+            replica.why = _first_line(error)
+            return False
+        with self._lock:
+            # It may be lost or late again since `put`. Whoever saw that started no thread, because of this one.
+            replica.sought = not replica.methods or replica.late
+            return not replica.sought
 
     # -- all of them
 
@@ -223,18 +255,14 @@ def _bring_back(of: weakref.ref[Team], replica: Replica) -> None:
     """Asks for a replica until it is there: see Note [Replicas]."""
     try:
         for pause in _pauses():
+            time.sleep(pause)  # at first, too: of replicas that were made for a single call, nothing is left then
             team = of()
-            if team is None:
+            if team is None or team._bring_back(replica):
                 return
-            try:
-                team.put(replica.where, team._ask(replica.where, _ASKING).wait())
-                return
-            except TorchRemoteError as error:
-                replica.why = _first_line(error)
             del team
-            time.sleep(pause)
-    finally:
+    except BaseException:  # a bug; the next call that fails starts another thread
         replica.sought = False
+        raise
 
 
 def _pauses() -> Iterator[float]:

@@ -46,9 +46,7 @@ class Replicas(SeveralModules, metaclass=ReplicasClass):
     def along(self, timeout: float | None) -> Any:
         team = _team_of(self)
         another = Team(team.compiled, team.name, timeout, team.where)
-        for where, stub in team.stubs().items():
-            another.put(where, with_timeout(stub, timeout))
-        another.mode = team.mode
+        another.put_all({where: with_timeout(stub, timeout) for where, stub in team.stubs().items()}, team.mode)
         made = make_replicas(another)
         made.__dict__.update(own_of(self))
         return made

@@ -40,9 +40,7 @@ def rebuild(
     """
     check_protocol(protocol, oldest, "the worker that sent replicas")
     team = Team(compile_interface(parse_interface(*sent)), name, timeout, where)
-    for one, stub in stubs.items():
-        team.put(one, stub)
-    team.mode = mode
+    team.put_all(stubs, mode)
     made = make_replicas(team)
     made.__dict__.update(own)
     return made
