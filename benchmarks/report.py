@@ -33,7 +33,7 @@ TELLING = (
         "exported",
         "torchremote, exported, owner busy",
         "torch RemoteModule, Python, owner busy",
-        "The same while the owner's Python is busy",
+        "The same block while the owner's Python is busy",
     ),
     (
         "beside_torchrl",
