@@ -1,7 +1,8 @@
 """Defines every error that torchremote raises, grouped by whose fault it is.
 
-All derive from `TorchRemoteError`, and each also from the built-in exception of its kind, so `except TimeoutError`
-works as it does elsewhere. A message reads *where: what was found; what is possible; what to do*.
+All that are here derive from `TorchRemoteError`, and each also from the built-in exception of its kind, so `except
+TimeoutError` works as it does elsewhere. A timeout or an option that is badly formed is a plain ValueError. A message
+reads *where: what was found; what is possible; what to do*.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Settings of torch's RPC agent, as measured by benchmarks/settings.py.
 
 TensorPipe sends tensors through one channel a connection, whatever their size. "basic" puts them into the stream of
-messages, which is fastest for small ones. With "cma" the receiver reads the sender's memory, which is fastest for large
-ones on one machine. torch prefers "cma", and between machines "mpt_uv": several TCP connections, through which small
+messages, which is fastest for small ones. With "cma" the receiver reads the sender's memory, which on some machines is
+fastest for large ones. torch prefers "cma", and between machines "mpt_uv": several TCP connections, through which small
 tensors take two to five times as long.
 """
 
@@ -49,8 +49,9 @@ def rpc_options(
             as long as over TCP, but torch keeps a core of each worker busy, looking for messages. False uses TCP, and a
             worker that waits costs nothing.
         large_tensors: True is for workers of one machine whose tensors mostly have more than 1 MiB: the receiver copies
-            a tensor out of the sender's memory. A call with such a tensor takes up to a half less time, most so without
-            shared memory; one with 4 KiB takes up to a fifth more. It changes nothing between machines, nor for tensors
+            a tensor out of the sender's memory. What that gives depends on the machine, so measure it: `python -m
+            benchmarks settings`. Over TCP, a call with 16 MiB may take half the time, and through shared memory as much
+            as before; one with 4 KiB takes up to a quarter more. It changes nothing between machines, nor for tensors
             on accelerators. Both workers have to have it; otherwise tensors travel as with False.
         in_turn: True lets this process run calls in turn, for modules that change themselves, and gather them. It
             gives torch one thread for what `torch.jit.fork` starts, and for what scripted code goes on with after it
@@ -62,9 +63,10 @@ def rpc_options(
         intraop_threads: how many threads an operator may use, as `torch.set_num_threads` sets it, which is called here.
             It reaches the threads that answer calls only before they have computed anything. None leaves it as it is:
             torch's default is a thread for each core. Each thread that answers calls then has a team of its own.
-        **options: what else `TensorPipeRpcBackendOptions` takes, such as `init_method` and `rpc_timeout` (seconds).
-            `_channels=None` takes torch's own channels, which between machines are slower for small tensors; for
-            tensors of many MiB they may be faster, which depends on the network.
+        **options: what else `TensorPipeRpcBackendOptions` takes, such as `init_method` and `rpc_timeout`. That is RPC's
+            default timeout in seconds, 60 if it is not given: for calls of stubs that have no timeout of their own, and
+            for `create`, `connect` and `withdraw`. `_channels=None` takes torch's own channels, which between machines
+            are slower for small tensors; for tensors of many MiB they may be faster, which depends on the network.
 
     Raises:
         RuntimeError: `in_turn` is True, and torch's threads for forks have started already, or were set to more.

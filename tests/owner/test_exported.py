@@ -1,6 +1,7 @@
 """Exported modules on an owner: created, served and sent, called without its GIL, trained, moved."""
 
 import io
+import threading
 import time
 
 import pytest
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 import torchremote as tr
 from torchremote.dropin.remote_module import _RemoteModule
 from torchremote.errors import ArgumentError, CreationError, MismatchError, RemoteError
+from torchremote.jit import compile_contract, compile_interface
+from torchremote.owner import modules
 
+from .. import zoo
 from ..jit.export.zoo import Counting, Dataclass, Encoding, Kwargs, Normed, OnTensor, OnTwo, Returning, Several, X
 from ..waiting import holding_the_gil
 
@@ -227,3 +231,43 @@ def test_an_overloaded_forward_is_hosted_as_it_is(owner):
 def rnn():
     torch.manual_seed(0)
     return nn.GRU(4, 3)
+
+
+class Meeting(nn.Module):
+    """Goes on when another thread has compiled an interface, and has found one that was compiled before."""
+
+    def __init__(self):
+        super().__init__()
+        self.tracing, self.compiled = threading.Event(), threading.Event()
+
+    def forward(self, x):
+        self.tracing.set()
+        assert self.compiled.wait(60), "the other thread waits until this export has ended"
+        return x
+
+
+class Waiting:
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+def test_interfaces_are_compiled_while_a_module_is_exported():
+    compile_interface(Waiting)
+    module = Meeting()
+
+    encoder = compile_interface(zoo.Encoder).contract
+    held = modules.scripted_module(zoo.LinearEncoder(), encoder.interface)
+
+    def meet():
+        module.tracing.wait(60)
+        compile_contract(compile_interface(Waiting).interface)
+        compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", "__torch__.CompiledMeanwhile"))
+        # torch refuses what is scripted while an export runs, and so did this.
+        modules.remove(modules.add(encoder, held, torch.device("cpu")))
+        module.compiled.set()
+
+    thread = threading.Thread(target=meet)
+    thread.start()
+    try:
+        assert tr.exported(module, Waiting, {"forward": (torch.ones(2),)})(torch.ones(3)).shape == (3,)
+    finally:
+        thread.join(60)

@@ -239,6 +239,8 @@ def test_arguments_that_are_refused_take_no_ticket(owner):
     with pytest.raises(torch.jit.Error, match="cannot send"):
         torch.jit.script(_Passing(stub))(torch.ones(4, device="meta"))
     assert stub(torch.ones(4))[0] == 1
+    assert stub.forward_many([]) == []
+    assert stub(torch.ones(4))[0] == 2
     assert time.monotonic() - began < turns.PATIENCE / 1e9, "the next call waited for those that were never sent"
 
 
@@ -533,8 +535,10 @@ def ordered(store):
     in_order = list(enumerate(tickets(7, 6)))
     say(*call(in_order[:3]))
     say("reversed", *call(in_order[5:2:-1]))
-    lost = list(enumerate(tickets(8, 6)))
+    lost = list(enumerate(tickets(8, 9)))
     say("lost", *call([lost[0], lost[5], lost[4], lost[2]]))
+    say("late", *call([lost[3], lost[1]]))
+    say("after late ones", *call([lost[8], lost[7], lost[6]]))
     say("not of the stream", *call([(9, 9 << turns.FLAG_BITS | 5 << turns.TICKET_SHIFT), (10, tickets(9, 1)[0])]))
     say("without", *call([(1, 0), (2, 0)]))
     delayed = list(enumerate(tickets(10, 2)))
@@ -568,6 +572,8 @@ def test_tickets(tmp_path):
         "[0, 1, 2] False",
         "reversed [3, 4, 5] False",
         "lost [0, 2, 4, 5] True",
+        "late [3, 1] False",
+        "after late ones [6, 7, 8] False",
         "not of the stream [9, 10] False",
         "without [1, 2] False",
         "behind a slow call [0, 1]",

@@ -49,6 +49,10 @@ def compile_module(module: nn.Module, methods: Mapping[str, Def], resolve: Resol
     scripted: torch.jit.ScriptModule = _recursive.create_script_module(
         module, lambda part: stubs if part is module else []
     )
+    for name in methods:
+        # While any thread runs torch.export, Python calls what such an attribute wraps in its place: a method of ours
+        # that is empty in Python.
+        scripted.__dict__[name] = scripted._c._get_method(name)
     return scripted
 
 

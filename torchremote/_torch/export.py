@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -63,12 +64,26 @@ def _undisturbed() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.inference_mode(False), torch.enable_grad():
+        with warnings.catch_warnings(), torch.inference_mode(False), torch.enable_grad(), _in_this_thread():
             warnings.simplefilter("ignore")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _in_this_thread() -> Iterator[None]:
+    """Has other threads not take part in an export: while one runs, torch refuses what is scripted, in all threads.
+
+    torch asks `is_exporting` when Python calls a scripted function. But that only says whether any thread exports.
+    """
+    here, is_exporting = threading.get_ident(), torch.compiler.is_exporting
+    torch.compiler.is_exporting = lambda: threading.get_ident() == here and is_exporting()
+    try:
+        yield
+    finally:
+        torch.compiler.is_exporting = is_exporting
 
 
 def guards_of(program: Any) -> tuple[str, ...]:

@@ -189,7 +189,9 @@ def set_qualified_name(cls: type, name: str) -> None:
 
 
 def qualified_name(cls: type) -> str:
-    """Returns the name under which TorchScript knows a class."""
+    """Returns the name under which TorchScript knows a class. torch would give that of a base which has one set."""
+    if hasattr(cls, "_jit_override_qualname") and "_jit_override_qualname" not in vars(cls):
+        cls = type(cls.__name__, (), {"__module__": cls.__module__})
     name: str = torch._jit_internal._qualified_name(cls)
     return name
 

@@ -74,7 +74,16 @@ class Batches:
             result: list[Any] = settle(*self.begin(self_, self.packed(calls)))
             return result
 
-        return sent_until_timeout(call) if self._method.idempotent else call
+        if not self._method.idempotent:
+            return call
+        again = sent_until_timeout(call)
+
+        def call_listed(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> list[Any]:
+            # An iterator would be empty when the calls are sent again.
+            results: list[Any] = again(self_, self._listed(calls), return_exceptions=return_exceptions)
+            return results
+
+        return call_listed
 
     def many_async(self) -> Callable[..., Any]:
         """Makes `<m>_many_async`."""
@@ -134,9 +143,12 @@ class Batches:
 
     def _each(self, calls: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         """Yields the calls with their positions. Raises ArgumentError if `calls` is no list of calls."""
+        return enumerate(self._listed(calls))
+
+    def _listed(self, calls: Iterable[Any]) -> list[Any]:
         if isinstance(calls, (torch.Tensor, str, Mapping)) or not isinstance(calls, Iterable):
             raise ArgumentError(f"{self._where}.calls: {type(calls).__name__} is no list of calls; {_A_CALL}")
-        return enumerate(list(calls))  # an iterator that fails does so before anything is sent
+        return list(calls)  # an iterator that fails does so before anything is sent
 
     def _pack(self, call: Any, where: str) -> tuple[Any, ...]:
         return tuple(self._calls.pack_arguments(self._arguments(call, where), where))

@@ -75,9 +75,10 @@ def create(
     Args:
         where: "worker", "worker/device", "rank:N" or "rank:N/device". Without a device, the module is on the CPU.
         interface: a class of annotated methods. The module implements it.
-        module_cls: a callable that the owner can import and that returns an nn.Module or a ScriptModule. Or a
-            ScriptModule: it is sent, and the owner hosts a copy.
-        args, kwargs: the arguments with which the owner calls `module_cls`.
+        module_cls: a callable that returns an nn.Module or a ScriptModule. The owner imports and calls it. If the owner
+            cannot import it, the module is built and scripted or exported here, and sent. Or a ScriptModule: it is
+            sent, and the owner hosts a copy.
+        args, kwargs: the arguments with which `module_cls` is called.
         name: serves the module under this name until `withdraw`. An unnamed module goes with its last stub.
         if_exists: what happens if the owner serves a module under `name` already. "raise": an error. "connect": a stub
             of that module is returned, and no other is made. "replace": the new module takes its place; stubs of the
@@ -90,16 +91,17 @@ def create(
         examples: for each method, a tuple of arguments, or a mapping by their names, or a list of those. The owner
             exports the module with torch.export, and does not script it: see `exported`. For modules that TorchScript
             refuses.
-        gather: the owner makes one call of up to so many, for methods declared `batched`: of those that came while it
-            ran the calls before. Their tensors are concatenated, and the results are views of one. All calls of the
-            module then run one after another; the rest of `in_turn` stays as it is. Calls in which gradients may flow
-            are not gathered.
+        gather: the most calls that the owner makes one call of, for methods declared `batched`. It gathers those that
+            arrive while it runs earlier ones. Their tensors are concatenated, and the results are views of one tensor.
+            All calls of the module then run one after another; the rest of `in_turn` stays as it is. Calls in which
+            gradients may flow are not gathered.
         checkpoint: a path on the owner. The module begins with the state that is there, if the file exists, and
             `at_owner(stub).checkpoint()` writes there. An owner that crashed goes on from it when the module is
             created again.
 
     Returns:
-        The stub. It has the methods of `interface`, and `<m>_async`, `<m>_many` and `<m>_many_async` for each `<m>`.
+        The stub. It has the methods of `interface`, and for each `<m>` also `<m>_async`, `<m>_many`, `<m>_many_async`
+        and `<m>_remote`.
 
     Raises:
         NotInitializedError: RPC is not running in this process.

@@ -14,6 +14,7 @@ from ..errors import ArgumentError, MismatchError
 from ..jit import CompiledInterface
 from ..link.places import Place
 from ..owner.create import CreateRequest
+from ..owner.served import check_name
 
 IfExists = Literal["raise", "connect", "replace"]
 
@@ -39,7 +40,13 @@ def request_for(
     gather: int | None = None,
     checkpoint: str | None = None,
 ) -> CreateRequest:
-    """Makes the request for one module, with a new ticket. The arguments are the fields of `CreateRequest`."""
+    """Makes the request for one module, with a new ticket. The arguments are the fields of `CreateRequest`.
+
+    Raises:
+        ServedNameError: the name is none.
+    """
+    if name is not None:
+        check_name(name)
     return CreateRequest(
         compiled.interface.name,
         compiled.interface.text,

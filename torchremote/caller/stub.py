@@ -234,6 +234,13 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
     * `<m>_remote(...)` returns an RRef of the result, which stays where the module is. Another stub takes it for an
       argument that is declared an RRef. TorchScript has no such method.
 
+    A call raises `ArgumentError` if its arguments do not fit the method; then nothing was sent. It raises `RemoteError`
+    if the method raised, and `StaleStubError`, which is one, if the module is gone. It raises `CallTimeoutError` if no
+    answer came in time, `NotInGroupError` if the worker is not there, and `WireError`, which both are, if the call got
+    lost. After the end of RPC it raises `NotInitializedError`. A Future raises these errors when it is waited for.
+
+    Threads may share a stub.
+
     With a stub `layer` of a `torch.nn.Linear(4, 2)`:
 
     >>> x = torch.ones(3, 4)

@@ -9,6 +9,7 @@ compiler knows nothing of callers and owners.
 from __future__ import annotations
 
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -26,8 +27,8 @@ from .read.interface import caller_locals, checked_class, read_interface
 from .read.marks import batched, detached, idempotent
 from .read.model import Interface
 from .read.types import UnionType, walk
-from .script.cache import COMPILING, Cache, compiling
-from .script.classes import Classes, find_classes, import_classes
+from .script.cache import COMPILING, Cache
+from .script.classes import Classes, find_classes, import_classes, known_classes
 from .script.common import common_definitions, common_source, sendable
 from .script.compile import script
 from .script.emit import emit
@@ -53,7 +54,7 @@ Class = TypeVar("Class")
 _tables: Cache[tuple[object, ...], _Table] = Cache()
 _first_tables: dict[tuple[str, str], _Table] = {}  # the tables to which endpoints are bound for good
 _contracts: Cache[tuple[object, ...], Contract] = Cache()
-_interfaces: Cache[tuple[Contract, str], CompiledInterface] = Cache()
+_interfaces: Cache[tuple[Contract, str, str], CompiledInterface] = Cache()
 _shown: Cache[tuple[CompiledInterface, tuple[object, ...]], CompiledInterface] = Cache()
 _newest: dict[CompiledInterface, CompiledInterface] = {}  # what was last written of equal methods
 _of_classes: WeakKeyDictionary[type, CompiledInterface] = WeakKeyDictionary()
@@ -143,13 +144,11 @@ def _shown_as(cls: type, compiled: CompiledInterface) -> CompiledInterface:
 
 def _compile(interface: Interface) -> CompiledInterface:
     """Runs the passes for a caller: the contract, and the stub unit."""
-    with compiling():
-        source_names = SourceNames(interface)
-        unit = lower_stub(interface, source_names)
-        source = emit(unit)
-    contract = compile_contract(interface, source_names)
+    contract = compile_contract(interface)
 
     def script_stub() -> CompiledInterface:
+        unit = lower_stub(interface, contract.source_names)
+        source = emit(unit)
         defined = script(unit, source, around=contract.defined)
         return CompiledInterface(
             interface,
@@ -160,25 +159,32 @@ def _compile(interface: Interface) -> CompiledInterface:
             stub=defined["Stub"],
         )
 
-    # The text is in the key because it has everything else that a stub depends on, exact defaults included.
-    return _interfaces.get((contract, source.text), script_stub)
+    # The declaration has everything else that a stub depends on. As text, it tells the defaults 1 and 1.0 apart.
+    return _interfaces.get((contract, interface.qualified_name, interface.declaration), script_stub)
 
 
-def compile_contract(interface: Interface, source_names: SourceNames | None = None) -> Contract:
+def compile_contract(interface: Interface) -> Contract:
     """Compiles the part of an interface that an owner needs. The canonical text is enough: no class is imported for it.
+
+    It does not wait for what others compile, if the interface is compiled already.
 
     Raises:
         InterfaceError: an enum or NamedTuple of the interface is defined otherwise in this process.
         UnsupportedTypeError: TorchScript cannot have a Union of the interface.
     """
     import_classes(interface)
+    known = _contracts.known(_contract_key(interface, known_classes(interface, scope_of(interface))))
+    if known is not None:
+        return known
     with COMPILING:
         classes = find_classes(interface, scope_of(interface))
-        # The classes are part of the key: a REPL may define equal ones again, and they are other objects.
-        key = (interface.name, interface.text, *classes.values())
-        return _contracts.get(
-            key, lambda: _compile_contract(interface, classes, key, source_names or SourceNames(interface))
-        )
+        key = _contract_key(interface, classes.values())
+        return _contracts.get(key, lambda: _compile_contract(interface, classes, key))
+
+
+def _contract_key(interface: Interface, classes: Iterable[object]) -> tuple[object, ...]:
+    # The classes are part of it: a REPL may define equal ones again, and they are other objects.
+    return interface.name, interface.text, *classes
 
 
 def has_cuda() -> bool:
@@ -186,10 +192,9 @@ def has_cuda() -> bool:
     return hasattr(torch.ops.cuda, "synchronize")
 
 
-def _compile_contract(
-    interface: Interface, classes: Classes, key: tuple[object, ...], source_names: SourceNames
-) -> Contract:
+def _compile_contract(interface: Interface, classes: Classes, key: tuple[object, ...]) -> Contract:
     """Runs the passes for the units that depend on the canonical text alone."""
+    source_names = SourceNames(interface)
     table = _tables.get(key, lambda: _compile_table(interface, classes, source_names))
     first = _first_tables.setdefault((interface.name, interface.text), table)
     sources, defined = dict(table.sources), dict(table.defined)
@@ -198,7 +203,7 @@ def _compile_contract(
         source = emit(unit)
         sources[unit.part] = source.text
         defined |= script(unit, source, around=defined, table=table.constant)
-    return Contract(interface, classes, sources, defined, table.constant, table_is_live=table is first)
+    return Contract(interface, source_names, classes, sources, defined, table.constant, table_is_live=table is first)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ class Contract:
     """The part of an interface that caller and owner share, compiled from its canonical text alone."""
 
     interface: Interface  # the model of the class that came first; only its name and canonical text count
+    source_names: SourceNames  # the names in what is generated for it
     classes: Classes  # the Python classes of its enums and NamedTuples
     sources: dict[str, str]  # the text of each unit: enums, table, endpoints, link
     defined: dict[str, Any]  # the definitions of these units, and the classes, by their names in the text
@@ -40,8 +41,8 @@ class Contract:
     @property
     def hosting_sources(self) -> dict[str, str]:
         """Returns the text of the units `hosting` and `in_turn`, whether or not they are compiled: see hosting.py."""
-        interface, source_names = self.interface, SourceNames(self.interface)
-        units = (lower_hosting(interface, source_names), lower_in_turn(interface, source_names, native.available()))
+        interface, names = self.interface, self.source_names
+        units = (lower_hosting(interface, names), lower_in_turn(interface, names, native.available()))
         return {unit.part: emit(unit).text for unit in units}
 
     @property

@@ -40,8 +40,7 @@ def host_in_turn(contract: Contract) -> Host:
     """Compiles what runs the calls of a module one after another."""
 
     def compile_unit() -> dict[str, Any]:
-        interface = contract.interface
-        return _script(contract, lower_in_turn(interface, SourceNames(interface), native.available()))
+        return _script(contract, lower_in_turn(contract.interface, contract.source_names, native.available()))
 
     host: Host = _in_turn.get(contract, compile_unit)["host_in_turn"]
     return host
@@ -62,7 +61,7 @@ def _hosting(contract: Contract) -> dict[str, Any]:
     """Compiles the unit `hosting`, on which the others depend."""
 
     def compile_unit() -> dict[str, Any]:
-        unit = lower_hosting(contract.interface, SourceNames(contract.interface))
+        unit = lower_hosting(contract.interface, contract.source_names)
         return script(unit, emit(unit), around=contract.defined, table=contract.constant)
 
     return _at_once.get(contract, compile_unit)
@@ -80,7 +79,7 @@ def counted_module(contract: Contract, module: torch.jit.ScriptModule, counts: o
     """
 
     def compile_counted() -> torch.jit.ScriptModule:
-        unit = lower_counted(contract.interface, SourceNames(contract.interface), native.available())
+        unit = lower_counted(contract.interface, contract.source_names, native.available())
         written: list[torch.nn.Module] = []
 
         def fill(empty: torch.nn.Module) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import CompiledInterface, Contract
-from .lower import SourceNames, lower_references
+from .lower import lower_references
 from .lower.plan import crosses_otherwise
 from .read.model import Method
 from .script.cache import Cache
@@ -24,9 +24,9 @@ def compile_references(compiled: CompiledInterface) -> dict[str, Any]:
     """Compiles an interface's functions `<m>_remote`. Returns them by name; see lower/references.py."""
 
     def compile_unit() -> dict[str, Any]:
-        interface = compiled.contract.interface
-        methods = [method for method in interface.methods if can_stay(method)]
-        unit = lower_references(interface, methods, SourceNames(interface))
-        return script(unit, emit(unit), around=compiled.contract.defined)
+        contract = compiled.contract
+        methods = [method for method in contract.interface.methods if can_stay(method)]
+        unit = lower_references(contract.interface, methods, contract.source_names)
+        return script(unit, emit(unit), around=contract.defined)
 
     return _compiled.get(compiled.contract, compile_unit)

@@ -14,7 +14,7 @@ from .. import _torch, native, supported
 from ..errors import ArgumentError, CreationError, MismatchError, NativeError
 from ..jit import compile_interface
 from ..jit.export import COMPILED, DEVICES, check_examples, export_module, export_programs
-from ..jit.script.cache import COMPILING
+from ..jit.script.cache import READING_MODULES
 from ..link.places import device_of
 from .dropped import check_backward_hooks
 from .exported import complete_examples
@@ -55,8 +55,8 @@ def compiled(
     >>> class Layer:
     ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
     >>> linear = compiled(torch.nn.Linear(4, 2), Layer, {"forward": (torch.ones(3, 4),)})  # doctest: +SKIP
-    >>> torch.jit.save(linear, "linear.pt2")  # doctest: +SKIP
-    >>> layer = torchremote.create("owner", Layer, torchremote.compiled, args=("linear.pt2",))  # doctest: +SKIP
+    >>> torch.jit.save(linear, "linear.pt")  # doctest: +SKIP
+    >>> layer = torchremote.create("owner", Layer, torchremote.compiled, args=("linear.pt",))  # doctest: +SKIP
     """
     if not native.available():
         raise NativeError(f"compiled: it needs the native part, which is {native.why()}")
@@ -73,7 +73,7 @@ def compiled(
         if examples is not None or dynamic_shapes is not None:
             raise ArgumentError("compiled: programs are exported already, and take no examples or shapes")
         programs = check_examples(module, read.interface)
-        with COMPILING:
+        with READING_MODULES:
             return export_programs(programs, contract.interface, contract.defined, compiled=True)
     if isinstance(module, torch.jit.ScriptModule) or not isinstance(module, torch.nn.Module):
         raise MismatchError(
@@ -85,7 +85,7 @@ def compiled(
     complete = complete_examples(examples, read.interface, contract)
     module = _torch.not_compiled(module)
     check_backward_hooks(module)
-    with COMPILING:
+    with READING_MODULES:
         return export_module(
             module,
             contract.interface,

@@ -12,7 +12,7 @@ from ..errors import ArgumentError, MismatchError
 from ..jit import Contract, compile_interface
 from ..jit.export import DEVICES, MODE_NAMES, MODES, SETS, check_examples, export_module, export_programs
 from ..jit.read.model import Interface, Required
-from ..jit.script.cache import COMPILING
+from ..jit.script.cache import READING_MODULES
 from ..link.places import device_of
 from ..link.stubs import is_stub
 from ..link.values import PythonPacker
@@ -70,7 +70,7 @@ def exported(
         if examples is not None or dynamic_shapes is not None or both_modes:
             raise ArgumentError("exported: programs are exported already, and take no examples, shapes or modes")
         programs = check_examples(module, compiled.interface)
-        with COMPILING:
+        with READING_MODULES:
             return export_programs(programs, contract.interface, contract.defined)
     if examples is None:
         raise ArgumentError(f"examples: none; give one for each method of {compiled.interface.name}")
@@ -99,7 +99,7 @@ def export_for(
         raise MismatchError(f"{name}: {module!r} is not a torch.nn.Module; what is hosted has to be one")
     module = _torch.not_compiled(module)
     check_backward_hooks(module)
-    with COMPILING:
+    with READING_MODULES:
         scripted = export_module(
             module,
             contract.interface,

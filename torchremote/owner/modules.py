@@ -26,7 +26,7 @@ import torch
 from .. import _torch
 from ..errors import CreationError, InterfaceError, MismatchError, StaleStubError
 from ..jit import Contract, Interface
-from ..jit.script.cache import COMPILING
+from ..jit.script.cache import COMPILING, READING_MODULES
 from ..link.failures import missing_operator
 from . import leases
 from .counts import new_counts
@@ -279,7 +279,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
     check_lists(module, wanted)
     overloads = chosen_overloads(module, interface)
     try:
-        with COMPILING:
+        with READING_MODULES, COMPILING:
             scripted = _torch.script_module(module, wanted, overloads)
     except BaseException as error:  # TorchScript's compiler may raise anything for a user's module
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():

@@ -110,7 +110,11 @@ def put_named(
 
     Returns:
         Its handle, and whether it is a new one: no module had the name.
+
+    Raises:
+        ServedNameError: the name is none.
     """
+    check_name(name)
     while True:
         with LOCK:
             taken = by_name.get(name)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import torchremote as tr
-from torchremote.errors import ArgumentError, CreationError, MismatchError
+from torchremote.errors import ArgumentError, CreationError, MismatchError, UnsupportedTypeError
+from torchremote.jit.read.parse import parse_interface
 
 from .zoo import Kwargs, OnTensor, OnTwo, X
 
@@ -209,6 +210,102 @@ def test_dynamic_shapes_are_those_of_torch_export():
     assert "y.size(0): exported for a size of 2*x.size(0); came 17" in refusal(exported, ONE, torch.ones(17))
     fixed = tr.exported(Sized(), OnTwo, examples, dynamic_shapes={"forward": {"x": None, "y": None}})
     assert "x: exported for float32 [3, 4]; came float32 [4, 4]" in refusal(fixed, torch.ones(4, 4), torch.ones(6))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "said"),
+    [
+        ({"foward": {"x": None}}, "dynamic_shapes: OnTwo has no method 'foward'; it has forward"),
+        ({"x": {0: torch.export.Dim.AUTO}}, "dynamic_shapes: OnTwo has no method 'x'"),
+        (3, "dynamic_shapes: int is no mapping; give one from each method of OnTwo"),
+        ({"forward": 3}, r"OnTwo.forward: dynamic_shapes has a int; give a tuple with an item for each argument"),
+        ({"forward": ({0: torch.export.Dim.AUTO},)}, "OnTwo.forward: dynamic_shapes has 1 items; give a tuple"),
+        ({"forward": {"z": None}}, "dynamic_shapes names 'z', which is no argument"),
+    ],
+)
+def test_dynamic_shapes_that_do_not_fit(shapes, said):
+    with pytest.raises(ArgumentError, match=said):
+        tr.exported(Sized(), OnTwo, {"forward": (torch.ones(3, 4), torch.ones(6))}, dynamic_shapes=shapes)
+
+
+class Nested:
+    def forward(self, xs: List[Tensor], named: Dict[str, Tensor], scale: float) -> Tensor: ...
+
+
+class OfNested(nn.Module):
+    def forward(self, xs, named, scale):
+        return xs[0] * scale + named["a"]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "said"),
+    [
+        ({"xs": 3}, r"Nested.forward.xs: dynamic_shapes has a int, where a list is wanted"),
+        ({"xs": []}, r"Nested.forward.xs: dynamic_shapes is \[\], and the example has 1 items"),
+        ({"named": [None]}, r"Nested.forward.named: dynamic_shapes has a list, where a mapping is wanted"),
+        ({"named": {"b": None}}, r"Nested.forward.named: dynamic_shapes is .*, and the example has the keys 'a'"),
+        ({"scale": {0: None}}, r"Nested.forward.scale: dynamic_shapes has sizes of it, and the example has 2.0"),
+    ],
+)
+def test_dynamic_shapes_inside_arguments_that_do_not_fit(shapes, said):
+    with pytest.raises(ArgumentError, match=said):
+        tr.exported(OfNested(), Nested, {"forward": ([ONE], {"a": ONE}, 2.0)}, dynamic_shapes={"forward": shapes})
+
+
+class ByNumber:
+    def forward(self, x: Dict[int, Tensor]) -> Dict[int, Tensor]: ...
+
+
+class ByDtype:
+    def forward(self, x: Dict[torch.dtype, Tensor]) -> Tensor: ...
+
+
+class Keyed(nn.Module):
+    def __init__(self, key):
+        super().__init__()
+        self.key = key
+
+    def forward(self, x):
+        return {self.key: next(iter(x.values()))}
+
+
+def test_keys_of_dicts_have_the_declared_type():
+    exported = tr.exported(Keyed(3), ByNumber, {"forward": ({7: ONE},)})
+    assert list(exported({7: ONE})) == [3]
+    for key in ("7", 7.0, True):
+        with pytest.raises(ArgumentError, match=rf"ByNumber.forward.x: the key {key!r} is no int"):
+            tr.exported(Keyed(3), ByNumber, {"forward": ({key: ONE},)})
+        with pytest.raises(MismatchError, match=rf"ByNumber.forward.return: the key {key!r} is no int"):
+            tr.exported(Keyed(key), ByNumber, {"forward": ({7: ONE},)})
+    with pytest.raises(UnsupportedTypeError, match=r"ByDtype.forward.x: an exported module cannot have Dict\[dtype"):
+        tr.exported(Keyed(3), ByDtype, {"forward": ({torch.float32: ONE},)})
+
+
+@pytest.mark.parametrize("name", ["len", "list", "max", "min", "abs", "round", "str", "differs_0", "finish"])
+def test_an_argument_of_an_exported_method_may_be_called(name):
+    interface = parse_interface("__torch__.Named", f"forward(x: Dict[str, Tensor], {name}: int) -> Tensor")
+
+    class Any(nn.Module):
+        def forward(self, x, **more):
+            return x["a"] * more[name]
+
+    examples = [{"x": {"a": torch.ones(3, size)}, name: size} for size in (4, 5)]
+    exported = tr.exported(Any(), interface, {"forward": examples})
+    assert exported({"a": torch.ones(2, 5)}, 5).sum() == 50
+
+
+class Filling(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fill, self.fills = math.nan, [math.nan]
+
+    def forward(self, x):
+        return x.masked_fill(x > 0, self.fill)
+
+
+def test_a_module_may_have_nan_as_an_attribute():
+    exported = tr.exported(Filling(), OnTensor, {"forward": X})
+    assert bool(exported(torch.ones(2, 4)).isnan().all())
 
 
 class Count(nn.Module):

@@ -1,11 +1,13 @@
 """The tables of types, line by line, and what is refused with which words."""
 
 import enum
+import sys
 import typing
-from typing import Generic, List, NamedTuple, NewType, Optional, TypeVar
+from typing import Generic, List, NamedTuple, NewType, Optional, Tuple, TypeVar
 
 import pytest
 import torch
+import typing_extensions
 from torch import Tensor
 
 from torchremote.errors import InterfaceError, NotYetSupportedError, UnsupportedTypeError
@@ -179,6 +181,22 @@ class Empty(enum.Enum):
 
 class Unicode(enum.Enum):
     É = 1
+
+
+Pairs = typing_extensions.TypeAliasType("Pairs", List[Tuple[int, Tensor]])
+
+
+def test_an_alias_that_contains_itself_is_refused():
+    assert str(read_type("x", Tuple[Pairs, Pairs])) == "Tuple[List[Tuple[int, Tensor]], List[Tuple[int, Tensor]]]"
+    if sys.version_info >= (3, 12):
+        names = {}
+        exec("type Looping = list[Looping]", names)
+        looping = names["Looping"]
+    else:
+        looping = typing_extensions.TypeAliasType("Looping", List[Tensor])
+        object.__setattr__(looping, "__value__", List[looping])
+    with pytest.raises(UnsupportedTypeError, match="x: Looping cannot cross.*types that contain themselves"):
+        read_type("x", looping)
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,23 @@ def test_methods_of_bases_count_and_are_overridden():
     assert read_interface(Derived, {"Tensor": Tensor}).text == "forward(x: Tensor) -> Tensor\nreset() -> None"
 
 
+def test_an_interface_derived_from_an_interface_has_its_own_name():
+    @remote_scriptable
+    class Base:
+        def forward(self, x: Tensor) -> Tensor: ...
+
+    class Undecorated(Base):
+        def extra(self, x: Tensor) -> Tensor: ...
+
+    @remote_scriptable
+    class Derived(Base):
+        def extra(self, x: Tensor) -> Tensor: ...
+
+    named = [compile_interface(cls).interface.qualified_name.rpartition(".")[2] for cls in (Base, Undecorated, Derived)]
+    assert named == ["Base", "Undecorated", "Derived"]
+    assert Derived.__torch_script_interface__ != Base.__torch_script_interface__
+
+
 def test_names_of_an_enclosing_function_are_found_by_the_decorator():
     Alias = Tensor
 

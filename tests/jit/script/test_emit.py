@@ -9,6 +9,7 @@ import re
 import textwrap
 import typing
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +19,16 @@ from hypothesis import strategies as st
 
 from torchremote import native
 from torchremote.jit import common_source, compile_interface, has_cuda
-from torchremote.jit.lower import SourceNames, ir, lower_hosting, lower_link, lower_stub, lower_table
+from torchremote.jit.lower import (
+    SourceNames,
+    ir,
+    lower_counted,
+    lower_gathering,
+    lower_hosting,
+    lower_link,
+    lower_stub,
+    lower_table,
+)
 from torchremote.jit.lower.plan import returns_tensors
 from torchremote.jit.read.annotations import read_type
 from torchremote.jit.read.interface import read_interface
@@ -121,6 +131,31 @@ def test_the_native_part_is_named_in_connected_links_and_calls_in_turn_alone():
     messages = len(interface.messages) + len(interface.methods)  # many calls may be several messages
     assert named == {"send": messages, "wait_here": 1, "new_route": 1, "reached": 1, "flags_by": 1}
     assert "rpc.rpc_async(" not in link
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("cls", [zoo.Deep, zoo.Awkward, gallery.Everywhere], ids=lambda cls: cls.__name__)
+def test_no_local_name_hides_one_to_which_the_text_refers(cls, native):
+    """Names of arguments and locals come from `Names`, which has to know every name around a function."""
+    interface = read_interface(cls)
+    encoder = read_interface(zoo.Encoder)
+    batched = Interface(
+        encoder.name, tuple(replace(each, batched=0) for each in encoder.methods if each.name == "forward")
+    )
+    counted = lower_counted(interface, SourceNames(interface), native)
+    gathering = lower_gathering(batched, SourceNames(batched), native)
+    referred = set()
+    for source in (*units(interface, native, cuda=True), emit(counted), emit(gathering)):
+        for function in ast.walk(ast.parse(source.text)):
+            if isinstance(function, ast.FunctionDef):
+                parts = [node for part in (*function.body, function.args) for node in ast.walk(part)]
+                names = [node for node in parts if isinstance(node, ast.Name)]
+                own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+                own |= {node.arg for node in parts if isinstance(node, ast.arg)}
+                referred |= {node.id for node in names} - own
+    assert {"torch", "finish", "has_device_map", "Finishing"} <= referred
+    scopes = [SourceNames(each).scope() for each in (interface, batched)]
+    assert [name for name in sorted(referred) if all(scope.fresh(name) == name for scope in scopes)] == []
 
 
 def test_the_recorded_common_source(record):

@@ -61,12 +61,13 @@ def export_module(
     holder = Holder(None if compiled else module)
     finish = RUN_BY_AOTINDUCTOR if compiled else RUN_BY_TORCHSCRIPT
     lowering = ModuleLowering(interface, type(module).__name__, holder, "an example")
-    modes = [_graphs(module, interface, classes, examples, dynamic_shapes or {}, device, finish)]
+    shapes = _by_method("dynamic_shapes", {} if dynamic_shapes is None else dynamic_shapes, interface)
+    modes = [_graphs(module, interface, classes, examples, shapes, device, finish)]
     if both_modes:
         before = [(part, part.training) for part in module.modules()]
         try:
             module.train(not module.training)
-            modes.append(_graphs(module, interface, classes, examples, dynamic_shapes or {}, device, finish))
+            modes.append(_graphs(module, interface, classes, examples, shapes, device, finish))
         finally:
             for part, mode in before:
                 part.training = mode
@@ -142,18 +143,28 @@ def check_examples(examples: object, interface: Interface) -> dict[str, Any]:
     Raises:
         ArgumentError: a method has none, or there is no such method.
     """
-    if not isinstance(examples, Mapping):
-        raise ArgumentError(
-            f"examples: {type(examples).__name__} is no mapping; give one from each method of {interface.name} to its "
-            "arguments, as in {'forward': (x,)}"
-        )
-    names = [method.name for method in interface.methods]
-    for name in examples:
-        if name not in names:
-            raise ArgumentError(f"examples: {interface.name} has no method {name!r}; it has {', '.join(names)}")
-    for name in names:
-        if name not in examples or (isinstance(examples[name], list) and not examples[name]):
+    checked = _by_method("examples", examples, interface)
+    for name in (method.name for method in interface.methods):
+        if name not in checked or (isinstance(checked[name], list) and not checked[name]):
             raise ArgumentError(
                 f"{interface.name}.{name}: no example of its arguments; give examples={{{name!r}: (...)}}"
             )
-    return dict(examples)
+    return checked
+
+
+def _by_method(what: str, given: object, interface: Interface) -> dict[str, Any]:
+    """Returns what is given for methods of the interface, by their names; `what` says which argument that is.
+
+    Raises:
+        ArgumentError: it is no mapping, or there is no such method.
+    """
+    if not isinstance(given, Mapping):
+        raise ArgumentError(
+            f"{what}: {type(given).__name__} is no mapping; give one from each method of {interface.name} to what is "
+            f"for its arguments, as in {{'{interface.methods[0].name}': (...,)}}"
+        )
+    names = [method.name for method in interface.methods]
+    for name in given:
+        if name not in names:
+            raise ArgumentError(f"{what}: {interface.name} has no method {name!r}; it has {', '.join(names)}")
+    return dict(given)

@@ -188,13 +188,15 @@ def _copied(value: Any) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
+    if one is other:  # nan, too
+        return True
     if isinstance(one, (list, tuple)) and type(one) is type(other):
         return len(one) == len(other) and all(map(_same, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
         return list(one) == list(other) and all(map(_same, one.values(), other.values()))
     if isinstance(one, (int, float, str, set)) and type(one) is type(other):
         return bool(one == other)
-    return one is other or (isinstance(one, torch.Size) and tuple(one) == other) or _is_same_code(one, other)
+    return (isinstance(one, torch.Size) and tuple(one) == other) or _is_same_code(one, other)
 
 
 def _is_same_code(one: Any, other: Any) -> bool:

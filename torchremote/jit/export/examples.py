@@ -11,7 +11,7 @@ from ...errors import ArgumentError, MismatchError
 from ..read.model import Method
 from ..read.types import Type
 from ..script.classes import Classes
-from .values import Leaf, Reader, Several, Tree
+from .values import Constant, Leaf, Reader, Several, Tree
 
 
 def read_example(
@@ -71,7 +71,16 @@ def read_shapes(
     if dynamic is None:
         return hints
     names = [argument.name for argument in method.arguments]
-    by_name = dict(zip(names, dynamic, strict=False)) if isinstance(dynamic, (tuple, list)) else dict(dynamic)
+    if isinstance(dynamic, Mapping):
+        by_name = dict(dynamic)
+    elif isinstance(dynamic, (tuple, list)) and len(dynamic) == len(names):
+        by_name = dict(zip(names, dynamic, strict=True))
+    else:
+        came = f"{len(dynamic)} items" if isinstance(dynamic, (tuple, list)) else f"a {type(dynamic).__name__}"
+        raise ArgumentError(
+            f"{where}: dynamic_shapes has {came}; give a tuple with an item for each argument, or a mapping by their "
+            f"names; {_takes(method)}"
+        )
     unknown = [str(name) for name in by_name if name not in names]
     if unknown:
         raise ArgumentError(f"{where}: dynamic_shapes names {unknown[0]!r}, which is no argument of {method}")
@@ -86,10 +95,16 @@ def _spread(tree: Tree, kind: Type, dynamic: Any, into: list[Any], where: str) -
     match tree:
         case Leaf(index):
             into[index] = dynamic
+        case Constant(value) if isinstance(dynamic, (Mapping, tuple, list)):
+            raise ArgumentError(f"{where}: dynamic_shapes has sizes of it, and the example has {value!r:.60}")
         case Several(items, keys) if dynamic is not None:
-            parts = [dynamic[key] for key in keys] if keys is not None else list(dynamic)
-            if len(parts) != len(items):
-                raise ArgumentError(f"{where}: dynamic_shapes has {len(parts)} items, and the example {len(items)}")
+            wanted = "a list" if keys is None else "a mapping"
+            if not isinstance(dynamic, (tuple, list) if keys is None else Mapping):
+                raise ArgumentError(f"{where}: dynamic_shapes has a {type(dynamic).__name__}, where {wanted} is wanted")
+            if len(dynamic) != len(items) or (keys is not None and set(dynamic) != set(keys)):
+                said = f"{len(items)} items" if keys is None else f"the keys {', '.join(map(repr, keys))}"
+                raise ArgumentError(f"{where}: dynamic_shapes is {dynamic!r:.200}, and the example has {said}")
+            parts = dynamic if keys is None else [dynamic[key] for key in keys]
             for item, part in zip(items, parts, strict=True):
                 _spread(item, kind, part, into, where)
 

@@ -30,7 +30,6 @@ Fail = Callable[[ir.Expression, bool], ir.Statement]
 could be right for it."""
 
 _LARGEST: Final = 2**62
-_KINDS: Final = {"dtype": "shown_dtype"}
 
 
 class Guards:
@@ -115,14 +114,14 @@ class Guards:
             case Several(items, keys), DictType(_, item) if keys is not None:
                 listed = ir.ListOf(tuple(ir.Literal(key) for key in keys))
                 found = ir.Call(ir.Name("list"), (ir.Call(ir.Attribute(value, "keys")),))
-                wrong = ir.Operation("!=", found, listed) if keys else _is_longer(value, 0)
+                wrong = ir.Operation("!=", found, listed) if keys else _has_other_length(value, 0)
                 exported = f"the keys {', '.join(map(repr, keys))} in this order" if keys else "no keys"
                 self._check(wrong, where, exported, _text_of(found), into)
                 for key, part in zip(keys, items, strict=True):
                     self._walk(self._part(value, ir.Literal(key), part, into), part, item, f"{where}[{key!r}]", into)
             case Several(items), ListType(item):
                 length = ir.Call(ir.Name("len"), (value,))
-                self._check(_is_longer(value, len(items)), where, f"{len(items)} items", _text_of(length), into)
+                self._check(_has_other_length(value, len(items)), where, f"{len(items)} items", _text_of(length), into)
                 for n, part in enumerate(items):
                     self._walk(self._part(value, n, part, into), part, item, f"{where}[{n}]", into)
             case Several(items), TupleType(kinds) | NamedTupleType(items=kinds):
@@ -304,7 +303,7 @@ def _bounds(bounds: Any) -> tuple[int | None, int | None]:
     return lower, upper
 
 
-def _is_longer(value: ir.Expression, length: int) -> ir.Expression:
+def _has_other_length(value: ir.Expression, length: int) -> ir.Expression:
     return ir.Operation("!=", ir.Call(ir.Name("len"), (value,)), ir.Literal(length))
 
 

@@ -146,7 +146,7 @@ class ModuleLowering:
             self._lower_question(method, captured, ask, where)
             differs = ir.Name(own.fresh(f"differs_{number}"))
             chosen.append(ir.Assign((differs.id,), ir.Call(ir.Attribute(this, ask), arguments)))
-            chosen.append(ir.If(ir.Equal(ir.Call(ir.Name("len"), (differs,)), ir.Literal(0)), (call,)))
+            chosen.append(ir.If(ir.Equal(differs, ir.Literal("")), (call,)))
             said = ir.Operation("+", ir.Operation("+", said, ir.Literal(f"\n  {number}: ")), differs)
         return [*chosen, ir.Raise(ir.Operation("+", said, ir.Literal(f"\n{self._remedy}")))]
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Union
 
 import torch
 
 from ...errors import ArgumentError, MismatchError, UnsupportedTypeError
+from ..read.annotations import SCALAR_CLASSES
 from ..read.types import (
     DictType,
     EnumType,
@@ -87,7 +88,8 @@ class Reader:
                 return self._leaf(value)
             case ScalarType("int") if isinstance(value, int) and not isinstance(value, bool):
                 return self._leaf(value) if self._takes_integers else Constant(value)
-            case DictType(key_type, item) if isinstance(value, Mapping) and not isinstance(key_type, TensorType):
+            case DictType(key_type, item) if isinstance(value, Mapping) and _can_be_keys(key_type):
+                _check_keys(value, key_type, where, ArgumentError)
                 parts = [self.read_argument(part, item, f"{where}[{key!r}]") for key, part in value.items()]
                 return Several(tuple(parts), tuple(value))
             case _:
@@ -108,10 +110,11 @@ class Reader:
                     return self._leaf(value)
             case ScalarType("int") if isinstance(value, int) and not isinstance(value, bool):
                 return Constant(value)
-            case DictType(_, item) if (found := _fields_of(value)) is not None:
+            case DictType(key_type, item) if (found := _fields_of(value)) is not None and _can_be_keys(key_type):
                 keys = [key for key, part in found.items() if part is not None or isinstance(item, OptionalType)]
                 if isinstance(value, Mapping) and not dataclasses.is_dataclass(value):
                     keys = list(found)
+                _check_keys(keys, key_type, where, MismatchError)
                 parts = [self.read_result(found[key], item, f"{where}[{key!r}]") for key in keys]
                 return Several(tuple(parts), tuple(keys))
             case NamedTupleType(fields=fields) if (found := _fields_of(value)) is not None:
@@ -149,16 +152,30 @@ class Reader:
                 return Several(
                     tuple(read(p, item, f"{where}.{name}") for p, (name, item) in zip(value, fields, strict=True))
                 )
-            case TensorType() | ScalarType() | EnumType() | ListType() | TupleType() | NamedTupleType() | DictType():
+            case DictType(key_type) if _can_be_keys(key_type):
+                raise misfit(f"{where}: {_shown(value)} is no {kind}")
+            case TensorType() | ScalarType() | EnumType() | ListType() | TupleType() | NamedTupleType():
                 raise misfit(f"{where}: {_shown(value)} is no {kind}")
         raise UnsupportedTypeError(
             f"{where}: an exported module cannot have {kind}; possible are Tensor, numbers, str, enums, NamedTuples, "
-            "and Optional, List, Dict and Tuple of these; declare one of them"
+            "and Optional, List and Tuple of these, and Dict of these by int, float, bool, complex or str; declare one "
+            "of them"
         )
 
     def _leaf(self, value: Any) -> Leaf:
         self.leaves.append(value)
         return Leaf(len(self.leaves) - 1)
+
+
+def _can_be_keys(kind: Type) -> bool:
+    """Says whether an exported module can have a Dict with such keys: its text has them as literals."""
+    return isinstance(kind, ScalarType) and kind.name in ("int", "float", "bool", "complex", "str")
+
+
+def _check_keys(keys: Iterable[Any], kind: Type, where: str, misfit: type[ArgumentError] | type[MismatchError]) -> None:
+    for key in keys:
+        if type(key) is not SCALAR_CLASSES[str(kind)]:
+            raise misfit(f"{where}: the key {_shown(key)} is no {kind}")
 
 
 def build(tree: Tree, kind: Type, leaves: Sequence[Any], classes: Classes) -> Any:

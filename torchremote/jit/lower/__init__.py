@@ -27,10 +27,10 @@ from .in_turn import lower_in_turn
 from .link import ADDRESS, ROUTE, lower_link, packed_name
 from .owner import lower_endpoints, lower_table
 from .references import lower_references, remote_name
-from .source_names import SourceNames
+from .source_names import SourceNames, endpoint
 from .stub import lower_stub
 from .through_rref import lower_through_rref, method_name
-from .units import endpoint, endpoint_name, lower_any, lower_common, lower_counting, scope_of
+from .units import endpoint_name, lower_any, lower_common, lower_counting, scope_of
 
 __all__ = [
     "ADDRESS",

@@ -303,7 +303,11 @@ def _lower_many(method: Method, sending: Sending) -> ir.Function:
         begin_message(message),
         ir.Assign((sizes.id,), ir.ListOf((ir.Literal(0), ir.Literal(0)))),
         ir.For((call.id,), ir.Name(calls.name), tuple(loop)),
-        ir.Assign((flags.id,), ir.Call(ir.Name("with_sparse"), (_call_flags(sending), message))),
+        ir.Assign((flags.id,), ir.Literal(0)),
+        ir.If(
+            ir.Not(ir.Equal(ir.Call(ir.Name("len"), (parts,)), ir.Literal(0))),  # no call, no ticket
+            (ir.Assign((flags.id,), ir.Call(ir.Name("with_sparse"), (_call_flags(sending), message))),),
+        ),
         ir.If(ir.Equal(ir.Call(ir.Name("len"), (parts,)), ir.Literal(1)), (one,)),
         ir.Return(ir.Call(ir.FORK, several)),
     )

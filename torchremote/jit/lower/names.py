@@ -11,33 +11,16 @@ import keyword
 from collections.abc import Iterable
 from typing import Final
 
-from ..runtime import definitions
+from ..runtime import FILES, definitions
 
 # The names to which generated text refers, also in the form that TorchScript saves, which has `range` in every loop.
 # Those that Python does not have are bound by the opening lines of a unit, the runtime files, or an interface's units.
 GLOBALS: Final = frozenset(
     "math torch rpc Any Tensor Dict Future List Optional Protocol RRef Tuple Union "
-    "RuntimeError super isinstance len range zip float int bool str complex "
+    "RuntimeError super isinstance len range zip float int bool str complex list max min abs round "
     "ModuleInterface Runs Hosted AtOnce InTurn Groups Gathering host host_in_turn gather "
     "Link Attachable detach attach Disconnected Connected Local Remote Stub".split()
-).union(
-    definition.name
-    for file in (
-        "table",
-        "hosting",
-        "tensors",
-        "message",
-        "batches",
-        "enums",
-        "any_leaves",
-        "any",
-        "link",
-        "turns",
-        "gathering",
-        "exported",
-    )
-    for definition in definitions(file)
-)
+).union(definition.name for file in FILES for definition in definitions(file))
 # Argument names that TorchScript replaces when it saves a model.
 REPLACED: Final = frozenset("_ inf nan ops CONSTANTS fork uninitialized getattr unchecked_cast __torch__ aten".split())
 # Argument names that TorchScript takes for something else when it loads a model.

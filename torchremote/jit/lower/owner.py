@@ -9,8 +9,8 @@ from __future__ import annotations
 from ..read.model import Interface, Method
 from ..runtime import definitions
 from . import ir
-from .source_names import SourceNames
-from .units import crossing, declare, endpoint, endpoint_name, run_scope, scope_of, unit
+from .source_names import SourceNames, endpoint
+from .units import crossing, declare, endpoint_name, run_scope, scope_of, unit
 
 
 def lower_table(interface: Interface, source_names: SourceNames) -> ir.Unit:

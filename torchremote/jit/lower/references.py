@@ -12,8 +12,8 @@ from ..read.model import Interface, Method
 from . import ir
 from .link import FLAGS, lower_preparing
 from .plan import KEEP, plan_tensors, wire_type
-from .source_names import SourceNames
-from .units import begin_message, crossing, declare, endpoint, scope_of, unit
+from .source_names import SourceNames, endpoint
+from .units import begin_message, crossing, declare, scope_of, unit
 
 # torch would forget a call whose answer comes late, and not tell the owner, which then keeps the result for ever.
 # Whoever fetches the result does wait with a limit.

@@ -30,8 +30,8 @@ from typing import Final
 from ..read.model import RESERVED_PREFIX, Interface, Method
 from . import ir
 from .names import Names
-from .source_names import SourceNames
-from .units import SELF, endpoint, endpoint_name
+from .source_names import SourceNames, endpoint
+from .units import SELF, endpoint_name
 
 WAIT_HERE: Final = f"{RESERVED_PREFIX}_wait_here"
 _PENDING: Final = ir.Parameter("pending", "Future[Any]")

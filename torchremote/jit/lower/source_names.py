@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..read.literals import MemberValue, NamedTupleValue, Value
-from ..read.model import Interface
+from ..read.model import Interface, Method
 from ..read.types import (
     NONE,
     DictType,
@@ -27,6 +27,11 @@ from .names import TAKEN, Names
 from .plan import wire_type
 
 
+def endpoint(method: Method) -> str:
+    """Returns the name of a method's endpoint in its unit."""
+    return f"_remote_{method.name}"
+
+
 class SourceNames:
     """Names the types of an interface, and its functions, in the source that is generated for it."""
 
@@ -34,7 +39,8 @@ class SourceNames:
         methods, types = interface.messages, interface.named_types
         arguments = {argument.name for method in methods for argument in method.arguments}
         # Methods of a stub keep their arguments' names, so no function or class may have one of these.
-        names = Names(arguments)
+        endpoints = {endpoint(method) for method in methods}
+        names = Names(arguments | endpoints)
         self.classes = {named: names.fresh(named.name.rpartition(".")[2]) for named in types}
         enums = [named for named in self.classes if isinstance(named, EnumType)]
         self.pack = {enum: names.fresh(f"pack_{self.classes[enum]}") for enum in enums}
@@ -62,7 +68,9 @@ class SourceNames:
         functions = (*translating, *calling, *joining, *gathering, self.run, self.in_turn)
         self.begin_counting, self.end_counting = names.fresh("begin_counting"), names.fresh("end_counting")
         of_counting = (self.begin_counting, self.end_counting)
-        self._globals = TAKEN.union(self.classes.values(), of_counting, *(each.values() for each in functions))
+        self._globals = TAKEN.union(
+            endpoints, self.classes.values(), of_counting, *(each.values() for each in functions)
+        )
 
     def scope(self, taken: Iterable[str] = ()) -> Names:
         """Opens a function's scope inside the globals of generated source. `taken`: names that are in it already."""

@@ -14,9 +14,9 @@ from .convert import Converter, Direction
 from .hosting import begin_run, finish_run, lower_hosted, lower_run
 from .names import Names
 from .plan import KEEP, plan_tensors, plan_type
-from .source_names import SourceNames
+from .source_names import SourceNames, endpoint
 from .stub import lower_pair, lower_receiving
-from .units import begin_message, endpoint, future, renamed, through_rref_scope
+from .units import begin_message, future, renamed, through_rref_scope
 
 
 def lower_through_rref(interface: Interface, interface_name: str, moves: bool, source_names: SourceNames) -> ir.Unit:

@@ -10,7 +10,7 @@ from ..read.model import Interface, Method
 from ..runtime import definitions
 from . import ir
 from .names import Names
-from .source_names import SourceNames
+from .source_names import SourceNames, endpoint
 
 SELF: Final = ir.Parameter("self")
 _ROOT: Final = "__torch__.torchremote"
@@ -34,11 +34,6 @@ def through_rref_scope(interface: Interface, interface_name: str, moves: bool) -
     # The unit depends on more than the canonical text, so its name does.
     key = f"{interface_name} {moves}\n{interface.declaration}"
     return f"{scope_of(interface)}.through_rref_{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
-
-
-def endpoint(method: Method) -> str:
-    """Returns the name of a method's endpoint in its unit."""
-    return f"_remote_{method.name}"
 
 
 def unit(interface: Interface, part: str, comment: str, *parts: ir.Definition) -> ir.Unit:

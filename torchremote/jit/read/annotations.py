@@ -71,6 +71,7 @@ _DICTS: Final = (
     collections.abc.MutableMapping,
 )
 
+_CONTAINS_ITSELF = "TorchScript has no types that contain themselves; refer to rows of a List by their index"
 _BARE = "write what is inside, as in List[Tensor] or Dict[str, Tensor]"
 _NEVER: Final[dict[object, str]] = {
     set: "TorchScript has no sets; pass a List",
@@ -125,7 +126,7 @@ def read_type(where: str, annotation: Any) -> Type:
         raise reason(f"{where}: {error}") from None
 
 
-def _read(annotation: Any, within: tuple[type, ...]) -> Type:
+def _read(annotation: Any, within: tuple[Any, ...]) -> Type:
     origin, items = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is None:
         return NONE
@@ -136,7 +137,9 @@ def _read(annotation: Any, within: tuple[type, ...]) -> Type:
     if isinstance(annotation, typing.NewType):
         return _read(annotation.__supertype__, within)
     if isinstance(annotation, typing_extensions.TypeAliasType):
-        return _read(annotation.__value__, within)
+        if annotation in within:
+            raise _never(annotation, _CONTAINS_ITSELF)
+        return _read(annotation.__value__, (*within, annotation))
     if origin in (typing.Annotated, typing.Final, typing_extensions.Required, typing_extensions.NotRequired):
         return _read(items[0], within)
     if origin in (typing.Literal, typing_extensions.Literal):
@@ -163,7 +166,7 @@ def is_class(annotation: Any) -> bool:
     return isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias)
 
 
-def _read_class(cls: type, within: tuple[type, ...]) -> Type:
+def _read_class(cls: type, within: tuple[Any, ...]) -> Type:
     if cls in _SCALARS:
         return ScalarType(_SCALARS[cls])
     if cls is torch.Size:
@@ -206,7 +209,7 @@ def _members(kind: Type) -> tuple[Type, ...]:
     return (kind,)
 
 
-def _read_dict(items: tuple[Any, ...], within: tuple[type, ...]) -> Type:
+def _read_dict(items: tuple[Any, ...], within: tuple[Any, ...]) -> Type:
     key = _read(items[0], within)
     if str(key) not in DICT_KEYS:
         raise _never(items[0], f"a Dict's key is one of {', '.join(DICT_KEYS)}")
@@ -261,14 +264,14 @@ def read_enum(cls: type[enum.Enum]) -> EnumType:
         raise _never(cls, f"{error}; TorchScript has no others") from None
 
 
-def read_named_tuple(cls: type, within: tuple[type, ...] = ()) -> NamedTupleType:
-    """Reads a NamedTuple. `within`: the NamedTuples whose fields are being read.
+def read_named_tuple(cls: type, within: tuple[Any, ...] = ()) -> NamedTupleType:
+    """Reads a NamedTuple. `within`: the NamedTuples and aliases that are being read.
 
     Raises:
         CannotCross: a field's type cannot cross.
     """
     if cls in within:
-        raise _never(cls, "TorchScript has no types that contain themselves; refer to rows of a List by their index")
+        raise _never(cls, _CONTAINS_ITSELF)
     if typing.get_args(cls) or getattr(cls, "__parameters__", ()):
         raise _never(cls, "TorchScript has no generic classes; name the types of its fields")
     try:

@@ -84,10 +84,10 @@ def detached(function: Function) -> Function:
 def idempotent(function: Function) -> Function:
     """Declares that a method of an interface may run twice, or more often, where once was wanted.
 
-    A call from Python whose connection is lost is then sent again, with growing pauses, until the stub's timeout has
-    passed: to the same worker, when it is back in the group and serves the module under its name. So the stub has to
-    be one of a module with a name. A scripted model sends nothing again. An owner that gathers calls runs those of a
-    batch that failed again, one by one; otherwise it does not see the mark.
+    A call that gets lost is then sent again, with growing pauses, until the stub's timeout has passed: to the same
+    worker, when it is back in the group and serves the module under its name. So the stub has to be one of a module
+    with a name. A call of replicas goes to another one. A scripted model sends again only with the native part. An
+    owner that gathers calls runs those of a batch that failed again, one by one; otherwise it does not see the mark.
 
     Raises:
         InterfaceError: what is decorated is no method.

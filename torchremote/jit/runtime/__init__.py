@@ -15,6 +15,12 @@ from typing import Final, Literal
 Span = tuple[int, int]
 """A range of lines: the index of the first, and the index after the last."""
 
+_FOLDER: Final = importlib.resources.files(__package__)
+FILES: Final = tuple(
+    sorted(file.name[:-3] for file in _FOLDER.iterdir() if file.name.endswith(".py") and file.name != "__init__.py")
+)
+"""The files of this folder that `definitions` reads."""
+
 _KINDS: Final = {"Module": "module", "Protocol": "interface"}
 
 
@@ -43,7 +49,7 @@ def definitions(file: str) -> tuple[Definition, ...]:
 
 
 def _text(file: str) -> str:
-    return importlib.resources.files(__package__).joinpath(f"{file}.py").read_text(encoding="utf-8")
+    return _FOLDER.joinpath(f"{file}.py").read_text(encoding="utf-8")
 
 
 @functools.cache

@@ -22,10 +22,17 @@ MOST_BYTES: Final = 1 << 26
 """The limits of one message of many calls. It needs its bytes as memory on both workers at once."""
 
 
+def bytes_of(tensor: Tensor) -> int:
+    if tensor.layout > 0:  # sparse: what is sent are the entries
+        indices, values = tensor._indices(), tensor._values()
+        return indices.numel() * indices.element_size() + values.numel() * values.element_size()
+    return tensor.numel() * tensor.element_size()
+
+
 def counted(value: Tensor, devices: List[torch.device], where: str, message: List[Tensor], sizes: List[int]) -> Tensor:
     # `sizes`: the calls that the message has so far, and the bytes of their tensors.
     checked = prepared(value, devices, where, message)
-    sizes[1] += checked.numel() * checked.element_size()
+    sizes[1] += bytes_of(checked)
     return checked
 
 

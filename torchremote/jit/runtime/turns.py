@@ -26,7 +26,8 @@ Note [Tickets]
     A ticket may get lost, with a message that could not be sent. So a call steps aside for `PATIENCE` at most. A step
     counts as `LONGEST_STEP` at most: it may last because another module is slow, or the process was stopped, and then
     the missing call may be next in the queue. After that, the owner goes through the tickets up to the next one that is
-    there. If there is none among `MOST_LOST`, the two generators do not agree, and the calls of this stream run as they
+    there, and remembers up to `MOST_LATE` of those that it skipped: if such a call arrives after all, it runs when it
+    comes. If there is none among `MOST_LOST`, the two generators do not agree, and the calls of this stream run as they
     come.
 
     A module remembers `MOST_STREAMS`. It forgets those that were not used for longest, and none with a call that
@@ -57,6 +58,7 @@ PATIENCE: Final = 3_000_000_000
 LONGEST_STEP: Final = 100_000_000
 """Nanoseconds."""
 MOST_LOST: Final = 1 << 16
+MOST_LATE: Final = 1 << 10
 MOST_OVERTAKEN: Final = 1 << 7
 MOST_STREAMS: Final = 1 << 10
 
@@ -98,6 +100,8 @@ class StubOrder:
         self.drawn: List[int] = []  # tickets that were drawn to see where the stream is, the next one last
         self.early: Dict[int, int] = {ticket: 0}  # the tickets of calls that stepped aside
         self.early.clear()  # see Turns
+        self.skipped: Dict[int, int] = {ticket: 0}  # the tickets for which the others no longer waited
+        self.skipped.clear()
         self.last = 0  # its last piece of work: see gathering.py
         self.next = draw_ticket(self.tickets)
         while len(self.drawn) < MOST_LOST and self.next != ticket:
@@ -118,10 +122,13 @@ class StubOrder:
             self.next = draw_ticket(self.tickets)
 
     def skip_lost(self) -> None:
-        skipped = 0
-        while skipped < MOST_LOST and self.next not in self.early:
+        count = 0
+        while count < MOST_LOST and self.next not in self.early:
+            if len(self.skipped) == MOST_LATE:
+                self.skipped.clear()
+            self.skipped[self.next] = 0
             self.go_on()
-            skipped += 1
+            count += 1
         self.in_order = self.next in self.early
 
 
@@ -162,7 +169,9 @@ def wait_for_turn(turns: Turns, flags: int) -> None:
     if number != 0:
         ticket = flags >> TICKET_SHIFT
         stream = turns.stream(number, ticket)
-        if stream.next != ticket:
+        if stream.next != ticket and ticket in stream.skipped:
+            stream.skipped.pop(ticket)
+        elif stream.next != ticket:
             stream.early[ticket] = 0
             waited = 0
             before: int = torch.ops.prim.TimePoint()

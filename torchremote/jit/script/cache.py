@@ -1,4 +1,7 @@
-"""Caches what was compiled, so that it is compiled once. Safe for threads. A failed attempt leaves nothing behind."""
+"""Caches what was compiled, so that it is compiled once. Safe for threads.
+
+A failed attempt is not cached. What TorchScript registered until then stays, and the next attempt copes with that.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,12 @@ Value = TypeVar("Value")
 # that is being compiled has to wait anyway. The lock is reentrant, since compiling a contract also compiles its table.
 COMPILING = threading.RLock()
 
+# Whoever scripts or exports a user's module holds this one. While torch.export traces, it replaces nn.Module's
+# __getattr__ and __call__ for all threads, so nobody may read another module then. To trace runs the user's code, which
+# may import a module and wait for one whose interfaces are being compiled. So whoever has this lock may take COMPILING,
+# but traces without it; and who has COMPILING does not take this one.
+READING_MODULES = threading.RLock()
+
 
 class Cache(Generic[Key, Value]):
     """A mapping that makes a missing value, once."""
@@ -22,10 +31,14 @@ class Cache(Generic[Key, Value]):
     def __init__(self) -> None:
         self._values: dict[Key, Value] = {}
 
+    def known(self, key: Key) -> Value | None:
+        """Returns the value under `key`, if there is one. It never waits for what is being compiled."""
+        # Reading a dict is atomic, and a value is stored only when it is whole, so this needs no lock.
+        return self._values.get(key)
+
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
         """Returns the value under `key`. Calls `make` if there is none yet, and keeps nothing if `make` raises."""
-        # Reading a dict is atomic, and a value is stored only when it is whole, so this needs no lock.
-        found = self._values.get(key)
+        found = self.known(key)
         if found is not None:
             return found
         with compiling():

@@ -62,6 +62,12 @@ def find_classes(interface: Interface, scope: str) -> Classes:
     return classes
 
 
+def known_classes(interface: Interface, scope: str) -> list[type[Any] | None]:
+    """Lists the classes that `find_classes` would find, with None for what is no class, or a twin not made yet."""
+    found = (find_class(named.name) or _twins.get((scope, named)) for named in interface.named_types)
+    return [cls if isinstance(cls, type) else None for cls in found]
+
+
 def import_classes(interface: Interface) -> None:
     """Imports the modules of those classes of `interface` that are not there yet, if the modules exist here.
 
