@@ -59,7 +59,7 @@ def rpc_options(
             that hosts such a module before its first fork or wait gets the setting then. With the native part, any
             process can do both, and neither True nor False changes anything.
         counts: True counts the calls of the modules that this process hosts from then on, and how long they take, for
-            `stats`. A call takes some microseconds longer then. Once on, it stays on.
+            `stats`. A small call takes a few percent longer then. Once on, it stays on.
         intraop_threads: how many threads an operator may use, as `torch.set_num_threads` sets it, which is called here.
             It reaches the threads that answer calls only before they have computed anything. None leaves it as it is:
             torch's default is a thread for each core. Each thread that answers calls then has a team of its own.

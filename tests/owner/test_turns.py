@@ -255,6 +255,22 @@ class _Passing(nn.Module):
         return self.stub.forward(x)
 
 
+class Keeping(Hidden):
+    """Keeps its thread for half a second."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.hidden = self.hidden + keep_the_thread(500_000_000)
+        return x
+
+
+def test_a_call_that_waits_counts_once(owner):
+    stub = tr.create(owner, Recurrent, Keeping)
+    calls = [stub.forward_async(torch.ones(4)) for _ in range(5)]
+    assert 1 < tr.stats(owner).running <= 5 + 1, "those that run or wait, and the question itself"
+    for call in calls:
+        call.wait()
+
+
 def test_gradients_flow(owner):
     stub = tr.create(owner, Recurrent, Hidden)
     x = torch.ones(4, requires_grad=True)

@@ -30,7 +30,7 @@ def use_one_thread_for_forks() -> bool:
 def run_as_fork(function: Callable[[], Any]) -> Any:
     """Runs a Python function on a thread that runs forks, and returns its result or raises its exception.
 
-    If there is one such thread, it runs beside no fork. Waits until those that came before have ended or wait.
+    If there is one such thread, it runs beside no fork. It begins when every earlier fork has ended, or waits.
     """
     result: Future[Any] = Future()
 

@@ -142,5 +142,5 @@ def mapped_devices(worker: WorkerInfo) -> list[torch.device]:
 
 def running_calls() -> int:
     """Counts the calls that this worker runs for others, those that wait for their turn included."""
-    metrics = _api._get_current_rpc_agent().get_metrics()
-    return int(metrics["agent.server_active_calls"]) + int(metrics["agent.server_active_async_calls"])
+    # It has those that wait: torch also counts these alone, as server_active_async_calls.
+    return int(_api._get_current_rpc_agent().get_metrics()["agent.server_active_calls"])

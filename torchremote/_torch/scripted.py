@@ -57,7 +57,7 @@ def operator(name: str) -> Callable[..., Any]:
 
 
 def object_of(module: torch.jit.ScriptModule) -> Any:
-    """Returns the object in C++ of a scripted module. torch never lets go of a module that is passed itself as Any."""
+    """Returns the object in C++ of a scripted module. As Any, pass this: torch never lets go of a module."""
     return module._c
 
 
@@ -162,11 +162,6 @@ def interface_called(name: str) -> type:
 def set_attribute(module: torch.jit.ScriptModule, name: str, value: Any) -> None:
     """Sets an attribute of a scripted module, past what its Python class does."""
     module._c.setattr(name, value)
-
-
-def scripted_attribute(module: torch.jit.ScriptModule, name: str) -> Any:
-    """Returns an attribute of a scripted module. An object of a class that is scripted here comes as that class."""
-    return module._c.getattr(name)
 
 
 def tensor_attributes(module: torch.jit.ScriptModule) -> list[tuple[str, torch.Tensor]]:

@@ -15,8 +15,6 @@ _C: Any = torch._C  # its type stubs lack many names
 
 map_leaves: Callable[..., Any] = torch.utils._pytree.tree_map
 """`map_leaves(function, value, is_leaf=)` maps the leaves of nested containers, registered ones too."""
-map_leaves_with_path: Callable[..., Any] = torch.utils._pytree.tree_map_with_path
-path_text: Callable[[Any], str] = torch.utils._pytree.keystr
 
 
 # A context manager. Inside it, a call treats tensors of subclasses as plain ones and does not call __torch_function__.

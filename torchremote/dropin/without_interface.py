@@ -1,6 +1,6 @@
 """Calls modules that have no interface: through Python on both sides, with any arguments that can be pickled.
 
-It has the functions that jit/instantiator.py makes for an interface. There is no signature to compile, so these are
+It has the functions that instantiator.py makes for an interface. There is no signature to compile, so these are
 written, and not generated.
 """
 

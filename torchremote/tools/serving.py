@@ -73,7 +73,7 @@ def add_commands(commands: Any) -> None:
     serving.add_argument(
         "--no-counts",
         action="store_true",
-        help="do not count calls, for `torchremote top`, which takes some microseconds a call",
+        help="do not count calls, for `torchremote top`, which takes a few percent of a small call",
     )
     serving.add_argument(
         "--metrics-port",

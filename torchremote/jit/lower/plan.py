@@ -123,7 +123,7 @@ def returns_tensors(method: Method) -> bool:
 
 
 def plan_result(method: Method) -> Plan:
-    """Plans an owner's work on a result: it checks and moves tensors, and packs the result."""
+    """Plans the work on a result. An owner checks and moves its tensors, and packs it. A stub does the reverse."""
     return plan_type(method.returns, tensors=True, translates=True)
 
 
@@ -133,11 +133,6 @@ def plan_stub(method: Method) -> MethodPlan:
         tuple(plan_type(argument.type, tensors=False, translates=True) for argument in method.arguments),
         plan_type(method.returns, tensors=False, translates=True),
     )
-
-
-def plan_received(method: Method) -> Plan:
-    """Plans the work on a result that has arrived: its tensors are restored, and it is unpacked."""
-    return plan_type(method.returns, tensors=True, translates=True)
 
 
 def plan_type(kind: Type, tensors: bool, translates: bool) -> Plan:

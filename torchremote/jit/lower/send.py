@@ -43,7 +43,7 @@ class Sending:
     """The way in which the links of an interface send, and wait.
 
     Attributes:
-        native: by the native part.
+        native: whether the native part sends and waits.
         cuda: torch has operators for CUDA.
     """
 

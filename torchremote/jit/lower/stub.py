@@ -20,7 +20,7 @@ from .batched import lower_batched
 from .convert import Converter, Direction, restoring
 from .link import ADDRESS, ADDRESS_PARTS, ADDRESS_TYPE, ATTACH, FLAGS, LINK, ROUTE, ROUTE_TYPE, packed_name
 from .names import REPLACED, Names
-from .plan import KEEP, is_called_packed, plan_received, plan_stub
+from .plan import KEEP, is_called_packed, plan_result, plan_stub
 from .send import WAIT_HERE
 from .source_names import SourceNames
 from .units import SELF, crossing, declare, future, renamed, scope_of, unit
@@ -75,7 +75,7 @@ def lower_receiving(methods: Iterable[Method], source_names: SourceNames) -> lis
     """Lowers the functions that unpack results, as far as they are needed: one waits, the other forks."""
     functions: dict[str, ir.Function] = {}
     for method in methods:
-        plan = plan_received(method)
+        plan = plan_result(method)
         if plan != KEEP or _hides_torch(method):
             names = source_names.scope()
             pending, received = ir.Name(names.fresh("pending")), ir.Name(names.fresh("received"))
@@ -264,7 +264,7 @@ def lower_pair(
         waiting.append(ir.Assign((sent.id,), pending))
         waiting.append(ir.Do(ir.Call(ir.Attribute(link, WAIT_HERE), (sent,))))
     awaited, deferred = ir.Call(ir.Attribute(sent, "wait")), pending
-    if plan_received(method) != KEEP or _hides_torch(method):
+    if plan_result(method) != KEEP or _hides_torch(method):
         awaited = ir.Call(ir.Name(source_names.receive[method.returns]), (sent,))
     if plan.result != KEEP:
         deferred = ir.Call(ir.Name(source_names.defer[method.returns]), (pending,))

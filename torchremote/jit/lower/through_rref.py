@@ -26,8 +26,8 @@ def lower_through_rref(interface: Interface, interface_name: str, moves: bool, s
         interface_name: the interface's name in TorchScript. In this unit, it is `Local`.
         moves: whether tensors move to a module on an accelerator, and back.
     """
-    # ModuleInterface takes every argument by position. But it is an interface of modules, and `Local` may be one of
-    # classes.
+    # `Local` may be an interface of classes, and ModuleInterface is of modules alone. But calls pass all arguments by
+    # position, which `Local` refuses for keyword-only ones.
     by_position = not any(argument.keyword_only for method in interface.methods for argument in method.arguments)
     definitions: list[ir.Definition] = [lower_hosted("Local" if by_position else "ModuleInterface")]
     definitions += lower_receiving(interface.methods, source_names)
