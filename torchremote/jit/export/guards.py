@@ -120,7 +120,7 @@ class Guards:
                 for key, part in zip(keys, items, strict=True):
                     self._walk(self._part(value, ir.Literal(key), part, into), part, item, f"{where}[{key!r}]", into)
             case Several(items), ListType(item):
-                length = ir.Call(ir.Name("len"), (value,))
+                length = ir.length(value)
                 self._check(_has_other_length(value, len(items)), where, f"{len(items)} items", _text_of(length), into)
                 for n, part in enumerate(items):
                     self._walk(self._part(value, n, part, into), part, item, f"{where}[{n}]", into)
@@ -304,7 +304,7 @@ def _bounds(bounds: Any) -> tuple[int | None, int | None]:
 
 
 def _has_other_length(value: ir.Expression, length: int) -> ir.Expression:
-    return ir.Operation("!=", ir.Call(ir.Name("len"), (value,)), ir.Literal(length))
+    return ir.Operation("!=", ir.length(value), ir.Literal(length))
 
 
 def _any_of(tests: list[ir.Expression]) -> ir.Expression:

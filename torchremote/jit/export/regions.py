@@ -94,7 +94,7 @@ def _loop(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write,
     collected = [lowering.fresh("collected") for _ in results[len(names) :]]
     for name, result in zip(collected, results[len(names) :], strict=True):
         into.append(ir.Assign((name,), ir.Empty("[]"), "List[Tensor]"))
-        body.append(ir.Do(ir.Call(ir.Attribute(ir.Name(name), "append"), (result,))))
+        body.append(ir.append(ir.Name(name), result))
     length = ir.Call(ir.Attribute(sources[0], "size"), (ir.Literal(0),))
     into.append(ir.For((position.id,), ir.Call(ir.Name("range"), (length,)), tuple(body)))
     stacked = [

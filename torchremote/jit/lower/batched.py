@@ -126,7 +126,7 @@ def _unless(test: ir.Expression) -> ir.Statement:
 
 
 def _same_length(first: ir.Expression, other: ir.Expression) -> ir.Statement:
-    first, other = (ir.Call(ir.Name("len"), (one,)) for one in (first, other))
+    first, other = (ir.length(one) for one in (first, other))
     return _unless(ir.Equal(first, other))
 
 
@@ -148,16 +148,16 @@ def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
     tensors = ir.Call(ir.Name(source_names.tensors[method.name]), (call,))
     alike = ir.Call(ir.Name(source_names.alike[method.name]), (first, call))
     body: list[ir.Statement] = [
-        ir.If(ir.Equal(ir.Call(ir.Name("len"), (ir.Name(calls.name),)), ir.Literal(0)), (many,)),
+        ir.If(ir.Equal(ir.length(ir.Name(calls.name)), ir.Literal(0)), (many,)),
         ir.Assign((first.id,), ir.Item(ir.Name(calls.name), 0)),
         ir.Assign((columns.id,), ir.Empty("[]"), "List[List[Tensor]]"),
         ir.For(
             (call.id,),
             ir.Name(calls.name),
-            (ir.If(ir.Not(alike), (many,)), _append(columns, tensors)),
+            (ir.If(ir.Not(alike), (many,)), ir.append(columns, tensors)),
         ),
         ir.Assign((rows.id,), ir.Call(ir.Name("rows_of"), (columns, ir.Literal(dim)))),
-        ir.If(ir.Equal(ir.Call(ir.Name("len"), (rows,)), ir.Literal(0)), (many,)),
+        ir.If(ir.Equal(ir.length(rows), ir.Literal(0)), (many,)),
         ir.Assign((joined.id,), ir.Call(ir.Name("concatenated"), (columns, ir.Literal(dim)))),
     ]
     values = []
@@ -225,18 +225,14 @@ def split_result(
 
     taking, _ = walk_tensors(received, method.returns, take, names, source_names)
     putting, result = walk_tensors(received, method.returns, next_of(parts), names, source_names)
-    numbers = ir.Call(ir.Name("range"), (ir.Call(ir.Name("len"), (given[0],)),))
+    numbers = ir.Call(ir.Name("range"), (ir.length(given[0]),))
     each = (
         ir.Assign((parts.id,), ir.Call(ir.Name("pieces_of"), (pieces, number))),
         *putting,
-        _append(results, result),
+        ir.append(results, result),
     )
     return [
         ir.Assign((pieces.id,), ir.Empty("[]"), "List[List[Tensor]]"),
         *taking,
         ir.For((number.id,), numbers, each),
     ]
-
-
-def _append(column: ir.Name, value: ir.Expression) -> ir.Statement:
-    return ir.Do(ir.Call(ir.Attribute(column, "append"), (value,)))

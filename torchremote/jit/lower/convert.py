@@ -92,7 +92,7 @@ class Converter:
             case WalkList(item), ListType(item_type):
                 collected, element = self._fresh_list(item_type, stem, into), self._names.numbered(stem)
                 body: list[ir.Statement] = []
-                body.append(_append(collected, self.convert(ir.Name(element), item_type, item, stem, body)))
+                body.append(ir.append(collected, self.convert(ir.Name(element), item_type, item, stem, body)))
                 into.append(ir.For((element,), value, tuple(body)))
                 return collected
             case WalkDict(key_plan, value_plan), DictType(key_type, value_type):
@@ -178,8 +178,8 @@ class Converter:
         assert isinstance(kind.item, UnionType)
         self._unpack_members(value, kind.item, plans, stem, found, body)
         into.append(ir.If(ir.IsPresent(value.id), tuple(body)))
-        count = ir.Call(ir.Name("len"), (found,))
-        into.append(ir.If(ir.Equal(count, ir.Literal(0)), (_append(found, ir.Literal(None)),)))
+        count = ir.length(found)
+        into.append(ir.If(ir.Equal(count, ir.Literal(0)), (ir.append(found, ir.Literal(None)),)))
         return ir.Item(found, 0)
 
     def _unpack_members(
@@ -197,7 +197,7 @@ class Converter:
             into.append(ir.Assign((place,), ir.Item(value, index)))
             body: list[ir.Statement] = []
             unpacked = self.convert(ir.Name(place), item, plan, stem, body)
-            body.append(_append(found, unpacked))
+            body.append(ir.append(found, unpacked))
             into.append(ir.If(ir.IsPresent(place), tuple(body)))
 
     def _fresh_list(self, kind: Type, stem: str, into: list[ir.Statement]) -> ir.Name:
@@ -225,7 +225,3 @@ def restoring(names: Names, source_names: SourceNames) -> Converter:
         lambda tensor: ir.Call(ir.Name("restored"), (tensor,)),
         lambda value: ir.Call(ir.Name("restored_any"), (value,)),
     )
-
-
-def _append(items: ir.Name, item: ir.Expression) -> ir.Statement:
-    return ir.Do(ir.Call(ir.Attribute(items, "append"), (item,)))

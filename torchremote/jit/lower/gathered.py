@@ -41,7 +41,7 @@ def lower_groups(gathered: Sequence[Method], source_names: SourceNames) -> ir.Cl
         kind = f"List[{source_names.group[method.name]}]"
         body.append(ir.AssignAttribute(self, _opened(method), ir.Empty("[]"), kind))
         # TorchScript makes one constant, for all objects, of a list that nothing changes here.
-        body.append(ir.Do(called(ir.Attribute(self, _opened(method)), "clear")))
+        body.append(ir.Do(ir.called(ir.Attribute(self, _opened(method)), "clear")))
     parameters = (ir.Parameter("self"), ir.Parameter("most", "int"), ir.Parameter("learns", "bool"))
     return ir.Class("Groups", (ir.Function("__init__", parameters, None, tuple(body)),))
 
@@ -89,7 +89,7 @@ def _lower_batch(interface: Interface, method: Method, dim: int, source_names: S
     )
     ran: tuple[ir.Expression, ...] = (hosted, ir.Attribute(batch, "flags"))
     values = tuple(ir.Item(call, position) for position in range(len(method.arguments)))
-    alone = append(results, run_of(method, (*ran, message), values, source_names))
+    alone = ir.append(results, run_of(method, (*ran, message), values, source_names))
     joined = _lower_joined(interface, method, dim, ran, (batch, call, results), names, source_names)
     run = ir.If(is_alone(batch), (alone,), tuple(joined))
     is_oldest = ir.Equal(
@@ -133,8 +133,8 @@ def _lower_joined(
     tensors, rows, result = (ir.Name(names.fresh(name)) for name in ("tensors", "rows", "result"))
     where = ir.Literal(f"{interface.name}.{method.name}")
     body: list[ir.Statement] = [
-        ir.Assign((tensors.id,), called(batch, "joined", ir.Literal(dim))),
-        ir.Assign((rows.id,), called(batch, "rows", ir.Literal(dim))),
+        ir.Assign((tensors.id,), ir.called(batch, "joined", ir.Literal(dim))),
+        ir.Assign((rows.id,), ir.called(batch, "rows", ir.Literal(dim))),
     ]
     values = []
     for position, argument in enumerate(method.arguments):
@@ -160,7 +160,7 @@ def _lower_find(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
     turns, hosted, flags, call, tensors = others
     group, opened, batch = (ir.Name(names.fresh(name)) for name in ("group", "opened", "batch"))
     limits = (tensors, ir.Literal(dim), ir.Attribute(groups, "most"), turns, flags)
-    takes = called(ir.Attribute(group, "batch"), "takes", *limits)
+    takes = ir.called(ir.Attribute(group, "batch"), "takes", *limits)
     alike = ir.Call(ir.Name(source_names.alike[method.name]), (ir.Attribute(group, "first"), call))
     run = ir.Call(ir.FORK, (ir.Name(source_names.batch[method.name]), groups, group, hosted))
     body: list[ir.Statement] = [
@@ -168,13 +168,13 @@ def _lower_find(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
         ir.For((group.id,), opened, (ir.If(takes, (ir.If(alike, (ir.Return(group),)),)),)),
         ir.Assign((batch.id,), ir.Call(ir.Name("open_batch"), (turns, flags))),
         ir.Assign((group.id,), ir.Call(ir.Name(source_names.group[method.name]), (batch, call))),
-        append(ir.Attribute(group, "running"), run),
+        ir.append(ir.Attribute(group, "running"), run),
     ]
     if method.idempotent:
-        body.append(append(ir.Attribute(batch, "watching"), ir.Call(ir.FORK, (ir.Name("watch"), batch))))
+        body.append(ir.append(ir.Attribute(batch, "watching"), ir.Call(ir.FORK, (ir.Name("watch"), batch))))
     body += [
-        append(opened, group),
-        ir.If(ir.Call(ir.Name("are_too_many"), (length(opened),)), (_drop_first(opened),)),
+        ir.append(opened, group),
+        ir.If(ir.Call(ir.Name("are_too_many"), (ir.length(opened),)), (_drop_first(opened),)),
         ir.Return(group),
     ]
     parameters = (ir.Parameter(name.id, kind) for name, kind in zip((groups, *others), kinds.values(), strict=True))
@@ -190,24 +190,12 @@ def run_of(
 
 def is_alone(batch: ir.Expression) -> ir.Expression:
     """Returns the test whether a batch has one call."""
-    return ir.Equal(length(ir.Attribute(batch, "calls")), ir.Literal(1))
-
-
-def called(value: ir.Expression, name: str, *arguments: ir.Expression) -> ir.Expression:
-    return ir.Call(ir.Attribute(value, name), arguments)
-
-
-def append(values: ir.Expression, value: ir.Expression) -> ir.Statement:
-    return ir.Do(called(values, "append", value))
-
-
-def length(values: ir.Expression) -> ir.Expression:
-    return ir.Call(ir.Name("len"), (values,))
+    return ir.Equal(ir.length(ir.Attribute(batch, "calls")), ir.Literal(1))
 
 
 def _is_filled(values: ir.Expression) -> ir.Expression:
-    return ir.Not(ir.Equal(length(values), ir.Literal(0)))
+    return ir.Not(ir.Equal(ir.length(values), ir.Literal(0)))
 
 
 def _drop_first(values: ir.Expression) -> ir.Statement:
-    return ir.Do(called(values, "pop", ir.Literal(0)))
+    return ir.Do(ir.called(values, "pop", ir.Literal(0)))

@@ -12,7 +12,7 @@ from typing import Final
 from ..read.model import RESERVED_PREFIX, Interface, Method
 from ..runtime import definitions
 from . import ir
-from .gathered import called, is_alone, lower_batches, lower_group, lower_groups
+from .gathered import is_alone, lower_batches, lower_group, lower_groups
 from .in_turn import Starting, lower_host_in_turn, lower_init, lower_start, run_and_finish, turn_scope, wait_for_turn
 from .source_names import SourceNames
 from .units import SELF, scope_of, unit
@@ -72,16 +72,16 @@ def _lower_queue_of_batched(method: Method, source_names: SourceNames) -> ir.Fun
         ir.Assign((group.id,), find),
         ir.Assign((batch.id,), ir.Attribute(group, "batch")),
         ir.Do(ir.Call(ir.Name("set_last"), (turns, flags, ir.Attribute(batch, "number")))),
-        ir.Assign((place.id,), called(batch, "add", tensors)),
+        ir.Assign((place.id,), ir.called(batch, "add", tensors)),
     ]
     if method.idempotent:
         again = ir.Return(ir.Call(by_itself, given))
         body += [
-            ir.Do(called(ir.Item(ir.Attribute(batch, "watching"), 0), "wait")),
+            ir.Do(ir.called(ir.Item(ir.Attribute(batch, "watching"), 0), "wait")),
             ir.If(ir.Not(ir.Attribute(batch, "ran")), (ir.If(ir.Not(is_alone(batch)), (again,)),)),
         ]
     body += [
-        ir.Assign((results.id,), called(ir.Item(ir.Attribute(group, "running"), 0), "wait")),
+        ir.Assign((results.id,), ir.called(ir.Item(ir.Attribute(group, "running"), 0), "wait")),
         ir.Return(ir.Item(results, place)),
     ]
     returns = source_names.wire(method.returns)
@@ -129,4 +129,4 @@ def _lower_class(interface: Interface, source_names: SourceNames, starting: Star
 
 def _forked(function: ir.Expression, *arguments: ir.Expression) -> ir.Expression:
     """Returns the expression that runs a function behind all work that is queued, and waits for its result."""
-    return called(ir.Call(ir.FORK, (function, *arguments)), "wait")
+    return ir.called(ir.Call(ir.FORK, (function, *arguments)), "wait")

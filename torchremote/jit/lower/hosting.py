@@ -171,11 +171,11 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
         message = ir.Name(names.fresh("message"))
         begun.append(begin_message(message))
         sent.append(message)
-    position = ir.Concatenation(ir.Name(batch.name), ir.Call(ir.Name("len"), (results,)))
+    position = ir.Concatenation(ir.Name(batch.name), ir.length(results))
     run = ir.Call(ir.Name(source_names.run[method.name]), (hosted, flags, *sent, *arguments))
     loop = (
         ir.Do(ir.Call(ir.Name("note_progress"), (progress, position))),
-        ir.Do(ir.Call(ir.Attribute(results, "append"), (run,))),
+        ir.append(results, run),
     )
     returns = source_names.wire(many.returns)
     return ir.Function(

@@ -319,3 +319,19 @@ class Unit:
     def part(self) -> str:
         """Returns the last part of the scope. It says which of an interface's units this is."""
         return self.scope.rpartition(".")[2]
+
+
+# -- expressions and statements that many make
+
+
+def called(value: Expression, name: str, *arguments: Expression) -> Expression:
+    """Returns the call of a method of `value`."""
+    return Call(Attribute(value, name), arguments)
+
+
+def append(values: Expression, value: Expression) -> Statement:
+    return Do(called(values, "append", value))
+
+
+def length(values: Expression) -> Expression:
+    return Call(Name("len"), (values,))

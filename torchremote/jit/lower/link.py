@@ -220,7 +220,7 @@ def _lower_call(method: Method, sending: Sending) -> ir.Function:
     values: list[ir.Expression] = [_field("handle")]
     for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
         where = ir.Literal(f"{interface.name}.{method.name}.{argument.name}")
-        preparing = lower_preparing(method, names, source_names, _field("devices"), where, message)
+        preparing = lower_preparing(Direction.UNPACK, method, names, source_names, _field("devices"), where, message)
         kind = wire_type(argument.type)
         values.append(preparing.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
     flags = _call_flags(sending)  # after the tensors: a call that is refused takes no ticket, and they have a flag
@@ -233,6 +233,7 @@ def _lower_call(method: Method, sending: Sending) -> ir.Function:
 
 
 def lower_preparing(
+    direction: Direction,
     method: Method,
     names: Names,
     source_names: SourceNames,
@@ -246,6 +247,7 @@ def lower_preparing(
     It detaches them if the method carries no gradients: see gradients.py, Note [Gradients that never come].
 
     Args:
+        direction: whether the values are packed already, or the converter packs them.
         devices: those on which tensors may be, besides the CPU.
         message: the tensors that the message has so far.
         sizes: where bytes are added up, for many calls: see runtime/batches.py.
@@ -262,7 +264,7 @@ def lower_preparing(
         function = "prepared_any" if method.carries_gradients else "detached_any"
         return ir.Call(ir.Name(function), (value, devices, where, message))
 
-    return Converter(names, source_names, Direction.UNPACK, prepare, prepare_any)  # the values are packed already
+    return Converter(names, source_names, direction, prepare, prepare_any)
 
 
 def _lower_many(method: Method, sending: Sending) -> ir.Function:
@@ -280,16 +282,18 @@ def _lower_many(method: Method, sending: Sending) -> ir.Function:
             ir.Call(ir.Name("begins_message"), (message, sizes)),
             (
                 ir.Assign((part.id,), ir.Empty("[]"), source_names.wire(of_calls)),
-                ir.Do(ir.Call(ir.Attribute(parts, "append"), (part,))),
+                ir.append(parts, part),
             ),
         ),
     ]
     values = []
     for index, (argument, plan) in enumerate(zip(method.arguments, plan_tensors(method), strict=True)):
         where = ir.Literal(f"{interface.name}.{many.name}.{argument.name}")
-        preparing = lower_preparing(method, names, source_names, _field("devices"), where, message, sizes)
+        preparing = lower_preparing(
+            Direction.UNPACK, method, names, source_names, _field("devices"), where, message, sizes
+        )
         values.append(preparing.convert(ir.Item(call, index), wire_type(argument.type), plan, argument.name, loop))
-    loop.append(ir.Do(ir.Call(ir.Attribute(ir.Item(parts, -1), "append"), (ir.TupleOf(tuple(values)),))))
+    loop.append(ir.append(ir.Item(parts, -1), ir.TupleOf(tuple(values))))
     first = [_field("handle"), ir.Item(parts, 0), ir.Name(batch.name), flags]
     one = ir.Return(sending.send(many, first, _field("worker"), _field("timeout"), _field(_NATIVE_ROUTE)))
     several = (
@@ -305,10 +309,10 @@ def _lower_many(method: Method, sending: Sending) -> ir.Function:
         ir.For((call.id,), ir.Name(calls.name), tuple(loop)),
         ir.Assign((flags.id,), ir.Literal(0)),
         ir.If(
-            ir.Not(ir.Equal(ir.Call(ir.Name("len"), (parts,)), ir.Literal(0))),  # no call, no ticket
+            ir.Not(ir.Equal(ir.length(parts), ir.Literal(0))),  # no call, no ticket
             (ir.Assign((flags.id,), ir.Call(ir.Name("with_sparse"), (_call_flags(sending), message))),),
         ),
-        ir.If(ir.Equal(ir.Call(ir.Name("len"), (parts,)), ir.Literal(1)), (one,)),
+        ir.If(ir.Equal(ir.length(parts), ir.Literal(1)), (one,)),
         ir.Return(ir.Call(ir.FORK, several)),
     )
     return ir.Function(many.name, (SELF, *parameters), future(source_names.wire(many.returns)), body)
@@ -325,7 +329,7 @@ def _lower_in_parts(many: Method, sending: Sending) -> ir.Function:
         ir.Name(names.fresh(name))
         for name in "worker timeout handle flags devices lease parts batch part results pending route".split()
     )
-    done = ir.Call(ir.Name("len"), (results,))
+    done = ir.length(results)
     sent = sending.send(many, [handle, part, ir.Concatenation(batch, done), flags], worker, timeout, route)
     loop = (
         ir.Assign((pending.id,), sent),

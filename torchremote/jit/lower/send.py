@@ -97,7 +97,7 @@ class Sending:
 
     @staticmethod
     def _is_mapped(devices: ir.Expression) -> ir.Expression:
-        return ir.Not(ir.Equal(ir.Call(ir.Name("len"), (devices,)), ir.Literal(0)))
+        return ir.Not(ir.Equal(ir.length(devices), ir.Literal(0)))
 
     @staticmethod
     def _synchronize(devices: ir.Expression, name: str) -> ir.Statement:

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from ..read.model import RESERVED_PREFIX, Interface, Method
 from . import ir
-from .convert import Converter, Direction
+from .convert import Direction
 from .hosting import begin_run, finish_run, lower_hosted, lower_run
+from .link import lower_preparing
 from .names import Names
 from .plan import KEEP, plan_tensors, plan_type
 from .source_names import SourceNames, endpoint
@@ -90,7 +91,9 @@ def _lower_send(interface: Interface, method: Method, source_names: SourceNames)
     for parameter, argument in zip(parameters, method.arguments, strict=True):
         plan = plan_type(argument.type, tensors=True, translates=True)
         where = ir.Literal(f"{interface.name}.{method.name}.{argument.name}")
-        converter = _preparing(method, names, source_names, where, message)
+        # Tensors may be on any device: torch itself refuses those on a device that is not mapped.
+        anywhere = ir.Literal(None)
+        converter = lower_preparing(Direction.PACK, method, names, source_names, anywhere, where, message)
         values.append(converter.convert(ir.Name(parameter.name), argument.type, plan, parameter.name, body))
     owner = ir.Call(ir.Attribute(ir.Name(torchs[0].name), "owner"))
     call = ir.Call(
@@ -98,29 +101,6 @@ def _lower_send(interface: Interface, method: Method, source_names: SourceNames)
     )
     returns = future(source_names.wire(method.returns))
     return ir.Function(source_names.send[method.name], (*torchs, *parameters), returns, (*body, ir.Return(call)))
-
-
-def _preparing(
-    method: Method, names: Names, source_names: SourceNames, where: ir.Expression, message: ir.Name
-) -> Converter:
-    """Returns a converter that packs values and prepares their tensors: see runtime/message.py.
-
-    It detaches them if the method carries no gradients.
-    """
-    # Tensors may be on any device here: torch itself refuses those on a device that is not mapped.
-    anywhere = ir.Literal(None)
-    prepare_any = "prepared_any" if method.carries_gradients else "detached_any"
-    return Converter(
-        names,
-        source_names,
-        Direction.PACK,
-        lambda tensor: ir.Call(ir.Name("prepared"), (_detached(method, tensor), anywhere, where, message)),
-        lambda value: ir.Call(ir.Name(prepare_any), (value, anywhere, where, message)),
-    )
-
-
-def _detached(method: Method, tensor: ir.Expression) -> ir.Expression:
-    return tensor if method.carries_gradients else ir.Call(ir.Name("detached"), (tensor,))
 
 
 def _lower_methods(method: Method, source_names: SourceNames) -> list[ir.Function]:
