@@ -10,7 +10,6 @@ from torch import Tensor
 
 import torchremote as tr
 from torchremote import native
-from torchremote.caller.methods import METHODS, NamedStubMethods
 from torchremote.errors import MismatchError, NotInGroupError, StaleStubError, WireError
 
 from .. import zoo
@@ -35,40 +34,6 @@ def owner_with_encoder(nursery, seed=0, name="ps", **options):
 
 def is_from(seed, result):
     return torch.equal(result, roles.expected(X, seed))
-
-
-@in_a_group()
-def test_threads_that_wait_for_a_search_share_its_failure(nursery):
-    owner_with_encoder(nursery)
-    stub = tr.connect("ps", zoo.Encoder, "encoder")
-    methods, searches, ends, failures = stub.__dict__[METHODS], [], threading.Event(), []
-    methods.lose(withdrawn=False)
-
-    def find(methods):
-        searches.append(methods)
-        ends.wait(60)
-        raise NotInGroupError(f"search {len(searches)}")
-
-    def call():
-        try:
-            stub(X)
-        except NotInGroupError as error:
-            failures.append(str(error))
-
-    real, NamedStubMethods.find = NamedStubMethods.find, find  # this process runs the test alone
-    threads = [threading.Thread(target=call) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    until(lambda: searches)
-    time.sleep(0.5)  # so that the others wait
-    ends.set()
-    for thread in threads:
-        thread.join(60)
-    assert failures == ["search 1"] * 4
-    with pytest.raises(NotInGroupError, match="search 2"):
-        stub(X)
-    NamedStubMethods.find = real
-    assert is_from(0, stub(X))
 
 
 @in_a_group()

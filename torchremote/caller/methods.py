@@ -6,9 +6,9 @@ Note [Stubs that follow]
     call from Python finds none, and `__missing__` has the module found again (follow.py). That gives the stub a new
     link. Calls that are not concerned pay nothing: for them it is a look into a dict.
 
-    One thread looks. Others that call the same stub wait for it, and share its failure. A scripted model that holds the
-    stub goes through the same link, so it reaches the module from then on, too. By itself it looks with the native part
-    alone: failed_calls.py, Note [Failed calls of the native part].
+    One thread looks; others that call the same stub wait for it. A scripted model that holds the stub goes through the
+    same link, so it reaches the module from then on, too. By itself it looks with the native part alone:
+    failed_calls.py, Note [Failed calls of the native part].
 
     Other threads may be calling through the old link at that moment. A stub is a scripted module, and its link is an
     attribute: to exchange it stores one pointer, and drops a reference to the old link. A reader loads the pointer
@@ -19,7 +19,6 @@ Note [Stubs that follow]
 
 from __future__ import annotations
 
-import copy
 import threading
 import weakref
 from collections import deque
@@ -29,7 +28,6 @@ from typing import Any, ClassVar, Final
 import torch
 
 from .. import _torch
-from ..errors import TorchRemoteError
 from ..jit import CompiledInterface
 from ..jit.runtime.table import STALE
 from ..link.route import Route
@@ -67,7 +65,6 @@ class NamedStubMethods(dict[str, Any]):
         self._module = stub._c  # not the stub: that holds this, and has to go with its last reference
         self._all = dict(self)
         self._lock = threading.Lock()
-        self._failure: TorchRemoteError | None = None  # of the last search
         with _registry_lock:
             _registry.add(self)
         NamedStubMethods.decide_failed()
@@ -84,18 +81,10 @@ class NamedStubMethods(dict[str, Any]):
 
     def find_if_lost(self) -> None:
         """Finds the module again, if that is needed. Raises what `find` raises."""
-        before = self._failure
         with self._lock:
-            if self:
-                return
-            if self._failure is not before:  # this thread waited for that search; another one would take as long again
-                raise copy.copy(self._failure)  # type: ignore[misc]
-            try:
+            if not self:
                 NamedStubMethods.find(self)
-            except TorchRemoteError as error:
-                self._failure = copy.copy(error)  # without its traceback, which refers to the stub
-                raise
-            self.restore()
+                self.restore()
 
     def restore(self) -> None:
         """Has calls go through the link that the stub has."""
