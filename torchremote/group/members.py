@@ -10,15 +10,10 @@ Note [Lost workers]
 from __future__ import annotations
 
 import ipaddress
-import json
 import logging
-import math
-import os
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
@@ -27,17 +22,9 @@ from torch.distributed.rpc import TensorPipeRpcBackendOptions
 from .. import _torch
 from ..caller.methods import lose_worker, lost_workers
 from ..errors import GroupError
-from .hub import (
-    GROUP_PROTOCOL,
-    LONGEST_LINE,
-    SILENCE,
-    Message,
-    line_of,
-    split_address,
-    watch_connection,
-    written_address,
-)
-from .interfaces import interface_with
+from .connection import enter, join_error
+from .hub import Message
+from .interfaces import listening_at
 
 GRACE: Final = 0.25
 """Seconds between the last call of a lost worker by our stubs and its removal from torch's list."""
@@ -46,8 +33,6 @@ KEPT: Final = 5.0
 _LOOK: Final = 1.0  # seconds between two looks whether rpc.shutdown() ended the agent
 _LETTING_GO: Final = 1.0  # seconds that letting go of references may take
 _MARGIN: Final = 5.0  # seconds that the hub has beyond a join's timeout, to say who kept it waiting
-
-_INTERFACE: Final = "TP_SOCKET_IFNAME"  # the variable with the interface on which TensorPipe listens
 
 _log = logging.getLogger("torchremote")
 
@@ -63,19 +48,17 @@ class Membership:
         Args:
             visits: does not fail where members do not answer in time.
         """
-        self._name, self._timeout, self._visits = name, timeout, visits
+        self._name = name
         self._leaving = self._has_lost = False
-        self._buffer = b""
         self._leavers: dict[str, threading.Event] = {}  # by name: set when the worker is taken off
         self._agent: _torch.GroupAgent | None = None
         self._joined = threading.Event()
         self._refused: str | None = None
         deadline = time.monotonic() + timeout + _MARGIN
-        self._connection, welcome = self._enter(address, deadline)
-        self.address = written_address(*self._connection.getpeername()[:2])
+        self._connection, welcome = enter(address, name, timeout, deadline, visits)
         try:
-            here = self._connection.getsockname()[0]
-            with _listening_at(here) as chosen:
+            self.address, here = self._connection.address, self._connection.own_host
+            with listening_at(here) as chosen:
                 self._agent = _torch.GroupAgent(name, welcome["number"], options)
             if chosen:
                 self._check_address(here, self._agent.own.url)
@@ -84,7 +67,7 @@ class Membership:
             self._agent.check_device_maps(others)
             for other in others:
                 self._agent.add(other)
-            self._send({"do": "ready", "member": _as_message(self._agent.own)})
+            self._connection.send({"do": "ready", "member": _as_message(self._agent.own)})
             self._thread = threading.Thread(target=self._listen, name="torchremote-group", daemon=True)
             self._thread.start()
             if not self._joined.wait(max(0.0, deadline - time.monotonic())):
@@ -100,71 +83,7 @@ class Membership:
     # -- joining
 
     def _error(self, what: str) -> GroupError:
-        return GroupError(f"join {self._name!r}: {what}")
-
-    def _enter(self, address: str, deadline: float) -> tuple[socket.socket, Message]:
-        """Connects to the hub, and says the name. Returns the connection and the hub's welcome."""
-        patience = time.monotonic() + SILENCE + 2
-        while True:
-            connection = self._connect(address)
-            self._buffer = b""
-            try:
-                about = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%H:%M:%S")}
-                hello = {"do": "hello", "protocol": GROUP_PROTOCOL, "name": self._name, "timeout": self._timeout}
-                connection.sendall(line_of({**hello, **about, "visits": self._visits}))
-                connection.settimeout(max(0.1, deadline - time.monotonic()))
-                answer = self._read(connection, deadline)
-            except TimeoutError:
-                connection.close()
-                raise self._error(
-                    f"what listens at {address} does not answer: is it a hub, or is it stopped?"
-                ) from None
-            except OSError:
-                answer = None
-            except ValueError as error:
-                connection.close()
-                raise self._no_hub(address, str(error)) from None
-            except BaseException:
-                connection.close()
-                raise
-            match answer:
-                case {"do": "welcome", "number": int(), "members": list()}:
-                    assert answer is not None  # for mypy
-                    return connection, answer
-                case {"do": "refused", "why": str(why), "again": bool(again)}:
-                    connection.close()
-                    if not again or time.monotonic() > patience:
-                        raise self._error(why)
-                    time.sleep(0.25)
-                case None:
-                    connection.close()
-                    raise self._error(
-                        f"what listens at {address} ended the connection, and did not answer as a hub does. If no hub "
-                        "runs there, start one at a free address: python -m torchremote hub --address host:port"
-                    )
-                case _:
-                    connection.close()
-                    raise self._no_hub(address, _shortened(str(answer)))
-
-    def _no_hub(self, address: str, said: str) -> GroupError:
-        return self._error(
-            f"what listens at {address} is no hub: it answers {said}; name a hub's address, or start one at an address "
-            "that is free: python -m torchremote hub --address host:port"
-        )
-
-    def _connect(self, address: str) -> socket.socket:
-        try:
-            host, port = split_address(address)
-            connection = socket.create_connection((host, port), timeout=min(self._timeout, 10.0))
-        except ValueError as error:
-            raise self._error(f"address={error}") from None
-        except OSError as error:
-            raise self._error(
-                f"no hub can be reached at {address} ({error.strerror or error}); start one there: "
-                f"python -m torchremote hub --address {address}"
-            ) from error
-        watch_connection(connection)
-        return connection
+        return join_error(self._name, what)
 
     def _check_address(self, here: str, url: str) -> None:
         """Raises GroupError if others may not reach the agent's `url`. `here`: from where this one reaches the hub."""
@@ -178,52 +97,18 @@ class Membership:
 
     # -- the connection
 
-    def _send(self, message: Message) -> None:
-        with suppress(OSError):  # the hub is lost, which `_listen` notices
-            self._connection.sendall(line_of(message))
-
-    def _read(self, connection: socket.socket, deadline: float = math.inf) -> Message | None:
-        """Reads a message, or returns None at the connection's end.
-
-        Raises:
-            TimeoutError: nothing came for the connection's timeout, or no whole message came until `deadline`.
-            ValueError: what came is no message.
-        """
-        while b"\n" not in self._buffer:
-            if time.monotonic() > deadline:
-                raise TimeoutError
-            if len(self._buffer) > LONGEST_LINE:
-                raise ValueError(_shortened(self._buffer))
-            try:
-                received = connection.recv(1 << 16)
-            except TimeoutError:
-                raise
-            except OSError:
-                return None
-            if not received:
-                return None
-            self._buffer += received
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            raise ValueError(_shortened(line)) from None
-        if not isinstance(message, dict):
-            raise ValueError(_shortened(line))
-        return message
-
     def _listen(self) -> None:
         """Reads what the hub tells, until the connection or the agent ends."""
         agent = self._agent
         assert agent is not None
-        self._connection.settimeout(_LOOK)
+        self._connection.look_every(_LOOK)
         while True:
             try:
-                message = self._read(self._connection)
+                message = self._connection.read()
             except TimeoutError:
                 if agent.current:
                     continue
-                self._send({"do": "leave"})  # rpc.shutdown() was called
+                self._connection.send({"do": "leave"})  # rpc.shutdown() was called
                 break
             except ValueError as error:
                 _log.error("torchremote: the hub at %s sends what is no message: %s", self.address, error)
@@ -264,7 +149,7 @@ class Membership:
             taken_off.wait()
         agent.add(_from_message(member))  # its join has checked the device maps
         lost_workers.discard(member["name"])
-        self._send({"do": "known", "number": member["number"]})
+        self._connection.send({"do": "known", "number": member["number"]})
 
     def _lose(self, agent: _torch.GroupAgent, name: str, number: int) -> None:
         """Takes a worker off: see Note [Lost workers]."""
@@ -301,7 +186,7 @@ class Membership:
                     time.sleep(0.01)
                 if not agent.calls_of_own():
                     agent.let_go(min(timeout, _LETTING_GO))
-            self._send({"do": "leave"})
+            self._connection.send({"do": "leave"})
             while agent is not None and agent.current and agent.calls_in_flight() and time.monotonic() < until:
                 time.sleep(0.01)
         finally:  # also at Ctrl-C
@@ -310,8 +195,7 @@ class Membership:
     def end(self) -> None:
         """Ends the connection and the agent, and waits for nobody."""
         self._leaving = True
-        with suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
+        self._connection.end()
         thread = getattr(self, "_thread", None)
         try:
             if thread is not None and thread is not threading.current_thread():
@@ -349,27 +233,3 @@ def _from_message(member: Message) -> _torch.AgentOfMember:
     }
     devices = tuple(map(device, member["devices"]))
     return _torch.AgentOfMember(member["name"], member["number"], member["url"], maps, devices, member["device_count"])
-
-
-def _shortened(said: bytes | str) -> str:
-    """Writes what was received, for a message of an error."""
-    return repr(said) if len(said) <= 80 else f"{said[:80]!r}..."
-
-
-@contextmanager
-def _listening_at(address: str) -> Iterator[bool]:
-    """Has TensorPipe listen at an address of this machine meanwhile, unless the user chose an interface.
-
-    Yields:
-        Whether it was told to.
-    """
-    # Otherwise it takes the address of the machine's host name, which others may not reach, or too many.
-    name = interface_with(address)
-    if name is None or _INTERFACE in os.environ:
-        yield False
-        return
-    os.environ[_INTERFACE] = name
-    try:
-        yield True
-    finally:  # what this process starts, and its next group, are not told: it was not the user's choice
-        os.environ.pop(_INTERFACE, None)
