@@ -22,9 +22,9 @@ from typing import Final
 from ..read.model import RESERVED_PREFIX, Interface, Method
 from ..read.types import ListType
 from . import ir
-from .convert import Converter, Direction
-from .names import Names
+from .convert import Direction
 from .plan import KEEP, plan_tensors, wire_type
+from .prepare import preparing
 from .send import WAIT_HERE, WAIT_HERE_PARAMETERS, Sending
 from .source_names import SourceNames
 from .units import SELF, begin_message, crossing, declare, future, scope_of, unit
@@ -220,9 +220,9 @@ def _lower_call(method: Method, sending: Sending) -> ir.Function:
     values: list[ir.Expression] = [_field("handle")]
     for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
         where = ir.Literal(f"{interface.name}.{method.name}.{argument.name}")
-        preparing = lower_preparing(Direction.UNPACK, method, names, source_names, _field("devices"), where, message)
+        converter = preparing(Direction.UNPACK, method, names, source_names, _field("devices"), where, message)
         kind = wire_type(argument.type)
-        values.append(preparing.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
+        values.append(converter.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
     flags = _call_flags(sending)  # after the tensors: a call that is refused takes no ticket, and they have a flag
     if any(plan != KEEP for plan in plan_tensors(method)):
         body.insert(0, begin_message(message))
@@ -230,41 +230,6 @@ def _lower_call(method: Method, sending: Sending) -> ir.Function:
     call = sending.send(method, [*values, flags], _field("worker"), _field("timeout"), _field(_NATIVE_ROUTE))
     body.append(ir.Return(call))
     return ir.Function(method.name, (SELF, *parameters), future(source_names.wire(method.returns)), tuple(body))
-
-
-def lower_preparing(
-    direction: Direction,
-    method: Method,
-    names: Names,
-    source_names: SourceNames,
-    devices: ir.Expression,
-    where: ir.Expression,
-    message: ir.Name,
-    sizes: ir.Name | None = None,
-) -> Converter:
-    """Returns a converter that prepares tensors for a message, and adds up their bytes: see runtime/message.py.
-
-    It detaches them if the method carries no gradients: see gradients.py, Note [Gradients that never come].
-
-    Args:
-        direction: whether the values are packed already, or the converter packs them.
-        devices: those on which tensors may be, besides the CPU.
-        message: the tensors that the message has so far.
-        sizes: where bytes are added up, for many calls: see runtime/batches.py.
-    """
-
-    def prepare(tensor: ir.Expression) -> ir.Expression:
-        if not method.carries_gradients:
-            tensor = ir.Call(ir.Name("detached"), (tensor,))
-        if sizes is not None:
-            return ir.Call(ir.Name("counted"), (tensor, devices, where, message, sizes))
-        return ir.Call(ir.Name("prepared"), (tensor, devices, where, message))
-
-    def prepare_any(value: ir.Expression) -> ir.Expression:
-        function = "prepared_any" if method.carries_gradients else "detached_any"
-        return ir.Call(ir.Name(function), (value, devices, where, message))
-
-    return Converter(names, source_names, direction, prepare, prepare_any)
 
 
 def _lower_many(method: Method, sending: Sending) -> ir.Function:
@@ -289,10 +254,8 @@ def _lower_many(method: Method, sending: Sending) -> ir.Function:
     values = []
     for index, (argument, plan) in enumerate(zip(method.arguments, plan_tensors(method), strict=True)):
         where = ir.Literal(f"{interface.name}.{many.name}.{argument.name}")
-        preparing = lower_preparing(
-            Direction.UNPACK, method, names, source_names, _field("devices"), where, message, sizes
-        )
-        values.append(preparing.convert(ir.Item(call, index), wire_type(argument.type), plan, argument.name, loop))
+        converter = preparing(Direction.UNPACK, method, names, source_names, _field("devices"), where, message, sizes)
+        values.append(converter.convert(ir.Item(call, index), wire_type(argument.type), plan, argument.name, loop))
     loop.append(ir.append(ir.Item(parts, -1), ir.TupleOf(tuple(values))))
     first = [_field("handle"), ir.Item(parts, 0), ir.Name(batch.name), flags]
     one = ir.Return(sending.send(many, first, _field("worker"), _field("timeout"), _field(_NATIVE_ROUTE)))

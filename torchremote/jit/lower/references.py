@@ -11,8 +11,9 @@ from typing import Final
 from ..read.model import Interface, Method
 from . import ir
 from .convert import Direction
-from .link import FLAGS, lower_preparing
+from .link import FLAGS
 from .plan import KEEP, plan_tensors, wire_type
+from .prepare import preparing
 from .source_names import SourceNames, endpoint
 from .units import begin_message, crossing, declare, scope_of, unit
 
@@ -50,9 +51,9 @@ def _lower_remote(interface: Interface, method: Method, source_names: SourceName
     values: list[ir.Expression] = [handle]
     for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
         where = ir.Literal(f"{interface.name}.{remote_name(method)}.{argument.name}")
-        preparing = lower_preparing(Direction.UNPACK, method, names, source_names, devices, where, message)
+        converter = preparing(Direction.UNPACK, method, names, source_names, devices, where, message)
         kind = wire_type(argument.type)
-        values.append(preparing.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
+        values.append(converter.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
     flags: ir.Expression = ir.Call(ir.Attribute(stub, FLAGS))  # after the tensors: a refused call takes no ticket
     if any(plan != KEEP for plan in plan_tensors(method)):
         flags = ir.Call(ir.Name("with_sparse"), (flags, message))

@@ -12,9 +12,9 @@ from ..read.model import RESERVED_PREFIX, Interface, Method
 from . import ir
 from .convert import Direction
 from .hosting import begin_run, finish_run, lower_hosted, lower_run
-from .link import lower_preparing
 from .names import Names
 from .plan import KEEP, plan_tensors, plan_type
+from .prepare import preparing
 from .source_names import SourceNames, endpoint
 from .stub import lower_pair, lower_receiving
 from .units import begin_message, future, renamed, through_rref_scope
@@ -93,7 +93,7 @@ def _lower_send(interface: Interface, method: Method, source_names: SourceNames)
         where = ir.Literal(f"{interface.name}.{method.name}.{argument.name}")
         # Tensors may be on any device: torch itself refuses those on a device that is not mapped.
         anywhere = ir.Literal(None)
-        converter = lower_preparing(Direction.PACK, method, names, source_names, anywhere, where, message)
+        converter = preparing(Direction.PACK, method, names, source_names, anywhere, where, message)
         values.append(converter.convert(ir.Name(parameter.name), argument.type, plan, parameter.name, body))
     owner = ir.Call(ir.Attribute(ir.Name(torchs[0].name), "owner"))
     call = ir.Call(
