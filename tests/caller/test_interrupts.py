@@ -217,14 +217,19 @@ def test_handlers_run_during_the_waiting(tmp_path):
     play(tmp_path, owning, handling)
 
 
+def asyncio_with_usr1(ran):
+    """Has the running event loop note SIGUSR1. Returns the descriptor by which it learns of signals."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, ran.append, "usr1")
+    own = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(own)
+    return own
+
+
 def with_asyncio(store):
     stub, ran = tr.create("owning", Naps, Napping), []
 
     async def run():
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, ran.append, "usr1")
-        own = signal.set_wakeup_fd(-1)
-        signal.set_wakeup_fd(own)
+        own = asyncio_with_usr1(ran)
         send_soon(signal.SIGUSR1)
         assert stub.nap(1.0) == 1
         assert signal.set_wakeup_fd(own) == own
@@ -247,10 +252,7 @@ def with_asyncio_and_a_handler_that_calls(store):
     stub, ran = tr.create("owning", Naps, Napping), []
 
     async def run():
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, ran.append, "usr1")
-        own = signal.set_wakeup_fd(-1)
-        signal.set_wakeup_fd(own)
+        own = asyncio_with_usr1(ran)
         signal.signal(signal.SIGUSR2, lambda number, frame: ran.append(stub.nap(0.5)))
         send_soon(signal.SIGUSR2)
         assert stub.nap(1.0) == 1

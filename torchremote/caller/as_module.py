@@ -237,7 +237,7 @@ _METHODS: Final[tuple[Callable[..., Any], ...]] = (
     _torchremote_refuse,
 )
 _AS_CONTAINER: Final = dict.fromkeys(("__iter__", "__len__", "__getitem__", "__contains__"), _PARTS)
-"""What a ScriptModule has as a container. Replicas are none, so Python itself refuses these of them."""
+"""Refuses what a ScriptModule has as a container. Python itself refuses that of replicas, which are none."""
 # `Stub` gets them here, because they need `at_owner`, which needs `Stub`.
 for _method in (*_METHODS, *(refusing(name, remedy) for name, remedy in {**REMEDIES, **_AS_CONTAINER}.items())):
     setattr(Stub, _method.__name__, _method)

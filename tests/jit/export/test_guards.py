@@ -218,8 +218,11 @@ def test_dynamic_shapes_are_those_of_torch_export():
         ({"foward": {"x": None}}, "dynamic_shapes: OnTwo has no method 'foward'; it has forward"),
         ({"x": {0: torch.export.Dim.AUTO}}, "dynamic_shapes: OnTwo has no method 'x'"),
         (3, "dynamic_shapes: int is no mapping; give one from each method of OnTwo"),
-        ({"forward": 3}, r"OnTwo.forward: dynamic_shapes has a int; give a tuple with an item for each argument"),
-        ({"forward": ({0: torch.export.Dim.AUTO},)}, "OnTwo.forward: dynamic_shapes has 1 items; give a tuple"),
+        ({"forward": 3}, r"OnTwo.forward: dynamic_shapes is of class int; give a tuple with an item for each argument"),
+        (
+            {"forward": ({0: torch.export.Dim.AUTO},)},
+            "OnTwo.forward: dynamic_shapes is of class tuple of 1 items; give a tuple",
+        ),
         ({"forward": {"z": None}}, "dynamic_shapes names 'z', which is no argument"),
     ],
 )
@@ -240,9 +243,9 @@ class OfNested(nn.Module):
 @pytest.mark.parametrize(
     ("shapes", "said"),
     [
-        ({"xs": 3}, r"Nested.forward.xs: dynamic_shapes has a int, where a list is wanted"),
+        ({"xs": 3}, r"Nested.forward.xs: dynamic_shapes is of class int, where a list is wanted"),
         ({"xs": []}, r"Nested.forward.xs: dynamic_shapes is \[\], and the example has 1 items"),
-        ({"named": [None]}, r"Nested.forward.named: dynamic_shapes has a list, where a mapping is wanted"),
+        ({"named": [None]}, r"Nested.forward.named: dynamic_shapes is of class list, where a mapping is wanted"),
         ({"named": {"b": None}}, r"Nested.forward.named: dynamic_shapes is .*, and the example has the keys 'a'"),
         ({"scale": {0: None}}, r"Nested.forward.scale: dynamic_shapes has sizes of it, and the example has 2.0"),
     ],

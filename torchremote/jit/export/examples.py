@@ -76,10 +76,10 @@ def read_shapes(
     elif isinstance(dynamic, (tuple, list)) and len(dynamic) == len(names):
         by_name = dict(zip(names, dynamic, strict=True))
     else:
-        came = f"{len(dynamic)} items" if isinstance(dynamic, (tuple, list)) else f"a {type(dynamic).__name__}"
+        came = f" of {len(dynamic)} items" if isinstance(dynamic, (tuple, list)) else ""
         raise ArgumentError(
-            f"{where}: dynamic_shapes has {came}; give a tuple with an item for each argument, or a mapping by their "
-            f"names; {_takes(method)}"
+            f"{where}: dynamic_shapes is of class {type(dynamic).__name__}{came}; give a tuple with an item for each "
+            f"argument, or a mapping by their names; {_takes(method)}"
         )
     unknown = [str(name) for name in by_name if name not in names]
     if unknown:
@@ -100,7 +100,9 @@ def _spread(tree: Tree, kind: Type, dynamic: Any, into: list[Any], where: str) -
         case Several(items, keys) if dynamic is not None:
             wanted = "a list" if keys is None else "a mapping"
             if not isinstance(dynamic, (tuple, list) if keys is None else Mapping):
-                raise ArgumentError(f"{where}: dynamic_shapes has a {type(dynamic).__name__}, where {wanted} is wanted")
+                raise ArgumentError(
+                    f"{where}: dynamic_shapes is of class {type(dynamic).__name__}, where {wanted} is wanted"
+                )
             if len(dynamic) != len(items) or (keys is not None and set(dynamic) != set(keys)):
                 said = f"{len(items)} items" if keys is None else f"the keys {', '.join(map(repr, keys))}"
                 raise ArgumentError(f"{where}: dynamic_shapes is {dynamic!r:.200}, and the example has {said}")
