@@ -1,5 +1,6 @@
 """Calls of modules that change themselves: one after another, in the order of each stub."""
 
+import statistics
 import threading
 import time
 import warnings
@@ -256,19 +257,23 @@ class _Passing(nn.Module):
 
 
 class Keeping(Hidden):
-    """Keeps its thread for half a second."""
+    """Keeps its thread for so many seconds."""
 
     def forward(self, x: Tensor) -> Tensor:
-        self.hidden = self.hidden + keep_the_thread(500_000_000)
+        self.hidden = self.hidden + keep_the_thread(int(x[0] * 1_000_000_000))
         return x
 
 
 def test_a_call_that_waits_counts_once(owner):
     stub = tr.create(owner, Recurrent, Keeping)
-    calls = [stub.forward_async(torch.ones(4)) for _ in range(5)]
-    assert 1 < tr.stats(owner).running <= 5 + 1, "those that run or wait, and the question itself"
+    calls = [stub.forward_async(torch.full([4], float(seconds))) for seconds in (2, 0, 0, 0, 0)]
+    seen = []
+    while not calls[0].done():
+        seen.append(tr.stats(owner).running)
     for call in calls:
         call.wait()
+    # Mostly, these calls and the question itself. Others come and go: what earlier tests let go of, say.
+    assert statistics.mode(seen) == 5 + 1
 
 
 def test_gradients_flow(owner):
