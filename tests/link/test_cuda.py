@@ -1,6 +1,7 @@
 """Calls of modules on a CUDA device, with a device map and without one. Most also run on the CPU."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from typing import Any
@@ -159,6 +160,12 @@ def late_results(place: str, home: str) -> None:
             assert [answer.wait().item() for answer in sums] == [float(n + 1) for n in range(20)]
 
 
+def late_results_in_a_stream(place: str, home: str) -> None:
+    """The same in a stream of the caller, which does not wait for the work of the default one."""
+    with torch.cuda.stream(torch.cuda.Stream()) if home == "cuda" else contextlib.nullcontext():
+        late_results(place, home)
+
+
 def exported_calls(place: str, home: str) -> None:
     stub = tr.create(place, Recurrent, OnlyExported, examples={"forward": (torch.ones(3, 4),)})
     x = torch.randn(5, 4)
@@ -192,6 +199,7 @@ CALLS = [
     calls_in_turn,
     gathered_calls,
     late_results,
+    late_results_in_a_stream,
     exported_calls,
     gradients,
     state_and_moves,
