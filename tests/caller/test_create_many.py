@@ -9,7 +9,7 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
-from torchremote.caller.pending import Pending
+from torchremote.caller.pending_stub import PendingStub
 from torchremote.errors import ArgumentError, CreationError, MismatchError, PlaceError, ServedNameError
 
 from .. import zoo
@@ -96,14 +96,14 @@ def test_what_is_no_exception_leaves_nothing(owner, error, position):
 
 
 def test_ctrl_c_leaves_nothing(owner, monkeypatch):
-    wait = Pending.wait
+    wait = PendingStub.wait
 
     def interrupted(pending):
         if pending._name == "c":
             raise KeyboardInterrupt
         return wait(pending)
 
-    monkeypatch.setattr(Pending, "wait", interrupted)
+    monkeypatch.setattr(PendingStub, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tr.create_many([owner, "caller", owner], zoo.Encoder, zoo.LinearEncoder, names=["a", "b", "c"])
     until(lambda: not any(rpc.rpc_sync(owner, served, (name,)) for name in "ac"))
@@ -121,7 +121,7 @@ def test_ctrl_c_leaves_nothing_that_was_built_here(owner, monkeypatch, importabl
         Local.__module__, Local.__qualname__ = "only_here", "Local"
         monkeypatch.setitem(sys.modules, "only_here", types.ModuleType("only_here"))
         sys.modules["only_here"].Local = Local
-    wait = Pending.wait
+    wait = PendingStub.wait
 
     def interrupted(pending):
         if pending._name == "c":
@@ -132,7 +132,7 @@ def test_ctrl_c_leaves_nothing_that_was_built_here(owner, monkeypatch, importabl
         assert rpc.rpc_sync(owner, served, (pending._name,))
         return stub
 
-    monkeypatch.setattr(Pending, "wait", interrupted)
+    monkeypatch.setattr(PendingStub, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tr.create_many([owner] * 3, zoo.Encoder, Local, names=["a", "b", "c"])
     until(lambda: not any(rpc.rpc_sync(owner, served, (name,)) for name in "abc"))

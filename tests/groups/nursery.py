@@ -10,8 +10,8 @@ import os
 import pathlib
 import signal
 import socket
+import sys
 import tempfile
-import threading
 import time
 import traceback
 
@@ -110,9 +110,9 @@ def _run_worker(name, address, options, said):
         part.write_text(text)
         part.rename(said)
         if not text:
-            signal.signal(signal.SIGTERM, lambda *_: leaving.set())
-            leaving = threading.Event()
-            leaving.wait()
+            with contextlib.suppress(SystemExit):
+                signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+                time.sleep(100_000)
             torchremote.leave()
         status = 0
     except BaseException:

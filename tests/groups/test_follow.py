@@ -1,5 +1,6 @@
 """Stubs of modules with a name follow it to the process that comes back."""
 
+import signal
 import threading
 import time
 
@@ -83,6 +84,35 @@ def found_once(nursery, owner, call):
 def test_it_is_found_once_however_many_threads_call(nursery):
     owner = owner_with_encoder(nursery)
     found_once(nursery, owner, tr.connect("ps", zoo.Encoder, "encoder"))
+
+
+@in_a_group()
+def test_threads_share_a_search_that_ends_with_its_timeout(nursery):
+    lost = owner_with_encoder(nursery)
+    stub = tr.connect("ps", zoo.Encoder, "encoder", timeout=1)
+    lose(lost)
+    with pytest.raises(NotInGroupError):
+        stub(X)
+    stopped = owner_with_encoder(nursery)
+    stopped.signal(signal.SIGSTOP)
+    took = []
+
+    def call():
+        start = time.monotonic()
+        with pytest.raises(WireError):
+            stub(X)
+        took.append(time.monotonic() - start)
+
+    threads = [threading.Thread(target=call) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(took) == 10
+    assert max(took) < 3.5  # of one search that ran, and one of its own
+    stopped.signal(signal.SIGCONT)
+    assert is_from(0, tr.connect("ps", zoo.Encoder, "encoder", wait=5)(X))
+    assert is_from(0, stub(X))
 
 
 @in_a_group()

@@ -119,6 +119,27 @@ def test_it_ends_with_its_timeout(nursery):
 
 
 @in_a_group()
+def test_many_calls_that_wait_for_an_owner_do_not_hold_up_those_of_another(nursery):
+    owners = [nursery.join(name) for name in ("ps", "p1", "p2")]
+    for owner in owners:
+        rpc.rpc_sync(owner.name, roles.serve_encoder)
+    waiting = [tr.connect(where, Patient, "encoder", timeout=50) for where in ("p1", ["p1", "p2"])]
+    stub = tr.connect("ps", Patient, "encoder", timeout=30)
+    for owner in owners:
+        lose(owner)
+    for _ in range(50):
+        for one in waiting:
+            one.forward_async(X)
+    answer = stub.forward_async(X)
+    time.sleep(0.5)
+    nursery.join("ps")
+    rpc.rpc_sync("ps", roles.serve_encoder)
+    assert elapsed(answer.wait) < 10
+    assert is_from(0, answer.wait())
+    assert sum(thread.name == "torchremote-again" for thread in threading.enumerate()) == 1
+
+
+@in_a_group()
 def test_errors_of_the_method_and_of_what_does_not_fit_are_raised_at_once(nursery):
     owner = nursery.join("ps")
     rpc.rpc_sync("ps", roles.serve_encoder)

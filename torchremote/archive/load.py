@@ -8,20 +8,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 from types import NoneType
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import torch
 
 from .. import _torch
 from ..caller.connect import asked_until
 from ..caller.methods import lost_workers
-from ..caller.pending import find_served
+from ..caller.pending_stub import find_served
 from ..caller.stub import attach
-from ..errors import InterfaceError, NotInGroupError, PlaceError, ServedNameError, TorchRemoteError, WireError
+from ..errors import (
+    AbsentWorkerError,
+    InterfaceError,
+    NotInGroupError,
+    PlaceError,
+    ServedNameError,
+    TorchRemoteError,
+    WireError,
+)
 from ..link.failures import GONE
 from ..link.places import find_worker
 from ..link.route import Route, address_of
 from ..link.stubs import compiled_of, stubs_in
+
+_NOT_YET: Final = (AbsentWorkerError, ServedNameError, WireError)
+"""Errors of a worker that may still come, or come back, or may still serve the name."""
 
 
 def load(
@@ -72,7 +83,8 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, 
 
     Raises:
         InterfaceError: there is no stub in `model`. Freezing leaves none: it makes them part of the code around them.
-        PlaceError: a worker does not exist, or a key of `workers` has no stub.
+        PlaceError: a worker does not exist, or a key of `workers` has no stub. AbsentWorkerError, which is one: the
+            worker has not joined, or did not within `wait` seconds.
         WireError: a worker is lost. NotInGroupError, which is one: it left the group or crashed, and is not back.
         ServedNameError: a worker serves nothing under the name.
         ProtocolError: another release saved a stub, and this one cannot connect it.
@@ -108,7 +120,7 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, 
     if workers and not known >= workers.keys():
         unknown = ", ".join(map(repr, sorted(workers.keys() - known)))
         raise PlaceError(f"workers={dict(workers)!r}: no stub is on {unknown}; stubs are on {', '.join(sorted(known))}")
-    routes = asked_until(wait, (PlaceError, ServedNameError, WireError), lambda: _routes([part[3] for part in saved]))
+    routes = asked_until(wait, _NOT_YET, lambda: _routes([part[3] for part in saved]))
     for (parent, key, stub, it), route in zip(saved, routes, strict=True):
         connected = attach(stub, it.compiled, route, is_called=True)
         if parent is None:

@@ -14,12 +14,10 @@ Note [Sent again]
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-import queue
-import random
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
@@ -30,13 +28,12 @@ from ..errors import NotInGroupError, StaleStubError, TorchRemoteError, WireErro
 from ..link.route import route_of
 from .awaiting import Answer
 from .exchange import Failure, raise_failure
-from .methods import DEVICES, METHODS, NamedStubMethods
+from .methods import DEVICES, METHODS, NamedStubMethods, note_failure
+from .pauses import pause_of
+from .steps import Steps, run_here, run_later
 
 _is_profiling = _torch.is_profiling
 
-_FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 2.0
-"""Seconds between two tries of an idempotent call. Each pause is twice the one before, less a random part."""
 _RECORDED: Final = "not sent again, because dist_autograd has recorded the call; begin the step again, in a new context"
 
 
@@ -61,10 +58,13 @@ def sent_again(once: Callable[..., Any], in_range: Callable[..., Any] | None = N
     return call
 
 
-def sent_until_timeout(once: Callable[..., Any], in_range: Callable[..., Any] | None = None) -> Callable[..., Any]:
+def sent_until_timeout(
+    once: Callable[..., Any], once_async: Callable[..., Any], in_range: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
     """Returns a method that does what `once` does, and sends a lost call again until its stub's timeout has passed.
 
     Args:
+        once_async: makes the same call, and returns a Future of its result.
         in_range: what it calls instead while a profiler records.
     """
 
@@ -79,18 +79,17 @@ def sent_until_timeout(once: Callable[..., Any], in_range: Callable[..., Any] | 
             if not (_follows(self_) and may_be_sent_again(error)):
                 raise
             failure: TorchRemoteError = error
-        return _try_again(once, self_, args, kwargs, began, failure)
+        return run_here(_tries(once_async, self_, args, kwargs, began, failure))
 
     return call
 
 
 def sent_until_timeout_later(
-    once_async: Callable[..., Any], once: Callable[..., Any], in_range: Callable[..., Any] | None = None
+    once_async: Callable[..., Any], in_range: Callable[..., Any] | None = None
 ) -> Callable[..., Answer[Any]]:
     """Returns a method that does what `once_async` does, and sends a lost call again as `sent_until_timeout` does.
 
     Args:
-        once: makes the same call, and waits.
         in_range: what it calls instead while a profiler records.
     """
 
@@ -105,71 +104,54 @@ def sent_until_timeout_later(
         _torch.check_on_unwrap(result, raise_failure)
 
         def try_again(failure: TorchRemoteError) -> None:
-            try:
-                with torch.set_grad_enabled(grad_mode):  # this thread has one of its own
-                    result.set_result(_try_again(once, self_, args, kwargs, began, failure))
-            except Exception as error:
-                result.set_result(Failure.of(error))
+            run_later(_tries(once_async, self_, args, kwargs, began, failure), result.set_result, grad_mode)
 
         def settled(done: torch.futures.Future[Any]) -> None:
             try:
                 result.set_result(done.value())
             except (StaleStubError, WireError) as error:
-                patient.submit(functools.partial(try_again, error))
+                try_again(error.with_traceback(None))
             except Exception as error:
                 result.set_result(Failure.of(error))
 
         try:
             once_async(self_, *args, **kwargs).add_done_callback(settled)
         except (StaleStubError, WireError) as error:
-            patient.submit(functools.partial(try_again, error))
+            try_again(error.with_traceback(None))
         return result
 
     return call
 
 
-class _Patient:
-    """Threads that wait until lost calls can be sent again. They end with the process."""
-
-    _MOST = 16
-
-    def __init__(self) -> None:
-        self._chores: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._threads = 0
-        self._lock = threading.Lock()
-
-    def submit(self, chore: Callable[[], None]) -> None:
-        self._chores.put(chore)
-        with self._lock:
-            if self._threads < self._MOST:
-                self._threads += 1
-                threading.Thread(target=self._run, name="torchremote-again", daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            self._chores.get()()
-
-
-patient = _Patient()
-
-
-def _try_again(
-    once: Callable[..., Any],
+def _tries(
+    once_async: Callable[..., Any],
     stub: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     began: float,
     failure: TorchRemoteError,
-) -> Any:
-    """Sends a call until it gets through. Raises its last failure when the stub's timeout has passed since `began`."""
+) -> Steps[Any]:
+    """Sends a call until it gets through: see steps.py, Note [Steps].
+
+    Raises its last failure when the stub's timeout has passed since `began`.
+    """
     route = route_of(stub)
     assert route is not None
-    for left in pauses(began + seconds_of(route.timeout)):
+    until = began + seconds_of(route.timeout)
+    for number in itertools.count():
+        if (left := until - time.monotonic()) <= 0:
+            break
+        yield min(left, pause_of(number))
         try:
-            stub.__dict__[METHODS].find_if_lost()
-            return once(NamedStubMethods.with_timeout(stub, timeout_of(left)), *args, **kwargs)
+            yield from stub.__dict__[METHODS].finding()
+            if (left := until - time.monotonic()) <= 0:
+                break
+            route = route_of(stub)
+            return (yield once_async(NamedStubMethods.with_timeout(stub, timeout_of(left)), *args, **kwargs))
         except (StaleStubError, WireError) as error:
-            failure = error
+            failure = error.with_traceback(None)  # which refers to this frame, and that to the stub
+            assert route is not None
+            note_failure(stub, route.handle, failure)  # the other stub has noted it for itself
             if not may_be_sent_again(failure):
                 break
     raise failure
@@ -181,21 +163,6 @@ def may_be_sent_again(failure: TorchRemoteError) -> bool:
         return True
     failure.add_note(_RECORDED)
     return False
-
-
-def pauses(until: float) -> Iterator[float]:
-    """Pauses, each time for longer, and yields the seconds that are left until then. Ends when none are."""
-    number = 0
-    while (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, pause_of(number)))
-        number += 1
-        if (left := until - time.monotonic()) > 0:
-            yield left
-
-
-def pause_of(number: int) -> float:
-    """Returns the seconds of a pause. `number`: how many there were before."""
-    return min(_FIRST_PAUSE * 2.0 ** min(number, 16), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)
 
 
 def _follows(stub: Any) -> bool:

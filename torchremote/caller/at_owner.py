@@ -14,11 +14,11 @@ import torch
 import torch.distributed.rpc as rpc
 
 from ..errors import ArgumentError, CallTimeoutError, MismatchError, NotInGroupError, PlaceError, StaleStubError
-from ..link.route import Route, route_of
+from ..link.route import Route
 from ..owner import module_state
 from ..owner.checkpoints import checkpoint_here
 from .exchange import ask
-from .methods import METHODS, NamedStubMethods, find_if_lost
+from .methods import find_if_lost, note_failure
 from .modes import note_mode
 from .stub import check_timeout, route_and_interface, stub_along
 
@@ -286,12 +286,8 @@ class AtOwner:
             try:
                 return route, self._ask_once(route, function, *args)
             except (StaleStubError, NotInGroupError) as error:
-                methods, now = self._stub.__dict__[METHODS], route_of(self._stub)
-                if not isinstance(methods, NamedStubMethods):
-                    raise
-                if now is not None and now.handle == route.handle:  # it did not follow meanwhile
-                    methods.lose(withdrawn=isinstance(error, StaleStubError))
-                if is_last or isinstance(error, NotInGroupError):
+                note_failure(self._stub, route.handle, error)
+                if is_last or route.name is None or isinstance(error, NotInGroupError):
                     raise
         raise AssertionError  # the last one returns or raises
 

@@ -76,7 +76,7 @@ class Batches:
 
         if not self._method.idempotent:
             return call
-        again = sent_until_timeout(call)
+        again = sent_until_timeout(call, self.many_async())
 
         def call_listed(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> list[Any]:
             # An iterator would be empty when the calls are sent again.

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from .. import _torch
-from ..errors import ArgumentError, NotInGroupError, StaleStubError, TorchRemoteError
+from ..errors import ArgumentError, TorchRemoteError
 from ..jit import CompiledInterface
 from ..jit.lower import packed_name
 from ..jit.lower.plan import is_called_packed
@@ -23,7 +23,7 @@ from ..link.values import PythonPacker
 from .again import sent_again, sent_until_timeout, sent_until_timeout_later
 from .described import describe
 from .exchange import Failing, Settle, at_once, later, pass_on, send, send_to_wait
-from .methods import DEVICES, METHODS, NamedStubMethods
+from .methods import DEVICES, METHODS, NamedStubMethods, note_failure
 from .profiled import profiled
 from .quick_check import TENSORS, exact_classes, exact_test
 
@@ -86,7 +86,7 @@ class Calls:
         once = make(send_to_wait, at_once)
         if self.method.idempotent:
             once_async = make(send, settle_later)
-            return sent_until_timeout(once, in_range), sent_until_timeout_later(once_async, once, in_range_async)
+            return sent_until_timeout(once, once_async, in_range), sent_until_timeout_later(once_async, in_range_async)
         return sent_again(once, in_range), make(send, settle_later, in_range_async)
 
     # -- methods whose values TorchScript takes as they are, and checks
@@ -213,8 +213,7 @@ def failure_of(stub: Any, error: Exception, where: str, which: Callable[[], str]
         return explain(error, where, route.worker, route.handle, which)
     handle = methods.handle_in(str(error), route.handle)
     failure = explain(error, where, route.worker, handle, which)
-    if handle == route.handle and isinstance(failure, (StaleStubError, NotInGroupError)):
-        methods.lose(withdrawn=isinstance(failure, StaleStubError))
+    note_failure(stub, handle, failure)
     return failure
 
 

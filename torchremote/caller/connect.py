@@ -13,15 +13,16 @@ from ..owner import served
 from ..owner.served import check_name
 from ..typing import HasStub, StubT
 from .exchange import ask
-from .pending import Pending, find_served
+from .pauses import pause_of
+from .pending import Pending
 from .pending_replicas import NOT_YET, PendingReplicas
+from .pending_stub import find_served
 from .stub import check_timeout
 
 Found = TypeVar("Found")
 
-_FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.5
-"""Seconds between two questions for a name that is waited for. Each pause is twice the last one."""
+"""Seconds between two questions for a name that is waited for, at most."""
 
 
 @overload
@@ -107,7 +108,7 @@ def asked_until(wait: float | None, missing: tuple[type[TorchRemoteError], ...],
         ValueError: `wait` is no number of seconds.
     """
     end = time.monotonic() + (check_timeout(wait, "wait") or 0)
-    pause = _FIRST_PAUSE
+    number = 0
     while True:
         try:
             return ask()
@@ -117,8 +118,8 @@ def asked_until(wait: float | None, missing: tuple[type[TorchRemoteError], ...],
                 raise
             if left <= 0:
                 raise type(error)(f"{error}; waited for it for {wait:g} s") from None
-        time.sleep(min(pause, left))
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        time.sleep(min(pause_of(number, _LONGEST_PAUSE), left))
+        number += 1
 
 
 @overload

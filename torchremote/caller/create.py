@@ -20,7 +20,8 @@ from ..owner.create import referenced
 from ..owner.exported import complete_examples
 from ..owner.gathering import check_gather
 from ..typing import HasStub, StubT
-from .pending import Pending, cancel, send_request
+from .pending import Pending
+from .pending_stub import PendingStub, cancel, send_request
 from .requests import IfExists, checked, checked_arguments, request_for
 from .stub import check_timeout
 
@@ -128,7 +129,7 @@ def create(
     >>> layer(torch.ones(3, 4)).shape
     torch.Size([3, 2])
     """
-    pending = create_async(
+    pending = start_creation(
         where,
         interface,
         module_cls,
@@ -235,7 +236,7 @@ def start_creation(
     gather: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     strict: bool = True,
-) -> Pending:
+) -> PendingStub:
     """Does what `create_async` says. `strict` False: a module that should run its calls in turn, and cannot, warns."""
     make = checked(module_cls)  # first: if it and the interface are swapped, that is what is wrong with the interface
     compiled = compile_interface(interface)
@@ -262,7 +263,7 @@ def start_creation(
     return send_request(compiled, place, request, timeout)
 
 
-def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> Pending:
+def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> PendingStub:
     """Asks for a stub of the module that `rref` refers to. The module stays where it is.
 
     Args:

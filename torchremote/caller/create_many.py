@@ -20,7 +20,7 @@ from ..owner.exported import complete_examples
 from ..owner.gathering import check_gather
 from ..typing import HasStub, StubT
 from .built_here import is_only_here
-from .pending import Pending, cancel, cancel_message, send_request, send_requests
+from .pending_stub import PendingStub, cancel, cancel_message, send_request, send_requests
 from .requests import checked, checked_arguments, request_for
 from .stub import check_timeout, route_and_interface
 from .waiting import wait
@@ -163,12 +163,12 @@ def create_many(
     try:
         sent = _send_all(compiled, asked, timeout, messages)
         for position, one in enumerate(sent):
-            made.append(one if isinstance(one, TorchRemoteError) else _outcome(position, Pending.wait, one))
+            made.append(one if isinstance(one, TorchRemoteError) else _outcome(position, PendingStub.wait, one))
     except BaseException:  # Ctrl-C; no list is returned, so nothing may stay
         for place, ticket in messages:
             cancel_message(place, ticket)
         for one in sent:  # `wait` may have sent another message, with a module that was built here
-            if isinstance(one, Pending):
+            if isinstance(one, PendingStub):
                 cancel(one)
         _send_removals(made)
         raise
@@ -201,13 +201,13 @@ def _raise_first(outcomes: list[Any]) -> None:
 def _send_all(
     compiled: CompiledInterface, asked: list[Any], timeout: float | None, messages: list[tuple[Place, str]]
 ) -> list[Any]:
-    """Sends one message to each worker. Returns for each module a Pending, or the error that prevented it.
+    """Sends one message to each worker. Returns for each module a PendingStub, or the error that prevented it.
 
     Args:
         messages: gets the worker and the ticket of each message, before that is sent.
     """
 
-    def alone(one: Any) -> Pending:
+    def alone(one: Any) -> PendingStub:
         place, request = one
         messages.append((place, request.ticket))
         return send_request(compiled, place, request, timeout)
@@ -232,7 +232,7 @@ def _send_all(
         for number, position in enumerate(positions):
             place, request = asked[position]
             ticket = first.ticket if number == 0 else None
-            sent[position] = Pending(answer, compiled, place, request.name, timeout, ticket, number, request)
+            sent[position] = PendingStub(answer, compiled, place, request.name, timeout, ticket, number, request)
     return sent
 
 

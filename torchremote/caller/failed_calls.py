@@ -39,10 +39,10 @@ from ..link.failures import MISFIT, explain
 from ..link.places import find_worker
 from ..link.route import Address, Route, new_stream
 from ..link.stubs import compiled_at
-from .again import pause_of
 from .methods import NamedStubMethods, left_natively, lost_workers
 from .modes import follow_mode
-from .pending import Pending, find_served, when_answered
+from .pauses import pause_of
+from .pending_stub import PendingStub, find_served, when_answered
 
 Call = Any
 """A RoutedCall of native/following.cpp."""
@@ -196,7 +196,7 @@ def _end_search(key: Key, found: Route | None = None) -> list[Call]:
         return calls
 
 
-def _answered(key: Key, pending: Pending) -> None:
+def _answered(key: Key, pending: PendingStub) -> None:
     """Has calls go on when the worker has answered."""
     address, before = key
     found: Route | None = None

@@ -2,45 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..errors import NotInGroupError, PlaceError, ServedNameError
 from ..link.failures import GONE
 from ..link.places import find_worker
-from ..link.route import route_of
+from ..link.route import Route, route_of
 from .methods import NamedStubMethods
 from .modes import follow_mode
-from .pending import find_served
+from .pending_stub import PendingStub, find_served, when_answered
 from .stub import exchange_route, with_timeout
 
 
-def find_again(methods: NamedStubMethods) -> None:
-    """Connects a stub to the module that its worker serves under its name by now.
+def find_again(methods: NamedStubMethods, ended: Callable[[Exception | None], None]) -> None:
+    """Asks for the module that a stub's worker serves under its name by now, and has the stub lead to it.
 
-    Does nothing if the worker lives, and does not serve the name any more.
+    Does not wait for the answer. If the worker lives, and does not serve the name any more, the stub stays as it is.
 
-    Raises:
-        NotInGroupError: the worker is not back, or does not serve the name yet.
-        MismatchError: what it serves does not implement the interface.
+    Args:
+        ended: is called with None, or with an error. NotInGroupError: the worker is not back, or does not serve the
+            name yet. MismatchError: what it serves does not implement the interface.
     """
-    scripted, compiled = methods.scripted(), methods.compiled
-    route = route_of(scripted)
+    route = route_of(methods.scripted())
     assert route is not None
     assert route.name is not None
-    where = f"{compiled.interface.name} on {route.worker}"
+
+    def answered() -> None:
+        try:
+            _take_up(methods, route, pending)
+        except Exception as error:
+            ended(error)
+        else:
+            ended(None)
+
     try:
-        place = find_worker(route.worker)
-        within, followed = route.timeout, methods.followed
-        found = find_served(place, compiled, route.name, route.timeout, within, followed).route()
+        place, within = find_worker(route.worker), route.timeout
+        pending = find_served(place, methods.compiled, route.name, route.timeout, within, methods.followed)
     except PlaceError:
-        raise NotInGroupError(f"{where}: {GONE}") from None
+        ended(NotInGroupError(f"{_where(methods, route)}: {GONE}"))
+    except Exception as error:
+        ended(error)
+    else:
+        when_answered(pending, answered)
+
+
+def _take_up(methods: NamedStubMethods, route: Route, pending: PendingStub) -> None:
+    """Has a stub lead to the module that was found. `route`: the one that it has."""
+    try:
+        found = pending.route()
     except ServedNameError:
         if methods.withdrawn:
             return  # the next call goes where it went before, and the owner refuses it
         raise NotInGroupError(
-            f"{where}: the worker is back, and does not serve {route.name!r}; nothing was sent"
+            f"{_where(methods, route)}: the worker is back, and does not serve {route.name!r}; nothing was sent"
         ) from None
     methods.before.append(route.handle)
-    exchange_route(scripted, compiled, found)
+    exchange_route(methods.scripted(), methods.compiled, found)
     follow_mode(route.worker, route.handle, found.handle, found.training)
+
+
+def _where(methods: NamedStubMethods, route: Route) -> str:
+    return f"{methods.compiled.interface.name} on {route.worker}"
 
 
 NamedStubMethods.find = staticmethod(find_again)

@@ -6,9 +6,11 @@ Note [Stubs that follow]
     call from Python finds none, and `__missing__` has the module found again (follow.py). That gives the stub a new
     link. Calls that are not concerned pay nothing: for them it is a look into a dict.
 
-    One thread looks; others that call the same stub wait for it. A scripted model that holds the stub goes through the
-    same link, so it reaches the module from then on, too. By itself it looks with the native part alone:
-    failed_calls.py, Note [Failed calls of the native part].
+    There is one search for a stub at a time, and all who call it meanwhile wait for that. If it fails, a call that came
+    after it began has one more search: the module may be back since. So no call waits for more than two.
+
+    A scripted model that holds the stub goes through the same link, so it reaches the module from then on, too. By
+    itself it looks with the native part alone: failed_calls.py, Note [Failed calls of the native part].
 
     Other threads may be calling through the old link at that moment. A stub is a scripted module, and its link is an
     attribute: to exchange it stores one pointer, and drops a reference to the old link. A reader loads the pointer
@@ -28,9 +30,13 @@ from typing import Any, ClassVar, Final
 import torch
 
 from .. import _torch
+from ..errors import NotInGroupError, StaleStubError, TorchRemoteError
 from ..jit import CompiledInterface
 from ..jit.runtime.table import STALE
-from ..link.route import Route
+from ..link.route import Route, route_of
+from .awaiting import Answer
+from .exchange import Failure, raise_failure
+from .steps import Steps, run_here
 
 METHODS: Final = "_torchremote_methods"
 """The attribute in which a stub keeps its scripted methods, by name."""
@@ -45,8 +51,8 @@ class NamedStubMethods(dict[str, Any]):
     """The scripted methods of a stub of a module with a name. It is empty while the stub has to find its module."""
 
     # follow.py and failed_calls.py set these, because they need stubs.
-    find: ClassVar[Callable[[NamedStubMethods], None]]
-    """Gives the stub a new link, or raises."""
+    find: ClassVar[Callable[[NamedStubMethods, Callable[[Exception | None], None]], None]]
+    """Begins to look for the module. Gives the stub a new link, and calls back with None, or with why it could not."""
     with_timeout: ClassVar[Callable[[Any, float], Any]]
     """Makes a stub of the same module with another timeout."""
     decide_failed: ClassVar[Callable[[], None]]
@@ -64,7 +70,9 @@ class NamedStubMethods(dict[str, Any]):
         self.when_lost: Callable[[], None] | None = None  # is called when it is empty
         self._module = stub._c  # not the stub: that holds this, and has to go with its last reference
         self._all = dict(self)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may call the stub, too
+        self._searches = 0  # how many were begun
+        self._search: Answer[Any] | None = None  # the one that runs
         with _registry_lock:
             _registry.add(self)
         NamedStubMethods.decide_failed()
@@ -80,15 +88,41 @@ class NamedStubMethods(dict[str, Any]):
         return self._all[name]
 
     def find_if_lost(self) -> None:
-        """Finds the module again, if that is needed. Raises what `find` raises."""
-        with self._lock:
-            if not self:
-                NamedStubMethods.find(self)
-                self.restore()
+        """Finds the module again, if that is needed. Raises why it could not."""
+        if not self:
+            run_here(self.finding())
 
-    def restore(self) -> None:
-        """Has calls go through the link that the stub has."""
-        self.update(self._all)
+    def finding(self) -> Steps[None]:
+        """Waits until the module is found again, if that is needed. Raises why it could not."""
+        before = self._searches
+        while not self:
+            number, search = self._search_for_all()
+            try:
+                yield search
+                return
+            except TorchRemoteError:
+                if number > before:
+                    raise
+
+    def _search_for_all(self) -> tuple[int, Answer[Any]]:
+        """Begins to search, if no search runs. Returns its number, and a Future that is complete when it ends."""
+        with self._lock:
+            number, search = self._searches, self._search
+            if search is not None:
+                return number, search
+            number = self._searches = number + 1
+            search = self._search = Answer()
+        _torch.check_on_unwrap(search, raise_failure)
+
+        def ended(failure: Exception | None) -> None:
+            with self._lock:
+                if failure is None:
+                    self.update(self._all)
+                self._search = None
+            search.set_result(None if failure is None else Failure.of(failure))
+
+        NamedStubMethods.find(self, ended)
+        return number, search
 
     def lose(self, *, withdrawn: bool) -> None:
         """Has the next call find the module."""
@@ -116,10 +150,19 @@ left_natively: deque[int] = deque(maxlen=256)
 
 
 def find_if_lost(stub: Any) -> None:
-    """Has a stub find its module, if it has to. Raises what `NamedStubMethods.find` raises."""
+    """Has a stub find its module, if it has to. Raises why it could not."""
     methods = stub.__dict__[METHODS]
     if isinstance(methods, NamedStubMethods):
         methods.find_if_lost()
+
+
+def note_failure(stub: Any, handle: int, failure: Exception) -> None:
+    """Has the next call of a stub find its module, if a message to `handle` failed because it is not there any more."""
+    methods, route = stub.__dict__[METHODS], route_of(stub)
+    if not isinstance(methods, NamedStubMethods) or not isinstance(failure, (StaleStubError, NotInGroupError)):
+        return
+    if route is not None and route.handle == handle:  # it has not followed meanwhile
+        methods.lose(withdrawn=isinstance(failure, StaleStubError))
 
 
 _registry_lock = threading.Lock()

@@ -26,7 +26,6 @@ class PendingReplicas(Pending[Any]):
             NotInitializedError: RPC is not running in this process.
             PlaceError: `where` is empty, names a worker twice, or has what names none.
         """
-        self._name, self._ticket = name, None  # nothing has to be cancelled
         if not where:
             raise PlaceError("where=[]: no worker; name those that serve the module")
         for one in where:
@@ -45,11 +44,10 @@ class PendingReplicas(Pending[Any]):
             self._made = self._make()
         return self._made
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def until_done(self) -> Generator[Any, None, None]:
         for one in self._asked:
             if isinstance(one, Pending):
-                yield from one._until_done()
-        return self.wait()
+                yield from one.until_done()
 
     def _make(self) -> Any:
         """Waits for all answers. Those that cannot be reached now are left out, if there are others."""

@@ -20,14 +20,16 @@ from ..jit import CompiledInterface
 from ..jit.lower.plan import is_called_packed
 from ..jit.read.model import Method
 from ..link.failures import FAILURES
-from .again import may_be_sent_again, patient, pauses, seconds_of, timeout_of
+from .again import may_be_sent_again, seconds_of, timeout_of
 from .awaiting import Answer
 from .batches import Batches, when_each
 from .calls import Calls, failure_of
 from .described import describe
-from .exchange import Failing, Failure, Settle, at_once, raise_failure, send, send_to_wait, settle
+from .exchange import Failing, Failure, Settle, at_once, raise_failure, send, send_to_wait
+from .pauses import pause_of
 from .references import remote_call
 from .replicas import Replica, Team
+from .steps import Steps, run_here, run_later
 from .stub import with_timeout
 
 TEAM: Final = "_torchremote_team"
@@ -54,7 +56,7 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
         try:
             replica, stub = team.take()
         except NotInGroupError as error:
-            return single.go_on(team, args, kwargs, 1, began, error, [])
+            return run_here(single.tries(team, args, kwargs, 1, began, error, []))
         try:
             return once(stub, *args, **kwargs)
         except (StaleStubError, WireError) as error:
@@ -62,7 +64,7 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
         finally:
             team.give_back(replica)
         team.leave_out(replica, stub, failure)
-        return single.go_on(team, args, kwargs, 1, began, failure, [replica])
+        return run_here(single.tries(team, args, kwargs, 1, began, failure, [replica]))
 
     def later(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
         team = self_.__dict__[TEAM]
@@ -192,16 +194,9 @@ class _Messages:
         began, grad_mode = time.monotonic(), torch.is_grad_enabled()
         is_recorded = _torch.is_recording_calls()  # see again.py, Note [Sent again]
 
-        def go_on(failure: TorchRemoteError, tried: list[Replica]) -> None:
-            try:
-                with torch.set_grad_enabled(grad_mode):  # this thread has one of its own
-                    give(self.go_on(team, args, kwargs, calls, began, failure, tried))
-            except Exception as error:
-                give(Failure.of(error))
-
         def failed(failure: TorchRemoteError, tried: list[Replica]) -> None:
             if not is_recorded and self._may_go_on(failure):
-                patient.submit(partial(go_on, failure, tried))  # it may take long
+                run_later(self.tries(team, args, kwargs, calls, began, failure, tried), give, grad_mode)
             else:
                 give(Failure.of(failure))
 
@@ -242,7 +237,7 @@ class _Messages:
         may_run_twice = self._idempotent or isinstance(failure, (StaleStubError, NotInGroupError))
         return may_run_twice and may_be_sent_again(failure)
 
-    def go_on(
+    def tries(
         self,
         team: Team,
         args: tuple[Any, ...],
@@ -251,31 +246,41 @@ class _Messages:
         began: float,
         failure: TorchRemoteError,
         tried: list[Replica],
-    ) -> Any:
+    ) -> Steps[Any]:
         """Makes a call that failed before, until it gets through, must not be made again, or its time is over.
 
         Args:
             began: when it was made first.
             tried: the replicas that did not run it. One that is idempotent is made as often as time allows.
         """
-        until = began + seconds_of(team.timeout)
-        waits = pauses(until)
+        until, pauses = began + seconds_of(team.timeout), 0
         while self._may_go_on(failure):
+            left = until - time.monotonic()
             try:
                 replica, stub = team.take(calls)
             except NotInGroupError as error:
-                failure = error
-                if not self._idempotent or next(waits, None) is None:
+                failure = error.with_traceback(None)  # which refers to this frame
+                if not self._idempotent or left <= 0:
                     break
+                yield min(left, pause_of(pauses))
+                pauses += 1
                 continue
             try:
-                left = until - time.monotonic()
                 if left <= 0 or (replica in tried and not self._idempotent):
                     break
                 tried.append(replica)
-                return settle(*self._begin(with_timeout(stub, timeout_of(left)), *args, **kwargs))
+                brief = with_timeout(stub, timeout_of(left))
+                answer, unpack, failing = self._begin(brief, *args, **kwargs)
+                try:
+                    value = yield answer
+                except FAILURES as error:
+                    failure = failure_of(brief, error.with_traceback(None), self._where)
+                    if not isinstance(failure, (StaleStubError, WireError)):
+                        return Failure(partial(failing, error))  # which may ask the owner
+                else:
+                    return value if unpack is None else unpack(value)
             except (StaleStubError, WireError) as error:
-                failure = error
+                failure = error.with_traceback(None)
             finally:
                 team.give_back(replica, calls)
             team.leave_out(replica, stub, failure)

@@ -17,11 +17,12 @@ Note [Replicas]
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -33,11 +34,11 @@ from ..jit import CompiledInterface
 from ..link.places import find_worker
 from .at_owner import at_owner
 from .methods import DEVICES, METHODS, NamedStubMethods
-from .pending import Pending, find_served
+from .pauses import pause_of
+from .pending_stub import PendingStub, find_served
 
-_FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
-"""Seconds between two questions for a replica that is left out. Each pause is twice the last one."""
+"""Seconds between two questions for a replica that is left out, at most."""
 _ASKING: Final = 5.0
 """Seconds that its worker has for the answer."""
 _LAST: Final = 1 << 40
@@ -129,9 +130,9 @@ class Team:
 
     # -- coming back
 
-    def start(self) -> list[Pending | TorchRemoteError]:
+    def start(self) -> list[PendingStub | TorchRemoteError]:
         """Asks all workers for their modules. Returns the answers to come, or errors, in the order of `where`."""
-        asked: list[Pending | TorchRemoteError] = []
+        asked: list[PendingStub | TorchRemoteError] = []
         for where in self.where:
             try:
                 asked.append(self._ask(where, None))
@@ -182,7 +183,7 @@ class Team:
             if replica.where not in stubs:
                 self._seek(replica)
 
-    def _ask(self, where: str, within: float | None) -> Pending:
+    def _ask(self, where: str, within: float | None) -> PendingStub:
         place = find_worker(where)
         # A call that fails goes to another replica, so it must not wait for this one.
         return find_served(place, self.compiled, self.name, self.timeout, within=within, followed=False)
@@ -254,8 +255,9 @@ def _seek_for(of: weakref.ref[Team], replica: Replica) -> None:
 def _bring_back(of: weakref.ref[Team], replica: Replica) -> None:
     """Asks for a replica until it is there: see Note [Replicas]."""
     try:
-        for pause in _pauses():
-            time.sleep(pause)  # at first, too: of replicas that were made for a single call, nothing is left then
+        for number in itertools.count():
+            # At first, too: of replicas that were made for a single call, nothing is left then.
+            time.sleep(pause_of(number, _LONGEST_PAUSE))
             team = of()
             if team is None or team._bring_back(replica):
                 return
@@ -263,13 +265,6 @@ def _bring_back(of: weakref.ref[Team], replica: Replica) -> None:
     except BaseException:  # a bug; the next call that fails starts another thread
         replica.sought = False
         raise
-
-
-def _pauses() -> Iterator[float]:
-    pause = _FIRST_PAUSE
-    while True:
-        yield pause
-        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _first_line(error: Exception) -> str:

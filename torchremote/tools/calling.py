@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..caller.exchange import ask
-from ..caller.pending import find_served
+from ..caller.pending_stub import find_served
 from ..caller.stub import check_timeout
 from ..errors import ArgumentError
 from ..jit import CompiledInterface, compile_interface

@@ -1,0 +1,132 @@
+"""Runs what waits several times, in the thread that called it or in none.
+
+Note [Steps]
+    A call that got lost waits for its pause, for its module to be found, and for the answer to its next message. The
+    rules for that are in generators, which yield what they wait for: seconds, or a Future. `run_here` waits in its own
+    thread, as a blocking call does. `run_later` needs no thread while it waits, so there may be any number of them: a
+    Future calls back, and one thread of ours keeps the time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+
+from .exchange import Failure, raise_failure
+from .waiting import wait
+
+Result = TypeVar("Result")
+Steps = Generator[Any, Any, Result]
+"""Yields seconds, as a float, or a Future, whose value it is sent and whose error is raised in it. It never waits
+itself. A `Failure` that it returns stands for an error."""
+
+_log = logging.getLogger("torchremote")
+
+
+def run_here(steps: Steps[Result]) -> Result:
+    """Runs steps to their end. Returns their result or raises their error."""
+    with contextlib.closing(steps):  # Ctrl-C ends the waiting, and what the steps hold is given back
+        try:
+            waits_for = next(steps)
+            while True:
+                if isinstance(waits_for, float):
+                    time.sleep(waits_for)
+                    waits_for = next(steps)
+                    continue
+                try:
+                    value = wait(waits_for)
+                except Exception as error:
+                    waits_for = steps.throw(error)
+                else:
+                    waits_for = steps.send(value)
+        except StopIteration as end:
+            raise_failure(end.value)
+            result: Result = end.value
+            return result
+
+
+def run_later(steps: Steps[Any], give: Callable[[Any], None], grad_mode: bool) -> None:
+    """Runs steps, and has `give` take their result, or a `Failure`. Returns when they wait for the first time.
+
+    Args:
+        grad_mode: that of the thread that makes the call. Each thread has its own.
+    """
+
+    def go_on(step: Callable[[], Any]) -> None:
+        try:
+            with torch.set_grad_enabled(grad_mode):
+                waits_for = step()
+        except StopIteration as end:
+            give(end.value)
+        except Exception as error:
+            give(Failure.of(error))
+        else:
+            if isinstance(waits_for, float):
+                _clock.call_after(waits_for, partial(go_on, partial(next, steps)))
+            else:
+                waits_for.add_done_callback(arrived)
+
+    def arrived(done: torch.futures.Future[Any]) -> None:
+        try:
+            value = done.value()
+        except Exception as error:
+            failed = error.with_traceback(None)  # see exchange.py, Note [Failures in Futures]
+            go_on(lambda: steps.throw(failed))
+        else:
+            go_on(lambda: steps.send(value))
+
+    go_on(partial(next, steps))
+
+
+class _Clock:
+    """A thread that calls functions when it is time. They do not wait. It ends with the process."""
+
+    def __init__(self) -> None:
+        self._due: list[tuple[float, int, Callable[[], None]]] = []  # a heap
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        self._is_running = False
+
+    def call_after(self, seconds: float, do: Callable[[], None]) -> None:
+        with self._changed:
+            heapq.heappush(self._due, (time.monotonic() + seconds, next(self._numbers), do))
+            self._changed.notify()
+            if not self._is_running:
+                threading.Thread(target=self._run, name="torchremote-again", daemon=True).start()
+                self._is_running = True
+
+    def _run(self) -> None:
+        while True:
+            self._call_next()
+
+    def _call_next(self) -> None:  # a function of its own, so that nothing is kept of a call while there is no other
+        with self._changed:
+            while (left := self._due[0][0] - time.monotonic() if self._due else None) is None or left > 0:
+                self._changed.wait(left)
+            _, _, do = heapq.heappop(self._due)
+        try:
+            do()
+        except Exception:
+            _log.exception("torchremote: a bug; a call that is sent again never ends")
+
+
+_clock = _Clock()
+
+
+def _after_fork() -> None:
+    # The thread is the parent's, and so are the calls.
+    global _clock
+    _clock = _Clock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
