@@ -4,6 +4,7 @@ import ast
 import builtins
 import itertools
 import math
+import operator
 import pathlib
 import re
 import textwrap
@@ -454,3 +455,37 @@ def test_literals_that_plain_formatting_gets_wrong():
     assert literal((1,)) == "(1,)"
     assert literal(DeviceValue('cpu"); import os; ("')) == 'torch.device("cpu\\"); import os; (\\"")'
     assert literal(DtypeValue("float32")) == "torch.float32"
+
+
+NUMBER = st.integers(-3, 3)
+SUMS = st.recursive(
+    NUMBER.map(ir.Literal),
+    lambda inner: st.one_of(
+        st.builds(ir.Operation, st.sampled_from(["+", "-", "*", "==", "<"]), inner, inner),
+        st.builds(ir.Operation, st.just("**"), inner, NUMBER.map(ir.Literal)),
+        st.builds(ir.Operation, st.sampled_from(["-", "not"]), st.none(), inner),
+    ),
+    max_leaves=6,
+)
+
+
+def calculated(expression):
+    """The value of an expression, without writing it."""
+    if isinstance(expression, ir.Literal):
+        return expression.value
+    left, right = expression.left and calculated(expression.left), calculated(expression.right)
+    if left is None:
+        return -right if expression.sign == "-" else not right
+    apply = {"+": operator.add, "-": operator.sub, "*": operator.mul, "==": operator.eq, "<": operator.lt}
+    return (apply.get(expression.sign) or operator.pow)(left, right)
+
+
+@given(SUMS)
+def test_operations_are_written_with_the_parentheses_that_they_need(expression):
+    unit = ir.Unit("sums", "sums", "", (ir.Function("value", (), "int", (ir.Return(expression),)),))
+    text = emit(unit).text.partition("return ")[2]
+    try:
+        wanted = calculated(expression)
+    except (ZeroDivisionError, OverflowError):
+        return
+    assert eval(text) == wanted

@@ -83,7 +83,7 @@ def condition(text: str, find: Find, where: str) -> ir.Expression:
                     joined = ir.Operation("and", joined, test)
                 return joined
             case ast.UnaryOp(ast.Not(), value):
-                return ir.Operation("not", None, read(value))
+                return ir.negated(read(value))
             case ast.UnaryOp(ast.USub(), value):
                 return ir.Operation("-", None, read(value))
             case ast.Call(function, [argument], []) if ast.unparse(function) in _FUNCTIONS:

@@ -123,7 +123,7 @@ class Lowering:
         name = target._schema.name
         if name == "aten::_assert_scalar":
             condition, message = node.args
-            into.append(ir.If(ir.Not(write(condition)), (ir.Raise(ir.Literal(str(message))),)))
+            into.append(ir.If(ir.negated(write(condition)), (ir.Raise(ir.Literal(str(message))),)))
             return None
         if name == "aten::_assert_tensor_metadata":
             dtype = node.kwargs.get("dtype", node.args[_ASSERTED] if len(node.args) > _ASSERTED else None)

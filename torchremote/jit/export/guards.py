@@ -153,7 +153,7 @@ class Guards:
             wanted = ir.Literal(DeviceValue(str(found)) if isinstance(found, torch.device) else found)
         wrong: ir.Expression = ir.Operation("!=", value, wanted)
         if isinstance(found, float) and found != found:
-            wrong = ir.Operation("not", None, ir.Call(ir.Attribute(ir.Name("math"), "isnan"), (value,)))
+            wrong = ir.negated(ir.Call(ir.Attribute(ir.Name("math"), "isnan"), (value,)))
         elif isinstance(found, float) and found == 0:
             sign = ir.Call(ir.Attribute(ir.Name("math"), "copysign"), (ir.Literal(1.0), value))
             wrong = ir.Operation("or", wrong, ir.Operation("!=", sign, ir.Literal(math.copysign(1.0, found))))
@@ -196,7 +196,7 @@ class Guards:
         if self._captured.device is not None:
             self._packaged(value, self._captured.device, where, into)
         if self._captured.is_contiguous:
-            wrong = ir.Operation("not", None, ir.Call(ir.Attribute(value, "is_contiguous")))
+            wrong = ir.negated(ir.Call(ir.Attribute(value, "is_contiguous")))
             came = ir.Literal("another; pass contiguous()")
             self._check(wrong, where, "a contiguous tensor", came, into, another=False)
 
@@ -264,7 +264,7 @@ class Guards:
         for number, (text, value) in enumerate(used.items()):
             said = ir.Literal(f"{', ' if number else ''}{self._shown_source(text)} of ")
             came = ir.Operation("+", ir.Operation("+", came, said), _text_of(value))
-        self._check(ir.Operation("not", None, right), first, readable, came, into)
+        self._check(ir.negated(right), first, readable, came, into)
 
     def _is_known(self, right: ir.Expression) -> bool:
         """Says whether a condition only repeats the sizes of the graph's inputs."""

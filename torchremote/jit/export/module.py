@@ -117,7 +117,7 @@ class ModuleLowering:
             prefix = f"run_{method.name}" if graphs is modes[0] else f"run_{method.name}_{MODE_NAMES[graphs.training]}"
             chosen = self._lower_graphs(method, graphs.of_methods[method.name], prefix, where, self_name, own)
             mode = ir.Attribute(self_name, "training")
-            test: ir.Expression = mode if graphs.training else ir.Not(mode)
+            test: ir.Expression = mode if graphs.training else ir.negated(mode)
             body.append(ir.If(test, tuple(chosen)))
         if len(modes) == 1:
             was = MODE_NAMES[modes[0].training]
@@ -146,7 +146,7 @@ class ModuleLowering:
             self._lower_question(method, captured, ask, where)
             differs = ir.Name(own.fresh(f"differs_{number}"))
             chosen.append(ir.Assign((differs.id,), ir.Call(ir.Attribute(this, ask), arguments)))
-            chosen.append(ir.If(ir.Equal(differs, ir.Literal("")), (call,)))
+            chosen.append(ir.If(ir.Operation("==", differs, ir.Literal("")), (call,)))
             said = ir.Operation("+", ir.Operation("+", said, ir.Literal(f"\n  {number}: ")), differs)
         return [*chosen, ir.Raise(ir.Operation("+", said, ir.Literal(f"\n{self._remedy}")))]
 

@@ -148,7 +148,7 @@ class Operators:
         if target is operator.neg:
             return ir.Operation("-", None, write(arguments[0]))
         if target in (torch.sym_not, operator.not_):
-            return ir.Operation("not", None, write(arguments[0]))
+            return ir.negated(write(arguments[0]))
         if target is torch.sym_ite:
             test, yes, no = map(write, arguments)
             return ir.Item(ir.ListOf((no, yes)), ir.Call(ir.Name("int"), (test,)))

@@ -118,16 +118,16 @@ def _compare(first: ir.Expression, other: ir.Expression, kind: Type, names: Name
                 for position, item in enumerate(items)
                 for statement in _compare(ir.Item(first, position), ir.Item(other, position), item, names)
             )
-    return (_unless(ir.Equal(first, other)),)
+    return (_unless(ir.Operation("==", first, other)),)
 
 
 def _unless(test: ir.Expression) -> ir.Statement:
-    return ir.If(ir.Not(test), (_NO,))
+    return ir.If(ir.negated(test), (_NO,))
 
 
 def _same_length(first: ir.Expression, other: ir.Expression) -> ir.Statement:
     first, other = (ir.length(one) for one in (first, other))
-    return _unless(ir.Equal(first, other))
+    return _unless(ir.Operation("==", first, other))
 
 
 def _pairs(
@@ -148,16 +148,16 @@ def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
     tensors = ir.Call(ir.Name(source_names.tensors[method.name]), (call,))
     alike = ir.Call(ir.Name(source_names.alike[method.name]), (first, call))
     body: list[ir.Statement] = [
-        ir.If(ir.Equal(ir.length(ir.Name(calls.name)), ir.Literal(0)), (many,)),
+        ir.If(ir.Operation("==", ir.length(ir.Name(calls.name)), ir.Literal(0)), (many,)),
         ir.Assign((first.id,), ir.Item(ir.Name(calls.name), 0)),
         ir.Assign((columns.id,), ir.Empty("[]"), "List[List[Tensor]]"),
         ir.For(
             (call.id,),
             ir.Name(calls.name),
-            (ir.If(ir.Not(alike), (many,)), ir.append(columns, tensors)),
+            (ir.If(ir.negated(alike), (many,)), ir.append(columns, tensors)),
         ),
         ir.Assign((rows.id,), ir.Call(ir.Name("rows_of"), (columns, ir.Literal(dim)))),
-        ir.If(ir.Equal(ir.length(rows), ir.Literal(0)), (many,)),
+        ir.If(ir.Operation("==", ir.length(rows), ir.Literal(0)), (many,)),
         ir.Assign((joined.id,), ir.Call(ir.Name("concatenated"), (columns, ir.Literal(dim)))),
     ]
     values = []

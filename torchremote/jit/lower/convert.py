@@ -127,7 +127,7 @@ class Converter:
         for index, (item_type, plan) in enumerate(zip(kind.items, plans, strict=True)):
             item = self.convert(ir.Item(value, index), item_type, plan, stem, into)
             grown = ir.Name(self._names.numbered(stem))
-            into.append(ir.Assign((grown.id,), ir.Concatenation(done, ir.TupleOf((item,)))))
+            into.append(ir.Assign((grown.id,), ir.Operation("+", done, ir.TupleOf((item,)))))
             done = grown
         return done
 
@@ -179,7 +179,7 @@ class Converter:
         self._unpack_members(value, kind.item, plans, stem, found, body)
         into.append(ir.If(ir.IsPresent(value.id), tuple(body)))
         count = ir.length(found)
-        into.append(ir.If(ir.Equal(count, ir.Literal(0)), (ir.append(found, ir.Literal(None)),)))
+        into.append(ir.If(ir.Operation("==", count, ir.Literal(0)), (ir.append(found, ir.Literal(None)),)))
         return ir.Item(found, 0)
 
     def _unpack_members(

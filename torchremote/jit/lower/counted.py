@@ -44,7 +44,7 @@ def lower_counted(interface: Interface, source_names: SourceNames, native: bool 
 def _lower_begin(source_names: SourceNames, native: bool) -> ir.Function:
     """Lowers the function that is called before a method."""
     counts, method = ir.Name("counts"), ir.Name("method")
-    begun = ir.Call(ir.Name("Counting"), (ir.Concatenation(counts, method),))
+    begun = ir.Call(ir.Name("Counting"), (ir.Operation("+", counts, method),))
     if native:
         begun = ir.Call(ir.native("begin_call"), (counts, method))
     parameters = (ir.Parameter(counts.id, "Any" if native else "str"), ir.Parameter(method.id, "str"))

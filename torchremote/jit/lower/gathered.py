@@ -92,8 +92,8 @@ def _lower_batch(interface: Interface, method: Method, dim: int, source_names: S
     alone = ir.append(results, run_of(method, (*ran, message), values, source_names))
     joined = _lower_joined(interface, method, dim, ran, (batch, call, results), names, source_names)
     run = ir.If(is_alone(batch), (alone,), tuple(joined))
-    is_oldest = ir.Equal(
-        ir.Attribute(ir.Attribute(ir.Item(opened, 0), "batch"), "number"), ir.Attribute(batch, "number")
+    is_oldest = ir.Operation(
+        "==", ir.Attribute(ir.Attribute(ir.Item(opened, 0), "batch"), "number"), ir.Attribute(batch, "number")
     )
     returns = source_names.wire(method.many.returns)
     return ir.Function(
@@ -190,11 +190,11 @@ def run_of(
 
 def is_alone(batch: ir.Expression) -> ir.Expression:
     """Returns the test whether a batch has one call."""
-    return ir.Equal(ir.length(ir.Attribute(batch, "calls")), ir.Literal(1))
+    return ir.Operation("==", ir.length(ir.Attribute(batch, "calls")), ir.Literal(1))
 
 
 def _is_filled(values: ir.Expression) -> ir.Expression:
-    return ir.Not(ir.Equal(ir.length(values), ir.Literal(0)))
+    return ir.Operation("!=", ir.length(values), ir.Literal(0))
 
 
 def _drop_first(values: ir.Expression) -> ir.Statement:

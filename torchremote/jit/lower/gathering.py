@@ -68,7 +68,7 @@ def _lower_queue_of_batched(method: Method, source_names: SourceNames) -> ir.Fun
     find = ir.Call(ir.Name(source_names.find[method.name]), (*first, ir.TupleOf(values), tensors))
     body: list[ir.Statement] = [
         wait_for_turn(turns, flags),
-        ir.If(ir.Not(ir.Call(ir.Name("can_gather"), (flags, tensors, *gradients))), alone),
+        ir.If(ir.negated(ir.Call(ir.Name("can_gather"), (flags, tensors, *gradients))), alone),
         ir.Assign((group.id,), find),
         ir.Assign((batch.id,), ir.Attribute(group, "batch")),
         ir.Do(ir.Call(ir.Name("set_last"), (turns, flags, ir.Attribute(batch, "number")))),
@@ -78,7 +78,7 @@ def _lower_queue_of_batched(method: Method, source_names: SourceNames) -> ir.Fun
         again = ir.Return(ir.Call(by_itself, given))
         body += [
             ir.Do(ir.called(ir.Item(ir.Attribute(batch, "watching"), 0), "wait")),
-            ir.If(ir.Not(ir.Attribute(batch, "ran")), (ir.If(ir.Not(is_alone(batch)), (again,)),)),
+            ir.If(ir.negated(ir.Attribute(batch, "ran")), (ir.If(ir.negated(is_alone(batch)), (again,)),)),
         ]
     body += [
         ir.Assign((results.id,), ir.called(ir.Item(ir.Attribute(group, "running"), 0), "wait")),

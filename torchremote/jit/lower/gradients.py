@@ -59,7 +59,7 @@ def lower_search_in_result(
             (
                 ir.Assign((found.id,), ir.Literal(False)),
                 *search.through(packed, wire, plan_type(wire, tensors=True, translates=False)),
-                ir.If(ir.Not(found), (ir.Do(ir.Call(ir.Name("refuse_without_gradient"), (ir.Literal(where),))),)),
+                ir.If(ir.negated(found), (ir.Do(ir.Call(ir.Name("refuse_without_gradient"), (ir.Literal(where),))),)),
             ),
         )
     ]

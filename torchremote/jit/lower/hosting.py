@@ -171,7 +171,7 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
         message = ir.Name(names.fresh("message"))
         begun.append(begin_message(message))
         sent.append(message)
-    position = ir.Concatenation(ir.Name(batch.name), ir.length(results))
+    position = ir.Operation("+", ir.Name(batch.name), ir.length(results))
     run = ir.Call(ir.Name(source_names.run[method.name]), (hosted, flags, *sent, *arguments))
     loop = (
         ir.Do(ir.Call(ir.Name("note_progress"), (progress, position))),

@@ -49,12 +49,6 @@ class ListOf:
 
 
 @dataclass(frozen=True)
-class Concatenation:
-    left: Expression
-    right: Expression
-
-
-@dataclass(frozen=True)
 class Empty:
     """`[]` or `{}`. The assignment declares its type."""
 
@@ -64,12 +58,6 @@ class Empty:
 @dataclass(frozen=True)
 class Literal:
     value: Value
-
-
-@dataclass(frozen=True)
-class Equal:
-    left: Expression
-    right: Expression
 
 
 @dataclass(frozen=True)
@@ -87,11 +75,6 @@ class Operation:
     sign: str
     left: Expression | None
     right: Expression
-
-
-@dataclass(frozen=True)
-class Not:
-    value: Expression
 
 
 @dataclass(frozen=True)
@@ -118,12 +101,9 @@ Expression = Union[
     Keyword,
     TupleOf,
     ListOf,
-    Concatenation,
     Empty,
     Literal,
-    Equal,
     Operation,
-    Not,
     IsPresent,
     IsInstance,
 ]
@@ -331,6 +311,10 @@ def called(value: Expression, name: str, *arguments: Expression) -> Expression:
 
 def append(values: Expression, value: Expression) -> Statement:
     return Do(called(values, "append", value))
+
+
+def negated(value: Expression) -> Operation:
+    return Operation("not", None, value)
 
 
 def length(values: Expression) -> Expression:

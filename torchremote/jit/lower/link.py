@@ -106,14 +106,14 @@ def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.C
     """Lowers the link that refuses calls."""
     why = ir.Call(ir.Name("disconnected"), (ir.Name("worker"), ir.Name("name")))
     init = _lower_init({}, ir.AssignAttribute(ir.Name("self"), _field_name("refusal"), why, "str"))
-    refuse = ir.Raise(ir.Concatenation(ir.Literal(f"torchremote: {interface.name}: "), _field("refusal")))
+    refuse = ir.Raise(ir.Operation("+", ir.Literal(f"torchremote: {interface.name}: "), _field("refusal")))
     flags = ir.Function(FLAGS, (SELF,), "int", (refuse,))
     wait_here = ir.Function(WAIT_HERE, WAIT_HERE_PARAMETERS, "None", (ir.Pass(),))
     route = ir.Function(ROUTE, (SELF,), ROUTE_TYPE, (ir.Return(ir.Literal(None)),))
     methods = [init, _RETURN_ADDRESS, route, flags, wait_here]
     for method in interface.messages:
         where = ir.Literal(f"torchremote: {interface.name}.{method.name}: ")
-        refusal = ir.Raise(ir.Concatenation(where, _field("refusal")))
+        refusal = ir.Raise(ir.Operation("+", where, _field("refusal")))
         parameters = (SELF, *crossing(method, source_names))
         methods.append(ir.Function(method.name, parameters, future(source_names.wire(method.returns)), (refusal,)))
     return ir.Class("Disconnected", tuple(methods))
@@ -272,10 +272,10 @@ def _lower_many(method: Method, sending: Sending) -> ir.Function:
         ir.For((call.id,), ir.Name(calls.name), tuple(loop)),
         ir.Assign((flags.id,), ir.Literal(0)),
         ir.If(
-            ir.Not(ir.Equal(ir.length(parts), ir.Literal(0))),  # no call, no ticket
+            ir.Operation("!=", ir.length(parts), ir.Literal(0)),  # no call, no ticket
             (ir.Assign((flags.id,), ir.Call(ir.Name("with_sparse"), (_call_flags(sending), message))),),
         ),
-        ir.If(ir.Equal(ir.length(parts), ir.Literal(1)), (one,)),
+        ir.If(ir.Operation("==", ir.length(parts), ir.Literal(1)), (one,)),
         ir.Return(ir.Call(ir.FORK, several)),
     )
     return ir.Function(many.name, (SELF, *parameters), future(source_names.wire(many.returns)), body)
@@ -293,7 +293,7 @@ def _lower_in_parts(many: Method, sending: Sending) -> ir.Function:
         for name in "worker timeout handle flags devices lease parts batch part results pending route".split()
     )
     done = ir.length(results)
-    sent = sending.send(many, [handle, part, ir.Concatenation(batch, done), flags], worker, timeout, route)
+    sent = sending.send(many, [handle, part, ir.Operation("+", batch, done), flags], worker, timeout, route)
     loop = (
         ir.Assign((pending.id,), sent),
         ir.Do(ir.Call(ir.Attribute(results, "extend"), (ir.Call(ir.Attribute(pending, "wait")),))),

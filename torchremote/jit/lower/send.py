@@ -86,7 +86,7 @@ class Sending:
             body = ir.If(self._is_mapped(devices), (wait, self._synchronize(devices, "device")))
         if self.native:
             waits = ir.Call(ir.native("wait_here"), (pending,))
-            body = ir.If(ir.Not(waits), (body,))
+            body = ir.If(ir.negated(waits), (body,))
         return ir.Function(WAIT_HERE, WAIT_HERE_PARAMETERS, "None", (body,))
 
     def lower_arrival(self, devices: ir.Expression, names: Names) -> tuple[ir.Statement, ...]:
@@ -97,7 +97,7 @@ class Sending:
 
     @staticmethod
     def _is_mapped(devices: ir.Expression) -> ir.Expression:
-        return ir.Not(ir.Equal(ir.length(devices), ir.Literal(0)))
+        return ir.Operation("!=", ir.length(devices), ir.Literal(0))
 
     @staticmethod
     def _synchronize(devices: ir.Expression, name: str) -> ir.Statement:

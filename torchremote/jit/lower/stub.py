@@ -126,7 +126,7 @@ def _lower_state(interface: Interface) -> tuple[ir.Function, ir.Function]:
     getstate: tuple[ir.Statement, ...] = (
         ir.Assign((address.id,), ir.Call(ir.Attribute(self, ADDRESS))),
         ir.Assign(ADDRESS_PARTS, address),
-        ir.If(ir.Equal(ir.Name("name"), ir.Literal("")), (nameless,)),
+        ir.If(ir.Operation("==", ir.Name("name"), ir.Literal("")), (nameless,)),
         ir.Return(ir.TupleOf((address, ir.Attribute(self, training.id)))),
     )
     unsavable = _unsavable(interface)

@@ -63,7 +63,7 @@ def _lower_remote(method: Method, moves: bool, source_names: SourceNames) -> ir.
     module, there, flags, on_device = (ir.Name(names.fresh(name)) for name in ("module", "there", "flags", "hosted"))
     parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
     device_of = ir.Call(ir.Attribute(ir.Name("torch"), "device"), (ir.Name(device.name),))
-    on_accelerator = ir.Not(ir.Equal(ir.Attribute(there, "type"), ir.Literal("cpu")))
+    on_accelerator = ir.Operation("!=", ir.Attribute(there, "type"), ir.Literal("cpu"))
     hosted = ir.Call(ir.Name("Hosted"), (module, there, on_accelerator if moves else ir.Literal(False)))
     values = tuple(ir.Name(parameter.name) for parameter in parameters)
     begun, run = begin_run(method, (on_device, flags), values, names, source_names)

@@ -213,33 +213,34 @@ def _expression(expression: ir.Expression) -> str:
         case ir.Name(id):
             return id
         case ir.Attribute(value, name):
-            return f"{_expression(value)}.{name}"
+            return f"{_operand(value)}.{name}"
         case ir.Item(value, index):
-            return f"{_expression(value)}[{index if isinstance(index, int) else _expression(index)}]"
+            return f"{_operand(value)}[{index if isinstance(index, int) else _expression(index)}]"
         case ir.Call(function, arguments):
             return f"{_expression(function)}({', '.join(map(_expression, arguments))})"
         case ir.TupleOf(items):
             return tuple_of(*map(_expression, items))
         case ir.ListOf(items):
             return f"[{', '.join(map(_expression, items))}]"
-        case ir.Concatenation(left, right):
-            return f"{_expression(left)} + {_expression(right)}"
         case ir.Empty(brackets):
             return brackets
         case ir.Literal(value):
             return literal(value)
-        case ir.Equal(left, right):
-            return f"{_expression(left)} == {_expression(right)}"
         case ir.Keyword(name, value):
             return f"{name}={_expression(value)}"
         case ir.Operation(sign, left, right):
-            before = "" if left is None else f"{_expression(left)} "
-            return f"({before}{sign} {_expression(right)})"
-        case ir.Not(value):
-            return f"not ({_expression(value)})"
+            before = "" if left is None else f"{_operand(left)} "
+            return f"{before}{sign} {_operand(right)}"
         case ir.IsPresent(name):
             return f"{name} is not None"
         case ir.IsInstance(name, types, negated):
             # TorchScript takes a tuple of several types, but not of one.
             wanted = types[0] if len(types) == 1 else tuple_of(*types)
             return f"{'not ' if negated else ''}isinstance({name}, {wanted})"
+
+
+def _operand(expression: ir.Expression) -> str:
+    """Writes an expression that stands beside a sign, in parentheses where another sign could take a part of it."""
+    text = _expression(expression)
+    is_bare = not isinstance(expression, (ir.Operation, ir.IsPresent, ir.IsInstance)) and not text.startswith("-")
+    return text if is_bare else f"({text})"
