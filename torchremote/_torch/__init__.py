@@ -30,7 +30,6 @@ from .frontend import (
     ClassDef,
     Def,
     Frontend,
-    Resolver,
     parsed,
     resolver,
 )
@@ -126,7 +125,6 @@ __all__ = [
     "PyRRef",
     "ReferenceTypes",
     "RemoteDevice",
-    "Resolver",
     "ScriptFunction",
     "WorkerInfo",
     "any_size",

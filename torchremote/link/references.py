@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import typing
+from functools import partial
+from typing import Final
 
 import torch
 from torch.distributed.rpc import RRef
@@ -12,6 +13,7 @@ from .. import _torch
 from .._torch import PyRRef, ReferenceTypes
 from ..errors import ArgumentError
 from ..jit.read.types import RRefType
+from ..jit.script.cache import Cache
 
 
 def check_reference(reference: PyRRef[typing.Any], kind: RRefType, where: str) -> None:
@@ -20,7 +22,8 @@ def check_reference(reference: PyRRef[typing.Any], kind: RRefType, where: str) -
     Raises:
         ArgumentError: it refers to another type, or to a Python object, of which TorchScript does not know the type.
     """
-    types = _types(str(kind))
+    declared = str(kind)
+    types = _types.get(declared, partial(_compile, declared))
     if types.fits(reference):
         return
     found = types.shown(reference)
@@ -33,8 +36,10 @@ def check_reference(reference: PyRRef[typing.Any], kind: RRefType, where: str) -
     raise ArgumentError(f"{where}: {found} is no {kind}; pass a reference to such a value, or declare {found}")
 
 
-@functools.cache
-def _types(declared: str) -> ReferenceTypes:
+_types: Final[Cache[str, ReferenceTypes]] = Cache()
+
+
+def _compile(declared: str) -> ReferenceTypes:
     """Compiles a declared type, as the model writes it."""
     scalars = {"dtype": int, "device": torch.device}
     resolve = _torch.resolver({**vars(typing), "torch": torch, "Tensor": torch.Tensor, "RRef": RRef, **scalars})
