@@ -206,7 +206,7 @@ def test_reconnecting_says_what_is_wrong(owner, encoder):
     with pytest.raises(PlaceError, match="a served module stays where it is; write 'caller'"):
         tr.reconnect(loaded, workers={"owner": "caller/cuda:7"})
     with pytest.raises(PlaceError, match="there is no worker 'nobody'"):
-        tr.reconnect(loaded, workers={"owner": "nobody"})
+        tr.reconnect(loaded, workers={"owner": "nobody"}, wait=1000)  # nobody can join a group of init_rpc
     with pytest.raises(ServedNameError, match=r"'encoder': not served by the worker '\w+'"):
         tr.reconnect(loaded, workers={"owner": "caller"})
     with pytest.raises(torch.jit.Error, match="is not connected"):
