@@ -10,7 +10,7 @@ import torchremote as tr
 from torchremote import errors
 from torchremote._version import PROTOCOL
 from torchremote.archive.inspect import stubs_in_archive
-from torchremote.caller import pending, send_stub
+from torchremote.caller import pending_stub, send_stub
 from torchremote.errors import ProtocolError
 from torchremote.jit.lower import units
 from torchremote.link import protocol, route
@@ -31,7 +31,7 @@ def speak(number, patch=setattr):
         (route, "PROTOCOL"),
     ):
         patch(module, name, number)
-    for module in (protocol, pending, send_stub):
+    for module in (protocol, pending_stub, send_stub):
         patch(module, "SPOKEN", (number, number))
 
 

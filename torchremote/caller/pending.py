@@ -16,6 +16,7 @@ class Pending(ABC, Generic[StubT]):
 
     In a group with a worker "owner":
 
+    >>> import torch
     >>> from torchremote import create_async
     >>> class Layer:
     ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
@@ -32,6 +33,7 @@ class Pending(ABC, Generic[StubT]):
         Returns:
             True: `wait` returns or raises at once.
 
+        >>> import torch
         >>> from torchremote import create_async
         >>> pending = create_async("owner", Layer, torch.nn.Linear, args=(4, 2))
         >>> layer = pending.wait()
@@ -54,6 +56,7 @@ class Pending(ABC, Generic[StubT]):
             ServedNameError: the name is taken on the owner; or, of `connect_async`, the owner serves nothing under it.
             WireError: the owner is lost, or does not answer in time.
 
+        >>> import torch
         >>> from torchremote import create_async
         >>> pending = create_async("owner", Layer, torch.nn.Linear, args=(4, 2))
         >>> layer = pending.wait()
