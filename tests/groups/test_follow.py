@@ -1,8 +1,10 @@
 """Stubs of modules with a name follow it to the process that comes back."""
 
+import gc
 import signal
 import threading
 import time
+import weakref
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 import torchremote as tr
 from torchremote import native
+from torchremote.caller.methods import METHODS
 from torchremote.errors import MismatchError, NotInGroupError, StaleStubError, WireError
 
 from .. import zoo
@@ -288,3 +291,44 @@ def test_a_name_that_is_served_again_by_a_worker_that_lives_is_followed(owner):
             stub.forward_async(X).wait()  # it was sent; the next one finds the module
     assert is_from(3, stub.forward_async(X).wait())
     rpc.rpc_sync(owner, tr.withdraw, ("moving",))
+
+
+@in_a_group()
+def test_a_search_that_failed_keeps_nothing(nursery):
+    lost = owner_with_encoder(nursery)
+    stub = tr.connect("ps", zoo.Encoder, "encoder")
+    lose(lost)
+    nursery.join("ps")
+    with pytest.raises(NotInGroupError, match="does not serve 'encoder'"):
+        stub(X)
+    methods = weakref.ref(stub.__dict__[METHODS])
+    del stub
+    until(lambda: gc.collect() >= 0 and methods() is None)
+
+
+@in_a_group()
+def test_signals_during_a_search(nursery):
+    lost = owner_with_encoder(nursery)
+    stub = tr.connect("ps", zoo.Encoder, "encoder", timeout=20)
+    lose(lost)
+    with pytest.raises(NotInGroupError):
+        stub(X)
+    stopped = owner_with_encoder(nursery)
+    stopped.signal(signal.SIGSTOP)
+
+    def interrupt(*_):
+        raise InterruptedError
+
+    def call(*_):
+        stopped.signal(signal.SIGCONT)
+        answers.append(stub(X))
+
+    answers = []
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    with pytest.raises(InterruptedError):
+        stub(X)
+    signal.signal(signal.SIGALRM, call)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    assert is_from(0, stub(X))
+    assert is_from(0, answers[0])

@@ -17,7 +17,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import torch
@@ -147,6 +147,7 @@ def _tries(
             if (left := until - time.monotonic()) <= 0:
                 break
             route = route_of(stub)
+            wait_for_streams(stub.__dict__[DEVICES])
             return (yield once_async(NamedStubMethods.with_timeout(stub, timeout_of(left)), *args, **kwargs))
         except (StaleStubError, WireError) as error:
             failure = error.with_traceback(None)  # which refers to this frame, and that to the stub
@@ -163,6 +164,15 @@ def may_be_sent_again(failure: TorchRemoteError) -> bool:
         return True
     failure.add_note(_RECORDED)
     return False
+
+
+def wait_for_streams(devices: Iterable[torch.device]) -> None:
+    """Waits for all work on accelerators, in whose streams the arguments of a call may still be computed.
+
+    torch orders a message after the streams of the thread that sends it. Another thread sends it again.
+    """
+    for device in devices:
+        torch.cuda.synchronize(device)  # torch has device maps for CUDA alone
 
 
 def _follows(stub: Any) -> bool:

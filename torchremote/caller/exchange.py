@@ -131,7 +131,10 @@ class Failure:
     @staticmethod
     def of(error: BaseException) -> Failure:
         """Stands for `error`. A bug of ours keeps its traceback, and with it what that refers to."""
-        kept = error.with_traceback(None) if isinstance(error, TorchRemoteError) else error
+        kept = error
+        if isinstance(error, TorchRemoteError):
+            kept = error.with_traceback(None)
+            kept.__context__ = kept.__cause__ = None  # which have tracebacks, too
         return Failure(lambda: kept)
 
     def new(self) -> BaseException:

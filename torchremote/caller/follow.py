@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from ..errors import NotInGroupError, PlaceError, ServedNameError
 from ..link.failures import GONE
@@ -11,6 +12,7 @@ from ..link.route import Route, route_of
 from .methods import NamedStubMethods
 from .modes import follow_mode
 from .pending_stub import PendingStub, find_served, when_answered
+from .steps import call_soon
 from .stub import exchange_route, with_timeout
 
 
@@ -23,9 +25,11 @@ def find_again(methods: NamedStubMethods, ended: Callable[[Exception | None], No
         ended: is called with None, or with an error. NotInGroupError: the worker is not back, or does not serve the
             name yet. MismatchError: what it serves does not implement the interface.
     """
-    route = route_of(methods.scripted())
-    assert route is not None
-    assert route.name is not None
+    try:
+        pending, route = _ask(methods)
+    except Exception as error:
+        ended(error)
+        return
 
     def answered() -> None:
         try:
@@ -35,15 +39,19 @@ def find_again(methods: NamedStubMethods, ended: Callable[[Exception | None], No
         else:
             ended(None)
 
+    when_answered(pending, partial(call_soon, answered))
+
+
+def _ask(methods: NamedStubMethods) -> tuple[PendingStub, Route]:
+    """Asks the worker of a stub for its module. Returns the answer to come, and the route that the stub has."""
+    route = route_of(methods.scripted())
+    assert route is not None
+    assert route.name is not None
     try:
         place, within = find_worker(route.worker), route.timeout
-        pending = find_served(place, methods.compiled, route.name, route.timeout, within, methods.followed)
     except PlaceError:
-        ended(NotInGroupError(f"{_where(methods, route)}: {GONE}"))
-    except Exception as error:
-        ended(error)
-    else:
-        when_answered(pending, answered)
+        raise NotInGroupError(f"{_where(methods, route)}: {GONE}") from None
+    return find_served(place, methods.compiled, route.name, route.timeout, within, methods.followed), route
 
 
 def _take_up(methods: NamedStubMethods, route: Route, pending: PendingStub) -> None:

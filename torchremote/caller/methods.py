@@ -21,10 +21,12 @@ Note [Stubs that follow]
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import torch
@@ -36,7 +38,7 @@ from ..jit.runtime.table import STALE
 from ..link.route import Route, route_of
 from .awaiting import Answer
 from .exchange import Failure, raise_failure
-from .steps import Steps, run_here
+from .steps import Steps, call_soon, run_here
 
 METHODS: Final = "_torchremote_methods"
 """The attribute in which a stub keeps its scripted methods, by name."""
@@ -72,7 +74,7 @@ class NamedStubMethods(dict[str, Any]):
         self._all = dict(self)
         self._lock = threading.RLock()  # a signal's handler may call the stub, too
         self._searches = 0  # how many were begun
-        self._search: Answer[Any] | None = None  # the one that runs
+        self._search: Answer[Any] | None = None  # the last one
         with _registry_lock:
             _registry.add(self)
         NamedStubMethods.decide_failed()
@@ -95,8 +97,8 @@ class NamedStubMethods(dict[str, Any]):
     def finding(self) -> Steps[None]:
         """Waits until the module is found again, if that is needed. Raises why it could not."""
         before = self._searches
-        while not self:
-            number, search = self._search_for_all()
+        while (running := self._search_for_all()) is not None:
+            number, search = running
             try:
                 yield search
                 return
@@ -104,25 +106,31 @@ class NamedStubMethods(dict[str, Any]):
                 if number > before:
                     raise
 
-    def _search_for_all(self) -> tuple[int, Answer[Any]]:
-        """Begins to search, if no search runs. Returns its number, and a Future that is complete when it ends."""
-        with self._lock:
-            number, search = self._searches, self._search
-            if search is not None:
-                return number, search
-            number = self._searches = number + 1
-            search = self._search = Answer()
-        _torch.check_on_unwrap(search, raise_failure)
+    def _search_for_all(self) -> tuple[int, Answer[Any]] | None:
+        """Begins to search, if it is needed and no search runs.
 
+        Returns:
+            The number of the search, and a Future that is complete when it ends. None if the module is found.
+        """
+        # Whoever ends a search does not need the lock. So a signal's handler may come in between, and wait for one.
+        with self._lock:
+            if self:
+                return None
+            if self._search is None or self._search.done():
+                search: Answer[Any] = Answer()
+                _torch.check_on_unwrap(search, raise_failure)
+                # Not in this thread: Ctrl-C could end it there, and all others would wait for ever.
+                call_soon(partial(self._begin, search))
+                self._searches, self._search = self._searches + 1, search
+            return self._searches, self._search
+
+    def _begin(self, search: Answer[Any]) -> None:
         def ended(failure: Exception | None) -> None:
-            with self._lock:
-                if failure is None:
-                    self.update(self._all)
-                self._search = None
+            if failure is None:
+                self.update(self._all)
             search.set_result(None if failure is None else Failure.of(failure))
 
         NamedStubMethods.find(self, ended)
-        return number, search
 
     def lose(self, *, withdrawn: bool) -> None:
         """Has the next call find the module."""
@@ -167,6 +175,15 @@ def note_failure(stub: Any, handle: int, failure: Exception) -> None:
 
 _registry_lock = threading.Lock()
 _registry: weakref.WeakSet[NamedStubMethods] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # Searches are the parent's.
+    for methods in list(_registry):
+        methods._search = None
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def lose_worker(name: str) -> None:

@@ -20,7 +20,7 @@ from ..jit import CompiledInterface
 from ..jit.lower.plan import is_called_packed
 from ..jit.read.model import Method
 from ..link.failures import FAILURES
-from .again import may_be_sent_again, seconds_of, timeout_of
+from .again import may_be_sent_again, seconds_of, timeout_of, wait_for_streams
 from .awaiting import Answer
 from .batches import Batches, when_each
 from .calls import Calls, failure_of
@@ -269,6 +269,7 @@ class _Messages:
                 if left <= 0 or (replica in tried and not self._idempotent):
                     break
                 tried.append(replica)
+                wait_for_streams(team.devices)
                 brief = with_timeout(stub, timeout_of(left))
                 answer, unpack, failing = self._begin(brief, *args, **kwargs)
                 try:

@@ -3,8 +3,8 @@
 Note [Steps]
     A call that got lost waits for its pause, for its module to be found, and for the answer to its next message. The
     rules for that are in generators, which yield what they wait for: seconds, or a Future. `run_here` waits in its own
-    thread, as a blocking call does. `run_later` needs no thread while it waits, so there may be any number of them: a
-    Future calls back, and one thread of ours keeps the time.
+    thread, as a blocking call does. `run_later` needs no thread while it waits, so there may be any number of them: one
+    thread of ours keeps the time, and takes the steps of all.
 """
 
 from __future__ import annotations
@@ -56,36 +56,58 @@ def run_here(steps: Steps[Result]) -> Result:
 
 
 def run_later(steps: Steps[Any], give: Callable[[Any], None], grad_mode: bool) -> None:
-    """Runs steps, and has `give` take their result, or a `Failure`. Returns when they wait for the first time.
+    """Runs steps on the thread of `call_soon`, and has `give` take their result, or a `Failure`. Returns at once.
 
     Args:
         grad_mode: that of the thread that makes the call. Each thread has its own.
     """
+    _Later(steps, give, grad_mode).begin()
 
-    def go_on(step: Callable[[], Any]) -> None:
+
+class _Later:
+    """Steps that wait without a thread."""
+
+    def __init__(self, steps: Steps[Any], give: Callable[[Any], None], grad_mode: bool) -> None:
+        self._steps = steps
+        self._give = give
+        self._grad_mode = grad_mode
+
+    def begin(self) -> None:
         try:
-            with torch.set_grad_enabled(grad_mode):
+            self._after(0.0)
+        except Exception as error:  # no more threads can be started, say
+            self._give(Failure.of(error))
+
+    def _after(self, seconds: float) -> None:
+        _clock.call_after(seconds, partial(self._go_on, partial(next, self._steps)))
+
+    def _go_on(self, step: Callable[[], Any]) -> None:
+        try:
+            with torch.set_grad_enabled(self._grad_mode):
                 waits_for = step()
         except StopIteration as end:
-            give(end.value)
+            self._give(end.value)
         except Exception as error:
-            give(Failure.of(error))
+            self._give(Failure.of(error))
         else:
             if isinstance(waits_for, float):
-                _clock.call_after(waits_for, partial(go_on, partial(next, steps)))
+                self._after(waits_for)
             else:
-                waits_for.add_done_callback(arrived)
+                waits_for.add_done_callback(self._arrived)
 
-    def arrived(done: torch.futures.Future[Any]) -> None:
+    def _arrived(self, done: torch.futures.Future[Any]) -> None:
         try:
-            value = done.value()
+            step = partial(self._steps.send, done.value())
         except Exception as error:
-            failed = error.with_traceback(None)  # see exchange.py, Note [Failures in Futures]
-            go_on(lambda: steps.throw(failed))
-        else:
-            go_on(lambda: steps.send(value))
+            # See exchange.py, Note [Failures in Futures].
+            step = partial(self._steps.throw, error.with_traceback(None))
+        # Not here: this thread may be anybody's, and has streams and contexts of its own.
+        call_soon(partial(self._go_on, step))
 
-    go_on(partial(next, steps))
+
+def call_soon(do: Callable[[], None]) -> None:
+    """Has `do` run on a thread of ours, which runs one function after the other. It must not wait."""
+    _clock.call_after(0.0, do)
 
 
 class _Clock:
