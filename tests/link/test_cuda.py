@@ -166,6 +166,27 @@ def late_results_in_a_stream(place: str, home: str) -> None:
         late_results(place, home)
 
 
+@tr.remote_scriptable
+class Patient:
+    @tr.idempotent
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+def calls_that_are_sent_again(place: str, home: str) -> None:
+    """Arguments that are computed while their call is refused, and sent to the module that has the name by now."""
+    size, owner = 8192 if home == "cuda" else 8, place.partition("/")[0]
+    weight = torch.eye(size, device=home)
+    tr.create(place, Patient, LateModule, (size,), name="again")
+    stub = tr.connect(owner, Patient, "again")
+    for n in range(4):
+        tr.withdraw("again", owner)
+        tr.create(place, Patient, LateModule, (size,), name="again")
+        answers = [stub.forward_async(torch.full((2, 4), n + 1.0).to(home) * busy(weight)) for _ in range(4)]
+        for answer in answers:
+            assert answer.wait().tolist() == [[n + 1.0] * 4] * 2
+    tr.withdraw("again", owner)
+
+
 def exported_calls(place: str, home: str) -> None:
     stub = tr.create(place, Recurrent, OnlyExported, examples={"forward": (torch.ones(3, 4),)})
     x = torch.randn(5, 4)
@@ -200,6 +221,7 @@ CALLS = [
     gathered_calls,
     late_results,
     late_results_in_a_stream,
+    calls_that_are_sent_again,
     exported_calls,
     gradients,
     state_and_moves,
