@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import torchremote as tr
-from torchremote.caller.exchange import later
+from torchremote.caller.exchange import Failure, later
 from torchremote.errors import TorchRemoteError
 
 from .. import zoo
@@ -78,3 +78,9 @@ def test_an_answer_that_is_there_already():
     del held
     gc.collect()
     assert left() is None
+
+
+def test_torch_finds_no_tensors_in_a_failure():
+    """As it looks for them in the value of a Future of accelerators: it pickles what it does not know."""
+    for failure in (Failure.of(TorchRemoteError("lost")), Failure(lambda: TorchRemoteError("lost"))):
+        assert torch._jit_internal._extract_tensors([failure, GOOD]) == [GOOD]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote.dropin.remote_module import _RemoteModule
-from torchremote.errors import ArgumentError
+from torchremote.errors import ArgumentError, RemoteError
 
 from .. import gallery, zoo
 from .test_devices import COUNT, arguments
@@ -187,6 +187,17 @@ def calls_that_are_sent_again(place: str, home: str) -> None:
     tr.withdraw("again", owner)
 
 
+def failed_calls(place: str, home: str) -> None:
+    encoder = tr.create(place, zoo.Encoder, zoo.LinearEncoder)
+    good, wrong = torch.ones(2, 8), torch.ones(2, 3)
+    for answer in (encoder.forward_async(wrong), encoder.forward_many_async([(good,), (wrong,)])):
+        with pytest.raises(RemoteError, match="mat1 and mat2"):
+            answer.wait()
+    result, failure = encoder.forward_many([(good,), (wrong,)], return_exceptions=True)
+    assert result.device.type == home
+    assert isinstance(failure, RemoteError)
+
+
 def exported_calls(place: str, home: str) -> None:
     stub = tr.create(place, Recurrent, OnlyExported, examples={"forward": (torch.ones(3, 4),)})
     x = torch.randn(5, 4)
@@ -222,6 +233,7 @@ CALLS = [
     late_results,
     late_results_in_a_stream,
     calls_that_are_sent_again,
+    failed_calls,
     exported_calls,
     gradients,
     state_and_moves,

@@ -137,6 +137,10 @@ class Failure:
             kept.__context__ = kept.__cause__ = None  # which have tracebacks, too
         return Failure(lambda: kept)
 
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        # torch pickles the value of a Future of accelerators, to find the tensors in it. Here are none.
+        return object, ()
+
     def new(self) -> BaseException:
         """Makes an exception to raise. The one that is kept has no traceback: see Note [Failures in Futures]."""
         error = self._error()
