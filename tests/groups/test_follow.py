@@ -67,17 +67,22 @@ def test_the_next_call_reaches_the_module_of_the_process_that_came_back(nursery)
         assert is_from(seed, rpc.rpc_sync("third", roles.call, (X,)))
 
 
+def at_once(count, function):
+    """Has so many threads call a function, and waits until all are done."""
+    threads = [threading.Thread(target=function) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def found_once(nursery, owner, call):
     """Has the owner come back, and twenty threads call at once. All reach it, and one of them has asked for it."""
     lose(owner)
     owner_with_encoder(nursery, seed=1)
     rpc.rpc_sync("ps", roles.watch_connects)
     results = []
-    threads = [threading.Thread(target=lambda: results.append(call(X))) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(20, lambda: results.append(call(X)))
     assert len(results) == 20
     assert all(is_from(1, result) for result in results)
     assert rpc.rpc_sync("ps", roles.connects) == 1
@@ -89,15 +94,21 @@ def test_it_is_found_once_however_many_threads_call(nursery):
     found_once(nursery, owner, tr.connect("ps", zoo.Encoder, "encoder"))
 
 
-@in_a_group()
-def test_threads_share_a_search_that_ends_with_its_timeout(nursery):
+def stub_that_searches(nursery, timeout):
+    """Makes a stub whose owner was lost, is back, and is stopped. Returns the owner, too."""
     lost = owner_with_encoder(nursery)
-    stub = tr.connect("ps", zoo.Encoder, "encoder", timeout=1)
+    stub = tr.connect("ps", zoo.Encoder, "encoder", timeout=timeout)
     lose(lost)
     with pytest.raises(NotInGroupError):
         stub(X)
     stopped = owner_with_encoder(nursery)
     stopped.signal(signal.SIGSTOP)
+    return stub, stopped
+
+
+@in_a_group()
+def test_threads_share_a_search_that_ends_with_its_timeout(nursery):
+    stub, stopped = stub_that_searches(nursery, timeout=1)
     took = []
 
     def call():
@@ -106,11 +117,7 @@ def test_threads_share_a_search_that_ends_with_its_timeout(nursery):
             stub(X)
         took.append(time.monotonic() - start)
 
-    threads = [threading.Thread(target=call) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(10, call)
     assert len(took) == 10
     assert max(took) < 3.5  # of one search that ran, and one of its own
     stopped.signal(signal.SIGCONT)
@@ -308,13 +315,7 @@ def test_a_search_that_failed_keeps_nothing(nursery):
 
 @in_a_group()
 def test_signals_during_a_search(nursery):
-    lost = owner_with_encoder(nursery)
-    stub = tr.connect("ps", zoo.Encoder, "encoder", timeout=20)
-    lose(lost)
-    with pytest.raises(NotInGroupError):
-        stub(X)
-    stopped = owner_with_encoder(nursery)
-    stopped.signal(signal.SIGSTOP)
+    stub, stopped = stub_that_searches(nursery, timeout=20)
 
     def interrupt(*_):
         raise InterruptedError

@@ -1,4 +1,4 @@
-"""What `create_async` and `connect_async` return: a stub, or replicas, that are not there yet."""
+"""Declares what `create_async` and `connect_async` return: a stub, or replicas, that are not there yet."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from .waiting import wait
 Result = TypeVar("Result")
 Steps = Generator[Any, Any, Result]
 """Yields seconds, as a float, or a Future, whose value it is sent and whose error is raised in it. It never waits
-itself. A `Failure` that it returns stands for an error."""
+for other processes itself. A `Failure` that it returns stands for an error."""
 
 _log = logging.getLogger("torchremote")
 
@@ -106,12 +106,12 @@ class _Later:
 
 
 def call_soon(do: Callable[[], None]) -> None:
-    """Has `do` run on a thread of ours, which runs one function after the other. It must not wait."""
+    """Has `do` run on a thread of ours, which runs one function after the other. It waits for no other process."""
     _clock.call_after(0.0, do)
 
 
 class _Clock:
-    """A thread that calls functions when it is time. They do not wait. It ends with the process."""
+    """A thread that calls functions when it is time. They wait for no other process. It ends with this one."""
 
     def __init__(self) -> None:
         self._due: list[tuple[float, int, Callable[[], None]]] = []  # a heap
