@@ -1,7 +1,8 @@
 """What is said on a Python or torch that is not supported, and by the doctor."""
 
 import ast
-import inspect
+import pathlib
+import re
 import subprocess
 import sys
 import warnings
@@ -9,8 +10,16 @@ import warnings
 import pytest
 import torch
 
-from torchremote import _torch, supported
+import torchremote
+from torchremote import supported
 from torchremote.tools import cli, doctor
+
+# Private names of objects that only a running agent, a scripted module or a program has, and of functions.
+OF_OBJECTS = set("_c _python_modules _concrete_type _cdata _modules _jit_override_qualname _guards_code".split())
+OF_OBJECTS |= {"_schema", "_overloadname"}
+# What torch itself calls, and makes something that is used.
+MAKE_OTHERS = {"_convert_guards_to_code"}
+PACKAGE = pathlib.Path(torchremote.__file__).parent
 
 
 def test_this_one_is():
@@ -22,21 +31,29 @@ def test_this_one_is():
 
 def test_every_private_name_that_is_used_is_listed():
     listed = {name for names in supported.PRIVATE.values() for name in names.split()}
+    for wanted in (supported.GROUPS, supported.AHEAD):
+        listed |= {part for holder, names in wanted.items() for part in (*holder.split("."), *names.split())}
     listed |= {part for holder in supported.PRIVATE for part in holder.split(".")}
-    # Of objects that only a running agent, or a scripted module, has; of functions, and of our own.
-    others = {"_c", "_python_modules", "_concrete_type", "_cdata", "_modules", "_jit_override_qualname"}
-    tree = ast.parse(inspect.getsource(_torch))
-    own = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and is_self(node.value)}
-    used = {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
-    }
-    assert used - own - others - listed == set()
+    assert (private_names("_torch") | private_names("jit/runtime")) - listed - OF_OBJECTS == set()
 
 
-def is_self(node):
-    return isinstance(node, ast.Name) and node.id == "self"
+def test_every_name_that_is_listed_is_used():
+    paths = [path for path in PACKAGE.rglob("*.py") if path.name != "supported.py"]
+    text = "".join(path.read_text() for path in paths)
+    listed = {name for names in supported.PRIVATE.values() for name in names.split()}
+    assert {name for name in listed - MAKE_OTHERS if not re.search(rf"\b{name}\b", text)} == set()
+
+
+def private_names(folder):
+    """The private attributes that the files of a folder read of anything but themselves."""
+    nodes = [node for path in files_in(folder) for node in ast.walk(ast.parse(path.read_text()))]
+    found = [node for node in nodes if isinstance(node, ast.Attribute) and re.match(r"_(?!_)", node.attr)]
+    own = {node.attr for node in found if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")}
+    return {node.attr for node in found} - own
+
+
+def files_in(folder):
+    return sorted((PACKAGE / folder).glob("*.py"))
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,9 @@ PRIVATE: Final = {
     "_freeze_module _resolve_type_from_object _disabled_torch_dispatch_impl _functorch InterfaceType ScriptModule Node "
     "FunctionSchema DisableTorchFunctionSubclass _jit_try_infer_type _collect_all _is_any_autocast_enabled "
     "_replace_overloaded_method_decl parse_schema LockingLogger _logging_set_logger "
-    "_jit_get_operation ScriptList",
-    "torch._C.ScriptModule": "_get_method _has_method _method_names",
+    "_jit_get_operation _jit_pass_inline ScriptList",
+    "torch._C.ScriptModule": "_get_method _has_method _method_names _type",
+    "torch._ops": "OpOverload HigherOrderOperator",
     "torch.export.exported_program": "_split_decomp_table_to_cia_and_python_decomp "
     "_override_composite_implicit_decomp _convert_guards_to_code",
     "torch.fx.experimental._config": "backed_size_oblivious",
@@ -50,11 +51,11 @@ PRIVATE: Final = {
     "torch._C._distributed_autograd": "_current_context",
     "torch.autograd.profiler.record_function": "_call_end_callbacks_on_future",
     "torch._C._functorch": "peek_interpreter_stack",
-    "torch": "_is_functional_tensor",
-    "torch.Tensor": "_indices _values _nnz _coalesced_",
+    "torch": "_is_functional_tensor _make_per_channel_quantized_tensor",
+    "torch.Tensor": "_indices _values _nnz _coalesced_ _is_zerotensor",
     "torch.autograd.forward_ad": "_current_level",
-    "torch.ops.aten": "_has_same_storage_numel _sparse_coo_tensor_unsafe",
-    "torch.utils._pytree": "tree_map tree_map_with_path keystr",
+    "torch.ops.aten": "_has_same_storage_numel _sparse_coo_tensor_unsafe _neg_view",
+    "torch.utils._pytree": "tree_map",
     "torch.distributed._remote_device": "worker_name rank device",
     "torch.distributed.rpc.api": "_is_current_rpc_agent_set _get_current_rpc_agent _internal_rpc_pickler",
     "torch.distributed.rpc.api._internal_rpc_pickler": "_class_reducer_dict",

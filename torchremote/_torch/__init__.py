@@ -1,9 +1,9 @@
-"""Wraps every private name of torch that torchremote uses. No other file uses one.
+"""Wraps the private names of torch that torchremote uses. Only code that TorchScript compiles uses more of them itself.
 
 torch has no public way to compile TorchScript from anything but a source file, to make an object a constant of a graph,
-to register a graph under a name, or to ask an RPC agent for its device map. This folder has everything that the package
-uses of torch beyond its documentation, with the reason, so that a new torch can be checked in one place. supported.py
-lists the names.
+to register a graph under a name, or to ask an RPC agent for its device map. This folder has everything that the
+package's Python uses of torch beyond its documentation, with the reason, so that a new torch can be checked in one
+place. TorchScript cannot call it: jit/runtime/ calls torch's own operators. supported.py lists the names of both.
 """
 
 from .compile import (
@@ -17,15 +17,18 @@ from .compile import (
 from .compiled import assumed_of, compile_ahead
 from .counting import counted, is_counting, start_counting
 from .export import (
+    HigherOrderOperator,
+    OpOverload,
     any_size,
     are_hints,
     decompose,
     export_program,
     guards_of,
+    operator_schema,
     python_kernels,
     with_casts,
 )
-from .forks import run_as_fork, use_one_thread_for_forks
+from .forks import compile_starter, run_as_fork, use_one_thread_for_forks
 from .frontend import (
     ClassDef,
     Def,
@@ -109,6 +112,7 @@ from .values import (
     is_functional,
     is_transforming,
     map_leaves,
+    parts_of,
     references_in_cpp,
     set_coalesced,
     without_autocast,
@@ -121,7 +125,9 @@ __all__ = [
     "Frontend",
     "FunctionSchema",
     "GroupAgent",
+    "HigherOrderOperator",
     "Node",
+    "OpOverload",
     "PyRRef",
     "ReferenceTypes",
     "RemoteDevice",
@@ -145,6 +151,7 @@ __all__ = [
     "compile_function",
     "compile_interface",
     "compile_module",
+    "compile_starter",
     "complete",
     "constant_holding",
     "copy_module",
@@ -183,11 +190,13 @@ __all__ = [
     "not_compiled",
     "object_of",
     "operator",
+    "operator_schema",
     "operators_of",
     "overloads_of",
     "own_id",
     "parse_schema",
     "parsed",
+    "parts_of",
     "python_kernels",
     "qualified_name",
     "references_in_cpp",

@@ -97,9 +97,19 @@ def decompose(program: Any) -> Any:
         return program.run_decompositions({})
 
 
+OpOverload: Any = torch._ops.OpOverload
+HigherOrderOperator: Any = torch._ops.HigherOrderOperator
+"""The classes of the operators in a graph. One of the second class takes parts of the graph as arguments."""
+
+
+def operator_schema(operator: Any) -> Any:
+    """Returns the schema of an `OpOverload`."""
+    return operator._schema
+
+
 def python_kernels(operator: Any) -> bool:
     """Says whether an operator of another library is computed by Python."""
-    name = operator._schema.name
+    name = operator_schema(operator).name
     if operator.namespace in ("aten", "prims", "prim"):
         return False
     if name in torch._library.custom_ops.OPDEFS:

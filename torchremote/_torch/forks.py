@@ -42,7 +42,7 @@ def run_as_fork(function: Callable[[], Any]) -> Any:
 
     number = next(_numbers)
     _waiting[number] = run
-    _start()(number)
+    compile_starter()(number)
     return result.result()
 
 
@@ -56,8 +56,11 @@ def _call(number: int) -> int:
 
 
 @functools.cache
-def _start() -> ScriptFunction:
-    """Compiles the function that starts a fork for the Python function with a number."""
+def compile_starter() -> ScriptFunction:
+    """Compiles the function that starts a fork for the Python function with a number, once.
+
+    The first call must hold the lock of the compiler, which `run_as_fork` does not take: see jit/script/cache.py.
+    """
     names: dict[str, object] = {"torch": torch, "call": torch.jit.ignore(_call), "Future": torch.futures.Future}
     text = "def run(number: int) -> int:\n  return call(number)"
     names["run"] = compile_function("__torch__.torchremote.forks.run", parsed(text), resolver(names))

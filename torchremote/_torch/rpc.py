@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.distributed.rpc import api as _api
 
+from ..locks import new_lock
 from .compile import compile_function
 from .frontend import Resolver, parsed
 
@@ -111,15 +110,7 @@ def own_id() -> int | None:
         return None
 
 
-_workers_lock = threading.Lock()  # torch takes none where it goes through its list of workers
-
-
-def _after_fork() -> None:
-    global _workers_lock
-    _workers_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+_workers_lock = new_lock()  # torch takes none where it goes through its list of workers
 
 
 def worker_infos() -> list[WorkerInfo]:

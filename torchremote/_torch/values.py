@@ -14,7 +14,7 @@ _C: Any = torch._C  # its type stubs lack many names
 
 
 map_leaves: Callable[..., Any] = torch.utils._pytree.tree_map
-"""`map_leaves(function, value, is_leaf=)` maps the leaves of nested containers, registered ones too."""
+"""`map_leaves(function, value)` maps the leaves of nested containers, registered ones too."""
 
 
 # A context manager. Inside it, a call treats tensors of subclasses as plain ones and does not call __torch_function__.
@@ -52,6 +52,17 @@ def indices_of(sparse: torch.Tensor) -> torch.Tensor:
     """Returns the indices of a sparse COO tensor, which need not be coalesced."""
     indices: torch.Tensor = sparse._indices()
     return indices
+
+
+def parts_of(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Returns the tensors that have the values of a tensor: itself, or the parts of a sparse one."""
+    if tensor.layout == torch.sparse_coo:
+        return tensor._indices(), tensor._values()
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    return (tensor,)
 
 
 def set_coalesced(sparse: torch.Tensor) -> None:

@@ -8,31 +8,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 from types import NoneType
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import torch
 
 from .. import _torch
 from ..caller.connect import asked_until
 from ..caller.methods import lost_workers
+from ..caller.pending_replicas import NOT_YET
 from ..caller.pending_stub import find_served
 from ..caller.stub import attach
 from ..errors import (
-    AbsentWorkerError,
     InterfaceError,
     NotInGroupError,
     PlaceError,
-    ServedNameError,
     TorchRemoteError,
-    WireError,
 )
 from ..link.failures import GONE
 from ..link.places import find_worker
 from ..link.route import Route, address_of
 from ..link.stubs import compiled_of, stubs_in
-
-_NOT_YET: Final = (AbsentWorkerError, ServedNameError, WireError)
-"""Errors of a worker that may still come, or come back, or may still serve the name."""
 
 
 def load(
@@ -120,7 +115,7 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, 
     if workers and not known >= workers.keys():
         unknown = ", ".join(map(repr, sorted(workers.keys() - known)))
         raise PlaceError(f"workers={dict(workers)!r}: no stub is on {unknown}; stubs are on {', '.join(sorted(known))}")
-    routes = asked_until(wait, _NOT_YET, lambda: _routes([part[3] for part in saved]))
+    routes = asked_until(wait, NOT_YET, lambda: _routes([part[3] for part in saved]))
     for (parent, key, stub, it), route in zip(saved, routes, strict=True):
         connected = attach(stub, it.compiled, route, is_called=True)
         if parent is None:

@@ -7,8 +7,9 @@ Note [A stub in a model]
     a stub reaches its module or refuses.
 
     `train` and `eval` of a model reach its stubs, with one message an owner. torch calls `train` of one part after the
-    other. At the first stub, the frames of torch's own `train` in the stack lead to the model, and all stubs in it are
-    set. The others find that this was done in the same call.
+    other. At the first stub, the frames of torch's own `train` in the stack lead to the model, and all stubs that this
+    call will reach are set. The others find that this was done. A part may have a `train` of its own, as one that stays
+    in evaluation. What that part does is its own call.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import torch
 from torch import nn
 
 from ..errors import StaleStubError, StubError
-from ..link.stubs import stubs_in
 from ..owner import module_state
 from .at_owner import IncompatibleKeys, at_owner
 from .exchange import ask
@@ -45,8 +45,7 @@ def train(self: Stub, mode: bool = True) -> Stub:
         at_owner(self).train(mode)
         return self
     if _setting.call is not outermost:
-        # Not by `modules()`, in which a RemoteModule does not appear.
-        stubs = [stub for _, _, stub in stubs_in(outermost.f_locals["self"]) if isinstance(stub, Stub)]
+        stubs = list(_stubs_to_set(outermost.f_locals["self"]))
         _set_modes(stubs, mode)
         _setting.call, _setting.left = outermost, set(map(id, stubs))
     _setting.left.discard(id(self))
@@ -78,6 +77,15 @@ def _outermost(frame: FrameType | None, mode: bool) -> FrameType | None:
     while frame is not None and frame.f_code is nn.Module.train.__code__ and frame.f_locals["mode"] == mode:
         found, frame = frame, frame.f_back
     return found
+
+
+def _stubs_to_set(module: nn.Module) -> Iterator[Stub]:
+    """Yields the stubs that torch's `train` of a module reaches. A part with a `train` of its own has its own call."""
+    for part in module.children():
+        if isinstance(part, Stub):
+            yield part
+        elif type(part).train is nn.Module.train and "train" not in vars(part):
+            yield from _stubs_to_set(part)
 
 
 def _set_modes(stubs: list[Stub], mode: bool) -> None:

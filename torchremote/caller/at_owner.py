@@ -142,9 +142,10 @@ class AtOwner:
         if not isinstance(state, Mapping):
             raise ArgumentError(f"{self._where}: load_state_dict({type(state).__name__}): not a mapping of tensors")
         for name, value in state.items():
-            if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_meta:
-                what = str(value.layout) if isinstance(value, torch.Tensor) else type(value).__name__
-                raise ArgumentError(f"{self._where}: {name} is no strided tensor with values, but a {what}")
+            is_tensor = isinstance(value, torch.Tensor)
+            if not is_tensor or value.layout != torch.strided or value.is_meta or value.is_quantized:
+                kind = f"{value.layout}, {value.dtype}, on {value.device}" if is_tensor else type(value).__name__
+                raise ArgumentError(f"{self._where}: {name} is no strided tensor with plain values, but: {kind}")
         route, (exchanged, parts) = self._ask_following(module_state.parts_here)  # as in `state_dict`
         keys = IncompatibleKeys(
             [name for name in parts if name not in state], [name for name in state if name not in parts]
@@ -296,8 +297,6 @@ class AtOwner:
         try:
             return ask(route.worker, self._where, function, route.handle, *args, timeout=self._timeout)
         except CallTimeoutError as error:
-            limit = "RPC's default timeout" if self._timeout is None else f"{self._timeout:g} s"
-            raise CallTimeoutError(
-                f"{self._where}: no answer within {limit}; the owner's work goes on; give each message more time with "
-                f"at_owner(stub, timeout=...), in seconds, or 0 for no limit\n\n{error}"
-            ) from None
+            said, _, traced = str(error).partition("\n\n")
+            more = "give each message more time with at_owner(stub, timeout=...), in seconds, or 0 for no limit"
+            raise CallTimeoutError(f"{said}; {more}\n\n{traced}") from None

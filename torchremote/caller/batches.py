@@ -28,7 +28,7 @@ from ..jit.runtime.table import POSITION_BITS
 from ..link.failures import FAILURES
 from ..link.route import Route, route_of
 from ..owner.tables import progress_here
-from .again import sent_until_timeout
+from .again import sent_until_timeout, sent_until_timeout_later
 from .awaiting import Answer, when_all
 from .calls import Calls, failure_of
 from .described import describe
@@ -76,17 +76,15 @@ class Batches:
 
         if not self._method.idempotent:
             return call
-        again = sent_until_timeout(call, self.many_async())
-
-        def call_listed(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> list[Any]:
-            # An iterator would be empty when the calls are sent again.
-            results: list[Any] = again(self_, self._listed(calls), return_exceptions=return_exceptions)
-            return results
-
-        return call_listed
+        return self._with_list(sent_until_timeout(call, self._many_async_once()))
 
     def many_async(self) -> Callable[..., Any]:
         """Makes `<m>_many_async`."""
+        once = self._many_async_once()
+        return self._with_list(sent_until_timeout_later(once)) if self._method.idempotent else once
+
+    def _many_async_once(self) -> Callable[..., Any]:
+        """Makes what does as `<m>_many_async`, and sends no call again."""
         settle_later = later(self._unpack)
 
         def call(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> Any:
@@ -94,6 +92,14 @@ class Batches:
                 return when_each(self.send_each(self_, calls, self._call_async))
             answer, _, failing = self.begin(self_, self.packed(calls))
             return settle_later(answer, failing, self_.__dict__[DEVICES])
+
+        return call
+
+    def _with_list(self, again: Callable[..., Any]) -> Callable[..., Any]:
+        """Makes a method that has `again` take a list: an iterator would be empty when the calls are sent again."""
+
+        def call(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> Any:
+            return again(self_, self._listed(calls), return_exceptions=return_exceptions)
 
         return call
 

@@ -188,7 +188,12 @@ def _outcome(position: int, function: Callable[[Any], Any], argument: Any) -> An
     try:
         return function(argument)
     except TorchRemoteError as error:
-        return type(error)(f"module {position}: {error}")
+        return _of_module(position, error)
+
+
+def _of_module(position: int, error: TorchRemoteError) -> TorchRemoteError:
+    """Makes an error that begins with the module's position."""
+    return type(error)(f"module {position}: {error}")
 
 
 def _raise_first(outcomes: list[Any]) -> None:
@@ -221,7 +226,13 @@ def _send_all(
     for positions in of_workers.values():
         place, first = asked[positions[0]]
         answer = None
-        if not is_only_here(place, first):
+        try:
+            only_here = is_only_here(place, first)
+        except TorchRemoteError as error:  # the worker does not answer
+            for position in positions:
+                sent[position] = _of_module(position, error)
+            continue
+        if not only_here:
             messages.append((place, first.ticket))  # the first one's is the message's
             with suppress(TorchRemoteError):
                 answer = send_requests(compiled, place, [asked[position][1] for position in positions])

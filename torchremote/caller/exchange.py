@@ -23,7 +23,7 @@ import torch
 import torch.distributed.rpc as rpc
 
 from .. import _torch, native
-from ..errors import NotInitializedError, TorchRemoteError
+from ..errors import CallTimeoutError, NotInitializedError, TorchRemoteError
 from ..link.failures import FAILURES, explain
 from ..owner.create import Refusal, answering
 from .awaiting import Answer
@@ -36,7 +36,7 @@ Catches = tuple[type[Exception], ...]
 
 
 _is_autocasting, _is_grad_enabled = _torch.is_autocasting, torch.is_grad_enabled
-_rpc_async = rpc.rpc_async
+_PICKLE: Final = (rpc.rpc_async, rpc.remote)  # what they send
 _rpc_is_the_parents = False
 
 
@@ -52,7 +52,7 @@ def send(
     start: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    failing: Failing,
+    failing: Failing = Exception,
     catches: Catches = FAILURES,
     keeps_recorded: bool = not native.available(),
 ) -> Any:
@@ -73,7 +73,7 @@ def send(
             "init_rpc, or start processes with the 'spawn' or 'forkserver' method of multiprocessing"
         )
     kept = None
-    if (is_pickled := start is _rpc_async) or (keeps_recorded and _is_grad_enabled() and may_be_recorded(args)):
+    if (is_pickled := start in _PICKLE) or (keeps_recorded and _is_grad_enabled() and may_be_recorded(args)):
         kept = keep_tensors(args, is_pickled)
     try:
         if _is_autocasting():
@@ -257,7 +257,11 @@ def ask(worker: str, where: str, function: Callable[..., Any], *args: Any, timeo
     """
 
     def failing(error: Exception) -> TorchRemoteError:
-        return explain(error, where.partition(" on ")[0], worker)
+        failure = explain(error, where.partition(" on ")[0], worker)
+        if isinstance(failure, CallTimeoutError):
+            within = "RPC's default timeout" if timeout is None else f"{timeout:g} s"
+            return CallTimeoutError(f"{where}: no answer within {within}; the worker's work goes on\n\n{error}")
+        return failure
 
     limit = {} if timeout is None else {"timeout": timeout}
     sent = send(rpc.rpc_async, (worker, answering, (function, *args)), limit, failing)

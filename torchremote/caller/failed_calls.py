@@ -39,6 +39,7 @@ from ..link.failures import MISFIT, explain
 from ..link.places import find_worker
 from ..link.route import Address, Route, new_stream
 from ..link.stubs import compiled_at
+from ..locks import new_lock
 from .methods import NamedStubMethods, left_natively, lost_workers
 from .modes import follow_mode
 from .pauses import pause_of
@@ -50,15 +51,15 @@ Key = tuple[Address, int]
 """Names a search: the address of a link, and the handle that the owner refused."""
 
 _log = logging.getLogger("torchremote")
-_lock = threading.Lock()
+_lock = new_lock()
 _is_running = False
 _searches: dict[Key, list[Call]] = {}  # the calls that wait for an answer
 
 
 def _after_fork() -> None:
     # The thread is the parent's, and so are the calls.
-    global _is_running, _lock
-    _is_running, _lock = False, threading.Lock()
+    global _is_running
+    _is_running = False
     _searches.clear()
     if native.available():
         native.forget_failed()

@@ -50,12 +50,14 @@ _SCALARS: Final = frozenset({bool, int, float, complex, str, NoneType})
 def _tensors_in(values: Iterable[Any]) -> list[torch.Tensor]:
     found: list[torch.Tensor] = []
     seen: set[int] = set()  # a list may contain itself
-    left = [values]
+    left: list[Iterable[Any]] = [values]
     while left:
         for value in left.pop():
             if isinstance(value, torch.Tensor):
                 found.append(value)
             elif isinstance(value, (list, tuple, dict)) and id(value) not in seen:
                 seen.add(id(value))
-                left.append(value.values() if isinstance(value, dict) else value)
+                left.append(value)
+                if isinstance(value, dict):  # its keys may be tensors, too
+                    left.append(value.values())
     return found

@@ -36,6 +36,7 @@ from ..errors import NotInGroupError, StaleStubError, TorchRemoteError
 from ..jit import CompiledInterface
 from ..jit.runtime.table import STALE
 from ..link.route import Route, route_of
+from ..locks import new_lock
 from .awaiting import Answer
 from .exchange import Failure, raise_failure
 from .steps import Steps, call_soon, run_here
@@ -70,7 +71,7 @@ class NamedStubMethods(dict[str, Any]):
         self.withdrawn = False  # why it is empty: the worker lives, and does not have the module any more
         self.before: deque[int] = deque(maxlen=_REMEMBERED)  # handles
         self.when_lost: Callable[[], None] | None = None  # is called when it is empty
-        self._module = stub._c  # not the stub: that holds this, and has to go with its last reference
+        self._module = _torch.object_of(stub)  # not the stub: that holds this, and has to go with its last reference
         self._all = dict(self)
         self._lock = threading.RLock()  # a signal's handler may call the stub, too
         self._searches = 0  # how many were begun
@@ -173,14 +174,14 @@ def note_failure(stub: Any, handle: int, failure: Exception) -> None:
         methods.lose(withdrawn=isinstance(failure, StaleStubError))
 
 
-_registry_lock = threading.Lock()
+_registry_lock = new_lock()
 _registry: weakref.WeakSet[NamedStubMethods] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    # Searches are the parent's.
+    # Searches are the parent's, and so are the threads that held locks.
     for methods in list(_registry):
-        methods._search = None
+        methods._search, methods._lock = None, threading.RLock()
 
 
 os.register_at_fork(after_in_child=_after_fork)

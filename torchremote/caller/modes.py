@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import Any
 
 from .. import _torch
+from ..locks import new_lock
 
 SHARED = "_torchremote_mode"
 """The attribute in which a stub keeps the mode that it shares."""
@@ -20,7 +20,7 @@ class _Mode:
         self.stubs: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-_lock = threading.RLock()  # a finaliser, which may come at any time, may make stubs
+_lock = new_lock()
 _modes: weakref.WeakValueDictionary[tuple[str, int], _Mode] = weakref.WeakValueDictionary()
 
 
@@ -37,9 +37,14 @@ def follow_mode(worker: str, before: int, handle: int, training: bool) -> None:
     """Has the stubs of a module that is found again, under another handle, show its mode."""
     with _lock:
         mode = _modes.get((worker, before))
-        if mode is not None:
-            _modes.setdefault((worker, handle), mode)
-            note_mode(worker, handle, training)
+        if mode is None:
+            return
+        shared = _modes.setdefault((worker, handle), mode)
+        if shared is not mode:  # there are stubs already that found the module under the new handle
+            for stub in mode.stubs:
+                stub.__dict__[SHARED] = shared
+                shared.stubs.add(stub)
+        note_mode(worker, handle, training)
 
 
 def note_mode(worker: str, handle: int, training: bool) -> None:

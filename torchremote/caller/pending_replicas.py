@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any, Final
 
-from ..errors import AbsentWorkerError, NotInGroupError, PlaceError, ServedNameError, TorchRemoteError, WireError
+from ..errors import AbsentWorkerError, PlaceError, ServedNameError, TorchRemoteError, WireError
 from ..jit import CompiledInterface
-from ..link.places import check_worker
+from ..link.places import check_worker, find_worker
 from .pending import Pending
 from .replicas import Team
 from .replicas_as_module import make_replicas
 
-NOT_YET: Final = (ServedNameError, AbsentWorkerError, NotInGroupError)
-"""Errors of a worker that may still join, or may still serve the name."""
+NOT_YET: Final = (ServedNameError, AbsentWorkerError, WireError)
+"""Errors of a worker that may still come, or come back, or may still serve the name."""
 
 
 class PendingReplicas(Pending[Any]):
@@ -30,7 +30,9 @@ class PendingReplicas(Pending[Any]):
             raise PlaceError("where=[]: no worker; name those that serve the module")
         for one in where:
             check_worker(one)
-            if where.count(one) > 1:
+        found = [_found(one) for one in where]
+        for one, worker in zip(where, found, strict=True):
+            if found.count(worker) > 1:
                 raise PlaceError(f"where={list(where)!r}: {one!r} is there twice; name each worker once")
         self._made: Any = None
         self._team = Team(compiled, name, timeout, where)
@@ -64,6 +66,14 @@ class PendingReplicas(Pending[Any]):
         for where, why in absent.items():
             self._team.note_lost(where, why)
         return make_replicas(self._team)
+
+
+def _found(where: str) -> str:
+    """Returns the name of a worker. If it has not joined yet, returns what names it."""
+    try:
+        return find_worker(where).worker.name
+    except PlaceError:
+        return where
 
 
 def _first(errors: list[TorchRemoteError]) -> TorchRemoteError:

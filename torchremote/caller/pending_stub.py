@@ -183,7 +183,7 @@ class PendingStub(Pending[StubT]):
         self._late = late
         self._answer = answer
         self._stub: Any = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may wait, too
         if name is None and ticket is not None:
             sweeper.start()  # for __del__
 
@@ -198,7 +198,8 @@ class PendingStub(Pending[StubT]):
     def wait(self) -> StubT:
         with self._lock:
             if self._stub is None:
-                self._stub = make_stub(self._compiled, self.route())
+                made = make_stub(self._compiled, self.route())
+                self._stub = self._stub or made  # a handler may have made one meanwhile
             stub: StubT = self._stub
             return stub
 

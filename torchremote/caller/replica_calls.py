@@ -117,13 +117,13 @@ def _shares(calls: list[Any], count: int) -> Iterator[tuple[int, list[Any]]]:
 
 def _start(team: Team, start: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Has a replica start a call whose result stays there; another one, if nothing can be sent to the first."""
-    for last in range(len(team.where) - 1, -1, -1):
+    for left in range(len(team.where) - 1, -1, -1):
         replica, stub = team.take()
         try:
             return start(stub, *args, **kwargs)
         except NotInGroupError as error:
             team.leave_out(replica, stub, error)
-            if not last:
+            if not left:
                 raise
         finally:
             team.give_back(replica)

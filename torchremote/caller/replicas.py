@@ -81,7 +81,7 @@ class Team:
         self.devices: list[torch.device] = []  # accelerators on which results may be
         first = (_torch.own_id() or 0) % len(where)
         self._replicas = [Replica(one) for one in (*where[first:], *where[:first])]
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may call, too
 
     def take(self, calls: int = 1) -> tuple[Replica, Any]:
         """Chooses a replica for a call, or for a part of a batch. Who takes it gives it back.

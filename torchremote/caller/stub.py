@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import functools
 import math
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, NoReturn
@@ -20,6 +19,7 @@ from .. import _torch
 from ..errors import InterfaceError, NotSavableError, StubError
 from ..jit import CompiledInterface, compile_interface
 from ..link.route import Route, route_of, set_route
+from ..locks import new_lock
 from ..owner.tables import keep_for_readers
 from ..typing import StubT
 from . import shown
@@ -64,14 +64,16 @@ def attach(
     return stub
 
 
-_exchanging = threading.Lock()
+_exchanging = new_lock()
 
 
 def exchange_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> None:
     """Has a scripted stub that others may be calling lead elsewhere: see methods.py, Note [Stubs that follow]."""
-    with _exchanging:  # no link may be let go that was not kept, so none may come in between
+    with _exchanging:  # no link may be let go that was not kept, so no other thread may exchange it in between
         keep_for_readers(_torch.copy_module(scripted))
         set_route(scripted, compiled, route)
+        # If this is the handler of a signal, the thread may be between the lines above, and let go of this link, too.
+        keep_for_readers(_torch.copy_module(scripted))
 
 
 def stub_along(stub: Stub, route: Route) -> Any:

@@ -20,7 +20,7 @@ from .._torch import PyRRef
 from ..caller import as_module
 from ..caller.at_owner import AtOwner, at_owner
 from ..caller.create import adopt, start_creation
-from ..caller.kept_tensors import keep_tensors, until_answered
+from ..caller.exchange import send
 from ..caller.stub import Stub, become_stub, route_and_interface
 from ..errors import ArgumentError, InterfaceError, NotSavableError
 from ..jit import CompiledInterface, compile_interface
@@ -103,10 +103,8 @@ class _RemoteModule(nn.Module):
             raise ArgumentError(f"RemoteModule: {given} is for modules with an interface")
         else:
             # Without a limit: torch never gets over an RRef that was dropped after its creation took too long.
-            kept = keep_tensors((args, kwargs), is_pickled=True)
-            created = rpc.remote(place.on, made_on, (place.device, module_cls, args, kwargs), timeout=0)
-            if kept is not None:
-                until_answered(created, kept)
+            made = (place.on, made_on, (place.device, module_cls, args, kwargs))
+            created = send(rpc.remote, made, {"timeout": 0}, catches=())
             refer(self, place, created)
 
     @staticmethod

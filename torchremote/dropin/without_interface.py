@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .. import _torch
 from .._torch import PyRRef
-from ..caller.kept_tensors import keep_tensors, until_answered
+from ..caller.exchange import send
 from ..caller.waiting import wait
 from ..errors import ArgumentError, RemoteError
 from ..jit import sendable
@@ -73,9 +73,10 @@ def _call_owner(
     torch never gets over a reference that was pickled before something that cannot be. So `after` has only what can.
     """
     own = _Own(rref) if rref.is_owner() else None
-    kept = keep_tensors((*before, *after), is_pickled=True)
     try:
-        called: torch.futures.Future[Any] = rpc.rpc_async(rref.owner(), function, (*before, own or rref, *after))
+        called: torch.futures.Future[Any] = send(
+            rpc.rpc_async, (rref.owner(), function, (*before, own or rref, *after)), {}, catches=()
+        )
     except BaseException as error:
         if own is not None:
             own.forget()
@@ -84,8 +85,6 @@ def _call_owner(
                 "RemoteModule.forward: a value nests too deeply to be pickled; pass a flatter one"
             ) from None
         raise
-    if kept is not None:
-        until_answered(called, kept)
     return called
 
 

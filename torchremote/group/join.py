@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from typing import Any, Final
 
 from torch.distributed.rpc import TensorPipeRpcBackendOptions
@@ -16,6 +15,7 @@ from torch.distributed.rpc import TensorPipeRpcBackendOptions
 from .. import _torch, supported
 from ..caller.stub import LONGEST_TIMEOUT
 from ..errors import GroupError, NotInitializedError
+from ..locks import new_lock
 from ..options import rpc_options
 from . import hub
 from .members import Membership
@@ -23,7 +23,7 @@ from .members import Membership
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,127}")
 _STARTING: Final = 30.0  # seconds in which a hub has to say where it listens
 
-_lock = threading.Lock()
+_lock = new_lock()
 _membership: Membership | None = None
 
 

@@ -158,13 +158,19 @@ class Membership:
         taken_off = self._leavers[name] = threading.Event()
 
         def take_off() -> None:
-            agent.close_connection(name, GRACE)
-            time.sleep(GRACE)
-            agent.take_off(name, number)
-            taken_off.set()
+            try:
+                agent.close_connection(name, GRACE)
+                time.sleep(GRACE)
+                agent.take_off(name, number)
+            finally:
+                taken_off.set()
             time.sleep(KEPT)
 
-        threading.Thread(target=take_off, name="torchremote-group-leaver", daemon=True).start()
+        try:
+            threading.Thread(target=take_off, name="torchremote-group-leaver", daemon=True).start()
+        except BaseException:  # no more threads can be started
+            taken_off.set()
+            raise
 
     # -- leaving
 

@@ -125,10 +125,14 @@ def checkpoint_here(handle: int, path: str | None) -> None:
     try:
         # From the beginning, nobody may read the new file who may not read the old one.
         new = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if old is None else 0o600)
-        if old is not None:
-            with suppress(OSError):  # only root may give a file away
-                os.fchown(new, old.st_uid, old.st_gid)
-            os.fchmod(new, stat.S_IMODE(old.st_mode))
+        try:
+            if old is not None:
+                with suppress(OSError):  # only root may give a file away
+                    os.fchown(new, old.st_uid, old.st_gid)
+                os.fchmod(new, stat.S_IMODE(old.st_mode))
+        except BaseException:
+            os.close(new)
+            raise
         _write(state, new, path)
         os.replace(unfinished, target)  # the old file stays until the new one is whole
     finally:

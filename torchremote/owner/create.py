@@ -11,7 +11,6 @@ Note [What is no Exception]
 
 from __future__ import annotations
 
-import threading
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
@@ -32,6 +31,7 @@ from ..link.failures import missing_operator
 from ..link.places import check_device, device_of
 from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
+from ..locks import new_lock
 from . import modules, served
 from .checkpoints import restore
 from .compiled import check_place
@@ -258,7 +258,7 @@ class _Cancelled:
     _REMEMBERED = 1024  # entries of each kind; a caller cancels at about the time of the answer, or never
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._undo: OrderedDict[str, Callable[[], None]] = OrderedDict()
         self._tickets: deque[str] = deque(maxlen=self._REMEMBERED)
 

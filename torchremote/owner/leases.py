@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import itertools
 import secrets
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -36,12 +35,13 @@ import torch.distributed.rpc as rpc
 from .. import _torch
 from .._torch import PyRRef
 from ..link.failures import FAILURES, is_lost
+from ..locks import new_lock
 from . import sweeper
 
 ON_THE_WAY: Final = 300.0
 """Seconds for which an owner holds a module for a stub that was sent and has not arrived."""
 
-_lock = threading.Lock()  # leases begin on RPC threads, and end on the sweeper's
+_lock = new_lock()  # leases begin on RPC threads, and end on the sweeper's
 _leased: dict[int, _Leased] = {}
 _numbers = itertools.count()
 

@@ -28,6 +28,7 @@ from ..errors import CreationError, InterfaceError, MismatchError, StaleStubErro
 from ..jit import Contract, Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
 from ..link.failures import missing_operator
+from ..locks import new_lock
 from . import leases
 from .counts import new_counts
 from .dropped import REMEDY, check_before, check_decorators, check_hooks, prepared
@@ -45,7 +46,7 @@ by_name: dict[str, Entry] = {}  # for served.py, under LOCK
 _DEFAULTS: Final = "keyword-only arguments with defaults"
 """A part of what TorchScript says of methods with `*args`, `**kwargs`, or `*, k: int = 5`."""
 _INSTEAD: Final = "write each of these as an ordinary argument, `k: int = 5`; it may be passed by keyword all the same"
-_exchanging = threading.Lock()  # one exchange at a time, so that each sees the result of the last one
+_exchanging = new_lock()  # one exchange at a time, so that each sees the result of the last one
 
 
 @dataclass(eq=False)

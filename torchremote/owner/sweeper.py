@@ -16,6 +16,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+from ..locks import new_lock
+
 INTERVAL: Final = 2.5
 """Seconds between two rounds of the regular chores."""
 
@@ -30,7 +32,7 @@ class _Sweeper:
         self._queue: queue.SimpleQueue[Chore | None] = queue.SimpleQueue()  # None: stop
         self._regularly: list[Chore] = []
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def soon(self, chore: Chore) -> None:
         """Gives the thread a chore. Takes no lock, so a finaliser may call it."""

@@ -9,7 +9,6 @@ import hashlib
 import heapq
 import os
 import secrets
-import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -19,6 +18,7 @@ from typing import Final
 from ..errors import CapacityError
 from ..jit import Contract
 from ..jit.runtime.table import CAPACITY, INDEX_BITS, POSITION_BITS, SLOT_BITS
+from ..locks import new_lock
 from . import sweeper
 from .hosting import Put
 
@@ -26,7 +26,7 @@ GRACE: Final = 10.0
 """Seconds for which a retired slot is kept. A call uses a slot, for a moment, before it counts its reference. It would
 crash only if the scheduler stopped it at that moment for this long, while the rest of its process runs on."""
 
-LOCK = threading.Lock()
+LOCK = new_lock()
 _TOKEN_BITS: Final = 63 - INDEX_BITS
 _tables: dict[tuple[str, str], OwnerTable] = {}
 _table_of: dict[int, OwnerTable] = {}

@@ -18,6 +18,7 @@ import torch
 
 from .. import _torch, native
 from ..errors import CreationError
+from ..jit.script.cache import COMPILING
 from . import sweeper
 from .self_changing import change_of
 
@@ -39,6 +40,8 @@ def runs_in_turn(module: torch.jit.ScriptModule, wanted: bool | None, gather: in
     if not in_turn and gather is None:
         return False
     if _torch.use_one_thread_for_forks():
+        with COMPILING:
+            _torch.compile_starter()
         return in_turn
     name = module.original_name
     why = "in_turn=True" if gather is None else f"gather={gather}"

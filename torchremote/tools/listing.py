@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,11 @@ from functools import partial
 from typing import Any, Final
 
 from ..caller.exchange import ask
-from ..errors import WireError
+from ..errors import TorchRemoteError, WireError
 from ..owner.stats import ModuleStats, WorkerStats, stats_here
 from .visiting import LOST, add_address, add_json, visiting, workers_there
 
+_log = logging.getLogger("torchremote")
 _MOST_AT_ONCE: Final = 32  # workers that are asked
 
 
@@ -43,7 +45,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def ask_all(patience: float) -> dict[str, WorkerStats | None]:
-    """Asks all workers of this process's group at once, but for visitors. None: it did not answer in time."""
+    """Asks all workers of this process's group at once, but for visitors. None: no answer in time."""
     names = workers_there()
     with ThreadPoolExecutor(_MOST_AT_ONCE) as threads:
         return dict(zip(names, threads.map(partial(_ask, patience=patience), names), strict=True))
@@ -53,6 +55,9 @@ def _ask(worker: str, patience: float) -> WorkerStats | None:
     try:
         answer: WorkerStats = ask(worker, f"ls on {worker}", stats_here, worker, timeout=patience)
     except WireError:
+        return None
+    except TorchRemoteError as error:
+        _log.warning("torchremote: %s", error)
         return None
     return answer
 

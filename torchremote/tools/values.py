@@ -75,7 +75,7 @@ class ValueReader:
                 return [self._from_json(one, item, f"{where}[{n}]") for n, one in enumerate(value)]
             case DictType(key, item) if isinstance(value, dict):
                 parts = {name: self._from_json(one, item, f"{where}[{name!r}]") for name, one in value.items()}
-                return parts if str(key) == "str" else {_key(name): one for name, one in parts.items()}
+                return parts if str(key) == "str" else {_key(name, where): one for name, one in parts.items()}
             case TupleType(items) if isinstance(value, list) and len(value) == len(items):
                 return tuple(
                     self._from_json(one, item, f"{where}[{n}]")
@@ -91,7 +91,7 @@ class ValueReader:
             case ScalarType("device"):
                 try:
                     return torch.device(value)
-                except RuntimeError as error:
+                except (RuntimeError, TypeError) as error:
                     raise ArgumentError(f"{where}: {value!r} is no device: {str(error).splitlines()[0]}") from None
             case ScalarType("dtype"):
                 dtype = getattr(torch, str(value).removeprefix("torch."), None)
@@ -115,12 +115,15 @@ class ValueReader:
             raise ArgumentError(f"{where}: a {kind} is an object or a list of {named}; found {value!r}") from None
 
 
-def _key(text: str) -> Any:
+def _key(text: str, where: str) -> Any:
     """Returns the key that a string in JSON stands for. One that stands for none is refused by the call."""
     try:
-        return json.loads(text)
+        key = json.loads(text)
     except ValueError:
         return text
+    if isinstance(key, (list, dict)):
+        raise ArgumentError(f"{where}: {text!r} is no key; write a number or a string")
+    return key
 
 
 def _without_none(kind: Type, text: str) -> Type:
@@ -159,18 +162,27 @@ def save_file(path: str, result: Any) -> None:
         elif suffix == ".json":
             pathlib.Path(path).write_text(json.dumps(as_json(result)) + "\n")
         elif suffix == ".npy" and isinstance(result, torch.Tensor):
-            _numpy("--output").save(path, result.detach().numpy(), allow_pickle=False)
+            _numpy("--output").save(path, _array(result, path), allow_pickle=False)
         else:
             raise ArgumentError(f"--output {path}: write .pt or .json, or .npy for one tensor")
     except OSError as error:
         raise ArgumentError(f"--output {path}: {error.strerror}") from error
 
 
+def _array(tensor: torch.Tensor, path: str) -> Any:
+    """Returns a tensor as an array of numpy. Raises ArgumentError if numpy has nothing like it."""
+    try:
+        return tensor.detach().numpy()
+    except (TypeError, RuntimeError) as error:
+        raise ArgumentError(f"--output {path}: numpy cannot have this tensor: {error}; write a .pt file") from None
+
+
 def as_json(value: Any) -> Any:
     """Returns what JSON can write of a result: a tensor is a nested list of its numbers."""
     match value:
         case torch.Tensor():
-            return as_json(value.tolist())
+            dense = value if value.layout == torch.strided else value.to_dense()
+            return as_json((dense.dequantize() if dense.is_quantized else dense).tolist())
         case Enum():
             return value.name
         case tuple() if hasattr(value, "_asdict"):

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import torch
 
+from ... import _torch
 from ..lower import ir
 from ..lower.names import Names
 from .operators import Operators
@@ -99,7 +100,7 @@ class Lowering:
         def write(value: Any) -> Value:
             return self.write(value, known)
 
-        if isinstance(target, torch._ops.HigherOrderOperator):
+        if isinstance(target, _torch.HigherOrderOperator):
             lower = REGIONS.get(target.name())
             if lower is None:
                 raise self.operators.refused(f"the operator {target.name()}")
@@ -113,14 +114,14 @@ class Lowering:
             known[node] = (
                 found[index] if isinstance(found, list) else self.assign(node.name, ir.Item(found, write(index)), into)
             )
-        elif isinstance(target, torch._ops.OpOverload):
+        elif isinstance(target, _torch.OpOverload):
             self._comment(node, into)
             known[node] = self._operator(node, target, write, into)
         else:
             known[node] = self.assign(node.name, self.operators.sizes(target, node.args, write), into)
 
     def _operator(self, node: torch.fx.Node, target: Any, write: Any, into: list[ir.Statement]) -> Value:
-        name = target._schema.name
+        name = _torch.operator_schema(target).name
         if name == "aten::_assert_scalar":
             condition, message = node.args
             into.append(ir.If(ir.negated(write(condition)), (ir.Raise(ir.Literal(str(message))),)))

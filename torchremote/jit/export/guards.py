@@ -118,19 +118,19 @@ class Guards:
                 exported = f"the keys {', '.join(map(repr, keys))} in this order" if keys else "no keys"
                 self._check(wrong, where, exported, _text_of(found), into)
                 for key, part in zip(keys, items, strict=True):
-                    self._walk(self._part(value, ir.Literal(key), part, into), part, item, f"{where}[{key!r}]", into)
+                    self._walk(self._part(value, ir.Literal(key), into), part, item, f"{where}[{key!r}]", into)
             case Several(items), ListType(item):
                 length = ir.length(value)
                 self._check(_has_other_length(value, len(items)), where, f"{len(items)} items", _text_of(length), into)
                 for n, part in enumerate(items):
-                    self._walk(self._part(value, n, part, into), part, item, f"{where}[{n}]", into)
+                    self._walk(self._part(value, n, into), part, item, f"{where}[{n}]", into)
             case Several(items), TupleType(kinds) | NamedTupleType(items=kinds):
                 fields = [f".{name}" for name, _ in kind.fields] if isinstance(kind, NamedTupleType) else None
                 for n, (part, item) in enumerate(zip(items, kinds, strict=True)):
                     at = fields[n] if fields else f"[{n}]"
-                    self._walk(self._part(value, n, part, into), part, item, where + at, into)
+                    self._walk(self._part(value, n, into), part, item, where + at, into)
 
-    def _part(self, value: ir.Name, key: int | ir.Expression, tree: Tree, into: list[ir.Statement]) -> ir.Name:
+    def _part(self, value: ir.Name, key: int | ir.Expression, into: list[ir.Statement]) -> ir.Name:
         """Assigns an item of a value to a variable of its own: TorchScript refines nothing else."""
         name = self._names.numbered(value.id)
         into.append(ir.Assign((name,), ir.Item(value, key)))

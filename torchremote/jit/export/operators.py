@@ -75,7 +75,7 @@ class Operators:
 
     def call(self, target: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], write: Argument) -> ir.Expression:
         """Writes the call of an operator of ATen, or of another library."""
-        schema = target._schema
+        schema = _torch.operator_schema(target)
         if schema.name in _SIZES:
             return ir.Call(ir.Attribute(write(arguments[0]), _SIZES[schema.name]), tuple(map(write, arguments[1:])))
         if _torch.python_kernels(target):

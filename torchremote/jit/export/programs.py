@@ -85,8 +85,9 @@ def state_of(program: Any) -> tuple[dict[str, torch.Tensor], dict[str, bool]]:
 def is_training(program: Any) -> bool:
     """Says whether a program was exported in training mode: whether an operator of it is told so."""
     for node in program.graph.nodes:
-        if isinstance(node.target, torch._ops.OpOverload):
-            given = dict(zip((one.name for one in node.target._schema.arguments), node.args, strict=False))
+        if isinstance(node.target, _torch.OpOverload):
+            schema = _torch.operator_schema(node.target)
+            given = dict(zip((one.name for one in schema.arguments), node.args, strict=False))
             if any(given.get(name) is True for name in _TRAINING):
                 return True
     return False

@@ -152,9 +152,9 @@ class Reader:
                 return Several(
                     tuple(read(p, item, f"{where}.{name}") for p, (name, item) in zip(value, fields, strict=True))
                 )
-            case DictType(key_type) if _can_be_keys(key_type):
-                raise misfit(f"{where}: {_shown(value)} is no {kind}")
-            case TensorType() | ScalarType() | EnumType() | ListType() | TupleType() | NamedTupleType():
+            case DictType(key_type) if not _can_be_keys(key_type):
+                pass
+            case TensorType() | ScalarType() | EnumType() | ListType() | TupleType() | NamedTupleType() | DictType():
                 raise misfit(f"{where}: {_shown(value)} is no {kind}")
         raise UnsupportedTypeError(
             f"{where}: an exported module cannot have {kind}; possible are Tensor, numbers, str, enums, NamedTuples, "

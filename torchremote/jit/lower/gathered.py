@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ..read.model import Interface, Method
 from . import ir
 from .batched import call_type, lower_alike, next_of, split_result, walk_tensors
+from .hosting import run_of
 from .in_turn import finishing
 from .names import Names
 from .source_names import SourceNames
@@ -74,7 +75,7 @@ def _lower_gathered(method: Method, source_names: SourceNames) -> ir.Function:
         source_names.gathered[method.name],
         (*kinds.values(), *parameters),
         source_names.wire(method.returns),
-        (begin_message(message), ir.Return(run_of(method, (*given, message), values, source_names))),
+        (begin_message(message), ir.Return(run_of(method, (*given, message, *values), source_names))),
         placed=True,  # link/failures.py looks for its name in tracebacks
     )
 
@@ -89,7 +90,7 @@ def _lower_batch(interface: Interface, method: Method, dim: int, source_names: S
     )
     ran: tuple[ir.Expression, ...] = (hosted, ir.Attribute(batch, "flags"))
     values = tuple(ir.Item(call, position) for position in range(len(method.arguments)))
-    alone = ir.append(results, run_of(method, (*ran, message), values, source_names))
+    alone = ir.append(results, run_of(method, (*ran, message, *values), source_names))
     joined = _lower_joined(interface, method, dim, ran, (batch, call, results), names, source_names)
     run = ir.If(is_alone(batch), (alone,), tuple(joined))
     is_oldest = ir.Operation(
@@ -179,13 +180,6 @@ def _lower_find(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
     ]
     parameters = (ir.Parameter(name.id, kind) for name, kind in zip((groups, *others), kinds.values(), strict=True))
     return ir.Function(source_names.find[method.name], tuple(parameters), source_names.group[method.name], tuple(body))
-
-
-def run_of(
-    message: Method, first: tuple[ir.Expression, ...], values: tuple[ir.Expression, ...], source_names: SourceNames
-) -> ir.Call:
-    """Returns the expression that runs a call, which has waited for its turn."""
-    return ir.Call(ir.Name(source_names.run[message.name]), (*first, *values))
 
 
 def is_alone(batch: ir.Expression) -> ir.Expression:

@@ -142,7 +142,12 @@ def begin_run(
         sent = ir.Name(names.fresh("message"))
         begun.append(begin_message(sent))
         first = (*first, sent)
-    return begun, ir.Call(ir.Name(source_names.run[message.name]), (*first, *packed))
+    return begun, run_of(message, (*first, *packed), source_names)
+
+
+def run_of(message: Method, given: tuple[ir.Expression, ...], source_names: SourceNames) -> ir.Call:
+    """Returns the expression that runs a call, which has waited for its turn. `given`: as `lower_run` says."""
+    return ir.Call(ir.Name(source_names.run[message.name]), given)
 
 
 def finish_run(
@@ -172,7 +177,7 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
         begun.append(begin_message(message))
         sent.append(message)
     position = ir.Operation("+", ir.Name(batch.name), ir.length(results))
-    run = ir.Call(ir.Name(source_names.run[method.name]), (hosted, flags, *sent, *arguments))
+    run = run_of(method, (hosted, flags, *sent, *arguments), source_names)
     loop = (
         ir.Do(ir.Call(ir.Name("note_progress"), (progress, position))),
         ir.append(results, run),

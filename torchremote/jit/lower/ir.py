@@ -86,11 +86,10 @@ class IsPresent:
 
 @dataclass(frozen=True)
 class IsInstance:
-    """`isinstance(name, types)`, or `not isinstance(name, types)`."""
+    """`isinstance(name, types)`."""
 
     name: str
     types: tuple[str, ...]
-    negated: bool = False
 
 
 Expression = Union[

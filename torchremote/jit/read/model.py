@@ -160,7 +160,7 @@ class Interface:
 
     @functools.cached_property
     def declaration(self) -> str:
-        """The canonical text with what is the caller's own: default values, and which arguments are keyword-only."""
+        """The canonical text with what is the caller's own: defaults, keyword-only arguments, marks of methods."""
         definitions = [named.definition for named in self.named_types]
         return "\n".join([*definitions, *(method.declaration for method in self.methods)])
 

@@ -6,23 +6,24 @@ A failed attempt is not cached. What TorchScript registered until then stays, an
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
+
+from ...locks import new_lock
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 # All caches share one lock. TorchScript's compiler is not made for two threads, and a thread that wants an interface
-# that is being compiled has to wait anyway. The lock is reentrant, since compiling a contract also compiles its table.
-COMPILING = threading.RLock()
+# that is being compiled has to wait anyway. It is reentrant, since whoever compiles a contract compiles its table, too.
+COMPILING = new_lock()
 
 # Whoever scripts or exports a user's module holds this one. While torch.export traces, it replaces nn.Module's
 # __getattr__ and __call__ for all threads, so nobody may read another module then. To trace runs the user's code, which
 # may import a module and wait for one whose interfaces are being compiled. So whoever has this lock may take COMPILING,
 # but traces without it; and who has COMPILING does not take this one.
-READING_MODULES = threading.RLock()
+READING_MODULES = new_lock()
 
 
 class Cache(Generic[Key, Value]):

@@ -233,10 +233,10 @@ def _expression(expression: ir.Expression) -> str:
             return f"{before}{sign} {_operand(right)}"
         case ir.IsPresent(name):
             return f"{name} is not None"
-        case ir.IsInstance(name, types, negated):
+        case ir.IsInstance(name, types):
             # TorchScript takes a tuple of several types, but not of one.
             wanted = types[0] if len(types) == 1 else tuple_of(*types)
-            return f"{'not ' if negated else ''}isinstance({name}, {wanted})"
+            return f"isinstance({name}, {wanted})"
 
 
 def _operand(expression: ir.Expression) -> str:
