@@ -37,7 +37,7 @@ PRIVATE: Final = {
     "_freeze_module _resolve_type_from_object _disabled_torch_dispatch_impl _functorch InterfaceType ScriptModule Node "
     "FunctionSchema DisableTorchFunctionSubclass _jit_try_infer_type _collect_all _is_any_autocast_enabled "
     "_replace_overloaded_method_decl parse_schema LockingLogger _logging_set_logger "
-    "_jit_get_operation _jit_pass_inline ScriptList",
+    "_jit_get_operation _jit_pass_inline ConcreteModuleType ScriptList",
     "torch._C.ScriptModule": "_get_method _has_method _method_names _type",
     "torch._ops": "OpOverload HigherOrderOperator",
     "torch.export.exported_program": "_split_decomp_table_to_cia_and_python_decomp "

@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from typing import Dict, List
 
 import pytest
 import torch
@@ -107,6 +108,36 @@ def test_stubs_anywhere_in_a_model(owner, encoder):
     ]
     assert torch.equal(tr.load(saved(again))(X), model(X))  # and again
     rpc.rpc_sync(owner, tr.withdraw, ("doubler",))
+
+
+class InAList(nn.Module):
+    encoders: List[zoo.Encoder]
+    by_name: Dict[str, zoo.Encoder]
+
+    def __init__(self, *encoders):
+        super().__init__()
+        self.encoders = list(encoders)
+        self.by_name = {"first": encoders[0]}
+
+    def forward(self, x: Tensor) -> Tensor:
+        for one in self.encoders:
+            x = one.forward(x, 1.0)
+        return self.by_name["first"].forward(x, 1.0)
+
+
+def test_stubs_in_lists_and_dicts_of_a_model(owner, encoder, tmp_path):
+    model = torch.jit.script(InAList(encoder, encoder))
+    again = tr.load(saved(model))
+    assert torch.equal(again(X), model(X))
+    assert torch.equal(tr.reconnect(again)(X), model(X))
+    with pytest.raises(NotSavableError, match="stubs in a list or dict is not sent"):
+        rpc.rpc_sync(owner, type, (model,))
+    file = tmp_path / "kept.pt"
+    file.write_text("before")
+    unnamed = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    with pytest.raises(NotSavableError, match="has no name"):
+        torch.jit.save(torch.jit.script(InAList(unnamed)), file)
+    assert file.read_text() == "before"
 
 
 def test_what_is_loaded_without_us_runs_all_but_its_calls(encoder, tmp_path):

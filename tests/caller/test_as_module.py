@@ -3,6 +3,7 @@
 import copy
 import gc
 import threading
+import weakref
 
 import pytest
 import torch
@@ -175,6 +176,65 @@ def test_a_model_may_keep_a_stub_in_evaluation(owner):
     assert drops(other)
     assert not frozen.training
     assert other.training
+
+
+class StaysInEvaluation(nn.Module):
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+class KeepsItsMode(StaysInEvaluation):
+    def train(self, mode=True):
+        return self
+
+
+@pytest.mark.parametrize("kind", [StaysInEvaluation, KeepsItsMode])
+def test_a_part_with_a_train_of_its_own_decides_for_its_stubs(kind, owner):
+    first, frozen, last = tr.create_many([owner] * 3, Dropping, Drop)
+    frozen.eval()
+    model = nn.Sequential(first, kind(frozen), last)
+    model.train()
+    assert [drops(first), drops(frozen), drops(last)] == [True, False, True]
+    model.eval()
+    model.train()
+    assert [stub.training for stub in (first, frozen, last)] == [True, False, True]
+
+
+class Failing(nn.Module):
+    def train(self, mode=True):
+        raise RuntimeError("no")
+
+
+def test_setting_the_mode_keeps_no_model_alive(owner):
+    one, other = tr.create_many([owner] * 2, Dropping, Drop)
+    twice = nn.Sequential(nn.Sequential(one), nn.Sequential(other), nn.Sequential(one), KeepsItsMode(other))
+    failing = nn.Sequential(nn.Sequential(one), Failing(), nn.Sequential(other))
+    with pytest.raises(RuntimeError, match="no"):
+        failing.train()
+    twice.eval()
+    kept = [weakref.ref(twice), weakref.ref(failing)]
+    del twice, failing
+    gc.collect()
+    assert [ref() for ref in kept] == [None, None]
+    assert not one.training
+
+
+def test_a_prefix_stands_before_the_names_of_a_state(stub):
+    assert sorted(stub.state_dict(prefix="encoder.")) == ["encoder.linear.bias", "encoder.linear.weight"]
+    with pytest.raises(StubError, match=r"state_dict\(keep_vars=True\)"):
+        stub.state_dict(keep_vars=True)
+    assert nn.Sequential(stub).state_dict() == {}
+
+
+def test_a_stub_has_no_parts_here(stub):
+    with pytest.raises(StubError, match=r"Dropping: more = Linear.*module of your own"):
+        stub.more = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="True or False"):
+        tr.at_owner(stub).train(1)
 
 
 def test_a_model_with_a_lost_module_says_so(owner):

@@ -5,7 +5,9 @@ import socket
 import time
 
 import pytest
+import torch
 import torch.distributed.rpc as rpc
+from torch import Tensor
 
 import torchremote as tr
 from torchremote.errors import PlaceError
@@ -41,6 +43,28 @@ def test_stats_of_this_process_need_no_rpc(owner):
     assert "stated" in {module.name for module in tr.stats().modules}
     assert tr.stats().modules == tr.stats("caller").modules
     tr.withdraw("stated")
+
+
+class Propagation:
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+class Adjacency(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        eye = torch.eye(4)
+        self.register_buffer("coo", eye.to_sparse())
+        self.register_buffer("csr", eye.to_sparse_csr())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.coo.matmul(x)
+
+
+def test_the_bytes_of_sparse_tensors_are_those_of_their_parts(owner):
+    stub = tr.create(owner, Propagation, Adjacency)
+    assert torch.equal(stub(torch.ones(4, 1)), torch.ones(4, 1))
+    (module,) = [module for module in tr.stats(owner).modules if module.interface == "Propagation"]
+    assert module.bytes == (2 * 4 * 8 + 4 * 4) + (5 * 8 + 4 * 8 + 4 * 4)
 
 
 def test_stats_of_nobody(owner):

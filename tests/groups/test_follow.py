@@ -301,6 +301,20 @@ def test_a_name_that_is_served_again_by_a_worker_that_lives_is_followed(owner):
 
 
 @in_a_group()
+def test_stubs_of_one_module_show_one_mode_whichever_found_it_first(nursery):
+    owner = owner_with_encoder(nursery)
+    follows = tr.connect("ps", zoo.Encoder, "encoder")
+    lose(owner)
+    owner_with_encoder(nursery)
+    new = tr.connect("ps", zoo.Encoder, "encoder")
+    assert is_from(0, follows(X))
+    new.eval()
+    assert (new.training, follows.training) == (False, False)
+    follows.train()
+    assert (new.training, follows.training) == (True, True)
+
+
+@in_a_group()
 def test_a_search_that_failed_keeps_nothing(nursery):
     lost = owner_with_encoder(nursery)
     stub = tr.connect("ps", zoo.Encoder, "encoder")

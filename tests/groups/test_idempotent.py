@@ -77,6 +77,7 @@ def test_a_lost_call_is_sent_again_until_the_owner_is_back(nursery):
         lambda: stub.forward_many([(X,), (X,)])[1],
         lambda: stub.forward_many((X,) for _ in range(2))[1],  # an iterator is empty when it is asked again
         lambda: stub.forward_many([(X,), (X,)], return_exceptions=True)[1],
+        lambda: stub.forward_many_async((X,) for _ in range(2)).wait()[1],
         lambda: tr.with_timeout(stub, 0)(X),
     ]
     for call in calls:

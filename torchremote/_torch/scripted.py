@@ -172,6 +172,20 @@ def tensor_attributes(module: torch.jit.ScriptModule) -> list[tuple[str, torch.T
     return [(name, value) for name, value in found if isinstance(value, torch.Tensor)]
 
 
+def modules_in_attributes(module: torch.jit.ScriptModule) -> Iterator[torch.jit.ScriptModule]:
+    """Yields the scripted modules in containers that are attributes of `module`, as in `layers: List[Interface]`."""
+    attributes = _C.ConcreteModuleType.from_jit_type(module._c._type()).get_attributes()  # a frozen one has no other
+    for name, (kind, _) in attributes.items():
+        if "__torch__" in str(kind):  # of a class or an interface of a user
+            waiting = [module._c.getattr(name)]
+            while waiting:
+                value = waiting.pop()
+                if isinstance(value, (list, tuple, dict)):
+                    waiting += value.values() if isinstance(value, dict) else value
+                elif isinstance(value, _C.ScriptModule):
+                    yield _recursive.wrap_cpp_module(value)
+
+
 def scripted_method(module: torch.jit.ScriptModule, name: str) -> Callable[..., Any]:
     """Returns the compiled method, even if Python finds something else under its name."""
     method: Callable[..., Any] = module._c._get_method(name)

@@ -120,7 +120,8 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, 
         connected = attach(stub, it.compiled, route, is_called=True)
         if parent is None:
             return connected
-        _torch.replace_child(parent, key, connected)
+        if key is not None:
+            _torch.replace_child(parent, key, connected)
     return model
 
 

@@ -38,19 +38,20 @@ def train(self: Stub, mode: bool = True) -> Stub:
     Args:
         mode: True for training, False for evaluation.
     """
-    if not isinstance(mode, bool):
-        raise ValueError(f"train({mode!r}): training mode is True or False")
     outermost = _outermost(sys._getframe(1), mode)
     if outermost is None:
         at_owner(self).train(mode)
         return self
-    if _setting.call is not outermost:
+    left = _setting.left
+    if outermost not in left:
+        for ended in left.keys() - set(_stack_of(outermost)):  # with an exception
+            del left[ended]
         stubs = list(_stubs_to_set(outermost.f_locals["self"]))
-        _set_modes(stubs, mode)
-        _setting.call, _setting.left = outermost, set(map(id, stubs))
-    _setting.left.discard(id(self))
-    if not _setting.left:
-        _setting.call = None  # a frame keeps its variables alive
+        _set_modes(list(dict.fromkeys(stubs)), mode)
+        left[outermost] = len(stubs)
+    left[outermost] -= 1
+    if not left[outermost]:
+        del left[outermost]  # a frame keeps its variables alive
     return self
 
 
@@ -61,11 +62,10 @@ def eval(self: Stub) -> Stub:
 
 
 class _Setting(threading.local):
-    """The call of torch's `train` in which the modes of all stubs of a model were set, and the stubs still to come."""
+    """The calls of torch's `train` in which all modes were set, and how often each of them still reaches a stub."""
 
     def __init__(self) -> None:
-        self.call: FrameType | None = None
-        self.left: set[int] = set()
+        self.left: dict[FrameType, int] = {}
 
 
 _setting = _Setting()
@@ -79,8 +79,14 @@ def _outermost(frame: FrameType | None, mode: bool) -> FrameType | None:
     return found
 
 
+def _stack_of(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
 def _stubs_to_set(module: nn.Module) -> Iterator[Stub]:
-    """Yields the stubs that torch's `train` of a module reaches. A part with a `train` of its own has its own call."""
+    """Yields the stubs that torch's `train` of a module reaches, as often as it does. A part may have its own."""
     for part in module.children():
         if isinstance(part, Stub):
             yield part
@@ -126,10 +132,18 @@ def zero_grad(self: Stub, set_to_none: bool = True) -> None:
 def state_dict(
     self: Stub, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False
 ) -> dict[str, torch.Tensor]:
-    """Copies the state of the remote module, as `at_owner(stub).state_dict()` does."""
-    if args or destination is not None or prefix or keep_vars:
-        return args[0] if args else {} if destination is None else destination  # a model asks: the stub adds nothing
-    return at_owner(self).state_dict()
+    """Copies the state of the remote module, as `at_owner(stub).state_dict()` does.
+
+    Args:
+        prefix: is put before each name.
+        destination: as a model gives it to its parts. The stub adds nothing: the state is the remote module's.
+    """
+    if args or destination is not None:
+        handed_down: dict[str, torch.Tensor] = args[0] if args else destination
+        return handed_down
+    if keep_vars:
+        _refuse(self, "state_dict(keep_vars=True)", "the values are copies, without gradients; leave keep_vars out")
+    return {f"{prefix}{name}": value for name, value in at_owner(self).state_dict().items()}
 
 
 def load_state_dict(

@@ -172,8 +172,13 @@ class AtOwner:
         Args:
             mode: True for training, False for evaluation.
 
+        Raises:
+            ValueError: `mode` is neither True nor False.
+
         >>> at_owner(layer).train()
         """
+        if not isinstance(mode, bool):
+            raise ValueError(f"train({mode!r}): training mode is True or False")
         route, _ = self._ask_following(module_state.train_here, mode)
         note_mode(route.worker, route.handle, mode)
 

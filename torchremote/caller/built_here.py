@@ -80,7 +80,9 @@ def built_here(compiled: CompiledInterface, place: Place, request: CreateRequest
     try:
         scripted = build(compiled.contract, request, torch.device("cpu"))
     except TorchRemoteError as error:
-        raise type(error)(f"{where}: built here, since {worker} cannot import {what}: {error}") from None
+        raise type(error)(
+            f"{where}: built here, since {worker} cannot import {what}, or what it is made of: {error}"
+        ) from None
     if what not in _said:
         _said.add(what)
         how = "scripted" if request.examples is None else "exported"

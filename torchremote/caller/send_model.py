@@ -34,8 +34,15 @@ def register() -> None:
 
 def _reduce_for_rpc(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
     """Takes a model apart for RPC's pickler."""
-    if not any(True for _ in stubs_in(model)):
+    found = [(parent, key) for parent, key, _ in stubs_in(model)]
+    if not found:
         return _reduce_as_torch(model)
+    for parent, key in found:
+        if parent is not None and key is None:
+            raise NotSavableError(
+                f"{type(model).__name__}: a model with stubs in a list or dict is not sent; give each stub an "
+                "attribute of its own, or save the model, and load and reconnect it there"
+            )
     routes: dict[Path, tuple[Interface, SentRoute]] = {}
     file = io.BytesIO()
     try:

@@ -272,10 +272,18 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
             raise no_such(self._torchremote_compiled, name) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
+        where = self._torchremote_compiled.interface.name
         if name == "training" and SHARED in self.__dict__:
+            if value is self.training:  # as torch.compile sets it
+                return
             raise StubError(
-                f"{self._torchremote_compiled.interface.name}: training = {value!r}: the mode is the remote module's, "
-                f"which all its callers share; call stub.train({value!r})"
+                f"{where}: training = {value!r}: the mode is the remote module's, which all its callers share; call "
+                f"stub.train({value!r})"
+            )
+        if isinstance(value, torch.nn.Module) and SHARED in self.__dict__:
+            raise StubError(
+                f"{where}: {name} = {type(value).__name__}(...): a stub has no parts here; put both into a module of "
+                "your own"
             )
         super().__setattr__(name, value)
 

@@ -41,12 +41,17 @@ def compiled_at(address: Address) -> CompiledInterface:
 
 
 def stubs_in(
-    module: torch.nn.Module, parent: torch.nn.Module | None = None, key: str = ""
-) -> Iterator[tuple[torch.nn.Module | None, str, torch.jit.ScriptModule]]:
-    """Yields each stub in `module` with its parent and its name in the parent. For `module` itself: None and ""."""
+    module: torch.nn.Module, parent: torch.nn.Module | None = None, key: str | None = None
+) -> Iterator[tuple[torch.nn.Module | None, str | None, torch.jit.ScriptModule]]:
+    """Yields each stub in `module` with its parent and its name in the parent.
+
+    For `module` itself, both are None. A stub in a list or dict that is an attribute of a scripted module has no name.
+    """
     if is_stub(module):
         yield parent, key, module
         return
+    if isinstance(module, torch.jit.RecursiveScriptModule):
+        yield from ((module, None, one) for one in _torch.modules_in_attributes(module) if is_stub(one))
     for name, child in module._modules.items():
         if child is not None:
             yield from stubs_in(child, module, name)

@@ -1,0 +1,99 @@
+"""The locks of the process: a handler of a signal may take one that its thread has, and so may a forked child."""
+
+import signal
+import threading
+
+import pytest
+import torch
+
+from torchremote.caller.methods import NamedStubMethods
+from torchremote.caller.replicas import Team
+from torchremote.jit import compile_interface
+from torchremote.jit.script.cache import COMPILING
+from torchremote.link.route import Route
+from torchremote.locks import new_lock
+
+from . import zoo
+from .caller.test_forked import told_in_a_child
+
+
+def test_whoever_has_a_lock_may_take_it_again():
+    lock = new_lock()
+    with lock, lock:
+        pass
+
+
+def test_it_is_free_in_a_child_whoever_has_it_here():
+    lock, taken, done = new_lock(), threading.Event(), threading.Event()
+
+    def hold():
+        with lock:
+            taken.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait()
+
+    def take():
+        with lock:
+            pass
+
+    assert told_in_a_child(take) == "returned"
+    done.set()
+    thread.join()
+
+
+class New:
+    def forward(self, x: torch.Tensor) -> int: ...
+
+
+def test_a_child_compiles_while_a_thread_here_does():
+    with COMPILING:
+        assert told_in_a_child(lambda: compile_in_thread(New)) == "returned"
+
+
+def compile_in_thread(interface):
+    """Compiles in another thread, which does not have the lock of this one."""
+    thread = threading.Thread(target=compile_interface, args=(interface,), daemon=True)
+    thread.start()
+    thread.join(5)
+    if thread.is_alive():
+        raise TimeoutError
+
+
+def methods_of_a_stub():
+    route = Route("w", "name", "cpu", 1, (), None, None, False, True, True)
+    scripted = compile_interface(zoo.Encoder).stub
+    return NamedStubMethods(scripted, compile_interface(zoo.Encoder), (), route)
+
+
+def take_a_replica():
+    replicas.give_back(replicas.take()[0])
+
+
+replicas = Team(compile_interface(zoo.Encoder), "name", None, ["w"])
+replicas._replicas[0].methods = {"forward": None}
+
+
+@pytest.mark.parametrize("do", [methods_of_a_stub, take_a_replica])
+def test_a_handler_does_what_it_interrupts(do):
+    """Most of these signals come while the lock is taken: that is what this thread does all the time."""
+    handled = 0
+
+    def handle(number, frame):
+        nonlocal handled
+        handled += 1
+        do()
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        for _ in range(200):
+            signal.setitimer(signal.ITIMER_REAL, 0.0002)
+            seen = handled
+            while handled == seen:
+                do()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert handled >= 200
