@@ -10,7 +10,7 @@ import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote.caller.pending_stub import PendingStub
-from torchremote.errors import ArgumentError, CreationError, MismatchError, PlaceError, ServedNameError
+from torchremote.errors import ArgumentError, CreationError, MismatchError, PlaceError, ServedNameError, WireError
 
 from .. import zoo
 from ..waiting import until
@@ -159,6 +159,17 @@ def test_failures_in_place_of_stubs(owner):
     assert isinstance(second, CreationError)
     assert isinstance(third, ServedNameError)
     rpc.rpc_sync(owner, tr.withdraw, ("a",))
+
+
+def test_a_worker_that_does_not_say_what_it_has_is_an_error_in_its_place(owner, monkeypatch):
+    def is_only_here(place, request):
+        raise WireError("Encoder on owner: no answer")
+
+    monkeypatch.setattr(sys.modules["torchremote.caller.create_many"], "is_only_here", is_only_here)
+    failures = tr.create_many([owner] * 2, zoo.Encoder, zoo.LinearEncoder, return_exceptions=True)
+    assert list(map(str, failures)) == [f"module {position}: Encoder on owner: no answer" for position in (0, 1)]
+    with pytest.raises(WireError, match="module 0: Encoder on owner: no answer"):
+        tr.create_many([owner] * 2, zoo.Encoder, zoo.LinearEncoder)
 
 
 @pytest.mark.parametrize(

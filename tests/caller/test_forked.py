@@ -38,6 +38,7 @@ def told_in_a_child(ask):
 
 def forking(store):
     stub = tr.create("forking", zoo.Encoder, zoo.LinearEncoder, name="forked")
+    remote = tr.RemoteModule("forking", torch.nn.Linear, (8, 1))
     for ask in (
         lambda: stub(X),
         lambda: stub.forward_async(X),
@@ -47,6 +48,8 @@ def forking(store):
         lambda: tr.create_many(["forking"], zoo.Encoder, zoo.LinearEncoder),
         lambda: tr.connect("forking", zoo.Encoder, "forked"),
         lambda: tr.stats("forking"),
+        lambda: tr.RemoteModule("forking", torch.nn.Linear, (1, 1)),
+        lambda: remote(X),
     ):
         assert told_in_a_child(ask) == NotInitializedError.__name__
     assert stub(X).shape == (1, 8)  # the parent goes on

@@ -10,6 +10,7 @@ import torch
 
 import torchremote as tr
 from torchremote import remote_module
+from torchremote.caller.kept_tensors import keep_tensors
 from torchremote.jit.script.common import common_definitions
 
 from .. import zoo
@@ -87,6 +88,13 @@ def test_a_call_holds_no_tensor_of_the_caller(sleeper):
         future = sleeper.forward_async(x, ROUNDS)
         assert x._use_count() == references_meanwhile(sleeper, x, future.done) == 1
         assert torch.equal(future.wait(), x + ROUNDS)
+
+
+def test_keys_are_kept_as_values_are():
+    key, value = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
+    kept = keep_tensors([[{key: value}]], is_pickled=False)
+    assert kept is not None
+    assert (key._use_count(), value._use_count()) == (2, 2)
 
 
 @pytest.mark.parametrize("call", ["forward_async", "forward_remote", "forward_many_async"])

@@ -35,6 +35,11 @@ def test_a_name_is_waited_for(owner):
         tr.withdraw("awaited", owner)
 
 
+def test_a_worker_is_named_once_in_whatever_way(owner):
+    with pytest.raises(PlaceError, match="'owner' is there twice"):
+        tr.connect([owner, "rank:1"], zoo.Encoder, "nobody")
+
+
 def test_a_name_that_does_not_come(owner):
     began = time.monotonic()
     with pytest.raises(ServedNameError, match=r"'nobody': .*; waited for it for 0.3 s"):

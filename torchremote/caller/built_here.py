@@ -81,7 +81,7 @@ def built_here(compiled: CompiledInterface, place: Place, request: CreateRequest
         scripted = build(compiled.contract, request, torch.device("cpu"))
     except TorchRemoteError as error:
         raise type(error)(
-            f"{where}: built here, since {worker} cannot import {what}, or what it is made of: {error}"
+            f"{where}: built here, since {worker} cannot import {what} or one of its arguments: {error}"
         ) from None
     if what not in _said:
         _said.add(what)
