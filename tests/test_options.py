@@ -47,6 +47,18 @@ def test_what_cannot_be_meant_is_refused(said):
         tr.rpc_options(**said)
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("thread", r"rpc_options has no argument thread\b"),
+        ("num_worker_threads", "num_worker_threads; threads= sets that"),
+    ],
+)
+def test_an_unknown_argument_is_named(name, says):
+    with pytest.raises(TypeError, match=says):
+        tr.rpc_options(**{name: 4})
+
+
 def test_tensors_on_accelerators_keep_their_ways():
     # a device map may be set on the options later
     cuda = {"cuda_xth", "cuda_ipc", "cuda_gdr", "cuda_basic"} if torch.version.cuda else set()

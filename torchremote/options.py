@@ -24,6 +24,9 @@ CHANNELS: Final = ("basic", "cuda_xth", "cuda_ipc", "cuda_gdr", "cuda_basic")
 LARGE_TENSOR_CHANNELS: Final = ("cma", *CHANNELS)
 """The channels for large tensors. Where the kernel lets no worker read another's memory, the next one is taken."""
 
+_TORCHS: Final = frozenset({"rpc_timeout", "init_method", "device_maps", "_transports", "_channels"})
+"""What `TensorPipeRpcBackendOptions` takes beside what this file calls by other names."""
+
 
 def rpc_options(
     *,
@@ -69,6 +72,7 @@ def rpc_options(
             are slower for small tensors; for tensors of many MiB they may be faster, which depends on the network.
 
     Raises:
+        TypeError: an argument is not known.
         RuntimeError: `in_turn` is True, and torch's threads for forks have started already, or were set to more.
         ValueError: no positive number of threads, devices without workers, a device that is no accelerator, one name
             where a list is wanted, transports beside shared_memory=False, or channels beside large_tensors=True.
@@ -86,6 +90,9 @@ def rpc_options(
         raise ValueError("devices: tensors on the CPU cross without being mapped; name accelerators alone")
     if mapped and not workers:
         raise ValueError("devices are mapped to workers; name these, too: rpc_options(workers=[...], devices=[...])")
+    if unknown := sorted(options.keys() - _TORCHS):
+        instead = "; threads= sets that" if "num_worker_threads" in unknown else ""
+        raise TypeError(f"rpc_options has no argument {', '.join(unknown)}{instead}")
     if large_tensors and "_channels" in options:
         raise ValueError("large_tensors=True chooses the channels; give only one of it and _channels")
     if in_turn and not native.available() and not _torch.use_one_thread_for_forks():

@@ -171,6 +171,8 @@ def test_a_name_and_an_interface_that_are_swapped(owner):
         tr.connect(owner, "name", zoo.Encoder)
     with pytest.raises((InterfaceError, ServedNameError), match="a string that is not empty"):
         tr.serve(zoo.LinearEncoder(), "name", zoo.Encoder)
+    with pytest.raises(InterfaceError, match=r"not an instance of LinearEncoder; .*are it and the module swapped\?"):
+        tr.serve(zoo.Encoder, zoo.LinearEncoder(), "name")
 
 
 @pytest.mark.parametrize(

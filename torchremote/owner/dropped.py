@@ -22,7 +22,7 @@ from torch.nn.utils import parametrize
 from .. import _torch
 from ..errors import CreationError, MismatchError
 
-REMEDY = "give examples= of its arguments, and torch.export captures it as it is"
+REMEDY = "give examples= of its arguments, and torch.export may capture it as it is"
 
 
 def prepared(module: nn.Module) -> nn.Module:

@@ -80,10 +80,12 @@ def checked_class(interface: object) -> type:
     """Returns `interface`, or raises InterfaceError if it is no class."""
     if isinstance(interface, type):
         return interface
-    shown = repr(interface).partition("\n")[0]  # a module's has many lines
+    is_module = isinstance(interface, torch.nn.Module)
+    shown = f"an instance of {type(interface).__name__}" if is_module else repr(interface).partition("\n")[0]
+    swapped = ": are it and the module swapped?" if is_module else ""
     raise InterfaceError(
         f"an interface is a class with annotated methods, not {shown}; pass the class itself, which create, "
-        "connect and serve take as their second argument"
+        f"connect and serve take as their second argument{swapped}"
     )
 
 
