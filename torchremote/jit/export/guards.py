@@ -66,10 +66,11 @@ class Guards:
         for parameter, argument, tree in zip(parameters, self._method.arguments, self._captured.arguments, strict=True):
             self._walk(ir.Name(parameter.name), tree, argument.type, argument.name, body)
         for value, text, where in self._left:
-            wanted = condition(text, self._symbols.get, self._where)
-            self._check(
-                ir.Operation("!=", value, wanted), where, f"a size of {self._named(text)}", _text_of(value), body
-            )
+            divisors: list[ir.Expression] = []
+            wanted = condition(text, self._symbols.get, self._where, divisors)
+            by_zero = [ir.Operation("==", one, ir.Literal(0)) for one in divisors]
+            wrong = _any_of([*by_zero, ir.Operation("!=", value, wanted)])
+            self._check(wrong, where, f"a size of {self._named(text)}", _text_of(value), body)
         for guard in self._captured.guards:
             self._guard(guard, body)
         return body
@@ -254,9 +255,12 @@ class Guards:
                 return found
             return None
 
-        right = condition(guard, find, self._where)
+        divisors: list[ir.Expression] = []
+        right = condition(guard, find, self._where, divisors)
         if self._is_known(right):
             return
+        for divisor in reversed(divisors):  # one in another one's expression comes after it in the list
+            right = ir.Operation("and", ir.Operation("!=", divisor, ir.Literal(0)), right)
         for text in sorted(used, key=len, reverse=True):
             readable = readable.replace(text, self._shown_source(text))
         first = self._shown_source(next(iter(used), guard))
