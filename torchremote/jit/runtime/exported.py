@@ -1,4 +1,4 @@
-"""Shows the arguments of exported modules in errors."""
+"""Shows and compares the arguments of exported modules, and computes numbers as Python does."""
 
 # In TorchScript, a dtype is an integer.
 # mypy: disable-error-code="comparison-overlap,unreachable,assignment,arg-type"
@@ -45,17 +45,24 @@ def shown_tensor(tensor: Tensor) -> str:
     return shown_dtype(tensor.dtype) + " " + str(sizes) + layout
 
 
-def is_alike(value: float, wanted: float) -> bool:
-    """Says whether two floats are one value: nan is nan, and 0.0 is not -0.0."""
-    if wanted != wanted:
-        return value != value
-    return value == wanted and math.copysign(1.0, value) == math.copysign(1.0, wanted)
+def is_alike(value: float, wanted: float, is_negative: bool) -> bool:
+    """Says whether two floats are one value: nan is nan, and 0.0 is not -0.0.
+
+    Args:
+        is_negative: whether `wanted` has that sign. TorchScript makes one constant of 0.0 and -0.0.
+    """
+    if math.isnan(wanted):
+        return math.isnan(value)
+    return value == wanted and (math.copysign(1.0, value) < 0.0) == is_negative
 
 
-def is_complex_alike(value: complex, real: float, imaginary: float) -> bool:
-    """Says whether the parts of a complex number are these: nan is nan, and 0.0 is not -0.0."""
-    parts = torch.view_as_real(torch.tensor(value, dtype=torch.complex128))
-    return is_alike(float(parts[0]), real) and is_alike(float(parts[1]), imaginary)
+def is_complex_alike(value: complex, wanted: List[float], are_negative: List[bool]) -> bool:
+    """Says whether the parts of a complex number are these, as `is_alike` compares them."""
+    parts = torch.view_as_real(torch.scalar_tensor(value, dtype=torch.complex128))
+    for n in range(2):
+        if not is_alike(float(parts[n]), wanted[n], are_negative[n]):
+            return False
+    return True
 
 
 def floor_quotient(value: int, divisor: int) -> int:
