@@ -17,7 +17,12 @@ from torch.export import Dim
 from torch.export import exported_program as _exported_program
 from torch.fx.experimental.proxy_tensor import make_fx
 
-_QUIET = ("torch._export.non_strict_utils", "torch.fx.experimental.symbolic_shapes", "torch.export._trace")
+_QUIET = (
+    "torch._export.non_strict_utils",
+    "torch.fx.experimental.symbolic_shapes",
+    "torch.export._trace",
+    "torch._subclasses.fake_tensor",
+)
 
 
 def any_size(leaf: Any) -> Any:
@@ -33,16 +38,19 @@ def are_hints(shapes: list[Any]) -> bool:
     return all(one is None or isinstance(one, (int, type(Dim.AUTO))) for one in listed)
 
 
-def export_program(module: nn.Module, leaves: list[Any], shapes: list[Any], hinted: bool) -> Any:
+def export_program(
+    module: nn.Module, leaves: list[Any], shapes: list[Any], hinted: bool, gradients: bool = True
+) -> Any:
     """Exports a module whose forward takes `*leaves`.
 
     Args:
+        gradients: exports with gradients on.
         hinted: the dynamic dimensions are hints. Then sizes of 0 and 1 are tried as sizes like any other. Without,
             torch.export makes a dimension of at least 2 of every one that is larger than 1 in the example.
     """
     arguments = tuple(leaves)
-    dynamic = {"leaves": tuple(shapes)}
-    with _undisturbed():
+    dynamic = {"leaves": tuple(shapes)} if leaves else None
+    with _undisturbed(), torch.set_grad_enabled(gradients):
         if hinted:
             # It fails for some methods that torch.export captures otherwise: a slice up to a size, say. If it captures
             # them no other way, its second error is the one to read.
@@ -105,6 +113,15 @@ HigherOrderOperator: Any = torch._ops.HigherOrderOperator
 def operator_schema(operator: Any) -> Any:
     """Returns the schema of an `OpOverload`."""
     return operator._schema
+
+
+def changes_first(operator: Any) -> bool:
+    """Says whether an operator changes its first argument in place, and returns it."""
+    if not isinstance(operator, OpOverload):
+        return False
+    schema = operator_schema(operator)
+    first = schema.arguments[0].alias_info if schema.arguments else None
+    return first is not None and first.is_write and len(schema.returns) == 1
 
 
 def python_kernels(operator: Any) -> bool:

@@ -172,6 +172,16 @@ def test_sizes_of_1_have_graphs_of_their_own_where_torch_export_wants_2():
         assert torch.equal(exported(x), module(x)), size
 
 
+def test_a_size_of_1_is_refused_in_plain_words():
+    class Squeezed(nn.Module):
+        def forward(self, x):
+            assert x.shape[0] != 1
+            return x.squeeze(0)
+
+    exported = tr.exported(Squeezed(), OnTensor, {"forward": (torch.ones(3, 4),)})
+    assert "x.size(0): exported for sizes of 2 or more; came x.size(0) of 1" in refusal(exported, torch.ones(1, 4))
+
+
 class Asking(nn.Module):
     def forward(self, x):
         return x * 2 if x.is_contiguous() else x * 3
@@ -456,3 +466,39 @@ def test_nan_is_compared_as_nan():
     exported = tr.exported(Limit(), Limited, {"forward": (ONE, math.nan)})
     assert exported(ONE, math.nan).isnan().all()
     assert "limit: exported for nan; came 1" in refusal(exported, ONE, 1.0)
+
+
+class WithComplex:
+    def forward(self, x: Tensor, number: complex) -> Tensor: ...
+
+
+class ByKey:
+    def forward(self, named: Dict[float, Tensor]) -> Tensor: ...
+
+
+def test_parts_of_numbers_are_compared_with_their_signs_and_nan_is_nan():
+    class Signed(nn.Module):
+        def forward(self, x, number):
+            return x * math.copysign(1, number.imag)
+
+    numbers = [0j, complex(0.0, -0.0), complex(-1.0, 0.0), complex(-1.0, -0.0), complex(math.nan, 0), 1j]
+    for example in numbers[1::3]:
+        exported = tr.exported(Signed(), WithComplex, {"forward": (ONE, example)})
+        for number in numbers:
+            if number is example:
+                assert torch.equal(exported(ONE, number), Signed()(ONE, number))
+            else:
+                assert "number: exported for" in refusal(exported, ONE, number)
+
+
+def test_keys_of_0_are_compared_with_their_sign_and_nan_is_no_key():
+    class Summed(nn.Module):
+        def forward(self, named):
+            return sum(value * math.copysign(1, key) for key, value in named.items())
+
+    exported = tr.exported(Summed(), ByKey, {"forward": ({0.0: ONE, 2.0: ONE},)})
+    assert torch.equal(exported({0.0: ONE, 2.0: ONE}), ONE * 2)
+    assert "named: exported for the keys 0.0, 2.0" in refusal(exported, {-0.0: ONE, 2.0: ONE})
+    assert "named: exported for the keys 0.0, 2.0" in refusal(exported, {0.0: ONE})
+    with pytest.raises(ArgumentError, match="ByKey.forward.named: a key is nan, which equals no other key"):
+        tr.exported(Summed(), ByKey, {"forward": ({math.nan: ONE},)})

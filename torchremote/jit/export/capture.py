@@ -8,8 +8,8 @@ Note [What is traced]
     A method may ask what torch.export assumes nothing about: whether a tensor requires a gradient, and how it lies in
     memory. If it does, calls are compared with the example in that, too.
 
-    torch.export puts back the attributes that a module changes while it is traced, and says nothing. A call would lose
-    the change. So attributes are compared before and after the method, inside of the trace, and a change is refused.
+    What it changes beside its buffers would be lost, and is refused: see state.py. A buffer that it assigns is
+    changed in place after the method, which is traced with a copy of it.
 
 Note [Sizes of 1]
     torch.export knows two ways to see sizes. In one, a size may be anything, and a graph is right for 1 as for others,
@@ -20,23 +20,23 @@ Note [Sizes of 1]
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from ... import _torch
 from ...errors import CreationError, TorchRemoteError
 from ..read.model import Method
 from ..script.classes import Classes
 from .examples import bound_arguments, read_example, read_shapes
-from .values import Reader, Tree, build
+from .state import State
+from .values import Constant, Reader, Several, Tree, build
+from .watching import GRAD_MODE, GRADIENT, MEMORY, Watching
 
 MODULE = "module"
 """The attribute under which the traced module has the user's; torch.export names parameters by it."""
@@ -59,7 +59,8 @@ class Captured:
     guards: tuple[str, ...]  # in Python, over `L[...]`
     attributes: dict[str, str]  # the user's name of each parameter, buffer and constant, by the graph's
     gradients: tuple[bool, ...] | None = None  # whether each leaf requires one; None: the graph is right for both
-    is_contiguous: bool = False  # whether it is right for contiguous tensors only
+    asked: frozenset[str] = frozenset()  # what the method asked, of those in watching.py
+    grad_mode: bool = True  # whether gradients were on, if that was asked
     package: Any = None  # what AOTInductor compiled of the program, for a compiled module
     device: torch.device | None = None  # where the package runs
 
@@ -84,27 +85,9 @@ class _Call:
     classes: Classes
     where: str
     result: Tree | None = None
-    asked: frozenset[str] = frozenset()  # what the method asked of tensors
-
-
-class _Asking(TorchFunctionMode):
-    """Notes what a method asks of tensors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: set[str] = set()
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function in _QUESTIONS:  # only then: torch 2.11 traces this for branches and loops, and guards the set
-            self.asked.add(_QUESTIONS[function])
-        return function(*args, **(kwargs or {}))
-
-
-_GETTERS = ("requires_grad", "is_leaf", "grad_fn")
-_QUESTIONS: dict[Any, str] = {
-    **{getattr(torch.Tensor, name).__get__: "gradient" for name in _GETTERS},
-    **dict.fromkeys((torch.Tensor.is_contiguous, torch.Tensor.stride, torch.Tensor.storage_offset), "memory"),
-}
+    asked: frozenset[str] = frozenset()  # what the method asked
+    assigned: set[tuple[str, str]] = field(default_factory=set)  # the part and the name of each buffer that it assigns
+    is_stale: bool = False  # it assigned a buffer that was not known to be assigned
 
 
 class _Traced(nn.Module):
@@ -126,82 +109,53 @@ class _Traced(nn.Module):
         # Calling the module runs its hooks, too.
         call = module if method.name == "forward" else getattr(module, method.name)
         positional, named = bound_arguments(getattr(module, method.name), method, values, where)
-        before = _attributes(module)
-        buffers = [(part, dict(part._buffers)) for part in module.modules()]
-        with _Asking() as asking:
-            result = call(*positional, **named)
-        self.call.asked = frozenset(asking.asked)
-        _put_back(buffers, where)
-        changed = [name for name, value in _attributes(module).items() if not _same(before.get(name), value)]
-        if changed:
+        self.call.is_stale = False
+        before = State(module, traced=True)
+        parts = dict(module.named_modules())
+        own = {(path, name): tensor for path, part in parts.items() for name, tensor in part._buffers.items()}
+        for path, name in self.call.assigned:
+            parts[path]._buffers[name] = own[path, name].clone()
+        watching = Watching(list(leaves), where)
+        try:
+            with watching.patches(), watching:
+                result = call(*positional, **named)
+            self._put_back(parts, own)
+        finally:
+            changed = before.changed()
+        self.call.asked = frozenset(watching.asked)
+        if changed is not None:
             raise CreationError(
-                f"{where}: {type(module).__name__} changes its attribute {changed[0]}, which an exported module cannot "
+                f"{where}: {type(module).__name__} changes its attribute {changed}, which an exported module cannot "
                 "keep; make it a tensor, register it with register_buffer, and change it in place"
             )
         reader = Reader(classes)
         self.call.result = reader.read_result(result, method.returns, f"{where}.return")
         return tuple(reader.leaves)
 
+    def _put_back(self, parts: dict[str, nn.Module], own: dict[tuple[str, str], torch.Tensor | None]) -> None:
+        """Copies what was assigned to buffers into the buffers themselves. torch.export would lose it, in a part.
 
-def _put_back(buffers: list[tuple[nn.Module, dict[str, torch.Tensor | None]]], where: str) -> None:
-    """Copies what was assigned to buffers into the buffers themselves. torch.export would lose it, in a part.
+        The method has to see a copy of such a buffer, which its old value is in. So the first time it is traced again.
 
-    Raises:
-        CreationError: it does not fit.
-    """
-    for part, before in buffers:
-        for name, value in list(part._buffers.items()):
-            own = before.get(name)
-            if value is own:
+        Raises:
+            CreationError: what was assigned does not fit.
+        """
+        for (path, name), buffer in own.items():
+            value = parts[path]._buffers.get(name)
+            if value is buffer:
                 continue
-            if own is None or value is None or own.shape != value.shape or own.dtype != value.dtype:
+            if buffer is None or value is None or buffer.shape != value.shape or buffer.dtype != value.dtype:
                 raise CreationError(
-                    f"{where}: {type(part).__name__} assigns a tensor of another size or dtype to its buffer {name}; "
-                    "an exported module keeps its buffers as they are; register the buffer in its full size"
+                    f"{self.call.where}: {type(parts[path]).__name__} assigns a tensor of another size or dtype to its "
+                    f"buffer {name}; an exported module keeps its buffers as they are; register the buffer in its full "
+                    "size"
                 )
-            own.copy_(value)
-            part._buffers[name] = own
-
-
-def _attributes(module: nn.Module) -> dict[str, Any]:
-    """Returns what a module and its parts have beside parameters, buffers and parts; containers as copies."""
-    found: dict[str, Any] = {}
-    for prefix, part in module.named_modules():
-        if isinstance(part, nn.RNNBase):
-            continue  # it keeps a list of its parameters, and makes it anew
-        dotted = f"{prefix}." if prefix else ""
-        hooks = part._forward_pre_hooks.values()
-        # torch's own hooks compute these anew in every call: weight_norm and spectral_norm.
-        computed = {hook.name for hook in hooks if type(hook).__module__.startswith("torch.nn.utils.")}
-        for name, value in vars(part).items():
-            if name not in _OWN and name not in computed:
-                found[dotted + name] = _copied(value)
-        found |= {dotted + name: parameter for name, parameter in part._parameters.items()}
-    return found
-
-
-_OWN = frozenset(vars(nn.Module())) - {"training"}
-
-
-def _copied(value: Any) -> Any:
-    return value.copy() if isinstance(value, (list, dict, set)) else value
-
-
-def _same(one: Any, other: Any) -> bool:
-    if one is other:  # nan, too
-        return True
-    if isinstance(one, (list, tuple)) and type(one) is type(other):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return list(one) == list(other) and all(map(_same, one.values(), other.values()))
-    if isinstance(one, (int, float, str, set)) and type(one) is type(other):
-        return bool(one == other)
-    return (isinstance(one, torch.Size) and tuple(one) == other) or _is_same_code(one, other)
-
-
-def _is_same_code(one: Any, other: Any) -> bool:
-    """Says whether two values are one dtype, or one function of one object, of which Python makes a new one each."""
-    return (isinstance(one, (torch.dtype, torch.device)) and one == other) or (inspect.ismethod(one) and one == other)
+            if (path, name) not in self.call.assigned:
+                self.call.assigned.add((path, name))
+                self.call.is_stale = True
+            with torch.no_grad():
+                buffer.copy_(value)
+            parts[path]._buffers[name] = buffer
 
 
 def capture(
@@ -238,6 +192,10 @@ def capture(
             with suppress(CreationError):  # then calls of that size are refused
                 again = _capture(module, replace(call), narrowed, read_shapes(arguments, narrowed, None, method, where))
                 others.append(finish.complete(again, where))
+    if GRAD_MODE in captured.asked:
+        with suppress(CreationError):  # then calls without gradients are refused
+            without = _capture(module, replace(call), leaves, shapes, gradients=False)
+            others.append(finish.complete(without, where))
     return [captured, *others]
 
 
@@ -266,15 +224,21 @@ def _with_ones(captured: Captured, leaves: list[Any]) -> Iterator[list[Any]]:
         yield narrowed
 
 
-def _capture(module: nn.Module, call: _Call, leaves: list[Any], shapes: list[Any]) -> Captured:
-    """Traces a method with these leaves."""
+def _capture(module: nn.Module, call: _Call, leaves: list[Any], shapes: list[Any], gradients: bool = True) -> Captured:
+    """Traces a method with these leaves. `gradients`: with gradients on."""
     where = call.where
+    before = State(module, traced=False)
     try:
-        program = _torch.export_program(_Traced(module, call), leaves, shapes, hinted=_torch.are_hints(shapes))
+        hinted = _torch.are_hints(shapes)
+        program = _torch.export_program(_Traced(module, call), leaves, shapes, hinted, gradients)
+        while call.is_stale:
+            program = _torch.export_program(_Traced(module, call), leaves, shapes, hinted, gradients)
     except TorchRemoteError:
         raise
     except Exception as error:  # torch.export may raise anything, as may the user's code
         raise CreationError(f"{where}: torch.export cannot capture it: {_reason(error)}") from error
+    finally:
+        before.changed()
     signature = program.graph_signature
     attributes = {
         spec.arg.name: spec.target.removeprefix(f"{MODULE}.")
@@ -284,12 +248,13 @@ def _capture(module: nn.Module, call: _Call, leaves: list[Any], shapes: list[Any
     inputs = tuple(spec.arg.name for spec in signature.input_specs if spec.kind.name == "USER_INPUT")
     paths = {f"L['leaves'][{index}]": index for index in range(len(leaves))}
     assert call.result is not None, "torch.export calls forward"
+    _check_texts(call.result, program, where)
     guards = _torch.guards_of(program)  # what it is traced from again knows no more
     program = without_vmap(program, where)
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    if "memory" in call.asked and not all(tensor.is_contiguous() for tensor in tensors):
+    if MEMORY in call.asked and not all(tensor.is_contiguous() for tensor in tensors):
         raise CreationError(f"{where}: it asks for the strides of its tensors; give contiguous tensors as examples")
-    gradients = tuple(isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in leaves)
+    required = tuple(isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in leaves)
     return Captured(
         program,
         call.arguments,
@@ -298,9 +263,25 @@ def _capture(module: nn.Module, call: _Call, leaves: list[Any], shapes: list[Any
         paths,
         guards,
         attributes,
-        gradients if "gradient" in call.asked else None,
-        "memory" in call.asked,
+        required if GRADIENT in call.asked else None,
+        call.asked,
+        gradients,
     )
+
+
+def _check_texts(tree: Tree, program: Any, where: str) -> None:
+    """Raises CreationError if a text of the result has a size in it, which is torch.export's name for the size."""
+    symbols = {str(symbol) for symbol in program.range_constraints}
+    values = [tree]
+    for value in values:
+        if isinstance(value, Several):
+            values += [*value.items, *map(Constant, value.keys or ())]
+        text = value.value if isinstance(value, Constant) and isinstance(value.value, str) else ""
+        if not symbols.isdisjoint(re.findall(r"\w+", text)):
+            raise CreationError(
+                f"{where}: it returns the text {text!r:.60}, which has a size or an integer in it, and a graph has no "
+                "text that differs between calls; return the number"
+            )
 
 
 def without_vmap(program: Any, where: str) -> Any:
@@ -330,7 +311,8 @@ def _detached(program: Any) -> int:
 
 
 def _fresh(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    return tensor.detach().to(device, copy=True).requires_grad_(tensor.requires_grad)
+    copied = tensor.detach().to(device, copy=True).resolve_conj().resolve_neg()
+    return copied.requires_grad_(tensor.requires_grad)
 
 
 def _reason(error: Exception) -> str:

@@ -18,9 +18,6 @@ _SIGNS: Final[dict[type, str]] = {
     ast.Add: "+",
     ast.Sub: "-",
     ast.Mult: "*",
-    ast.Div: "/",
-    ast.FloorDiv: "//",
-    ast.Mod: "%",
     ast.Eq: "==",
     ast.NotEq: "!=",
     ast.Lt: "<",
@@ -47,14 +44,29 @@ _OF_TWO: Final[dict[str, str]] = {
     **dict.fromkeys(("FloorDiv", "CleanDiv"), "//"),
     **dict.fromkeys(("IntTrueDiv", "FloatTrueDiv"), "/"),
 }
+_OF_INTEGERS: Final = {"%": "modulo", "//": "floor_quotient"}  # functions of runtime/exported.py
+_DIVISIONS: Final[dict[type, str]] = {ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%"}
 
 
-def condition(text: str, find: Find, where: str) -> ir.Expression:
+def condition(text: str, find: Find, where: str, divisors: list[ir.Expression] | None = None) -> ir.Expression:
     """Reads a condition, or a size, that is written in Python.
+
+    Args:
+        divisors: collects those that a call could have as 0. The expression may run only if none is.
 
     Raises:
         CreationError: it has something that generated code could not check.
     """
+
+    def divided(sign: str, left: ast.expr, right: ast.expr) -> ir.Expression:
+        divisor = read(right)
+        if isinstance(divisor, ir.Literal) and divisor.value:
+            return ir.Operation(sign, read(left), divisor)
+        if divisors is not None:
+            divisors.append(divisor)
+        if sign == "/":
+            return ir.Operation(sign, read(left), divisor)
+        return ir.Call(ir.Name(_OF_INTEGERS[sign]), (read(left), divisor))
 
     def read(node: ast.expr) -> ir.Expression:
         found = find(ast.unparse(node))
@@ -70,6 +82,8 @@ def condition(text: str, find: Find, where: str) -> ir.Expression:
                 return power
             case ast.BinOp(left, sign, right) if type(sign) in _SIGNS:
                 return ir.Operation(_SIGNS[type(sign)], read(left), read(right))
+            case ast.BinOp(left, sign, right) if type(sign) in _DIVISIONS:
+                return divided(_DIVISIONS[type(sign)], left, right)
             case ast.BoolOp(sign, [first, *others]):
                 joined = read(first)
                 for one in others:
@@ -94,9 +108,9 @@ def condition(text: str, find: Find, where: str) -> ir.Expression:
                     chosen = ir.Call(ir.Name(_OF_SEVERAL[ast.unparse(function)]), (chosen, read(one)))
                 return chosen
             case ast.Call(function, [left, right], []) if ast.unparse(function) in _OF_TWO:
-                return ir.Operation(_OF_TWO[ast.unparse(function)], read(left), read(right))
+                return divided(_OF_TWO[ast.unparse(function)], left, right)
             case ast.Call(ast.Name("ModularIndexing"), [value, divisor, modulus], []):
-                return ir.Operation("%", ir.Operation("//", read(value), read(divisor)), read(modulus))
+                return divided("%", ast.BinOp(value, ast.FloorDiv(), divisor), modulus)
         raise CreationError(
             f"{where}: torch.export assumes {text}, which cannot be checked ({ast.unparse(node)}); state the sizes in "
             "dynamic_shapes"

@@ -18,6 +18,7 @@ from .regions import REGIONS
 _FRAME: Final = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
 _TORCH: Final = os.path.dirname(torch.__file__)
 _ASSERTED: Final = 3  # the place of the dtype among the arguments of _assert_tensor_metadata
+_DROPOUTS: Final = ("aten::dropout", "aten::feature_dropout", "aten::alpha_dropout", "aten::feature_alpha_dropout")
 
 Value = Any
 """Stands for a node: an expression, a list of those (the results of a region), or a region's graph."""
@@ -140,6 +141,10 @@ class Lowering:
             number = "bool" if isinstance(value, (torch.SymBool, bool)) else "int"
             number = "float" if isinstance(value, (torch.SymFloat, float)) else number
             return self.assign(node.name, ir.Call(ir.Name(number), (write(node.args[0]),)), into)
+        if name in _DROPOUTS and (node.args[1] == 0 or node.args[2] is False):  # eagerly, the result is the argument
+            return write(node.args[0])
+        if name == "aten::alias":  # what watching.py makes of contiguous() where it does nothing for the example
+            return self.assign(node.name, ir.Call(ir.Attribute(write(node.args[0]), "contiguous"), ()), into)
         if name == "aten::dropout" and node.args[-1] is True:
             return self._dropout(node, write, into)
         call = self.operators.call(target, node.args, dict(node.kwargs), write)

@@ -24,12 +24,20 @@ from ..read.types import DictType, EnumType, ListType, NamedTupleType, OptionalT
 from .capture import Captured
 from .conditions import condition
 from .values import Constant, Leaf, Several, Tree
+from .watching import CONJUGATE, GRAD_MODE, MEMORY, NEGATIVE, OFFSET
 
 Fail = Callable[[ir.Expression, bool], ir.Statement]
 """Makes the statement for a call that the graph is not right for: of the text that says why, and whether another graph
 could be right for it."""
 
 _LARGEST: Final = 2**62
+_ASKED: Final = {
+    MEMORY: ("is_contiguous", True, "a contiguous tensor", "contiguous()"),
+    OFFSET: ("storage_offset", 0, "a tensor at the beginning of its storage", "clone()"),
+    CONJUGATE: ("is_conj", False, "a tensor that is not conjugated lazily", "resolve_conj()"),
+    NEGATIVE: ("is_neg", False, "a tensor that is not negated lazily", "resolve_neg()"),
+}
+"""For each question: the method of tensors that asks it, the answer of an example, what that is, and what does it."""
 
 
 class Guards:
@@ -66,12 +74,19 @@ class Guards:
         for parameter, argument, tree in zip(parameters, self._method.arguments, self._captured.arguments, strict=True):
             self._walk(ir.Name(parameter.name), tree, argument.type, argument.name, body)
         for value, text, where in self._left:
-            wanted = condition(text, self._symbols.get, self._where)
-            self._check(
-                ir.Operation("!=", value, wanted), where, f"a size of {self._named(text)}", _text_of(value), body
-            )
+            divisors: list[ir.Expression] = []
+            wanted = condition(text, self._symbols.get, self._where, divisors)
+            by_zero = [ir.Operation("==", one, ir.Literal(0)) for one in divisors]
+            wrong = _any_of([*by_zero, ir.Operation("!=", value, wanted)])
+            self._check(wrong, where, f"a size of {self._named(text)}", _text_of(value), body)
         for guard in self._captured.guards:
             self._guard(guard, body)
+        if GRAD_MODE in self._captured.asked:
+            enabled = ir.Call(ir.Attribute(ir.Name("torch"), "is_grad_enabled"))
+            wrong = ir.Operation("!=", enabled, ir.Literal(self._captured.grad_mode))
+            shown = ("with", "without") if self._captured.grad_mode else ("without", "with")
+            came = ir.Literal(f"one {shown[1]}")
+            self._check(wrong, self._method.name, f"calls {shown[0]} gradients", came, body, another=False)
         return body
 
     def _check(
@@ -115,6 +130,8 @@ class Guards:
                 listed = ir.ListOf(tuple(ir.Literal(key) for key in keys))
                 found = ir.Call(ir.Name("list"), (ir.Call(ir.Attribute(value, "keys")),))
                 wrong = ir.Operation("!=", found, listed) if keys else _has_other_length(value, 0)
+                numbers = [(n, key) for n, key in enumerate(keys) if isinstance(key, (float, complex))]
+                wrong = _any_of([wrong, *(_is_another(ir.Item(found, n), key) for n, key in numbers)])
                 exported = f"the keys {', '.join(map(repr, keys))} in this order" if keys else "no keys"
                 self._check(wrong, where, exported, _text_of(found), into)
                 for key, part in zip(keys, items, strict=True):
@@ -152,11 +169,8 @@ class Guards:
         else:
             wanted = ir.Literal(DeviceValue(str(found)) if isinstance(found, torch.device) else found)
         wrong: ir.Expression = ir.Operation("!=", value, wanted)
-        if isinstance(found, float) and found != found:
-            wrong = ir.negated(ir.Call(ir.Attribute(ir.Name("math"), "isnan"), (value,)))
-        elif isinstance(found, float) and found == 0:
-            sign = ir.Call(ir.Attribute(ir.Name("math"), "copysign"), (ir.Literal(1.0), value))
-            wrong = ir.Operation("or", wrong, ir.Operation("!=", sign, ir.Literal(math.copysign(1.0, found))))
+        if isinstance(found, (float, complex)):
+            wrong = _is_another(value, found)
         self._check(wrong, where, repr(found), came, into)
 
     def _leaf(self, value: ir.Name, symbolic: Any, where: str, into: list[ir.Statement]) -> None:
@@ -195,10 +209,10 @@ class Guards:
             self._check(wrong, where, f"a tensor that requires {'a' if required else 'no'} gradient", came, into)
         if self._captured.device is not None:
             self._packaged(value, self._captured.device, where, into)
-        if self._captured.is_contiguous:
-            wrong = ir.negated(ir.Call(ir.Attribute(value, "is_contiguous")))
-            came = ir.Literal("another; pass contiguous()")
-            self._check(wrong, where, "a contiguous tensor", came, into, another=False)
+        for method, wanted, exported, remedy in (_ASKED[one] for one in _ASKED if one in self._captured.asked):
+            found: ir.Expression = ir.Call(ir.Attribute(value, method))
+            wrong = ir.Operation("!=", found, ir.Literal(wanted))
+            self._check(wrong, where, exported, ir.Literal(f"another; pass {remedy}"), into, another=False)
 
     def _packaged(self, value: ir.Name, device: torch.device, where: str, into: list[ir.Statement]) -> None:
         """Compares what only a package is not right for: another device, and a gradient, which it would lose."""
@@ -254,11 +268,19 @@ class Guards:
                 return found
             return None
 
-        right = condition(guard, find, self._where)
+        divisors: list[ir.Expression] = []
+        right = condition(guard, find, self._where, divisors)
         if self._is_known(right):
             return
+        for divisor in reversed(divisors):  # one in another one's expression comes after it in the list
+            right = ir.Operation("and", ir.Operation("!=", divisor, ir.Literal(0)), right)
         for text in sorted(used, key=len, reverse=True):
             readable = readable.replace(text, self._shown_source(text))
+        match right:
+            case ir.Operation("!=", ir.Call(ir.Attribute(_, "size")), ir.Literal(1)) | ir.Operation(
+                "!=", ir.Literal(1), ir.Call(ir.Attribute(_, "size"))
+            ):
+                readable = "sizes of 2 or more"
         first = self._shown_source(next(iter(used), guard))
         came: ir.Expression = ir.Literal("")
         for number, (text, value) in enumerate(used.items()):
@@ -305,6 +327,16 @@ def _bounds(bounds: Any) -> tuple[int | None, int | None]:
 
 def _has_other_length(value: ir.Expression, length: int) -> ir.Expression:
     return ir.Operation("!=", ir.length(value), ir.Literal(length))
+
+
+def _is_another(value: ir.Expression, number: float | complex) -> ir.Expression:
+    """Compares a float or complex number with one of the graph. The sign of 0 counts, and nan is nan."""
+    parts = [number] if isinstance(number, float) else [number.real, number.imag]
+    given = [ir.Literal(part if part else 0.0) for part in parts]
+    signs = [ir.Literal(math.copysign(1.0, part) < 0) for part in parts]
+    if isinstance(number, float):
+        return ir.negated(ir.Call(ir.Name("is_alike"), (value, *given, *signs)))
+    return ir.negated(ir.Call(ir.Name("is_complex_alike"), (value, ir.ListOf(tuple(given)), ir.ListOf(tuple(signs)))))
 
 
 def _any_of(tests: list[ir.Expression]) -> ir.Expression:

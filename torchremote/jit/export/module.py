@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -69,12 +70,33 @@ class ModuleLowering:
         self._remedy = f"if the module can run such a call, whoever exported it can give {takes} of one, too"
         self._holder = holder
         self._methods: list[ir.Function] = []
-        methods = [method.name for method in interface.methods]
-        self._names = Names({*holder.names, *methods, MODES, DEVICES, COMPILED, "training"})
         self._operators = Operators("")
 
     def script(self, modes: Sequence[Graphs], defined: Mapping[str, Any]) -> torch.jit.ScriptModule:
         """Compiles the module. `defined`: the definitions of the interface's contract, by name."""
+        scripted, text = self._script(modes, defined)
+        misread = self._misread(scripted)
+        if misread:  # with their names, arguments fit one overload alone
+            self._operators.by_keyword.update(misread)
+            with suppress(CreationError):  # some operators have an overload that TorchScript does not know
+                scripted, text = self._script(modes, defined)
+                misread = self._misread(scripted)
+        for operator, overload in misread.items():
+            wanted = [one for known, one in self._operators.expected if known == operator]
+            raise CreationError(
+                f"{self._title}: TorchScript takes {operator} for the overload {overload or 'default'!r}, and the "
+                f"graph has {', '.join(map(repr, wanted))}; write that operator with other types of arguments"
+            )
+        self._holder.hide(scripted)
+        _sources[scripted] = text
+        return scripted
+
+    def _script(self, modes: Sequence[Graphs], defined: Mapping[str, Any]) -> tuple[torch.jit.ScriptModule, str]:
+        """Lowers the graphs, and compiles the text. Returns the text, too."""
+        methods = [method.name for method in self._interface.methods]
+        self._names = Names({*self._holder.names, *methods, MODES, DEVICES, COMPILED, "training"})
+        self._methods = []
+        self._operators.expected.clear()
         for method in self._interface.methods:
             self._lower_method(method, modes)
         name = self._source_names.scope(self._holder.names).fresh(_class_name(self._title))
@@ -100,10 +122,7 @@ class ModuleLowering:
                 scripted: torch.jit.ScriptModule = script(unit, source, around=defined, fill=fill)[name]
             except InternalError as error:
                 raise CreationError(f"{self._title}: TorchScript does not take its exported graph: {error}") from error
-        self._check_overloads(scripted)
-        self._holder.hide(scripted)
-        _sources[scripted] = source.text
-        return scripted
+        return scripted, source.text
 
     def _lower_method(self, method: Method, modes: Sequence[Graphs]) -> None:
         """Lowers a method of the interface, and those that run its graphs."""
@@ -267,20 +286,18 @@ class ModuleLowering:
         into.append(ir.Assign((name,), value, self._source_names.declared(kind)))
         return ir.Name(name)
 
-    def _check_overloads(self, scripted: torch.jit.ScriptModule) -> None:
-        """Raises CreationError if TorchScript took another operator of the same name than the graph has."""
+    def _misread(self, scripted: torch.jit.ScriptModule) -> dict[str, str]:
+        """Returns the operators that TorchScript took for another one of the same name: its overload, by name."""
         names = {name for name, _ in self._operators.expected}
         found: Counter[tuple[str, str]] = Counter()
         for method in self._methods:
             found.update(one for one in _torch.operators_of(scripted, method.name) if one[0] in names)
-        for (name, overload), count in found.items():
-            allowed = self._operators.expected[name, overload]
-            if count > allowed and name not in self._operators.loose:
-                wanted = [one for known, one in self._operators.expected if known == name]
-                raise CreationError(
-                    f"{self._title}: TorchScript takes {name} for the overload {overload or 'default'!r}, and the "
-                    f"graph has {', '.join(map(repr, wanted))}; write that operator with other types of arguments"
-                )
+        expected, loose = self._operators.expected, self._operators.loose
+        return {
+            name: overload
+            for (name, overload), count in found.items()
+            if count > expected[name, overload] and name not in loose
+        }
 
 
 _sources: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDictionary()

@@ -25,18 +25,22 @@ _SIGNS: Final[dict[Any, str]] = {
     operator.add: "+",
     operator.sub: "-",
     operator.mul: "*",
-    operator.floordiv: "//",
-    operator.truediv: "/",
-    operator.mod: "%",
     operator.eq: "==",
     operator.ne: "!=",
     operator.lt: "<",
     operator.le: "<=",
     operator.gt: ">",
     operator.ge: ">=",
-    operator.and_: "and",  # of two bools, which is what sizes are compared to
-    operator.or_: "or",
 }
+_OF_BOOLS: Final[dict[Any, str]] = {operator.and_: "and", operator.or_: "or"}
+_OF_INTEGERS: Final[dict[Any, str]] = {operator.and_: "&", operator.or_: "|"}
+# Functions of runtime/exported.py, where TorchScript's operators differ from Python's: of two integers, and otherwise.
+_DIVISIONS: Final[dict[Any, tuple[str, str]]] = {
+    operator.floordiv: ("floor_quotient", "float_floor_quotient"),
+    operator.truediv: ("true_quotient", "true_quotient"),
+    operator.mod: ("modulo", "float_modulo"),
+}
+_SHIFTS: Final[dict[Any, str]] = {operator.lshift: "shifted_left", operator.rshift: "shifted_right"}
 _FUNCTIONS: Final[dict[Any, str]] = {
     torch.sym_int: "int",
     torch.sym_float: "float",
@@ -48,7 +52,6 @@ _FUNCTIONS: Final[dict[Any, str]] = {
     builtins.float: "float",
     builtins.bool: "bool",
     builtins.abs: "abs",
-    builtins.round: "round",
     math.trunc: "int",
     math.ceil: "math.ceil",
     math.floor: "math.floor",
@@ -72,6 +75,7 @@ class Operators:
     expected: Counter[tuple[str, str]] = field(default_factory=Counter)  # by name and overload
     loose: set[str] = field(default_factory=set)  # names of operators that take a number for a tensor
     devices: set[str] = field(default_factory=set)  # the devices that the graph names
+    by_keyword: set[str] = field(default_factory=set)  # names of operators whose arguments are all written by name
 
     def call(self, target: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], write: Argument) -> ir.Expression:
         """Writes the call of an operator of ATen, or of another library."""
@@ -82,10 +86,16 @@ class Operators:
             raise self.refused(f"the operator {schema.name}, which is written in Python and takes the GIL")
         space, name = schema.name.split("::")
         given: list[ir.Expression] = []
-        for value, declared in zip(arguments, schema.arguments, strict=False):
+        in_full = schema.name in self.by_keyword
+        for place, (value, declared) in enumerate(zip(arguments, schema.arguments, strict=False)):
             written = self._argument(value, declared, write, schema.name)
-            given.append(ir.Keyword(declared.name, written) if declared.kwarg_only else written)
+            if place == 0 and str(declared.type) == "Tensor" and _is_a(value, _NUMBERS):
+                written = self._tensor_of(value, arguments, write)
+            given.append(ir.Keyword(declared.name, written) if declared.kwarg_only or in_full else written)
         by_name = {declared.name: declared for declared in schema.arguments}
+        if in_full:
+            left_out = schema.arguments[len(arguments) :]
+            keywords = {one.name: one.default_value for one in left_out if one.has_default_value()} | keywords
         for key, value in keywords.items():
             given.append(ir.Keyword(key, self._argument(value, by_name[key], write, schema.name)))
         self.expected[schema.name, schema.overload_name] += 1
@@ -96,6 +106,15 @@ class Operators:
         """Writes an operator of ATen that the graph does not have."""
         self.expected[f"aten::{name}", overload] += 1
         return ir.Call(ir.Attribute(ir.Attribute(ir.Attribute(_TORCH, "ops"), "aten"), name), arguments)
+
+    def _tensor_of(self, number: Any, arguments: tuple[Any, ...], write: Argument) -> ir.Expression:
+        """Writes a number that an operator takes for its first tensor, in the dtype to which its tensors promote it."""
+        found = (one.meta.get("val") for one in arguments if isinstance(one, torch.fx.Node))
+        tensor = next((one for one in found if isinstance(one, torch.Tensor)), None)
+        value = number.meta["val"] if isinstance(number, torch.fx.Node) else number
+        like: Any = next(kind(1) for kind, kinds in _KINDS.items() if isinstance(value, kinds))
+        dtype = torch.tensor(like).dtype if tensor is None else torch.result_type(like, tensor)
+        return self.aten("scalar_tensor", "", write(number), ir.Keyword("dtype", self.constant(dtype)))
 
     def _argument(self, value: Any, declared: Any, write: Argument, name: str) -> ir.Expression:
         kind = str(declared.type)
@@ -141,6 +160,22 @@ class Operators:
         if target in _SIGNS:
             left, right = map(write, arguments)
             return ir.Operation(_SIGNS[target], left, right)
+        if target in _OF_BOOLS:
+            signs = _OF_BOOLS if all(_is_a(one, (bool, torch.SymBool)) for one in arguments) else _OF_INTEGERS
+            return ir.Operation(signs[target], *map(write, arguments))
+        if target in _DIVISIONS:
+            of_integers, of_floats = _DIVISIONS[target]
+            if target is not operator.truediv and all(_is_a(one, _INTEGERS) for one in arguments):
+                return ir.Call(ir.Name(of_integers), tuple(map(write, arguments)))
+            floats = tuple(ir.Call(ir.Name("float"), (write(one),)) for one in arguments)
+            return ir.Call(ir.Name(of_floats), floats)
+        if target in _SHIFTS:
+            return ir.Call(ir.Name(_SHIFTS[target]), tuple(map(write, arguments)))
+        if target is builtins.round and arguments[1:] in (
+            (),
+            (None,),
+        ):  # to an integer, which is a float in TorchScript
+            return ir.Call(ir.Name("int"), (ir.Call(ir.Name("round"), (write(arguments[0]),)),))
         if target in _FUNCTIONS:
             return ir.Call(ir.Name(_FUNCTIONS[target]), tuple(map(write, arguments)))
         if target is operator.pow:
@@ -164,15 +199,9 @@ class Operators:
 
     def _power(self, base: Any, exponent: Any, write: Argument) -> ir.Expression:
         """Writes a power. TorchScript's power of two integers is a float."""
-        value = base.meta.get("val") if isinstance(base, torch.fx.Node) else base
-        if not isinstance(value, (int, torch.SymInt)):
-            return ir.Operation("**", write(base), write(exponent))
-        if not isinstance(exponent, int) or not 1 <= exponent <= 16:
-            raise self.refused(f"a power of a size with the exponent {exponent}")
-        product = write(base)
-        for _ in range(exponent - 1):
-            product = ir.Operation("*", product, write(base))
-        return product
+        if _is_a(base, _INTEGERS) and _is_a(exponent, _INTEGERS):
+            return ir.Call(ir.Name("power"), (write(base), write(exponent)))
+        return ir.Operation("**", *(ir.Call(ir.Name("float"), (write(one),)) for one in (base, exponent)))
 
     def refused(self, what: str) -> CreationError:
         return CreationError(
@@ -183,6 +212,17 @@ class Operators:
 
 def _annotated(kind: str, value: ir.Expression) -> ir.Expression:
     return ir.Call(ir.Attribute(ir.Attribute(_TORCH, "jit"), "annotate"), (ir.Name(kind), value))
+
+
+_INTEGERS: Final = (int, torch.SymInt)
+_NUMBERS: Final = (int, float, complex, torch.SymInt, torch.SymFloat)
+_KINDS: Final[dict[Any, tuple[type, ...]]] = {int: _INTEGERS, float: (float, torch.SymFloat), complex: (complex,)}
+
+
+def _is_a(value: Any, kinds: tuple[type, ...]) -> bool:
+    """Says whether a value of the graph is one of these. A bool is no integer here."""
+    found = value.meta.get("val") if isinstance(value, torch.fx.Node) else value
+    return isinstance(found, kinds) and (bool in kinds or not isinstance(found, bool))
 
 
 def _is_tensor(node: torch.fx.Node) -> bool:

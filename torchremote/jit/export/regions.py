@@ -130,7 +130,24 @@ def _grad_mode(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], wr
     results = lowering.region(region, inside, body)
     lowering.without_gradients = before
     into.append(ir.WithoutGradients(tuple(body) or (ir.Pass(),)))
-    return [detached.get(result, result) if isinstance(result, ir.Name) else result for result in results]
+    results = [detached.get(result, result) if isinstance(result, ir.Name) else result for result in results]
+    changed = _changed_in_place(region)
+    return [given[changed[place]] if place in changed else result for place, result in enumerate(results)]
+
+
+def _changed_in_place(region: Any) -> dict[int, int]:
+    """Returns which results of a region are its operands, changed in place: a place among them for each such result."""
+    places = {node: place for place, node in enumerate(region.graph.find_nodes(op="placeholder"))}
+    [output] = region.graph.find_nodes(op="output")
+    results = output.args[0] if isinstance(output.args[0], (list, tuple)) else [output.args[0]]
+    found: dict[int, int] = {}
+    for number, node in enumerate(results):
+        origin = node
+        while isinstance(origin, torch.fx.Node) and _torch.changes_first(origin.target):
+            origin = origin.args[0]
+        if origin is not node and origin in places:
+            found[number] = places[origin]
+    return found
 
 
 def _autocast(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
@@ -141,7 +158,9 @@ def _autocast(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], wri
         targets = [str(inner.target) for graph in graphs for inner in graph.nodes]
         if "wrap_with_set_grad_enabled" in targets:
             raise lowering.operators.refused("a region with another grad mode inside of an autocast region")
-        operands_in_graph = [one.meta["val"] if isinstance(one, torch.fx.Node) else one for one in node.args[5:]]
+        operands_in_graph = [one.meta.get("val") if isinstance(one, torch.fx.Node) else one for one in node.args[5:]]
+        if not any(isinstance(one, torch.Tensor) for one in operands_in_graph):
+            raise lowering.operators.refused("an autocast region without tensors, or one inside of another region")
         region = _torch.with_casts(region, operands_in_graph, device, dtype)
     return lowering.region(region, _written(operands, write), into)
 

@@ -176,6 +176,8 @@ def _check_keys(keys: Iterable[Any], kind: Type, where: str, misfit: type[Argume
     for key in keys:
         if type(key) is not SCALAR_CLASSES[str(kind)]:
             raise misfit(f"{where}: the key {_shown(key)} is no {kind}")
+        if key != key:
+            raise misfit(f"{where}: a key is nan, which equals no other key")
 
 
 def build(tree: Tree, kind: Type, leaves: Sequence[Any], classes: Classes) -> Any:

@@ -1,0 +1,155 @@
+"""Watches a method while torch.export traces it, for what the graph would lose or would be right for in part only.
+
+torch.export sees operators on tensors. What a method asks of a tensor, or does to torch itself, leaves nothing in the
+graph. Some of it is noted, and calls are compared with it. Some is written so that the graph keeps it. The rest is
+refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from ...errors import CreationError
+
+GRADIENT: Final = "whether a tensor requires a gradient"
+GRAD_MODE: Final = "whether gradients are on"
+MEMORY: Final = "how a tensor lies in memory"
+OFFSET: Final = "where in its storage a tensor begins"
+CONJUGATE: Final = "whether a tensor is conjugated lazily"
+NEGATIVE: Final = "whether a tensor is negated lazily"
+
+_TORCH: Final = os.path.dirname(torch.__file__)
+_GETTERS: Final = [getattr(torch.Tensor, name).__get__ for name in ("requires_grad", "is_leaf", "grad_fn")]
+_QUESTIONS: Final[dict[Any, str]] = {
+    **dict.fromkeys(_GETTERS, GRADIENT),
+    **dict.fromkeys((torch.Tensor.is_contiguous, torch.Tensor.stride), MEMORY),
+    torch.Tensor.storage_offset: OFFSET,
+    **dict.fromkeys((torch.Tensor.is_conj, torch.is_conj), CONJUGATE),
+    **dict.fromkeys((torch.Tensor.is_neg, torch.is_neg), NEGATIVE),
+}
+_SQUEEZES: Final = frozenset((torch.squeeze, torch.Tensor.squeeze, torch.Tensor.squeeze_))
+_HOOKS: Final = frozenset((torch.Tensor.register_hook, torch.Tensor.register_post_accumulate_grad_hook))
+_SEEDS: Final = ("manual_seed", "seed", "set_rng_state")
+_WITHOUT: Final = (
+    "which an exported module would lose; leave it out of the method, or run that part under torch.no_grad() if its "
+    "callers need no gradients"
+)
+
+
+class Watching(TorchFunctionMode):
+    """Notes what a method asks.
+
+    Args:
+        leaves: the tensors of the method's arguments.
+        where: names interface and method in errors.
+    """
+
+    def __init__(self, leaves: list[Any], where: str) -> None:
+        super().__init__()
+        self.asked: set[str] = set()
+        self._leaves = {id(leaf) for leaf in leaves}
+        self._where = where
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in _QUESTIONS:  # only then: torch 2.11 traces this for branches and loops, and guards the set
+            self.asked.add(_QUESTIONS[function])
+            if function in _GETTERS and id(args[0]) not in self._leaves and not isinstance(args[0], nn.Parameter):
+                self._ask_of_users(sys._getframe(1))
+        if function in _SQUEEZES:
+            _ask_for_1(*args, **(kwargs or {}))
+        if function in _HOOKS and torch.is_grad_enabled():
+            raise CreationError(f"{self._where}: it registers a hook for gradients on a tensor, {_WITHOUT}")
+        result = function(*args, **(kwargs or {}))
+        if function is torch.Tensor.contiguous and result is args[0]:
+            if len(args) > 1 or kwargs:
+                self.asked.add(MEMORY)
+            else:  # it leaves nothing in the graph, so graph.py writes this one as contiguous
+                return torch.ops.aten.alias.default(result)
+        return result
+
+    def _ask_of_users(self, frame: Any) -> None:
+        """Notes a question for the grad mode, unless torch's own Python asks. There, it chooses a faster way."""
+        if not frame.f_code.co_filename.startswith(_TORCH):
+            self.asked.add(GRAD_MODE)
+
+    @contextlib.contextmanager
+    def patches(self) -> Iterator[None]:
+        """Watches what torch tells no mode of, in this thread."""
+        here = threading.get_ident()
+        function: Any = torch.autograd.Function
+        region: Any = torch.inference_mode
+        apply, enter, leave = function.__dict__["apply"], region.__enter__, region.__exit__
+        is_enabled = torch.is_grad_enabled
+
+        def applied(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            is_torchs = cls.__module__.partition(".")[0] == "torch"  # such as that of cond, which is in the graph
+            if threading.get_ident() == here and is_enabled() and not is_torchs:
+                raise CreationError(f"{self._where}: it calls {cls.__name__}, an autograd.Function, {_WITHOUT}")
+            return apply.__get__(None, cls)(*args, **kwargs)
+
+        def asked_mode() -> bool:
+            if threading.get_ident() == here:
+                self._ask_of_users(sys._getframe(1))
+            return is_enabled()
+
+        # A graph has regions without gradients, and none of inference.
+        def entered(self: Any) -> None:
+            if threading.get_ident() != here:
+                enter(self)
+                return
+            self.instead = torch.set_grad_enabled(not self.mode)
+
+        def left(self: Any, *raised: Any) -> None:
+            if threading.get_ident() != here:
+                leave(self, *raised)
+                return
+            self.instead.__exit__(*raised)
+
+        patched: list[tuple[Any, str, Any]] = [
+            (function, "apply", classmethod(applied)),
+            (torch, "is_grad_enabled", asked_mode),
+            (region, "__enter__", entered),
+            (region, "__exit__", left),
+        ]
+        for module in (torch, torch.random):
+            patched += [(module, name, self._refusing(getattr(module, name), name, here)) for name in _SEEDS]
+        before = [(owner, name, owner.__dict__[name]) for owner, name, _ in patched]
+        for owner, name, value in patched:
+            setattr(owner, name, value)
+        try:
+            yield
+        finally:
+            for owner, name, value in before:
+                setattr(owner, name, value)
+
+    def _refusing(self, function: Callable[..., Any], name: str, thread: int) -> Callable[..., Any]:
+        """Makes a function that refuses to seed torch's generator in this thread."""
+
+        def refuse(*args: Any, **kwargs: Any) -> Any:
+            file = sys._getframe(1).f_code.co_filename
+            of_user = not file.startswith(_TORCH) or file.endswith("random.py")  # dynamo puts back what it drew
+            if threading.get_ident() == thread and of_user:
+                raise CreationError(
+                    f"{self._where}: it calls torch.{name}, which an exported module would lose; seed before the call"
+                )
+            return function(*args, **kwargs)
+
+        return refuse
+
+
+def _ask_for_1(tensor: Any, dim: Any = None, **ignored: Any) -> None:
+    """Compares the sizes that squeeze looks at with 1, for torch.export to note the answer."""
+    if isinstance(tensor, torch.Tensor):
+        dims = range(tensor.dim()) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
+        for one in dims:
+            if isinstance(one, int) and -tensor.dim() <= one < tensor.dim():
+                bool(tensor.shape[one] == 1)
