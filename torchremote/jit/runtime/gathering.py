@@ -24,6 +24,11 @@ Note [A batch that fails]
     run again by itself, so that those that can succeed do. TorchScript cannot catch the error to find that out. But it
     runs `__exit__` of a `with` also if its body raises, and that stores that the batch has ended. `watch` looks for it.
     It comes behind the run in the queue, so it has to look again only if the method waits for a remote module.
+
+    Work that was queued behind the batch may be in the queue before these calls, and of the same stub. So the batch
+    notes how many calls run again, and work with a higher number steps aside until all of them have begun. It notes
+    itself meanwhile, so that what comes behind it does not overtake it, either. A call that has begun holds back
+    nothing, also if it waits: what it waits for may be a call of this module.
 """
 
 from __future__ import annotations
@@ -54,10 +59,26 @@ def set_last(turns: Turns, flags: int, last: int) -> None:
         turns.streams[number].last = last
 
 
-def take_place(turns: Turns, flags: int) -> None:
+def take_place(turns: Turns, flags: int) -> int:
     # Numbers the work of a call that is not gathered. Its fork follows at once.
     turns.queued += 1
     set_last(turns, flags, turns.queued)
+    return turns.queued
+
+
+def begin_call(turns: Turns, number: int) -> None:
+    turns.unbegun[number] -= 1
+    if turns.unbegun[number] == 0:
+        turns.unbegun.pop(number)
+
+
+def begin_work(turns: Turns, number: int) -> None:
+    # Waits until all calls that run again for a failed batch have begun, and what was queued between has, too.
+    if len(turns.unbegun) > 0:
+        turns.unbegun[number] = 1
+        while min(turns.unbegun.keys()) < number:
+            step_aside(number)
+        begin_call(turns, number)
 
 
 def have_equal_rows(tensors: List[Tensor], dim: int) -> bool:
@@ -78,8 +99,10 @@ def fit(first: List[Tensor], other: List[Tensor], dim: int) -> bool:
 
 
 class Batch:
-    def __init__(self, number: int, flags: int):
+    def __init__(self, turns: Turns, number: int, flags: int, repeats: bool):
+        self.turns = turns
         self.number = number
+        self.repeats = repeats  # whether its calls run again if it fails
         self.flags = flags  # of all its calls, without their tickets
         self.calls: List[List[Tensor]] = []  # the tensors of each
         self.bytes = 0
@@ -92,6 +115,8 @@ class Batch:
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         self.ended = True
+        if self.repeats and not self.ran and len(self.calls) > 1:
+            self.turns.unbegun[self.number] = len(self.calls)
 
     def add(self, tensors: List[Tensor]) -> int:
         # Returns the place of the call.
@@ -113,9 +138,9 @@ class Batch:
         return concatenated(self.calls, dim)
 
 
-def open_batch(turns: Turns, flags: int) -> Batch:
+def open_batch(turns: Turns, flags: int, repeats: bool) -> Batch:
     turns.queued += 1
-    return Batch(turns.queued, without_ticket(flags))
+    return Batch(turns, turns.queued, without_ticket(flags), repeats)
 
 
 def watch(batch: Batch) -> int:

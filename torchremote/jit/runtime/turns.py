@@ -155,6 +155,8 @@ class Turns:
         self.streams: Dict[int, StubOrder] = {}
         self.streams.clear()  # TorchScript makes one constant, for all objects, of a dict that nothing changes here
         self.queued = 0  # the pieces of work so far: see gathering.py
+        self.unbegun: Dict[int, int] = {}  # work that holds back what was queued later, and how many calls of it
+        self.unbegun.clear()
 
     def stream(self, number: int, ticket: int) -> StubOrder:
         if number in self.streams:
