@@ -39,7 +39,7 @@ from torch import Tensor
 from torch.futures import Future
 
 from .batches import MOST_BYTES, concatenated, cut, joins
-from .message import has_sparse
+from .message import has_sparse, marked
 from .tensors import needs_grad
 from .turns import FLAG_BITS, STREAM_MASK, Turns, step_aside, without_ticket
 
@@ -98,6 +98,13 @@ def fit(first: List[Tensor], other: List[Tensor], dim: int) -> bool:
     return have_equal_rows(first, dim) and have_equal_rows(other, dim)
 
 
+def bytes_of_all(tensors: List[Tensor]) -> int:
+    size = 0
+    for tensor in tensors:
+        size += tensor.numel() * tensor.element_size()
+    return size
+
+
 class Batch:
     def __init__(self, turns: Turns, number: int, flags: int, repeats: bool):
         self.turns = turns
@@ -121,13 +128,14 @@ class Batch:
     def add(self, tensors: List[Tensor]) -> int:
         # Returns the place of the call.
         self.calls.append(tensors)
-        for tensor in tensors:
-            self.bytes += tensor.numel() * tensor.element_size()
+        self.bytes += bytes_of_all(tensors)
         return len(self.calls) - 1
 
     def takes(self, tensors: List[Tensor], dim: int, most: int, turns: Turns, flags: int) -> bool:
         # Says whether a call may join, if its other arguments are equal.
-        if len(self.calls) >= most or self.bytes > MOST_BYTES or self.flags != without_ticket(flags):
+        if len(self.calls) >= most or self.flags != without_ticket(flags):
+            return False
+        if self.bytes + bytes_of_all(tensors) > MOST_BYTES:  # of one that is expanded, all that it shows
             return False
         return self.number >= last_of(turns, flags) and fit(self.calls[0], tensors, dim)
 
@@ -176,6 +184,8 @@ def sliced(joined: Tensor, pieces: List[List[Tensor]], rows: List[int], dim: int
             + "hosted; host it again, or call it under torch.no_grad()"
         )
     cut(joined, pieces, rows, dim, where)
-    # An empty view that begins after the end of its storage ends the process that receives it.
-    pieces[-1] = [piece.clone() if piece.numel() == 0 else piece for piece in pieces[-1]]
+    if joined.layout > 0:
+        pieces[-1] = [marked(piece) for piece in pieces[-1]]
+    else:  # an empty view that begins after the end of its storage ends the process that receives it
+        pieces[-1] = [piece.clone() if piece.numel() == 0 else piece for piece in pieces[-1]]
     return joined
