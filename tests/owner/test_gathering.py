@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import hypothesis
 import pytest
 import torch
-from torch import Tensor
 from hypothesis import strategies
+from torch import Tensor
 
 import torchremote as tr
 from torchremote.errors import RemoteError

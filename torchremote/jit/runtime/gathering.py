@@ -31,6 +31,9 @@ Note [A batch that fails]
     nothing, also if it waits: what it waits for may be a call of this module.
 """
 
+# In TorchScript, a layout is an integer: 0 is strided.
+# mypy: disable-error-code="operator"
+
 from __future__ import annotations
 
 from typing import Any, Final, List
