@@ -94,6 +94,39 @@ def test_a_source_that_does_not_compile_leaves_nothing(cache, tmp_path, monkeypa
     assert list(native.library().parent.iterdir()) == []
 
 
+def test_a_compiler_that_fails_is_named(cache, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "false")
+    assert cli.main(["build-native"]) == 1
+    assert "does not compile here: Command '['false'" in capsys.readouterr().err
+
+
+def test_without_a_home_it_is_not_used(cache, monkeypatch):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(native.Path, "home", home)
+    said = "there is no folder for it: Could not determine home directory; name one in XDG_CACHE_HOME"
+    assert native._load() == (False, f"not used: {said}")
+    with pytest.raises(NativeError, match=said):
+        native.build()
+    monkeypatch.setenv(native.SWITCH, "1")
+    with pytest.raises(ImportError, match="Could not determine home directory"):
+        native._load()
+
+
+def test_a_cache_that_may_not_be_read_is_not_used(cache, monkeypatch):
+    def exists(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(native.Path, "exists", exists)
+    loaded, why = native._load()
+    assert not loaded
+    assert why.startswith("not used: [Errno 13] Permission denied: ")
+    with pytest.raises(NativeError, match="Permission denied.*; name another folder in XDG_CACHE_HOME"):
+        native.build()
+
+
 def test_what_is_built_is_not_built_again(cache, capsys):
     native.library().parent.mkdir(parents=True)
     native.library().write_text("")

@@ -1,7 +1,10 @@
 """Modules that AOTInductor compiled: what they return and refuse, here and on an owner whose GIL is held."""
 
 import io
+import os
 import resource
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -351,6 +354,28 @@ def test_it_can_be_loaded_with_a_device_for_the_rest(tmp_path, file, device):
     check(torch.jit.load(file, map_location=device), *inputs(5))
     torch.jit.save(torch.jit.load(file, map_location=device), tmp_path / "again.pt2")
     check(tr.compiled(tmp_path / "again.pt2"), *inputs(5))
+
+
+_LOADS = """
+import ctypes, os, sys, torch, torchremote
+module = torch.jit.load(sys.argv[1])
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(module))  # as an owner has it, until the process ends
+before = os.listdir(os.environ["TMPDIR"])
+assert before
+child = os.fork()
+if child == 0:
+    sys.exit()
+assert os.waitpid(child, 0)[1] == 0
+assert os.listdir(os.environ["TMPDIR"]) == before
+"""
+
+
+def test_what_was_unpacked_is_gone_when_the_process_ends(tmp_path, file):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-W", "ignore", "-c", _LOADS, str(file)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(tmp_path) == []
 
 
 def test_its_code_may_lie_in_memory_in_any_way(tmp_path):

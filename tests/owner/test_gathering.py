@@ -7,6 +7,7 @@ import hypothesis
 import pytest
 import torch
 from hypothesis import strategies
+from torch import Tensor
 
 import torchremote as tr
 from torchremote.errors import RemoteError
@@ -165,3 +166,45 @@ def test_the_owners_python_takes_no_part(owner, scaler):
         assert all(future.wait()[0][0, 0] == 7 for future in pending)
         assert not holding.done()
     holding.wait()
+
+
+@tr.remote_scriptable
+class Counting:
+    @tr.batched(0)
+    def width(self, x: Tensor) -> Tensor: ...
+    @tr.batched(-1)
+    def sparse(self, x: Tensor, dense: int = 0) -> Tensor: ...
+    def hold(self) -> int: ...
+
+
+class CountingModule(ScalerModule):
+    def width(self, x: Tensor) -> Tensor:
+        return torch.full([x.size(0)], x.size(0))
+
+    def sparse(self, x: Tensor, dense: int) -> Tensor:
+        return x.to_sparse(x.dim() - dense)
+
+
+@pytest.fixture(scope="module")
+def counting(owner):
+    with torch.no_grad():
+        return tr.create(owner, Counting, CountingModule, gather=8)
+
+
+def test_a_call_that_seems_large_is_in_no_batch(counting):
+    large = torch.ones(1).expand(10**13)
+    with torch.no_grad(), held(counting, 3):
+        pending = [counting.width_async(x) for x in (torch.ones(1), large[: 2**25], torch.ones(2))]
+    assert [future.wait()[0] for future in pending] == [3, 2**25, 3]
+
+
+@pytest.mark.parametrize("dense", [0, 1])
+def test_results_may_be_sparse(counting, dense):
+    given = [torch.eye(3), torch.zeros(3, 2), torch.arange(3.0)[:, None], torch.empty(3, 0), torch.eye(3) - 2]
+    with torch.no_grad():
+        with held(counting, len(given)):
+            pending = [counting.sparse_async(x, dense) for x in given]
+        for results in ([future.wait() for future in pending], counting.sparse_many([(x, dense) for x in given])):
+            for x, result in zip(given, results, strict=True):
+                assert result.is_coalesced()
+                assert torch.equal(result.to_dense(), x)

@@ -1,5 +1,8 @@
 """Gathered calls that fail: all of a batch, or, if the method is idempotent, only those that fail alone."""
 
+import time
+from typing import Dict, List
+
 import pytest
 import torch
 from torch import Tensor
@@ -94,3 +97,64 @@ def test_a_call_that_is_given_up_leaves_the_others_alone(failing):
         with pytest.raises(CallTimeoutError):
             pending[1].wait()
     assert [pending[n].wait().tolist() for n in (0, 2)] == [[[2.0]]] * 2
+
+
+@tr.remote_scriptable
+class Store:
+    @tr.batched(0)
+    @tr.idempotent
+    def put(self, x: Tensor, kind: int = 0) -> Tensor: ...
+    @tr.batched(0)
+    @tr.idempotent
+    def count(self, x: Tensor, sizes: List[int], named: Dict[str, List[int]]) -> Tensor: ...
+    def get(self) -> Tensor: ...
+    def hold(self) -> int: ...
+
+
+class StoreModule(ScalerModule):
+    def __init__(self):
+        super().__init__()
+        self.last = torch.zeros(1)
+
+    def put(self, x: Tensor, kind: int) -> Tensor:
+        if bool((x < 0).any()):
+            raise ValueError("negative")
+        self.last = x[-1:].clone()
+        return x
+
+    def count(self, x: Tensor, sizes: List[int], named: Dict[str, List[int]]) -> Tensor:
+        sizes.append(1)
+        named["a"].append(1)
+        return self.put(x, 0) * (10 * len(sizes) + len(named["a"]))
+
+    def get(self) -> Tensor:
+        return self.last
+
+
+@pytest.fixture(scope="module")
+def store(owner):
+    return tr.create(owner, Store, StoreModule, gather=64, name="store")
+
+
+def test_calls_that_run_again_come_before_what_their_stub_sent_later(owner, store):
+    other = tr.connect(owner, Store, "store")
+    with torch.no_grad():
+        for later in (lambda: store.put_async(torch.tensor([2.0]), 1), lambda: store.put_async(torch.tensor([2.0]))):
+            with held(store, 5):
+                first = [store.put_async(torch.tensor([1.0]))]
+                time.sleep(0.02)  # so that the other stub's call is in the same batch
+                fails = other.put_async(torch.tensor([-1.0]))
+                time.sleep(0.02)
+                rest = [later(), store.put_async(torch.tensor([3.0]), 2), store.get_async()]
+            assert [float(future.wait()) for future in first + rest] == [1.0, 2.0, 3.0, 3.0]
+            with pytest.raises(RemoteError, match="negative"):
+                fails.wait()
+            assert float(store.get()) == 3.0
+
+
+def test_calls_that_run_again_have_their_own_lists(store):
+    with torch.no_grad(), held(store, 3):
+        pending = [store.count_async(torch.tensor([value]), [5], {"a": []}) for value in (1.0, 2.0, -1.0)]
+    assert [float(future.wait()) for future in pending[:2]] == [21.0, 42.0]
+    with pytest.raises(RemoteError, match="negative"):
+        pending[2].wait()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -49,8 +50,15 @@ def why() -> str:
 
 
 def library() -> Path:
-    """Returns the path that the library has once it is built: one for each source, torch and Python."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """Returns the path that the library has once it is built: one for each source, torch and Python.
+
+    Raises:
+        NativeError: this user has no home directory, and the environment names no cache.
+    """
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:
+        raise NativeError(f"there is no folder for it: {str(error).rstrip('.')}; name one in XDG_CACHE_HOME") from error
     source = b"".join(path.read_bytes() for path in (*SOURCES, *HEADERS))
     digest = hashlib.blake2b(source, digest_size=8).hexdigest()
     return cache / "torchremote" / "native" / f"{torch.__version__}-{sys.implementation.cache_tag}-{digest}.so"
@@ -68,10 +76,13 @@ def build() -> Path:
         NativeError: something is missing, or the source does not compile; the message says what.
     """
     built = library()
-    if built.exists():
-        return built
-    cpp_extension = _tools()
-    built.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if built.exists():
+            return built
+        cpp_extension = _tools()
+        built.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NativeError(f"build-native: {built.parent}: {error}; name another folder in XDG_CACHE_HOME") from error
     with tempfile.TemporaryDirectory(dir=built.parent) as folder:
         try:
             cpp_extension.load(
@@ -82,7 +93,7 @@ def build() -> Path:
                 with_cuda=False,
                 is_python_module=False,
             )
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             raise NativeError(f"build-native: {SOURCES[0].parent} does not compile here: {error}") from error
         Path(folder, f"{NAMESPACE}.so").replace(built)  # at once: others may be looking for it
     return built
@@ -113,9 +124,13 @@ def _load() -> tuple[bool, str]:
     switch = os.environ.get(SWITCH, "")
     if switch == "0":
         return False, f"not used: {SWITCH}=0"
-    built = library()
     said = f"not used: it is not built; `{COMMAND}` does that"
-    if built.exists():
+    try:
+        built = library()
+        is_built = built.exists()
+    except (NativeError, OSError) as error:  # the cache may be another user's
+        is_built, said = False, f"not used: {error}"
+    if is_built:
         try:
             torch.ops.load_library(built)
         except OSError as error:

@@ -2,11 +2,16 @@
 //
 // A module holds one Package for each graph. Its generated code compares the arguments before it calls `run`: a package
 // reads memory as it was compiled to, whatever comes. torch's loader takes no GIL, and has a model for each call at once.
+#include <unistd.h>
+
+#include <filesystem>
 #include <fstream>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <sstream>
 #include <string>
+#include <system_error>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -60,6 +65,58 @@ at::Tensor readable(const at::Tensor& archive) {
   return archive.cpu().contiguous();
 }
 
+// torch's loader has a private field for the folder into which it unpacks a package, and deletes the folder when it
+// ends. A process that exits does not end it. An explicit instantiation may name private fields.
+using Loader = torch::inductor::AOTIModelPackageLoader;
+std::string folder_of(const Loader& loader);
+template <std::string Loader::*field> struct Folder {
+  friend std::string folder_of(const Loader& loader) {
+    return loader.*field;
+  }
+};
+template struct Folder<&Loader::temp_dir_>;
+
+// The folders of the packages of this process. Code may be read from there as long as a package is in use.
+class Folders {
+ public:
+  void add(const std::string& folder) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    folders_.insert(folder);
+  }
+
+  void forget(const std::string& folder) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    folders_.erase(folder);
+  }
+
+  void remove_all() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (getpid() == process_) { // a forked child has its parent's folders
+      for (const auto& folder : folders_) {
+        std::error_code ignored;
+        std::filesystem::remove_all(folder, ignored);
+      }
+    }
+  }
+
+ private:
+  const pid_t process_ = getpid();
+  std::mutex mutex_;
+  std::set<std::string> folders_;
+};
+
+// They are never destroyed: threads may still use packages when the process ends.
+Folders& folders() {
+  static auto* folders = new Folders;
+  return *folders;
+}
+
+const struct AtExit {
+  ~AtExit() {
+    folders().remove_all();
+  }
+} at_exit;
+
 struct Package : torch::CustomClassHolder {
   // torch, instructions, device, archive
   using State = std::tuple<std::string, std::string, std::string, at::Tensor>;
@@ -75,12 +132,19 @@ struct Package : torch::CustomClassHolder {
         stream, "torchremote: ", archive_.numel(), " bytes of the module cannot be written to ", file.name,
         "; make room there, or name another folder in TMPDIR");
     try {
-      loader_ = std::make_unique<torch::inductor::AOTIModelPackageLoader>(
+      loader_ = std::make_unique<Loader>(
           file.name, "model", /*run_single_threaded=*/false, at_once, device_.index());
+      folders().add(folder_of(*loader_));
     } catch (const c10::Error& error) { // there is no such device, say
       TORCH_CHECK(
           false, "torchremote: the module was compiled for ", device, ", and cannot be loaded: ",
           error.what_without_backtrace());
+    }
+  }
+
+  ~Package() override {
+    if (loader_) {
+      folders().forget(folder_of(*loader_));
     }
   }
 
@@ -124,7 +188,7 @@ struct Package : torch::CustomClassHolder {
   at::Tensor archive_;
   c10::Device device_;
   std::string needed_; // of the processor that compiled it, also if this one saves it again
-  std::unique_ptr<torch::inductor::AOTIModelPackageLoader> loader_;
+  std::unique_ptr<Loader> loader_;
 };
 
 TORCH_LIBRARY_FRAGMENT(torchremote_native, library) {

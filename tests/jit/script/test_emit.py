@@ -49,7 +49,7 @@ from torchremote.jit.read.types import (
     items_of,
     walk,
 )
-from torchremote.jit.runtime import message, tensors
+from torchremote.jit.runtime import message, tensors, turns
 from torchremote.jit.script.classes import annotation_of, find_classes
 from torchremote.jit.script.emit import emit
 from torchremote.link.values import PythonPacker
@@ -351,7 +351,7 @@ runnable = types(zoo.NAMED).filter(can_be_run_by_python)
 @settings(deadline=None, max_examples=50)
 @given(st.data())
 @pytest.mark.parametrize("moves", [False, True])
-@pytest.mark.parametrize("flags", [0, 1, 2, 3, message.HAS_SPARSE])
+@pytest.mark.parametrize("flags", [0, 1, 2, 3, message.HAS_SPARSE, tensors.IN_TURN])
 def test_a_call_moves_and_translates_as_the_reference_does(moves, flags, data):
     given_type, returned_type = data.draw(runnable), data.draw(runnable)
     method = Method("forward", (Argument("device", given_type), Argument("out", ScalarType("int"))), returned_type)
@@ -390,6 +390,7 @@ def test_a_call_moves_and_translates_as_the_reference_does(moves, flags, data):
         "restored": lambda value: restored.append(value) or value,
         "restored_any": lambda value: restored.append(value) or value,
         "has_sparse": message.has_sparse,
+        "is_in_turn": turns.is_in_turn,
         "needs_grad": tensors.needs_grad,
         "changes_of": tensors.changes_of,
         "returned": returned,

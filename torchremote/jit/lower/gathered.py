@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ..read.model import Interface, Method
 from . import ir
 from .batched import call_type, lower_alike, next_of, split_result, walk_tensors
+from .copies import copy_containers, has_plain_containers
 from .hosting import run_of
 from .in_turn import finishing
 from .names import Names
@@ -104,6 +105,7 @@ def _lower_batch(interface: Interface, method: Method, dim: int, source_names: S
         (
             ir.Assign((opened.id,), ir.Attribute(groups, _opened(method))),
             ir.Assign((batch.id,), ir.Attribute(group, "batch")),
+            ir.Do(ir.Call(ir.Name("begin_work"), (ir.Attribute(batch, "turns"), ir.Attribute(batch, "number")))),
             # It is closed. If too many were open, it has been since.
             ir.If(_is_filled(opened), (ir.If(is_oldest, (_drop_first(opened),)),)),
             ir.Assign((call.id,), ir.Attribute(group, "first")),
@@ -137,11 +139,16 @@ def _lower_joined(
         ir.Assign((tensors.id,), ir.called(batch, "joined", ir.Literal(dim))),
         ir.Assign((rows.id,), ir.called(batch, "rows", ir.Literal(dim))),
     ]
-    values = []
+    values: list[ir.Expression] = []
     for position, argument in enumerate(method.arguments):
         putting, value = walk_tensors(ir.Item(call, position), argument.type, next_of(tensors), names, source_names)
         body += putting
-        values.append(value)
+        if method.idempotent and has_plain_containers(argument.type):  # the first call may run again with its own
+            copying, copied = copy_containers(value, argument.type, names, source_names)
+            body += copying
+            values.append(copied)
+        else:
+            values.append(value)
     run = ir.Call(ir.Name(source_names.gathered[method.name]), (*ran, *values))
     given = (rows, ir.Literal(dim), where)
     return [
@@ -167,7 +174,7 @@ def _lower_find(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
     body: list[ir.Statement] = [
         ir.Assign((opened.id,), ir.Attribute(groups, _opened(method))),
         ir.For((group.id,), opened, (ir.If(takes, (ir.If(alike, (ir.Return(group),)),)),)),
-        ir.Assign((batch.id,), ir.Call(ir.Name("open_batch"), (turns, flags))),
+        ir.Assign((batch.id,), ir.Call(ir.Name("open_batch"), (turns, flags, ir.Literal(method.idempotent)))),
         ir.Assign((group.id,), ir.Call(ir.Name(source_names.group[method.name]), (batch, call))),
         ir.append(ir.Attribute(group, "running"), run),
     ]

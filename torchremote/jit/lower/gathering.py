@@ -61,10 +61,7 @@ def _lower_queue_of_batched(method: Method, source_names: SourceNames) -> ir.Fun
     )
     by_itself, given = ir.Name(source_names.by_itself[method.name]), (hosted, flags, *values)
     gradients = (ir.Attribute(groups, "learns"), ir.Literal(method.carries_gradients))
-    alone = (
-        ir.Do(ir.Call(ir.Name("take_place"), (turns, flags))),
-        ir.Return(_forked(by_itself, *given)),
-    )
+    alone = (ir.Return(_forked(by_itself, turns, _take_place(turns, flags), *given)),)
     find = ir.Call(ir.Name(source_names.find[method.name]), (*first, ir.TupleOf(values), tensors))
     body: list[ir.Statement] = [
         wait_for_turn(turns, flags),
@@ -75,10 +72,14 @@ def _lower_queue_of_batched(method: Method, source_names: SourceNames) -> ir.Fun
         ir.Assign((place.id,), ir.called(batch, "add", tensors)),
     ]
     if method.idempotent:
-        again = ir.Return(ir.Call(by_itself, given))
+        number = ir.Attribute(batch, "number")
+        again = (
+            ir.Do(ir.Call(ir.Name("begin_call"), (turns, number))),
+            ir.Return(ir.Call(by_itself, (turns, ir.Literal(0), *given))),
+        )
         body += [
             ir.Do(ir.called(ir.Item(ir.Attribute(batch, "watching"), 0), "wait")),
-            ir.If(ir.negated(ir.Attribute(batch, "ran")), (ir.If(ir.negated(is_alone(batch)), (again,)),)),
+            ir.If(ir.negated(ir.Attribute(batch, "ran")), (ir.If(ir.negated(is_alone(batch)), again),)),
         ]
     body += [
         ir.Assign((results.id,), ir.called(ir.Item(ir.Attribute(group, "running"), 0), "wait")),
@@ -94,20 +95,27 @@ def _lower_queue(message: Method, source_names: SourceNames) -> ir.Function:
     _, parameters, packed = turn_scope(message, source_names, _OF_QUEUE)
     _, turns, *given = (ir.Name(parameter.name) for parameter in (*parameters, *packed))
     flags = ir.Name(parameters[-1].name)
+    by_itself = ir.Name(source_names.by_itself[message.name])
     body = (
         wait_for_turn(turns, flags),
-        ir.Do(ir.Call(ir.Name("take_place"), (turns, flags))),
-        ir.Return(_forked(ir.Name(source_names.by_itself[message.name]), *given)),
+        ir.Return(_forked(by_itself, turns, _take_place(turns, flags), *given)),
     )
     name, returns = source_names.queue[message.name], source_names.wire(message.returns)
     return ir.Function(name, (*parameters, *packed), returns, body)
 
 
 def _lower_by_itself(message: Method, source_names: SourceNames) -> ir.Function:
-    """Lowers the function that runs a call which is in no batch."""
-    names, (_, *first), packed = turn_scope(message, source_names)
+    """Lowers the function that runs a call which is in no batch, or runs again. It is given the number of its work."""
+    names, (turns, *first), packed = turn_scope(message, source_names)
+    number = ir.Parameter(names.fresh("number"), "int")
+    begin = ir.Do(ir.Call(ir.Name("begin_work"), (ir.Name(turns.name), ir.Name(number.name))))
+    body = (begin, *run_and_finish(message, first, packed, names, source_names))
     name, returns = source_names.by_itself[message.name], source_names.wire(message.returns)
-    return ir.Function(name, (*first, *packed), returns, run_and_finish(message, first, packed, names, source_names))
+    return ir.Function(name, (turns, number, *first, *packed), returns, body)
+
+
+def _take_place(turns: ir.Expression, flags: ir.Expression) -> ir.Expression:
+    return ir.Call(ir.Name("take_place"), (turns, flags))
 
 
 def _lower_class(interface: Interface, source_names: SourceNames, starting: Starting) -> ir.Class:

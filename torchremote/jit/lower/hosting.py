@@ -30,6 +30,7 @@ from ..read.model import RESERVED_PREFIX, Interface, Method
 from ..runtime import definitions
 from . import ir
 from .convert import Converter, Direction, restoring
+from .copies import copy_containers, has_plain_containers
 from .gradients import lower_search_in_arguments, lower_search_in_result
 from .names import Names
 from .plan import KEEP, plan_result, plan_stub, plan_tensors, returns_tensors, wire_type
@@ -243,11 +244,18 @@ def lower_run(interface: Interface, method: Method, source_names: SourceNames) -
             lambda value: ir.Call(ir.Name("returned_any"), (value, changes, where, *message)),
         )
         packed = outward.convert(result, method.returns, plan_result(method), "out", body)
-    if method.carries_gradients:
-        if not isinstance(packed, ir.Name):
-            packed, value = ir.Name(names.fresh("done")), packed
-            body.append(ir.Assign((packed.id,), value))
-        body += lower_search_in_result(method, packed, recorded, names, f"{interface.name}.{method.name}")
+    shares = has_plain_containers(method.returns)
+    if shares or method.carries_gradients:
+        done = packed if isinstance(packed, ir.Name) else ir.Name(names.fresh("done"))
+        if done is not packed:
+            body.append(ir.Assign((done.id,), packed))
+        if shares:  # see runtime/turns.py, Note [Results of calls in turn]
+            copying, copied = copy_containers(done, method.returns, names, source_names)
+            copying.append(ir.Assign((done.id,), copied))
+            body.append(ir.If(ir.Call(ir.Name("is_in_turn"), (flags,)), tuple(copying)))
+        if method.carries_gradients:
+            body += lower_search_in_result(method, done, recorded, names, f"{interface.name}.{method.name}")
+        packed = done
     return ir.Function(
         source_names.run[method.name],
         (*(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds.values(), strict=True)), *parameters),

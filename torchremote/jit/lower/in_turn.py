@@ -121,7 +121,8 @@ def lower_start(
     self = ir.Name(SELF.name)
     turns = ir.Attribute(self, _TURNS)
     (*progress, flags), packed = split_first(message, parameters)
-    given = (*before, turns, *progress, ir.Attribute(self, ITS_MODULE), flags, *packed)
+    in_turn = ir.Call(ir.Name("as_in_turn"), (flags,))
+    given = (*before, turns, *progress, ir.Attribute(self, ITS_MODULE), in_turn, *packed)
     body: list[ir.Statement] = []
     if takes_tensors or any(plan != KEEP for plan in plan_tensors(message)):
         tensors = ir.Name(names.fresh("tensors"))

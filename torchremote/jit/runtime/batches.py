@@ -14,7 +14,7 @@ from typing import Final, List
 import torch
 from torch import Tensor
 
-from .message import begin_again, prepared
+from .message import begin_again, prepared, restored
 from .tensors import sendable
 
 MOST_CALLS: Final = 1000
@@ -96,6 +96,17 @@ def pieces_of(pieces: List[List[Tensor]], number: int) -> List[Tensor]:
     return [of_one[number] for of_one in pieces]
 
 
+def cut_sparse(joined: Tensor, rows: List[int], dim: int) -> List[Tensor]:
+    # Torch has no views of sparse tensors.
+    joined = restored(joined)
+    parts: List[Tensor] = []
+    begin = 0
+    for count in rows:
+        parts.append(torch.narrow_copy(joined, dim % joined.dim(), begin, count))
+        begin += count
+    return parts
+
+
 def cut(joined: Tensor, pieces: List[List[Tensor]], rows: List[int], dim: int, where: str) -> Tensor:
     if not -joined.dim() <= dim < joined.dim() or joined.size(dim) != sum(rows):
         raise RuntimeError(
@@ -108,5 +119,5 @@ def cut(joined: Tensor, pieces: List[List[Tensor]], rows: List[int], dim: int, w
             + " slices were sent, and returned a tensor of shape "
             + str(joined.shape)
         )
-    pieces.append(list(joined.split(rows, dim)))
+    pieces.append(cut_sparse(joined, rows, dim) if joined.layout > 0 else list(joined.split(rows, dim)))
     return joined

@@ -24,7 +24,15 @@ Note [A batch that fails]
     run again by itself, so that those that can succeed do. TorchScript cannot catch the error to find that out. But it
     runs `__exit__` of a `with` also if its body raises, and that stores that the batch has ended. `watch` looks for it.
     It comes behind the run in the queue, so it has to look again only if the method waits for a remote module.
+
+    Work that was queued behind the batch may be in the queue before these calls, and of the same stub. So the batch
+    notes how many calls run again, and work with a higher number steps aside until all of them have begun. It notes
+    itself meanwhile, so that what comes behind it does not overtake it, either. A call that has begun holds back
+    nothing, also if it waits: what it waits for may be a call of this module.
 """
+
+# In TorchScript, a layout is an integer: 0 is strided.
+# mypy: disable-error-code="operator"
 
 from __future__ import annotations
 
@@ -34,7 +42,7 @@ from torch import Tensor
 from torch.futures import Future
 
 from .batches import MOST_BYTES, concatenated, cut, joins
-from .message import has_sparse
+from .message import has_sparse, marked
 from .tensors import needs_grad
 from .turns import FLAG_BITS, STREAM_MASK, Turns, step_aside, without_ticket
 
@@ -54,10 +62,26 @@ def set_last(turns: Turns, flags: int, last: int) -> None:
         turns.streams[number].last = last
 
 
-def take_place(turns: Turns, flags: int) -> None:
+def take_place(turns: Turns, flags: int) -> int:
     # Numbers the work of a call that is not gathered. Its fork follows at once.
     turns.queued += 1
     set_last(turns, flags, turns.queued)
+    return turns.queued
+
+
+def begin_call(turns: Turns, number: int) -> None:
+    turns.unbegun[number] -= 1
+    if turns.unbegun[number] == 0:
+        turns.unbegun.pop(number)
+
+
+def begin_work(turns: Turns, number: int) -> None:
+    # Waits until all calls that run again for a failed batch have begun, and what was queued between has, too.
+    if len(turns.unbegun) > 0:
+        turns.unbegun[number] = 1
+        while min(turns.unbegun.keys()) < number:
+            step_aside(number)
+        begin_call(turns, number)
 
 
 def have_equal_rows(tensors: List[Tensor], dim: int) -> bool:
@@ -77,9 +101,18 @@ def fit(first: List[Tensor], other: List[Tensor], dim: int) -> bool:
     return have_equal_rows(first, dim) and have_equal_rows(other, dim)
 
 
+def bytes_of_all(tensors: List[Tensor]) -> int:
+    size = 0
+    for tensor in tensors:
+        size += tensor.numel() * tensor.element_size()
+    return size
+
+
 class Batch:
-    def __init__(self, number: int, flags: int):
+    def __init__(self, turns: Turns, number: int, flags: int, repeats: bool):
+        self.turns = turns
         self.number = number
+        self.repeats = repeats  # whether its calls run again if it fails
         self.flags = flags  # of all its calls, without their tickets
         self.calls: List[List[Tensor]] = []  # the tensors of each
         self.bytes = 0
@@ -92,17 +125,20 @@ class Batch:
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         self.ended = True
+        if self.repeats and not self.ran and len(self.calls) > 1:
+            self.turns.unbegun[self.number] = len(self.calls)
 
     def add(self, tensors: List[Tensor]) -> int:
         # Returns the place of the call.
         self.calls.append(tensors)
-        for tensor in tensors:
-            self.bytes += tensor.numel() * tensor.element_size()
+        self.bytes += bytes_of_all(tensors)
         return len(self.calls) - 1
 
     def takes(self, tensors: List[Tensor], dim: int, most: int, turns: Turns, flags: int) -> bool:
         # Says whether a call may join, if its other arguments are equal.
-        if len(self.calls) >= most or self.bytes > MOST_BYTES or self.flags != without_ticket(flags):
+        if len(self.calls) >= most or self.flags != without_ticket(flags):
+            return False
+        if self.bytes + bytes_of_all(tensors) > MOST_BYTES:  # of one that is expanded, all that it shows
             return False
         return self.number >= last_of(turns, flags) and fit(self.calls[0], tensors, dim)
 
@@ -113,9 +149,9 @@ class Batch:
         return concatenated(self.calls, dim)
 
 
-def open_batch(turns: Turns, flags: int) -> Batch:
+def open_batch(turns: Turns, flags: int, repeats: bool) -> Batch:
     turns.queued += 1
-    return Batch(turns.queued, without_ticket(flags))
+    return Batch(turns, turns.queued, without_ticket(flags), repeats)
 
 
 def watch(batch: Batch) -> int:
@@ -151,6 +187,8 @@ def sliced(joined: Tensor, pieces: List[List[Tensor]], rows: List[int], dim: int
             + "hosted; host it again, or call it under torch.no_grad()"
         )
     cut(joined, pieces, rows, dim, where)
-    # An empty view that begins after the end of its storage ends the process that receives it.
-    pieces[-1] = [piece.clone() if piece.numel() == 0 else piece for piece in pieces[-1]]
+    if joined.layout > 0:
+        pieces[-1] = [marked(piece) for piece in pieces[-1]]
+    else:  # an empty view that begins after the end of its storage ends the process that receives it
+        pieces[-1] = [piece.clone() if piece.numel() == 0 else piece for piece in pieces[-1]]
     return joined

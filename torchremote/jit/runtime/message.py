@@ -39,7 +39,17 @@ from typing import Final, List, Optional, Protocol
 import torch
 from torch import Tensor
 
-from .tensors import DETACH, FIRST_OF_BITS, HAS_DEVICE_MAP, TO_CPU, is_ordinary, like_it, sendable, unknown_to_python
+from .tensors import (
+    COPY,
+    DETACH,
+    FIRST_OF_BITS,
+    HAS_DEVICE_MAP,
+    TO_CPU,
+    is_ordinary,
+    like_it,
+    sendable,
+    unknown_to_python,
+)
 
 HAS_SPARSE: Final = 4
 """The flag of a call with sparse tensors, beside those of tensors.py."""
@@ -128,6 +138,17 @@ def copied(value: Tensor) -> Tensor:
     return like_it(value.clone(), value)
 
 
+def kept_apart(value: Tensor) -> Tensor:
+    # Copies a result, so that no later call changes it. What is there several times, as in an expanded one, is once.
+    if value.layout > 0 or value.is_quantized or value.is_non_overlapping_and_dense():
+        return copied(value)
+    once = value
+    for dim in range(value.dim()):
+        if value.stride(dim) == 0 and value.size(dim) > 1:
+            once = once.narrow(dim, 0, 1)
+    return like_it(once.clone().expand(value.size()), value)
+
+
 def marked(value: Tensor) -> Tensor:
     # Gives the indices of a sparse tensor the offset that says whether it is coalesced.
     indices = value._indices()
@@ -172,6 +193,9 @@ class Preparing(Protocol):
     ) -> Tensor:
         pass
 
+    def kept_apart(self, value: Tensor, where: str) -> Tensor:
+        pass
+
 
 class PreparingAny:
     def __init__(self) -> None:
@@ -181,6 +205,9 @@ class PreparingAny:
         self, value: Tensor, devices: Optional[List[torch.device]], where: str, message: List[Tensor]
     ) -> Tensor:
         return unknown_to_python(prepared_beside(sendable(value, devices, where), message))
+
+    def kept_apart(self, value: Tensor, where: str) -> Tensor:
+        return kept_apart(sendable(value, None, where))
 
 
 class OutOfLine:
@@ -200,8 +227,11 @@ def prepared(value: Tensor, devices: Optional[List[torch.device]], where: str, m
 def returned(value: Tensor, changes: int, where: str, message: List[Tensor]) -> Tensor:
     # torch itself refuses a result on a device that is not in the caller's device map.
     if changes != 0:
-        if changes & TO_CPU != 0:
-            value = value.cpu()
+        if changes != DETACH:
+            if changes & COPY != 0:
+                value = OutOfLine(PreparingAny()).preparing.kept_apart(value, where)
+            if changes & TO_CPU != 0:
+                value = value.cpu()
         if changes & DETACH != 0 and value.requires_grad:
             value = value.detach()
     return prepared(value, None, where, message)

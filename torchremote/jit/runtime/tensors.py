@@ -50,9 +50,14 @@ NO_GRAD: Final = 2
 """The flags that a call carries. HAS_DEVICE_MAP: the caller has a device map to the owner, so results may stay on the
 owner's accelerator. NO_GRAD: the caller's grad mode is off, so the method runs without gradients and no result requires
 one."""
+IN_TURN: Final = 8
+"""The flag of a call that its owner runs in turn. No caller sends it: see turns.py, Note [Results of calls in turn]."""
 TO_CPU: Final = 1
 DETACH: Final = NO_GRAD
+COPY: Final = IN_TURN
 """The changes to a tensor that an owner returns."""
+ARE_CHANGES: Final = DETACH | COPY
+"""The flags of a call that are changes, too."""
 CANNOT_SEND: Final = "torchremote: cannot send "
 """The beginning of the refusal of a tensor or value. link/failures.py looks for it."""
 
@@ -174,7 +179,7 @@ def needs_grad(flags: int) -> bool:
 
 
 def changes_of(flags: int, moves: bool) -> int:
-    changes = flags & NO_GRAD
+    changes = flags & ARE_CHANGES
     if moves and flags & HAS_DEVICE_MAP == 0:
         changes |= TO_CPU
     return changes

@@ -33,6 +33,13 @@ Note [Tickets]
     A module remembers `MOST_STREAMS`. It forgets those that were not used for longest, and none with a call that
     stepped aside. If the first call of a stream has none of the first `MOST_OVERTAKEN` tickets, the stream was
     forgotten, and goes on with this call.
+
+Note [Results of calls in turn]
+    A result is written after the turn of its call has ended. If it were a tensor of the module, as in `return
+    self.count`, later calls would change it before. TorchScript cannot say who else has a tensor. So the calls of a
+    module that runs them in turn, or gathers them, carry a flag of the owner's own, IN_TURN, and their results are
+    copied before the turn ends: tensors, and lists and dicts that are not rebuilt on the way. The calls of one message
+    copy theirs one by one.
 """
 
 # Python's own Generator has no seed.
@@ -43,6 +50,8 @@ from __future__ import annotations
 from typing import Any, Dict, Final, List, Optional
 
 import torch
+
+from .tensors import IN_TURN
 
 FLAG_BITS: Final = 4
 STREAM_BITS: Final = 28
@@ -84,6 +93,14 @@ def with_ticket(flags: int, tickets: Optional[torch.Generator]) -> int:
     if tickets is None:
         return flags
     return flags | draw_ticket(tickets) << TICKET_SHIFT
+
+
+def as_in_turn(flags: int) -> int:
+    return flags | IN_TURN
+
+
+def is_in_turn(flags: int) -> bool:
+    return flags & IN_TURN != 0
 
 
 def without_ticket(flags: int) -> int:
@@ -138,6 +155,8 @@ class Turns:
         self.streams: Dict[int, StubOrder] = {}
         self.streams.clear()  # TorchScript makes one constant, for all objects, of a dict that nothing changes here
         self.queued = 0  # the pieces of work so far: see gathering.py
+        self.unbegun: Dict[int, int] = {}  # work that holds back what was queued later, and how many calls of it
+        self.unbegun.clear()
 
     def stream(self, number: int, ticket: int) -> StubOrder:
         if number in self.streams:
