@@ -94,13 +94,14 @@ class Calls:
     def plain(self, sending: Sending, settling: Settling, in_range: Call | None = None) -> Call:
         """Makes a method that passes exact arguments on unchanged, and packs others."""
         name, is_exact, is_transforming = f"{self.method.name}_async", self._is_exact, _torch.is_transforming
-        tensors_among, is_functional, failure = self._tensors_among, _torch.is_functional, self.failure
+        tensors_among, failure, has_modes = self._tensors_among, self.failure, _torch.has_modes
+        is_functional, is_of_transform = _torch.is_functional, _torch.is_of_transform
         in_dual_level, settle = _torch.in_dual_level, settling(restorer(self.method.returns))
 
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
             if in_range is not None and _is_profiling():
                 return in_range(self_, *args, **kwargs)
-            if is_transforming():
+            if is_transforming() or has_modes():
                 self.check_context()
             tensors = None if kwargs or in_dual_level() else tensors_among.get((*map(type, args),))
             if tensors is None:
@@ -108,7 +109,7 @@ class Calls:
             else:
                 exact = True
                 for position in tensors:
-                    if is_functional(args[position]):
+                    if is_functional(args[position]) or is_of_transform(args[position]):
                         exact = False
             failing = partial(failure, self_)
             try:
@@ -183,12 +184,17 @@ class Calls:
     # -- failures
 
     def check_context(self) -> None:
-        """Raises ArgumentError under a torch.func transform."""
-        # The transform's tensors would end the process: see jit/runtime/tensors.py, Note [Tensors that hurt].
+        """Raises ArgumentError under a torch.func transform or a FakeTensorMode."""
+        # Their tensors would end the process: see jit/runtime/tensors.py, Note [Tensors that hurt].
         if _torch.is_transforming():
             raise ArgumentError(
                 f"{self.where}: called under a torch.func transform such as vmap, whose tensors cannot cross; "
                 "call it outside"
+            )
+        if _torch.in_fake_mode():
+            raise ArgumentError(
+                f"{self.where}: called under a FakeTensorMode (as torch.export and torch.compile use), whose tensors "
+                "have no values to send; call it outside"
             )
 
     def failure(self, stub: Any, error: Exception) -> TorchRemoteError:
