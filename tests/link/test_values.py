@@ -12,9 +12,9 @@ import torch
 import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 from torch.autograd import forward_ad
 from torch.testing._internal.two_tensor import TwoTensor
+from torch.utils.flop_counter import FlopCounterMode
 
 import torchremote as tr
 from torchremote import testing
@@ -81,7 +81,13 @@ HURTING = {
     "of jvp": (lambda: leaked(torch.func.jvp, (X,), (X,)), ".*Tensor keeps its values elsewhere"),
     "of vmap": (lambda: leaked(lambda f: torch.func.vmap(f)(X)), ".*Tensor keeps its values elsewhere"),
 }
-IN_PYTHON = "dispatching", "functional", "of grad", "of jvp", "of vmap"  # TorchScript cannot tell, or asks the subclass, and gets its answer
+IN_PYTHON = (
+    "dispatching",
+    "functional",
+    "of grad",
+    "of jvp",
+    "of vmap",
+)  # TorchScript cannot tell, or asks the subclass, and gets its answer
 
 
 @pytest.mark.parametrize(("make", "message"), HURTING.values(), ids=HURTING)

@@ -67,6 +67,7 @@ from .rpc import (
     rpc_running,
     running_calls,
     send_as,
+    tensors_pickled,
     value_of,
     worker_infos,
 )
@@ -225,6 +226,7 @@ __all__ = [
     "stands_for_another",
     "start_counting",
     "tensor_attributes",
+    "tensors_pickled",
     "type_name",
     "use_one_thread_for_forks",
     "value_of",

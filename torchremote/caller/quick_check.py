@@ -29,7 +29,9 @@ def exact_test(declared: Type) -> Callable[[Any], bool]:
     if kinds is not None:
         if TENSORS.isdisjoint(kinds):
             return lambda value: type(value) in kinds
-        return lambda value: type(value) in kinds and (value is None or not (stands_for_another(value) or in_dual_level()))
+        return lambda value: (
+            type(value) in kinds and (value is None or not (stands_for_another(value) or in_dual_level()))
+        )
     match declared:
         case ListType(item):
             items_are_exact = _exact_test_of_all(item)
@@ -81,7 +83,7 @@ def _exact_test_of_all(declared: Type) -> Callable[[Collection[Any]], bool] | No
 
 
 def exact_classes(declared: Type) -> frozenset[Any] | None:
-    """Lists the classes whose instances all fit, but dual tensors and those that stand for others. None if classes do not decide."""
+    """Lists the classes whose instances all fit, but tensors that are dual or stand for others. None: none decide."""
     match declared:
         case TensorType():
             return TENSORS

@@ -75,8 +75,8 @@ def share_storage(value: Tensor, other: Tensor) -> bool:
 
 
 def mark_of_mixed(size: List[int]) -> Tensor:
-    # It is no constant, because torch cannot compare those. On the CPU, torch would fill it if it is to be deterministic,
-    # and cannot fill this dtype.
+    # It is no constant, because torch cannot compare those. It has no memory: if torch is to be deterministic, it would
+    # fill that, and it cannot with this dtype.
     return torch.empty(size, dtype=torch.uint1, device="meta")
 
 
