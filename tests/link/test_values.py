@@ -1,9 +1,13 @@
 """Values that would hurt, or do not fit: refused with their place before they are sent, and both processes go on."""
 
 import enum
+import gc
 import io
 import math
 import warnings
+import weakref
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
@@ -337,6 +341,40 @@ def test_tensors_of_several_dtypes_cross_where_torch_is_to_be_deterministic(owne
     echo = tr.create(owner, zoo.Deep, zoo.DeepEcho)
     assert testing.same(echo([], [X, X.long()])[1], {1: [X, X.long()]})
     assert painter.either(torch.eye(2).to_sparse()).is_sparse
+
+
+@pytest.mark.parametrize(
+    "value", [np.complex128(1 + 2j), Decimal("1e400"), Decimal(2**53 + 1), Fraction(2**53 + 1), Fraction(10**400)]
+)
+def test_a_number_that_a_float_would_change_is_refused(owner, value):
+    encoder = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    with pytest.raises(ArgumentError, match="^Encoder.forward.scale: "):
+        encoder(torch.ones(1, 8), value)
+    for fitting in (Decimal("0.5"), Fraction(1, 2), np.float32(0.5)):
+        assert torch.equal(encoder(torch.ones(1, 8), fitting), encoder(torch.ones(1, 8), 0.5))
+
+
+def test_two_values_for_one_argument_are_refused(owner):
+    encoder, x = tr.create(owner, zoo.Encoder, zoo.LinearEncoder), torch.ones(1, 8)
+    with pytest.raises(ArgumentError, match="^Encoder.forward: multiple values for argument 'x'"):
+        encoder(x, x=x)
+
+
+def test_a_future_that_has_its_result_keeps_no_stub(owner):
+    encoder = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    future, kept = encoder.forward_async(torch.ones(1, 8)), weakref.ref(encoder)
+    future.wait()
+    del encoder
+    gc.collect()
+    assert kept() is None
+    assert future.wait().shape == (1, 8)
+
+
+def test_a_parameter_without_values_is_refused(owner):
+    encoder = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    for empty in (nn.UninitializedParameter(), nn.UninitializedBuffer(), nn.LazyLinear(3).weight):
+        with pytest.raises(ArgumentError, match="^Encoder.forward.x: an uninitialized parameter or buffer has no val"):
+            encoder(empty)
 
 
 def test_a_result_that_would_hurt_is_an_error_and_the_owner_lives(owner):

@@ -72,6 +72,7 @@ class Calls:
         self.signature = call_signature(method, self.packer)
         self._tests = {argument.name: exact_test(argument.type) for argument in method.arguments}
         self._tests_in_order = tuple(self._tests[a.name] for a in method.arguments if not a.keyword_only)
+        self._names_in_order = tuple(a.name for a in method.arguments if not a.keyword_only)
         self._classes_decide = all(exact_classes(argument.type) is not None for argument in method.arguments)
         # For each combination of argument classes that was exact: the positions of the tensors.
         self._tensors_among: dict[tuple[type, ...], tuple[int, ...]] = {}
@@ -134,6 +135,8 @@ class Calls:
             if not test(value):
                 return False
         if kwargs:
+            if not kwargs.keys().isdisjoint(self._names_in_order[: len(args)]):
+                return False  # two values for one argument
             return all(name in self._tests and self._tests[name](kwargs[name]) for name in kwargs)
         if self._classes_decide and len(self._tensors_among) < _MOST_REMEMBERED:
             positions = tuple(position for position, value in enumerate(args) if type(value) in TENSORS)
