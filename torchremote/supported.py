@@ -36,7 +36,8 @@ PRIVATE: Final = {
     "torch._C": "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile "
     "_freeze_module _resolve_type_from_object _disabled_torch_dispatch_impl _functorch InterfaceType ScriptModule Node "
     "FunctionSchema DisableTorchFunctionSubclass _jit_try_infer_type _collect_all _is_any_autocast_enabled "
-    "_replace_overloaded_method_decl parse_schema LockingLogger _logging_set_logger "
+    "_len_torch_dispatch_stack _get_dispatch_mode "
+    "_TorchDispatchModeKey _replace_overloaded_method_decl parse_schema LockingLogger _logging_set_logger "
     "_jit_get_operation _jit_pass_inline ConcreteModuleType ScriptList",
     "torch._C.ScriptModule": "_get_method _has_method _method_names _type",
     "torch._ops": "OpOverload HigherOrderOperator",
@@ -50,7 +51,7 @@ PRIVATE: Final = {
     "torch._C._autograd": "_profiler_enabled",
     "torch._C._distributed_autograd": "_current_context",
     "torch.autograd.profiler.record_function": "_call_end_callbacks_on_future",
-    "torch._C._functorch": "peek_interpreter_stack",
+    "torch._C._functorch": "peek_interpreter_stack is_functorch_wrapped_tensor",
     "torch": "_is_functional_tensor _make_per_channel_quantized_tensor",
     "torch.Tensor": "_indices _values _nnz _coalesced_ _is_zerotensor",
     "torch.autograd.forward_ad": "_current_level",

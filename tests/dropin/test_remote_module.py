@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import functools
 import gc
 import sys
 import time
@@ -13,6 +14,7 @@ import torch.distributed.nn
 import torch.distributed.rpc as rpc
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
+from torch.testing._internal.two_tensor import TwoTensor
 
 import torchremote as tr
 from torchremote import testing
@@ -127,6 +129,72 @@ def test_tensors_that_would_end_a_process_are_refused(owner, kind):
         RemoteModule(owner, Places)({"a": HURTING[kind]()})
     with pytest.raises(RuntimeError, match=r"RemoteModule\.forward\.return\['it'\]: "):
         RemoteModule(owner, Hurting)(kind)
+
+
+class Box:
+    def __init__(self, it):
+        self.it = it
+
+
+INSIDE = {
+    "object": Box,
+    "set": lambda tensor: {tensor},
+    "key": lambda tensor: {tensor: 1},
+    "subclass of dict": lambda tensor: collections.Counter({"a": tensor}),
+    "error": ValueError,
+    "partial": lambda tensor: functools.partial(Box, tensor),
+    "CSR": lambda tensor: shrunk_csr(),
+    "subclass of tensors": lambda tensor: TwoTensor(tensor, tensor),
+}
+
+
+def shrunk():
+    tensor = torch.ones(2)
+    tensor.untyped_storage().resize_(4)
+    return tensor
+
+
+def shrunk_csr():
+    tensor = torch.eye(2).to_sparse_csr()
+    tensor.values().untyped_storage().resize_(4)
+    return tensor
+
+
+class Inside(nn.Module):
+    def __init__(self, value=None):
+        super().__init__()
+
+    def forward(self, kind):
+        return [INSIDE[kind](shrunk())] if isinstance(kind, str) else 1
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize("kind", INSIDE)
+def test_tensors_in_objects_that_would_end_a_process_are_refused(owner, kind):
+    module, value = RemoteModule(owner, Inside), INSIDE[kind](shrunk())
+    with pytest.raises(ArgumentError, match=r"RemoteModule\.forward\.args\[0\].*out of bounds for storage"):
+        module(value)
+    with pytest.raises(RuntimeError, match=r"RemoteModule\.forward\.return\[0\].*out of bounds for storage"):
+        module(kind)
+    with pytest.raises(ArgumentError, match=r"RemoteModule\.args\[0\].*out of bounds for storage"):
+        RemoteModule(owner, Inside, args=(value,))
+    assert module(1) == 1  # both go on
+
+
+@pytest.mark.parametrize("make", [shrunk, lambda: Box(shrunk()), lambda: torch.eye(2).to_mkldnn(), HURTING["nested"]])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_tensors_for_a_module_that_is_created_are_checked(owner, make):
+    linear = owner, zoo.Encoder, zoo.LinearEncoder
+    for where, create in {
+        r"create\.args\[0\]": lambda: tr.create(*linear, args=(make(),)),
+        r"create\.kwargs\['seed'\]": lambda: tr.create(*linear, kwargs={"seed": make()}),
+        r".*create\.args\[0\]": lambda: tr.create_many([owner], *linear[1:], args=[(make(),)]),
+        "module_cls": lambda: tr.create(owner, zoo.Encoder, functools.partial(zoo.LinearEncoder, make())),
+    }.items():
+        with pytest.raises(ArgumentError, match=f"^{where}"):
+            create()
+    with pytest.raises(ArgumentError):
+        tr.create(*linear, examples={"forward": (make(),), "topk": (torch.ones(1, 8),)})
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support", "ignore:torch.quantize_per_tensor")

@@ -96,6 +96,34 @@ def shrunk_quantized():
     return cut(torch.quantize_per_tensor(torch.ones(8), 0.1, 0, torch.qint8), 4)
 
 
+def by_channel(cut_scales=4000, cut_zeros=8000):
+    """Cuts the storages of the scales and zero points of a tensor that is quantized by channel."""
+    x = torch.quantize_per_channel(torch.ones(1000, 1), torch.ones(1000), torch.zeros(1000), 0, torch.qint8)
+    cut(x.q_per_channel_scales(), cut_scales)
+    cut(x.q_per_channel_zero_points(), cut_zeros)
+    return x
+
+
+def shrunk_scales():
+    return by_channel(cut_scales=8)
+
+
+def shrunk_zero_points():
+    return by_channel(cut_zeros=8)
+
+
+def freed_scales():
+    return by_channel(cut_scales=0)
+
+
+def empty_quantized():
+    return torch.quantize_per_tensor(torch.ones(0), 0.5, 0, torch.qint8)
+
+
+def empty_quantized_by_channel():
+    return torch.quantize_per_channel(torch.ones(0, 2), torch.ones(2), torch.zeros(2), 1, torch.qint8)
+
+
 def sparse_with_shrunk_values():
     return sparse(shrunk())
 
@@ -139,6 +167,9 @@ TOO_SMALL = "torch cannot look at a tensor of it, and so not send it: .*out of b
 HURTING = {
     **dict.fromkeys((shrunk, shrunk_that_requires_grad, shrunk_by_one_byte, shrunk_behind_its_offset), TOO_SMALL),
     **dict.fromkeys((shrunk_and_transposed, shrunk_float8, shrunk_quantized), TOO_SMALL),
+    **dict.fromkeys((shrunk_scales, shrunk_zero_points), TOO_SMALL),
+    freed_scales: "a tensor without storage of its own",
+    **dict.fromkeys((empty_quantized, empty_quantized_by_channel), "an empty quantized tensor cannot cross"),
     **dict.fromkeys((sparse_with_shrunk_values, sparse_with_shrunk_indices), TOO_SMALL),
     sparse_with_freed_values: "a tensor without storage of its own",
     **dict.fromkeys((four_bits, two_bits), "a tensor with several elements in a byte cannot cross; pass value.deq"),

@@ -1,9 +1,13 @@
 """Values that would hurt, or do not fit: refused with their place before they are sent, and both processes go on."""
 
 import enum
+import gc
 import io
 import math
 import warnings
+import weakref
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
@@ -14,6 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.testing._internal.two_tensor import TwoTensor
+from torch.utils.flop_counter import FlopCounterMode
 
 import torchremote as tr
 from torchremote import testing
@@ -59,6 +64,13 @@ def freed():
     return tensor
 
 
+def leaked(transform, *args):
+    """Returns the tensor that a transform of torch.func made, which has ended."""
+    seen = []
+    transform(lambda x: (seen.append(x), x.sum())[1], *args)
+    return seen[0]
+
+
 HURTING = {
     "nested": (lambda: torch.nested.nested_tensor([X, X[:1]]), "a nested tensor cannot cross"),
     "jagged": (lambda: torch.nested.nested_tensor([X, X[:1]], layout=torch.jagged), "a nested tensor cannot cross"),
@@ -69,8 +81,17 @@ HURTING = {
     "dispatching": (two_tensors, ".*TwoTensor keeps its values elsewhere"),
     "freed": (freed, "a tensor without storage of its own"),
     "functional": (lambda: torch._to_functional_tensor(X), ".*Tensor keeps its values elsewhere"),
+    "of grad": (lambda: leaked(lambda f: torch.func.grad(f)(X)), ".*Tensor keeps its values elsewhere"),
+    "of jvp": (lambda: leaked(torch.func.jvp, (X,), (X,)), ".*Tensor keeps its values elsewhere"),
+    "of vmap": (lambda: leaked(lambda f: torch.func.vmap(f)(X)), ".*Tensor keeps its values elsewhere"),
 }
-IN_PYTHON = "dispatching", "functional"  # TorchScript cannot tell, or asks the subclass, and gets its answer
+IN_PYTHON = (
+    "dispatching",
+    "functional",
+    "of grad",
+    "of jvp",
+    "of vmap",
+)  # TorchScript cannot tell, or asks the subclass, and gets its answer
 
 
 @pytest.mark.parametrize(("make", "message"), HURTING.values(), ids=HURTING)
@@ -292,6 +313,68 @@ def test_a_transforms_tensors_are_refused(owner, painter, transform):
         with pytest.raises(ArgumentError, match=r"called under a torch.func transform"):
             transform(lambda x, call=call: call(x))(torch.ones(2, 8))
     assert encoder(torch.ones(2, 8)).shape == (2, 8)
+
+
+@pytest.mark.parametrize("allow", [False, True])
+def test_a_call_under_a_fake_mode_is_refused(owner, painter, allow):
+    encoder, x = tr.create(owner, zoo.Encoder, zoo.LinearEncoder), torch.ones(2, 8)
+    with FakeTensorMode(allow_non_fake_inputs=allow):
+        for call in (
+            *(lambda: encoder(x), lambda: encoder.forward_async(x), lambda: encoder.forward_many([(x,)])),
+            *(lambda: encoder.forward_remote(x), lambda: painter(x), lambda: painter.forward_async(x)),
+        ):
+            with pytest.raises(ArgumentError, match=r"forward: called under a FakeTensorMode \(as torch.export"):
+                call()
+    with FlopCounterMode(display=False):
+        assert encoder(x).shape == (2, 8)
+
+
+@pytest.fixture
+def _deterministic():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("_deterministic")
+def test_tensors_of_several_dtypes_cross_where_torch_is_to_be_deterministic(owner, painter):
+    echo = tr.create(owner, zoo.Deep, zoo.DeepEcho)
+    assert testing.same(echo([], [X, X.long()])[1], {1: [X, X.long()]})
+    assert painter.either(torch.eye(2).to_sparse()).is_sparse
+
+
+@pytest.mark.parametrize(
+    "value", [np.complex128(1 + 2j), Decimal("1e400"), Decimal(2**53 + 1), Fraction(2**53 + 1), Fraction(10**400)]
+)
+def test_a_number_that_a_float_would_change_is_refused(owner, value):
+    encoder = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    with pytest.raises(ArgumentError, match="^Encoder.forward.scale: "):
+        encoder(torch.ones(1, 8), value)
+    for fitting in (Decimal("0.5"), Fraction(1, 2), np.float32(0.5)):
+        assert torch.equal(encoder(torch.ones(1, 8), fitting), encoder(torch.ones(1, 8), 0.5))
+
+
+def test_two_values_for_one_argument_are_refused(owner):
+    encoder, x = tr.create(owner, zoo.Encoder, zoo.LinearEncoder), torch.ones(1, 8)
+    with pytest.raises(ArgumentError, match="^Encoder.forward: multiple values for argument 'x'"):
+        encoder(x, x=x)
+
+
+def test_a_future_that_has_its_result_keeps_no_stub(owner):
+    encoder = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    future, kept = encoder.forward_async(torch.ones(1, 8)), weakref.ref(encoder)
+    future.wait()
+    del encoder
+    gc.collect()
+    assert kept() is None
+    assert future.wait().shape == (1, 8)
+
+
+def test_a_parameter_without_values_is_refused(owner):
+    encoder = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    for empty in (nn.UninitializedParameter(), nn.UninitializedBuffer(), nn.LazyLinear(3).weight):
+        with pytest.raises(ArgumentError, match="^Encoder.forward.x: an uninitialized parameter or buffer has no val"):
+            encoder(empty)
 
 
 def test_a_result_that_would_hurt_is_an_error_and_the_owner_lives(owner):

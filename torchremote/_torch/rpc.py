@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copyreg
+import pickle
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed.rpc as rpc
 from torch.distributed.rpc import api as _api
 
 from ..locks import new_lock
@@ -96,6 +99,31 @@ def send_as(cls: type[Any], reduce: Callable[[Any], str | tuple[Any, ...]]) -> N
     # The dict is exchanged, not changed, because other threads may be reading it.
     pickler = _api._internal_rpc_pickler
     pickler._class_reducer_dict = {**pickler._class_reducer_dict, cls: reduce}
+
+
+class _Nowhere:
+    """Takes what a pickler writes, and keeps nothing."""
+
+    def write(self, written: Any) -> int:
+        return len(written)
+
+
+def tensors_pickled(value: object) -> list[torch.Tensor]:
+    """Returns the tensors that RPC's pickler would meet in `value`. Raises what pickling `value` raises.
+
+    References and what has a reducer of its own, such as a stub, are left out: to pickle those is to send them.
+    """
+    tensors: list[torch.Tensor] = []
+
+    def meet(tensor: torch.Tensor) -> tuple[Any, ...]:
+        tensors.append(tensor)
+        return int, ()
+
+    left_out = {cls: lambda _: (int, ()) for cls in (PyRRef, rpc.RRef, *_api._internal_rpc_pickler._class_reducer_dict)}
+    pickler: Any = pickle.Pickler(_Nowhere(), protocol=5, buffer_callback=lambda _: None)
+    pickler.dispatch_table = {**copyreg.dispatch_table, **left_out, torch.Tensor: meet}
+    pickler.dump(value)
+    return tensors
 
 
 def rpc_running() -> bool:

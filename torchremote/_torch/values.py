@@ -29,9 +29,18 @@ is_functional: Callable[[torch.Tensor], bool] = torch._is_functional_tensor
 """Says whether a tensor of class Tensor stands for another and has no storage, as in torch.func.functionalize."""
 
 
+is_of_transform: Callable[[torch.Tensor], bool] = _C._functorch.is_functorch_wrapped_tensor
+"""Says whether a torch.func transform, such as grad, made a tensor that stands for another. It has no storage."""
+
+
+def stands_for_another(tensor: torch.Tensor) -> bool:
+    """Says whether a tensor of class Tensor has no values of its own."""
+    return is_functional(tensor) or is_of_transform(tensor)
+
+
 def has_dispatch(tensor: torch.Tensor) -> bool:
-    """Says whether operators on `tensor` run Python code of its class."""
-    return class_has_dispatch(type(tensor)) or is_functional(tensor)
+    """Says whether operators on `tensor` run Python code of its class, or go to a tensor for which it stands."""
+    return class_has_dispatch(type(tensor)) or stands_for_another(tensor)
 
 
 def class_has_dispatch(cls: type[torch.Tensor]) -> bool:
@@ -41,6 +50,15 @@ def class_has_dispatch(cls: type[torch.Tensor]) -> bool:
 
 is_transforming: Callable[[], object] = _C._functorch.peek_interpreter_stack
 """Is true if a torch.func transform, such as vmap, runs on this thread. Its tensors have no storage."""
+
+
+has_modes: Callable[[], int] = _C._len_torch_dispatch_stack
+"""Is true if a mode on this thread, such as FakeTensorMode, handles operators."""
+
+
+def in_fake_mode() -> bool:
+    """Says whether a FakeTensorMode is on in this thread: operators then make tensors that have no values."""
+    return has_modes() > 0 and _C._get_dispatch_mode(_C._TorchDispatchModeKey.FAKE) is not None
 
 
 def in_dual_level() -> bool:

@@ -72,6 +72,7 @@ class Calls:
         self.signature = call_signature(method, self.packer)
         self._tests = {argument.name: exact_test(argument.type) for argument in method.arguments}
         self._tests_in_order = tuple(self._tests[a.name] for a in method.arguments if not a.keyword_only)
+        self._names_in_order = tuple(a.name for a in method.arguments if not a.keyword_only)
         self._classes_decide = all(exact_classes(argument.type) is not None for argument in method.arguments)
         # For each combination of argument classes that was exact: the positions of the tensors.
         self._tensors_among: dict[tuple[type, ...], tuple[int, ...]] = {}
@@ -94,13 +95,14 @@ class Calls:
     def plain(self, sending: Sending, settling: Settling, in_range: Call | None = None) -> Call:
         """Makes a method that passes exact arguments on unchanged, and packs others."""
         name, is_exact, is_transforming = f"{self.method.name}_async", self._is_exact, _torch.is_transforming
-        tensors_among, is_functional, failure = self._tensors_among, _torch.is_functional, self.failure
+        tensors_among, failure, has_modes = self._tensors_among, self.failure, _torch.has_modes
+        is_functional, is_of_transform = _torch.is_functional, _torch.is_of_transform
         in_dual_level, settle = _torch.in_dual_level, settling(restorer(self.method.returns))
 
         def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
             if in_range is not None and _is_profiling():
                 return in_range(self_, *args, **kwargs)
-            if is_transforming():
+            if is_transforming() or has_modes():
                 self.check_context()
             tensors = None if kwargs or in_dual_level() else tensors_among.get((*map(type, args),))
             if tensors is None:
@@ -108,7 +110,7 @@ class Calls:
             else:
                 exact = True
                 for position in tensors:
-                    if is_functional(args[position]):
+                    if is_functional(args[position]) or is_of_transform(args[position]):
                         exact = False
             failing = partial(failure, self_)
             try:
@@ -133,6 +135,8 @@ class Calls:
             if not test(value):
                 return False
         if kwargs:
+            if not kwargs.keys().isdisjoint(self._names_in_order[: len(args)]):
+                return False  # two values for one argument
             return all(name in self._tests and self._tests[name](kwargs[name]) for name in kwargs)
         if self._classes_decide and len(self._tensors_among) < _MOST_REMEMBERED:
             positions = tuple(position for position, value in enumerate(args) if type(value) in TENSORS)
@@ -183,12 +187,17 @@ class Calls:
     # -- failures
 
     def check_context(self) -> None:
-        """Raises ArgumentError under a torch.func transform."""
-        # The transform's tensors would end the process: see jit/runtime/tensors.py, Note [Tensors that hurt].
+        """Raises ArgumentError under a torch.func transform or a FakeTensorMode."""
+        # Their tensors would end the process: see jit/runtime/tensors.py, Note [Tensors that hurt].
         if _torch.is_transforming():
             raise ArgumentError(
                 f"{self.where}: called under a torch.func transform such as vmap, whose tensors cannot cross; "
                 "call it outside"
+            )
+        if _torch.in_fake_mode():
+            raise ArgumentError(
+                f"{self.where}: called under a FakeTensorMode (as torch.export and torch.compile use), whose tensors "
+                "have no values to send; call it outside"
             )
 
     def failure(self, stub: Any, error: Exception) -> TorchRemoteError:

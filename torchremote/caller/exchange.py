@@ -230,17 +230,21 @@ class _Arrived:
     __slots__ = ("_answer", "_failing", "_failure", "_restore")
 
     def __init__(self, answer: Any, restore: Callable[[Any], Any] | None, failing: Failing) -> None:
-        self._answer, self._restore, self._failing = answer, restore, failing
+        self._restore = restore
+        self._answer: Any = answer
+        self._failing: Any = failing
         self._failure: Failure | None = None
 
     def __call__(self, value: Any) -> None:
-        if value is None and self._failure is None:
+        answer, failing = self._answer, self._failing
+        if value is None and self._failure is None and answer is not None:
             try:
-                self._answer.value()
+                answer.value()
             except FAILURES as error:
-                self._failure = Failure(partial(self._failing, error.with_traceback(None)))
+                self._failure = Failure(partial(failing, error.with_traceback(None)))
         if self._failure is not None:
             raise self._failure.new()
+        self._answer = self._failing = None  # a Future that has its result keeps no stub
         if self._restore is not None:
             self._restore(value)
 

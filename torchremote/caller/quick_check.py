@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import torch
 
-from .._torch import in_dual_level, is_functional
+from .._torch import in_dual_level, stands_for_another
 from ..jit.read.annotations import SCALAR_CLASSES
 from ..jit.read.types import DictType, ListType, OptionalType, ScalarType, TensorType, TupleType, Type
 
@@ -29,7 +29,9 @@ def exact_test(declared: Type) -> Callable[[Any], bool]:
     if kinds is not None:
         if TENSORS.isdisjoint(kinds):
             return lambda value: type(value) in kinds
-        return lambda value: type(value) in kinds and (value is None or not (is_functional(value) or in_dual_level()))
+        return lambda value: (
+            type(value) in kinds and (value is None or not (stands_for_another(value) or in_dual_level()))
+        )
     match declared:
         case ListType(item):
             items_are_exact = _exact_test_of_all(item)
@@ -75,13 +77,13 @@ def _exact_test_of_all(declared: Type) -> Callable[[Collection[Any]], bool] | No
         if not kinds.issuperset(map(type, values)):
             return False
         tensors = [value for value in values if value is not None]
-        return not any(map(is_functional, tensors)) and not (tensors and in_dual_level())
+        return not any(map(stands_for_another, tensors)) and not (tensors and in_dual_level())
 
     return are_exact
 
 
 def exact_classes(declared: Type) -> frozenset[Any] | None:
-    """Lists the classes whose instances all fit, but functional and dual tensors. None if classes do not decide."""
+    """Lists the classes whose instances all fit, but tensors that are dual or stand for others. None: none decide."""
     match declared:
         case TensorType():
             return TENSORS

@@ -13,6 +13,7 @@ import torch.distributed.rpc as rpc
 from ..errors import ArgumentError, MismatchError
 from ..jit import CompiledInterface
 from ..link.places import Place
+from ..link.whole_values import check_object, checked_value
 from ..owner.create import CreateRequest
 from ..owner.served import check_name
 
@@ -44,6 +45,7 @@ def request_for(
 
     Raises:
         ServedNameError: the name is none.
+        ArgumentError: a tensor in the examples would end a process.
     """
     if name is not None:
         check_name(name)
@@ -61,7 +63,7 @@ def request_for(
         strict,
         ticket=new_ticket(),
         caller=rpc.get_worker_info().id,
-        examples=examples,
+        examples=checked_value(examples, "create.examples"),
         gather=gather,
         declared=None if gather is None else compiled.interface.declaration,
         checkpoint=checkpoint,
@@ -69,14 +71,16 @@ def request_for(
 
 
 def checked_arguments(module_cls: object, args: object, kwargs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Returns `args` and `kwargs` as a tuple and a dict, or raises ArgumentError."""
+    """Returns `args` and `kwargs` as a tuple and a dict that can be sent, or raises ArgumentError."""
     if not isinstance(args, (tuple, list)):
         raise ArgumentError(f"args={args!r}: not a tuple; one argument is written args=(value,)")
     if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
         raise ArgumentError(f"kwargs={kwargs!r}: not a mapping from names to values")
     if isinstance(module_cls, torch.jit.ScriptModule) and (args or kwargs):
         raise ArgumentError("module_cls: a ScriptModule is sent as it is, and takes no args or kwargs")
-    return tuple(args), dict(kwargs or {})
+    if not isinstance(module_cls, (type, torch.jit.ScriptModule)):
+        check_object(module_cls, "module_cls")  # it may be a partial, with arguments
+    return checked_value(tuple(args), "create.args"), checked_value(dict(kwargs or {}), "create.kwargs")
 
 
 def checked(module_cls: object) -> Callable[..., torch.nn.Module] | torch.jit.ScriptModule:

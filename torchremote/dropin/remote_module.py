@@ -25,6 +25,7 @@ from ..caller.stub import Stub, become_stub, route_and_interface
 from ..errors import ArgumentError, InterfaceError, NotSavableError
 from ..jit import CompiledInterface, compile_interface
 from ..link.route import Route
+from ..link.whole_values import checked_value
 from .pickled import _REMOTE_MODULE_PICKLED_ATTRIBUTES as _REMOTE_MODULE_PICKLED_ATTRIBUTES
 from .pickled import refer, take_apart
 from .place import Place
@@ -102,6 +103,7 @@ class _RemoteModule(nn.Module):
             given = "examples=" if examples is not None else given
             raise ArgumentError(f"RemoteModule: {given} is for modules with an interface")
         else:
+            args, kwargs = checked_value(args, "RemoteModule.args"), checked_value(kwargs, "RemoteModule.kwargs")
             # Without a limit: torch never gets over an RRef that was dropped after its creation took too long.
             made = (place.on, made_on, (place.device, module_cls, args, kwargs))
             created = send(rpc.remote, made, {"timeout": 0}, catches=())

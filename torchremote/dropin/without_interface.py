@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import types
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed.rpc as rpc
@@ -20,11 +20,9 @@ from .._torch import PyRRef
 from ..caller.exchange import send
 from ..caller.waiting import wait
 from ..errors import ArgumentError, RemoteError
-from ..jit import sendable
-from ..link.failures import FAILURES, message_of, refusal_of, uncheckable
-from ..link.tensors import check_plain
+from ..link.tensors_within import changed
+from ..link.whole_values import checked_value
 from ..owner.create import referenced
-from .tensors_within import changed, parts_of, with_changes
 
 
 def _remote_forward(
@@ -151,66 +149,11 @@ def _moved(value: Any, device: torch.device) -> Any:
     return changed(value, lambda leaf: leaf.to(device), leaves=(torch.Tensor, PackedSequence))
 
 
-# Of a tensor in one of these layouts, torch sends the parts.
-_IN_PARTS: Final = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
-
-
 def _checked(value: Any, where: str) -> Any:
-    """Checks every tensor in `value`, and returns `value` as it can be sent.
-
-    See jit/runtime/tensors.py, Note [Tensors that hurt].
-
-    Raises:
-        ArgumentError: a tensor in it would end a process.
-    """
+    """Checks every tensor in a value of a call, and returns the value as it can be sent."""
     if _torch.is_transforming():
         raise ArgumentError("RemoteModule.forward: called under a torch.func transform such as vmap; call it outside")
-    changes = []
-    for part, path in parts_of(value):
-        if isinstance(part, torch.Tensor):
-            changes.append((part, _checked_tensor(part, f"RemoteModule.forward.{where}{path}")))
-        else:
-            _check_object(part, f"RemoteModule.forward.{where}{path}")
-    return with_changes(value, changes)
-
-
-def _checked_tensor(tensor: torch.Tensor, place: str) -> torch.Tensor:
-    # A tensor of a class that keeps its values elsewhere is pickled as other Python objects are.
-    if tensor.layout in _IN_PARTS or _torch.class_has_dispatch(type(tensor)):
-        return tensor
-    check_plain(tensor, place)
-    check: Callable[..., torch.Tensor] = sendable()
-    try:
-        return check(tensor, None, place)
-    except FAILURES as error:
-        message = message_of(error)
-        raise ArgumentError(refusal_of(message) or f"{place}: {uncheckable(message)}") from None
-
-
-def _check_object(value: object, place: str) -> None:
-    """Checks the tensors that an object shows to pytree, if its class is registered there. It is not made anew."""
-
-    def look(leaf: object) -> None:
-        if leaf is _END:
-            raise _AllSeen  # before pytree makes another object
-        if isinstance(leaf, torch.Tensor) and _checked_tensor(leaf, place) is not leaf:
-            raise ArgumentError(
-                f"{place}: an empty tensor in a {type(value).__name__} begins behind the end of its storage; clone it"
-            )
-
-    try:
-        _torch.map_leaves(look, (value, _END))
-    except ArgumentError:
-        raise
-    except Exception:  # _AllSeen, or whatever its class raises, which is not asked for more than pickle asks it
-        return
-
-
-_END: Final = object()
-
-
-class _AllSeen(Exception):
-    """Says that no leaf is left to look at."""
+    return checked_value(value, f"RemoteModule.forward.{where}")
 
 
 # -- what else a caller asks of the module

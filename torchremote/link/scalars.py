@@ -6,7 +6,11 @@ A conversion loses nothing: an int that a float cannot hold is refused.
 from __future__ import annotations
 
 import functools
+import math
+import numbers
 import operator
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, SupportsFloat, SupportsIndex
 
 import torch
@@ -26,7 +30,7 @@ def as_scalar(value: Any, name: str, exact: bool) -> Any:
             number = operator.index(value)
             if -(2**63) <= number < 2**63:
                 return number
-        case "float" if isinstance(value, SupportsFloat) and not isinstance(value, str) and _fits_float(value):
+        case "float" if _is_real(value) and _fits_float(value):
             return float(value)
         case "complex" if isinstance(value, (SupportsFloat, complex)) and _fits_float(value):
             return complex(value)
@@ -42,8 +46,19 @@ def as_scalar(value: Any, name: str, exact: bool) -> Any:
     raise TypeError
 
 
+def _is_real(value: Any) -> bool:
+    """Says whether `value` has a float. Complex numbers of numpy have one, too, which is their real part alone."""
+    is_complex = isinstance(value, numbers.Complex) and not isinstance(value, numbers.Real)
+    return isinstance(value, SupportsFloat) and not isinstance(value, str) and not is_complex
+
+
 def _fits_float(value: Any) -> bool:
     """Says whether a float can hold `value` exactly, if it is an integer. Other numbers fit as well as they can."""
+    if isinstance(value, (Decimal, Fraction)):
+        number = float(value)
+        if not math.isfinite(number):
+            return isinstance(value, Decimal) and not value.is_finite()
+        return value != int(value) or int(number) == int(value)
     try:
         number = operator.index(value)
         return int(float(number)) == number

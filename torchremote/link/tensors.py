@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import torch
 from torch.autograd import forward_ad
+from torch.nn.parameter import is_lazy
 
 from .. import _torch
 from ..errors import ArgumentError
@@ -28,6 +29,8 @@ def check_plain(tensor: torch.Tensor, where: str) -> None:
             crash. See jit/runtime/tensors.py, Note [Tensors that hurt]. Or it is a dual tensor, and torch would send it
             without its tangent.
     """
+    if is_lazy(tensor):
+        raise ArgumentError(f"{where}: an uninitialized parameter or buffer has no values yet; run its module once")
     if _torch.has_dispatch(tensor) and not tensor.is_nested:
         raise ArgumentError(
             f"{where}: {shown(tensor)} keeps its values elsewhere and cannot cross; pass a plain tensor"

@@ -45,6 +45,7 @@ from .tensors import (
     FIRST_OF_BITS,
     HAS_DEVICE_MAP,
     TO_CPU,
+    is_by_channel,
     is_ordinary,
     like_it,
     sendable,
@@ -57,8 +58,6 @@ MARK: Final = 1
 """The offset of the indices of coalesced tensors."""
 MIXED: Final = FIRST_OF_BITS
 """The dtype, uint1, of the first tensor of a message that has several dtypes. None that is sent has it: see `mix`."""
-PER_CHANNEL: Final = "134"
-"""The numbers of quantization schemes with parameters for each channel. TorchScript knows them as text alone."""
 WORTH_ASKING: Final = 4096
 """The bytes that are copied in about the time in which two tensors are compared."""
 
@@ -76,18 +75,24 @@ def share_storage(value: Tensor, other: Tensor) -> bool:
     return value.device == other.device and storage_of(value).is_set_to(storage_of(other))
 
 
+def mark_of_mixed(size: List[int]) -> Tensor:
+    # It is no constant, because torch cannot compare those. It has no memory: if torch is to be deterministic, it would
+    # fill that, and it cannot with this dtype.
+    return torch.empty(size, dtype=torch.uint1, device="meta")
+
+
 def mix(message: List[Tensor]) -> None:
     # From when a message has several dtypes, it has empty views of storages in place of tensors. The first is no view,
     # but says that it is so. It has elements if the message has a sparse tensor.
     if len(message) == 0 or message[0].dtype != MIXED:
         for place, value in enumerate(message):
             message[place] = storage_of(value)
-        message.insert(0, torch.empty([len(message), 0], dtype=torch.uint1))  # no constant: torch cannot compare those
+        message.insert(0, mark_of_mixed([len(message), 0]))
 
 
 def note_sparse(message: List[Tensor]) -> None:
     mix(message)
-    message[0] = torch.empty([len(message)], dtype=torch.uint1)
+    message[0] = mark_of_mixed([len(message)])
 
 
 def clashes(value: Tensor, message: List[Tensor]) -> bool:
@@ -116,7 +121,7 @@ def parts_of(value: Tensor) -> List[Tensor]:
     # Returns the tensors that torch sends for a tensor. Nothing is a view of one that is quantized by channel.
     if value.layout > 0:
         return [value._indices(), value._values()]
-    if value.is_quantized and str(value.qscheme()) in PER_CHANNEL:
+    if is_by_channel(value):
         return [value.q_per_channel_scales(), value.q_per_channel_zero_points()]
     return [value]
 
@@ -132,7 +137,7 @@ def must_be_copied(parts: List[Tensor], message: List[Tensor]) -> bool:
 
 
 def copied(value: Tensor) -> Tensor:
-    if value.is_quantized and str(value.qscheme()) in PER_CHANNEL:  # a clone has the same scales
+    if is_by_channel(value):  # a clone has the same scales
         parts = value.int_repr(), value.q_per_channel_scales().clone(), value.q_per_channel_zero_points().clone()
         return torch._make_per_channel_quantized_tensor(parts[0], parts[1], parts[2], value.q_per_channel_axis())
     return like_it(value.clone(), value)

@@ -9,6 +9,7 @@ Note [Tensors that hurt]
     checks the tensors that it sends, and the owner those that it returns.
 
     An empty view that begins after the end of its storage ends the process that receives it. A copy of it does not.
+    An empty quantized tensor ends it, too, and so does a copy.
 
     The check uses `_has_same_storage_numel` with an empty tensor, which TorchScript keeps as a constant. It says
     whether the storage is empty, as a freed one is. It raises if there is no storage, and for a fake tensor.
@@ -21,11 +22,12 @@ Note [Tensors that hurt]
     The sender aborts for a ZeroTensor. It also does for a small view of a large storage, which torch copies before it
     sends it, if the dtype is one that torch cannot copy: the integers of 1 to 7 bits.
 
-    Of a sparse tensor, torch sends the indices and the values, so these two are checked. Tensors on an accelerator are
+    Of a sparse tensor, torch sends the indices and the values, so these two are checked. Beside a tensor that is
+    quantized by channel, it sends the scales and zero points, so these are checked, too. Tensors on an accelerator are
     not checked for their storage.
 
-    Python refuses subclasses that answer for a tensor inside them, and functional tensors (link/tensors.py). Only
-    callers in Python have those.
+    Python refuses subclasses that answer for a tensor inside them, functional tensors, and those that a transform of
+    torch.func has left behind (link/tensors.py). Only callers in Python have those.
 
 Note [Tensors that Python knows]
     A message that was written lets go of its tensors. Whoever lets go of a tensor that Python knows takes the GIL. Here
@@ -76,6 +78,8 @@ FIRST_OF_BITS: Final = 30
 LAST_OF_BITS: Final = 43
 """Dtypes, which are integers in TorchScript. The packed ones are quint4x2 and quint2x4. Those of bits are uint1 to
 uint7 and int1 to int7. Those before the quantized ones, and bfloat16, are nearly all that are used."""
+PER_CHANNEL: Final = "134"
+"""The numbers of quantization schemes with parameters for each channel. TorchScript knows them as text alone."""
 
 
 def is_packed(value: Tensor) -> bool:
@@ -84,6 +88,10 @@ def is_packed(value: Tensor) -> bool:
 
 def is_of_bits(value: Tensor) -> bool:
     return value.dtype >= FIRST_OF_BITS and value.dtype <= LAST_OF_BITS
+
+
+def is_by_channel(value: Tensor) -> bool:
+    return value.is_quantized and str(value.qscheme()) in PER_CHANNEL
 
 
 def refuse_tensor(value: Tensor, where: str) -> None:
@@ -99,6 +107,8 @@ def refuse_tensor(value: Tensor, where: str) -> None:
         found = "a tensor with several elements in a byte cannot cross; pass value.dequantize()"
     elif is_of_bits(value):
         found = "a tensor of 1 to 7 bits cannot cross, because torch cannot copy it; pass value.view(torch.uint8)"
+    elif value.is_quantized and value.numel() == 0:
+        found = "an empty quantized tensor cannot cross; pass value.dequantize()"
     elif value.is_cpu:
         found = "a tensor without storage of its own (a fake or freed one, say) cannot cross; pass a plain one"
     else:
@@ -116,7 +126,9 @@ def has_room(value: Tensor) -> bool:
 def has_values(value: Tensor) -> bool:
     if value._is_zerotensor() or is_packed(value) or is_of_bits(value):
         return False
-    return has_room(value) if value.numel() > 0 else value.is_set_to(value)
+    if value.numel() > 0:
+        return has_room(value)
+    return not value.is_quantized and value.is_set_to(value)
 
 
 def is_ordinary(value: Tensor) -> bool:
@@ -147,6 +159,9 @@ def can_cross(value: Tensor, devices: Optional[List[torch.device]]) -> bool:
     if value.is_cpu:
         if value.layout > 0:
             return has_values(value._indices()) and has_values(value._values())
+        if is_by_channel(value):
+            scales, zeros = value.q_per_channel_scales(), value.q_per_channel_zero_points()
+            return has_values(value) and has_values(scales) and has_values(zeros)
         return has_values(value)
     if devices is not None:
         for device in devices:

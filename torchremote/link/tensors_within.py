@@ -54,6 +54,8 @@ def parts_of(value: Any, leaves: type | tuple[type, ...] = torch.Tensor) -> Iter
         else:
             is_field = _is_named_tuple(type(part))
             waiting += [(item, Path(path, key, is_field)) for key, item in items][::-1]
+            if type(part) in _MAPPINGS:
+                waiting += [(key, Path(path, key)) for key in part if type(key) not in _PLAIN]
 
 
 def with_changes(value: Any, changes: Iterable[tuple[Any, Any]]) -> Any:

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 from torchremote.dropin.remote_module import RemoteModule
-from torchremote.dropin.tensors_within import changed, parts_of, with_changes
 from torchremote.errors import ArgumentError
+from torchremote.link.tensors_within import changed, parts_of, with_changes
 
 X = torch.ones(2, 3)
 
