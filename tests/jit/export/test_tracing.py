@@ -185,10 +185,6 @@ def forked(self, x):
 @pytest.mark.parametrize(
     ("do", "said"),
     [
-        (
-            lambda self, x: Reverse.apply(x),
-            "it calls Reverse, an autograd.Function, which an exported",
-        ),
         (hook, "it registers a hook for gradients on a tensor"),
         (seeded, "it calls torch.manual_seed, which an exported module would lose; seed before the call"),
         (forked, "it calls torch.set_rng_state"),

@@ -36,7 +36,7 @@ from ..script.classes import Classes
 from .examples import bound_arguments, read_example, read_shapes
 from .state import State
 from .values import Constant, Reader, Several, Tree, build
-from .watching import GRAD_MODE, GRADIENT, MEMORY, Watching
+from .watching import GRAD_MODE, GRADIENT, MEMORY, GradientsLost, Watching
 
 MODULE = "module"
 """The attribute under which the traced module has the user's; torch.export names parameters by it."""
@@ -185,14 +185,18 @@ def capture(
     # Copies, for two arguments may be one tensor here, and are not in other calls.
     leaves = [_fresh(leaf, device) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
     call = _Call(method, arguments, classes, where)
-    captured = finish.complete(_capture(module, call, leaves, shapes), where)
+    try:
+        captured = finish.complete(_capture(module, call, leaves, shapes), where)
+    except GradientsLost:  # then calls with gradients are refused
+        captured = finish.complete(_capture(module, replace(call), leaves, shapes, gradients=False), where)
     others: list[Captured] = []
     if _torch.are_hints(shapes):
         for narrowed in _with_ones(captured, leaves):
             with suppress(CreationError):  # then calls of that size are refused
-                again = _capture(module, replace(call), narrowed, read_shapes(arguments, narrowed, None, method, where))
+                shapes_of_ones = read_shapes(arguments, narrowed, None, method, where)
+                again = _capture(module, replace(call), narrowed, shapes_of_ones, captured.grad_mode)
                 others.append(finish.complete(again, where))
-    if GRAD_MODE in captured.asked:
+    if GRAD_MODE in captured.asked and captured.grad_mode:
         with suppress(CreationError):  # then calls without gradients are refused
             without = _capture(module, replace(call), leaves, shapes, gradients=False)
             others.append(finish.complete(without, where))

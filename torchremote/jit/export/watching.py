@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from ...errors import CreationError
+from ...errors import CreationError, TorchRemoteError
 
 GRADIENT: Final = "whether a tensor requires a gradient"
 GRAD_MODE: Final = "whether gradients are on"
@@ -43,6 +43,10 @@ _WITHOUT: Final = (
     "which an exported module would lose; leave it out of the method, or run that part under torch.no_grad() if its "
     "callers need no gradients"
 )
+
+
+class GradientsLost(TorchRemoteError):
+    """An autograd.Function has a backward of its own, which the graph would not have."""
 
 
 class Watching(TorchFunctionMode):
@@ -92,8 +96,10 @@ class Watching(TorchFunctionMode):
 
         def applied(cls: Any, *args: Any, **kwargs: Any) -> Any:
             is_torchs = cls.__module__.partition(".")[0] == "torch"  # such as that of cond, which is in the graph
-            if threading.get_ident() == here and is_enabled() and not is_torchs:
-                raise CreationError(f"{self._where}: it calls {cls.__name__}, an autograd.Function, {_WITHOUT}")
+            if threading.get_ident() == here and not is_torchs:
+                if is_enabled():
+                    raise GradientsLost
+                self.asked.add(GRAD_MODE)
             return apply.__get__(None, cls)(*args, **kwargs)
 
         def asked_mode() -> bool:
