@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from torchremote.jit import compile_interface
 from torchremote.tools.cli import main
 
 from .. import zoo
+from ..forks import Fork
 
 
 def test_emit_prints_what_is_generated(capsys):
@@ -70,3 +72,14 @@ def test_the_demo_trains_and_measures(tmp_path):
     for way in ("torchremote", "torch RemoteModule, scripted", "torch RemoteModule, Python"):
         assert f"\n{way} " in done.stdout
     assert (tmp_path / "latency.png").stat().st_size > 1000
+
+
+def test_a_closed_standard_file_leads_nowhere(tmp_path):
+    process = Fork(run_without_input, output=tmp_path / "output")
+    assert process.wait(60) == 0, (tmp_path / "output").read_text()
+
+
+def run_without_input():
+    os.close(0)
+    main(["emit", "no.such:Thing"])
+    assert os.readlink("/proc/self/fd/0") == os.devnull

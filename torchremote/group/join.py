@@ -19,6 +19,7 @@ from ..locks import new_lock
 from ..options import rpc_options
 from . import hub
 from .members import Membership
+from .standard_files import open_standard_files
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,127}")
 _STARTING: Final = 30.0  # seconds in which a hub has to say where it listens
@@ -94,6 +95,7 @@ def _enter(
     global _membership
     supported.check_groups()
     with _lock:
+        open_standard_files()
         if _torch.rpc_running():
             raise GroupError(f"join {name!r}: RPC is running in this process; leave its group first")
         where = _start_hub() if address is None else address

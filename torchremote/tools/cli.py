@@ -11,6 +11,7 @@ from .._version import __version__
 from ..archive.inspect import stubs_in_archive
 from ..errors import AbsentWorkerError, ArchiveError, GroupError, TorchRemoteError
 from ..group.hub import run_hub
+from ..group.standard_files import open_standard_files
 from ..jit import common_source, compile_interface
 from ..jit.export import export_programs, source_of
 from ..native import build
@@ -27,6 +28,7 @@ _UNITS: Final = ("enums", "table", "endpoints", "link", "hosting", "in_turn", "s
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the process's exit status."""
+    open_standard_files()
     parser = argparse.ArgumentParser(
         prog="torchremote",
         description="Remote PyTorch modules.",
