@@ -55,8 +55,8 @@ def find_served(
 
     Args:
         timeout: that of the stub. None: RPC's default.
-        within: seconds that the worker has to answer; 0 for no limit, None for RPC's default. Others are those of the
-            stub's timeout: the error says so.
+        within: seconds that the worker has to answer; 0 for no limit, None for RPC's default. If they are those of the
+            stub's timeout, the error says so.
         followed: whether the native part has calls of the stub follow the module: see link/route.py.
 
     Raises:
@@ -68,10 +68,9 @@ def find_served(
     answer = _ask(compiled, place, connect_here, interface.name, interface.text, name, within=within)
     late = f"asked for {name!r}, it did not answer within RPC's default timeout; {_RPC_TIMEOUT}"
     if within is not None:
-        late = (
-            f"asked for {name!r}, it did not answer within {within:g} s, the stub's timeout; give the stub more time "
-            "with torchremote.with_timeout"
-        )
+        late = f"asked for {name!r}, it did not answer within {within:.3g} s"
+        if within == timeout:
+            late += ", the stub's timeout; give the stub more time with torchremote.with_timeout"
     return PendingStub(answer, compiled, place, name, timeout, ticket=None, followed=followed, late=late)
 
 

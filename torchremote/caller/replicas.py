@@ -39,7 +39,7 @@ from .pending_stub import PendingStub, find_served
 
 _LONGEST_PAUSE: Final = 1.0
 """Seconds between two questions for a replica that is left out, at most."""
-_ASKING: Final = 5.0
+ASKING: Final = 5.0
 """Seconds that its worker has for the answer."""
 _LAST: Final = 1 << 40
 """Is added to the calls in flight of a replica that did not answer in time."""
@@ -130,12 +130,16 @@ class Team:
 
     # -- coming back
 
-    def start(self) -> list[PendingStub | TorchRemoteError]:
-        """Asks all workers for their modules. Returns the answers to come, or errors, in the order of `where`."""
+    def start(self, within: float | None) -> list[PendingStub | TorchRemoteError]:
+        """Asks all workers for their modules. Returns the answers to come, or errors, in the order of `where`.
+
+        Args:
+            within: seconds that they have to answer; None for RPC's default.
+        """
         asked: list[PendingStub | TorchRemoteError] = []
         for where in self.where:
             try:
-                asked.append(self._ask(where, None))
+                asked.append(self._ask(where, within))
             except (PlaceError, WireError) as error:
                 asked.append(error)
         return asked
@@ -149,7 +153,7 @@ class Team:
         while True:
             mode = self.mode
             if mode is not None and not has_mode:
-                at_owner(stub, _ASKING).train(mode)
+                at_owner(stub, ASKING).train(mode)
             with self._lock:
                 if self.mode is not mode:
                     continue
@@ -202,9 +206,9 @@ class Team:
     def _bring_back(self, replica: Replica) -> bool:
         """Asks for a replica that is sought. Says whether the search is over."""
         try:
-            self.put(replica.where, self._ask(replica.where, _ASKING).wait())
+            self.put(replica.where, self._ask(replica.where, ASKING).wait())
         except CallTimeoutError:
-            replica.why = f"its worker did not answer within {_ASKING:g} s"
+            replica.why = f"its worker did not answer within {ASKING:g} s"
             return False
         except TorchRemoteError as error:
             replica.why = _first_line(error)
