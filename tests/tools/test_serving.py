@@ -155,13 +155,27 @@ def test_serve_ends_when_told_and_lets_calls_finish(start, address, tmp_path):
     assert "tensor([200001.])" in (tmp_path / "call").read_text()
 
 
-def call_and_say(address):
+def test_serve_ends_although_a_call_goes_on(start, address, tmp_path):
+    slow = served(
+        *(start, address, tmp_path / "slow", "tests.zoo:SlowLoop", "--interface", "tests.zoo:Sleeper"),
+        *("--name", "slow", "--worker", "slow", "--drain", "0.5"),
+    )
+    call = Fork(call_and_say, address, 10**9, output=tmp_path / "call")
+    until(lambda: (tmp_path / "call").exists() and "it runs" in (tmp_path / "call").read_text(), seconds=60)
+    status, said = slow.end(seconds=40)
+    assert status == 0
+    assert "left slow, with 1 calls unfinished" in said
+    call.kill()
+    call.wait()
+
+
+def call_and_say(address, rounds=200_000):
     """Makes a long call, and says when it runs."""
     torchremote.join("caller", address, shared_memory=False)
     stub = torchremote.connect("slow", zoo.Sleeper, "slow")
     for _ in range(3):  # TorchScript takes its time before the first calls begin
         stub(torch.ones(1), 1)
-    answer = stub.forward_async(torch.ones(1), 200_000)
+    answer = stub.forward_async(torch.ones(1), rounds)
     until(lambda: torchremote.stats("slow").running > 1)  # beside the question
     print("it runs", flush=True)
     print(answer.wait(), flush=True)

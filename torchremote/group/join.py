@@ -107,6 +107,9 @@ def leave(*, timeout: float = 10.0) -> None:
 
     The others are told at once. Calls in flight, of this worker and to it, have `timeout` to end.
 
+    A call that this worker runs for another one, and that has not ended by then, cannot be ended: torch waits for it,
+    and so does this function. A program that may not wait calls `os._exit` from another thread.
+
     Args:
         timeout: seconds; 0 waits for none.
 

@@ -15,7 +15,8 @@ from ..caller.connect import withdraw
 from ..caller.exchange import ask
 from ..errors import GroupError, ServedNameError, TorchRemoteError
 from ..group.hub import split_address, written_address
-from ..group.join import group_address, join, leave
+from ..group.join import group_address, join
+from ..group.owner import leave_in_time
 from ..link.places import device_of
 from ..owner.served import serve
 from .built import build, find_examples
@@ -145,9 +146,11 @@ def _serve(options: argparse.Namespace) -> None:
     with suppress(ServedNameError):  # somebody has withdrawn it already
         withdraw(options.name)
     unfinished = _let_calls_finish(options.drain)
-    leave(timeout=0)
+    has_left = leave_in_time(0)
     text = f"left {options.worker}" + (f", with {unfinished} calls unfinished" if unfinished else "")
     report(options, text, event="left", worker=options.worker, unfinished=unfinished)
+    if not has_left:
+        os._exit(0)
 
 
 def _start_metrics(place: str, worker: str) -> str:
