@@ -34,7 +34,7 @@ class PendingReplicas(Pending[Any]):
 
         Raises:
             NotInitializedError: RPC is not running in this process.
-            PlaceError: `where` is empty, names a worker twice, or has what names none.
+            PlaceError: `where` is empty, names a worker twice, or one that can never come.
         """
         if not where:
             raise PlaceError("where=[]: no worker; name those that serve the module")
@@ -111,7 +111,7 @@ def _found(where: str) -> str:
     """Returns the name of a worker. If it has not joined yet, returns what names it."""
     try:
         return find_worker(where).worker.name
-    except PlaceError:
+    except AbsentWorkerError:
         return where
 
 

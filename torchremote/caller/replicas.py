@@ -29,7 +29,15 @@ from typing import Any, Final
 import torch
 
 from .. import _torch
-from ..errors import CallTimeoutError, NotInGroupError, PlaceError, StaleStubError, TorchRemoteError, WireError
+from ..errors import (
+    AbsentWorkerError,
+    CallTimeoutError,
+    NotInGroupError,
+    PlaceError,
+    StaleStubError,
+    TorchRemoteError,
+    WireError,
+)
 from ..jit import CompiledInterface
 from ..link.places import find_worker
 from .at_owner import at_owner
@@ -46,6 +54,7 @@ _LAST: Final = 1 << 40
 
 _GONE: Final = "its worker has left the group or crashed"
 """Why a replica is left out, if the group said so, and no call."""
+_ABSENT: Final = "its worker is not in the group"
 
 _log = logging.getLogger("torchremote")
 
@@ -121,7 +130,7 @@ class Team:
         with self._lock:
             if replica.stub is not stub:
                 return  # it was left out before, or is back already
-            replica.why = _first_line(failure)
+            replica.why = _reason(failure)
             if isinstance(failure, CallTimeoutError):
                 replica.in_flight += 0 if replica.late else _LAST
             else:
@@ -171,7 +180,7 @@ class Team:
         """Says why a replica could not be found at first. It takes part as soon as it can be."""
         _log.warning("torchremote: %s: %s is left out for now: %s", self.shown, where, why)
         replica = next(replica for replica in self._replicas if replica.where == where)
-        replica.why = _first_line(why)
+        replica.why = _reason(why)
         self._seek(replica)
 
     def put_all(self, stubs: Mapping[str, Any], mode: bool | None) -> None:
@@ -211,7 +220,7 @@ class Team:
             replica.why = f"its worker did not answer within {ASKING:g} s"
             return False
         except TorchRemoteError as error:
-            replica.why = _first_line(error)
+            replica.why = _reason(error)
             return False
         with self._lock:
             # It may be lost or late again since `put`. Whoever saw that started no thread, because of this one.
@@ -271,5 +280,6 @@ def _bring_back(of: weakref.ref[Team], replica: Replica) -> None:
         raise
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+def _reason(error: Exception) -> str:
+    """Says why a replica is left out."""
+    return _ABSENT if isinstance(error, AbsentWorkerError) else str(error).partition("\n")[0]
