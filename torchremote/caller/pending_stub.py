@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import threading
 import warnings
@@ -68,8 +69,9 @@ def find_served(
     answer = _ask(compiled, place, connect_here, interface.name, interface.text, name, within=within)
     late = f"asked for {name!r}, it did not answer within RPC's default timeout; {_RPC_TIMEOUT}"
     if within is not None:
-        late = f"asked for {name!r}, it did not answer within {within:.3g} s"
-        if within == timeout:
+        is_timeout = timeout is not None and math.isclose(within, timeout, rel_tol=0.1)  # or what is left
+        late = f"asked for {name!r}, it did not answer within {timeout if is_timeout else within:.3g} s"
+        if is_timeout:
             late += ", the stub's timeout; give the stub more time with torchremote.with_timeout"
     return PendingStub(answer, compiled, place, name, timeout, ticket=None, followed=followed, late=late)
 
