@@ -12,6 +12,7 @@ from torch import Tensor
 
 import torchremote as tr
 from torchremote.caller import again
+from torchremote.caller.methods import METHODS
 from torchremote.errors import InterfaceError, MismatchError, NotInGroupError, StaleStubError, WireError
 from torchremote.jit import compile_interface
 from torchremote.jit.read.parse import parse_interface
@@ -213,3 +214,38 @@ def test_the_error_says_why_it_was_not_sent_again(owner):
     with dist_autograd.context(), pytest.raises(StaleStubError) as raised:
         stub(X)
     assert raised.value.__notes__ == [again._RECORDED]
+
+
+@in_a_group()
+def test_a_call_that_has_to_find_its_module_keeps_to_its_timeout_and_async_does_not_wait(nursery):
+    lost = nursery.join("ps")
+    rpc.rpc_sync("ps", roles.serve_encoder, (0,))
+    stub = tr.connect("ps", Patient, "encoder", timeout=2)
+    lose(lost)
+    until(lambda: not stub.__dict__[METHODS])
+    stopped = nursery.join("ps")
+    rpc.rpc_sync("ps", roles.serve_encoder, (1,))
+    stopped.signal(signal.SIGSTOP)
+    took = []
+
+    def call(after):
+        time.sleep(after)
+        start = time.monotonic()
+        with pytest.raises(WireError):
+            stub(X)
+        took.append(time.monotonic() - start)
+
+    threads = [threading.Thread(target=call, args=(after,)) for after in (0.0, 0.3, 0.9, 1.5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(took) == 4
+    assert max(took) < 3  # twice the timeout would be 4
+    asked = []
+    assert elapsed(lambda: asked.append(stub.forward_async(X))) < 1
+    with pytest.raises(WireError):
+        asked[0].wait()
+    late = stub.forward_async(X)
+    stopped.signal(signal.SIGCONT)
+    assert is_from(1, late.wait())

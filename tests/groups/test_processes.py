@@ -14,7 +14,7 @@ import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote import _torch
-from torchremote.errors import GroupError
+from torchremote.errors import GroupError, WireError
 from torchremote.group import join
 from torchremote.tools import cli
 
@@ -49,6 +49,18 @@ def test_a_spawned_worker_serves_and_ends_as_it_is_told(nursery):
     until(lambda: roles.members() == ["main"])
     with pytest.raises(GroupError, match="spawn 'ps': .*unexpected keyword argument 'nothing'"):
         tr.spawn("ps", nothing=3)
+
+
+@in_a_group(timeout=150)
+def test_a_spawned_worker_that_is_told_to_end_does_not_wait_for_a_call_for_ever(nursery):
+    ps = tr.spawn("ps", shared_memory=False, threads=4)
+    stub = tr.create("ps", zoo.Sleeper, zoo.SlowLoop, timeout=200)
+    call = stub.forward_async(torch.ones(1), 10**9)
+    until(lambda: tr.stats("ps").running > 1)
+    ps.terminate()
+    assert ps.wait(60) == 1
+    with pytest.raises(WireError):
+        call.wait()
 
 
 PARENT = """

@@ -176,7 +176,7 @@ def test_what_cannot_be_reached_at_first_is_looked_for(nursery):
         tr.connect(["p1", "p2"], zoo.Encoder, "encoder")
     replicas = tr.connect(OWNERS[:2], zoo.Encoder, "encoder")
     assert from_which(replicas(X)) == "p0"
-    assert "p1 (left out: where='p1': there is no worker 'p1'" in repr(replicas)
+    assert "p1 (left out: its worker is not in the group)" in repr(replicas)
     nursery.join("p1")
     with pytest.raises(ServedNameError, match="waited for it for 0.2 s"):
         tr.connect(["p1", "p2"], zoo.Encoder, "encoder", wait=0.2)

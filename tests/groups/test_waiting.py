@@ -1,13 +1,16 @@
 """Connecting waits for workers that have not joined yet."""
 
+import asyncio
+import signal
 import threading
+import time
 
 import pytest
 import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
-from torchremote.errors import AbsentWorkerError, NotInGroupError, PlaceError
+from torchremote.errors import AbsentWorkerError, CallTimeoutError, NotInGroupError, PlaceError, ServedNameError
 
 from .. import zoo
 from ..waiting import until
@@ -74,3 +77,62 @@ def test_one_that_does_not_come_is_an_error_that_says_what_to_do(nursery):
     for never in ("rank:7", "ps/cpu/"):
         with pytest.raises(PlaceError):
             assert elapsed(lambda never=never: tr.connect(never, zoo.Encoder, "encoder", wait=60)) < 10
+
+
+@in_a_group(rpc_timeout=60)
+def test_a_worker_that_does_not_answer_keeps_nobody_for_longer_than_wait(nursery):
+    owner = nursery.join("ps")
+    rpc.rpc_sync("ps", roles.serve_encoder, (0,))
+    stub = tr.connect("ps", zoo.Encoder, "encoder")
+    owner.signal(signal.SIGSTOP)
+    for ask in (
+        lambda: tr.connect("ps", zoo.Encoder, "encoder", wait=1.5),
+        lambda: tr.connect(["ps"], zoo.Encoder, "encoder", wait=1.5),
+        lambda: tr.reconnect(stub, wait=1.5),
+    ):
+        began = time.monotonic()
+        with pytest.raises(CallTimeoutError, match=r"it did not answer within 1[.\d]* s; waited for it for 1.5 s"):
+            ask()
+        assert time.monotonic() - began < 10
+
+
+@in_a_group(rpc_timeout=60)
+def test_connect_waits_on_when_the_owner_dies_while_it_is_asked(nursery):
+    owner = nursery.join("ps")
+    rpc.rpc_sync("ps", roles.serve_encoder, (0,))
+    owner.signal(signal.SIGSTOP)
+    killing = threading.Timer(0.5, owner.kill)
+    killing.start()
+    starting = start_later(nursery, "ps", seed=1, seconds=1.5)
+    assert torch.equal(tr.connect("ps", zoo.Encoder, "encoder", wait=50)(X), roles.expected(X, 1))
+    starting.join()
+
+
+@in_a_group(rpc_timeout=60)
+def test_one_that_serves_a_list_does_not_wait_long_for_a_stopped_one(nursery):
+    for name in ("p0", "p1"):
+        owner = nursery.join(name)
+        rpc.rpc_sync(name, roles.serve_encoder, (0,))
+    owner.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    for replicas in (
+        tr.connect(["p1", "p0"], zoo.Encoder, "encoder"),
+        tr.connect(["p1", "p0"], zoo.Encoder, "encoder", wait=60),
+        asyncio.run(awaited(tr.connect_async(["p1", "p0"], zoo.Encoder, "encoder"))),
+    ):
+        assert torch.equal(replicas(X), roles.expected(X, 0))
+        assert "p1 (left out: its worker did not answer within 5 s" in repr(replicas)
+    assert time.monotonic() - began < 40
+    owner.signal(signal.SIGCONT)
+    until(lambda: "p1 (0 in flight)" in repr(replicas))
+
+
+async def awaited(pending):
+    return await pending
+
+
+@in_a_group()
+def test_a_name_that_is_not_served_is_an_error_that_says_how_to_wait(nursery):
+    nursery.join("ps")
+    with pytest.raises(ServedNameError, match=r"served are: none; connect\(\.\.\., wait=seconds\) waits until"):
+        tr.connect("ps", zoo.Encoder, "encoder")

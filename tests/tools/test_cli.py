@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -5,10 +6,15 @@ import pytest
 import torch
 
 import torchremote
+from torchremote.caller.stub import LONGEST_TIMEOUT
+from torchremote.group.hub import split_address
 from torchremote.jit import compile_interface
+from torchremote.tools import cli
 from torchremote.tools.cli import main
+from torchremote.tools.visiting import seconds
 
 from .. import zoo
+from ..forks import Fork
 
 
 def test_emit_prints_what_is_generated(capsys):
@@ -40,6 +46,8 @@ def test_emit_prints_what_is_generated_for_a_program(capsys, tmp_path):
     [
         ("tests.zoo", "write package.module:Interface"),
         ("no.such:Thing", "No module named"),
+        (".nope:X", "'.nope' names no module"),
+        (":X", "'' names no module"),
         ("tests.zoo:Absent", "no attribute 'Absent'"),
         ("tests.zoo:interface_of", "is a function, not a class"),
         ("tests.zoo:Missing.nothing", "no attribute 'nothing'"),
@@ -70,3 +78,76 @@ def test_the_demo_trains_and_measures(tmp_path):
     for way in ("torchremote", "torch RemoteModule, scripted", "torch RemoteModule, Python"):
         assert f"\n{way} " in done.stdout
     assert (tmp_path / "latency.png").stat().st_size > 1000
+
+
+def test_a_closed_standard_file_leads_nowhere(tmp_path):
+    process = Fork(run_without_input, output=tmp_path / "output")
+    assert process.wait(60) == 0, (tmp_path / "output").read_text()
+
+
+def run_without_input():
+    os.close(0)
+    main(["emit", "no.such:Thing"])
+    assert os.readlink("/proc/self/fd/0") == os.devnull
+
+
+@pytest.mark.parametrize("target", ["", "..", ".zoo"])
+def test_stubs_of_what_is_no_module(capsys, target):
+    assert main(["stubs", target]) == 1
+    assert "names no module; write its whole name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ls", "--patience", "nan"),
+        ("ls", "--timeout", "0"),
+        ("top", "--interval", "nan"),
+        ("top", "--interval", "0"),
+        ("top", "--rounds", "-1"),
+        ("serve", "m:C", "--name", "n", "--worker", "w", "--drain", "-1"),
+        ("call", "ps/e", "--call-timeout", "nan"),
+        ("call", "ps/e", "--call-timeout", "-1"),
+    ],
+)
+def test_what_is_no_number_of_seconds_is_written_wrongly(capsys, arguments):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert "invalid number of " in capsys.readouterr().err
+
+
+def test_seconds_that_torch_cannot_wait_for_are_fewer():
+    assert seconds("1e30") == seconds("inf") == LONGEST_TIMEOUT
+    assert seconds("0") == 0
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:\u00b2", "127.0.0.1:999999", "a" * 64 + ":1"])
+def test_what_is_no_address(address):
+    with pytest.raises(ValueError, match="is no address; write host:port"):
+        split_address(address)
+
+
+def test_a_device_that_is_none(capsys):
+    arguments = ("serve", "tests.zoo:LinearEncoder", "--interface", "tests.zoo:Encoder", "--device", "bogus")
+    assert main([*arguments, "--name", "n", "--worker", "w"]) == 1
+    assert "device 'bogus': not on this worker" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["y.txt", "/no/such/folder/y.pt", "/"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_call(capsys, output):
+    assert main(["call", "ps/e", "--address", "127.0.0.1:1", "--output", output]) == 1
+    assert f"--output {output}: " in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "tables", interrupted)
+    assert main(["types"]) == 130
+
+
+def test_a_reader_that_ends_is_no_traceback():
+    command = f"{sys.executable} -m torchremote types | true"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -88,6 +88,8 @@ REFUSED = [
     (["ps/encoder.topk", "1", "2", "3"], 2, "error: 3 values for 2 arguments"),
     (["ps/encoder.topk", "[[1.0]]", "--x", "2"], 2, "error: x: given twice, as value 1 and as --x"),
     (["ps/encoder.topk", "[1.0, 2.0]", "--output", "y.txt"], 1, "--output y.txt: write .pt or .json"),
+    (["ps/encoder.topk", '{"a": 1}'], 1, "Encoder.topk.x: no tensor: "),
+    (["ps/encoder.topk", "[" * 5000], 1, "is neither JSON, such as 3"),
     (["ps/encoder.fail", "[[1.0]]"], 1, "Encoder.fail on ps: "),
 ]
 
@@ -97,6 +99,26 @@ def test_what_call_refuses(ps, address, tmp_path):
     for (arguments, status, message), (got, _, said) in zip(REFUSED, run_commands(tmp_path, *commands), strict=True):
         assert got == status, (arguments, said)
         assert message in said, arguments
+
+
+def test_a_result_that_cannot_be_written_is_printed(ps, address, tmp_path):
+    call = ("call", "--address", address, "ps/encoder.topk", "[[1.0, 2.0]]", "--output", tmp_path / "y.npy")
+    ((status, out, said),) = run_commands(tmp_path, call)  # two tensors
+    assert status == 1
+    assert "write .pt or .json" in said
+    assert out == "tensor([[2., 1.]])\ntensor([[1, 0]])\n"
+
+
+def test_a_stopped_worker_keeps_call_and_withdraw_for_their_timeout(start, address, tmp_path):
+    stopped = served(start, address, tmp_path / "out", *ENCODER, "--name", "encoder", "--worker", "halted")
+    os.kill(stopped.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    at = ("--address", address, "--timeout", "1")
+    commands = (("call", *at, "halted/encoder", "[[1.0]]"), ("withdraw", *at, "halted/encoder"))
+    results = run_commands(tmp_path, *commands)
+    stopped.kill()
+    assert [status for status, _, _ in results] == [3, 3], results
+    assert time.monotonic() - began < 30  # RPC's default is 60
 
 
 def test_help_of_a_method_lists_its_arguments(ps, address, tmp_path):
@@ -155,13 +177,27 @@ def test_serve_ends_when_told_and_lets_calls_finish(start, address, tmp_path):
     assert "tensor([200001.])" in (tmp_path / "call").read_text()
 
 
-def call_and_say(address):
+def test_serve_ends_although_a_call_goes_on(start, address, tmp_path):
+    slow = served(
+        *(start, address, tmp_path / "slow", "tests.zoo:SlowLoop", "--interface", "tests.zoo:Sleeper"),
+        *("--name", "slow", "--worker", "slow", "--drain", "0.5"),
+    )
+    call = Fork(call_and_say, address, 10**9, output=tmp_path / "call")
+    until(lambda: (tmp_path / "call").exists() and "it runs" in (tmp_path / "call").read_text(), seconds=60)
+    status, said = slow.end(seconds=40)
+    assert status == 0
+    assert "left slow, with 1 calls unfinished" in said
+    call.kill()
+    call.wait()
+
+
+def call_and_say(address, rounds=200_000):
     """Makes a long call, and says when it runs."""
     torchremote.join("caller", address, shared_memory=False)
     stub = torchremote.connect("slow", zoo.Sleeper, "slow")
     for _ in range(3):  # TorchScript takes its time before the first calls begin
         stub(torch.ones(1), 1)
-    answer = stub.forward_async(torch.ones(1), 200_000)
+    answer = stub.forward_async(torch.ones(1), rounds)
     until(lambda: torchremote.stats("slow").running > 1)  # beside the question
     print("it runs", flush=True)
     print(answer.wait(), flush=True)
@@ -292,6 +328,6 @@ def serve_and_be_told_while_waiting(address):
 
 def test_what_serve_cannot_join_with_is_said_in_a_line(tmp_path):
     where = ("--name", "encoder", "--no-counts", "--address", "127.0.0.1:1")
-    ((status, _, said),) = run_commands(tmp_path, ("serve", *ENCODER, *where, "--worker", "w", "--timeout", "-1"))
+    ((status, _, said),) = run_commands(tmp_path, ("serve", *ENCODER, *where, "--worker", "no name"))
     assert status == 1
-    assert "torchremote: serve: timeout=-1.0: seconds, more than 0" in said
+    assert "torchremote: serve: name='no name': letters, digits" in said

@@ -115,7 +115,7 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, 
     if workers and not known >= workers.keys():
         unknown = ", ".join(map(repr, sorted(workers.keys() - known)))
         raise PlaceError(f"workers={dict(workers)!r}: no stub is on {unknown}; stubs are on {', '.join(sorted(known))}")
-    routes = asked_until(wait, NOT_YET, lambda: _routes([part[3] for part in saved]))
+    routes = asked_until(wait, NOT_YET, lambda within: _routes([part[3] for part in saved], within))
     for (parent, key, stub, it), route in zip(saved, routes, strict=True):
         connected = attach(stub, it.compiled, route, is_called=True)
         if parent is None:
@@ -135,11 +135,12 @@ class _Saved:
         self.compiled = compiled_of(stub)
 
 
-def _routes(saved: list[_Saved]) -> list[Route]:
+def _routes(saved: list[_Saved], within: float | None) -> list[Route]:
+    """Asks for all modules. `within`: seconds that workers have to answer; None for RPC's default."""
     for it in saved:
         if it.where in lost_workers:
             raise NotInGroupError(f"{it.compiled.interface.name} on {it.where}: {GONE}")
-    asked = [find_served(find_worker(it.where), it.compiled, it.name, it.timeout) for it in saved]
+    asked = [find_served(find_worker(it.where), it.compiled, it.name, it.timeout, within) for it in saved]
     routes, errors = [], []
     for pending in asked:
         try:

@@ -4,7 +4,8 @@ Note [Sent again]
     A call that the owner refused because it does not have the module any more has not run. It is sent again, once, when
     the module was found: see methods.py, Note [Stubs that follow]. A call that got lost may have run. It is sent again
     only if its method is declared `@idempotent`, with growing pauses, until the stub's timeout has passed. The last try
-    has what is left of that timeout.
+    has what is left of that timeout. So has the first, if the module has to be found before; a call with `_async` finds
+    it without keeping its thread.
 
     In a context of distributed autograd, torch records every message when it is sent, and `backward` waits for the
     gradients of each. Those of a call that was lost never come. So there a call is sent again only if nothing was sent
@@ -15,20 +16,18 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import torch
-import torch.distributed.rpc as rpc
 
 from .. import _torch
-from ..errors import NotInGroupError, StaleStubError, TorchRemoteError, WireError
+from ..errors import CallTimeoutError, NotInGroupError, StaleStubError, TorchRemoteError, WireError
 from ..link.route import route_of
 from .awaiting import Answer
 from .exchange import Failure, raise_failure
-from .methods import DEVICES, METHODS, NamedStubMethods, note_failure
+from .methods import DEVICES, METHODS, NamedStubMethods, note_failure, seconds_of, timeout_of
 from .pauses import pause_of
 from .steps import Steps, run_here, run_later
 
@@ -73,12 +72,14 @@ def sent_until_timeout(
         if in_range is not None and _is_profiling():
             return in_range(self_, *args, **kwargs)
         began = time.monotonic()
-        try:
-            return once(self_, *args, **kwargs)
-        except (StaleStubError, WireError) as error:
-            if not (_follows(self_) and may_be_sent_again(error)):
-                raise
-            failure: TorchRemoteError = error
+        failure: TorchRemoteError | None = None
+        if not _is_lost(self_):
+            try:
+                return once(self_, *args, **kwargs)
+            except (StaleStubError, WireError) as error:
+                if not (_follows(self_) and may_be_sent_again(error)):
+                    raise
+                failure = error
         return run_here(_tries(once_async, self_, args, kwargs, began, failure))
 
     return call
@@ -103,7 +104,7 @@ def sent_until_timeout_later(
         result: Answer[Any] = Answer(self_.__dict__[DEVICES])
         _torch.check_on_unwrap(result, raise_failure)
 
-        def try_again(failure: TorchRemoteError) -> None:
+        def try_again(failure: TorchRemoteError | None) -> None:
             run_later(_tries(once_async, self_, args, kwargs, began, failure), result.set_result, grad_mode)
 
         def settled(done: torch.futures.Future[Any]) -> None:
@@ -114,6 +115,9 @@ def sent_until_timeout_later(
             except Exception as error:
                 result.set_result(Failure.of(error))
 
+        if _is_lost(self_):
+            try_again(None)
+            return result
         try:
             once_async(self_, *args, **kwargs).add_done_callback(settled)
         except (StaleStubError, WireError) as error:
@@ -129,11 +133,14 @@ def _tries(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     began: float,
-    failure: TorchRemoteError,
+    failure: TorchRemoteError | None,
 ) -> Steps[Any]:
     """Sends a call until it gets through: see steps.py, Note [Steps].
 
     Raises its last failure when the stub's timeout has passed since `began`.
+
+    Args:
+        failure: that of the first try. None: there was none.
     """
     route = route_of(stub)
     assert route is not None
@@ -141,9 +148,14 @@ def _tries(
     for number in itertools.count():
         if (left := until - time.monotonic()) <= 0:
             break
-        yield min(left, pause_of(number))
+        if failure is not None:
+            yield min(left, pause_of(number))
         try:
-            yield from stub.__dict__[METHODS].finding()
+            try:
+                yield from stub.__dict__[METHODS].finding(until, exactly=True)
+            except CallTimeoutError as error:
+                failure = failure or error.with_traceback(None)  # one of a message that was sent says more
+                continue
             if (left := until - time.monotonic()) <= 0:
                 break
             route = route_of(stub)
@@ -155,7 +167,7 @@ def _tries(
             note_failure(stub, route.handle, failure)  # the other stub has noted it for itself
             if not may_be_sent_again(failure):
                 break
-    raise failure
+    raise failure or stub.__dict__[METHODS].found_too_late()
 
 
 def may_be_sent_again(failure: TorchRemoteError) -> bool:
@@ -175,16 +187,12 @@ def wait_for_streams(devices: Iterable[torch.device]) -> None:
         torch.cuda.synchronize(device)  # torch has device maps for CUDA alone
 
 
+def _is_lost(stub: Any) -> bool:
+    """Says whether a stub has to find its module before the next call."""
+    methods = stub.__dict__[METHODS]
+    return not methods and isinstance(methods, NamedStubMethods)
+
+
 def _follows(stub: Any) -> bool:
     """Says whether a stub can find its module again."""
     return isinstance(stub.__dict__[METHODS], NamedStubMethods)
-
-
-def seconds_of(timeout: float | None) -> float:
-    """Returns the seconds that a call may take. `timeout`: that of its stub."""
-    return (rpc.get_rpc_timeout() if timeout is None else timeout) or math.inf
-
-
-def timeout_of(seconds: float) -> float:
-    """Returns the timeout of a stub whose calls may take `seconds`, which may be infinite."""
-    return 0.0 if seconds == math.inf else seconds

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, cast, overload
 
-from ..errors import TorchRemoteError
+from ..errors import ServedNameError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import find_worker
 from ..owner import served
@@ -23,6 +23,8 @@ Found = TypeVar("Found")
 
 _LONGEST_PAUSE: Final = 0.5
 """Seconds between two questions for a name that is waited for, at most."""
+_SHORTEST_QUESTION: Final = 1.0
+"""Seconds that a worker has for the answer, also when less is left of `wait`."""
 
 
 @overload
@@ -56,7 +58,8 @@ def connect(
             with which the module is served, and other defaults.
         name: the name that was given to `serve` or to `create(..., name=)`.
         wait: seconds for which to wait until the worker serves the name, or one of the list does. In a group that
-            workers `join`, the worker itself may also come, or come back, in that time. None asks once.
+            workers `join`, the worker itself may also come, or come back, in that time. None asks once, and the worker
+            has RPC's default timeout to answer.
         timeout: seconds that each call of the stub may take; 0 for no limit, None for RPC's default.
 
     Returns:
@@ -73,8 +76,8 @@ def connect(
         WireError: the worker is lost, or does not answer in time.
         ValueError: `wait` or `timeout` is no number of seconds.
 
-        Of a list, one worker that serves the name is enough. A module that does not implement the interface is an error
-        all the same.
+        Of a list, one worker that serves the name is enough. The others have 5 s more to answer; then they are left
+        out, and looked for. A module that does not implement the interface is an error all the same.
 
     One worker creates a module with a name:
 
@@ -98,11 +101,16 @@ def connect(
     compiled = compile_interface(interface)
     check_name(name)
     timeout = check_timeout(timeout)
-    return asked_until(wait, NOT_YET, lambda: _start(where, compiled, name, timeout).wait())
+    return asked_until(wait, NOT_YET, lambda within: _start(where, compiled, name, timeout, within).wait())
 
 
-def asked_until(wait: float | None, missing: tuple[type[TorchRemoteError], ...], ask: Callable[[], Found]) -> Found:
+def asked_until(
+    wait: float | None, missing: tuple[type[TorchRemoteError], ...], ask: Callable[[float | None], Found]
+) -> Found:
     """Returns what `ask` returns. Asks again while it raises one of `missing`, for `wait` seconds; None asks once.
+
+    Args:
+        ask: takes the seconds in which a worker has to answer; None for RPC's default.
 
     Raises:
         ValueError: `wait` is no number of seconds.
@@ -111,10 +119,12 @@ def asked_until(wait: float | None, missing: tuple[type[TorchRemoteError], ...],
     number = 0
     while True:
         try:
-            return ask()
+            return ask(None if wait is None else max(end - time.monotonic(), _SHORTEST_QUESTION))
         except missing as error:
             left = end - time.monotonic()
             if wait is None:
+                if isinstance(error, ServedNameError):
+                    error.args = (f"{error}; connect(..., wait=seconds) waits until it is served",)
                 raise
             if left <= 0:
                 raise type(error)(f"{error}; waited for it for {wait:g} s") from None
@@ -159,11 +169,17 @@ def connect_async(
     return _start(where, compiled, name, check_timeout(timeout))
 
 
-def _start(where: str | Sequence[str], compiled: CompiledInterface, name: str, timeout: float | None) -> Pending:
-    """Asks one worker for its module, or several for theirs."""
+def _start(
+    where: str | Sequence[str],
+    compiled: CompiledInterface,
+    name: str,
+    timeout: float | None,
+    within: float | None = None,
+) -> Pending:
+    """Asks one worker for its module, or several for theirs. `within`: seconds to answer; None for RPC's default."""
     if isinstance(where, (list, tuple)):
-        return PendingReplicas(compiled, name, timeout, where)
-    return find_served(find_worker(cast(str, where)), compiled, name, timeout)  # it refuses what is no string
+        return PendingReplicas(compiled, name, timeout, where, within)
+    return find_served(find_worker(cast(str, where)), compiled, name, timeout, within)  # it refuses what is no string
 
 
 def withdraw(name: str, where: str | None = None) -> None:

@@ -16,17 +16,18 @@ from .steps import call_soon
 from .stub import exchange_route, with_timeout
 
 
-def find_again(methods: NamedStubMethods, ended: Callable[[Exception | None], None]) -> None:
+def find_again(methods: NamedStubMethods, within: float, ended: Callable[[Exception | None], None]) -> None:
     """Asks for the module that a stub's worker serves under its name by now, and has the stub lead to it.
 
     Does not wait for the answer. If the worker lives, and does not serve the name any more, the stub stays as it is.
 
     Args:
+        within: seconds that the worker has to answer; 0 for no limit.
         ended: is called with None, or with an error. NotInGroupError: the worker is not back, or does not serve the
             name yet. MismatchError: what it serves does not implement the interface.
     """
     try:
-        pending, route = _ask(methods)
+        pending, route = _ask(methods, within)
     except Exception as error:
         ended(error)
         return
@@ -42,13 +43,13 @@ def find_again(methods: NamedStubMethods, ended: Callable[[Exception | None], No
     when_answered(pending, partial(call_soon, answered))
 
 
-def _ask(methods: NamedStubMethods) -> tuple[PendingStub, Route]:
+def _ask(methods: NamedStubMethods, within: float) -> tuple[PendingStub, Route]:
     """Asks the worker of a stub for its module. Returns the answer to come, and the route that the stub has."""
     route = route_of(methods.scripted())
     assert route is not None
     assert route.name is not None
     try:
-        place, within = find_worker(route.worker), route.timeout
+        place = find_worker(route.worker)
     except PlaceError:
         raise NotInGroupError(f"{_where(methods, route)}: {GONE}") from None
     return find_served(place, methods.compiled, route.name, route.timeout, within, methods.followed), route

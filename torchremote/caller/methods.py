@@ -7,7 +7,10 @@ Note [Stubs that follow]
     link. Calls that are not concerned pay nothing: for them it is a look into a dict.
 
     There is one search for a stub at a time, and all who call it meanwhile wait for that. If it fails, a call that came
-    after it began has one more search: the module may be back since. So no call waits for more than two.
+    after it began has one more search: the module may be back since. A search has what is left of the timeout of the
+    call that begins it. If the worker did not answer in that time, those that have time left search on. So a call
+    searches for its timeout at most. The call itself then has its timeout from when it is sent; one of an idempotent
+    method has what is left: see again.py, Note [Sent again].
 
     A scripted model that holds the stub goes through the same link, so it reaches the module from then on, too. By
     itself it looks with the native part alone: failed_calls.py, Note [Failed calls of the native part].
@@ -21,8 +24,10 @@ Note [Stubs that follow]
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -30,16 +35,17 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 import torch
+import torch.distributed.rpc as rpc
 
 from .. import _torch
-from ..errors import NotInGroupError, StaleStubError, TorchRemoteError
+from ..errors import CallTimeoutError, NotInGroupError, StaleStubError, TorchRemoteError
 from ..jit import CompiledInterface
 from ..jit.runtime.table import STALE
 from ..link.route import Route, route_of
 from ..locks import new_lock
 from .awaiting import Answer
 from .exchange import Failure, raise_failure
-from .steps import Steps, call_soon, run_here
+from .steps import Steps, at_latest, call_soon, run_here
 
 METHODS: Final = "_torchremote_methods"
 """The attribute in which a stub keeps its scripted methods, by name."""
@@ -47,6 +53,7 @@ METHODS: Final = "_torchremote_methods"
 DEVICES: Final = "_torchremote_devices"
 """The attribute in which a stub keeps the devices in the device map to its owner."""
 
+_SHORTEST_SEARCH: Final = 0.01  # seconds
 _REMEMBERED: Final = 8  # handles of a stub that led to modules before
 
 
@@ -54,8 +61,9 @@ class NamedStubMethods(dict[str, Any]):
     """The scripted methods of a stub of a module with a name. It is empty while the stub has to find its module."""
 
     # follow.py and failed_calls.py set these, because they need stubs.
-    find: ClassVar[Callable[[NamedStubMethods, Callable[[Exception | None], None]], None]]
-    """Begins to look for the module. Gives the stub a new link, and calls back with None, or with why it could not."""
+    find: ClassVar[Callable[[NamedStubMethods, float, Callable[[Exception | None], None]], None]]
+    """Begins to look for the module, for some seconds; 0 for no limit. Gives the stub a new link, and calls back with
+    None, or with why it could not."""
     with_timeout: ClassVar[Callable[[Any, float], Any]]
     """Makes a stub of the same module with another timeout."""
     decide_failed: ClassVar[Callable[[], None]]
@@ -93,22 +101,38 @@ class NamedStubMethods(dict[str, Any]):
     def find_if_lost(self) -> None:
         """Finds the module again, if that is needed. Raises why it could not."""
         if not self:
-            run_here(self.finding())
+            route = route_of(self.scripted())
+            assert route is not None
+            run_here(self.finding(time.monotonic() + seconds_of(route.timeout)))
 
-    def finding(self) -> Steps[None]:
-        """Waits until the module is found again, if that is needed. Raises why it could not."""
+    def finding(self, until: float, exactly: bool = False) -> Steps[None]:
+        """Waits until the module is found again, if that is needed. Raises why it could not.
+
+        Args:
+            until: when to stop searching, as `time.monotonic` has it; may be infinite.
+            exactly: does not wait any longer for a search that somebody else began, either.
+        """
         before = self._searches
-        while (running := self._search_for_all()) is not None:
+        while (running := self._search_for_all(until)) is not None:
             number, search = running
             try:
-                yield search
+                yield at_latest(until, search, self.found_too_late()) if exactly else search
                 return
-            except TorchRemoteError:
-                if number > before:
+            except TorchRemoteError as error:
+                is_over = time.monotonic() >= until - _SHORTEST_SEARCH
+                if is_over or (number > before and not isinstance(error, CallTimeoutError)):
                     raise
 
-    def _search_for_all(self) -> tuple[int, Answer[Any]] | None:
+    def found_too_late(self) -> CallTimeoutError:
+        """Makes the error of a call that was not sent because its time has passed."""
+        where = f"{self.compiled.interface.name} on {self.worker}"
+        return CallTimeoutError(f"{where}: the module was not found within the timeout of the call; nothing was sent")
+
+    def _search_for_all(self, until: float) -> tuple[int, Answer[Any]] | None:
         """Begins to search, if it is needed and no search runs.
+
+        Args:
+            until: when the search has to end.
 
         Returns:
             The number of the search, and a Future that is complete when it ends. None if the module is found.
@@ -121,17 +145,18 @@ class NamedStubMethods(dict[str, Any]):
                 search: Answer[Any] = Answer()
                 _torch.check_on_unwrap(search, raise_failure)
                 # Not in this thread: Ctrl-C could end it there, and all others would wait for ever.
-                call_soon(partial(self._begin, search))
+                left = max(until - time.monotonic(), _SHORTEST_SEARCH)
+                call_soon(partial(self._begin, search, timeout_of(left)))
                 self._searches, self._search = self._searches + 1, search
             return self._searches, self._search
 
-    def _begin(self, search: Answer[Any]) -> None:
+    def _begin(self, search: Answer[Any], within: float) -> None:
         def ended(failure: Exception | None) -> None:
             if failure is None:
                 self.update(self._all)
             search.set_result(None if failure is None else Failure.of(failure))
 
-        NamedStubMethods.find(self, ended)
+        NamedStubMethods.find(self, within, ended)
 
     def lose(self, *, withdrawn: bool) -> None:
         """Has the next call find the module."""
@@ -207,3 +232,13 @@ def methods_of(
     if route.name is None:
         return {method: _torch.scripted_method(stub, method) for method in names}
     return NamedStubMethods(stub, compiled, names, route)
+
+
+def seconds_of(timeout: float | None) -> float:
+    """Returns the seconds that a call may take. `timeout`: that of its stub."""
+    return (rpc.get_rpc_timeout() if timeout is None else timeout) or math.inf
+
+
+def timeout_of(seconds: float) -> float:
+    """Returns the timeout of a stub whose calls may take `seconds`, which may be infinite."""
+    return 0.0 if seconds == math.inf else seconds

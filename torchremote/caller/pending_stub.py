@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import threading
 import warnings
@@ -55,8 +56,8 @@ def find_served(
 
     Args:
         timeout: that of the stub. None: RPC's default.
-        within: seconds that the worker has to answer; 0 for no limit, None for RPC's default. Others are those of the
-            stub's timeout: the error says so.
+        within: seconds that the worker has to answer; 0 for no limit, None for RPC's default. If they are those of the
+            stub's timeout, the error says so.
         followed: whether the native part has calls of the stub follow the module: see link/route.py.
 
     Raises:
@@ -68,10 +69,10 @@ def find_served(
     answer = _ask(compiled, place, connect_here, interface.name, interface.text, name, within=within)
     late = f"asked for {name!r}, it did not answer within RPC's default timeout; {_RPC_TIMEOUT}"
     if within is not None:
-        late = (
-            f"asked for {name!r}, it did not answer within {within:g} s, the stub's timeout; give the stub more time "
-            "with torchremote.with_timeout"
-        )
+        is_timeout = timeout is not None and math.isclose(within, timeout, rel_tol=0.1)  # or what is left
+        late = f"asked for {name!r}, it did not answer within {timeout if is_timeout else within:.3g} s"
+        if is_timeout:
+            late += ", the stub's timeout; give the stub more time with torchremote.with_timeout"
     return PendingStub(answer, compiled, place, name, timeout, ticket=None, followed=followed, late=late)
 
 

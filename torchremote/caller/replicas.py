@@ -29,7 +29,15 @@ from typing import Any, Final
 import torch
 
 from .. import _torch
-from ..errors import CallTimeoutError, NotInGroupError, PlaceError, StaleStubError, TorchRemoteError, WireError
+from ..errors import (
+    AbsentWorkerError,
+    CallTimeoutError,
+    NotInGroupError,
+    PlaceError,
+    StaleStubError,
+    TorchRemoteError,
+    WireError,
+)
 from ..jit import CompiledInterface
 from ..link.places import find_worker
 from .at_owner import at_owner
@@ -39,13 +47,14 @@ from .pending_stub import PendingStub, find_served
 
 _LONGEST_PAUSE: Final = 1.0
 """Seconds between two questions for a replica that is left out, at most."""
-_ASKING: Final = 5.0
+ASKING: Final = 5.0
 """Seconds that its worker has for the answer."""
 _LAST: Final = 1 << 40
 """Is added to the calls in flight of a replica that did not answer in time."""
 
 _GONE: Final = "its worker has left the group or crashed"
 """Why a replica is left out, if the group said so, and no call."""
+_ABSENT: Final = "its worker is not in the group"
 
 _log = logging.getLogger("torchremote")
 
@@ -121,7 +130,7 @@ class Team:
         with self._lock:
             if replica.stub is not stub:
                 return  # it was left out before, or is back already
-            replica.why = _first_line(failure)
+            replica.why = _reason(failure)
             if isinstance(failure, CallTimeoutError):
                 replica.in_flight += 0 if replica.late else _LAST
             else:
@@ -130,12 +139,16 @@ class Team:
 
     # -- coming back
 
-    def start(self) -> list[PendingStub | TorchRemoteError]:
-        """Asks all workers for their modules. Returns the answers to come, or errors, in the order of `where`."""
+    def start(self, within: float | None) -> list[PendingStub | TorchRemoteError]:
+        """Asks all workers for their modules. Returns the answers to come, or errors, in the order of `where`.
+
+        Args:
+            within: seconds that they have to answer; None for RPC's default.
+        """
         asked: list[PendingStub | TorchRemoteError] = []
         for where in self.where:
             try:
-                asked.append(self._ask(where, None))
+                asked.append(self._ask(where, within))
             except (PlaceError, WireError) as error:
                 asked.append(error)
         return asked
@@ -149,7 +162,7 @@ class Team:
         while True:
             mode = self.mode
             if mode is not None and not has_mode:
-                at_owner(stub, _ASKING).train(mode)
+                at_owner(stub, ASKING).train(mode)
             with self._lock:
                 if self.mode is not mode:
                     continue
@@ -167,7 +180,7 @@ class Team:
         """Says why a replica could not be found at first. It takes part as soon as it can be."""
         _log.warning("torchremote: %s: %s is left out for now: %s", self.shown, where, why)
         replica = next(replica for replica in self._replicas if replica.where == where)
-        replica.why = _first_line(why)
+        replica.why = _reason(why)
         self._seek(replica)
 
     def put_all(self, stubs: Mapping[str, Any], mode: bool | None) -> None:
@@ -202,12 +215,12 @@ class Team:
     def _bring_back(self, replica: Replica) -> bool:
         """Asks for a replica that is sought. Says whether the search is over."""
         try:
-            self.put(replica.where, self._ask(replica.where, _ASKING).wait())
+            self.put(replica.where, self._ask(replica.where, ASKING).wait())
         except CallTimeoutError:
-            replica.why = f"its worker did not answer within {_ASKING:g} s"
+            replica.why = f"its worker did not answer within {ASKING:g} s"
             return False
         except TorchRemoteError as error:
-            replica.why = _first_line(error)
+            replica.why = _reason(error)
             return False
         with self._lock:
             # It may be lost or late again since `put`. Whoever saw that started no thread, because of this one.
@@ -267,5 +280,6 @@ def _bring_back(of: weakref.ref[Team], replica: Replica) -> None:
         raise
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+def _reason(error: Exception) -> str:
+    """Says why a replica is left out."""
+    return _ABSENT if isinstance(error, AbsentWorkerError) else str(error).partition("\n")[0]

@@ -13,6 +13,7 @@ import contextlib
 import heapq
 import itertools
 import logging
+import math
 import os
 import threading
 import time
@@ -22,6 +23,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from .. import _torch
+from .awaiting import Answer
 from .exchange import Failure, raise_failure
 from .waiting import wait
 
@@ -103,6 +106,32 @@ class _Later:
             step = partial(self._steps.throw, error.with_traceback(None))
         # Not here: this thread may be anybody's, and has streams and contexts of its own.
         call_soon(partial(self._go_on, step))
+
+
+def at_latest(end: float, future: torch.futures.Future[Any], late: Exception) -> torch.futures.Future[Any]:
+    """Returns a Future of the value or error of `future`; or of the error `late`, if `end` comes first.
+
+    Args:
+        end: as `time.monotonic` has it; may be infinite.
+    """
+    if end == math.inf:
+        return future
+    first: Answer[Any] = Answer()
+    _torch.check_on_unwrap(first, raise_failure)
+
+    def give(value: Any) -> None:  # only on the thread of `call_soon`
+        if not first.done():
+            first.set_result(value)
+
+    def take() -> None:
+        try:
+            give(future.value())
+        except Exception as error:
+            give(Failure.of(error))
+
+    future.add_done_callback(lambda _: call_soon(take))
+    _clock.call_after(end - time.monotonic(), partial(give, Failure.of(late)))
+    return first
 
 
 def call_soon(do: Callable[[], None]) -> None:

@@ -28,6 +28,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -64,9 +65,17 @@ def line_of(message: Message) -> bytes:
 def split_address(address: str) -> tuple[str, int]:
     """Reads "host:port". Raises ValueError if it is neither."""
     host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65_535:
+    if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65_535 or not _may_be_host(host):
         raise ValueError(f"{address!r} is no address; write host:port, such as 10.0.0.1:29600")
     return host.strip("[]"), int(port)
+
+
+def _may_be_host(host: str) -> bool:
+    try:
+        host.encode("idna")  # as Python does before it looks the name up
+    except UnicodeError:
+        return False
+    return True
 
 
 def written_address(host: str, port: int) -> str:

@@ -19,9 +19,14 @@ from ..locks import new_lock
 from ..options import rpc_options
 from . import hub
 from .members import Membership
+from .standard_files import open_standard_files
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,127}")
 _STARTING: Final = 30.0  # seconds in which a hub has to say where it listens
+_BEGUN: Final = (
+    "this process's group was begun with init_rpc, and RPC is running; end it with rpc.shutdown(), or begin with "
+    "torchremote.join"
+)
 
 _lock = new_lock()
 _membership: Membership | None = None
@@ -94,8 +99,12 @@ def _enter(
     global _membership
     supported.check_groups()
     with _lock:
+        open_standard_files()
         if _torch.rpc_running():
-            raise GroupError(f"join {name!r}: RPC is running in this process; leave its group first")
+            theirs = _membership is None or not _membership.current
+            raise GroupError(
+                f"join {name!r}: " + (_BEGUN if theirs else "RPC is running in this process; leave its group first")
+            )
         where = _start_hub() if address is None else address
         _membership = Membership(where, name, options, timeout, visits)
 
@@ -104,6 +113,9 @@ def leave(*, timeout: float = 10.0) -> None:
     """Leaves the group that `join` joined, and ends RPC in this process. Nobody waits for anybody else.
 
     The others are told at once. Calls in flight, of this worker and to it, have `timeout` to end.
+
+    A call that this worker runs for another one, and that has not ended by then, cannot be ended: torch waits for it,
+    and so does this function. A program that may not wait calls `os._exit` from another thread.
 
     Args:
         timeout: seconds; 0 waits for none.
@@ -155,7 +167,8 @@ def group_address() -> str:
 
 def _current(asked: str) -> Membership:
     if _membership is None or not _membership.current:
-        raise NotInitializedError(f"{asked}: this process is in no group; torchremote.join(name) joins one")
+        said = _BEGUN if _torch.rpc_running() else "this process is in no group; torchremote.join(name) joins one"
+        raise NotInitializedError(f"{asked}: {said}")
     return _membership
 
 

@@ -25,6 +25,7 @@ from ..errors import GroupError
 from .connection import enter, join_error
 from .hub import Message
 from .interfaces import listening_at
+from .listener import Listener
 
 GRACE: Final = 0.25
 """Seconds between the last call of a lost worker by our stubs and its removal from torch's list."""
@@ -68,6 +69,7 @@ class Membership:
             for other in others:
                 self._agent.add(other)
             self._connection.send({"do": "ready", "member": _as_message(self._agent.own)})
+            self._listener: Listener | None = Listener(self._agent.own.url)
             self._thread = threading.Thread(target=self._listen, name="torchremote-group", daemon=True)
             self._thread.start()
             if not self._joined.wait(max(0.0, deadline - time.monotonic())):
@@ -103,6 +105,7 @@ class Membership:
         assert agent is not None
         self._connection.look_every(_LOOK)
         while True:
+            self._check_listener()
             try:
                 message = self._connection.read()
             except TimeoutError:
@@ -129,6 +132,19 @@ class Membership:
         self._refused = self._refused or "the hub ended the connection"
         self._joined.set()
         self._connection.close()
+
+    def _check_listener(self) -> None:
+        """Logs an error, once, when new workers cannot connect any more: see listener.py, Note [Deaf workers]."""
+        if self._listener is None or not self._listener.is_closed() or self._leaving or not self.current:
+            return
+        self._listener = None
+        _log.error(
+            "torchremote: torch has closed the port at which %r takes connections, because one ended just as it began: "
+            "its process ended, or it was a port scan. Workers that have called this one go on. All others, and those "
+            "that join from now on, cannot: their calls fail with 'connection refused'. Start this worker again when "
+            "it suits; stubs of modules with a name follow",
+            self._name,
+        )
 
     def _take(self, agent: _torch.GroupAgent, message: Message) -> None:
         """Does what the hub says."""

@@ -15,7 +15,9 @@ from .join import join, leave
 JOINED: Final = "joined"
 """The answer of a spawned worker that has joined. If it cannot, it answers with the reason. It is a line of JSON."""
 _LOOK: Final = 0.5  # seconds between two looks whether the parent lives
-_LEAVING: Final = 10.0  # seconds that leaving may take when the parent is gone
+LEAVING: Final = 10.0
+"""Seconds that the calls of a process of ours have to end."""
+_ENDING: Final = 2.0  # seconds that leaving may take beyond that
 _LOOK_WHETHER_TOLD: Final = 0.1  # seconds between two looks whether it was told to end
 
 
@@ -39,7 +41,22 @@ def main(asked: dict[str, Any]) -> None:
     os.close(answers)
     while not told:
         time.sleep(_LOOK_WHETHER_TOLD)
-    leave()
+    if not leave_in_time(LEAVING):
+        os._exit(1)
+
+
+def leave_in_time(seconds: float) -> bool:
+    """Leaves the group. Says whether that is over; if not, a call goes on running, for which torch waits.
+
+    Whoever calls it ends the process then, without Python's own end, which would wait, too.
+
+    Args:
+        seconds: that calls have to end.
+    """
+    leaving = threading.Thread(target=leave, kwargs={"timeout": seconds}, daemon=True)
+    leaving.start()
+    leaving.join(seconds + _ENDING)
+    return not leaving.is_alive()
 
 
 def _answer(answers: int, said: str) -> None:
@@ -51,5 +68,5 @@ def _end_with(parent: int, told: list[int]) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK)
     told.append(signal.SIGTERM)
-    time.sleep(_LEAVING)
+    time.sleep(LEAVING + _ENDING)
     os._exit(1)

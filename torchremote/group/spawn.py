@@ -42,7 +42,7 @@ class SpawnedWorker:
         return self._process.pid
 
     def terminate(self) -> None:
-        """Asks the process to leave the group and end, by SIGTERM."""
+        """Asks the process to leave the group and end, by SIGTERM. Calls that it runs have 10 s to end."""
         self._process.terminate()
 
     def kill(self) -> None:
@@ -56,7 +56,8 @@ class SpawnedWorker:
             timeout: seconds; None waits without limit.
 
         Returns:
-            Its exit status: 0 if it left, the number of a signal, negative, if that ended it.
+            Its exit status: 0 if it left; 1 if it had to end while a call ran; the number of a signal, negative, if
+            that ended it.
 
         Raises:
             TimeoutError: it did not end in time.

@@ -96,9 +96,8 @@ def check_device(device: str) -> torch.device:
     Raises:
         PlaceError: there is no such device here, or no tensor can live on it.
     """
-    found = torch.device(device)
     try:
-        found = torch.empty(0, device=found).device  # with its index
+        found = torch.empty(0, device=torch.device(device)).device  # with its index
     except Exception as error:  # a backend that is not there may raise anything
         raise PlaceError(f"device {device!r}: not on this worker: {str(error).splitlines()[0]}") from error
     if found.type == "meta":

@@ -18,8 +18,8 @@ from ..jit.read.parse import parse_interface
 from ..link.places import Place
 from ..owner.served import interface_here
 from .targets import Served, find_class, split_served
-from .values import ValueReader, as_json, as_text, save_file
-from .visiting import add_address, find_there, tell, visiting
+from .values import ValueReader, as_json, as_text, check_output, save_file
+from .visiting import add_address, find_there, seconds, tell, visiting
 
 
 def add_commands(commands: Any) -> None:
@@ -44,7 +44,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--interface", metavar="package.module:Interface", help="(default: the one with which the module is served)"
     )
     parser.add_argument(
-        "--call-timeout", type=float, metavar="SECONDS", help="for each answer of the worker (default: RPC's)"
+        "--call-timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="for each answer of the worker; 0 for no limit (default: RPC's for the call, --timeout for questions)",
     )
     add_address(parser)
 
@@ -55,33 +58,40 @@ def _call(options: argparse.Namespace) -> None:
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     _add_options(own)
     options, rest = own.parse_known_args(options.rest, options)
+    if options.output is not None:
+        check_output(options.output)
     with visiting(options):
         timeout = check_timeout(options.call_timeout)
+        within = options.timeout if timeout is None else timeout
         place = find_there(target.worker, options.address)
-        compiled = _interface(target, place, options.interface, timeout)
+        compiled = _interface(target, place, options.interface, within)
         method = compiled.interface.method(target.method)
         if method is None:
             names = ", ".join(one.name for one in compiled.interface.methods)
             raise ArgumentError(f"{options.target}: {compiled.interface.name} has no {target.method}; it has {names}")
         given = _arguments(rest, method, compiled, options.target)
-        stub: Any = find_served(place, compiled, target.name, timeout, within=timeout).wait()
+        stub: Any = find_served(place, compiled, target.name, timeout, within=within).wait()
         tell(f"calling {options.target}")
         with torch.no_grad():
             result = getattr(stub, method.name)(**given)
     if options.output is not None:
-        save_file(options.output, result)
+        try:
+            save_file(options.output, result)
+        except ArgumentError:
+            print(as_text(result))  # the call has run, and may not run again
+            raise
     elif options.json:
         print(json.dumps(as_json(result)))
     else:
         print(as_text(result))
 
 
-def _interface(target: Served, place: Place, interface: str | None, timeout: float | None) -> CompiledInterface:
+def _interface(target: Served, place: Place, interface: str | None, within: float) -> CompiledInterface:
     """Compiles the interface that was named, or asks the worker for the one with which it serves the module."""
     if interface is not None:
         return compile_interface(find_class(interface))
     where = f"{target.name} on {target.worker}"
-    name, text = ask(place.worker.name, where, interface_here, target.name, timeout=timeout)
+    name, text = ask(place.worker.name, where, interface_here, target.name, timeout=within)
     return compile_interface(parse_interface(name, text))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -11,6 +13,7 @@ from .._version import __version__
 from ..archive.inspect import stubs_in_archive
 from ..errors import AbsentWorkerError, ArchiveError, GroupError, TorchRemoteError
 from ..group.hub import run_hub
+from ..group.standard_files import open_standard_files
 from ..jit import common_source, compile_interface
 from ..jit.export import export_programs, source_of
 from ..native import build
@@ -22,11 +25,15 @@ from .targets import find_class, import_module
 from .type_tables import tables
 from .visiting import ADDRESS_VARIABLE, DEFAULT_ADDRESS, FAILED, LOST, chosen_address
 
+_INTERRUPTED: Final = 128 + signal.SIGINT
+_BROKEN_PIPE: Final = 128 + signal.SIGPIPE
+"""Exit statuses of programs that these signals end."""
 _UNITS: Final = ("enums", "table", "endpoints", "link", "hosting", "in_turn", "stub")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the process's exit status."""
+    open_standard_files()
     parser = argparse.ArgumentParser(
         prog="torchremote",
         description="Remote PyTorch modules.",
@@ -82,9 +89,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         status: int | None = options.run(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except TorchRemoteError as error:
         print(f"torchremote: {error}", file=sys.stderr)
         return LOST if isinstance(error, (ConnectionError, AbsentWorkerError)) else FAILED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes what is left when it ends
+        return _BROKEN_PIPE
     return status or 0
 
 

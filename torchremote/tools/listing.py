@@ -14,7 +14,7 @@ from typing import Any, Final
 from ..caller.exchange import ask
 from ..errors import TorchRemoteError, WireError
 from ..owner.stats import ModuleStats, WorkerStats, stats_here
-from .visiting import LOST, add_address, add_json, visiting, workers_there
+from .visiting import LOST, add_address, add_json, seconds_above_0, visiting, workers_there
 
 _log = logging.getLogger("torchremote")
 _MOST_AT_ONCE: Final = 32  # workers that are asked
@@ -28,7 +28,9 @@ def add_commands(commands: Any) -> None:
         description="Lists the workers of a group, and the modules that they host. The exit status is 3 if a worker "
         "does not answer; the others are listed all the same.",
     )
-    listing.add_argument("--patience", type=float, default=5.0, metavar="SECONDS", help="for each worker's answer")
+    listing.add_argument(
+        "--patience", type=seconds_above_0, default=5.0, metavar="SECONDS", help="for each worker's answer"
+    )
     add_address(listing)
     add_json(listing)
     listing.set_defaults(run=_list)

@@ -15,12 +15,13 @@ from ..caller.connect import withdraw
 from ..caller.exchange import ask
 from ..errors import GroupError, ServedNameError, TorchRemoteError
 from ..group.hub import split_address, written_address
-from ..group.join import group_address, join, leave
+from ..group.join import group_address, join
+from ..group.owner import leave_in_time
 from ..link.places import device_of
-from ..owner.served import serve
+from ..owner.served import serve, withdraw_here
 from .built import build, find_examples
 from .targets import split_name
-from .visiting import add_address, add_json, find_there, report, tell, visiting
+from .visiting import add_address, add_json, find_there, report, seconds, tell, visiting
 
 _LOOK: Final = 0.02  # seconds between two looks whether calls run, or a worker is there
 _ASKING: Final = 30.0  # seconds in which a worker has to answer
@@ -82,7 +83,7 @@ def add_commands(commands: Any) -> None:
     )
     serving.add_argument(
         "--drain",
-        type=float,
+        type=seconds,
         default=10.0,
         metavar="SECONDS",
         help="for running calls to finish at the end (default: %(default)g)",
@@ -145,9 +146,11 @@ def _serve(options: argparse.Namespace) -> None:
     with suppress(ServedNameError):  # somebody has withdrawn it already
         withdraw(options.name)
     unfinished = _let_calls_finish(options.drain)
-    leave(timeout=0)
+    has_left = leave_in_time(0)
     text = f"left {options.worker}" + (f", with {unfinished} calls unfinished" if unfinished else "")
     report(options, text, event="left", worker=options.worker, unfinished=unfinished)
+    if not has_left:
+        os._exit(0)
 
 
 def _start_metrics(place: str, worker: str) -> str:
@@ -212,5 +215,5 @@ def _withdraw(options: argparse.Namespace) -> None:
     worker, name = split_name(options.target)
     with visiting(options):
         find_there(worker, options.address)
-        withdraw(name, worker)
+        ask(worker, f"withdraw on {worker}", withdraw_here, name, timeout=options.timeout)
     report(options, f"withdrew {options.target}", worker=worker, name=name)

@@ -20,6 +20,8 @@ class Served(NamedTuple):
 
 def import_module(module: str, target: str) -> ModuleType:
     """Imports a module, of the current folder, too. `target`: what the user wrote, for the error."""
+    if not module or module.startswith("."):
+        raise TorchRemoteError(f"{target!r}: {module!r} names no module; write its whole name, as in package.module")
     if "" not in sys.path:
         sys.path.insert(0, "")  # as `python -m` does for itself
     try:

@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from ..caller.stub import LONGEST_TIMEOUT
 from ..errors import TorchRemoteError
 from ..owner.stats import WorkerStats
 from .listing import ask_all
 from .rates import Row, rows_between
-from .visiting import add_address, add_json, visiting
+from .visiting import add_address, add_json, seconds_above_0, visiting
 
 
 def add_commands(commands: Any) -> None:
@@ -25,16 +26,24 @@ def add_commands(commands: Any) -> None:
         "modules the calls a second, the median and the 99th percentile of how long they ran, and how many have "
         "failed. Workers of `torchremote serve` count that; others with rpc_options(counts=True). Ctrl-C ends it.",
     )
-    top.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="(default: %(default)g)")
-    top.add_argument("--rounds", type=int, metavar="N", help="end after so many intervals")
+    top.add_argument("--interval", type=seconds_above_0, default=1.0, metavar="SECONDS", help="(default: %(default)g)")
+    top.add_argument("--rounds", type=_count, metavar="N", help="end after so many intervals")
     add_address(top)
     add_json(top)
     top.set_defaults(run=_top)
 
 
+def _count(text: str) -> int:
+    """Reads a number of intervals for argparse."""
+    if (number := int(text)) < 0:
+        raise ValueError
+    return number
+
+
+_count.__name__ = "number of intervals"
+
+
 def _top(options: argparse.Namespace) -> None:
-    if options.interval <= 0:
-        raise TorchRemoteError("--interval: give a number of seconds above 0")
     draw = _print_json if options.json else _drawing()
     with visiting(options), draw as show:
         try:
@@ -46,10 +55,11 @@ def _top(options: argparse.Namespace) -> None:
 
 def _looks(interval: float) -> Iterator[tuple[Mapping[str, WorkerStats | None], list[Row]]]:
     """Yields what workers say, and what they did since the last time, in every interval."""
-    before, then = ask_all(interval * 2), time.monotonic()
+    patience = min(interval * 2, LONGEST_TIMEOUT)
+    before, then = ask_all(patience), time.monotonic()
     while True:
         time.sleep(interval)
-        found, now = ask_all(interval * 2), time.monotonic()
+        found, now = ask_all(patience), time.monotonic()
         yield found, rows_between(before, found, now - then)
         before, then = found, now
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from enum import Enum
@@ -26,6 +27,7 @@ from ..jit.read.types import (
 )
 
 _FILES: Final = (".pt", ".npy")
+_WRITTEN: Final = "write .pt or .json, or .npy for one tensor"
 
 
 class ValueReader:
@@ -50,7 +52,7 @@ class ValueReader:
             return self._from_json(text, kind, where)
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             if isinstance(kind, (AnyType, UnionType)):
                 value = text
             else:
@@ -67,7 +69,7 @@ class ValueReader:
             case TensorType() if value is not None:
                 try:
                     return torch.tensor(value)
-                except (TypeError, ValueError) as error:
+                except (TypeError, ValueError, RuntimeError) as error:
                     raise ArgumentError(f"{where}: no tensor: {error}") from None
             case OptionalType(item):
                 return None if value is None else self._from_json(value, item, where)
@@ -149,6 +151,15 @@ def load_file(path: str, where: str) -> Any:
         raise ArgumentError(f"{where}: {path} holds no tensors: {str(error).splitlines()[0]}") from error
 
 
+def check_output(path: str) -> None:
+    """Raises ArgumentError if no result can be written to a file. That may still fail for the result's own sake."""
+    file = pathlib.Path(path)
+    if file.suffix not in (".pt", ".json", ".npy"):
+        raise ArgumentError(f"--output {path}: {_WRITTEN}")
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ArgumentError(f"--output {path}: cannot be written; name a file in a folder that is there, and is yours")
+
+
 def save_file(path: str, result: Any) -> None:
     """Writes a result to a `.pt`, `.npy` or `.json` file.
 
@@ -164,9 +175,11 @@ def save_file(path: str, result: Any) -> None:
         elif suffix == ".npy" and isinstance(result, torch.Tensor):
             _numpy("--output").save(path, _array(result, path), allow_pickle=False)
         else:
-            raise ArgumentError(f"--output {path}: write .pt or .json, or .npy for one tensor")
+            raise ArgumentError(f"--output {path}: {_WRITTEN}")
     except OSError as error:
         raise ArgumentError(f"--output {path}: {error.strerror}") from error
+    except RuntimeError as error:  # of torch
+        raise ArgumentError(f"--output {path}: {str(error).splitlines()[0]}") from error
 
 
 def _array(tensor: torch.Tensor, path: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import socket
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from .. import _torch
+from ..caller.stub import LONGEST_TIMEOUT
 from ..errors import AbsentWorkerError
 from ..group.join import leave, visit
 from ..link.places import Place, find_worker
@@ -34,6 +36,25 @@ def chosen_address() -> str:
     return os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS)
 
 
+def seconds(text: str) -> float:
+    """Reads a number of seconds for argparse. It is at most what torch can wait for."""
+    number = float(text)
+    if math.isnan(number) or number < 0:
+        raise ValueError  # argparse says so, by the name of this function
+    return min(number, LONGEST_TIMEOUT)
+
+
+def seconds_above_0(text: str) -> float:
+    """Reads as `seconds` does, and refuses 0."""
+    if (number := seconds(text)) == 0:
+        raise ValueError
+    return number
+
+
+seconds_above_0.__name__ = "number of seconds above 0"
+seconds.__name__ = "number of seconds"
+
+
 def add_address(parser: argparse.ArgumentParser, timeout: float = 5.0) -> None:
     """Adds the options of a command that joins a group. `timeout`: the default for joining, in seconds."""
     parser.add_argument(
@@ -43,7 +64,11 @@ def add_address(parser: argparse.ArgumentParser, timeout: float = 5.0) -> None:
         help=f"the group's hub (default: ${ADDRESS_VARIABLE}, or else {DEFAULT_ADDRESS})",
     )
     parser.add_argument(
-        "--timeout", type=float, default=timeout, metavar="SECONDS", help="for joining the group (default: %(default)g)"
+        "--timeout",
+        type=seconds_above_0,
+        default=timeout,
+        metavar="SECONDS",
+        help="for joining the group (default: %(default)g)",
     )
 
 
