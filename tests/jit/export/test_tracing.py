@@ -205,6 +205,14 @@ def test_a_function_of_autograd_runs_without_gradients():
     agree(pair(do), ONES)
 
 
+def test_a_function_of_autograd_leaves_calls_without_gradients():
+    modules = pair(lambda self, x: Reverse.apply(self.linear(x)) * 2)
+    with torch.no_grad():
+        agree(modules, ONES, torch.randn(5, 3))
+    with pytest.raises(torch.jit.Error, match="forward: exported for calls without gradients; came one with"):
+        modules[1](ONES)
+
+
 def by_mode(self, x):
     return x * 2 if torch.is_grad_enabled() else x * 3
 
