@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import torch
 
 from .. import _torch
+from ..errors import RemoteError
+from ..link.failures import NOT_UTF8
 from .waiting import wait_until_done
 
 Value = TypeVar("Value")
@@ -24,7 +26,10 @@ class Answer(torch.futures.Future[Value]):
 
     def wait(self) -> Value:
         wait_until_done(self)
-        value: Value = super().wait()
+        try:
+            value: Value = super().wait()
+        except UnicodeDecodeError as error:  # it is raised before anybody can say what was called
+            raise RemoteError(f"a call: {NOT_UTF8}: {error}") from None
         return value
 
     def __await__(self) -> Generator[Any, None, Value]:

@@ -32,8 +32,13 @@ from ..jit.runtime.link import NOT_CONNECTED
 from ..jit.runtime.table import STALE
 from ..jit.runtime.tensors import CANNOT_SEND
 
-FAILURES: Final = (RuntimeError, torch.jit.Error)
-"""The exceptions that torch raises: the first over RPC, the second for a `raise` in TorchScript that runs here."""
+FAILURES: Final = (RuntimeError, torch.jit.Error, UnicodeDecodeError)
+"""The exceptions that torch raises: the first over RPC, the second for a `raise` in TorchScript that runs here, the last
+for a string, or the text of an error, that is not UTF-8."""
+NOT_UTF8: Final = (
+    "its result, or its error, has a string that is not UTF-8, as when TorchScript cuts one inside a character; cut it "
+    "elsewhere, or return a list of numbers"
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ _TABLE: Final = (
         GONE,
         traced=False,
     ),
+    _Kind(re.compile(r"\A'utf-8' codec can't decode"), RemoteError, NOT_UTF8 + ": {message}", traced=False),
     _Kind(_LOST, WireError, "{message}; whether the method ran is not known"),
 )
 
