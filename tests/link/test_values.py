@@ -430,3 +430,38 @@ def test_a_subclass_is_sent_as_the_tensor_that_it_is(owner, painter):
 def test_odd_scalars_cross_exactly(painter):
     for value in (math.inf, -0.0, complex(-0.0, math.nan), 2**63 - 1, -(2**63), '"\\\n\0é\U0001f600'):
         assert testing.same(painter.anything(value), value)
+
+
+class ListsOfNumbers:
+    def forward(
+        self, xs: Union[List[int], List[float], List[Tensor]]
+    ) -> Union[List[int], List[float], List[Tensor]]: ...
+
+
+class ListsOfNumbersModule(nn.Module):
+    def forward(self, xs: Union[List[int], List[float], List[Tensor]]) -> Union[List[int], List[float], List[Tensor]]:
+        return xs
+
+
+@pytest.mark.parametrize("given", [(1, 2), (1, 2.5), [1.0, 2.0], [3]])
+def test_a_tuple_for_a_union_of_lists_becomes_the_narrowest(owner, given):
+    stub = tr.create(owner, ListsOfNumbers, ListsOfNumbersModule)
+    arrived = stub(given)
+    assert arrived == list(given)
+    kinds = {type(value) for value in given}
+    assert {type(value) for value in arrived} == (kinds if len(kinds) == 1 else {float})
+
+
+class OneNumber:
+    def forward(self, x: float) -> float: ...
+
+
+class OneNumberModule(nn.Module):
+    def forward(self, x: float) -> float:
+        return x
+
+
+@pytest.mark.parametrize("value", [torch.tensor(1j), torch.tensor(1.0, device="meta"), torch.tensor([1.0, 2.0])])
+def test_a_tensor_that_is_no_number_is_an_argument_error(owner, value):
+    with pytest.raises(ArgumentError, match=r"OneNumber\.forward\.x: .*is no float"):
+        tr.create(owner, OneNumber, OneNumberModule)(value)

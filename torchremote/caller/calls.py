@@ -173,7 +173,7 @@ class Calls:
         try:
             bound = self.signature.bind(None, *args, **kwargs)
         except TypeError as error:
-            raise ArgumentError(f"{self.where}: {error}") from None
+            raise ArgumentError(f"{self.where}: {error}; it is {self.method.declaration}") from None
         bound.apply_defaults()
         return self.pack_arguments(bound.arguments, self.where)
 

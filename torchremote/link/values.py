@@ -30,6 +30,7 @@ from ..jit.read.types import (
     TupleType,
     Type,
     UnionType,
+    walk,
 )
 from .misfits import misfit, shown
 from .references import check_reference
@@ -40,6 +41,11 @@ _TEXTS: Final = (str, bytes, bytearray)
 _DEEPEST: Final = 6
 """The most levels of containers in a value of type Any: those of jit/runtime/any.py, and two in its leaves."""
 _NUMBERS: Final = ("", "bool", "int", "float", "complex")  # each includes those before it
+
+
+def _width(kind: Type) -> int:
+    """Says how wide the widest number in values of a type is."""
+    return max(_NUMBERS.index(str(part)) if str(part) in _NUMBERS else 0 for part in walk(kind))
 
 
 class PythonPacker:
@@ -67,7 +73,7 @@ class PythonPacker:
             case ScalarType("dtype") if isinstance(value, torch.dtype):
                 return dtype_codes()[value]
             case ScalarType(name):
-                with suppress(TypeError, ValueError, OverflowError):
+                with suppress(TypeError, ValueError, OverflowError, RuntimeError):  # the last one of tensors
                     return as_scalar(value, name, exact)
             case AnyType():
                 return self._pack_any(value, where)
@@ -112,7 +118,7 @@ class PythonPacker:
                 return tuple(packed if member is item else None for member in kind.items)
         # A member that fits exactly comes first. Otherwise the value is converted to the narrowest number that fits.
         others = [item for item in kind.items if not isinstance(item, NamedTupleType)]
-        numbers = sorted(others, key=lambda item: _NUMBERS.index(str(item)) if str(item) in _NUMBERS else 0)
+        numbers = sorted(others, key=_width)
         for exact, items in ((True, others), (False, numbers)):
             for item in items:
                 with suppress(ArgumentError):
