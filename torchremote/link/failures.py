@@ -33,7 +33,7 @@ from ..jit.runtime.table import STALE
 from ..jit.runtime.tensors import CANNOT_SEND
 
 FAILURES: Final = (RuntimeError, torch.jit.Error, UnicodeDecodeError)
-"""The exceptions that torch raises: over RPC, for a `raise` in TorchScript that runs here, and for what is not UTF-8."""
+"""The exceptions that torch raises: over RPC, for a `raise` in TorchScript that runs here, for what is not UTF-8."""
 NOT_UTF8: Final = (
     "its result, or its error, has a string that is not UTF-8, as when TorchScript cuts one inside a character; cut it "
     "elsewhere, or return a list of numbers"
