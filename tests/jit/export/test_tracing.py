@@ -213,6 +213,30 @@ def test_a_function_of_autograd_leaves_calls_without_gradients():
         modules[1](ONES)
 
 
+def under_autocast(self, x):
+    with torch.autocast("cpu", torch.bfloat16):
+        return self.linear(x) + self.linear.bias
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        under_autocast,
+        lambda self, x: self.linear(x) * torch.ones(3, dtype=torch.float64),
+        lambda self, x: torch.where(x > 0, self.linear(x), x.double()),
+        lambda self, x: self.linear(x).softmax(-1, dtype=torch.float64),
+        lambda self, x: self.linear(x).sum(0, dtype=torch.float64).expand(4, 3),
+        lambda self, x: self.linear(x).mul(torch.ones(3, dtype=torch.complex64)).real,
+    ],
+)
+def test_gradients_have_the_dtypes_of_their_tensors(do):
+    modules = pair(do)
+    for _ in range(4):  # TorchScript differentiates the graph by itself from the third on
+        for module in modules:
+            module.zero_grad()
+        agree(modules, torch.randn(4, 3, requires_grad=True))
+
+
 def by_mode(self, x):
     return x * 2 if torch.is_grad_enabled() else x * 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import math
 import operator
 from collections import Counter
@@ -66,6 +67,15 @@ _SIZES: Final = {
     "aten::sym_storage_offset": "storage_offset",
 }
 
+_PROMOTING: Final = frozenset(
+    f"aten::{name}"
+    for name in "add sub rsub mul div where pow maximum minimum fmax fmin fmod remainder atan2 hypot lerp addcmul "
+    "addcdiv true_divide".split()
+)
+"""Operators that promote tensors of several dtypes to one."""
+_IN_A_DTYPE: Final = frozenset(f"aten::{name}" for name in "softmax log_softmax sum mean prod cumsum cumprod".split())
+"""Operators that convert their tensor to the dtype that they are given."""
+
 
 @dataclass
 class Operators:
@@ -84,6 +94,7 @@ class Operators:
             return ir.Call(ir.Attribute(write(arguments[0]), _SIZES[schema.name]), tuple(map(write, arguments[1:])))
         if _torch.python_kernels(target):
             raise self.refused(f"the operator {schema.name}, which is written in Python and takes the GIL")
+        write = self._in_one_dtype(schema.name, arguments, keywords, write)
         space, name = schema.name.split("::")
         given: list[ir.Expression] = []
         in_full = schema.name in self.by_keyword
@@ -101,6 +112,30 @@ class Operators:
         self.expected[schema.name, schema.overload_name] += 1
         function = ir.Attribute(ir.Attribute(ir.Attribute(_TORCH, "ops"), space), name)
         return ir.Call(function, tuple(given))
+
+    def _in_one_dtype(
+        self, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any], write: Argument
+    ) -> Argument:
+        """Returns what writes the arguments of an operator, and converts its tensors where they are of several dtypes.
+
+        The operator would convert them by itself. But where TorchScript differentiates it, the gradients would be of
+        another dtype than the tensors. A tensor without dimensions takes no part in the promotion.
+        """
+        if name in _PROMOTING:
+            dtypes = {tensor.dtype for value in arguments if (tensor := _float_of(value)) is not None}
+            dtype = functools.reduce(torch.promote_types, dtypes) if dtypes else None
+        elif name in _IN_A_DTYPE:
+            dtype = next((one for one in (*arguments, *keywords.values()) if isinstance(one, torch.dtype)), None)
+        else:
+            return write
+
+        def converted(value: Any) -> ir.Expression:
+            tensor = _float_of(value)
+            if dtype is None or tensor is None or tensor.dtype == dtype:
+                return write(value)
+            return self.aten("_to_copy", "", write(value), ir.Keyword("dtype", self.constant(dtype)))
+
+        return converted
 
     def aten(self, name: str, overload: str, *arguments: ir.Expression) -> ir.Expression:
         """Writes an operator of ATen that the graph does not have."""
@@ -228,3 +263,11 @@ def _is_a(value: Any, kinds: tuple[type, ...]) -> bool:
 def _is_tensor(node: torch.fx.Node) -> bool:
     value = node.meta.get("val")
     return value is None or isinstance(value, torch.Tensor)
+
+
+def _float_of(value: Any) -> torch.Tensor | None:
+    """Returns the tensor that an argument in a graph stands for, if it has dimensions and may have a gradient."""
+    found = value.meta.get("val") if isinstance(value, torch.fx.Node) else None
+    if isinstance(found, torch.Tensor) and found.dim() and (found.is_floating_point() or found.is_complex()):
+        return found
+    return None
