@@ -236,7 +236,7 @@ def test_one_that_is_lost_again_while_it_comes_back_is_looked_for(replicas, monk
 
 
 def test_it_is_said_how_long_a_worker_had_to_answer(replicas, owner, monkeypatch):
-    monkeypatch.setattr(teams, "_ASKING", 0.1)
+    monkeypatch.setattr(teams, "ASKING", 0.1)
     team = tr.with_timeout(replicas, 20).__dict__[TEAM]
     (replica,) = (one for one in team._replicas if one.where == "owner")
     held = holding_the_gil(owner, 3)

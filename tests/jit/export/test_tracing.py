@@ -178,7 +178,7 @@ def seeded(self, x):
 
 
 def forked(self, x):
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         return x + torch.rand(3)
 
 
