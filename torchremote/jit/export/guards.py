@@ -84,9 +84,11 @@ class Guards:
         if GRAD_MODE in self._captured.asked:
             enabled = ir.Call(ir.Attribute(ir.Name("torch"), "is_grad_enabled"))
             wrong = ir.Operation("!=", enabled, ir.Literal(self._captured.grad_mode))
-            shown = ("with", "without") if self._captured.grad_mode else ("without", "with")
-            came = ir.Literal(f"one {shown[1]}")
-            self._check(wrong, self._method.name, f"calls {shown[0]} gradients", came, body, another=False)
+            is_on = self._captured.grad_mode
+            came = ir.Literal("one without" if is_on else "one with; call it under torch.no_grad()")
+            self._check(
+                wrong, self._method.name, f"calls {'with' if is_on else 'without'} gradients", came, body, False
+            )
         return body
 
     def _check(
