@@ -24,8 +24,8 @@ CHANNELS: Final = ("basic", "cuda_xth", "cuda_ipc", "cuda_gdr", "cuda_basic")
 LARGE_TENSOR_CHANNELS: Final = ("cma", *CHANNELS)
 """The channels for large tensors. Where the kernel lets no worker read another's memory, the next one is taken."""
 
-_TORCHS: Final = frozenset({"rpc_timeout", "init_method", "device_maps", "_transports", "_channels"})
-"""What `TensorPipeRpcBackendOptions` takes beside what this file calls by other names."""
+_PASSED_ON: Final = frozenset({"rpc_timeout", "init_method", "device_maps", "_transports", "_channels"})
+"""Arguments of `TensorPipeRpcBackendOptions` that are passed on under its own names."""
 
 
 def rpc_options(
@@ -90,7 +90,7 @@ def rpc_options(
         raise ValueError("devices: tensors on the CPU cross without being mapped; name accelerators alone")
     if mapped and not workers:
         raise ValueError("devices are mapped to workers; name these, too: rpc_options(workers=[...], devices=[...])")
-    if unknown := sorted(options.keys() - _TORCHS):
+    if unknown := sorted(options.keys() - _PASSED_ON):
         instead = "; threads= sets that" if "num_worker_threads" in unknown else ""
         raise TypeError(f"rpc_options has no argument {', '.join(unknown)}{instead}")
     if large_tensors and "_channels" in options:

@@ -118,10 +118,10 @@ from .values import (
     is_of_transform,
     is_transforming,
     map_leaves,
-    parts_of,
     references_in_cpp,
     set_coalesced,
     stands_for_another,
+    stored_parts,
     without_autocast,
 )
 
@@ -208,7 +208,6 @@ __all__ = [
     "own_id",
     "parse_schema",
     "parsed",
-    "parts_of",
     "python_kernels",
     "qualified_name",
     "references_in_cpp",
@@ -229,6 +228,7 @@ __all__ = [
     "set_qualified_name",
     "stands_for_another",
     "start_counting",
+    "stored_parts",
     "tensor_attributes",
     "tensors_pickled",
     "type_name",

@@ -72,7 +72,7 @@ def indices_of(sparse: torch.Tensor) -> torch.Tensor:
     return indices
 
 
-def parts_of(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def stored_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Returns the tensors that have the values of a tensor: itself, or the parts of a sparse one."""
     if tensor.layout == torch.sparse_coo:
         return tensor._indices(), tensor._values()

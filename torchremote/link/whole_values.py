@@ -65,7 +65,7 @@ def _checked_tensor(tensor: torch.Tensor, place: str) -> torch.Tensor:
         return tensor
     check_plain(tensor, place)
     if tensor.layout == torch.sparse_csr:  # torch sends the parts. It cannot send other such layouts.
-        for part in _torch.parts_of(tensor):
+        for part in _torch.stored_parts(tensor):
             _checked_tensor(part, place)
         return tensor
     check: Callable[..., torch.Tensor] = sendable()

@@ -68,7 +68,7 @@ def _methods_of(entry: Entry) -> list[str]:
 
 def _bytes_of(module: torch.nn.Module) -> int:
     tensors = (*torch.nn.Module.parameters(module), *torch.nn.Module.buffers(module))
-    return sum(part.numel() * part.element_size() for tensor in tensors for part in _torch.parts_of(tensor))
+    return sum(part.numel() * part.element_size() for tensor in tensors for part in _torch.stored_parts(tensor))
 
 
 def _started() -> float:

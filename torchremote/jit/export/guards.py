@@ -10,7 +10,6 @@ Note [Guards]
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ from ..read.literals import DeviceValue, MemberValue
 from ..read.model import Method
 from ..read.types import DictType, EnumType, ListType, NamedTupleType, OptionalType, TupleType, Type
 from .capture import Captured
+from .comparisons import any_of, has_other_length, is_another, limits_of, text_of
 from .conditions import condition
 from .values import Constant, Leaf, Several, Tree
 from .watching import CONJUGATE, GRAD_MODE, MEMORY, NEGATIVE, OFFSET
@@ -30,7 +30,6 @@ Fail = Callable[[ir.Expression, bool], ir.Statement]
 """Makes the statement for a call that the graph is not right for: of the text that says why, and whether another graph
 could be right for it."""
 
-_LARGEST: Final = 2**62
 _ASKED: Final = {
     MEMORY: ("is_contiguous", True, "a contiguous tensor", "contiguous()"),
     OFFSET: ("storage_offset", 0, "a tensor at the beginning of its storage", "clone()"),
@@ -77,8 +76,8 @@ class Guards:
             divisors: list[ir.Expression] = []
             wanted = condition(text, self._symbols.get, self._where, divisors)
             by_zero = [ir.Operation("==", one, ir.Literal(0)) for one in divisors]
-            wrong = _any_of([*by_zero, ir.Operation("!=", value, wanted)])
-            self._check(wrong, where, f"a size of {self._named(text)}", _text_of(value), body)
+            wrong = any_of([*by_zero, ir.Operation("!=", value, wanted)])
+            self._check(wrong, where, f"a size of {self._named(text)}", text_of(value), body)
         for guard in self._captured.guards:
             self._guard(guard, body)
         if GRAD_MODE in self._captured.asked:
@@ -131,16 +130,16 @@ class Guards:
             case Several(items, keys), DictType(_, item) if keys is not None:
                 listed = ir.ListOf(tuple(ir.Literal(key) for key in keys))
                 found = ir.Call(ir.Name("list"), (ir.Call(ir.Attribute(value, "keys")),))
-                wrong = ir.Operation("!=", found, listed) if keys else _has_other_length(value, 0)
+                wrong = ir.Operation("!=", found, listed) if keys else has_other_length(value, 0)
                 numbers = [(n, key) for n, key in enumerate(keys) if isinstance(key, (float, complex))]
-                wrong = _any_of([wrong, *(_is_another(ir.Item(found, n), key) for n, key in numbers)])
+                wrong = any_of([wrong, *(is_another(ir.Item(found, n), key) for n, key in numbers)])
                 exported = f"the keys {', '.join(map(repr, keys))} in this order" if keys else "no keys"
-                self._check(wrong, where, exported, _text_of(found), into)
+                self._check(wrong, where, exported, text_of(found), into)
                 for key, part in zip(keys, items, strict=True):
                     self._walk(self._part(value, ir.Literal(key), into), part, item, f"{where}[{key!r}]", into)
             case Several(items), ListType(item):
                 length = ir.length(value)
-                self._check(_has_other_length(value, len(items)), where, f"{len(items)} items", _text_of(length), into)
+                self._check(has_other_length(value, len(items)), where, f"{len(items)} items", text_of(length), into)
                 for n, part in enumerate(items):
                     self._walk(self._part(value, n, into), part, item, f"{where}[{n}]", into)
             case Several(items), TupleType(kinds) | NamedTupleType(items=kinds):
@@ -172,7 +171,7 @@ class Guards:
             wanted = ir.Literal(DeviceValue(str(found)) if isinstance(found, torch.device) else found)
         wrong: ir.Expression = ir.Operation("!=", value, wanted)
         if isinstance(found, (float, complex)):
-            wrong = _is_another(value, found)
+            wrong = is_another(value, found)
         self._check(wrong, where, repr(found), came, into)
 
     def _leaf(self, value: ir.Name, symbolic: Any, where: str, into: list[ir.Statement]) -> None:
@@ -183,7 +182,7 @@ class Guards:
         wrong: list[ir.Expression] = []
         shown = self._size(value, symbolic, where, wrong)
         if wrong:
-            self._check(_any_of(wrong), where, shown, _text_of(value), into)
+            self._check(any_of(wrong), where, shown, text_of(value), into)
 
     def _tensor(self, value: ir.Name, symbolic: torch.Tensor, where: str, into: list[ir.Statement]) -> None:
         dtype = str(symbolic.dtype).removeprefix("torch.")
@@ -200,7 +199,7 @@ class Guards:
             for n, size in enumerate(symbolic.shape)
         ]
         came = ir.Call(ir.Name("shown_tensor"), (value,))
-        self._check(_any_of(wrong), where, f"{dtype} [{', '.join(sizes)}]", came, into)
+        self._check(any_of(wrong), where, f"{dtype} [{', '.join(sizes)}]", came, into)
 
     def _asked(self, value: ir.Name, index: int, where: str, into: list[ir.Statement]) -> None:
         """Compares what the method asked of tensors beside their sizes."""
@@ -220,7 +219,7 @@ class Guards:
         """Compares what only a package is not right for: another device, and a gradient, which it would lose."""
         own = ir.Attribute(value, "device")
         self._check(
-            ir.Operation("!=", own, ir.Literal(DeviceValue(str(device)))), where, str(device), _text_of(own), into
+            ir.Operation("!=", own, ir.Literal(DeviceValue(str(device)))), where, str(device), text_of(own), into
         )
         enabled = ir.Call(ir.Attribute(ir.Name("torch"), "is_grad_enabled"))
         wrong = ir.Operation("and", enabled, ir.Attribute(value, "requires_grad"))
@@ -244,7 +243,7 @@ class Guards:
             self._left.append((value, text, where))
             return self._named(text)
         self._symbols[text], self._shown[text] = value, where
-        lower, upper = _bounds(self._ranges.get(text))
+        lower, upper = limits_of(self._ranges.get(text))
         if lower is not None and (lower > 0 or not where.endswith(")")):
             wrong.append(ir.Operation("<", value, ir.Literal(lower)))
         if upper is not None:
@@ -287,7 +286,7 @@ class Guards:
         came: ir.Expression = ir.Literal("")
         for number, (text, value) in enumerate(used.items()):
             said = ir.Literal(f"{', ' if number else ''}{self._shown_source(text)} of ")
-            came = ir.Operation("+", ir.Operation("+", came, said), _text_of(value))
+            came = ir.Operation("+", ir.Operation("+", came, said), text_of(value))
         self._check(ir.negated(right), first, readable, came, into)
 
     def _is_known(self, right: ir.Expression) -> bool:
@@ -316,37 +315,3 @@ class Guards:
         for symbol in sorted(self._shown, key=len, reverse=True):
             text = text.replace(symbol, self._shown[symbol])
         return text
-
-
-def _bounds(bounds: Any) -> tuple[int | None, int | None]:
-    """Returns the least and the largest value of a symbol; None where there is no limit."""
-    if bounds is None:
-        return None, None
-    lower = int(bounds.lower) if bounds.lower.is_Integer and int(bounds.lower) > -_LARGEST else None
-    upper = int(bounds.upper) if bounds.upper.is_Integer and int(bounds.upper) < _LARGEST else None
-    return lower, upper
-
-
-def _has_other_length(value: ir.Expression, length: int) -> ir.Expression:
-    return ir.Operation("!=", ir.length(value), ir.Literal(length))
-
-
-def _is_another(value: ir.Expression, number: float | complex) -> ir.Expression:
-    """Compares a float or complex number with one of the graph. The sign of 0 counts, and nan is nan."""
-    parts = [number] if isinstance(number, float) else [number.real, number.imag]
-    given = [ir.Literal(part if part else 0.0) for part in parts]
-    signs = [ir.Literal(math.copysign(1.0, part) < 0) for part in parts]
-    if isinstance(number, float):
-        return ir.negated(ir.Call(ir.Name("is_alike"), (value, *given, *signs)))
-    return ir.negated(ir.Call(ir.Name("is_complex_alike"), (value, ir.ListOf(tuple(given)), ir.ListOf(tuple(signs)))))
-
-
-def _any_of(tests: list[ir.Expression]) -> ir.Expression:
-    joined = tests[0]
-    for test in tests[1:]:
-        joined = ir.Operation("or", joined, test)
-    return joined
-
-
-def _text_of(value: ir.Expression) -> ir.Expression:
-    return ir.Call(ir.Name("str"), (value,))

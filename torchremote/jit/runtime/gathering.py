@@ -41,7 +41,7 @@ from typing import Any, Final, List
 from torch import Tensor
 from torch.futures import Future
 
-from .batches import MOST_BYTES, concatenated, cut, joins
+from .batches import MOST_BYTES, bytes_of, concatenated, cut, joins
 from .message import has_sparse, marked
 from .tensors import needs_grad
 from .turns import FLAG_BITS, STREAM_MASK, Turns, step_aside, without_ticket
@@ -104,7 +104,7 @@ def fit(first: List[Tensor], other: List[Tensor], dim: int) -> bool:
 def bytes_of_all(tensors: List[Tensor]) -> int:
     size = 0
     for tensor in tensors:
-        size += tensor.numel() * tensor.element_size()
+        size += bytes_of(tensor)
     return size
 
 
