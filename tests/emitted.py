@@ -6,6 +6,7 @@ from torchremote.jit.lower import (
     SourceNames,
     lower_endpoints,
     lower_enums,
+    lower_forked,
     lower_hosting,
     lower_in_turn,
     lower_link,
@@ -18,5 +19,5 @@ from torchremote.jit.script.emit import emit
 def units(interface, native=False, cuda=False):
     source_names = SourceNames(interface)
     in_turn, link = partial(lower_in_turn, native=native), partial(lower_link, native=native, cuda=cuda)
-    every = (lower_enums, lower_table, lower_endpoints, link, lower_hosting, in_turn, lower_stub)
+    every = (lower_enums, lower_table, lower_endpoints, link, lower_hosting, lower_forked, in_turn, lower_stub)
     return [emit(lower(interface, source_names)) for lower in every]

@@ -76,6 +76,33 @@ def test_a_module_is_replaced_under_load(owner):
     rpc.rpc_sync(owner, tr.withdraw, ("versions",))
 
 
+# -- modules that look at what requires a gradient
+
+
+@tr.remote_scriptable
+class Looking:
+    @tr.batched(0)
+    def forward(self, x: Tensor) -> Tensor: ...
+    def hold(self) -> int: ...
+
+
+class LookingModule(ScalerModule):
+    """Says of each row how many there are, and whether the tensor requires a gradient, and changes that."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = torch.tensor([x.size(0), int(x.requires_grad), int(x.is_leaf)])
+        x.requires_grad_(False)
+        return seen.expand(x.size(0), 3)
+
+
+def test_a_tensor_is_a_leaf_and_requires_a_gradient_if_it_does_alone(owner):
+    stub = tr.create(owner, Looking, LookingModule, gather=64)
+    with torch.no_grad():
+        with held(stub, 6):
+            pending = [stub.forward_async(ones(requires_grad=bool(number % 2))) for number in range(6)]
+        assert [future.wait().tolist() for future in pending] == [[[3, number % 2, 1]] for number in range(6)]
+
+
 # -- modules that change themselves
 
 

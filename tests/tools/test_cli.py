@@ -22,7 +22,7 @@ def test_emit_prints_what_is_generated(capsys):
     assert capsys.readouterr().out == compile_interface(zoo.Encoder).source
 
 
-@pytest.mark.parametrize("unit", ["enums", "table", "endpoints", "link", "hosting", "in_turn", "stub"])
+@pytest.mark.parametrize("unit", ["enums", "table", "endpoints", "link", "hosting", "forked", "in_turn", "stub"])
 def test_emit_prints_one_unit(capsys, unit):
     assert main(["emit", "tests.zoo:Encoder", "--unit", unit]) == 0
     out = capsys.readouterr().out

@@ -103,6 +103,7 @@ from .scripted import (
     set_qualified_name,
     tensor_attributes,
     type_name,
+    waits,
     wrapped,
 )
 from .values import (
@@ -238,5 +239,6 @@ __all__ = [
     "without_autocast",
     "worker_infos",
     "workers_may_join",
+    "waits",
     "wrapped",
 ]

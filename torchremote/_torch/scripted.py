@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 import torch._jit_internal
@@ -220,6 +220,15 @@ def type_name(module: torch.jit.ScriptModule) -> str:
 def inlined_graph(module: torch.jit.ScriptModule, method: str) -> Any:
     """Returns the graph of a method, with those of all methods and functions that it calls in their place."""
     return inlined(module._c._get_method(method).graph)
+
+
+_WAITING: Final = ("aten::wait", "prim::rpc_sync", "prim::awaitable_wait")
+
+
+def waits(module: torch.jit.ScriptModule, method: str) -> bool:
+    """Says whether a method, or what it calls, waits for a Future. What it forks does not count."""
+    graph = inlined_graph(module, method)
+    return any(graph.findAllNodes(kind) for kind in _WAITING)
 
 
 def inlined(graph: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .. import _torch, native
-from .lower import SourceNames, endpoint_name, lower_hosting, lower_in_turn, scope_of
+from .lower import SourceNames, endpoint_name, lower_forked, lower_hosting, lower_in_turn, scope_of
 from .read.as_written import AsWritten
 from .read.model import Interface
 from .script.classes import Classes
@@ -40,9 +40,10 @@ class Contract:
 
     @property
     def hosting_sources(self) -> dict[str, str]:
-        """Returns the text of the units `hosting` and `in_turn`, whether or not they are compiled: see hosting.py."""
+        """Returns the text of the units `hosting`, `forked` and `in_turn`, whether or not they are compiled: see hosting.py."""
         interface, names = self.interface, self.source_names
-        units = (lower_hosting(interface, names), lower_in_turn(interface, names, native.available()))
+        in_turn = lower_in_turn(interface, names, native.available())
+        units = (lower_hosting(interface, names), lower_forked(interface, names), in_turn)
         return {unit.part: emit(unit).text for unit in units}
 
     @property

@@ -15,7 +15,17 @@ import torch
 
 from .. import _torch, native
 from .contract import Contract
-from .lower import COUNTED, COUNTS, SourceNames, ir, lower_counted, lower_gathering, lower_hosting, lower_in_turn
+from .lower import (
+    COUNTED,
+    COUNTS,
+    SourceNames,
+    ir,
+    lower_counted,
+    lower_forked,
+    lower_gathering,
+    lower_hosting,
+    lower_in_turn,
+)
 from .read.model import Interface, Method
 from .script.cache import Cache
 from .script.common import counting_definitions
@@ -25,6 +35,7 @@ from .script.emit import emit
 Host = Callable[..., None]
 
 _at_once: Cache[Contract, dict[str, Any]] = Cache()
+_forked: Cache[Contract, dict[str, Any]] = Cache()
 _in_turn: Cache[Contract, dict[str, Any]] = Cache()
 _counted: Cache[Contract, torch.jit.ScriptModule] = Cache()
 _gathering: Cache[tuple[Contract, tuple[Method, ...]], dict[str, Any]] = Cache()
@@ -33,6 +44,16 @@ _gathering: Cache[tuple[Contract, tuple[Method, ...]], dict[str, Any]] = Cache()
 def host_at_once(contract: Contract) -> Host:
     """Compiles what runs the calls of a module at once."""
     host: Host = _hosting(contract)["host"]
+    return host
+
+
+def host_forked(contract: Contract) -> Host:
+    """Compiles what runs the calls of a module at once, each in a fork."""
+
+    def compile_unit() -> dict[str, Any]:
+        return _script(contract, lower_forked(contract.interface, contract.source_names))
+
+    host: Host = _forked.get(contract, compile_unit)["host_forked"]
     return host
 
 

@@ -1,4 +1,4 @@
-"""Decides how the calls of a hosted module run: at once, in turn, or gathered."""
+"""Decides how the calls of a hosted module run: at once, each in a fork, in turn, or gathered."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import torch
 
+from .. import _torch
 from ..jit import Contract
-from ..jit.hosting import counted_module, host_at_once, host_gathering, host_in_turn
+from ..jit.hosting import counted_module, host_at_once, host_forked, host_gathering, host_in_turn
 from .gathering import Gather, gathered_methods
 
 Put = Callable[[int], None]
@@ -44,8 +45,17 @@ def put_of(
     if in_turn:
         host = host_in_turn(contract)
         return lambda handle: host(handle, called, device, moves, strand)
-    host = host_at_once(contract)
+    host = host_forked(contract) if may_wait(module) else host_at_once(contract)
     return lambda handle: host(handle, called, device, moves)
+
+
+def may_wait(module: torch.jit.ScriptModule) -> bool:
+    """Says whether a method of `module`, or of a part, waits for a Future: see jit/lower/forked.py.
+
+    Objects behind an interface of classes do not count: their methods are not in the graph.
+    """
+    parts = (part for part in module.modules() if isinstance(part, torch.jit.ScriptModule))
+    return any(_torch.waits(part, method) for part in parts for method in _torch.method_names(part))
 
 
 def wait_for_device(device: torch.device) -> None:

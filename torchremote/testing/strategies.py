@@ -256,7 +256,7 @@ AWKWARD = (
     "x _ __a__ range RuntimeError ModuleInterface Slot Stub Connected self_0 _torchremote_link match Union Any "
     "isinstance prepared returned changes slot flags batch address protocol move_any value devices where pending "
     "message restored "
-    "send_forward receive_0 defer_0 AtOnce Hosted hosted run_forward pack_Color Color Pair"
+    "send_forward receive_0 defer_0 AtOnce Forked Hosted hosted run_forward forked_forward pack_Color Color Pair"
 ).split()
 _identifiers = st.one_of(
     st.sampled_from(AWKWARD),

@@ -28,7 +28,7 @@ from .visiting import ADDRESS_VARIABLE, DEFAULT_ADDRESS, FAILED, LOST, chosen_ad
 _INTERRUPTED: Final = 128 + signal.SIGINT
 _BROKEN_PIPE: Final = 128 + signal.SIGPIPE
 """Exit statuses of programs that these signals end."""
-_UNITS: Final = ("enums", "table", "endpoints", "link", "hosting", "in_turn", "stub")
+_UNITS: Final = ("enums", "table", "endpoints", "link", "hosting", "forked", "in_turn", "stub")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -115,10 +115,11 @@ def test_operators_for_cuda_are_named_in_connected_links_alone():
 
 def test_the_native_part_is_named_in_connected_links_and_calls_in_turn_alone():
     interface = read_interface(zoo.Encoder)
-    *others, link, hosting, in_turn, stub = (source.text for source in units(interface, native=True))
-    *plain_others, plain_link, plain_hosting, plain_in_turn, plain_stub = (source.text for source in units(interface))
+    *others, link, hosting, forked, in_turn, stub = (source.text for source in units(interface, native=True))
+    plain = [source.text for source in units(interface)]
+    *plain_others, plain_link, plain_hosting, plain_forked, plain_in_turn, plain_stub = plain
     assert "torchremote_native" not in whole_text(interface)
-    assert [*others, hosting, stub] == [*plain_others, plain_hosting, plain_stub]
+    assert [*others, hosting, forked, stub] == [*plain_others, plain_hosting, plain_forked, plain_stub]
     lines = zip(in_turn.splitlines(), plain_in_turn.splitlines(), strict=True)
     starting = [pair for pair in lines if pair[0] != pair[1]]  # each call in turn
     assert len(starting) == len(interface.messages)

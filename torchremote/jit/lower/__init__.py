@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from .counted import COUNTED, COUNTS, lower_counted
 from .enums import lower_enums
+from .forked import lower_forked
 from .gathering import lower_gathering
 from .hosting import lower_hosting
 from .in_turn import lower_in_turn
@@ -46,6 +47,7 @@ __all__ = [
     "lower_counting",
     "lower_endpoints",
     "lower_enums",
+    "lower_forked",
     "lower_gathering",
     "lower_hosting",
     "lower_in_turn",

@@ -13,7 +13,15 @@ from ..read.model import RESERVED_PREFIX, Interface, Method
 from ..runtime import definitions
 from . import ir
 from .gathered import is_alone, lower_batches, lower_group, lower_groups
-from .in_turn import Starting, lower_host_in_turn, lower_init, lower_start, run_and_finish, turn_scope, wait_for_turn
+from .in_turn import (
+    Starting,
+    lower_host_in_turn,
+    lower_init_in_turn,
+    lower_start,
+    run_and_finish,
+    turn_scope,
+    wait_for_turn,
+)
 from .source_names import SourceNames
 from .units import SELF, scope_of, unit
 
@@ -132,7 +140,7 @@ def _lower_class(interface: Interface, source_names: SourceNames, starting: Star
         )
         for message in interface.messages
     )
-    return ir.Class("Gathering", (lower_init((ir.Parameter("groups", "Groups"), _GROUPS)), *starts))
+    return ir.Class("Gathering", (lower_init_in_turn((ir.Parameter("groups", "Groups"), _GROUPS)), *starts))
 
 
 def _forked(function: ir.Expression, *arguments: ir.Expression) -> ir.Expression:

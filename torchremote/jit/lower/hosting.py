@@ -2,9 +2,9 @@
 
 Note [What runs calls]
     Each slot of the owner's table has an object that runs calls: a `Runs`, with a method for every message. `AtOnce`
-    runs each in the thread that brings it. `InTurn` (in_turn.py) and `Gathering` (gathering.py) have it wait for its
-    turn. Each of the three has a unit, which is compiled when the first module is hosted in that way. So a caller
-    compiles none of it, and an endpoint is one call, whatever the owner does.
+    runs each in the thread that brings it, and `Forked` (forked.py) in a fork. `InTurn` (in_turn.py) and `Gathering`
+    (gathering.py) have it wait for its turn. Each of the four has a unit, which is compiled when the first module is
+    hosted in that way. So a caller compiles none of it, and an endpoint is one call, whatever the owner does.
 
 Note [One function for all devices]
     A call of a method runs the same function, wherever the module is. It branches on the slot's module and on the flags
@@ -104,8 +104,7 @@ def lower_host(
 def _lower_class(interface: Interface, source_names: SourceNames) -> ir.Class:
     """Lowers the class that runs calls in the thread that brings them."""
     self = ir.Name(SELF.name)
-    keep = ir.AssignAttribute(self, ITS_MODULE, ir.Name("hosted"))
-    methods = [ir.Function("__init__", (SELF, ir.Parameter("hosted", "Hosted")), None, (keep,))]
+    methods = [lower_init()]
     for message in interface.messages:
         names, parameters = run_scope(message, source_names)
         (*progress, flags), packed = split_first(message, parameters)
@@ -115,6 +114,13 @@ def _lower_class(interface: Interface, source_names: SourceNames) -> ir.Class:
         body = (*begun, *finish_run(message, run, first[-2], flags, names))
         methods.append(ir.Function(message.name, (SELF, *parameters), returns, body))
     return ir.Class("AtOnce", tuple(methods))
+
+
+def lower_init(*others: tuple[ir.Parameter, str]) -> ir.Function:
+    """Lowers `__init__` of a class that runs calls. `others`: more of its parameters, and their fields."""
+    kept = ((ir.Parameter("hosted", "Hosted"), ITS_MODULE), *others)
+    body = (ir.AssignAttribute(ir.Name(SELF.name), field, ir.Name(parameter.name)) for parameter, field in kept)
+    return ir.Function("__init__", (SELF, *(parameter for parameter, _ in kept)), None, tuple(body))
 
 
 def split_first(

@@ -21,7 +21,7 @@ from typing import Final
 from ..read.model import RESERVED_PREFIX, Interface, Method
 from . import ir
 from .batched import walk_tensors
-from .hosting import HOSTED_HERE, ITS_MODULE, begin_run, lower_host, split_first
+from .hosting import HOSTED_HERE, ITS_MODULE, begin_run, lower_host, lower_init, split_first
 from .names import Names
 from .plan import KEEP, plan_tensors
 from .source_names import SourceNames
@@ -95,11 +95,9 @@ def lower_host_in_turn(
     )
 
 
-def lower_init(*others: tuple[ir.Parameter, str]) -> ir.Function:
+def lower_init_in_turn(*others: tuple[ir.Parameter, str]) -> ir.Function:
     """Lowers `__init__` of a class that runs calls in turn. `others`: more of its parameters, and their fields."""
-    kept = ((ir.Parameter("hosted", "Hosted"), ITS_MODULE), (ir.Parameter("turns", "Turns"), _TURNS), *others)
-    body = (ir.AssignAttribute(ir.Name(SELF.name), field, ir.Name(parameter.name)) for parameter, field in kept)
-    return ir.Function("__init__", (SELF, *(parameter for parameter, _ in kept)), None, tuple(body))
+    return lower_init((ir.Parameter("turns", "Turns"), _TURNS), *others)
 
 
 def lower_start(
@@ -124,19 +122,35 @@ def lower_start(
     in_turn = ir.Call(ir.Name("as_in_turn"), (flags,))
     given = (*before, turns, *progress, ir.Attribute(self, ITS_MODULE), in_turn, *packed)
     body: list[ir.Statement] = []
-    if takes_tensors or any(plan != KEEP for plan in plan_tensors(message)):
-        tensors = ir.Name(names.fresh("tensors"))
-        listed = _list_tensors(message, packed, tensors, names, source_names)
-        wait = ir.Do(ir.Call(ir.Name("wait_for_tensors"), (tensors,)))
-        if takes_tensors:
-            body += [*listed, ir.If(_has_device_map(flags), (wait,))]
-            given = (*given, tensors)
-        else:
-            body.append(ir.If(_has_device_map(flags), (*listed, wait)))
+    if takes_tensors:
+        listed, wait, tensors = _list_and_wait(message, packed, names, source_names)
+        body += [*listed, ir.If(_has_device_map(flags), (wait,))]
+        given = (*given, tensors)
+    else:
+        body += wait_for_arrival(message, flags, packed, names, source_names)
     returns = source_names.wire(message.returns)
     started = starting.start(function, turns, flags, given, returns)
     body.append(ir.Return(ir.Call(ir.Attribute(started, "wait"))))
     return ir.Function(message.name, (SELF, *parameters), returns, tuple(body))
+
+
+def wait_for_arrival(
+    message: Method, flags: ir.Expression, packed: tuple[ir.Expression, ...], names: Names, source_names: SourceNames
+) -> list[ir.Statement]:
+    """Returns the statements that wait until the tensors of a call are there: see runtime/accelerator.py."""
+    if all(plan == KEEP for plan in plan_tensors(message)):
+        return []
+    listed, wait, _ = _list_and_wait(message, packed, names, source_names)
+    return [ir.If(_has_device_map(flags), (*listed, wait))]
+
+
+def _list_and_wait(
+    message: Method, packed: tuple[ir.Expression, ...], names: Names, source_names: SourceNames
+) -> tuple[list[ir.Statement], ir.Statement, ir.Name]:
+    """Returns the statements that list the tensors of a call, the one that waits for these, and the list."""
+    tensors = ir.Name(names.fresh("tensors"))
+    listed = _list_tensors(message, packed, tensors, names, source_names)
+    return listed, ir.Do(ir.Call(ir.Name("wait_for_tensors"), (tensors,))), tensors
 
 
 def _has_device_map(flags: ir.Expression) -> ir.Expression:
@@ -189,15 +203,22 @@ def finishing(flags: ir.Expression, hosted: ir.Expression, body: tuple[ir.Statem
 def turn_scope(
     message: Method, source_names: SourceNames, before: dict[str, str] | None = None
 ) -> tuple[Names, list[ir.Parameter], tuple[ir.Parameter, ...]]:
-    """Opens the scope of a function that is started in turn.
+    """Opens the scope of a function that is started in turn, as `message_scope` does. It is given the turns, too."""
+    return message_scope(message, source_names, {**(before or {}), "turns": "Turns"})
+
+
+def message_scope(
+    message: Method, source_names: SourceNames, before: dict[str, str] | None = None
+) -> tuple[Names, list[ir.Parameter], tuple[ir.Parameter, ...]]:
+    """Opens the scope of a function that runs a message.
 
     Returns:
-        It; the first parameters, which are `before`, the turns, the progress of many calls, the `Hosted` and the flags;
-        and those for the packed arguments.
+        It; the first parameters, which are `before`, the progress of many calls, the `Hosted` and the flags; and those
+        for the packed arguments.
     """
     names = source_names.scope()
     progress = {} if message.each is None else {"progress": PROGRESS_TYPE}
-    kinds = {**(before or {}), "turns": "Turns", **progress, **RUN_PARAMETERS}
+    kinds = {**(before or {}), **progress, **RUN_PARAMETERS}
     first = [ir.Parameter(names.fresh(name), kind) for name, kind in kinds.items()]
     return names, first, crossing(message, source_names, names)
 
@@ -221,4 +242,4 @@ def _lower_class(interface: Interface, source_names: SourceNames, starting: Star
         lower_start(message, source_names.in_turn[message.name], starting, source_names)
         for message in interface.messages
     )
-    return ir.Class("InTurn", (lower_init(), *starts))
+    return ir.Class("InTurn", (lower_init_in_turn(), *starts))

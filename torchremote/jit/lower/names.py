@@ -18,7 +18,7 @@ from ..runtime import FILES, definitions
 GLOBALS: Final = frozenset(
     "math torch rpc Any Tensor Dict Future List Optional Protocol RRef Tuple Union "
     "RuntimeError super isinstance len range zip float int bool str complex list max min abs round "
-    "ModuleInterface Runs Hosted AtOnce InTurn Groups Gathering host host_in_turn gather "
+    "ModuleInterface Runs Hosted AtOnce Forked InTurn Groups Gathering host host_forked host_in_turn gather "
     "Link Attachable detach attach Disconnected Connected Local Remote Stub".split()
 ).union(definition.name for file in FILES for definition in definitions(file))
 # Argument names that TorchScript replaces when it saves a model.

@@ -51,6 +51,7 @@ class SourceNames:
         self.defer = {kind: names.numbered("defer") for kind in results}
         self.run = {method.name: names.fresh(f"_run_{method.name}") for method in methods}
         self.in_turn = {method.name: names.fresh(f"in_turn_{method.name}") for method in methods}
+        self.forked = {method.name: names.fresh(f"forked_{method.name}") for method in methods}
         self.in_parts = {method.name: names.fresh(f"in_parts_{method.name}") for method in methods}
         self.tensors = {method.name: names.fresh(f"tensors_{method.name}") for method in methods}
         self.alike = {method.name: names.fresh(f"alike_{method.name}") for method in methods}
@@ -65,7 +66,7 @@ class SourceNames:
         translating, calling = (self.pack, self.unpack), (self.send, self.receive, self.defer, self.in_parts)
         joining = (self.tensors, self.alike, self.join, self.split)
         gathering = (self.group, self.find, self.gathered, self.batch, self.queue, self.by_itself)
-        functions = (*translating, *calling, *joining, *gathering, self.run, self.in_turn)
+        functions = (*translating, *calling, *joining, *gathering, self.run, self.in_turn, self.forked)
         self.begin_counting, self.end_counting = names.fresh("begin_counting"), names.fresh("end_counting")
         of_counting = (self.begin_counting, self.end_counting)
         self._globals = TAKEN.union(

@@ -38,12 +38,13 @@ from __future__ import annotations
 
 from typing import Any, Final, List
 
+import torch
 from torch import Tensor
 from torch.futures import Future
 
 from .batches import MOST_BYTES, bytes_of, concatenated, cut, joins
 from .message import has_sparse, marked
-from .tensors import needs_grad
+from .tensors import like_it, needs_grad
 from .turns import FLAG_BITS, STREAM_MASK, Turns, step_aside, without_ticket
 
 MOST_OPEN: Final = 16
@@ -98,6 +99,8 @@ def fit(first: List[Tensor], other: List[Tensor], dim: int) -> bool:
     for place in range(len(first)):
         if not joins(first[place], other[place], dim):
             return False
+        if first[place].requires_grad != other[place].requires_grad:
+            return False
     return have_equal_rows(first, dim) and have_equal_rows(other, dim)
 
 
@@ -146,7 +149,12 @@ class Batch:
         return [tensors[0].size(dim) for tensors in self.calls]
 
     def joined(self, dim: int) -> List[Tensor]:
-        return concatenated(self.calls, dim)
+        # Of a call that is gathered, no gradient flows back. So each tensor is a leaf, as that of a single call is.
+        with torch.no_grad():
+            joined = concatenated(self.calls, dim)
+        for place in range(len(joined)):
+            joined[place] = like_it(joined[place], self.calls[0][place])
+        return joined
 
 
 def open_batch(turns: Turns, flags: int, repeats: bool) -> Batch:
