@@ -235,10 +235,10 @@ __all__ = [
     "type_name",
     "use_one_thread_for_forks",
     "value_of",
+    "waits",
     "with_casts",
     "without_autocast",
     "worker_infos",
     "workers_may_join",
-    "waits",
     "wrapped",
 ]

@@ -40,7 +40,7 @@ class Contract:
 
     @property
     def hosting_sources(self) -> dict[str, str]:
-        """Returns the text of the units `hosting`, `forked` and `in_turn`, whether or not they are compiled: see hosting.py."""
+        """Returns the text of the units that run calls at once, forked and in turn, compiled or not: see hosting.py."""
         interface, names = self.interface, self.source_names
         in_turn = lower_in_turn(interface, names, native.available())
         units = (lower_hosting(interface, names), lower_forked(interface, names), in_turn)
