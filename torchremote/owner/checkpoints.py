@@ -18,6 +18,7 @@ import torch
 from ..errors import ArgumentError, CreationError, MismatchError, RemoteError
 from . import modules
 from .compiled import check_has_state
+from .scripting import words_of
 from .state_names import differences, state_of
 from .turns import in_turn
 
@@ -72,7 +73,7 @@ def _read(path: str) -> dict[str, torch.Tensor]:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise all kinds for what is no checkpoint
-        said = modules.words_of(error)
+        said = words_of(error)
         raise CreationError(
             f"checkpoint {path!r} cannot be read ({type(error).__name__}); {_ANEW}\n\n{said}"
         ) from error

@@ -68,9 +68,7 @@ def state_of(scripted: torch.jit.ScriptModule) -> dict[str, torch.Tensor]:
     return state if known.names is None else {name: state[name] for name in state if name in known.names}
 
 
-def differences(
-    own: Mapping[str, tuple[int, ...]], state: Mapping[str, torch.Tensor], same_names: bool = True
-) -> str:
+def differences(own: Mapping[str, tuple[int, ...]], state: Mapping[str, torch.Tensor], same_names: bool = True) -> str:
     """Says in words why a state does not fit a module. "" if it fits.
 
     Args:

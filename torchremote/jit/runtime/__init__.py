@@ -46,7 +46,7 @@ def definitions(file: str) -> tuple[Definition, ...]:
 
 
 def names_in(file: str) -> list[str]:
-    """Returns the names of the functions and classes of a file in this folder. Does not parse it, which takes longer."""
+    """Returns the names of the functions and classes of a file in this folder, and does not parse it."""
     return _DEFINED.findall(_text(file))
 
 
