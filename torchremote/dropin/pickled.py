@@ -27,12 +27,13 @@ def refer(module: Any, place: Place, module_rref: PyRRef[Any]) -> None:
     module.__dict__.update(zip(_REMOTE_MODULE_PICKLED_ATTRIBUTES, values, strict=True))
 
 
-def take_apart(module: Any) -> tuple[Any, ...]:
-    """Says what a module is made of where it is received, as `__reduce__` does."""
-    return _received, (type(module), *(module.__dict__[name] for name in _REMOTE_MODULE_PICKLED_ATTRIBUTES))
+def reduce_for_rpc(module: Any) -> tuple[Any, ...]:
+    """Takes a module apart for RPC's pickler."""
+    return rebuild, (type(module), *(module.__dict__[name] for name in _REMOTE_MODULE_PICKLED_ATTRIBUTES))
 
 
-def _received(cls: type[torch.nn.Module], *values: Any) -> torch.nn.Module:
+def rebuild(cls: type[torch.nn.Module], *values: Any) -> torch.nn.Module:
+    """Makes the module again on the worker that receives it."""
     module = cls.__new__(cls)
     module.__dict__.update(zip(_REMOTE_MODULE_PICKLED_ATTRIBUTES, values, strict=True))
     functions = module.__dict__["generated_methods"]

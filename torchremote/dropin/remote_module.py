@@ -27,7 +27,7 @@ from ..jit import CompiledInterface, compile_interface
 from ..link.route import Route
 from ..link.whole_values import checked_value
 from .pickled import _REMOTE_MODULE_PICKLED_ATTRIBUTES as _REMOTE_MODULE_PICKLED_ATTRIBUTES
-from .pickled import refer, take_apart
+from .pickled import reduce_for_rpc, refer
 from .place import Place
 from .without_interface import GeneratedMethod, Referenced, made_on
 
@@ -314,4 +314,4 @@ def _compile(interface: type) -> CompiledInterface:
 
 
 for _class in (_RemoteModule, RemoteModule):  # not what derives from them: its own attributes would be lost
-    _torch.send_as(_class, take_apart)
+    _torch.send_as(_class, reduce_for_rpc)
