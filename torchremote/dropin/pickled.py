@@ -7,7 +7,7 @@ from typing import Any, Final
 import torch
 
 from .._torch import PyRRef
-from .place import Place
+from .place import ModulePlace
 from .without_interface import _generated_methods
 
 _REMOTE_MODULE_PICKLED_ATTRIBUTES: Final = (
@@ -21,7 +21,7 @@ _REMOTE_MODULE_PICKLED_ATTRIBUTES: Final = (
 """The attributes as which such a module is sent. One that was received has them, and its methods."""
 
 
-def refer(module: Any, place: Place, module_rref: PyRRef[Any]) -> None:
+def refer(module: Any, place: ModulePlace, module_rref: PyRRef[Any]) -> None:
     """Has `module` call the module that `module_rref` refers to."""
     values = (place.on, place.device, place.is_device_map_set, False, _generated_methods, module_rref)
     module.__dict__.update(zip(_REMOTE_MODULE_PICKLED_ATTRIBUTES, values, strict=True))
