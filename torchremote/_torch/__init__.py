@@ -77,6 +77,7 @@ from .scripted import (
     Node,
     ScriptFunction,
     as_class,
+    as_python_module,
     before_saving,
     constant_holding,
     copy_module,
@@ -103,7 +104,6 @@ from .scripted import (
     set_qualified_name,
     tensor_attributes,
     type_name,
-    wrapped,
 )
 from .values import (
     as_plain_tensors,
@@ -144,6 +144,7 @@ __all__ = [
     "are_hints",
     "as_class",
     "as_plain_tensors",
+    "as_python_module",
     "assumed_of",
     "before_saving",
     "begin_future",
@@ -238,5 +239,4 @@ __all__ = [
     "without_autocast",
     "worker_infos",
     "workers_may_join",
-    "wrapped",
 ]

@@ -221,7 +221,7 @@ def build(contract: Contract, request: CreateRequest, device: torch.device) -> t
 
 def referenced(rref: PyRRef[Any]) -> torch.nn.Module:
     """Returns the module that an RRef of this worker refers to."""
-    return _torch.wrapped(rref.local_value())
+    return _torch.as_python_module(rref.local_value())
 
 
 def _own_name() -> str:
