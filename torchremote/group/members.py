@@ -24,8 +24,8 @@ from ..caller.methods import lose_worker, lost_workers
 from ..errors import GroupError
 from .connection import enter, join_error
 from .hub import Message
-from .interfaces import listening_at
 from .listener import Listener
+from .network import listening_at
 
 GRACE: Final = 0.25
 """Seconds between the last call of a lost worker by our stubs and its removal from torch's list."""

@@ -13,13 +13,13 @@ from typing import IO, Any, Final
 
 from ..errors import GroupError
 from .join import check_seconds, group_address
-from .owner import JOINED
+from .spawned import JOINED
 
 _PROGRAM: Final = """
 import pickle, sys
 asked = pickle.load(sys.stdin.buffer)
 sys.path[:] = asked["path"]
-from torchremote.group.owner import main
+from torchremote.group.spawned import main
 main(asked)
 """
 
