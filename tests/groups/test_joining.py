@@ -149,7 +149,7 @@ def test_what_is_no_timeout_is_refused(nursery):
 def test_a_hub_that_does_not_start_in_time_is_said_to(nursery):
     joining.hub = types.SimpleNamespace(__file__=sleeping_program())
     joining._STARTING = 0.5
-    with pytest.raises(GroupError, match="the group's hub did not say within 0.5 s where it listens"):
+    with pytest.raises(GroupError, match="join 'main': the group's hub did not say within 0.5 s where it listens"):
         tr.join("main")
 
 
