@@ -25,8 +25,8 @@ from .export import (
     decompose,
     export_program,
     guards_of,
+    has_python_kernels,
     operator_schema,
-    python_kernels,
     with_casts,
 )
 from .forks import compile_starter, run_as_fork, use_one_thread_for_forks
@@ -177,6 +177,7 @@ __all__ = [
     "has_interface",
     "has_method",
     "has_modes",
+    "has_python_kernels",
     "in_dual_level",
     "in_fake_mode",
     "indices_of",
@@ -209,7 +210,6 @@ __all__ = [
     "own_id",
     "parse_schema",
     "parsed",
-    "python_kernels",
     "qualified_name",
     "references_in_cpp",
     "register_bound",
