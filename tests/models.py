@@ -17,7 +17,7 @@ from torch import Tensor
 import torchremote as tr
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime.exported import OTHERWISE
-from torchremote.owner.modules import scripted_module
+from torchremote.owner.scripting import scripted_module
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "models.md"
 SHORT = 160  # characters of a reason

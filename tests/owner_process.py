@@ -15,7 +15,7 @@ import torchremote
 from torchremote.jit import compile_contract, compile_interface
 from torchremote.jit.lower import SourceNames
 from torchremote.jit.read.parse import parse_interface
-from torchremote.owner import modules
+from torchremote.owner import modules, scripting
 
 from . import zoo
 from .group import end_with_the_parent
@@ -58,7 +58,7 @@ def is_compiled(name, text):
 def churn(rounds):
     """Hosts and withdraws modules of one interface, as fast as it can."""
     contract = compile_interface(zoo.Encoder).contract
-    linears = [modules.scripted_module(zoo.LinearEncoder(seed=n), contract.interface) for n in range(8)]
+    linears = [scripting.scripted_module(zoo.LinearEncoder(seed=n), contract.interface) for n in range(8)]
     for n in range(rounds):
         modules.remove(modules.add(contract, linears[n % 8], torch.device("cpu")))
 
@@ -66,7 +66,7 @@ def churn(rounds):
 def host_many(count):
     """Hosts one module `count` times; the handles of the first and the last, and how many there were before."""
     contract = compile_interface(zoo.Sleeper).contract
-    module = modules.scripted_module(zoo.SlowLoop(), contract.interface)
+    module = scripting.scripted_module(zoo.SlowLoop(), contract.interface)
     handles = [modules.add(contract, module, torch.device("cpu")) for _ in range(count)]
     return handles
 
@@ -82,7 +82,7 @@ def host_source(name, text, source, moves):
     `moves`: whether tensors move to it, as if it were on an accelerator.
     """
     contract = compile_contract(parse_interface(name, text))
-    module = modules.scripted_module(module_of(contract, source), contract.interface)
+    module = scripting.scripted_module(module_of(contract, source), contract.interface)
     return modules.add(contract, module, torch.device("cpu"), moves)
 
 

@@ -112,6 +112,16 @@ def test_what_the_doctor_finds_wrong(capsys, monkeypatch, tmp_path):
         assert wrong in told
 
 
+@pytest.mark.parametrize("native", [False, True])
+def test_the_doctor_looks_for_what_groups_need_and_compiled(monkeypatch, native):
+    monkeypatch.setattr(doctor.native, "available", lambda: native)
+    monkeypatch.setitem(supported.GROUPS, "torch.jit", "not_for_groups")
+    monkeypatch.setitem(supported.AHEAD, "torch.jit", "not_for_compiled")
+    told = str(doctor._private_names())
+    assert "not there: torch.jit.not_for_groups" in told
+    assert ("torch.jit.not_for_compiled" in told) == native
+
+
 def test_workers_that_do_not_meet():
     told = str(doctor._rpc("xpu:7", mapped=False))
     assert told.startswith("WRONG  a call to another process, module on xpu:7: torchremote.errors.PlaceError: ")

@@ -110,7 +110,7 @@ class LinearEncoder(nn.Module):
 
 def refill(module_rref, seed=0):
     """On the owner: as the module was when it was made."""
-    module = _torch.wrapped(module_rref.local_value())
+    module = _torch.as_python_module(module_rref.local_value())
     module.load_state_dict(LinearEncoder(seed=seed).state_dict())
 
 

@@ -3,19 +3,19 @@
 from typing import TYPE_CHECKING
 
 from . import errors as errors
-from . import supported as supported  # before all that uses torch: it refuses one that is not fit
+from . import supported as supported  # It comes before all that uses torch, and refuses one that is not fit.
 from ._version import __version__
 from .archive.load import load, reconnect
-from .caller import as_module as as_module  # gives stubs the methods of a module
-from .caller import failed_calls as failed_calls  # and this does, for failed calls of the native part
-from .caller import follow as follow  # it tells stubs how to find their modules again
-from .caller import send_replicas as send_replicas  # tells RPC's pickler how to
+from .caller import as_module as as_module  # Importing it gives stubs the methods of a module.
+from .caller import failed_calls as failed_calls  # This one and the next let calls find their modules again.
+from .caller import follow as follow
+from .caller import send_model as send_model  # This one and the next let RPC send scripted models, and replicas.
+from .caller import send_replicas as send_replicas
 from .caller.at_owner import at_owner
 from .caller.connect import connect, connect_async, withdraw
 from .caller.create import create, create_async
 from .caller.create_many import create_many
 from .caller.pending import Pending
-from .caller.send_model import register
 from .caller.stats import stats
 from .caller.stub import remote_interface, with_timeout
 from .dropin.remote_module import RemoteModule
@@ -27,8 +27,6 @@ from .options import rpc_options
 from .owner.compiled import compiled
 from .owner.exported import exported
 from .owner.served import serve
-
-register()
 
 __all__ = [
     "Pending",

@@ -1,7 +1,6 @@
 """Calls through stubs, between two processes."""
 
 import copy
-import re
 import time
 import warnings
 from typing import Optional
@@ -328,5 +327,7 @@ def test_a_withdrawn_module_is_stale_for_its_stubs(owner, x):
     stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="short-lived")
     stub(x)
     rpc.rpc_sync(owner, tr.withdraw, ("short-lived",))
-    with pytest.raises(StaleStubError, match=re.escape("Encoder.forward on owner: its module was withdrawn")):
+    with pytest.raises(StaleStubError) as raised:
         stub(x)
+    # torch's traceback would be of our own code.
+    assert str(raised.value) == "Encoder.forward on owner: its module was withdrawn; create or connect again"

@@ -21,7 +21,7 @@ import torchremote as tr
 from torchremote import _torch
 from torchremote._torch import group as agents
 from torchremote.errors import GroupError, NotInitializedError, PlaceError
-from torchremote.group import hub, interfaces, owner
+from torchremote.group import hub, network, spawned
 from torchremote.group import join as joining
 from torchremote.tools import cli
 
@@ -33,7 +33,7 @@ from .nursery import in_a_group
 
 # -- the interface
 
-ADDRESSES = [interfaces._address_of(name) for _, name in socket.if_nameindex()]
+ADDRESSES = [network._address_of(name) for _, name in socket.if_nameindex()]
 BESIDE_LOOPBACK = next((address for address in ADDRESSES if address and not address.startswith("127.")), None)
 CHOSEN = "TP_SOCKET_IFNAME"
 
@@ -149,7 +149,7 @@ def test_what_is_no_timeout_is_refused(nursery):
 def test_a_hub_that_does_not_start_in_time_is_said_to(nursery):
     joining.hub = types.SimpleNamespace(__file__=sleeping_program())
     joining._STARTING = 0.5
-    with pytest.raises(GroupError, match="the group's hub did not say within 0.5 s where it listens"):
+    with pytest.raises(GroupError, match="join 'main': the group's hub did not say within 0.5 s where it listens"):
         tr.join("main")
 
 
@@ -269,11 +269,11 @@ def test_a_signal_at_any_moment_ends_an_owner(tmp_path):
 
 
 def own_and_be_told_while_waiting():
-    owner.join = lambda **asked: None
-    owner.leave = lambda timeout: print("left", flush=True)
+    spawned.join = lambda **asked: None
+    spawned.leave = lambda timeout: print("left", flush=True)
     send_in_wait_of("main", signal.SIGTERM)
     sys.argv = ["owner", str(os.dup(1))]
-    owner.main({"join": {}, "parent": os.getppid()})
+    spawned.main({"join": {}, "parent": os.getppid()})
 
 
 def send_in_wait_of(function, number):

@@ -15,7 +15,7 @@ import torch.distributed.rpc as rpc
 import torchremote as tr
 from torchremote import _torch
 from torchremote.errors import GroupError, WireError
-from torchremote.group import join
+from torchremote.group import join, spawn
 from torchremote.tools import cli
 
 from .. import zoo
@@ -49,6 +49,17 @@ def test_a_spawned_worker_serves_and_ends_as_it_is_told(nursery):
     until(lambda: roles.members() == ["main"])
     with pytest.raises(GroupError, match="spawn 'ps': .*no argument nothing"):
         tr.spawn("ps", nothing=3)
+
+
+@in_a_group(timeout=150)
+def test_spawned_workers_that_have_ended_are_forgotten(nursery):
+    for _ in range(3):
+        ps = tr.spawn("ps", shared_memory=False, threads=4)
+        ps.kill()
+        ps.wait(20)
+        until(lambda: roles.members() == ["main"])
+    ps = tr.spawn("ps", shared_memory=False, threads=4)
+    assert [process.pid for process in spawn._processes] == [ps.pid]
 
 
 @in_a_group(timeout=150)

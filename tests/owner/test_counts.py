@@ -14,7 +14,7 @@ from torchremote.jit import compile_interface
 from torchremote.jit.hosting import counted_module
 from torchremote.jit.lower.names import REPLACED, TAKEN
 from torchremote.owner.counts import CallStats, upper_bound
-from torchremote.owner.modules import scripted_module
+from torchremote.owner.scripting import scripted_module
 
 from .. import owner_process as remote
 from .. import zoo

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from torchremote.errors import CreationError, MismatchError
 from torchremote.jit import compile_interface
-from torchremote.owner.modules import scripted_module
+from torchremote.owner.scripting import scripted_module
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 X = torch.ones(2, 3)

@@ -14,7 +14,7 @@ import torchremote as tr
 from torchremote.dropin.remote_module import _RemoteModule
 from torchremote.errors import ArgumentError, CreationError, MismatchError, RemoteError
 from torchremote.jit import compile_contract, compile_interface
-from torchremote.owner import modules
+from torchremote.owner import modules, scripting
 
 from .. import zoo
 from ..jit.export.zoo import Counting, Dataclass, Encoding, Kwargs, Normed, OnTensor, OnTwo, Returning, Several, X
@@ -255,7 +255,7 @@ def test_interfaces_are_compiled_while_a_module_is_exported():
     module = Meeting()
 
     encoder = compile_interface(zoo.Encoder).contract
-    held = modules.scripted_module(zoo.LinearEncoder(), encoder.interface)
+    held = scripting.scripted_module(zoo.LinearEncoder(), encoder.interface)
 
     def meet():
         module.tracing.wait(60)

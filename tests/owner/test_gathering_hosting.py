@@ -16,7 +16,7 @@ from torchremote.caller import pending_stub as requests
 from torchremote.errors import ArgumentError, CreationError
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime.tensors import HAS_DEVICE_MAP, NO_GRAD
-from torchremote.owner import modules
+from torchremote.owner import modules, scripting
 from torchremote.owner.create import CreateRequest
 from torchremote.owner.gathering import Gather
 
@@ -167,7 +167,7 @@ def mapped(store):
     compiled = compile_interface(Scaler)
     module = ScalerModule()
     module.linear.to("toy")
-    scripted = modules.scripted_module(module, compiled.contract.interface)
+    scripted = scripting.scripted_module(module, compiled.contract.interface)
     gather = Gather(8, compiled.interface)
     handle = modules.add(compiled.contract, scripted, toy.DEVICE, gather=gather)
     forward = _torch.find_function(compiled.contract.endpoints["forward"])

@@ -10,7 +10,7 @@ import torchremote as tr
 from torchremote import _torch
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime.tensors import HAS_DEVICE_MAP, NO_GRAD
-from torchremote.owner import modules
+from torchremote.owner import modules, scripting
 from torchremote.owner.gathering import Gather
 
 from ..group import play
@@ -62,7 +62,7 @@ def role(store):
     compiled = compile_interface(Tangents)
     x = torch.ones(2, 3).to("toy")
     for in_turn, gather in ((False, None), (True, None), (True, Gather(8, compiled.interface))):
-        scripted = modules.scripted_module(TangentsModule().to("toy"), compiled.contract.interface)
+        scripted = scripting.scripted_module(TangentsModule().to("toy"), compiled.contract.interface)
         handle = modules.add(compiled.contract, scripted, toy.DEVICE, in_turn=in_turn, gather=gather)
 
         def call(method, *arguments, flags, handle=handle):

@@ -20,7 +20,7 @@ from torchremote.errors import CallTimeoutError, CreationError, RemoteError
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime import turns
 from torchremote.jit.script.common import common_definitions
-from torchremote.owner import modules
+from torchremote.owner import modules, scripting
 
 from ..group import one_thread_for_forks, play
 
@@ -530,7 +530,7 @@ def ordered(store):
     """Calls the endpoint with tickets of its own."""
     torch.set_num_interop_threads(1)
     contract = compile_interface(Log).contract
-    scripted = modules.scripted_module(LogModule(), contract.interface)
+    scripted = scripting.scripted_module(LogModule(), contract.interface)
     handle = modules.add(contract, scripted, torch.device("cpu"), in_turn=True)
     add = _torch.find_function(contract.endpoints["add"])
 

@@ -25,8 +25,8 @@ from .export import (
     decompose,
     export_program,
     guards_of,
+    has_python_kernels,
     operator_schema,
-    python_kernels,
     with_casts,
 )
 from .forks import compile_starter, run_as_fork, use_one_thread_for_forks
@@ -77,6 +77,7 @@ from .scripted import (
     Node,
     ScriptFunction,
     as_class,
+    as_python_module,
     before_saving,
     constant_holding,
     copy_module,
@@ -104,7 +105,6 @@ from .scripted import (
     tensor_attributes,
     type_name,
     waits,
-    wrapped,
 )
 from .values import (
     as_plain_tensors,
@@ -145,6 +145,7 @@ __all__ = [
     "are_hints",
     "as_class",
     "as_plain_tensors",
+    "as_python_module",
     "assumed_of",
     "before_saving",
     "begin_future",
@@ -177,6 +178,7 @@ __all__ = [
     "has_interface",
     "has_method",
     "has_modes",
+    "has_python_kernels",
     "in_dual_level",
     "in_fake_mode",
     "indices_of",
@@ -209,7 +211,6 @@ __all__ = [
     "own_id",
     "parse_schema",
     "parsed",
-    "python_kernels",
     "qualified_name",
     "references_in_cpp",
     "register_bound",
@@ -240,5 +241,4 @@ __all__ = [
     "without_autocast",
     "worker_infos",
     "workers_may_join",
-    "wrapped",
 ]

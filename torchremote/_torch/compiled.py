@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from .export import _undisturbed
+from .export import undisturbed
 
 
 def compile_ahead(program: Any, path: Path) -> None:
     """Has AOTInductor compile a program into a package at `path`."""
-    with _undisturbed(), torch.no_grad():
+    with undisturbed(), torch.no_grad():
         torch._inductor.aoti_compile_and_package(program, package_path=str(path))
 
 

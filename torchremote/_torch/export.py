@@ -44,13 +44,15 @@ def export_program(
     """Exports a module whose forward takes `*leaves`.
 
     Args:
-        gradients: exports with gradients on.
+        leaves: the example of each argument.
+        shapes: for each, which of its dimensions are dynamic, as torch.export takes it.
         hinted: the dynamic dimensions are hints. Then sizes of 0 and 1 are tried as sizes like any other. Without,
             torch.export makes a dimension of at least 2 of every one that is larger than 1 in the example.
+        gradients: exports with gradients on.
     """
     arguments = tuple(leaves)
     dynamic = {"leaves": tuple(shapes)} if leaves else None
-    with _undisturbed(), torch.set_grad_enabled(gradients):
+    with undisturbed(), torch.set_grad_enabled(gradients):
         if hinted:
             # It fails for some methods that torch.export captures otherwise: a slice up to a size, say. If it captures
             # them no other way, its second error is the one to read.
@@ -65,8 +67,11 @@ def _oblivious() -> Any:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Exports with gradients on and without warnings, which torch.export has for whoever calls it."""
+def undisturbed() -> Iterator[None]:
+    """Has torch trace in the same way whatever the caller has set, and say nothing of it.
+
+    Gradients are on, inference mode is off, warnings are hidden, and other threads take no part.
+    """
     loggers = [logging.getLogger(name) for name in _QUIET]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -101,7 +106,7 @@ def guards_of(program: Any) -> tuple[str, ...]:
 
 def decompose(program: Any) -> Any:
     """Traces a program again, below the dispatch of vmap and autocast. Operators stay whole."""
-    with _undisturbed():
+    with undisturbed():
         return program.run_decompositions({})
 
 
@@ -124,7 +129,7 @@ def changes_first(operator: Any) -> bool:
     return first is not None and first.is_write and len(schema.returns) == 1
 
 
-def python_kernels(operator: Any) -> bool:
+def has_python_kernels(operator: Any) -> bool:
     """Says whether an operator of another library is computed by Python."""
     name = operator_schema(operator).name
     if operator.namespace in ("aten", "prims", "prim"):
@@ -154,5 +159,5 @@ def with_casts(region: Any, operands: list[Any], device: str, dtype: torch.dtype
         with torch.autocast(device, dtype, enabled=True, cache_enabled=False):
             return region(*given)
 
-    with _undisturbed(), torch.no_grad(), fake, _whole_operators():
+    with undisturbed(), torch.no_grad(), fake, _whole_operators():
         return make_fx(run, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*operands)

@@ -75,7 +75,10 @@ class GroupAgent:
     """The agent of this process in a group of ours: see Note [An agent without a group]."""
 
     def __init__(self, name: str, number: int, options: rpc.TensorPipeRpcBackendOptions) -> None:
-        """Starts the agent. `number`: is no other worker's, and never was.
+        """Starts the agent.
+
+        Args:
+            number: one that no other worker of the group has, or ever had.
 
         Raises:
             RuntimeError: torch cannot start an agent with these options.

@@ -92,18 +92,16 @@ def interface_schema(interface: type, method: str) -> FunctionSchema:
 
 def copy_module(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     """Makes a second instance of a scripted module. Nothing is compiled. Attributes are shared until assigned."""
-    copied: torch.jit.ScriptModule = _wrapped(
-        copy.copy(module._c), torch.jit.RecursiveScriptModule, module._concrete_type
-    )
+    copied: torch.jit.ScriptModule = _wrap(copy.copy(module._c), torch.jit.RecursiveScriptModule, module._concrete_type)
     return copied
 
 
 def as_class(module: torch.jit.ScriptModule, cls: type[Any]) -> Any:
     """Returns the same scripted module as an instance of `cls`, a subclass of RecursiveScriptModule."""
-    return _wrapped(module._c, cls, module._concrete_type)
+    return _wrap(module._c, cls, module._concrete_type)
 
 
-def _wrapped(cpp_module: Any, cls: type[Any], concrete_type: Any) -> Any:
+def _wrap(cpp_module: Any, cls: type[Any], concrete_type: Any) -> Any:
     """Wraps a C++ module in `cls`."""
     wrapped = cls(cpp_module)  # as RecursiveScriptModule._construct does, but for a subclass
     wrapped._concrete_type = concrete_type
@@ -138,7 +136,7 @@ def before_saving(check: Callable[[torch.jit.ScriptModule], None]) -> None:
     scripted.save_to_buffer = checked(scripted.save_to_buffer)
 
 
-def wrapped(module: Any) -> nn.Module:
+def as_python_module(module: Any) -> nn.Module:
     """Returns a module as Python knows it. An RRef's `local_value` gives the bare C++ object of a scripted one."""
     if isinstance(module, _C.ScriptModule):
         scripted: nn.Module = _recursive.wrap_cpp_module(module)

@@ -109,26 +109,29 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, 
             f"reconnect: no stub in this {type(model).__name__}; a frozen model has none, for freezing makes them part "
             "of the code around them: freeze only parts without stubs"
         )
-    saved = [(parent, key, stub, _Saved(stub, workers or {})) for parent, key, stub in found]
-    saved = [part for part in saved if part[3].name]  # the others are connected, to modules without a name
-    known = {part[3].saved_worker for part in saved}
+    all_saved = [_Saved(parent, key, stub, workers or {}) for parent, key, stub in found]
+    saved = [it for it in all_saved if it.name]  # the others are connected, to modules without a name
+    known = {it.saved_worker for it in saved}
     if workers and not known >= workers.keys():
         unknown = ", ".join(map(repr, sorted(workers.keys() - known)))
         raise PlaceError(f"workers={dict(workers)!r}: no stub is on {unknown}; stubs are on {', '.join(sorted(known))}")
-    routes = asked_until(wait, NOT_YET, lambda within: _routes([part[3] for part in saved], within))
-    for (parent, key, stub, it), route in zip(saved, routes, strict=True):
-        connected = attach(stub, it.compiled, route, is_called=True)
-        if parent is None:
+    routes = asked_until(wait, NOT_YET, lambda within: _routes(saved, within))
+    for it, route in zip(saved, routes, strict=True):
+        connected = attach(it.stub, it.compiled, route, is_called=True)
+        if it.parent is None:
             return connected
-        if key is not None:
-            _torch.replace_child(parent, key, connected)
+        if it.key is not None:
+            _torch.replace_child(it.parent, it.key, connected)
     return model
 
 
 class _Saved:
     """A stub as it was saved, and what that means here."""
 
-    def __init__(self, stub: torch.jit.ScriptModule, workers: Mapping[str, str]) -> None:
+    def __init__(
+        self, parent: torch.nn.Module | None, key: str | None, stub: torch.jit.ScriptModule, workers: Mapping[str, str]
+    ) -> None:
+        self.parent, self.key, self.stub = parent, key, stub  # as `stubs_in` yields them
         address = address_of(stub)
         self.saved_worker, self.name, self.timeout = address.worker, address.name, address.seconds
         self.where = workers.get(address.worker, address.worker)

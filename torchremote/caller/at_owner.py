@@ -17,6 +17,7 @@ from ..errors import ArgumentError, CallTimeoutError, MismatchError, NotInGroupE
 from ..link.route import Route
 from ..owner import module_state
 from ..owner.checkpoints import checkpoint_here
+from ..owner.state_names import differences
 from .exchange import ask
 from .methods import find_if_lost, note_failure
 from .modes import note_mode
@@ -150,16 +151,10 @@ class AtOwner:
         keys = IncompatibleKeys(
             [name for name in parts if name not in state], [name for name in state if name not in parts]
         )
-        wrong = [f"{name} is missing" for name in keys.missing_keys if strict]
-        wrong += [f"{name} is not the module's" for name in keys.unexpected_keys if strict]
-        common = {name: part for name, part in parts.items() if name in state}
-        wrong += [
-            f"{name} has shape {tuple(state[name].shape)}, and {part.shape} in the module"
-            for name, part in common.items()
-            if tuple(state[name].shape) != part.shape
-        ]
+        wrong = differences({name: part.shape for name, part in parts.items()}, state, strict)
         if wrong:
-            raise MismatchError(f"{self._where}: the state does not fit: {'; '.join(wrong)}")
+            raise MismatchError(f"{self._where}: the state does not fit: {wrong}")
+        common = {name: part for name, part in parts.items() if name in state}
         for message in module_state.pieces(common):
             values = [piece.of(state[piece.name].detach()).to("cpu", common[piece.name].dtype) for piece in message]
             copies = [value.clone() for value in values]  # RPC would send the whole storage of a view

@@ -24,7 +24,7 @@ from ..jit import CompiledInterface, sendable
 from ..jit.lower import packed_name
 from ..jit.read.model import Method, Required
 from ..jit.read.types import TupleType
-from ..jit.runtime.table import POSITION_BITS
+from ..jit.runtime.table import PAGE_MASK, POSITION_BITS
 from ..link.failures import FAILURES
 from ..link.route import Route, route_of
 from ..owner.tables import progress_here
@@ -37,8 +37,9 @@ from .methods import DEVICES, METHODS
 from .quick_check import exact_test
 
 _ASKING: Final = 5.0  # seconds in which the owner has to say which call failed
-# Callers in TorchScript do not ask. They use the number 0, so numbers whose low bits are 0 are left out here.
-_numbers = filter(lambda number: number & 255, itertools.count(secrets.randbits(38)))
+# Callers in TorchScript do not ask. They use the number 0, so numbers that would share its place are left out here.
+# With a position, a number has 62 bits to begin with, so it stays an integer of TorchScript's.
+_numbers = filter(lambda number: number & PAGE_MASK, itertools.count(secrets.randbits(62 - POSITION_BITS)))
 
 
 def many_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:

@@ -120,20 +120,7 @@ def create_many(
     make = checked(module_cls)  # first: if it and the interface are swapped, that is what is wrong with the interface
     compiled = compile_interface(interface)
     timeout = check_timeout(timeout)
-    for what, given in (
-        ("where", where),
-        ("args", args),
-        ("kwargs", kwargs),
-        ("names", names),
-        ("checkpoints", checkpoints),
-    ):
-        if given is None:
-            continue
-        if not isinstance(given, (list, tuple)):
-            raise ArgumentError(f"{what}: {type(given).__name__} is no list; give one for each module")
-        if len(given) != len(where):
-            raise ArgumentError(f"{what}: {len(given)} of them for {len(where)} modules; give one for each place")
-
+    _check_lists(where=where, args=args, kwargs=kwargs, names=names, checkpoints=checkpoints)
     check_gather(gather, compiled.interface)
     complete = None if examples is None else complete_examples(examples, compiled.interface, compiled.contract)
 
@@ -157,6 +144,31 @@ def create_many(
     asked = [_outcome(position, asked_for, position) for position in range(len(where))]
     if not return_exceptions:
         _raise_first(asked)
+    made = _make_all(compiled, asked, timeout)
+    if not return_exceptions:
+        try:
+            _raise_first(made)
+        except TorchRemoteError:
+            for answer in _send_removals(made):
+                with suppress(RuntimeError):  # the worker is lost, and its modules with it
+                    wait(answer)
+            raise
+    return made
+
+
+def _check_lists(where: Sequence[str], **others: Any) -> None:
+    """Raises ArgumentError if one of the lists is none, or is not as long as `where`."""
+    for what, given in {"where": where, **others}.items():
+        if given is None:
+            continue
+        if not isinstance(given, (list, tuple)):
+            raise ArgumentError(f"{what}: {type(given).__name__} is no list; give one for each module")
+        if len(given) != len(where):
+            raise ArgumentError(f"{what}: {len(given)} of them for {len(where)} modules; give one for each place")
+
+
+def _make_all(compiled: CompiledInterface, asked: list[Any], timeout: float | None) -> list[Any]:
+    """Sends what is asked for, and waits. Returns a stub or an error for each. Ctrl-C leaves no module."""
     messages: list[tuple[Place, str]] = []
     sent: list[Any] = []
     made: list[Any] = []
@@ -172,14 +184,6 @@ def create_many(
                 cancel(one)
         _send_removals(made)
         raise
-    if not return_exceptions:
-        try:
-            _raise_first(made)
-        except TorchRemoteError:
-            for answer in _send_removals(made):
-                with suppress(RuntimeError):  # the worker is lost, and its modules with it
-                    wait(answer)
-            raise
     return made
 
 

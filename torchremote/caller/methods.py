@@ -167,7 +167,7 @@ class NamedStubMethods(dict[str, Any]):
 
     def scripted(self) -> torch.jit.ScriptModule:
         """Returns the scripted stub."""
-        stub = _torch.wrapped(self._module)
+        stub = _torch.as_python_module(self._module)
         assert isinstance(stub, torch.jit.ScriptModule)
         return stub
 

@@ -25,13 +25,6 @@ Path = tuple[str, ...]
 _TORCHS: Final = "torch.distributed.nn.api.remote_module"
 
 
-def register() -> None:
-    """Makes RPC send scripted modules of all kinds this way. torch itself sends one only as a call's whole result, and,
-    once torch.distributed.nn is imported, a RecursiveScriptModule anywhere."""
-    for cls in (torch.jit.RecursiveScriptModule, torch.jit.TracedModule, torch.jit.TopLevelTracedModule):
-        _torch.send_as(cls, _reduce_for_rpc)
-
-
 def _reduce_for_rpc(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
     """Takes a model apart for RPC's pickler."""
     found = [(parent, key) for parent, key, _ in stubs_in(model)]
@@ -109,3 +102,9 @@ def _rebuild(content: bytes, routes: dict[Path, tuple[Interface, SentRoute]]) ->
             return connected
         _torch.replace_child(parent, path[-1], connected)
     return model
+
+
+# torch itself sends a scripted module only as a call's whole result, and, once torch.distributed.nn is imported, a
+# RecursiveScriptModule anywhere.
+for _class in (torch.jit.RecursiveScriptModule, torch.jit.TracedModule, torch.jit.TopLevelTracedModule):
+    _torch.send_as(_class, _reduce_for_rpc)

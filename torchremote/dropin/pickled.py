@@ -7,7 +7,7 @@ from typing import Any, Final
 import torch
 
 from .._torch import PyRRef
-from .place import Place
+from .place import ModulePlace
 from .without_interface import _generated_methods
 
 _REMOTE_MODULE_PICKLED_ATTRIBUTES: Final = (
@@ -21,18 +21,19 @@ _REMOTE_MODULE_PICKLED_ATTRIBUTES: Final = (
 """The attributes as which such a module is sent. One that was received has them, and its methods."""
 
 
-def refer(module: Any, place: Place, module_rref: PyRRef[Any]) -> None:
+def refer(module: Any, place: ModulePlace, module_rref: PyRRef[Any]) -> None:
     """Has `module` call the module that `module_rref` refers to."""
     values = (place.on, place.device, place.is_device_map_set, False, _generated_methods, module_rref)
     module.__dict__.update(zip(_REMOTE_MODULE_PICKLED_ATTRIBUTES, values, strict=True))
 
 
-def take_apart(module: Any) -> tuple[Any, ...]:
-    """Says what a module is made of where it is received, as `__reduce__` does."""
-    return _received, (type(module), *(module.__dict__[name] for name in _REMOTE_MODULE_PICKLED_ATTRIBUTES))
+def reduce_for_rpc(module: Any) -> tuple[Any, ...]:
+    """Takes a module apart for RPC's pickler."""
+    return rebuild, (type(module), *(module.__dict__[name] for name in _REMOTE_MODULE_PICKLED_ATTRIBUTES))
 
 
-def _received(cls: type[torch.nn.Module], *values: Any) -> torch.nn.Module:
+def rebuild(cls: type[torch.nn.Module], *values: Any) -> torch.nn.Module:
+    """Makes the module again on the worker that receives it."""
     module = cls.__new__(cls)
     module.__dict__.update(zip(_REMOTE_MODULE_PICKLED_ATTRIBUTES, values, strict=True))
     functions = module.__dict__["generated_methods"]

@@ -11,7 +11,7 @@ from ..errors import PlaceError
 
 
 @dataclass(frozen=True)
-class Place:
+class ModulePlace:
     """Says on which worker a remote module is, on which device there, and whether results may stay there."""
 
     on: str | int
@@ -19,7 +19,7 @@ class Place:
     is_device_map_set: bool
 
     @classmethod
-    def at(cls, remote_device: str) -> Place:
+    def at(cls, remote_device: str) -> ModulePlace:
         """Reads torch's text for a place.
 
         Raises:

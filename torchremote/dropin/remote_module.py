@@ -27,8 +27,8 @@ from ..jit import CompiledInterface, compile_interface
 from ..link.route import Route
 from ..link.whole_values import checked_value
 from .pickled import _REMOTE_MODULE_PICKLED_ATTRIBUTES as _REMOTE_MODULE_PICKLED_ATTRIBUTES
-from .pickled import refer, take_apart
-from .place import Place
+from .pickled import reduce_for_rpc, refer
+from .place import ModulePlace
 from .without_interface import GeneratedMethod, Referenced, made_on
 
 __all__ = ["RemoteModule"]
@@ -82,7 +82,7 @@ class _RemoteModule(nn.Module):
         examples: Mapping[str, Any] | None = None,
     ) -> None:
         nn.Module.__init__(self)  # torch's RemoteModule, from which RemoteModule derives as well, would create one
-        place = Place.at(remote_device)
+        place = ModulePlace.at(remote_device)
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
         if _module_interface_cls is not None:
             compiled = _compile(_module_interface_cls)
@@ -122,7 +122,7 @@ class _RemoteModule(nn.Module):
             _module_interface_cls: as for `_RemoteModule`. What is called then is the module, scripted, which shares
                 its parameters.
         """
-        place = Place.at(remote_device)
+        place = ModulePlace.at(remote_device)
         module: RemoteModule = RemoteModule.__new__(RemoteModule)
         if _module_interface_cls is None:
             mapped = bool(_torch.mapped_devices(module_rref.owner()))
@@ -314,4 +314,4 @@ def _compile(interface: type) -> CompiledInterface:
 
 
 for _class in (_RemoteModule, RemoteModule):  # not what derives from them: its own attributes would be lost
-    _torch.send_as(_class, take_apart)
+    _torch.send_as(_class, reduce_for_rpc)

@@ -14,10 +14,11 @@ from torch.distributed.rpc import TensorPipeRpcBackendOptions
 
 from .. import _torch, supported
 from ..caller.stub import LONGEST_TIMEOUT
-from ..errors import GroupError, NotInitializedError
+from ..errors import NotInitializedError
 from ..locks import new_lock
 from ..options import rpc_options
 from . import hub
+from .connection import join_error
 from .members import Membership
 from .standard_files import open_standard_files
 
@@ -89,7 +90,7 @@ def visit(name: str, address: str, *, timeout: float, **options: Any) -> None:
     try:
         seconds = check_seconds(timeout)
     except ValueError as error:
-        raise GroupError(f"join {name!r}: {error}") from None
+        raise join_error(name, str(error)) from None
     _enter(name, address, rpc_options(**options), seconds, visits=True)
 
 
@@ -102,10 +103,8 @@ def _enter(
         open_standard_files()
         if _torch.rpc_running():
             theirs = _membership is None or not _membership.current
-            raise GroupError(
-                f"join {name!r}: " + (_BEGUN if theirs else "RPC is running in this process; leave its group first")
-            )
-        where = _start_hub() if address is None else address
+            raise join_error(name, _BEGUN if theirs else "RPC is running in this process; leave its group first")
+        where = _start_hub(name) if address is None else address
         _membership = Membership(where, name, options, timeout, visits)
 
 
@@ -172,20 +171,21 @@ def _current(asked: str) -> Membership:
     return _membership
 
 
-def _start_hub() -> str:
-    """Starts a hub on this machine that ends with its last worker. Returns its address."""
+def _start_hub(name: str) -> str:
+    """Starts a hub on this machine, for the worker `name`, that ends with its last worker. Returns its address."""
     command = [sys.executable, "-I", hub.__file__, "--address", "127.0.0.1:0"]
     try:
         started = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=_STARTING, check=False)
     except subprocess.TimeoutExpired:
-        raise GroupError(
+        raise join_error(
+            name,
             f"the group's hub did not say within {_STARTING:g} s where it listens: is this machine too busy? Try "
-            "again, or start one, python -m torchremote hub --address 127.0.0.1:29600, and join there"
+            "again, or start one, python -m torchremote hub --address 127.0.0.1:29600, and join there",
         ) from None
     said = re.search(r"listens on (\S+)", started.stdout)
     if said is None:
-        raise GroupError(
-            f"the group's hub did not start; it ended with {started.returncode} and said {started.stdout!r}"
+        raise join_error(
+            name, f"the group's hub did not start; it ended with {started.returncode} and said {started.stdout!r}"
         )
     return said[1]
 

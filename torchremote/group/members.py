@@ -24,8 +24,8 @@ from ..caller.methods import lose_worker, lost_workers
 from ..errors import GroupError
 from .connection import enter, join_error
 from .hub import Message
-from .interfaces import listening_at
 from .listener import Listener
+from .network import listening_at
 
 GRACE: Final = 0.25
 """Seconds between the last call of a lost worker by our stubs and its removal from torch's list."""
@@ -53,29 +53,15 @@ class Membership:
         self._leaving = self._has_lost = False
         self._leavers: dict[str, threading.Event] = {}  # by name: set when the worker is taken off
         self._agent: _torch.GroupAgent | None = None
+        self._listener: Listener | None = None
+        self._thread: threading.Thread | None = None
         self._joined = threading.Event()
         self._refused: str | None = None
         deadline = time.monotonic() + timeout + _MARGIN
         self._connection, welcome = enter(address, name, timeout, deadline, visits)
         try:
-            self.address, here = self._connection.address, self._connection.own_host
-            with listening_at(here) as chosen:
-                self._agent = _torch.GroupAgent(name, welcome["number"], options)
-            if chosen:
-                self._check_address(here, self._agent.own.url)
-            lost_workers.clear()
-            others = [_from_message(known) for known in welcome["members"]]
-            self._agent.check_device_maps(others)
-            for other in others:
-                self._agent.add(other)
-            self._connection.send({"do": "ready", "member": _as_message(self._agent.own)})
-            self._listener: Listener | None = Listener(self._agent.own.url)
-            self._thread = threading.Thread(target=self._listen, name="torchremote-group", daemon=True)
-            self._thread.start()
-            if not self._joined.wait(max(0.0, deadline - time.monotonic())):
-                raise self._error(f"the hub at {self.address} does not answer: is it stopped?")
-            if self._refused is not None:
-                raise self._error(self._refused)
+            self.address = self._connection.address
+            self._join(welcome, options, deadline)
         except BaseException as error:
             self.end()
             if isinstance(error, (ValueError, RuntimeError)) and not isinstance(error, GroupError):
@@ -83,6 +69,27 @@ class Membership:
             raise
 
     # -- joining
+
+    def _join(self, welcome: Message, options: TensorPipeRpcBackendOptions, deadline: float) -> None:
+        """Starts the agent, and waits until the others know this worker. Raises GroupError if they do not in time."""
+        here = self._connection.own_host
+        with listening_at(here) as chosen:
+            agent = self._agent = _torch.GroupAgent(self._name, welcome["number"], options)
+        if chosen:
+            self._check_address(here, agent.own.url)
+        lost_workers.clear()
+        others = [_from_message(known) for known in welcome["members"]]
+        agent.check_device_maps(others)
+        for other in others:
+            agent.add(other)
+        self._connection.send({"do": "ready", "member": _as_message(agent.own)})
+        self._listener = Listener(agent.own.url)
+        self._thread = threading.Thread(target=self._listen, name="torchremote-group", daemon=True)
+        self._thread.start()
+        if not self._joined.wait(max(0.0, deadline - time.monotonic())):
+            raise self._error(f"the hub at {self.address} does not answer: is it stopped?")
+        if self._refused is not None:
+            raise self._error(self._refused)
 
     def _error(self, what: str) -> GroupError:
         return join_error(self._name, what)
@@ -218,7 +225,7 @@ class Membership:
         """Ends the connection and the agent, and waits for nobody."""
         self._leaving = True
         self._connection.end()
-        thread = getattr(self, "_thread", None)
+        thread = self._thread
         try:
             if thread is not None and thread is not threading.current_thread():
                 thread.join(_MARGIN)

@@ -13,20 +13,20 @@ from typing import IO, Any, Final
 
 from ..errors import GroupError
 from .join import check_seconds, group_address
-from .owner import JOINED
+from .spawned import JOINED
 
 _PROGRAM: Final = """
 import pickle, sys
 asked = pickle.load(sys.stdin.buffer)
 sys.path[:] = asked["path"]
-from torchremote.group.owner import main
+from torchremote.group.spawned import main
 main(asked)
 """
 
 _LOOK: Final = 0.5  # seconds between two looks whether the process lives
 
-_processes: list[subprocess.Popen[bytes]] = []
-"""All that were spawned: Python warns of one that is let go while it runs."""
+_processes: set[subprocess.Popen[bytes]] = set()
+"""Those that were spawned and may run still: Python warns of one that is let go while it runs."""
 
 
 class SpawnedWorker:
@@ -115,7 +115,8 @@ def spawn(name: str, *, timeout: float = 60.0, **options: Any) -> SpawnedWorker:
             process.kill()
             process.wait()
             raise
-    _processes.append(process)
+    _processes.difference_update([other for other in tuple(_processes) if other.poll() is not None])
+    _processes.add(process)
     return SpawnedWorker(name, process)
 
 

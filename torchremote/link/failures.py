@@ -121,7 +121,7 @@ def explain(
     if message.startswith(MISFIT):
         return MismatchError(message.removeprefix(MISFIT))
     if handle is not None and f"{STALE}{handle}" in message:
-        return StaleStubError(f"{where}: its module was withdrawn; create or connect again\n\n{text}")
+        return StaleStubError(f"{where}: its module was withdrawn; create or connect again")
     # If the traceback has the endpoint, or the function that runs its calls, the call got through. Then the message is
     # the module's own, and may be about a call that the module made. Many calls of a batched method may be one call.
     one = name.removesuffix("_many")

@@ -18,7 +18,8 @@ import torch
 from ..errors import ArgumentError, CreationError, MismatchError, RemoteError
 from . import modules
 from .compiled import check_has_state
-from .state_names import state_of
+from .scripting import words_of
+from .state_names import differences, state_of
 from .turns import in_turn
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -53,16 +54,10 @@ def restore(module: torch.jit.ScriptModule, path: str) -> None:
     state = state_of(module)
     if os.path.exists(path):
         saved = _read(path)
-        wrong = [f"{name} is missing" for name in state if name not in saved]
-        wrong += [f"{name} is not the module's" for name in saved if name not in state]
-        wrong += [
-            f"{name} has shape {tuple(saved[name].shape)}, and {tuple(value.shape)} in the module"
-            for name, value in state.items()
-            if name in saved and saved[name].shape != value.shape
-        ]
+        wrong = differences({name: tuple(value.shape) for name, value in state.items()}, saved)
         if wrong:
             raise MismatchError(
-                f"checkpoint {path!r} does not fit the module: {'; '.join(wrong)}; create the module from which it was "
+                f"checkpoint {path!r} does not fit the module: {wrong}; create the module from which it was "
                 "written, or name another file"
             )
         with torch.no_grad():
@@ -78,7 +73,7 @@ def _read(path: str) -> dict[str, torch.Tensor]:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise all kinds for what is no checkpoint
-        said = modules.words_of(error)
+        said = words_of(error)
         raise CreationError(
             f"checkpoint {path!r} cannot be read ({type(error).__name__}); {_ANEW}\n\n{said}"
         ) from error

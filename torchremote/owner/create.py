@@ -37,7 +37,7 @@ from .checkpoints import restore
 from .compiled import check_place
 from .exported import export_for
 from .gathering import Gather
-from .modules import words_of
+from .scripting import scripted_module, words_of
 from .turns import runs_in_turn
 
 # -- the messages
@@ -216,12 +216,12 @@ def build(contract: Contract, request: CreateRequest, device: torch.device) -> t
         check_place(module, device)
     if request.examples is not None:
         return export_for(module, contract, request.examples, device=device)
-    return modules.scripted_module(module, contract.interface)
+    return scripted_module(module, contract.interface)
 
 
 def referenced(rref: PyRRef[Any]) -> torch.nn.Module:
     """Returns the module that an RRef of this worker refers to."""
-    return _torch.wrapped(rref.local_value())
+    return _torch.as_python_module(rref.local_value())
 
 
 def _own_name() -> str:

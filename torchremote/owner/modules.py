@@ -16,36 +16,24 @@ Note [Whole modules]
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from dataclasses import dataclass, field
-from typing import Final
 
 import torch
 
-from .. import _torch
-from ..errors import CreationError, InterfaceError, MismatchError, StaleStubError
+from ..errors import InterfaceError, StaleStubError
 from ..jit import Contract, Interface
-from ..jit.script.cache import COMPILING, READING_MODULES
-from ..link.failures import missing_operator
 from ..locks import new_lock
 from . import leases
 from .counts import new_counts
-from .dropped import REMEDY, check_before, check_decorators, check_hooks, prepared
-from .exported import check_mode
 from .gathering import Gather
 from .hosting import Put, put_of
-from .implements import check_implements, chosen_overloads
-from .lists_as_any import check_lists
-from .state_names import remember_names
+from .implements import check_implements
 from .tables import LOCK, table_for, table_of
 from .turns import strand_of
 
 _by_handle: dict[int, Entry] = {}
 by_name: dict[str, Entry] = {}  # for served.py, under LOCK
-_DEFAULTS: Final = "keyword-only arguments with defaults"
-"""A part of what TorchScript says of methods with `*args`, `**kwargs`, or `*, k: int = 5`."""
-_INSTEAD: Final = "write each of these as an ordinary argument, `k: int = 5`; it may be passed by keyword all the same"
 _exchanging = new_lock()  # one exchange at a time, so that each sees the result of the last one
 
 
@@ -251,60 +239,6 @@ def _try_exchange(
     return True
 
 
-def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptModule:
-    """Scripts `module` with all methods of `interface`. Returns it unchanged if it is scripted already.
-
-    Raises:
-        MismatchError: `module` is no module, or lacks a method.
-        ArgumentError: it was exported, and not in the mode that it is in.
-        CreationError: TorchScript cannot script it.
-    """
-    if isinstance(module, torch.jit.ScriptModule):
-        if interface.method("forward") is not None:
-            check_hooks(module)
-        check_mode(module)
-        return module
-    if not isinstance(module, torch.nn.Module):
-        remedy = "what is hosted has to be one"
-        if isinstance(module, type) and issubclass(module, torch.nn.Module):
-            remedy = f"pass an object of the class, as {module.__name__}(...)"
-        raise MismatchError(f"{interface.name}: {module!r} is not a torch.nn.Module; {remedy}")
-    module = prepared(module)
-    for method in interface.methods:
-        if not callable(getattr(module, method.name, None)):
-            raise MismatchError(
-                f"{interface.name}.{method.name}: {type(module).__name__} has no such method; expected\n  {method}"
-            )
-    wanted = [method.name for method in interface.methods]
-    check_before(module, wanted)
-    check_lists(module, wanted)
-    overloads = chosen_overloads(module, interface)
-    try:
-        with READING_MODULES, COMPILING:
-            scripted = _torch.script_module(module, wanted, overloads)
-    except BaseException as error:  # TorchScript's compiler may raise anything for a user's module
-        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-            raise  # Ctrl-C, while `serve` scripts
-        said = str(error) if isinstance(error, Exception) else words_of(error)
-        missing = missing_operator(said)
-        said = f"{missing}\n\n{said}" if missing else said
-        otherwise = _INSTEAD if _DEFAULTS in said else "write it otherwise"
-        raise CreationError(
-            f"{type(module).__name__} cannot be scripted: {said}\nwhat to do: {otherwise}; or {REMEDY}"
-        ) from error
-    check_decorators(module, scripted)
-    remember_names(scripted, module)
-    return scripted
-
-
 def is_training(module: torch.jit.ScriptModule) -> bool:
     """Returns a module's training mode. A frozen one has none, and was frozen in evaluation."""
     return bool(getattr(module, "training", False))
-
-
-def words_of(error: BaseException) -> str:
-    """Words an exception of a user's code, which may not even have words."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except BaseException as another:
-        return f"{type(error).__name__}, whose words raise {type(another).__name__}"

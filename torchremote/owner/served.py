@@ -26,8 +26,8 @@ from .modules import (
     new_entry,
     remove,
     remove_entry,
-    scripted_module,
 )
+from .scripting import scripted_module
 from .tables import LOCK
 from .turns import runs_in_turn
 

@@ -14,7 +14,7 @@ Note [Whole states]
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -66,6 +66,21 @@ def state_of(scripted: torch.jit.ScriptModule) -> dict[str, torch.Tensor]:
         )
     state: dict[str, torch.Tensor] = scripted.state_dict()
     return state if known.names is None else {name: state[name] for name in state if name in known.names}
+
+
+def differences(own: Mapping[str, tuple[int, ...]], state: Mapping[str, torch.Tensor], same_names: bool = True) -> str:
+    """Says in words why a state does not fit a module. "" if it fits.
+
+    Args:
+        own: the shapes of the module's own state, by name.
+        same_names: whether the state has to have all these names and no others.
+    """
+    found = [f"{name} is missing" for name in own if name not in state] if same_names else []
+    found += [f"{name} is not the module's" for name in state if name not in own] if same_names else []
+    for name, shape in own.items():
+        if name in state and tuple(state[name].shape) != shape:
+            found.append(f"{name} has shape {tuple(state[name].shape)}, and {shape} in the module")
+    return "; ".join(found)
 
 
 def _read_names(scripted: torch.jit.ScriptModule, module: torch.nn.Module) -> StateNames:

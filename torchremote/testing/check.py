@@ -21,7 +21,8 @@ from ..caller.stub import route_and_interface, stub_along
 from ..jit import CompiledInterface, compile_interface
 from ..jit.read.model import Method
 from ..link.values import PythonPacker
-from ..owner import modules, served
+from ..owner import served
+from ..owner.scripting import scripted_module
 from .strategies import calls
 
 
@@ -63,7 +64,7 @@ def check_interface(
     45
     """
     compiled = compile_interface(interface)
-    scripted, count = modules.scripted_module(module, compiled.interface), 0
+    scripted, count = scripted_module(module, compiled.interface), 0
     with _running() as worker:
         for moves, devices in WAYS:
             name = f"check-{uuid.uuid4()}"

@@ -64,9 +64,11 @@ def _versions() -> Finding:
 
 
 def _private_names() -> Finding:
-    missing = list(supported.missing_names())
-    count = sum(len(names.split()) for names in supported.PRIVATE.values())
+    # Without the native part, nothing can be compiled ahead of time, whatever torch has.
+    parts = (supported.PRIVATE, supported.GROUPS, supported.AHEAD if native.available() else {})
+    missing = list(dict.fromkeys(name for part in parts for name in supported.missing_names(part)))
     if not missing:
+        count = len({(holder, name) for part in parts for holder in part for name in part[holder].split()})
         return Finding("names of torch's own", f"all {count} are there")
     return Finding("names of torch's own", f"not there: {', '.join(missing)}", "install a torch that was tested")
 

@@ -16,7 +16,7 @@ from ..caller.exchange import ask
 from ..errors import GroupError, ServedNameError, TorchRemoteError
 from ..group.hub import split_address, written_address
 from ..group.join import group_address, join
-from ..group.owner import leave_in_time
+from ..group.spawned import leave_in_time
 from ..link.places import device_of
 from ..owner.served import serve, withdraw_here
 from .built import build, find_examples

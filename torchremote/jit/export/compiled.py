@@ -110,7 +110,7 @@ def _check(captured: Captured, where: str) -> None:
                 f"{where}: it changes {what} {spec.target}, which a compiled module would lose; host it with exported()"
             )
     for node in _nodes(captured.program.graph_module):
-        if isinstance(node.target, _torch.OpOverload) and _torch.python_kernels(node.target):
+        if isinstance(node.target, _torch.OpOverload) and _torch.has_python_kernels(node.target):
             raise CreationError(
                 f"{where}: its graph has the operator {node.target.name()}, which is written in Python and takes the "
                 "GIL; register it in C++, or leave it out of the method"

@@ -92,7 +92,7 @@ class Operators:
         schema = _torch.operator_schema(target)
         if schema.name in _SIZES:
             return ir.Call(ir.Attribute(write(arguments[0]), _SIZES[schema.name]), tuple(map(write, arguments[1:])))
-        if _torch.python_kernels(target):
+        if _torch.has_python_kernels(target):
             raise self.refused(f"the operator {schema.name}, which is written in Python and takes the GIL")
         write = self._in_one_dtype(schema.name, arguments, keywords, write)
         space, name = schema.name.split("::")

@@ -11,7 +11,7 @@ import keyword
 from collections.abc import Iterable
 from typing import Final
 
-from ..runtime import FILES, definitions
+from ..runtime import FILES, names_in
 
 # The names to which generated text refers, also in the form that TorchScript saves, which has `range` in every loop.
 # Those that Python does not have are bound by the opening lines of a unit, the runtime files, or an interface's units.
@@ -20,7 +20,7 @@ GLOBALS: Final = frozenset(
     "RuntimeError super isinstance len range zip float int bool str complex list max min abs round "
     "ModuleInterface Runs Hosted AtOnce Forked InTurn Groups Gathering host host_forked host_in_turn gather "
     "Link Attachable detach attach Disconnected Connected Local Remote Stub".split()
-).union(definition.name for file in FILES for definition in definitions(file))
+).union(name for file in FILES for name in names_in(file))
 # Argument names that TorchScript replaces when it saves a model.
 REPLACED: Final = frozenset("_ inf nan ops CONSTANTS fork uninitialized getattr unchecked_cast __torch__ aten".split())
 # Argument names that TorchScript takes for something else when it loads a model.

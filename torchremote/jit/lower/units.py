@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import Final
 
@@ -42,13 +43,15 @@ def unit(interface: Interface, part: str, comment: str, *parts: ir.Definition) -
     return ir.Unit(f"{scope_of(interface)}.{part}", title, f"{comment}\n\n{interface.text}", parts)
 
 
+@functools.cache
 def lower_common() -> ir.Unit:
-    """Returns the unit that every interface uses."""
+    """Returns the unit that every interface uses. It is looked up for each tensor of some calls, so it is made once."""
     files = ("tensors", "message", "batches", "enums", "link", "turns", "accelerator")
     parts = tuple(definition for file in files for definition in definitions(file))
     return ir.Unit(f"{_ROOT}.common", "<torchremote common>", "The same for every interface.", parts)
 
 
+@functools.cache
 def lower_any() -> ir.Unit:
     """Returns the unit that interfaces with values of type Any use."""
     comment = "Values of type Any; the same for every interface."
