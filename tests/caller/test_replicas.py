@@ -134,6 +134,8 @@ def test_a_model_goes_on_without_them(replicas):
         lambda it: it.parameters(),
         lambda it: it.buffers(),
         lambda it: it.state_dict(),
+        lambda it: it.state_dict(prefix="a."),
+        lambda it: it.state_dict(keep_vars=True),
         lambda it: it.load_state_dict({}),
         lambda it: it.requires_grad_(),
         lambda it: it.zero_grad(),
