@@ -234,7 +234,7 @@ def test_reconnecting_says_what_is_wrong(owner, encoder):
         tr.reconnect(loaded, workers={"elsewhere": "owner"})
     with pytest.raises(PlaceError, match=r"workers=\['owner'\]: not a mapping"):
         tr.reconnect(loaded, workers=["owner"])
-    with pytest.raises(PlaceError, match="a served module stays where it is; write 'caller'"):
+    with pytest.raises(PlaceError, match="name the worker alone: 'caller'"):
         tr.reconnect(loaded, workers={"owner": "caller/cuda:7"})
     with pytest.raises(PlaceError, match="there is no worker 'nobody'"):
         tr.reconnect(loaded, workers={"owner": "nobody"}, wait=1000)  # nobody can join a group of init_rpc

@@ -92,9 +92,14 @@ def test_places_that_are_none(owner, where, message):
         tr.create(where, zoo.Encoder, zoo.LinearEncoder)
 
 
-def test_a_served_module_stays_on_its_device(owner):
-    with pytest.raises(PlaceError, match="write 'owner'"):
-        tr.connect("owner/cpu", zoo.Encoder, "any")
+def test_what_asks_a_worker_takes_no_device(owner):
+    for ask in (
+        lambda: tr.connect("owner/cpu", zoo.Encoder, "any"),
+        lambda: tr.withdraw("any", "owner/cpu"),
+        lambda: tr.stats("owner/cpu"),
+    ):
+        with pytest.raises(PlaceError, match="without a device; name the worker alone: 'owner'"):
+            ask()
 
 
 def test_what_is_no_module_class(owner):

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 from types import NoneType
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import torch
 
 from .. import _torch
 from ..caller.connect import asked_until
 from ..caller.methods import lost_workers
-from ..caller.pending_replicas import NOT_YET
 from ..caller.pending_stub import find_served
 from ..caller.stub import attach
 from ..errors import (
@@ -28,6 +27,8 @@ from ..link.failures import GONE
 from ..link.places import find_worker
 from ..link.route import Route, address_of
 from ..link.stubs import compiled_of, stubs_in
+
+_WAITS: Final = "torchremote.reconnect(model, wait=seconds) waits until the workers are there and serve the names"
 
 
 def load(
@@ -115,7 +116,7 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, 
     if workers and not known >= workers.keys():
         unknown = ", ".join(map(repr, sorted(workers.keys() - known)))
         raise PlaceError(f"workers={dict(workers)!r}: no stub is on {unknown}; stubs are on {', '.join(sorted(known))}")
-    routes = asked_until(wait, NOT_YET, lambda within: _routes([part[3] for part in saved], within))
+    routes = asked_until(wait, _WAITS, lambda within: _routes([part[3] for part in saved], within))
     for (parent, key, stub, it), route in zip(saved, routes, strict=True):
         connected = attach(stub, it.compiled, route, is_called=True)
         if parent is None:
