@@ -144,16 +144,9 @@ def test_a_hub_says_where_it_listens_and_ends_when_told():
             hub.kill()
 
 
-@pytest.mark.parametrize(
-    ("address", "message"),
-    [
-        ("nowhere", "hub: 'nowhere' is no address; write host:port, such as 10.0.0.1:29600"),
-        ("192.0.2.1:29600", "hub: cannot listen on 192.0.2.1:29600: Cannot assign requested address"),
-    ],
-)
-def test_a_hub_that_cannot_listen_says_why(address, message, capsys):
-    assert cli.main(["hub", "--address", address]) == 1
-    assert message in capsys.readouterr().err
+def test_a_hub_that_cannot_listen_says_why(capsys):
+    assert cli.main(["hub", "--address", "192.0.2.1:29600"]) == 1
+    assert "hub: cannot listen on 192.0.2.1:29600: Cannot assign requested address" in capsys.readouterr().err
 
 
 @in_a_group()

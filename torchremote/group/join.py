@@ -68,8 +68,7 @@ def join(
     <spawned worker 'ps', process ...>
     >>> tr.leave()
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"name={name!r}: letters, digits, _ and - make a worker's name, at most 127 of them")
+    check_worker_name(name)
     if rpc_backend_options is not None and options:
         raise ValueError(f"rpc_backend_options and {', '.join(options)}: give only one of the two")
     seconds = check_seconds(timeout)
@@ -133,6 +132,12 @@ def leave(*, timeout: float = 10.0) -> None:
         membership = _current("leave")
         membership.leave(check_seconds(timeout, more_than_none=False))
         _membership = None  # only now: whoever was interrupted may leave again
+
+
+def check_worker_name(name: object) -> None:
+    """Raises ValueError if `name` cannot be that of a worker."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"name={name!r}: letters, digits, _ and - make a worker's name, at most 127 of them")
 
 
 def check_seconds(timeout: float, more_than_none: bool = True) -> float:

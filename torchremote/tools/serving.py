@@ -21,7 +21,18 @@ from ..link.places import device_of
 from ..owner.served import serve, withdraw_here
 from .built import build, find_examples
 from .targets import split_name
-from .visiting import add_address, add_json, find_there, report, seconds, tell, visiting
+from .visiting import (
+    add_address,
+    add_json,
+    find_there,
+    hub_address,
+    report,
+    seconds,
+    seconds_above_0,
+    tell,
+    visiting,
+    worker_name,
+)
 
 _LOOK: Final = 0.02  # seconds between two looks whether calls run, or a worker is there
 _ASKING: Final = 30.0  # seconds in which a worker has to answer
@@ -43,7 +54,7 @@ def add_commands(commands: Any) -> None:
         "torch.jit.save wrote; or a .pt2 file of torch.export.save",
     )
     serving.add_argument("--name", required=True, help="under which it is served")
-    serving.add_argument("--worker", required=True, help="this worker's name in the group")
+    serving.add_argument("--worker", type=worker_name, required=True, help="this worker's name in the group")
     serving.add_argument(
         "--interface",
         metavar="package.module:Interface",
@@ -78,6 +89,7 @@ def add_commands(commands: Any) -> None:
     )
     serving.add_argument(
         "--metrics-port",
+        type=_metrics_address,
         metavar="[HOST:]PORT",
         help="answer Prometheus there, on loopback unless HOST says otherwise; needs torchremote[metrics]",
     )
@@ -94,6 +106,9 @@ def add_commands(commands: Any) -> None:
 
     withdrawing = commands.add_parser("withdraw", help="stop serving a module under its name; running calls finish")
     withdrawing.add_argument("target", metavar="worker/name")
+    withdrawing.add_argument(
+        "--patience", type=seconds_above_0, metavar="SECONDS", help="for the worker's answer (default: --timeout)"
+    )
     add_address(withdrawing)
     add_json(withdrawing)
     withdrawing.set_defaults(run=_withdraw)
@@ -123,10 +138,7 @@ def _serve(options: argparse.Namespace) -> None:
         _end_other(options)
     _drains = options.drain
     tell(f"joining {options.address}")
-    try:
-        join(options.worker, options.address, timeout=options.timeout)
-    except ValueError as error:
-        raise TorchRemoteError(f"serve: {error}") from None
+    join(options.worker, options.address, timeout=options.timeout)
     about = {
         "worker": options.worker,
         "name": options.name,
@@ -153,16 +165,18 @@ def _serve(options: argparse.Namespace) -> None:
         os._exit(0)
 
 
-def _start_metrics(place: str, worker: str) -> str:
-    """Answers Prometheus at "port" or "host:port". Returns the address."""
+def _metrics_address(text: str) -> str:
+    """Reads "port" or "host:port" for argparse. Returns host and port."""
+    return hub_address(text if ":" in text else f"127.0.0.1:{text}")
+
+
+def _start_metrics(address: str, worker: str) -> str:
+    """Answers Prometheus at an address, whose port may be 0. Returns the address."""
     try:
         from .metrics import start_metrics
     except ImportError as error:
         raise TorchRemoteError(f"--metrics-port needs more: pip install 'torchremote[metrics]' ({error})") from error
-    try:
-        host, port = split_address(place if ":" in place else f"127.0.0.1:{place}")
-    except ValueError as error:
-        raise TorchRemoteError(f"--metrics-port: {error}") from None
+    host, port = split_address(address)
     return written_address(host, start_metrics(port, host, worker))
 
 
@@ -215,5 +229,6 @@ def _withdraw(options: argparse.Namespace) -> None:
     worker, name = split_name(options.target)
     with visiting(options):
         find_there(worker, options.address)
-        ask(worker, f"withdraw on {worker}", withdraw_here, name, timeout=options.timeout)
+        within = options.timeout if options.patience is None else options.patience
+        ask(worker, f"withdraw on {worker}", withdraw_here, name, timeout=within)
     report(options, f"withdrew {options.target}", worker=worker, name=name)
