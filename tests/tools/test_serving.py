@@ -297,6 +297,15 @@ def test_what_was_exported_for_training_is_not_served_for_evaluation(tmp_path, c
         assert "serving" not in said.out
 
 
+def test_what_torchscript_refuses_is_told_what_to_give_at_the_command_line(capsys):
+    where = ("--name", "x", "--worker", "w", "--address", "127.0.0.1:1", "--no-counts")
+    module = ("tests.zoo:NotScriptable", "--interface", "tests.zoo:Encoder")
+    assert cli.main(["serve", *module, *where]) == 1
+    said = capsys.readouterr().err
+    assert "give --examples package.module:examples, with arguments of its methods" in said
+    assert "examples=" not in said
+
+
 def test_extras_that_are_not_there_are_named(capsys, monkeypatch):
     for package in ("rich", "rich.console", "prometheus_client"):
         monkeypatch.setitem(sys.modules, package, None)

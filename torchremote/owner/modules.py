@@ -19,7 +19,6 @@ import itertools
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Final
 
 import torch
 
@@ -27,25 +26,22 @@ from .. import _torch
 from ..errors import CreationError, InterfaceError, MismatchError, StaleStubError
 from ..jit import Contract, Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
-from ..link.failures import missing_operator
 from ..locks import new_lock
 from . import leases
 from .counts import new_counts
-from .dropped import REMEDY, check_before, check_decorators, check_hooks, prepared
+from .dropped import check_before, check_decorators, check_hooks, prepared
 from .exported import check_mode
 from .gathering import Gather
 from .hosting import Put, put_of
 from .implements import check_implements, chosen_overloads
 from .lists_as_any import check_lists
+from .refused import words_of_refusal
 from .state_names import remember_names
 from .tables import LOCK, table_for, table_of
 from .turns import strand_of
 
 _by_handle: dict[int, Entry] = {}
 by_name: dict[str, Entry] = {}  # for served.py, under LOCK
-_DEFAULTS: Final = "keyword-only arguments with defaults"
-"""A part of what TorchScript says of methods with `*args`, `**kwargs`, or `*, k: int = 5`."""
-_INSTEAD: Final = "write each of these as an ordinary argument, `k: int = 5`; it may be passed by keyword all the same"
 _exchanging = new_lock()  # one exchange at a time, so that each sees the result of the last one
 
 
@@ -286,11 +282,8 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C, while `serve` scripts
         said = str(error) if isinstance(error, Exception) else words_of(error)
-        missing = missing_operator(said)
-        said = f"{missing}\n\n{said}" if missing else said
-        otherwise = _INSTEAD if _DEFAULTS in said else "write it otherwise"
         raise CreationError(
-            f"{type(module).__name__} cannot be scripted: {said}\nwhat to do: {otherwise}; or {REMEDY}"
+            f"{type(module).__name__} cannot be scripted: {words_of_refusal(module, said)}"
         ) from error
     check_decorators(module, scripted)
     remember_names(scripted, module)

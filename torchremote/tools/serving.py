@@ -13,11 +13,12 @@ from typing import Any, Final
 from .. import _torch
 from ..caller.connect import withdraw
 from ..caller.exchange import ask
-from ..errors import GroupError, ServedNameError, TorchRemoteError
+from ..errors import CreationError, GroupError, ServedNameError, TorchRemoteError
 from ..group.hub import split_address, written_address
 from ..group.join import group_address, join
 from ..group.owner import leave_in_time
 from ..link.places import device_of
+from ..owner.dropped import REMEDY
 from ..owner.served import serve, withdraw_here
 from .built import build, find_examples
 from .targets import split_name
@@ -36,6 +37,10 @@ from .visiting import (
 
 _LOOK: Final = 0.02  # seconds between two looks whether calls run, or a worker is there
 _ASKING: Final = 30.0  # seconds in which a worker has to answer
+_EXAMPLES: Final = (
+    "give --examples package.module:examples, with arguments of its methods, and torch.export may capture it as it is"
+)
+"""Says at the command line what `REMEDY` says in Python."""
 _LOOK_WHETHER_TOLD: Final = 0.1  # seconds between two looks whether it was told to end
 
 
@@ -131,7 +136,10 @@ def _serve(options: argparse.Namespace) -> None:
     module, interface = build(options.target, options.interface, options.args, options.device, options.eval)
     metrics = None if options.metrics_port is None else _start_metrics(options.metrics_port, options.worker)
     # Before joining: whoever finds the worker finds the name.
-    serve(module, interface, options.name, examples=examples, checkpoint=options.checkpoint)
+    try:
+        serve(module, interface, options.name, examples=examples, checkpoint=options.checkpoint)
+    except CreationError as error:
+        raise CreationError(str(error).replace(REMEDY, _EXAMPLES)) from error
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     if options.replace:
