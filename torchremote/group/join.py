@@ -129,7 +129,7 @@ def leave(*, timeout: float = 10.0) -> None:
     """
     global _membership
     with _lock:
-        membership = _current("leave")
+        membership = joined("leave")
         membership.leave(check_seconds(timeout, more_than_none=False))
         _membership = None  # only now: whoever was interrupted may leave again
 
@@ -167,10 +167,18 @@ def group_address() -> str:
     '127.0.0.1:...'
     >>> tr.leave()
     """
-    return _current("group_address").address
+    return joined("group_address").address
 
 
-def _current(asked: str) -> Membership:
+def joined(asked: str) -> Membership:
+    """Returns this process's place in its group.
+
+    Args:
+        asked: the function that needs it, for the error.
+
+    Raises:
+        NotInitializedError: it has none.
+    """
     if _membership is None or not _membership.current:
         said = _BEGUN if _torch.rpc_running() else "this process is in no group; torchremote.join(name) joins one"
         raise NotInitializedError(f"{asked}: {said}")
