@@ -149,6 +149,15 @@ def test_what_is_of_one_module_is_refused_with_what_to_write(replicas, asked):
         asked(replicas)
 
 
+def test_one_that_cannot_be_found_at_first_is_logged_with_its_reason(replicas, owner, caplog):
+    tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="half")
+    tr.connect(BOTH, zoo.Encoder, "half")
+    (said,) = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    begin = "torchremote: Encoder 'half' on owner, caller: caller is left out for now: Encoder on caller: 'half': not "
+    assert said.startswith(begin)
+    tr.withdraw("half", owner)
+
+
 def test_other_refusals(replicas):
     with pytest.raises(StubError, match="on the owner, where the module is made"):
         replicas.half()

@@ -48,7 +48,8 @@ def load(
         The model; or a stub, when the file holds a stub alone.
 
     Raises:
-        RuntimeError: `torch.jit.load` cannot read the file.
+        OSError: the file is not there, or cannot be opened.
+        RuntimeError: `torch.jit.load` cannot read it.
         TorchRemoteError: a stub in it cannot be connected, as `reconnect` says.
 
     >>> import io, torch
@@ -58,6 +59,9 @@ def load(
     >>> load(file)(torch.ones(3, 4)).shape
     torch.Size([3, 2])
     """
+    if isinstance(file, (str, PathLike)):
+        with open(file, "rb"):  # torch says less of a file that cannot be opened, and in a ValueError
+            pass
     model = torch.jit.load(file, map_location)
     return reconnect(model, workers) if any(True for _ in stubs_in(model)) else model
 

@@ -180,7 +180,7 @@ class Team:
 
     def note_lost(self, where: str, why: TorchRemoteError) -> None:
         """Says why a replica could not be found at first. It takes part as soon as it can be."""
-        _log.warning("torchremote: %s: %s is left out for now: %s", self.shown, where, why)
+        _log.warning("torchremote: %s: %s is left out for now: %s", self.title, where, why)
         replica = next(replica for replica in self._replicas if replica.where == where)
         replica.why = _reason(why)
         self._seek(replica)
