@@ -75,7 +75,9 @@ def test_one_that_does_not_come_is_an_error_that_says_what_to_do(nursery):
     ):
         with pytest.raises(AbsentWorkerError, match=rf"{said}\Z"):
             ask()
-    with pytest.raises(AbsentWorkerError, match=rf"{said}; torchremote.connect\(\.\.\., wait=seconds\) waits until the w"):
+    with pytest.raises(
+        AbsentWorkerError, match=rf"{said}; torchremote.connect\(\.\.\., wait=seconds\) waits until the w"
+    ):
         tr.connect("ps", zoo.Encoder, "encoder")
     with pytest.raises(AbsentWorkerError, match=rf"{said}; waited for it for 0.2 s\Z"):
         tr.connect("ps", zoo.Encoder, "encoder", wait=0.2)

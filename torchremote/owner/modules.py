@@ -282,9 +282,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C, while `serve` scripts
         said = str(error) if isinstance(error, Exception) else words_of(error)
-        raise CreationError(
-            f"{type(module).__name__} cannot be scripted: {words_of_refusal(module, said)}"
-        ) from error
+        raise CreationError(f"{type(module).__name__} cannot be scripted: {words_of_refusal(module, said)}") from error
     check_decorators(module, scripted)
     remember_names(scripted, module)
     return scripted

@@ -53,7 +53,7 @@ def _inherited_method(said: str) -> str:
 
 
 def _callers(module: nn.Module, method: str) -> Iterator[str]:
-    """Yields the user's methods that name `method`, of the module and its parts. Python itself runs the special ones."""
+    """Yields the user's methods that name `method`, of the module and its parts. Special ones are not compiled."""
     for part in torch.nn.Module.modules(module):
         for cls in type(part).__mro__:
             if cls.__module__.partition(".")[0] in ("torch", "builtins"):

@@ -118,7 +118,9 @@ def _arguments(rest: list[str], method: Method, compiled: CompiledInterface, tar
             parser.error(f"{name}: given twice, as value {names.index(name) + 1} and as --{name}")
         if text is not None:
             texts[name] = text
-    missing = [argument.name for argument in method.arguments if argument.name not in texts and not argument.has_default]
+    missing = [
+        argument.name for argument in method.arguments if argument.name not in texts and not argument.has_default
+    ]
     if missing:
         parser.error(f"no value for {', '.join(missing)}")
     reader = ValueReader(compiled.contract.classes)
