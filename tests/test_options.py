@@ -144,7 +144,33 @@ def test_operators_of_all_calls_have_as_many_threads_as_was_said(tmp_path):
     assert "threads: {3}" in play(tmp_path, an_owner_of_three, intraop_threads=3)[0]
 
 
+@pytest.mark.parametrize("name", ["threads", "intraop_threads"])
 @pytest.mark.parametrize("wrong", [0, -1, True, 2.0])
-def test_a_wrong_number_of_threads_is_refused(wrong):
-    with pytest.raises(ValueError, match="intraop_threads=.*a positive number of threads is wanted"):
-        tr.rpc_options(intraop_threads=wrong)
+def test_a_wrong_number_of_threads_is_refused(name, wrong):
+    with pytest.raises(ValueError, match=rf"\A{name}=.*: a positive number of threads is wanted"):
+        tr.rpc_options(**{name: wrong})
+
+
+CHANGING = {"in_turn": True, "intraop_threads": 1, "counts": True}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"shared_memory": False, "_transports": ["uv"]},
+        {"intraop_threads": 0},
+        {"threads": 0},
+        {"_channels": ["no such"]},
+    ],
+)
+def test_what_is_refused_changes_nothing_of_the_process(wrong, monkeypatch):
+    changed = []
+    for place, change in ((module._torch, "use_one_thread_for_forks"), (module._torch, "start_counting")):
+        monkeypatch.setattr(place, change, lambda change=change: changed.append(change) or True)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: changed.append(number))
+    monkeypatch.setattr(module.native, "available", lambda: False)
+    with pytest.raises((ValueError, RuntimeError)):
+        tr.rpc_options(**{**CHANGING, **wrong})
+    assert changed == []
+    tr.rpc_options(**CHANGING)
+    assert changed == ["use_one_thread_for_forks", 1, "start_counting"]

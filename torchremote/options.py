@@ -95,27 +95,35 @@ def rpc_options(
         raise TypeError(f"rpc_options has no argument {', '.join(unknown)}{instead}")
     if large_tensors and "_channels" in options:
         raise ValueError("large_tensors=True chooses the channels; give only one of it and _channels")
+    if not shared_memory and "_transports" in options:
+        raise ValueError("shared_memory=False chooses the transports; give only one of it and _transports")
+    _check_number("threads", threads)
+    if intraop_threads is not None:
+        _check_number("intraop_threads", intraop_threads)
+    chosen: dict[str, Any] = {"_channels": channels(LARGE_TENSOR_CHANNELS if large_tensors else CHANNELS)}
+    if not shared_memory:
+        chosen["_transports"] = ["uv"]
+    built = TensorPipeRpcBackendOptions(num_worker_threads=threads, **{**chosen, **options})
+    for worker in workers:
+        if mapped:
+            built.set_device_map(worker, {device: device for device in mapped})
+    # Only now, when nothing else can be wrong, is this process changed.
     if in_turn and not native.available() and not _torch.use_one_thread_for_forks():
         raise RuntimeError(
             f"in_turn=True: this process has {torch.get_num_interop_threads()} threads for forks, and torch does not "
             "let them be changed after the first use; call rpc_options before anything scripted forks or waits"
         )
     if intraop_threads is not None:
-        if isinstance(intraop_threads, bool) or not isinstance(intraop_threads, int) or intraop_threads < 1:
-            raise ValueError(f"intraop_threads={intraop_threads!r}: a positive number of threads is wanted")
         torch.set_num_threads(intraop_threads)
     if counts:
         _torch.start_counting()
-    chosen: dict[str, Any] = {"_channels": channels(LARGE_TENSOR_CHANNELS if large_tensors else CHANNELS)}
-    if not shared_memory:
-        if "_transports" in options:
-            raise ValueError("shared_memory=False chooses the transports; give only one of it and _transports")
-        chosen["_transports"] = ["uv"]
-    built = TensorPipeRpcBackendOptions(num_worker_threads=threads, **{**chosen, **options})
-    for worker in workers:
-        if mapped:
-            built.set_device_map(worker, {device: device for device in mapped})
     return built
+
+
+def _check_number(what: str, given: object) -> None:
+    """Raises ValueError if `given` is no positive number of threads."""
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise ValueError(f"{what}={given!r}: a positive number of threads is wanted")
 
 
 def channels(wanted: Sequence[str] = CHANNELS) -> list[str]:

@@ -224,6 +224,17 @@ def test_pickle_says_what_to_do_instead(encoder):
         pickle.dumps(encoder)
 
 
+def test_a_file_that_is_not_there(tmp_path):
+    for file in ("nope.pt", tmp_path / "nope.pt"):
+        with pytest.raises(FileNotFoundError, match=r"nope\.pt"):
+            tr.load(file)
+    with pytest.raises(IsADirectoryError):
+        tr.load(tmp_path)
+    (tmp_path / "text.pt").write_text("text")
+    with pytest.raises(RuntimeError, match="zip archive"):
+        tr.load(tmp_path / "text.pt")
+
+
 def test_reconnecting_says_what_is_wrong(owner, encoder):
     loaded = torch.jit.load(saved(torch.jit.script(Ranker(encoder))))
     with pytest.raises(InterfaceError, match="no stub in this Linear; a frozen model has none"):
@@ -234,7 +245,7 @@ def test_reconnecting_says_what_is_wrong(owner, encoder):
         tr.reconnect(loaded, workers={"elsewhere": "owner"})
     with pytest.raises(PlaceError, match=r"workers=\['owner'\]: not a mapping"):
         tr.reconnect(loaded, workers=["owner"])
-    with pytest.raises(PlaceError, match="a served module stays where it is; write 'caller'"):
+    with pytest.raises(PlaceError, match="name the worker alone: 'caller'"):
         tr.reconnect(loaded, workers={"owner": "caller/cuda:7"})
     with pytest.raises(PlaceError, match="there is no worker 'nobody'"):
         tr.reconnect(loaded, workers={"owner": "nobody"}, wait=1000)  # nobody can join a group of init_rpc

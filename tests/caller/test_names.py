@@ -106,7 +106,7 @@ def created(owner, if_exists, seed=2, name="taken"):
 
 
 def test_a_name_that_exists_is_an_error_by_default(owner, taken):
-    with pytest.raises(ServedNameError, match="'taken'"):
+    with pytest.raises(ServedNameError, match="'taken': .* if_exists='connect'.* if_exists='replace'"):
         created(owner, "raise")
 
 
@@ -146,7 +146,15 @@ def test_what_gives_up_leaves_a_module_that_was_there(owner, taken):
     assert torch.equal(taken(X), zoo.LinearEncoder.output(1, X))
 
 
-@pytest.mark.parametrize(("if_exists", "name"), [("overwrite", "taken"), ("connect", None), (True, "taken")])
-def test_an_if_exists_that_makes_no_sense(owner, if_exists, name):
-    with pytest.raises(ArgumentError, match="if_exists=.*one of raise, connect, replace"):
+@pytest.mark.parametrize(
+    ("if_exists", "name", "says"),
+    [
+        ("overwrite", "taken", "'overwrite': one of 'raise', 'connect', 'replace'"),
+        ("overwrite", None, "'overwrite': one of 'raise', 'connect', 'replace'"),
+        (True, "taken", "True: one of 'raise', 'connect', 'replace'"),
+        ("connect", None, "'connect': .*give it a name="),
+    ],
+)
+def test_an_if_exists_that_makes_no_sense(owner, if_exists, name, says):
+    with pytest.raises(ArgumentError, match=f"if_exists={says}"):
         tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name=name, if_exists=if_exists)

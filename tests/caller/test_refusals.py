@@ -8,7 +8,16 @@ import torch.distributed.rpc as rpc
 from torch import Tensor
 
 import torchremote as tr
-from torchremote.errors import ArgumentError, CreationError, InterfaceError, MismatchError, PlaceError, ServedNameError
+from torchremote.errors import (
+    ArgumentError,
+    CreationError,
+    InterfaceError,
+    MismatchError,
+    NotInGroupError,
+    PlaceError,
+    ServedNameError,
+    StaleStubError,
+)
 
 from .. import owner_process as remote
 from .. import zoo
@@ -83,9 +92,14 @@ def test_places_that_are_none(owner, where, message):
         tr.create(where, zoo.Encoder, zoo.LinearEncoder)
 
 
-def test_a_served_module_stays_on_its_device(owner):
-    with pytest.raises(PlaceError, match="write 'owner'"):
-        tr.connect("owner/cpu", zoo.Encoder, "any")
+def test_what_asks_a_worker_takes_no_device(owner):
+    for ask in (
+        lambda: tr.connect("owner/cpu", zoo.Encoder, "any"),
+        lambda: tr.withdraw("any", "owner/cpu"),
+        lambda: tr.stats("owner/cpu"),
+    ):
+        with pytest.raises(PlaceError, match="without a device; name the worker alone: 'owner'"):
+            ask()
 
 
 def test_what_is_no_module_class(owner):
@@ -195,9 +209,32 @@ def test_what_is_sent_and_raises(owner, make, args, told):
 # -- after RPC has ended
 
 
+@tr.remote_scriptable
+class Again:
+    @tr.idempotent
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...
+    def reset(self) -> None: ...
+
+
+def lost_stubs():
+    """Makes stubs, and replicas, of a module that is withdrawn then, so that they have to find it."""
+    tr.create("gone", Again, zoo.LinearEncoder, name="lost")
+    lost = {
+        "stub": tr.connect("gone", Again, "lost"),
+        "stub with a timeout": tr.connect("gone", Again, "lost", timeout=5),
+        "replicas": tr.connect(["gone"], Again, "lost"),
+    }
+    tr.withdraw("lost", "gone")
+    for one in lost.values():
+        with pytest.raises((StaleStubError, NotInGroupError)):
+            one.reset()
+    return lost
+
+
 def left_behind(store):
     stub = tr.create("gone", zoo.Encoder, zoo.LinearEncoder)
     state = tr.at_owner(stub)
+    lost = lost_stubs()
     pending = stub.forward_async(X)
     pending.wait()
     rpc.shutdown()
@@ -216,6 +253,11 @@ def left_behind(store):
         "create_many": lambda: tr.create_many(["gone"], zoo.Encoder, zoo.LinearEncoder),
         "connect": lambda: tr.connect("gone", zoo.Encoder, "name"),
         "stats": lambda: tr.stats("gone"),
+        "state_dict lost": tr.at_owner(lost["stub"]).state_dict,
+        **{f"lost {kind}": one.reset for kind, one in lost.items()},
+        **{f"lost {kind} async": lambda one=one: one.reset_async().wait() for kind, one in lost.items()},
+        **{f"lost {kind} again": lambda one=one: one(X) for kind, one in lost.items()},
+        **{f"lost {kind} again async": lambda one=one: one.forward_async(X).wait() for kind, one in lost.items()},
     }.items():
         try:
             print(name, "returned", act())
@@ -239,5 +281,5 @@ def test_after_shutdown_everything_says_that_rpc_is_not_running(tmp_path):
     lines = told.strip().splitlines()
     found = dict(line.split(": ", 1) for line in lines if line.endswith((", True", ", False")))
     assert found.pop("model") == "RuntimeError, True"
-    assert len(found) == 14
+    assert len(found) == 27
     assert set(found.values()) == {"NotInitializedError, True"}, told

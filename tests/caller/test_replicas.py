@@ -134,6 +134,8 @@ def test_a_model_goes_on_without_them(replicas):
         lambda it: it.parameters(),
         lambda it: it.buffers(),
         lambda it: it.state_dict(),
+        lambda it: it.state_dict(prefix="a."),
+        lambda it: it.state_dict(keep_vars=True),
         lambda it: it.load_state_dict({}),
         lambda it: it.requires_grad_(),
         lambda it: it.zero_grad(),
@@ -145,6 +147,15 @@ def test_a_model_goes_on_without_them(replicas):
 def test_what_is_of_one_module_is_refused_with_what_to_write(replicas, asked):
     with pytest.raises(StubError, match=r"torchremote.connect\('owner', Encoder, 'replica'\)"):
         asked(replicas)
+
+
+def test_one_that_cannot_be_found_at_first_is_logged_with_its_reason(replicas, owner, caplog):
+    tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="half")
+    tr.connect(BOTH, zoo.Encoder, "half")
+    (said,) = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    begin = "torchremote: Encoder 'half' on owner, caller: caller is left out for now: Encoder on caller: 'half': not "
+    assert said.startswith(begin)
+    tr.withdraw("half", owner)
 
 
 def test_other_refusals(replicas):

@@ -468,8 +468,8 @@ def test_nothing_of_torchs_class_is_left_uncovered():
 
 
 def test_a_name_is_for_an_interface(owner):
-    with pytest.raises(ArgumentError, match="name='n' is for modules with an interface"):
-        _RemoteModule(owner, ScorerModule, name="n")
+    with pytest.raises(ArgumentError, match="name, in_turn: only for modules with an interface"):
+        _RemoteModule(owner, ScorerModule, name="n", in_turn=True)
 
 
 def test_a_device_is_no_place(owner):

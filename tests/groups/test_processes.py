@@ -14,7 +14,7 @@ import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote import _torch
-from torchremote.errors import GroupError, WireError
+from torchremote.errors import GroupError, NotInitializedError, WireError
 from torchremote.group import join, spawn
 from torchremote.tools import cli
 
@@ -40,15 +40,20 @@ def test_a_spawned_worker_serves_and_ends_as_it_is_told(nursery):
     assert roles.members() == ["main", "ps"]
     stub = tr.create("ps", zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 0})
     assert torch.equal(stub(torch.ones(2, 8)), roles.expected(torch.ones(2, 8)))
-    with pytest.raises(GroupError, match=f"spawn 'ps': join 'ps': the name is that of 'ps' .process {ps.pid} on "):
+    with pytest.raises(GroupError, match=f"\\Aspawn 'ps': the name is that of 'ps' .process {ps.pid} on "):
         tr.spawn("ps")
     with pytest.raises(TimeoutError, match="did not end within 0.1 s"):
         ps.wait(0.1)
+    assert ps.poll() is None
     ps.terminate()
-    assert ps.wait(20) == 0
+    until(lambda: ps.poll() is not None, seconds=20)
+    assert ps.poll() == ps.wait(20) == 0
     until(lambda: roles.members() == ["main"])
     with pytest.raises(GroupError, match="spawn 'ps': .*no argument nothing"):
         tr.spawn("ps", nothing=3)
+    tr.leave()
+    with pytest.raises(NotInitializedError, match="spawn: this process is in no group; torchremote.join"):
+        tr.spawn("ps")
 
 
 @in_a_group(timeout=150)
@@ -155,16 +160,9 @@ def test_a_hub_says_where_it_listens_and_ends_when_told():
             hub.kill()
 
 
-@pytest.mark.parametrize(
-    ("address", "message"),
-    [
-        ("nowhere", "hub: 'nowhere' is no address; write host:port, such as 10.0.0.1:29600"),
-        ("192.0.2.1:29600", "hub: cannot listen on 192.0.2.1:29600: Cannot assign requested address"),
-    ],
-)
-def test_a_hub_that_cannot_listen_says_why(address, message, capsys):
-    assert cli.main(["hub", "--address", address]) == 1
-    assert message in capsys.readouterr().err
+def test_a_hub_that_cannot_listen_says_why(capsys):
+    assert cli.main(["hub", "--address", "192.0.2.1:29600"]) == 1
+    assert "hub: cannot listen on 192.0.2.1:29600: Cannot assign requested address" in capsys.readouterr().err
 
 
 @in_a_group()

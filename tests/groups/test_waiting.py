@@ -67,11 +67,23 @@ def lost_workers():
 
 @in_a_group()
 def test_one_that_does_not_come_is_an_error_that_says_what_to_do(nursery):
-    said = r"there is no worker 'ps'; the group has main \(rank:1\); name one of them, or start 'ps' first; torchremote"
-    with pytest.raises(AbsentWorkerError, match=rf"{said}.connect\(\.\.\., wait=seconds\) waits until it has joined"):
-        tr.create("ps", zoo.Encoder, zoo.LinearEncoder)
-    with pytest.raises(AbsentWorkerError, match=rf"{said}.*; waited for it for 0.2 s"):
+    said = r"there is no worker 'ps'; the group has main \(rank:1\); name one of them, or start 'ps' first"
+    for ask in (
+        lambda: tr.create("ps", zoo.Encoder, zoo.LinearEncoder),
+        lambda: tr.stats("ps"),
+        lambda: tr.withdraw("encoder", "ps"),
+    ):
+        with pytest.raises(AbsentWorkerError, match=rf"{said}\Z"):
+            ask()
+    with pytest.raises(
+        AbsentWorkerError, match=rf"{said}; torchremote.connect\(\.\.\., wait=seconds\) waits until the w"
+    ):
+        tr.connect("ps", zoo.Encoder, "encoder")
+    with pytest.raises(AbsentWorkerError, match=rf"{said}; waited for it for 0.2 s\Z"):
         tr.connect("ps", zoo.Encoder, "encoder", wait=0.2)
+    with pytest.raises(AbsentWorkerError) as caught:
+        tr.connect(["ps", "ps1"], zoo.Encoder, "encoder", wait=0.2)
+    assert "ps1" in caught.value.__notes__[0]
     with pytest.raises(AbsentWorkerError, match="waited for it for 0.2 s"):
         tr.connect(["ps", "ps1"], zoo.Encoder, "encoder", wait=0.2)
     for never in ("rank:7", "ps/cpu/"):
@@ -134,5 +146,11 @@ async def awaited(pending):
 @in_a_group()
 def test_a_name_that_is_not_served_is_an_error_that_says_how_to_wait(nursery):
     nursery.join("ps")
-    with pytest.raises(ServedNameError, match=r"served are: none; connect\(\.\.\., wait=seconds\) waits until"):
+    with pytest.raises(ServedNameError, match=r"served are: none; torchremote.connect\(\.\.\., wait=seconds\) waits"):
         tr.connect("ps", zoo.Encoder, "encoder")
+    stub = tr.create("ps", zoo.Encoder, zoo.LinearEncoder, name="encoder")
+    tr.withdraw("encoder", "ps")
+    with pytest.raises(ServedNameError, match=r"served are: none; torchremote.reconnect\(model, wait=seconds\) waits"):
+        tr.reconnect(stub)
+    with pytest.raises(ServedNameError, match=r"served are: none; waited for it for 0.1 s\Z"):
+        tr.reconnect(stub, wait=0.1)

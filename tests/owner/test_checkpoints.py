@@ -138,9 +138,21 @@ def test_what_is_no_checkpoint_leaves_nothing(owner, path):
     frozen = torch.jit.freeze(torch.jit.script(torch.nn.Linear(2, 2)).eval())
     with pytest.raises(NotSavableError, match="frozen"):
         tr.create(owner, Layer, frozen, checkpoint=path)
-    with pytest.raises(RemoteError, match="its folder|Permission|No such file"):
-        tr.at_owner(tr.create(owner, zoo.Encoder, zoo.LinearEncoder)).checkpoint(path.with_name("none") / "x.pt")
     until(lambda: hosted(owner) <= before)
+
+
+def test_a_file_that_cannot_be_written_is_named_and_no_other(owner, tmp_path):
+    remote = tr.at_owner(tr.create(owner, zoo.Encoder, zoo.LinearEncoder))
+    (tmp_path / "file").write_text("")
+    for path, why in (
+        (tmp_path / "none" / "x.pt", "its folder is not there; make it on the owner"),
+        (tmp_path / "file" / "x.pt", "its folder is not there; make it on the owner"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / ("x" * 255), "File name too long"),
+    ):
+        with pytest.raises(RemoteError) as caught:
+            remote.checkpoint(path)
+        assert str(caught.value) == f"Encoder on owner: checkpoint({str(path)!r}): {why}"
 
 
 @pytest.mark.parametrize("path", [3, "", b"bytes"])

@@ -83,7 +83,7 @@ def test_it_is_served_and_sent_and_hosted_by_a_remote_module(owner):
     file.seek(0)
     assert torch.equal(tr.load(file)(x), module(x))
     rpc.rpc_sync(owner, tr.withdraw, ("sent",))
-    with pytest.raises(ArgumentError, match="examples= is for modules with an interface"):
+    with pytest.raises(ArgumentError, match="examples: only for modules with an interface"):
         _RemoteModule(owner, seeded, (Kwargs,), examples={"forward": X})
 
 

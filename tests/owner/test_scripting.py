@@ -215,3 +215,63 @@ def test_a_default_of_a_keyword_only_argument_has_its_remedy():
 
     with pytest.raises(CreationError, match=r"what to do: write each of these as an ordinary argument, `k: int = 5`"):
         tr.serve(Named(), Input, "named")
+
+
+class Sums(nn.Module):
+    """Uses methods of torch's that TorchScript does not compile."""
+
+    def __init__(self, part=None):
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.total(x)
+
+    def total(self, x: Tensor) -> Tensor:
+        for parameter in self.parameters():
+            x = x + parameter.sum()
+        return x
+
+    def unused(self):
+        return list(self.buffers())
+
+
+class Reads(Sums):
+    def total(self, x: Tensor) -> Tensor:
+        return self.linear.state_dict()["weight"]
+
+
+class Inside(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.part = Sums()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x)
+
+
+@pytest.mark.parametrize(
+    ("module", "method", "where"),
+    [
+        (Sums(), "parameters", "Sums.total"),
+        (Inside(), "parameters", "Sums.total"),
+        (Reads(), "state_dict", "Reads.total"),
+    ],
+)
+def test_a_method_of_torchs_that_cannot_be_compiled_is_named_with_who_calls_it(module, method, where):
+    with pytest.raises(CreationError) as caught:
+        tr.serve(module, Input, "sums")
+    first, *_, last = str(caught.value).splitlines()
+    said = f"TorchScript does not compile {method}() of torch.nn.Module, which is called in {where}"
+    assert first == f"{type(module).__name__} cannot be scripted: {said}"
+    assert last.startswith("what to do: name the parameters, buffers and parts that you mean, as in self.linear.weight")
+
+
+def test_the_reason_stands_in_the_first_line():
+    class Nothing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.nothing()
+
+    with pytest.raises(CreationError, match=r"\ANothing cannot be scripted: 'Tensor' object has no attribute"):
+        tr.serve(Nothing(), Input, "nothing")

@@ -22,6 +22,22 @@ def test_emit_prints_what_is_generated(capsys):
     assert capsys.readouterr().out == compile_interface(zoo.Encoder).source
 
 
+@pytest.mark.parametrize(
+    ("unit", "says"),
+    [
+        ("gathering", "class Gathering:"),
+        ("counted", "class CountedModule(torch.nn.Module):"),
+        ("references", "def topk_remote(stub: Flagging,"),
+    ],
+)
+def test_emit_prints_units_that_only_some_need(capsys, unit, says):
+    assert main(["emit", "tests.zoo:Encoder", "--unit", unit]) == 0
+    out = capsys.readouterr().out
+    assert f" {unit}" in out.splitlines()[0]
+    assert says in out
+    assert out.rstrip() not in compile_interface(zoo.Encoder).source
+
+
 @pytest.mark.parametrize("unit", ["enums", "table", "endpoints", "link", "hosting", "forked", "in_turn", "stub"])
 def test_emit_prints_one_unit(capsys, unit):
     assert main(["emit", "tests.zoo:Encoder", "--unit", unit]) == 0
@@ -42,20 +58,58 @@ def test_emit_prints_what_is_generated_for_a_program(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("target", "message"),
+    ("arguments", "status", "message"),
     [
-        ("tests.zoo", "write package.module:Interface"),
-        ("no.such:Thing", "No module named"),
-        (".nope:X", "'.nope' names no module"),
-        (":X", "'' names no module"),
-        ("tests.zoo:Absent", "no attribute 'Absent'"),
-        ("tests.zoo:interface_of", "is a function, not a class"),
-        ("tests.zoo:Missing.nothing", "no attribute 'nothing'"),
+        (["tests.zoo"], 2, "write package.module:Interface"),
+        (["no.such:Thing"], 1, "No module named"),
+        ([".nope:X"], 2, "'.nope' names no module"),
+        ([":X"], 2, "'' names no module"),
+        (["tests.zoo:Absent"], 1, "no attribute 'Absent'"),
+        (["tests.zoo:interface_of"], 1, "is a function, not a class"),
+        (["tests.zoo:Missing.nothing"], 1, "no attribute 'nothing'"),
+        (["--unit", "link"], 2, "emit --unit link: what all share has no units"),
+        (["model.pt2", "--unit", "link"], 2, "emit --unit link: model.pt2 has no units"),
     ],
 )
-def test_what_emit_refuses(capsys, target, message):
-    assert main(["emit", target]) == 1
+def test_what_emit_refuses(capsys, arguments, status, message):
+    assert main(["emit", *arguments]) == status
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["call", "foo"], "'foo': write worker/name or worker/name.method"),
+        (["withdraw", "foo"], "'foo': write worker/name, such as"),
+        (["call", "ps/e", "--output", "y.txt"], "--output y.txt: write .pt or .json"),
+        (["serve", "no.such:Module", "--name", "n", "--worker", "w"], "name its interface: --interface"),
+        (["serve", "absent.pt2", "--name", "n", "--worker", "w", "--args", "1"], "absent.pt2: a file takes no --args"),
+    ],
+)
+def test_what_is_written_wrongly_has_status_2(capsys, arguments, message):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["hub"], ["ls"], ["top"], ["call", "ps/e"], ["serve", "m:C", "--name", "n"]])
+def test_an_address_is_looked_at_first(capsys, command):
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--address", "foo"])
+    assert "argument --address: 'foo' is no address; write host:port" in capsys.readouterr().err
+
+
+def test_a_name_that_no_worker_can_have_is_refused_before_the_module_is_built(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve", "no.such:Module", "--name", "n", "--worker", "w 2"])
+    said = capsys.readouterr().err
+    assert "argument --worker: name='w 2': letters, digits" in said
+    assert "building" not in said
+
+
+def test_a_port_for_metrics_that_is_none(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve", "no.such:Module", "--name", "n", "--worker", "w", "--metrics-port", "nine"])
+    assert "argument --metrics-port: '127.0.0.1:nine' is no address" in capsys.readouterr().err
 
 
 def test_the_module_runs_as_a_command():
@@ -93,7 +147,7 @@ def run_without_input():
 
 @pytest.mark.parametrize("target", ["", "..", ".zoo"])
 def test_stubs_of_what_is_no_module(capsys, target):
-    assert main(["stubs", target]) == 1
+    assert main(["stubs", target]) == 2
     assert "names no module; write its whole name" in capsys.readouterr().err
 
 
@@ -106,8 +160,9 @@ def test_stubs_of_what_is_no_module(capsys, target):
         ("top", "--interval", "0"),
         ("top", "--rounds", "-1"),
         ("serve", "m:C", "--name", "n", "--worker", "w", "--drain", "-1"),
-        ("call", "ps/e", "--call-timeout", "nan"),
-        ("call", "ps/e", "--call-timeout", "-1"),
+        ("withdraw", "ps/e", "--patience", "0"),
+        ("call", "ps/e", "--patience", "nan"),
+        ("call", "ps/e", "--patience", "-1"),
     ],
 )
 def test_what_is_no_number_of_seconds_is_written_wrongly(capsys, arguments):
@@ -133,7 +188,7 @@ def test_a_device_that_is_none(capsys):
     assert "device 'bogus': not on this worker" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("output", ["y.txt", "/no/such/folder/y.pt", "/"])
+@pytest.mark.parametrize("output", ["/no/such/folder/y.pt", "/no/such/folder.pt/"])
 def test_an_output_that_cannot_be_written_is_refused_before_the_call(capsys, output):
     assert main(["call", "ps/e", "--address", "127.0.0.1:1", "--output", output]) == 1
     assert f"--output {output}: " in capsys.readouterr().err

@@ -76,7 +76,7 @@ def test_call_reads_arguments_by_the_signature(ps, address, tmp_path):
 
 
 REFUSED = [
-    (["ps"], 1, "'ps': write worker/name or worker/name.method, such as ps/encoder.topk"),
+    (["ps"], 2, "'ps': write worker/name or worker/name.method, such as ps/encoder.topk"),
     (["nobody/encoder"], 3, "there is no worker 'nobody' in the group at 127.0.0.1:"),
     (["nobody/encoder"], 3, "; it has ps; `torchremote ls` lists them"),
     (["nobody/encoder"], 3, "start it with `torchremote serve ... --worker nobody`, or name the address of another"),
@@ -84,10 +84,10 @@ REFUSED = [
     (["ps/encoder.no"], 1, "ps/encoder.no: Encoder has no no; it has fail, forward, reset, topk"),
     (["ps/encoder.topk", "absent.pt"], 1, "Encoder.topk.x: absent.pt: No such file or directory"),
     (["ps/encoder.topk", "[[1.0, 2.0]]", "--k", "two"], 1, "Encoder.topk.k: 'two' is neither JSON, such as 3"),
-    (["ps/encoder.topk", "--k", "2"], 1, "Encoder.topk: missing a required argument: 'x'"),
+    (["ps/encoder.topk", "--k", "2"], 2, "error: no value for x"),
     (["ps/encoder.topk", "1", "2", "3"], 2, "error: 3 values for 2 arguments"),
     (["ps/encoder.topk", "[[1.0]]", "--x", "2"], 2, "error: x: given twice, as value 1 and as --x"),
-    (["ps/encoder.topk", "[1.0, 2.0]", "--output", "y.txt"], 1, "--output y.txt: write .pt or .json"),
+    (["ps/encoder.topk", "[1.0, 2.0]", "--output", "y.txt"], 2, "--output y.txt: write .pt or .json"),
     (["ps/encoder.topk", '{"a": 1}'], 1, "Encoder.topk.x: no tensor: "),
     (["ps/encoder.topk", "[" * 5000], 1, "is neither JSON, such as 3"),
     (["ps/encoder.fail", "[[1.0]]"], 1, "Encoder.fail on ps: "),
@@ -113,11 +113,13 @@ def test_a_stopped_worker_keeps_call_and_withdraw_for_their_timeout(start, addre
     stopped = served(start, address, tmp_path / "out", *ENCODER, "--name", "encoder", "--worker", "halted")
     os.kill(stopped.pid, signal.SIGSTOP)
     began = time.monotonic()
-    at = ("--address", address, "--timeout", "1")
-    commands = (("call", *at, "halted/encoder", "[[1.0]]"), ("withdraw", *at, "halted/encoder"))
+    at, brief = ("--address", address, "--timeout", "1"), ("--patience", "0.5")
+    commands = [("call", *at, *said, "halted/encoder", "[[1.0]]") for said in ((), brief)]
+    commands += [("withdraw", *at, *said, "halted/encoder") for said in ((), brief)]
     results = run_commands(tmp_path, *commands)
     stopped.kill()
-    assert [status for status, _, _ in results] == [3, 3], results
+    assert [status for status, _, _ in results] == [3] * 4, results
+    assert "withdraw on halted: no answer within 0.5 s" in results[-1][2]
     assert time.monotonic() - began < 30  # RPC's default is 60
 
 
@@ -258,17 +260,14 @@ def test_serve_of_files(start, address, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tests.zoo:LinearEncoder"], "name its interface: --interface package.module:Interface"),
         (["tests.zoo:Nowhere", "--interface", "tests.zoo:Encoder"], "has no attribute 'Nowhere'"),
         (["tests.zoo:Raising", "--interface", "tests.zoo:Encoder"], "tests.zoo:Raising raised KeyError"),
         (["tests.zoo:Color", "--interface", "tests.zoo:Encoder", "--args", "1"], "made Color, which is no torch.nn"),
         (["tests.zoo:NAMED", "--interface", "tests.zoo:Encoder"], "is a tuple, neither a class nor a factory"),
         (["absent.pt", "--interface", "tests.zoo:Encoder"], "absent.pt: torch.jit cannot load it"),
         (["absent.pt2"], "absent.pt2: torch.export cannot load it"),
-        (["absent.pt2", "--args", "1"], "absent.pt2: a file takes no --args"),
         (["tests.zoo:LinearEncoder", "--interface", "tests.zoo:Encoder", "--device", "cuda:9"], "device 'cuda:9': not"),
         (["tests.zoo:OtherModule", "--interface", "tests.zoo:Encoder"], "Encoder.fail: OtherModule has no such method"),
-        ([*ENCODER, "--metrics-port", "nine"], "--metrics-port: '127.0.0.1:nine' is no address"),
         ([*ENCODER, "--metrics-port", "192.0.2.1:0"], "--metrics-port: cannot listen on 192.0.2.1:0: Cannot assign"),
     ],
 )
@@ -296,6 +295,15 @@ def test_what_was_exported_for_training_is_not_served_for_evaluation(tmp_path, c
         said = capsys.readouterr()
         assert "was exported in training mode alone, so it cannot run in evaluation mode; call .eval()" in said.err
         assert "serving" not in said.out
+
+
+def test_what_torchscript_refuses_is_told_what_to_give_at_the_command_line(capsys):
+    where = ("--name", "x", "--worker", "w", "--address", "127.0.0.1:1", "--no-counts")
+    module = ("tests.zoo:NotScriptable", "--interface", "tests.zoo:Encoder")
+    assert cli.main(["serve", *module, *where]) == 1
+    said = capsys.readouterr().err
+    assert "give --examples package.module:examples, with arguments of its methods" in said
+    assert "examples=" not in said
 
 
 def test_extras_that_are_not_there_are_named(capsys, monkeypatch):
@@ -327,7 +335,7 @@ def serve_and_be_told_while_waiting(address):
 
 
 def test_what_serve_cannot_join_with_is_said_in_a_line(tmp_path):
-    where = ("--name", "encoder", "--no-counts", "--address", "127.0.0.1:1")
-    ((status, _, said),) = run_commands(tmp_path, ("serve", *ENCODER, *where, "--worker", "no name"))
+    where = ("--name", "encoder", "--no-counts", "--address", "127.0.0.1:1", "--timeout", "1")
+    ((status, _, said),) = run_commands(tmp_path, ("serve", *ENCODER, *where, "--worker", "w"))
     assert status == 1
-    assert "torchremote: serve: name='no name': letters, digits" in said
+    assert "torchremote: join 'w': no hub can be reached at 127.0.0.1:1" in said

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 from types import NoneType
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import torch
 
 from .. import _torch
 from ..caller.connect import asked_until
 from ..caller.methods import lost_workers
-from ..caller.pending_replicas import NOT_YET
 from ..caller.pending_stub import find_served
 from ..caller.stub import attach
 from ..errors import (
@@ -28,6 +27,8 @@ from ..link.failures import GONE
 from ..link.places import find_worker
 from ..link.route import Route, address_of
 from ..link.stubs import compiled_of, stubs_in
+
+_WAITS: Final = "torchremote.reconnect(model, wait=seconds) waits until the workers are there and serve the names"
 
 
 def load(
@@ -47,7 +48,8 @@ def load(
         The model; or a stub, when the file holds a stub alone.
 
     Raises:
-        RuntimeError: `torch.jit.load` cannot read the file.
+        OSError: the file is not there, or cannot be opened.
+        RuntimeError: `torch.jit.load` cannot read it.
         TorchRemoteError: a stub in it cannot be connected, as `reconnect` says.
 
     >>> import io, torch
@@ -57,6 +59,9 @@ def load(
     >>> load(file)(torch.ones(3, 4)).shape
     torch.Size([3, 2])
     """
+    if isinstance(file, (str, PathLike)):
+        with open(file, "rb"):  # torch says less of a file that cannot be opened, and in a ValueError
+            pass
     model = torch.jit.load(file, map_location)
     return reconnect(model, workers) if any(True for _ in stubs_in(model)) else model
 
@@ -115,7 +120,7 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, 
     if workers and not known >= workers.keys():
         unknown = ", ".join(map(repr, sorted(workers.keys() - known)))
         raise PlaceError(f"workers={dict(workers)!r}: no stub is on {unknown}; stubs are on {', '.join(sorted(known))}")
-    routes = asked_until(wait, NOT_YET, lambda within: _routes(saved, within))
+    routes = asked_until(wait, _WAITS, lambda within: _routes(saved, within))
     for it, route in zip(saved, routes, strict=True):
         connected = attach(it.stub, it.compiled, route, is_called=True)
         if it.parent is None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, cast, overload
 
-from ..errors import ServedNameError, TorchRemoteError
+from ..errors import AbsentWorkerError, NotInGroupError, ServedNameError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import find_worker
 from ..owner import served
@@ -21,6 +21,7 @@ from .stub import check_timeout
 
 Found = TypeVar("Found")
 
+_WAITS: Final = "torchremote.connect(..., wait=seconds) waits until the worker is there and serves the name"
 _LONGEST_PAUSE: Final = 0.5
 """Seconds between two questions for a name that is waited for, at most."""
 _SHORTEST_QUESTION: Final = 1.0
@@ -101,16 +102,15 @@ def connect(
     compiled = compile_interface(interface)
     check_name(name)
     timeout = check_timeout(timeout)
-    return asked_until(wait, NOT_YET, lambda within: _start(where, compiled, name, timeout, within).wait())
+    return asked_until(wait, _WAITS, lambda within: _start(where, compiled, name, timeout, within).wait())
 
 
-def asked_until(
-    wait: float | None, missing: tuple[type[TorchRemoteError], ...], ask: Callable[[float | None], Found]
-) -> Found:
-    """Returns what `ask` returns. Asks again while it raises one of `missing`, for `wait` seconds; None asks once.
+def asked_until(wait: float | None, waits: str, find: Callable[[float | None], Found]) -> Found:
+    """Returns what `find` returns. Calls it again while it raises one of `NOT_YET`, for `wait` seconds; None: once.
 
     Args:
-        ask: takes the seconds in which a worker has to answer; None for RPC's default.
+        waits: what the error says if it was called once, and waiting may help.
+        find: takes the seconds in which a worker has to answer; None for RPC's default.
 
     Raises:
         ValueError: `wait` is no number of seconds.
@@ -119,17 +119,24 @@ def asked_until(
     number = 0
     while True:
         try:
-            return ask(None if wait is None else max(end - time.monotonic(), _SHORTEST_QUESTION))
-        except missing as error:
+            return find(None if wait is None else max(end - time.monotonic(), _SHORTEST_QUESTION))
+        except NOT_YET as error:
             left = end - time.monotonic()
             if wait is None:
-                if isinstance(error, ServedNameError):
-                    error.args = (f"{error}; connect(..., wait=seconds) waits until it is served",)
+                if isinstance(error, (ServedNameError, AbsentWorkerError, NotInGroupError)):
+                    _say_more(error, waits)
                 raise
             if left <= 0:
-                raise type(error)(f"{error}; waited for it for {wait:g} s") from None
+                _say_more(error, f"waited for it for {wait:g} s")
+                raise
         time.sleep(min(pause_of(number, _LONGEST_PAUSE), left))
         number += 1
+
+
+def _say_more(error: TorchRemoteError, more: str) -> None:
+    """Adds words to the message of an error, before torch's report. Its notes stay."""
+    said, gap, report = str(error).partition("\n\n")
+    error.args = (f"{said}; {more}{gap}{report}",)
 
 
 @overload

@@ -242,8 +242,10 @@ def start_creation(
     compiled = compile_interface(interface)
     place = find_place(where)
     timeout = check_timeout(timeout)
-    if if_exists not in get_args(IfExists) or (name is None and if_exists != "raise"):
-        raise ArgumentError(f"if_exists={if_exists!r}: one of {', '.join(get_args(IfExists))}; with a name")
+    if if_exists not in get_args(IfExists):
+        raise ArgumentError(f"if_exists={if_exists!r}: one of {', '.join(map(repr, get_args(IfExists)))} is wanted")
+    if name is None and if_exists != "raise":
+        raise ArgumentError(f"if_exists={if_exists!r}: a module without a name never exists before; give it a name=")
     arguments = checked_arguments(module_cls, args, kwargs)
     check_gather(gather, compiled.interface)
     complete = None if examples is None else complete_examples(examples, compiled.interface, compiled.contract)

@@ -126,7 +126,13 @@ def create_many(
 
     def asked_for(position: int) -> tuple[Place, CreateRequest]:
         place = find_place(where[position])
-        arguments = checked_arguments(make, args[position] if args else (), kwargs[position] if kwargs else None)
+        given: object = args[position] if args else ()
+        if not isinstance(given, (tuple, list)):
+            others = ", ..." if len(where) > 1 else ""
+            raise ArgumentError(
+                f"args={given!r}: not a tuple; give one tuple for each module: args=[({given!r},){others}]"
+            )
+        arguments = checked_arguments(make, given, kwargs[position] if kwargs else None)
         name = names[position] if names else None
         request = request_for(
             place,

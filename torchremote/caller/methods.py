@@ -38,9 +38,10 @@ import torch
 import torch.distributed.rpc as rpc
 
 from .. import _torch
-from ..errors import CallTimeoutError, NotInGroupError, StaleStubError, TorchRemoteError
+from ..errors import CallTimeoutError, NotInGroupError, NotInitializedError, StaleStubError, TorchRemoteError
 from ..jit import CompiledInterface
 from ..jit.runtime.table import STALE
+from ..link.failures import WHEN_RUNNING
 from ..link.route import Route, route_of
 from ..locks import new_lock
 from .awaiting import Answer
@@ -235,8 +236,19 @@ def methods_of(
 
 
 def seconds_of(timeout: float | None) -> float:
-    """Returns the seconds that a call may take. `timeout`: that of its stub."""
+    """Returns the seconds that a call may take. `timeout`: that of its stub.
+
+    Raises:
+        NotInitializedError: RPC is not running in this process.
+    """
+    check_running()
     return (rpc.get_rpc_timeout() if timeout is None else timeout) or math.inf
+
+
+def check_running() -> None:
+    """Raises NotInitializedError if RPC is not running in this process, so that no search finds a module again."""
+    if not _torch.rpc_running():
+        raise NotInitializedError(f"RPC is not running in this process; {WHEN_RUNNING}")
 
 
 def timeout_of(seconds: float) -> float:

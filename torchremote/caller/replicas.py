@@ -41,7 +41,7 @@ from ..errors import (
 from ..jit import CompiledInterface
 from ..link.places import find_worker
 from .at_owner import at_owner
-from .methods import DEVICES, METHODS, NamedStubMethods
+from .methods import DEVICES, METHODS, NamedStubMethods, check_running
 from .pauses import pause_of
 from .pending_stub import PendingStub, find_served
 
@@ -100,6 +100,7 @@ class Team:
 
         Raises:
             NotInGroupError: all are left out. Nothing was sent.
+            NotInitializedError: so they are because RPC is not running in this process.
         """
         with self._lock:
             best, least = None, 0
@@ -113,6 +114,7 @@ class Team:
             if best is not None:
                 best.in_flight += calls
                 return best, best.stub
+        check_running()
         raise NotInGroupError(f"{self.shown}: no replica can be called; nothing was sent")
 
     def give_back(self, replica: Replica, calls: int = 1) -> None:
@@ -178,7 +180,7 @@ class Team:
 
     def note_lost(self, where: str, why: TorchRemoteError) -> None:
         """Says why a replica could not be found at first. It takes part as soon as it can be."""
-        _log.warning("torchremote: %s: %s is left out for now: %s", self.shown, where, why)
+        _log.warning("torchremote: %s: %s is left out for now: %s", self.title, where, why)
         replica = next(replica for replica in self._replicas if replica.where == where)
         replica.why = _reason(why)
         self._seek(replica)

@@ -74,8 +74,9 @@ class Replicas(SeveralModules, metaclass=ReplicasClass):
 
     def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
         """Refuses: each replica has a state of its own. For a model that asks: adds nothing."""
-        if args or destination is not None or prefix or keep_vars:
-            return args[0] if args else {} if destination is None else destination
+        destination = args[0] if args else destination
+        if destination is not None:  # a model gives every part its own
+            return destination
         self._torchremote_refuse("state_dict", "each module has a state of its own")
 
     def __prepare_scriptable__(self) -> NoReturn:

@@ -46,6 +46,7 @@ class _RemoteModule(nn.Module):
         name: serves a module that has an interface under this name, so that it can be saved, and `connect` finds it.
         in_turn: as for `create`, if the module has an interface. Where calls have to run in turn and the owner cannot
             do that, this warns and lets them run at once, as torch's class does.
+        examples: as for `create`, if the module has an interface: it is exported, and not scripted.
 
     Raises:
         AssertionError: RPC is not running in this process.
@@ -98,10 +99,10 @@ class _RemoteModule(nn.Module):
                 strict=False,  # torch's class hosts any module
             )
             become_stub(self, compiled, pending.route(), _Scripted)
-        elif name is not None or in_turn is not None or examples is not None:
-            given = f"name={name!r}" if name is not None else f"in_turn={in_turn!r}"
-            given = "examples=" if examples is not None else given
-            raise ArgumentError(f"RemoteModule: {given} is for modules with an interface")
+        elif extras := [
+            what for what, given in (("name", name), ("in_turn", in_turn), ("examples", examples)) if given is not None
+        ]:
+            raise ArgumentError(f"RemoteModule: {', '.join(extras)}: only for modules with an interface")
         else:
             args, kwargs = checked_value(args, "RemoteModule.args"), checked_value(kwargs, "RemoteModule.kwargs")
             # Without a limit: torch never gets over an RRef that was dropped after its creation took too long.

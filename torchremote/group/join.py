@@ -69,8 +69,7 @@ def join(
     <spawned worker 'ps', process ...>
     >>> tr.leave()
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"name={name!r}: letters, digits, _ and - make a worker's name, at most 127 of them")
+    check_worker_name(name)
     if rpc_backend_options is not None and options:
         raise ValueError(f"rpc_backend_options and {', '.join(options)}: give only one of the two")
     seconds = check_seconds(timeout)
@@ -129,9 +128,15 @@ def leave(*, timeout: float = 10.0) -> None:
     """
     global _membership
     with _lock:
-        membership = _current("leave")
+        membership = joined("leave")
         membership.leave(check_seconds(timeout, more_than_none=False))
         _membership = None  # only now: whoever was interrupted may leave again
+
+
+def check_worker_name(name: object) -> None:
+    """Raises ValueError if `name` cannot be that of a worker."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"name={name!r}: letters, digits, _ and - make a worker's name, at most 127 of them")
 
 
 def check_seconds(timeout: float, more_than_none: bool = True) -> float:
@@ -161,10 +166,18 @@ def group_address() -> str:
     '127.0.0.1:...'
     >>> tr.leave()
     """
-    return _current("group_address").address
+    return joined("group_address").address
 
 
-def _current(asked: str) -> Membership:
+def joined(asked: str) -> Membership:
+    """Returns this process's place in its group.
+
+    Args:
+        asked: the function that needs it, for the error.
+
+    Raises:
+        NotInitializedError: it has none.
+    """
     if _membership is None or not _membership.current:
         said = _BEGUN if _torch.rpc_running() else "this process is in no group; torchremote.join(name) joins one"
         raise NotInitializedError(f"{asked}: {said}")

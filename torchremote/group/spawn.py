@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 from typing import IO, Any, Final
 
 from ..errors import GroupError
-from .join import check_seconds, group_address
+from .join import check_seconds, joined
 from .spawned import JOINED
 
 _PROGRAM: Final = """
@@ -49,6 +49,14 @@ class SpawnedWorker:
         """Ends the process at once, by SIGKILL, as a crash does."""
         self._process.kill()
 
+    def poll(self) -> int | None:
+        """Says whether the process has ended, and does not wait.
+
+        Returns:
+            Its exit status, as from `wait`. None: it runs.
+        """
+        return self._process.poll()
+
     def wait(self, timeout: float | None = None) -> int:
         """Waits for the process to end.
 
@@ -83,7 +91,7 @@ def spawn(name: str, *, timeout: float = 60.0, **options: Any) -> SpawnedWorker:
         **options: those of `join`, for the new worker.
 
     Returns:
-        The process: `.pid`, `.kill()`, `.terminate()`, `.wait()`.
+        The process: `.pid`, `.kill()`, `.terminate()`, `.wait()`, and `.poll()`, which says whether it runs.
 
     Raises:
         NotInitializedError: this process has not joined a group with `join`.
@@ -99,7 +107,7 @@ def spawn(name: str, *, timeout: float = 60.0, **options: Any) -> SpawnedWorker:
     >>> tr.leave()
     """
     check_seconds(timeout)
-    given = {"name": name, "address": group_address(), "timeout": timeout, **options}
+    given = {"name": name, "address": joined("spawn").address, "timeout": timeout, **options}
     reading, writing = os.pipe()
     with open(reading, "rb") as answers:
         try:
@@ -110,6 +118,7 @@ def spawn(name: str, *, timeout: float = 60.0, **options: Any) -> SpawnedWorker:
         try:
             said = _start(process, answers, pickle.dumps({"path": sys.path, "parent": os.getpid(), "join": given}))
             if said != JOINED:
+                said = said.removeprefix(f"join {name!r}: ")
                 raise GroupError(f"spawn {name!r}: {said or 'the process ended before it had joined'}")
         except BaseException:
             process.kill()

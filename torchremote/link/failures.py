@@ -65,6 +65,7 @@ _LOST: Final = re.compile(
 _NOT_RUNNING: Final = re.compile(r"\A(Current RPC agent is not set|RPC has not been initialized)")
 MISFIT: Final = "torchremote: what is served by now does not fit: "
 """The beginning of the error of a call of the native part whose module is not what its interface says any more."""
+WHEN_RUNNING: Final = "call stubs between init_rpc(...) and rpc.shutdown(), or join(...) and leave()"
 GONE: Final = "the worker has left the group or crashed, and is not back; nothing was sent"
 _TABLE: Final = (
     _Kind(re.compile(re.escape(NOT_CONNECTED)), DisconnectedError, "{message}", traced=False),
@@ -135,8 +136,7 @@ def explain(
             return ArgumentError(f"{place[1] if place else method}: {uncheckable(message)}")
         if _NOT_RUNNING.search(message) and not _torch.rpc_running():
             return NotInitializedError(
-                f"{where}: RPC is not running in this process, and nothing was sent; call stubs between init_rpc(...) "
-                "and rpc.shutdown()"
+                f"{where}: RPC is not running in this process, and nothing was sent; {WHEN_RUNNING}"
             )
         for kind in _TABLE:
             if kind.marker.search(message):

@@ -68,7 +68,7 @@ def check_worker(where: str) -> None:
         raise PlaceError(f"where: {where!r} is not a string; write 'worker' or 'rank:N'")
     worker, device = _read_place(where)
     if device:
-        raise PlaceError(f"where={where!r}: a served module stays where it is; write {worker!r}")
+        raise PlaceError(f"where={where!r}: a worker is wanted, without a device; name the worker alone: {worker!r}")
 
 
 def _find_worker(where: str, name: str) -> WorkerInfo:
@@ -84,10 +84,7 @@ def _find_worker(where: str, name: str) -> WorkerInfo:
         raise PlaceError(f"{said}, and nobody else can join; a worker is written {_FORMS}")
     if colon:
         raise PlaceError(f"{said}; a worker is written {_FORMS}")
-    raise AbsentWorkerError(
-        f"{said}; name one of them, or start {name!r} first; torchremote.connect(..., wait=seconds) waits until it has "
-        "joined"
-    )
+    raise AbsentWorkerError(f"{said}; name one of them, or start {name!r} first")
 
 
 def check_device(device: str) -> torch.device:

@@ -64,7 +64,7 @@ def restore(module: torch.jit.ScriptModule, path: str) -> None:
             for name, value in state.items():
                 value.copy_(saved[name])
     elif not os.path.isdir(os.path.dirname(path)):
-        raise CreationError(f"checkpoint {path!r}: its folder is not there; make it on the owner")
+        raise CreationError(f"checkpoint {path!r}: {_NO_FOLDER}")
     _path_of[module] = path
 
 
@@ -82,6 +82,7 @@ def _read(path: str) -> dict[str, torch.Tensor]:
     return dict(saved)
 
 
+_NO_FOLDER: Final = "its folder is not there; make it on the owner"
 _ANEW: Final = "move it away to begin without it"
 
 
@@ -101,6 +102,7 @@ def checkpoint_here(handle: int, path: str | None) -> None:
 
     Raises:
         ArgumentError: the module has none.
+        RemoteError: the file cannot be written.
     """
     entry, _ = modules.entry_at(handle)
     path = _path_of.get(entry.module) if path is None else path
@@ -112,6 +114,17 @@ def checkpoint_here(handle: int, path: str | None) -> None:
     check_has_state(entry.module)
     state: dict[str, torch.Tensor] = in_turn(entry, partial(state_of, entry.module))
     target = os.path.realpath(path)
+    try:
+        _replace(state, target, path)
+    except OSError as error:  # it names the unfinished file
+        why = error.strerror or modules.words_of(error)
+        if not os.path.isdir(os.path.dirname(target)):
+            why = _NO_FOLDER
+        raise RemoteError(f"checkpoint({path!r}): {why}") from error
+
+
+def _replace(state: dict[str, torch.Tensor], target: str, path: str) -> None:
+    """Writes a state to a new file, and puts that in the place of `target`. `path` names the file in errors."""
     old = os.stat(target) if os.path.exists(target) else None
     if old is not None and not stat.S_ISREG(old.st_mode):
         _write(state, target, path)  # a device or a pipe cannot be replaced; a folder raises

@@ -1,12 +1,11 @@
-"""Scripts a user's module with the methods of an interface, and words what stands in the way.
+"""Scripts a user's module with the methods of an interface.
 
-What TorchScript would leave out in silence is refused before: see dropped.py.
+What TorchScript would leave out in silence is refused before (dropped.py). What it refuses is worded in refused.py.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Final
 
 import torch
 
@@ -14,16 +13,12 @@ from .. import _torch
 from ..errors import CreationError, MismatchError
 from ..jit import Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
-from ..link.failures import missing_operator
-from .dropped import REMEDY, check_before, check_decorators, check_hooks, prepared
+from .dropped import check_before, check_decorators, check_hooks, prepared
 from .exported import check_mode
 from .implements import chosen_overloads
 from .lists_as_any import check_lists
+from .refused import words_of_refusal
 from .state_names import remember_names
-
-_DEFAULTS: Final = "keyword-only arguments with defaults"
-"""A part of what TorchScript says of methods with `*args`, `**kwargs`, or `*, k: int = 5`."""
-_INSTEAD: Final = "write each of these as an ordinary argument, `k: int = 5`; it may be passed by keyword all the same"
 
 
 def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptModule:
@@ -61,12 +56,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C, while `serve` scripts
         said = str(error) if isinstance(error, Exception) else words_of(error)
-        missing = missing_operator(said)
-        said = f"{missing}\n\n{said}" if missing else said
-        otherwise = _INSTEAD if _DEFAULTS in said else "write it otherwise"
-        raise CreationError(
-            f"{type(module).__name__} cannot be scripted: {said}\nwhat to do: {otherwise}; or {REMEDY}"
-        ) from error
+        raise CreationError(f"{type(module).__name__} cannot be scripted: {words_of_refusal(module, said)}") from error
     check_decorators(module, scripted)
     remember_names(scripted, module)
     return scripted

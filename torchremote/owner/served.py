@@ -158,7 +158,8 @@ def add_named(
             f"{name!r}: this process {taken}; withdraw it, choose another, or serve with replace=True"
         )
     raise ServedNameError(
-        f"{name!r}: the worker {owner!r} {taken}; choose another name, or withdraw it: "
+        f"{name!r}: the worker {owner!r} {taken}; create(..., if_exists='connect') takes that module, and "
+        f"if_exists='replace' puts the new one in its place; or choose another name, or withdraw it: "
         f"torchremote.withdraw({name!r}, {owner!r})"
     )
 

@@ -19,7 +19,7 @@ from ..jit.export import interface_of
 from ..jit.read.model import Interface
 from ..link.places import check_device
 from ..owner.exported import check_movable, exported
-from .targets import find_class, find_object
+from .targets import UsageError, find_class, find_object
 
 
 def build(
@@ -35,12 +35,13 @@ def build(
         evaluation: puts it into evaluation mode.
 
     Raises:
+        UsageError: a file has `args`, or what needs an interface has none.
         TorchRemoteError: one of them names nothing, the file cannot be loaded, or the class raised.
     """
     place = None if device is None else check_device(device)
     suffix = pathlib.Path(target).suffix
     if suffix in (".pt", ".pt2") and args:
-        raise TorchRemoteError(f"{target}: a file takes no --args")
+        raise UsageError(f"{target}: a file takes no --args")
     if suffix == ".pt2":
         named = None if interface is None else find_class(interface)  # it may register classes that the program has
         program = load_program(target)
@@ -51,7 +52,7 @@ def build(
         scripted = exported({methods[0].name: program}, kind)  # type: ignore[arg-type]
         return (scripted.eval() if evaluation else scripted), kind
     if interface is None:
-        raise TorchRemoteError(f"{target}: name its interface: --interface package.module:Interface")
+        raise UsageError(f"{target}: name its interface: --interface package.module:Interface")
     cls = find_class(interface)
     module = _load_archive(target, place) if suffix == ".pt" else _call(target, args)
     if place is not None:

@@ -44,10 +44,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--interface", metavar="package.module:Interface", help="(default: the one with which the module is served)"
     )
     parser.add_argument(
-        "--call-timeout",
+        "--patience",
         type=seconds,
         metavar="SECONDS",
-        help="for each answer of the worker; 0 for no limit (default: RPC's for the call, --timeout for questions)",
+        help="for each answer of the worker; 0 for no limit (default: RPC's for the call, and --timeout for what is "
+        "asked before it)",
     )
     add_address(parser)
 
@@ -61,7 +62,7 @@ def _call(options: argparse.Namespace) -> None:
     if options.output is not None:
         check_output(options.output)
     with visiting(options):
-        timeout = check_timeout(options.call_timeout)
+        timeout = check_timeout(options.patience)
         within = options.timeout if timeout is None else timeout
         place = find_there(target.worker, options.address)
         compiled = _interface(target, place, options.interface, within)
@@ -117,6 +118,11 @@ def _arguments(rest: list[str], method: Method, compiled: CompiledInterface, tar
             parser.error(f"{name}: given twice, as value {names.index(name) + 1} and as --{name}")
         if text is not None:
             texts[name] = text
+    missing = [
+        argument.name for argument in method.arguments if argument.name not in texts and not argument.has_default
+    ]
+    if missing:
+        parser.error(f"no value for {', '.join(missing)}")
     reader = ValueReader(compiled.contract.classes)
     types = {argument.name: argument.type for argument in method.arguments}
     return {name: reader.read(text, types[name], f"{where}.{name}") for name, text in texts.items()}

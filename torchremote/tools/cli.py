@@ -14,21 +14,17 @@ from ..archive.inspect import stubs_in_archive
 from ..errors import AbsentWorkerError, ArchiveError, GroupError, TorchRemoteError
 from ..group.hub import run_hub
 from ..group.standard_files import open_standard_files
-from ..jit import common_source, compile_interface
-from ..jit.export import export_programs, source_of
 from ..native import build
-from . import calling, listing, serving, top
-from .built import load_program, program_interface
+from . import calling, emitted, listing, serving, top
 from .doctor import examine
 from .stub_files import file_of, stub_file
-from .targets import find_class, import_module
+from .targets import UsageError, import_module
 from .type_tables import tables
-from .visiting import ADDRESS_VARIABLE, DEFAULT_ADDRESS, FAILED, LOST, chosen_address
+from .visiting import ADDRESS_VARIABLE, DEFAULT_ADDRESS, FAILED, LOST, WRONG, chosen_address, hub_address
 
 _INTERRUPTED: Final = 128 + signal.SIGINT
 _BROKEN_PIPE: Final = 128 + signal.SIGPIPE
 """Exit statuses of programs that these signals end."""
-_UNITS: Final = ("enums", "table", "endpoints", "link", "hosting", "forked", "in_turn", "stub")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,12 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    emit = commands.add_parser("emit", help="print what is generated for an interface, or for an exported program")
-    emit.add_argument(
-        "interface", metavar="package.module:Interface|model.pt2", nargs="?", help="without: what all share"
-    )
-    emit.add_argument("--unit", choices=_UNITS, help="only this part of it")
-    emit.set_defaults(run=lambda options: print(_emitted(options.interface, options.unit), end=""))
+    emitted.add_commands(commands)
 
     inspect = commands.add_parser("inspect", help="list the stubs in an archive, without running anything of it")
     inspect.add_argument("archive", help="what torch.jit.save wrote")
@@ -76,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hub = commands.add_parser("hub", help="hold a group together whose workers come, go, crash and come back")
     hub.add_argument(
         "--address",
+        type=hub_address,
         default=chosen_address(),
         metavar="HOST:PORT",
         help="where to listen, with this machine's address that the workers reach; port 0 takes a free one "
@@ -93,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except TorchRemoteError as error:
         print(f"torchremote: {error}", file=sys.stderr)
+        if isinstance(error, UsageError):
+            return WRONG
         return LOST if isinstance(error, (ConnectionError, AbsentWorkerError)) else FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -117,23 +111,6 @@ def _inspected(archive: str) -> str:
         raise ArchiveError(f"{archive}: {error.strerror}") from error
 
 
-def _emitted(target: str | None, unit: str | None) -> str:
-    if target is None:
-        return common_source()
-    if target.endswith(".pt2"):
-        return _emitted_program(target)
-    compiled = compile_interface(find_class(target))
-    return compiled.source if unit is None else compiled.sources[unit]
-
-
-def _emitted_program(file: str) -> str:
-    """Returns what is generated for a program that torch.export.save wrote."""
-    program = load_program(file)
-    contract = compile_interface(program_interface(program, file)).contract
-    scripted = export_programs({"forward": program}, contract.interface, contract.defined)
-    return source_of(scripted) or ""
-
-
 def _write_stubs(targets: Sequence[str], check: bool) -> int:
     """Writes the `.pyi` of each module, or says which would change. Returns the exit status."""
     names: dict[str, list[str]] = {}
@@ -156,8 +133,6 @@ def _write_stubs(targets: Sequence[str], check: bool) -> int:
 def _run_hub(address: str) -> None:
     try:
         run_hub(address)
-    except ValueError as error:
-        raise GroupError(f"hub: {error}") from error
     except OSError as error:
         raise GroupError(
             f"hub: cannot listen on {address}: {error.strerror}; use an address of this machine and a free port"

@@ -29,7 +29,11 @@ def add_commands(commands: Any) -> None:
         "does not answer; the others are listed all the same.",
     )
     listing.add_argument(
-        "--patience", type=seconds_above_0, default=5.0, metavar="SECONDS", help="for each worker's answer"
+        "--patience",
+        type=seconds_above_0,
+        default=5.0,
+        metavar="SECONDS",
+        help="for each worker's answer (default: %(default)g)",
     )
     add_address(listing)
     add_json(listing)

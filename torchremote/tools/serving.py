@@ -13,18 +13,34 @@ from typing import Any, Final
 from .. import _torch
 from ..caller.connect import withdraw
 from ..caller.exchange import ask
-from ..errors import GroupError, ServedNameError, TorchRemoteError
+from ..errors import CreationError, GroupError, ServedNameError, TorchRemoteError
 from ..group.hub import split_address, written_address
 from ..group.join import group_address, join
 from ..group.spawned import leave_in_time
 from ..link.places import device_of
+from ..owner.dropped import REMEDY
 from ..owner.served import serve, withdraw_here
 from .built import build, find_examples
 from .targets import split_name
-from .visiting import add_address, add_json, find_there, report, seconds, tell, visiting
+from .visiting import (
+    add_address,
+    add_json,
+    find_there,
+    hub_address,
+    report,
+    seconds,
+    seconds_above_0,
+    tell,
+    visiting,
+    worker_name,
+)
 
 _LOOK: Final = 0.02  # seconds between two looks whether calls run, or a worker is there
 _ASKING: Final = 30.0  # seconds in which a worker has to answer
+_EXAMPLES: Final = (
+    "give --examples package.module:examples, with arguments of its methods, and torch.export may capture it as it is"
+)
+"""Says at the command line what `REMEDY` says in Python."""
 _LOOK_WHETHER_TOLD: Final = 0.1  # seconds between two looks whether it was told to end
 
 
@@ -43,7 +59,7 @@ def add_commands(commands: Any) -> None:
         "torch.jit.save wrote; or a .pt2 file of torch.export.save",
     )
     serving.add_argument("--name", required=True, help="under which it is served")
-    serving.add_argument("--worker", required=True, help="this worker's name in the group")
+    serving.add_argument("--worker", type=worker_name, required=True, help="this worker's name in the group")
     serving.add_argument(
         "--interface",
         metavar="package.module:Interface",
@@ -78,6 +94,7 @@ def add_commands(commands: Any) -> None:
     )
     serving.add_argument(
         "--metrics-port",
+        type=_metrics_address,
         metavar="[HOST:]PORT",
         help="answer Prometheus there, on loopback unless HOST says otherwise; needs torchremote[metrics]",
     )
@@ -94,6 +111,9 @@ def add_commands(commands: Any) -> None:
 
     withdrawing = commands.add_parser("withdraw", help="stop serving a module under its name; running calls finish")
     withdrawing.add_argument("target", metavar="worker/name")
+    withdrawing.add_argument(
+        "--patience", type=seconds_above_0, metavar="SECONDS", help="for the worker's answer (default: --timeout)"
+    )
     add_address(withdrawing)
     add_json(withdrawing)
     withdrawing.set_defaults(run=_withdraw)
@@ -116,17 +136,17 @@ def _serve(options: argparse.Namespace) -> None:
     module, interface = build(options.target, options.interface, options.args, options.device, options.eval)
     metrics = None if options.metrics_port is None else _start_metrics(options.metrics_port, options.worker)
     # Before joining: whoever finds the worker finds the name.
-    serve(module, interface, options.name, examples=examples, checkpoint=options.checkpoint)
+    try:
+        serve(module, interface, options.name, examples=examples, checkpoint=options.checkpoint)
+    except CreationError as error:
+        raise CreationError(str(error).replace(REMEDY, _EXAMPLES)) from error
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     if options.replace:
         _end_other(options)
     _drains = options.drain
     tell(f"joining {options.address}")
-    try:
-        join(options.worker, options.address, timeout=options.timeout)
-    except ValueError as error:
-        raise TorchRemoteError(f"serve: {error}") from None
+    join(options.worker, options.address, timeout=options.timeout)
     about = {
         "worker": options.worker,
         "name": options.name,
@@ -153,16 +173,18 @@ def _serve(options: argparse.Namespace) -> None:
         os._exit(0)
 
 
-def _start_metrics(place: str, worker: str) -> str:
-    """Answers Prometheus at "port" or "host:port". Returns the address."""
+def _metrics_address(text: str) -> str:
+    """Reads "port" or "host:port" for argparse. Returns host and port."""
+    return hub_address(text if ":" in text else f"127.0.0.1:{text}")
+
+
+def _start_metrics(address: str, worker: str) -> str:
+    """Answers Prometheus at an address, whose port may be 0. Returns the address."""
     try:
         from .metrics import start_metrics
     except ImportError as error:
         raise TorchRemoteError(f"--metrics-port needs more: pip install 'torchremote[metrics]' ({error})") from error
-    try:
-        host, port = split_address(place if ":" in place else f"127.0.0.1:{place}")
-    except ValueError as error:
-        raise TorchRemoteError(f"--metrics-port: {error}") from None
+    host, port = split_address(address)
     return written_address(host, start_metrics(port, host, worker))
 
 
@@ -215,5 +237,6 @@ def _withdraw(options: argparse.Namespace) -> None:
     worker, name = split_name(options.target)
     with visiting(options):
         find_there(worker, options.address)
-        ask(worker, f"withdraw on {worker}", withdraw_here, name, timeout=options.timeout)
+        within = options.timeout if options.patience is None else options.patience
+        ask(worker, f"withdraw on {worker}", withdraw_here, name, timeout=within)
     report(options, f"withdrew {options.target}", worker=worker, name=name)

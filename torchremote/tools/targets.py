@@ -10,6 +10,10 @@ from typing import NamedTuple
 from ..errors import TorchRemoteError
 
 
+class UsageError(TorchRemoteError):
+    """Raised for a command that is written wrongly, where argparse cannot see it."""
+
+
 class Served(NamedTuple):
     """A served module, and maybe a method of it, as the command line writes them: worker/name.method."""
 
@@ -19,9 +23,17 @@ class Served(NamedTuple):
 
 
 def import_module(module: str, target: str) -> ModuleType:
-    """Imports a module, of the current folder, too. `target`: what the user wrote, for the error."""
+    """Imports a module, of the current folder, too.
+
+    Args:
+        target: what the user wrote, for the error.
+
+    Raises:
+        UsageError: `module` cannot be the name of one.
+        TorchRemoteError: there is no such module.
+    """
     if not module or module.startswith("."):
-        raise TorchRemoteError(f"{target!r}: {module!r} names no module; write its whole name, as in package.module")
+        raise UsageError(f"{target!r}: {module!r} names no module; write its whole name, as in package.module")
     if "" not in sys.path:
         sys.path.insert(0, "")  # as `python -m` does for itself
     try:
@@ -34,11 +46,12 @@ def find_object(target: str, wanted: str) -> object:
     """Finds what "package.module:name" names. `wanted`: what stands behind the colon, for the error.
 
     Raises:
+        UsageError: `target` is written otherwise.
         TorchRemoteError: there is no such module, or nothing of the name in it.
     """
     module, _, path = target.partition(":")
     if not path:
-        raise TorchRemoteError(f"{target!r}: write package.module:{wanted}")
+        raise UsageError(f"{target!r}: write package.module:{wanted}")
     found: object = import_module(module, target)
     try:
         for name in path.split("."):
@@ -57,19 +70,23 @@ def find_class(target: str) -> type:
 
 
 def split_served(target: str) -> Served:
-    """Reads "worker/name" or "worker/name.method". Without a dot, the method is "forward"."""
+    """Reads "worker/name" or "worker/name.method". Without a dot, the method is "forward".
+
+    Raises:
+        UsageError: it is neither.
+    """
     worker, _, rest = target.partition("/")
     name, dot, method = rest.rpartition(".")
     if not dot:
         name, method = rest, "forward"
     if not worker or not name or not method:
-        raise TorchRemoteError(f"{target!r}: write worker/name or worker/name.method, such as ps/encoder.topk")
+        raise UsageError(f"{target!r}: write worker/name or worker/name.method, such as ps/encoder.topk")
     return Served(worker, name, method)
 
 
 def split_name(target: str) -> tuple[str, str]:
-    """Reads "worker/name". The name may have dots."""
+    """Reads "worker/name". The name may have dots. Raises UsageError if it is something else."""
     worker, _, name = target.partition("/")
     if not worker or not name:
-        raise TorchRemoteError(f"{target!r}: write worker/name, such as ps/encoder")
+        raise UsageError(f"{target!r}: write worker/name, such as ps/encoder")
     return worker, name

@@ -25,6 +25,7 @@ from ..jit.read.types import (
     Type,
     UnionType,
 )
+from .targets import UsageError
 
 _FILES: Final = (".pt", ".npy")
 _WRITTEN: Final = "write .pt or .json, or .npy for one tensor"
@@ -152,10 +153,15 @@ def load_file(path: str, where: str) -> Any:
 
 
 def check_output(path: str) -> None:
-    """Raises ArgumentError if no result can be written to a file. That may still fail for the result's own sake."""
+    """Looks whether a result can be written to a file. That may still fail for the result's own sake.
+
+    Raises:
+        UsageError: the file's ending says nothing.
+        ArgumentError: the file cannot be written.
+    """
     file = pathlib.Path(path)
     if file.suffix not in (".pt", ".json", ".npy"):
-        raise ArgumentError(f"--output {path}: {_WRITTEN}")
+        raise UsageError(f"--output {path}: {_WRITTEN}")
     if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
         raise ArgumentError(f"--output {path}: cannot be written; name a file in a folder that is there, and is yours")
 

@@ -16,7 +16,8 @@ from typing import Any, Final
 from .. import _torch
 from ..caller.stub import LONGEST_TIMEOUT
 from ..errors import AbsentWorkerError
-from ..group.join import leave, visit
+from ..group.hub import split_address
+from ..group.join import check_worker_name, leave, visit
 from ..link.places import Place, find_worker
 
 ADDRESS_VARIABLE: Final = "TORCHREMOTE_ADDRESS"
@@ -25,8 +26,10 @@ DEFAULT_ADDRESS: Final = "127.0.0.1:29600"
 VISITOR: Final = "cli-"
 """Begins the names of commands that join a group for a while."""
 FAILED: Final = 1
+WRONG: Final = 2
 LOST: Final = 3
-"""Exit statuses: an error; a worker that is absent, lost, or does not answer in time. A wrong command has 2."""
+"""Exit statuses: an error; a command that is written wrongly, as argparse has it; a worker that is absent, lost, or
+does not answer in time."""
 _THREADS: Final = 4
 _LEAVING: Final = 1.0  # seconds that calls in flight have to end when a command leaves
 
@@ -51,6 +54,24 @@ def seconds_above_0(text: str) -> float:
     return number
 
 
+def hub_address(text: str) -> str:
+    """Reads an address for argparse, and returns it as it is written."""
+    try:
+        split_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def worker_name(text: str) -> str:
+    """Reads the name of a worker that is to join, for argparse."""
+    try:
+        check_worker_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 seconds_above_0.__name__ = "number of seconds above 0"
 seconds.__name__ = "number of seconds"
 
@@ -59,6 +80,7 @@ def add_address(parser: argparse.ArgumentParser, timeout: float = 5.0) -> None:
     """Adds the options of a command that joins a group. `timeout`: the default for joining, in seconds."""
     parser.add_argument(
         "--address",
+        type=hub_address,
         default=chosen_address(),
         metavar="HOST:PORT",
         help=f"the group's hub (default: ${ADDRESS_VARIABLE}, or else {DEFAULT_ADDRESS})",
