@@ -25,6 +25,7 @@ from torch import nn
 
 from ..errors import StaleStubError, StubError
 from ..owner import module_state
+from ..owner.state_versions import of_state, with_versions
 from .at_owner import IncompatibleKeys, at_owner
 from .exchange import ask
 from .methods import find_if_lost
@@ -135,7 +136,7 @@ def state_dict(
     """Copies the state of the remote module, as `at_owner(stub).state_dict()` does.
 
     Args:
-        prefix: is put before each name.
+        prefix: is put before each name, and before those of the parts whose versions are noted.
         destination: as a model gives it to its parts. The stub adds nothing: the state is the remote module's.
     """
     if args or destination is not None:
@@ -143,7 +144,8 @@ def state_dict(
         return handed_down
     if keep_vars:
         _refuse(self, "state_dict(keep_vars=True)", "the values are copies, without gradients; leave keep_vars out")
-    return {f"{prefix}{name}": value for name, value in at_owner(self).state_dict().items()}
+    state = at_owner(self).state_dict()
+    return with_versions(state, of_state(state), prefix)
 
 
 def load_state_dict(

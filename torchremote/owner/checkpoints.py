@@ -18,7 +18,7 @@ import torch
 from ..errors import ArgumentError, CreationError, MismatchError, RemoteError
 from . import modules
 from .compiled import check_has_state
-from .state_names import state_of
+from .state_names import state_of, versions_in
 from .turns import in_turn
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -60,6 +60,7 @@ def restore(module: torch.jit.ScriptModule, path: str) -> None:
             for name, value in state.items()
             if name in saved and saved[name].shape != value.shape
         ]
+        wrong += versions_in(module).misfits(saved)
         if wrong:
             raise MismatchError(
                 f"checkpoint {path!r} does not fit the module: {'; '.join(wrong)}; create the module from which it was "
@@ -73,7 +74,7 @@ def restore(module: torch.jit.ScriptModule, path: str) -> None:
     _path_of[module] = path
 
 
-def _read(path: str) -> dict[str, torch.Tensor]:
+def _read(path: str) -> Mapping[str, torch.Tensor]:
     """Reads a state. Raises CreationError if there is none in the file."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -84,7 +85,7 @@ def _read(path: str) -> dict[str, torch.Tensor]:
         ) from error
     if not isinstance(saved, Mapping) or not all(isinstance(value, torch.Tensor) for value in saved.values()):
         raise CreationError(f"checkpoint {path!r} is no mapping of tensors; {_ANEW}")
-    return dict(saved)
+    return saved
 
 
 _ANEW: Final = "move it away to begin without it"
