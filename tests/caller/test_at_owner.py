@@ -1,5 +1,6 @@
 """The remote module's own state, through a stub: parameters, state, modes, device, checkpoints."""
 
+import copy
 import errno
 import os
 import stat
@@ -475,6 +476,19 @@ def test_no_call_fails_while_a_module_moves(owner, toy, encoder):
     end.set()
     thread.join()
     assert failures == []
+
+
+def test_it_is_sent_and_copied(owner, encoder):
+    expected = tr.at_owner(encoder).state_dict()
+    remote = tr.at_owner(encoder, 7)
+    for one in (copy.copy(remote), copy.deepcopy(remote)):
+        assert same(one.state_dict(), expected)
+        assert one._timeout == 7
+    assert same(rpc.rpc_sync(owner, state_at, (remote,)), expected)
+
+
+def state_at(remote):
+    return remote.state_dict()
 
 
 # -- what is refused

@@ -73,6 +73,7 @@ class AtOwner:
     def __init__(self, stub: Any, timeout: float | None = None) -> None:
         route, self._compiled = route_and_interface(stub, "at_owner")
         self._stub = stub
+        self._given = timeout
         self._worker = route.worker
         self._timeout = route.timeout if timeout is None else check_timeout(timeout)
 
@@ -280,6 +281,10 @@ class AtOwner:
 
     def __repr__(self) -> str:
         return f"at_owner({self._where})"
+
+    def __reduce__(self) -> tuple[Callable[..., AtOwner], tuple[Any, ...]]:
+        # Where it is sent to, and in a copy, the stub is another one of the same module.
+        return at_owner, (self._stub, self._given)
 
     @property
     def _where(self) -> str:
