@@ -348,6 +348,12 @@ def test_what_cannot_reach_says_what_to_write(stub, name):
         getattr(stub, name)(*INHERITED[name])
 
 
+@pytest.mark.parametrize("name", as_module.REMEDIES)
+def test_every_remedy_is_given(stub, name):
+    with pytest.raises(StubError, match="is a stub of it; "):
+        getattr(stub, name)()
+
+
 REACHING = "train eval requires_grad_ zero_grad state_dict load_state_dict"
 # True of the stub itself, or asked by torch for a model's sake.
 LOCAL = (
