@@ -52,6 +52,21 @@ def test_a_model_with_a_stub(encoder, kind):
     assert torch.equal(model(X), expected)  # saving changed nothing
 
 
+def test_a_mode_that_was_set_before_reconnecting_is_warned_of(encoder, caplog):
+    model = torch.jit.load(saved(torch.jit.script(Ranker(encoder))))
+    model.eval()
+    model = tr.reconnect(model)
+    assert "'encoder' on owner is in training mode, and its stub in the other one: " in caplog.text
+    assert "after reconnect()" in caplog.text
+    caplog.clear()
+    model.eval()
+    assert not encoder.training
+    tr.reconnect(model)
+    model.train()
+    tr.load(saved(torch.jit.script(Ranker(encoder))))
+    assert caplog.text == ""
+
+
 class Everything(nn.Module):
     """Stubs in all places that a model has for them, beside what is its own."""
 

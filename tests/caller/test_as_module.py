@@ -7,14 +7,16 @@ import weakref
 
 import pytest
 import torch
+import torch.distributed.autograd as dist_autograd
 import torch.distributed.rpc as rpc
+import torch.fx
 from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote.caller import as_module, modes
 from torchremote.caller.stub import Stub
 from torchremote.dropin import remote_module
-from torchremote.errors import StaleStubError, StubError
+from torchremote.errors import ArgumentError, StaleStubError, StubError
 
 from .. import zoo
 
@@ -332,6 +334,11 @@ INHERITED = {
     "register_forward_pre_hook": (print,),
     "register_full_backward_hook": (print,),
     "register_state_dict_post_hook": (print,),
+    "_register_state_dict_hook": (print,),
+    "_register_load_state_dict_pre_hook": (print,),
+    "get_submodule": ("linear",),
+    "get_extra_state": (),
+    "get_debug_state": (),
 }
 
 
@@ -341,11 +348,17 @@ def test_what_cannot_reach_says_what_to_write(stub, name):
         getattr(stub, name)(*INHERITED[name])
 
 
+@pytest.mark.parametrize("name", as_module.REMEDIES)
+def test_every_remedy_is_given(stub, name):
+    with pytest.raises(StubError, match="is a stub of it; "):
+        getattr(stub, name)()
+
+
 REACHING = "train eval requires_grad_ zero_grad state_dict load_state_dict"
 # True of the stub itself, or asked by torch for a model's sake.
 LOCAL = (
     "T_destination call_super_init children code code_with_constants dump_patches extra_repr forward "
-    "forward_magic_method get_debug_state get_extra_state set_extra_state get_submodule graph graph_for "
+    "forward_magic_method set_extra_state graph graph_for "
     "inlined_graph modules named_children named_modules original_name save save_to_buffer"
 )
 
@@ -372,6 +385,67 @@ def test_attributes_of_ones_own_stay_here_and_travel(owner, stub):
 
 def label_of(stub):
     return stub.label
+
+
+def zero(x):
+    return x * 0
+
+
+def test_a_function_in_the_place_of_a_method_is_copied(owner, stub):
+    stub.forward = stub.forward_many = zero
+    for one in (stub, copy.copy(stub), copy.deepcopy(stub), tr.with_timeout(stub, 5)):
+        assert torch.equal(one(X), 0 * X)
+        assert one.forward_many is zero
+    assert rpc.rpc_sync(owner, calls_zero, (stub,))
+
+
+def calls_zero(stub):
+    return torch.equal(stub(X), 0 * X)
+
+
+def test_an_attribute_may_lead_back_to_the_stub(stub):
+    stub.pair = (stub,)
+    copied = copy.deepcopy(stub)
+    assert copied.pair[0] is copied
+    del stub.pair
+
+
+def test_the_mode_is_not_deleted(stub):
+    with pytest.raises(StubError, match=r"Dropping: del training: .*call stub.train\(\) or stub.eval\(\)"):
+        del stub.training
+    assert stub.training
+
+
+def test_global_hooks_of_backward_leave_calls_alone(stub):
+    stub.eval()
+    expected, seen = stub(X), []
+    hooks = [
+        nn.modules.module.register_module_full_backward_hook(lambda module, *_: seen.append(type(module).__name__)),
+        nn.modules.module.register_module_full_backward_pre_hook(lambda module, *_: None),
+    ]
+    try:
+        assert torch.equal(stub(X), expected)
+        assert torch.equal(nn.Sequential(stub)(X), expected)
+        x = X.clone().requires_grad_()
+        with dist_autograd.context() as context:
+            dist_autograd.backward(context, [stub(x).sum()])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert seen == ["DroppingStub"]
+
+
+def test_torch_fx_says_how_a_model_is_traced(stub):
+    with pytest.raises(ArgumentError, match="while torch.fx traces, .* is_leaf_module returns True"):
+        torch.fx.symbolic_trace(nn.Sequential(stub))
+
+    class Tracer(torch.fx.Tracer):
+        def is_leaf_module(self, module, name):
+            return isinstance(module, Stub) or super().is_leaf_module(module, name)
+
+    model = nn.Sequential(stub.eval(), nn.ReLU())
+    traced = torch.fx.GraphModule(model, Tracer().trace(model))
+    assert torch.equal(traced(X), model(X))
 
 
 def test_a_stub_that_is_hosted_relays(owner):

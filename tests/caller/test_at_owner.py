@@ -1,5 +1,6 @@
 """The remote module's own state, through a stub: parameters, state, modes, device, checkpoints."""
 
+import copy
 import errno
 import os
 import stat
@@ -79,10 +80,10 @@ def test_state_comes_and_goes_in_pieces(owner, monkeypatch, size):
     monkeypatch.setattr(module_state.pieces, "__defaults__", (size,))
     stub = tr.create(owner, Dropping, DroppingModule)
     state = tr.at_owner(stub).state_dict()
-    assert same(state, dict(DroppingModule().state_dict()))
+    assert same(state, DroppingModule().state_dict())
     changed = {name: tensor + 1 for name, tensor in state.items()}
     assert tr.at_owner(stub).load_state_dict(changed) == ([], [])
-    assert same(tr.at_owner(stub).state_dict(), changed)
+    assert same(dict(tr.at_owner(stub).state_dict()), changed)
 
 
 def test_pieces_hold_as_much_as_they_may_and_everything_once():
@@ -307,10 +308,10 @@ def test_the_names_are_the_python_modules_own(owner, toy, tmp_path, make):
     for device in ("cpu", "toy:0"):  # a copy has the same names
         stub = tr.at_owner(stub).to(device)
         assert tr.at_owner(stub).load_state_dict(here.state_dict()) == ([], [])
-        assert same(tr.at_owner(stub).state_dict(), dict(here.state_dict()))
+        assert same(tr.at_owner(stub).state_dict(), here.state_dict())
     stub = tr.at_owner(stub).to("cpu")
     tr.at_owner(stub).checkpoint(path)
-    assert same(dict(torch.load(path)), dict(here.state_dict()))
+    assert same(torch.load(path), here.state_dict())
     x = torch.ones(1, 3)
     assert same(stub(x), here(x))
 
@@ -477,6 +478,19 @@ def test_no_call_fails_while_a_module_moves(owner, toy, encoder):
     assert failures == []
 
 
+def test_it_is_sent_and_copied(owner, encoder):
+    expected = tr.at_owner(encoder).state_dict()
+    remote = tr.at_owner(encoder, 7)
+    for one in (copy.copy(remote), copy.deepcopy(remote)):
+        assert same(one.state_dict(), expected)
+        assert one._timeout == 7
+    assert same(rpc.rpc_sync(owner, state_at, (remote,)), expected)
+
+
+def state_at(remote):
+    return remote.state_dict()
+
+
 # -- what is refused
 
 
@@ -541,7 +555,7 @@ def test_what_was_served_again_is_found(owner, served_again, tmp_path):
         other = served_again(seed)
         ask()
         assert route_of(stub).handle == route_of(other).handle
-    assert same(torch.load(path), dict(local(2).state_dict()))
+    assert same(torch.load(path), local(2).state_dict())
     assert not tr.connect(owner, zoo.Encoder, "again").training
 
 
@@ -570,4 +584,4 @@ def test_a_state_is_that_of_one_module(owner, served_again, monkeypatch):
     with pytest.raises(StaleStubError):
         stub.load_state_dict(local(1).state_dict())
     monkeypatch.undo()
-    assert same(stub.state_dict(), dict(local(3).state_dict()))
+    assert same(stub.state_dict(), local(3).state_dict())

@@ -7,6 +7,7 @@ import gc
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 from torch.testing._internal.two_tensor import TwoTensor
 
+import torchremote
 import torchremote as tr
 from torchremote import testing
 from torchremote.dropin import without_interface
@@ -499,3 +501,8 @@ def test_a_model_with_remote_parts(owner):
         assert "owner/cpu" in repr(model)
         with pytest.raises(ValueError, match="``apply`` not supported"):
             model.apply(print)
+
+
+def test_the_path_of_the_readme_is_an_attribute():
+    with mock.patch("torchremote.remote_module._RemoteModule") as patched:
+        assert torchremote.remote_module._RemoteModule is patched

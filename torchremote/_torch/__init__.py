@@ -39,6 +39,7 @@ from .frontend import (
 )
 from .group import AgentOfMember, GroupAgent, workers_may_join
 from .hosting import (
+    converts_states_by,
     custom_objects,
     functions_in,
     is_exported,
@@ -164,6 +165,7 @@ __all__ = [
     "compile_starter",
     "complete",
     "constant_holding",
+    "converts_states_by",
     "copy_module",
     "counted",
     "creation_of",

@@ -132,7 +132,7 @@ class GroupAgent:
         """
         # It reads from a connection only while a call waits for its answer, so a call has to be made.
         with suppress(RuntimeError):
-            rpc.rpc_async(name, torch.neg, args=(torch.zeros(()),), timeout=seconds)
+            rpc.rpc_async(name, torch.neg, args=(torch.zeros((), device="cpu"),), timeout=seconds)
 
     def take_off(self, name: str, number: int) -> None:
         """Takes a worker off the agent's lists: see Note [Taking a worker off]."""

@@ -145,6 +145,27 @@ def custom_objects(module: torch.jit.ScriptModule) -> Iterable[tuple[str, str]]:
             yield name, str(kind).removeprefix("__torch__.")
 
 
+def converts_states_by(module: nn.Module, is_whole: bool) -> str:
+    """Names what of a module's own converts a state that it loads. "" for what is torch's own.
+
+    Args:
+        is_whole: the module is no part of another one, so its `load_state_dict` runs.
+    """
+    for method in ("load_state_dict", "_load_from_state_dict") if is_whole else ("_load_from_state_dict",):
+        if not _is_torchs(getattr(module, method)):
+            return method
+    hooks = getattr(module, "_load_state_dict_pre_hooks", {}).values()
+    if all(_is_torchs(getattr(hook, "hook", hook)) for hook in hooks):
+        return ""
+    return "load_state_dict_pre_hook"
+
+
+def _is_torchs(function: Any) -> bool:
+    """Says whether a function or a method is defined in torch."""
+    module = getattr(getattr(function, "__func__", function), "__module__", None)
+    return isinstance(module, str) and module.partition(".")[0] == "torch"
+
+
 def not_compiled(module: nn.Module) -> nn.Module:
     """Returns the module from which `torch.compile` made another one, or `module` itself."""
     original: nn.Module = getattr(module, "_orig_mod", module)

@@ -5,6 +5,7 @@ Saving and loading themselves are torch's. What a stub writes is in jit/lower/st
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from os import PathLike
 from types import NoneType
@@ -16,18 +17,20 @@ from .. import _torch
 from ..caller.connect import asked_until
 from ..caller.methods import lost_workers
 from ..caller.pending_stub import find_served
-from ..caller.stub import attach
+from ..caller.stub import Stub, attach
 from ..errors import (
     InterfaceError,
     NotInGroupError,
     PlaceError,
     TorchRemoteError,
 )
+from ..jit.export import MODE_NAMES
 from ..link.failures import GONE
 from ..link.places import find_worker
 from ..link.route import Route, address_of
 from ..link.stubs import compiled_of, stubs_in
 
+_log = logging.getLogger("torchremote")
 _WAITS: Final = "torchremote.reconnect(model, wait=seconds) waits until the workers are there and serve the names"
 
 
@@ -68,6 +71,9 @@ def load(
 
 def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, *, wait: float | None = None) -> Any:
     """Connects every stub of a served module in `model`, by the worker and the name that it was saved with.
+
+    Set the mode afterwards: `train()` and `eval()` of a model that is not connected reach no remote module. If a stub
+    was saved or set in another mode than its module has, a warning says so.
 
     If one module is not found, no stub is changed. A stub that is connected already is connected anew: its module may
     be served elsewhere by now. Other threads may call the model meanwhile, and may reconnect it, too: each call goes to
@@ -121,6 +127,18 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, 
         unknown = ", ".join(map(repr, sorted(workers.keys() - known)))
         raise PlaceError(f"workers={dict(workers)!r}: no stub is on {unknown}; stubs are on {', '.join(sorted(known))}")
     routes = asked_until(wait, _WAITS, lambda within: _routes(saved, within))
+    # torch.jit's train() and eval() of a stub that is not connected reach no module.
+    unlike = [
+        f"{it.name!r} on {it.where} is in {MODE_NAMES[route.training]} mode, and its stub in the other one"
+        for it, route in zip(saved, routes, strict=True)
+        if not isinstance(it.stub, Stub) and bool(it.stub.training) != route.training
+    ]
+    if unlike:
+        _log.warning(
+            "reconnect: %s: the remote module's mode counts, which all its callers share; call train() or eval() of "
+            "the model after reconnect() to set it",
+            "; ".join(unlike),
+        )
     for it, route in zip(saved, routes, strict=True):
         connected = attach(it.stub, it.compiled, route, is_called=True)
         if it.parent is None:

@@ -25,6 +25,7 @@ from torch import nn
 
 from ..errors import StaleStubError, StubError
 from ..owner import module_state
+from ..owner.state_versions import of_state, with_versions
 from .at_owner import IncompatibleKeys, at_owner
 from .exchange import ask
 from .methods import find_if_lost
@@ -135,7 +136,7 @@ def state_dict(
     """Copies the state of the remote module, as `at_owner(stub).state_dict()` does.
 
     Args:
-        prefix: is put before each name.
+        prefix: is put before each name, and before those of the parts whose versions are noted.
         destination: as a model gives it to its parts. The stub adds nothing: the state is the remote module's.
     """
     if args or destination is not None:
@@ -143,7 +144,8 @@ def state_dict(
         return handed_down
     if keep_vars:
         _refuse(self, "state_dict(keep_vars=True)", "the values are copies, without gradients; leave keep_vars out")
-    return {f"{prefix}{name}": value for name, value in at_owner(self).state_dict().items()}
+    state = at_owner(self).state_dict()
+    return with_versions(state, of_state(state), prefix)
 
 
 def load_state_dict(
@@ -217,16 +219,19 @@ REMEDIES: Final = {
         "add_module register_module register_parameter register_buffer set_submodule define".split(),
         _WHERE_IT_IS_MADE,
     ),
-    **dict.fromkeys(("get_parameter", "get_buffer"), _STATE),
+    **dict.fromkeys(("get_parameter", "get_buffer", "get_extra_state"), _STATE),
+    "get_submodule": _PARTS,
+    "get_debug_state": _WHERE_IT_IS_MADE,
     **dict.fromkeys(
         "register_forward_hook register_forward_pre_hook register_backward_hook register_full_backward_hook "
         "register_full_backward_pre_hook register_state_dict_pre_hook register_state_dict_post_hook "
-        "register_load_state_dict_pre_hook register_load_state_dict_post_hook".split(),
+        "register_load_state_dict_pre_hook register_load_state_dict_post_hook "
+        "_register_state_dict_hook _register_load_state_dict_pre_hook".split(),
         _HOOKS,
     ),
 }
 """The line to write instead of a method that a stub refuses."""
-WITHOUT_STATE: Final = frozenset({_WHERE_IT_IS_MADE, _HOOKS})
+WITHOUT_STATE: Final = frozenset({_WHERE_IT_IS_MADE, _HOOKS, _PARTS})
 """Those of them that have nothing to do with where the module's state is."""
 
 
@@ -260,6 +265,9 @@ _METHODS: Final[tuple[Callable[..., Any], ...]] = (
 )
 _AS_CONTAINER: Final = dict.fromkeys(("__iter__", "__len__", "__getitem__", "__contains__"), _PARTS)
 """Refuses what a ScriptModule has as a container. Python itself refuses that of replicas, which are none."""
+# With a global hook of backward, torch's `__call__` asks each module for its own. A ScriptModule refuses that.
+for _name in ("_get_backward_hooks", "_get_backward_pre_hooks", "_maybe_warn_non_full_backward_hook"):
+    setattr(Stub, _name, getattr(nn.Module, _name))
 # `Stub` gets them here, because they need `at_owner`, which needs `Stub`.
 for _method in (*_METHODS, *(refusing(name, remedy) for name, remedy in {**REMEDIES, **_AS_CONTAINER}.items())):
     setattr(Stub, _method.__name__, _method)

@@ -6,6 +6,7 @@ It is not for calls: these go through the stub's own methods.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -13,11 +14,13 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed.rpc as rpc
 
+from .. import _torch
 from ..errors import ArgumentError, CallTimeoutError, MismatchError, NotInGroupError, PlaceError, StaleStubError
 from ..link.route import Route
 from ..owner import module_state
 from ..owner.checkpoints import checkpoint_here
 from ..owner.state_names import differences
+from ..owner.state_versions import with_versions
 from .exchange import ask
 from .methods import find_if_lost, note_failure
 from .modes import note_mode
@@ -71,6 +74,7 @@ class AtOwner:
     def __init__(self, stub: Any, timeout: float | None = None) -> None:
         route, self._compiled = route_and_interface(stub, "at_owner")
         self._stub = stub
+        self._given = timeout
         self._worker = route.worker
         self._timeout = route.timeout if timeout is None else check_timeout(timeout)
 
@@ -91,14 +95,15 @@ class AtOwner:
         found: list[rpc.RRef[Any]] = self._ask(module_state.parameters_here, recurse)
         return found
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
+    def state_dict(self) -> OrderedDict[str, torch.Tensor]:
         """Copies the module's state to this worker's CPU, in pieces of at most 64 MiB.
 
         The names are those of the Python module's own `state_dict`. A module that was scripted before it was hosted
         has all its buffers there: TorchScript does not keep which of them are persistent.
 
         Returns:
-            A tensor for each name, with the shape and dtype that it has in the module.
+            A tensor for each name, with the shape and dtype that it has in the module, whatever the default device and
+            the modes of the thread that asks. As torch's own, it also has the versions of the module's parts.
 
         Raises:
             ArgumentError: a tensor is quantized or not strided; use `checkpoint`.
@@ -110,13 +115,15 @@ class AtOwner:
         torch.Size([2, 4])
         """
         # If the stub follows its name to another module meanwhile, that one must not be asked for the rest.
-        route, (exchanged, parts) = self._ask_following(module_state.parts_here)
-        copied = {name: torch.empty(part.shape, dtype=part.dtype) for name, part in parts.items()}
-        for message in module_state.pieces(parts):
-            read = self._ask_once(route, module_state.read_here, exchanged, message)
-            for piece, values in zip(message, read, strict=True):
-                piece.of(copied[piece.name]).copy_(values)
-        return copied
+        self._check_context("state_dict")
+        route, (exchanged, parts, versions) = self._ask_following(module_state.parts_here)
+        with torch.inference_mode(False):  # whoever asks: the tensors are as those of a local state_dict()
+            copied = {name: torch.empty(part.shape, dtype=part.dtype, device="cpu") for name, part in parts.items()}
+            for message in module_state.pieces(parts):
+                read = self._ask_once(route, module_state.read_here, exchanged, message)
+                for piece, values in zip(message, read, strict=True):
+                    piece.of(copied[piece.name]).copy_(values)
+        return with_versions(copied, versions.of_parts)
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor], strict: bool = True) -> IncompatibleKeys:
         """Copies `state` into the module, in pieces of at most 64 MiB.
@@ -132,7 +139,9 @@ class AtOwner:
             The names that were left out, as from `torch.nn.Module.load_state_dict`.
 
         Raises:
-            MismatchError: shapes differ, or names do and `strict` is True. Nothing was changed.
+            MismatchError: shapes differ, or names do and `strict` is True. Or a part converts states of other versions
+                as it loads them, in a `_load_from_state_dict` or a hook of its own, and `state` is one. Nothing was
+                changed.
             ArgumentError: `state` is no mapping of strided tensors. Nothing was changed.
             NotSavableError: as from `state_dict`. Nothing was changed.
             StaleStubError: the module was moved or replaced meanwhile; load again.
@@ -140,6 +149,7 @@ class AtOwner:
         >>> at_owner(layer).load_state_dict({"bias": torch.zeros(2)}, strict=False)
         IncompatibleKeys(missing_keys=['weight'], unexpected_keys=[])
         """
+        self._check_context("load_state_dict")
         if not isinstance(state, Mapping):
             raise ArgumentError(f"{self._where}: load_state_dict({type(state).__name__}): not a mapping of tensors")
         for name, value in state.items():
@@ -147,11 +157,11 @@ class AtOwner:
             if not is_tensor or value.layout != torch.strided or value.is_meta or value.is_quantized:
                 kind = f"{value.layout}, {value.dtype}, on {value.device}" if is_tensor else type(value).__name__
                 raise ArgumentError(f"{self._where}: {name} is no strided tensor with plain values, but: {kind}")
-        route, (exchanged, parts) = self._ask_following(module_state.parts_here)  # as in `state_dict`
+        route, (exchanged, parts, versions) = self._ask_following(module_state.parts_here)  # as in `state_dict`
         keys = IncompatibleKeys(
             [name for name in parts if name not in state], [name for name in state if name not in parts]
         )
-        wrong = differences({name: part.shape for name, part in parts.items()}, state, strict)
+        wrong = differences({name: part.shape for name, part in parts.items()}, versions, state, strict)
         if wrong:
             raise MismatchError(f"{self._where}: the state does not fit: {wrong}")
         common = {name: part for name, part in parts.items() if name in state}
@@ -266,9 +276,21 @@ class AtOwner:
     def __repr__(self) -> str:
         return f"at_owner({self._where})"
 
+    def __reduce__(self) -> tuple[Callable[..., AtOwner], tuple[Any, ...]]:
+        # Where it is sent to, and in a copy, the stub is another one of the same module.
+        return at_owner, (self._stub, self._given)
+
     @property
     def _where(self) -> str:
         return f"{self._compiled.interface.name} on {self._worker}"
+
+    def _check_context(self, method: str) -> None:
+        """Raises ArgumentError where torch makes tensors without values of their own."""
+        if _torch.is_transforming() or _torch.in_fake_mode():
+            raise ArgumentError(
+                f"{self._where}: {method} under a torch.func transform such as vmap, or under a FakeTensorMode, whose "
+                "tensors have no values to copy; call it outside"
+            )
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
         """Runs a function of module_state.py on the owner, and returns its result."""

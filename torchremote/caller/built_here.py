@@ -23,6 +23,7 @@ from ..jit import CompiledInterface
 from ..jit.read.types import EnumType
 from ..link.places import Place
 from ..owner.create import CreateRequest, build
+from ..owner.state_names import names_of
 from .exchange import ask
 
 # In the messages of pickle and torch, for what is pickled by its name.
@@ -87,4 +88,4 @@ def built_here(compiled: CompiledInterface, place: Place, request: CreateRequest
         _said.add(what)
         how = "scripted" if request.examples is None else "exported"
         _log.warning("%s: the worker cannot import %s, so it is built and %s here, and sent", where, what, how)
-    return replace(request, make=scripted, args=(), kwargs={}, examples=None)
+    return replace(request, make=scripted, args=(), kwargs={}, examples=None, names=names_of(scripted))

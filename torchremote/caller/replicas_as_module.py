@@ -125,6 +125,8 @@ class Replicas(SeveralModules, metaclass=ReplicasClass):
 
     def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
         copied = self.__copy__()
+        memo = {} if memo is None else memo
+        memo[id(self)] = copied  # an attribute may lead back to the replicas
         copied.__dict__.update(copy.deepcopy(own_of(self), memo))
         return copied
 

@@ -86,8 +86,15 @@ def stub_along(stub: Stub, route: Route) -> Any:
 
 def own_of(stub: Stub) -> dict[str, Any]:
     """Returns the attributes that the user's code set on a stub."""
-    every = {*stub._torchremote_compiled.stub.__dict__, METHODS, DEVICES, SHARED}
-    return {name: value for name, value in stub.__dict__.items() if name not in every}
+    scripted = stub._torchremote_compiled.stub.__dict__
+    every = {*scripted, METHODS, DEVICES, SHARED}
+    return {
+        name: value
+        for name, value in stub.__dict__.items()
+        if name not in every
+        # A function that they set in the place of a method of the interface.
+        or (isinstance(scripted.get(name), torch.ScriptMethod) and not isinstance(value, torch.ScriptMethod))
+    }
 
 
 def give_own(stub: Any, attributes: dict[str, Any]) -> Any:
@@ -287,6 +294,12 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
             )
         super().__setattr__(name, value)
 
+    def __delattr__(self, name: str) -> None:
+        if name == "training" and SHARED in self.__dict__:
+            where = self._torchremote_compiled.interface.name
+            raise StubError(f"{where}: del training: the mode is the remote module's; call stub.train() or stub.eval()")
+        super().__delattr__(name)
+
     def __getstate__(self) -> NoReturn:
         name = self._torchremote_compiled.interface.name
         raise NotSavableError(
@@ -298,7 +311,10 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
 
     def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
         # Another stub of the same module. The module is not copied.
-        return give_own(self.__copy__(), copy.deepcopy(own_of(self), memo))
+        copied = self.__copy__()
+        memo = {} if memo is None else memo
+        memo[id(self)] = copied  # an attribute may lead back to the stub
+        return give_own(copied, copy.deepcopy(own_of(self), memo))
 
     def extra_repr(self) -> str:
         route, compiled = route_and_interface(self, "repr")

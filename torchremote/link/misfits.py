@@ -23,6 +23,11 @@ def misfit(where: str, value: object, kind: Type) -> ArgumentError:
 
 
 def _remedy(value: object, kind: Type) -> str:
+    if isinstance(value, torch.fx.Proxy):
+        return (
+            " while torch.fx traces, which cannot look into a stub; trace with a torch.fx.Tracer whose is_leaf_module "
+            "returns True for stubs"
+        )
     if isinstance(value, int) and str(kind) in ("float", "complex"):
         return ": it cannot hold this integer exactly; pass a float, or declare int"
     if isinstance(value, (int, str)) and str(kind) == value.__class__.__name__:

@@ -19,7 +19,7 @@ from ..errors import ArgumentError, CreationError, MismatchError, RemoteError
 from . import modules
 from .compiled import check_has_state
 from .scripting import words_of
-from .state_names import differences, state_of
+from .state_names import differences, state_of, versions_in
 from .turns import in_turn
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -54,7 +54,7 @@ def restore(module: torch.jit.ScriptModule, path: str) -> None:
     state = state_of(module)
     if os.path.exists(path):
         saved = _read(path)
-        wrong = differences({name: tuple(value.shape) for name, value in state.items()}, saved)
+        wrong = differences({name: tuple(value.shape) for name, value in state.items()}, versions_in(module), saved)
         if wrong:
             raise MismatchError(
                 f"checkpoint {path!r} does not fit the module: {wrong}; create the module from which it was "
@@ -68,7 +68,7 @@ def restore(module: torch.jit.ScriptModule, path: str) -> None:
     _path_of[module] = path
 
 
-def _read(path: str) -> dict[str, torch.Tensor]:
+def _read(path: str) -> Mapping[str, torch.Tensor]:
     """Reads a state. Raises CreationError if there is none in the file."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -79,7 +79,7 @@ def _read(path: str) -> dict[str, torch.Tensor]:
         ) from error
     if not isinstance(saved, Mapping) or not all(isinstance(value, torch.Tensor) for value in saved.values()):
         raise CreationError(f"checkpoint {path!r} is no mapping of tensors; {_ANEW}")
-    return dict(saved)
+    return saved
 
 
 _NO_FOLDER: Final = "its folder is not there; make it on the owner"
@@ -117,7 +117,7 @@ def checkpoint_here(handle: int, path: str | None) -> None:
     try:
         _replace(state, target, path)
     except OSError as error:  # it names the unfinished file
-        why = error.strerror or modules.words_of(error)
+        why = error.strerror or words_of(error)
         if not os.path.isdir(os.path.dirname(target)):
             why = _NO_FOLDER
         raise RemoteError(f"checkpoint({path!r}): {why}") from error

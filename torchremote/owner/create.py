@@ -38,6 +38,7 @@ from .compiled import check_place
 from .exported import export_for
 from .gathering import Gather
 from .scripting import scripted_module, words_of
+from .state_names import StateNames, put_names
 from .turns import runs_in_turn
 
 # -- the messages
@@ -63,6 +64,7 @@ class CreateRequest:
     examples: Mapping[str, Any] | None = None  # of each method's arguments: the module is exported, not scripted
     gather: int | None = None  # how many calls at most become one
     declared: str | None = None  # if calls are gathered: `text` with the marks of methods, which say which calls
+    names: StateNames | None = None  # of the state of a ScriptModule in `make`; None: read when it is scripted, or lost
     checkpoint: str | None = None  # a path on the owner: the module begins with the state that is there, if any
 
 
@@ -216,7 +218,10 @@ def build(contract: Contract, request: CreateRequest, device: torch.device) -> t
         check_place(module, device)
     if request.examples is not None:
         return export_for(module, contract, request.examples, device=device)
-    return scripted_module(module, contract.interface)
+    made = scripted_module(module, contract.interface)
+    if request.names is not None:
+        put_names(made, request.names)
+    return made
 
 
 def referenced(rref: PyRRef[Any]) -> torch.nn.Module:

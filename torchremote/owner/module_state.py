@@ -26,7 +26,8 @@ from .checkpoints import copy_path
 from .compiled import check_has_state
 from .exported import check_mode, check_movable
 from .hosting import wait_for_device
-from .state_names import copy_names, state_of
+from .state_names import copy_names, state_of, versions_in
+from .state_versions import Versions
 from .turns import in_turn
 
 PIECE: Final = 64 << 20
@@ -93,8 +94,11 @@ def module_rref_here(handle: int, interface_name: str) -> PyRRef[Any]:
     )
 
 
-def parts_here(handle: int) -> tuple[int, dict[str, Part]]:
-    """Returns the number of exchanges of the module, for `read_here` and `write_here`, and the parts of its state."""
+def parts_here(handle: int) -> tuple[int, dict[str, Part], Versions]:
+    """Returns the number of exchanges of the module, for `read_here` and `write_here`, and its state's parts.
+
+    Its versions come with them.
+    """
     entry, _ = modules.entry_at(handle)
     exchanged, parts = entry.exchanged, {}
     for name, tensor in _state_of(entry).items():
@@ -102,7 +106,7 @@ def parts_here(handle: int) -> tuple[int, dict[str, Part]]:
             what = "quantized" if tensor.is_quantized else str(tensor.layout)
             raise ArgumentError(f"{name}: a {what} tensor cannot be sent in pieces; write a checkpoint() instead")
         parts[name] = Part(tuple(tensor.shape), tensor.dtype)
-    return exchanged, parts
+    return exchanged, parts, versions_in(entry.module)
 
 
 def read_here(handle: int, exchanged: int, message: Sequence[Piece]) -> list[torch.Tensor]:

@@ -14,8 +14,9 @@ Note [Whole states]
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
@@ -23,6 +24,7 @@ import torch
 from .. import _torch
 from ..errors import NotSavableError
 from ..link.stubs import is_stub
+from .state_versions import Versions, of_state, versions_of, with_versions
 
 _SHOWN: Final = 5  # names in a message
 
@@ -33,6 +35,7 @@ class StateNames:
 
     names: frozenset[str] | None  # None: all that its scripted module has
     lost: str  # why the state is not whole; "" if it is
+    versions: Versions = field(default_factory=Versions)
 
 
 _names_of: weakref.WeakKeyDictionary[torch.nn.Module, StateNames] = weakref.WeakKeyDictionary()
@@ -50,29 +53,52 @@ def copy_names(copied: torch.jit.ScriptModule, scripted: torch.jit.ScriptModule)
         _names_of[copied] = known
 
 
-def state_of(scripted: torch.jit.ScriptModule) -> dict[str, torch.Tensor]:
-    """Returns the state of a hosted module. Its tensors are the module's own.
+def names_of(scripted: torch.jit.ScriptModule) -> StateNames | None:
+    """Returns the names that are remembered. None if the module was scripted before it came here."""
+    return _names_of.get(scripted)
+
+
+def put_names(scripted: torch.jit.ScriptModule, names: StateNames) -> None:
+    """Remembers the names of a module that another process scripted."""
+    _names_of[scripted] = names
+
+
+def versions_in(scripted: torch.jit.ScriptModule) -> Versions:
+    """Returns the versions of the state of a hosted module, of which `state_of` has returned it."""
+    return _names_of[scripted].versions
+
+
+def state_of(scripted: torch.jit.ScriptModule) -> OrderedDict[str, torch.Tensor]:
+    """Returns the state of a hosted module, with its versions. Its tensors are the module's own.
 
     Raises:
         NotSavableError: the scripted module does not have the whole state.
     """
     known = _names_of.get(scripted)
     if known is None:
-        known = _names_of[scripted] = StateNames(None, _lost_in_scripted(scripted))
+        lost = _lost_in_scripted(scripted)
+        versions = Versions({} if lost else of_state(scripted.state_dict()))
+        known = _names_of[scripted] = StateNames(None, lost, versions)
     if known.lost:
         raise NotSavableError(
             f"{known.lost}; a state has parameters and buffers; save such a module where it is made, before it is "
             "hosted, or create it with its state as an argument"
         )
     state: dict[str, torch.Tensor] = scripted.state_dict()
-    return state if known.names is None else {name: state[name] for name in state if name in known.names}
+    kept = {name: value for name, value in state.items() if known.names is None or name in known.names}
+    return with_versions(kept, known.versions.of_parts)
 
 
-def differences(own: Mapping[str, tuple[int, ...]], state: Mapping[str, torch.Tensor], same_names: bool = True) -> str:
+def differences(
+    own: Mapping[str, tuple[int, ...]],
+    versions: Versions,
+    state: Mapping[str, torch.Tensor],
+    same_names: bool = True,
+) -> str:
     """Says in words why a state does not fit a module. "" if it fits.
 
     Args:
-        own: the shapes of the module's own state, by name.
+        own, versions: the shapes of the module's own state, by name, and its versions.
         same_names: whether the state has to have all these names and no others.
     """
     found = [f"{name} is missing" for name in own if name not in state] if same_names else []
@@ -80,7 +106,7 @@ def differences(own: Mapping[str, tuple[int, ...]], state: Mapping[str, torch.Te
     for name, shape in own.items():
         if name in state and tuple(state[name].shape) != shape:
             found.append(f"{name} has shape {tuple(state[name].shape)}, and {shape} in the module")
-    return "; ".join(found)
+    return "; ".join([*found, *versions.misfits(state)])
 
 
 def _read_names(scripted: torch.jit.ScriptModule, module: torch.nn.Module) -> StateNames:
@@ -97,7 +123,7 @@ def _read_names(scripted: torch.jit.ScriptModule, module: torch.nn.Module) -> St
         why = f"TorchScript does not keep what its state_dict() has under {', '.join(lost[:_SHOWN])}{more}"
     else:
         why = next(filter(None, map(_lost_in_scripted, _scripted_parts(module))), "")
-    return StateNames(frozenset(own), why)
+    return StateNames(frozenset(own), why, versions_of(module, own))
 
 
 def _scripted_parts(module: torch.nn.Module) -> Iterator[torch.jit.ScriptModule]:
