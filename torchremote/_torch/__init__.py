@@ -70,6 +70,7 @@ from .rpc import (
     send_as,
     tensors_pickled,
     value_of,
+    when_done,
     worker_infos,
 )
 from .scripted import (
@@ -237,6 +238,7 @@ __all__ = [
     "value_of",
     "with_casts",
     "without_autocast",
+    "when_done",
     "worker_infos",
     "workers_may_join",
 ]
