@@ -124,22 +124,27 @@ def module_of(program):
 
 
 @pytest.mark.parametrize(
-    "program",
+    ("program", "refusal"),
     [
-        b"}" + b")" + b"\x85" * 290_000 + b"Ks",  # a key that is tuples in tuples
-        b"](" + b"]" * 290_000 + b"e",
-        b"]" * 500_000,
-        b"N" * 500_000,
-        b"c__torch__.m\nM\n)\x81}X\x01\x00\x00\x00b" * 20_000,
-        b"j\xff\xff\xff\x7f",
-        b"a" * 100,
-        b"t\x85\x86\x87",
+        (b"}" + b")" + b"\x85" * 290_000 + b"K\x00s", None),  # a key that is tuples in tuples
+        (b"](" + b"]" * 290_000 + b"e", None),
+        (b"]" * 500_000, "more than 300000 operations"),
+        (b"N" * 500_000, "more than 300000 operations"),
+        (b"c__torch__.m\nM\n)\x81}X\x01\x00\x00\x00b" * 20_000 + b"N" + b"sb" * 20_000, "no path of"),
+        (b"j\xff\xff\xff\x7f", "IndexError"),
+        (b"a" * 100, "AttributeError"),
+        (b"t\x85\x86\x87", "IndexError"),
     ],
 )
-def test_hostile_programs_end_soon(encoder, monkeypatch, program):
+def test_hostile_programs_have_no_stubs_or_are_refused(encoder, monkeypatch, program, refusal):
+    """All limits are of what a file may hold, so each ends. See also the limit of time of the whole suite."""
     monkeypatch.setattr(inspect, "_OPERATIONS_AT_MOST", 300_000)
-    with contextlib.suppress(ArchiveError):
-        stubs_in_archive(with_data(saved(encoder), module_of(program)))
+    archive = with_data(saved(encoder), module_of(program))
+    if refusal is None:
+        assert stubs_in_archive(archive) == []
+    else:
+        with pytest.raises(ArchiveError, match=refusal):
+            stubs_in_archive(archive)
 
 
 def text(value):

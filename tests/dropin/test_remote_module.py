@@ -5,7 +5,7 @@ import copy
 import functools
 import gc
 import sys
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,6 +18,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 import torchremote as tr
 from torchremote import testing
+from torchremote.dropin import without_interface
 from torchremote.dropin.remote_module import RemoteModule, _RemoteModule
 from torchremote.errors import ArgumentError, InterfaceError, PlaceError
 
@@ -327,21 +328,44 @@ def test_names_that_would_hide_a_remote_modules_own(owner):
             _RemoteModule(owner, zoo.LinearEncoder, _module_interface_cls=interface)
 
 
-class Slow(nn.Module):
+asked_early = threading.Event()
+
+
+class Awaited(nn.Module):
+    """Is made when it has been asked something."""
+
     def __init__(self):
         super().__init__()
-        time.sleep(0.5)  # the call comes before it is made; were it made first, the test would pass as well
+        assert asked_early.wait(10)
 
     def forward(self, x):
         return x + 1
 
 
+def ask_early(ask, *given):
+    """Calls `ask` on the owner, for a module that is being made. It is made when the question has arrived there."""
+
+    def arriving(function):
+        def call(*args, **kwargs):
+            asked_early.set()
+            return function(*args, **kwargs)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("_remote_forward", "referenced"):  # they wait until the module is made
+            patched.setattr(without_interface, name, arriving(getattr(without_interface, name)))
+        try:
+            return ask(*given)
+        finally:
+            asked_early.clear()
+
+
 def test_a_received_one_is_called_while_it_is_created(owner):
-    module = RemoteModule(owner, Slow)
-    arguments = (module, torch.ones(2))
-    assert rpc.rpc_sync(owner, nn.Module.__call__, arguments, timeout=10).tolist() == [2, 2]
-    module = RemoteModule(owner, Slow)
-    assert rpc.rpc_sync(owner, RemoteModule.remote_parameters, (module,), timeout=10) == []
+    arguments = (nn.Module.__call__, RemoteModule(owner, Awaited), torch.ones(2))
+    assert rpc.rpc_sync(owner, ask_early, arguments, timeout=20).tolist() == [2, 2]
+    arguments = (RemoteModule.remote_parameters, RemoteModule(owner, Awaited))
+    assert rpc.rpc_sync(owner, ask_early, arguments, timeout=20) == []
 
 
 def test_threads_that_call_a_received_one_first(owner):

@@ -15,7 +15,7 @@ import torchremote as tr
 from torchremote import _torch
 from torchremote.errors import GroupError, NotInitializedError
 from torchremote.group import join as joining
-from torchremote.group.hub import line_of, split_address
+from torchremote.group.hub import SILENCE, line_of, split_address
 
 from ..waiting import until
 from . import roles
@@ -138,7 +138,7 @@ def test_a_join_waits_for_a_stopped_member_only_for_its_timeout_and_says_for_who
     assert elapsed(until, lambda: late.said() is not None) < 6
     assert f"join 'ps': waited 2 s for 'sleeper' (process {stopped.pid} on " in late.said()
     until(lambda: roles.members() == ["main", "sleeper"])
-    time.sleep(5)  # longer than it takes to notice a crash
+    time.sleep(SILENCE + 1)  # longer than it takes to notice a crash
     assert roles.members() == ["main", "sleeper"], "a stopped worker is no lost one"
     patient = nursery.start("ps", tr.group_address(), timeout=60)
     stopped.signal(signal.SIGCONT)
@@ -234,10 +234,11 @@ def test_shutdown_of_torch_leaves_the_group(nursery):
     nursery.join("ps")
     assert rpc.rpc_sync("ps", roles.members) == ["main", "ps"]
     address = tr.group_address()
+    membership = joining._membership
     rpc.shutdown()
     with pytest.raises(NotInitializedError, match="in no group"):
         tr.group_address()
-    time.sleep(2.5)
+    until(lambda: not membership._thread.is_alive())  # it has told the hub
     tr.join("main", address)
     assert roles.members() == ["main", "ps"]
     assert roles.add("ps") == 2
