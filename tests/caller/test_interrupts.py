@@ -182,7 +182,7 @@ def test_ctrl_c_ends_the_wait_for_a_module_of_this_worker(tmp_path):
 
 
 def entering(names, then):
-    """Makes a tracer that does `then`, once, where Python enters one of these functions: there it runs handlers, too."""
+    """Makes a tracer that does `then`, once, where Python enters one of these functions: handlers run there, too."""
     entered = []
 
     def trace(frame, event, arg):

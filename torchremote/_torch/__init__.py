@@ -37,7 +37,7 @@ from .frontend import (
     parsed,
     resolver,
 )
-from .group import AgentOfMember, GroupAgent, workers_may_join
+from .group import AgentOfMember, GroupAgent, autograd_number, workers_may_join
 from .hosting import (
     custom_objects,
     functions_in,
@@ -147,6 +147,7 @@ __all__ = [
     "as_plain_tensors",
     "as_python_module",
     "assumed_of",
+    "autograd_number",
     "before_saving",
     "begin_future",
     "call_back",
@@ -236,9 +237,9 @@ __all__ = [
     "type_name",
     "use_one_thread_for_forks",
     "value_of",
+    "when_done",
     "with_casts",
     "without_autocast",
-    "when_done",
     "worker_infos",
     "workers_may_join",
 ]
