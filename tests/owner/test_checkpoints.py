@@ -147,3 +147,51 @@ def test_what_is_no_checkpoint_leaves_nothing(owner, path):
 def test_what_is_no_path_is_refused_at_once(owner, path):
     with pytest.raises(ArgumentError, match="checkpoint=.*: not a path; write one as a string"):
         create(owner, path, 1)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_module_that_is_not_served_keeps_its_state(path, replace):
+    torch.save(zoo.LinearEncoder(seed=1).state_dict(), path)
+    tr.serve(zoo.SlowLoop() if replace else zoo.LinearEncoder(), zoo.Sleeper if replace else zoo.Encoder, "taken")
+    module = zoo.LinearEncoder(seed=2)
+    try:
+        with pytest.raises(MismatchError if replace else ServedNameError):
+            tr.serve(module, zoo.Encoder, "taken", checkpoint=path, replace=replace)
+    finally:
+        tr.withdraw("taken")
+    assert torch.equal(module.linear.weight, zoo.LinearEncoder(seed=2).linear.weight)
+
+
+def test_a_state_that_cannot_be_copied_changes_nothing(path):
+    state = zoo.LinearEncoder(seed=1).state_dict()
+    *_, last = state
+    for wrong, reason in (
+        (state[last].to_sparse(), "is sparse_coo, and strided in the module"),
+        (state[last].to("meta"), "is without values, and strided"),
+        (torch.quantize_per_tensor(state[last], 1.0, 0, torch.quint8), "is quantized, and strided"),
+        (state[last].to(torch.complex64), "is complex, and torch.float32 in the module"),
+    ):
+        torch.save({**state, last: wrong}, path)
+        module = zoo.LinearEncoder(seed=2)
+        with pytest.raises(MismatchError, match=reason):
+            tr.serve(module, zoo.Encoder, "not served", checkpoint=path)
+        assert torch.equal(module.linear.weight, zoo.LinearEncoder(seed=2).linear.weight)
+
+
+@pytest.mark.parametrize("wrong", ["", "a\0b", "\ud800", b"/tmp/x", 3])
+def test_what_is_no_path_is_refused_by_create_and_checkpoint(owner, path, wrong):
+    with pytest.raises(ArgumentError, match="not a path"):
+        create(owner, wrong, 1)
+    with pytest.raises(ArgumentError, match="not a path"):
+        tr.at_owner(create(owner, path, 1)).checkpoint(wrong)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "", 3])
+def test_what_is_no_name_is_refused(owner, name):
+    for ask in (
+        lambda: tr.serve(zoo.LinearEncoder(), zoo.Encoder, name),
+        lambda: tr.create(owner, *made(1)[:2], name=name),
+        lambda: tr.connect(owner, zoo.Encoder, name),
+    ):
+        with pytest.raises(ServedNameError, match="a served name is a string"):
+            ask()

@@ -19,7 +19,7 @@ from ..errors import ArgumentError, CreationError, MismatchError, RemoteError
 from . import modules
 from .compiled import check_has_state
 from .scripting import words_of
-from .state_names import differences, state_of
+from .state_names import differences, kinds, state_of
 from .turns import in_turn
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -36,9 +36,16 @@ def check_path(path: object) -> str | None:
         text = os.fspath(path)  # type: ignore[call-overload]
     except TypeError:
         text = None
-    if not isinstance(text, str) or not text:
+    if not isinstance(text, str) or not text or not _may_be_path(text):
         raise ArgumentError(f"checkpoint={path!r}: not a path; write one as a string, such as '/data/encoder.pt'")
     return text
+
+
+def _may_be_path(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def restore(module: torch.jit.ScriptModule, path: str) -> None:
@@ -55,6 +62,7 @@ def restore(module: torch.jit.ScriptModule, path: str) -> None:
     if os.path.exists(path):
         saved = _read(path)
         wrong = differences({name: tuple(value.shape) for name, value in state.items()}, saved)
+        wrong = wrong or kinds(state, saved)  # before the first is copied
         if wrong:
             raise MismatchError(
                 f"checkpoint {path!r} does not fit the module: {wrong}; create the module from which it was "
