@@ -132,6 +132,13 @@ def test_what_goes_on_without_a_message_is_left_at_the_deadline(nursery):
 
 
 @in_a_group(name=None)
+def test_what_is_no_address_is_refused(nursery):
+    for address in (5, b"127.0.0.1:1", "nowhere"):
+        with pytest.raises(GroupError, match="is no address; write host:port"):
+            tr.join("main", address)
+
+
+@in_a_group(name=None)
 def test_what_is_no_timeout_is_refused(nursery):
     for timeout in (-1, 0, None, float("inf"), float("nan"), True, "3"):
         with pytest.raises(ValueError, match=f"timeout={timeout!r}: seconds, more than 0"):

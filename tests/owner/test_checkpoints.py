@@ -1,5 +1,8 @@
 """Modules that begin with the state of their last checkpoint."""
 
+import os
+import signal
+
 import pytest
 import torch
 
@@ -12,6 +15,7 @@ from torchremote.errors import (
     RemoteError,
     ServedNameError,
 )
+from torchremote.owner import checkpoints, modules
 
 from .. import zoo
 from ..waiting import hosted, until
@@ -168,7 +172,6 @@ def test_a_state_that_cannot_be_copied_changes_nothing(path):
     for wrong, reason in (
         (state[last].to_sparse(), "is sparse_coo, and strided in the module"),
         (state[last].to("meta"), "is without values, and strided"),
-        (torch.quantize_per_tensor(state[last], 1.0, 0, torch.quint8), "is quantized, and strided"),
         (state[last].to(torch.complex64), "is complex, and torch.float32 in the module"),
     ):
         torch.save({**state, last: wrong}, path)
@@ -195,3 +198,27 @@ def test_what_is_no_name_is_refused(owner, name):
     ):
         with pytest.raises(ServedNameError, match="a served name is a string"):
             ask()
+
+
+def test_what_a_killed_process_has_begun_to_write_is_removed_by_the_next(owner, path):
+    def killed():
+        torch.save = lambda state, file: os.kill(os.getpid(), signal.SIGKILL)
+        checkpoints._remove_unfinished = lambda target: None
+        modules.entry_at = lambda handle: (entry, None)
+        checkpoints.checkpoint_here(0, str(path))
+
+    tr.serve(zoo.LinearEncoder(), zoo.Encoder, "writes")
+    entry = modules.by_name["writes"]
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            killed()
+        os.waitpid(child, 0)
+    begun = [file.name for file in path.parent.iterdir()]
+    assert len(begun) == 2
+    (last,) = [name for name in begun if f".{child}." in name]
+    running = path.with_name(last.replace(f".{child}.", f".{os.getpid()}."))
+    running.touch()  # as another thread of this process would
+    tr.at_owner(tr.create(owner, *made(1)[:2])).checkpoint(path)
+    tr.withdraw("writes")
+    assert set(path.parent.iterdir()) == {path, running}

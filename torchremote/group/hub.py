@@ -69,7 +69,7 @@ def line_of(message: Message) -> bytes:
 
 def split_address(address: str) -> tuple[str, int]:
     """Reads "host:port". Raises ValueError if it is neither."""
-    host, colon, port = address.rpartition(":")
+    host, colon, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
     if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65_535 or not _may_be_host(host):
         raise ValueError(f"{address!r} is no address; write host:port, such as 10.0.0.1:29600")
     return host.strip("[]"), int(port)

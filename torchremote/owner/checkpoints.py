@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import secrets
+import socket
 import stat
 import weakref
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -124,7 +127,8 @@ def checkpoint_here(handle: int, path: str | None) -> None:
     if old is not None and not stat.S_ISREG(old.st_mode):
         _write(state, target, path)  # a device or a pipe cannot be replaced; a folder raises
         return
-    unfinished = f"{target}.{secrets.token_hex(4)}"
+    _remove_unfinished(target)
+    unfinished = f"{target}.{_here()}.{os.getpid()}.{secrets.token_hex(4)}"
     try:
         # From the beginning, nobody may read the new file who may not read the old one.
         new = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if old is None else 0o600)
@@ -141,6 +145,23 @@ def checkpoint_here(handle: int, path: str | None) -> None:
     finally:
         if os.path.exists(unfinished):
             os.remove(unfinished)
+
+
+def _here() -> str:
+    """Names what numbers processes: this machine, or a container on it. A folder may be that of several."""
+    namespace = os.readlink("/proc/self/ns/pid")
+    return f"{zlib.crc32(f'{socket.gethostname()} {namespace}'.encode()):08x}"
+
+
+def _remove_unfinished(target: str) -> None:
+    """Removes what processes that were killed have begun to write beside `target`."""
+    folder, name = os.path.split(target)
+    pattern = re.compile(rf"{re.escape(name)}\.{_here()}\.([0-9]+)\.[0-9a-f]{{8}}")
+    with suppress(OSError):  # it is no error of this checkpoint
+        for other in os.listdir(folder):
+            found = pattern.fullmatch(other)
+            if found and not os.path.exists(f"/proc/{found[1]}"):
+                os.remove(os.path.join(folder, other))
 
 
 def _write(state: dict[str, torch.Tensor], file: str | int, path: str) -> None:
