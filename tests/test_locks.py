@@ -69,7 +69,7 @@ def methods_of_a_stub():
 
 
 def take_a_replica():
-    replicas.give_back(replicas.take()[0])
+    replicas.take().give_back()
 
 
 replicas = Team(compile_interface(zoo.Encoder), "name", None, ["w"])

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -12,7 +13,7 @@ import torch.distributed.autograd as dist_autograd
 from torch import Tensor, nn
 
 import torchremote as tr
-from torchremote import native
+from torchremote import _torch, native
 from torchremote.caller import waiting
 
 from .. import zoo
@@ -26,6 +27,12 @@ NAP, SOON, LATE = 3.0, 0.2, 1.0  # seconds: of a call, until the signal, and unt
 class Naps:
     def nap(self, seconds: float) -> int: ...
     def twice(self, x: Tensor) -> Tensor: ...
+
+
+@tr.remote_scriptable
+class Idempotent:
+    @tr.idempotent
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...
 
 
 class Napping(nn.Module):
@@ -172,6 +179,91 @@ def being_created(store):
 
 def test_ctrl_c_ends_the_wait_for_a_module_of_this_worker(tmp_path):
     play(tmp_path, being_created)
+
+
+def entering(names, then):
+    """Makes a tracer that does `then`, once, where Python enters one of these functions: handlers run there, too."""
+    entered = []
+
+    def trace(frame, event, arg):
+        if frame.f_code.co_name in names and "torchremote" in frame.f_code.co_filename and not entered:
+            entered.append(frame.f_code.co_name)
+            then()
+
+    trace.entered = entered
+    return trace
+
+
+@pytest.fixture
+def ctrl_c():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: signal.raise_signal(signal.SIGINT)
+    sys.settrace(None)
+    signal.signal(signal.SIGINT, before)
+
+
+CALLS = {
+    "async": lambda stub: stub.forward_async(torch.ones(1, 8)),
+    "many_async": lambda stub: stub.forward_many_async([(torch.ones(1, 8),)] * 2),
+    "each": lambda stub: stub.forward_many_async([(torch.ones(1, 8),)] * 2, return_exceptions=True),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("kind", ["stub", "idempotent", "replicas"])
+def test_ctrl_c_is_not_lost_where_the_answer_is_there_already(owner, ctrl_c, call, kind):
+    """The callback runs in the main thread then, and torch only logs what a callback raises."""
+    interface = Idempotent if kind == "idempotent" else zoo.Encoder
+    stub = tr.create(owner, interface, zoo.LinearEncoder, name="encoder", if_exists="replace")
+    if kind == "replicas":
+        stub = tr.connect([owner], interface, "encoder")
+    call(stub).wait()
+    trace = entering({"settled", "done", "_take"}, ctrl_c)
+
+    def wait_for_answers(frame, event, arg):
+        sent = frame.f_locals.get("futures") or [frame.f_locals.get("answer")]
+        for future in sent:
+            if isinstance(future, torch._C.Future):
+                until(future.done)
+        return wait_for_answers
+
+    def traced(frame, event, arg):
+        trace(frame, event, arg)
+        in_calls = "/torchremote/caller/" in frame.f_code.co_filename
+        return wait_for_answers if in_calls and frame.f_code.co_name in ("settle_later", "when_all", "call") else None
+
+    sys.settrace(traced)
+    try:
+        call(stub)
+    except KeyboardInterrupt:
+        sys.settrace(None)
+        assert trace.entered
+    else:  # the answer came later, or no Python runs for it
+        sys.settrace(None)
+        assert not trace.entered
+    if kind == "replicas":
+        until(lambda: "(0 in flight)" in repr(stub))
+    tr.withdraw("encoder", owner)
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["complete", "complete only when it is added"])
+def test_what_is_to_be_done_with_a_future_is_done(ctrl_c, monkeypatch, seen):
+    future, did = torch.futures.Future(), []
+    future.set_result(1)
+    if not seen:
+        answers = iter([False])
+        monkeypatch.setattr(_torch.rpc, "is_done", lambda future: next(answers, True))
+    sys.settrace(entering({"_take"}, ctrl_c))
+    try:
+        _torch.when_done(future, did.append)
+    except KeyboardInterrupt:
+        sys.settrace(None)
+        assert seen, "torch only logs what a callback raises"
+        assert did == []
+    else:
+        sys.settrace(None)
+        assert not seen
+        assert did == [future]
 
 
 # -- other signals

@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import json
+import logging
 import os
 import re
 import shutil
@@ -130,6 +132,13 @@ def test_what_goes_on_without_a_message_is_left_at_the_deadline(nursery):
 
 
 @in_a_group(name=None)
+def test_what_is_no_address_is_refused(nursery):
+    for address in (5, b"127.0.0.1:1", "nowhere"):
+        with pytest.raises(GroupError, match="is no address; write host:port"):
+            tr.join("main", address)
+
+
+@in_a_group(name=None)
 def test_what_is_no_timeout_is_refused(nursery):
     for timeout in (-1, 0, None, float("inf"), float("nan"), True, "3"):
         with pytest.raises(ValueError, match=f"timeout={timeout!r}: seconds, more than 0"):
@@ -193,11 +202,119 @@ def test_a_second_ctrl_c_does_not_either(nursery):
     def interrupted(seconds):
         raise KeyboardInterrupt
 
-    joining._membership._thread.join = interrupted
+    thread = joining._membership._thread
+    thread.join = interrupted
     with pytest.raises(KeyboardInterrupt):
         tr.leave()
     assert not _torch.rpc_running()
+    del thread.join
     tr.join("main", shared_memory=False)
+
+
+@in_a_group(name=None)
+def test_ctrl_c_in_a_join_leaves_no_rpc_behind(nursery):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    start = agents._api._init_rpc_states
+
+    def interrupted(agent):
+        start(agent)
+        signal.raise_signal(signal.SIGINT)
+
+    agents._api._init_rpc_states = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        tr.join("main", shared_memory=False)
+    assert not _torch.rpc_running()
+    agents._api._init_rpc_states = start
+    tr.join("main", shared_memory=False)
+    assert roles.members() == ["main"]
+
+
+@in_a_group(name=None)
+def test_ctrl_c_just_after_a_join_leaves_a_membership(nursery):
+    class Interrupted(joining.Membership):
+        def join(self, *given):
+            super().join(*given)
+            raise KeyboardInterrupt
+
+    joining.Membership = Interrupted
+    with pytest.raises(KeyboardInterrupt):
+        tr.join("main", shared_memory=False)
+    tr.leave()
+    assert not _torch.rpc_running()
+
+
+@in_a_group()
+def test_leaving_and_joining_in_a_call_are_refused_as_they_would_wait_for_it(nursery):
+    nursery.join("ps")
+    for asked in (tr.leave, tr.join):
+        with pytest.raises(Exception, match=f"{asked.__name__}: called in a call .* on a thread of your own"):
+            rpc.rpc_sync("ps", asked, args=() if asked is tr.leave else ("other",))
+    assert roles.add("ps") == 2
+
+
+@in_a_group(name=None)
+def test_after_a_shutdown_the_same_name_joins_at_once(nursery):
+    where = joining._start_hub("main")
+    nursery.start("ps", where, rpc_timeout=20).joined()
+    for _ in range(3):
+        tr.join("main", where, shared_memory=False)
+        assert roles.members() == ["main", "ps"]
+        rpc.shutdown()
+    assert not _torch.rpc_running()
+
+
+@in_a_group()
+def test_a_port_that_a_shutdown_closes_is_no_error(nursery):
+    membership, said = joining._membership, []
+    handler = logging.Handler()
+    handler.emit = said.append
+    logging.getLogger("torchremote").addHandler(handler)
+    membership._listener = types.SimpleNamespace(is_closed=lambda: True)
+    membership._check_listener()
+    assert not said, "it may be closed for the moment before RPC has ended"
+    until(lambda: said)  # it stays closed, and RPC goes on
+    assert "has closed the port" in said[0].getMessage()
+
+
+# -- distributed autograd
+
+
+def greeted(where, **said):
+    """Says hello at a hub, as a process does. Returns the connection and the answer."""
+    connection = socket.create_connection(hub.split_address(where))
+    about = {"protocol": hub.GROUP_PROTOCOL, "timeout": 60, "visits": False, "host": "h", "pid": 1, "since": "now"}
+    connection.sendall(hub.line_of({"do": "hello", **about, **said}))
+    return connection, json.loads(connection.makefile().readline())
+
+
+@in_a_group()
+def test_no_two_processes_of_a_group_have_the_same_number_in_distributed_autograd(nursery):
+    ours, first = _torch.autograd_number(), tr.group_address()
+    assert ours is not None
+    refused, answer = greeted(first, name="other", process="other", autograd=ours)
+    assert answer["do"] == "refused"
+    assert f"has the number {ours} in distributed autograd" in answer["why"]
+    refused.close()
+    held = nursery.join("ps")  # so that the hub goes on
+    tr.leave()
+    tr.join("main", first, shared_memory=False)  # it is the same process
+    assert _torch.autograd_number() == ours
+    tr.leave()
+    held.kill()
+
+    second = joining._start_hub("main")
+    connection, answer = greeted(second, name="other", process="other", autograd=ours)
+    assert (answer["do"], answer["autograd"]) == ("welcome", ours)
+    with pytest.raises(GroupError, match=f"has the number {ours} in distributed autograd.* from a new process"):
+        tr.join("main", second, shared_memory=False)
+    assert not _torch.rpc_running()
+    connection.close()
+
+
+def test_a_hub_gives_new_processes_numbers_that_nobody_brought():
+    numbers = hub.Hub()
+    numbers._autograd = dict.fromkeys(range(1, hub.MOST_NUMBERS), "somebody")
+    assert numbers._new_autograd_number() == hub.MOST_NUMBERS
 
 
 # -- device maps

@@ -10,6 +10,8 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
+from torchremote import _torch
+from torchremote.caller import replica_calls
 from torchremote.errors import CallTimeoutError, NotInGroupError, ServedNameError, WireError
 
 from .. import zoo
@@ -210,3 +212,64 @@ def test_replicas_that_are_made_or_sent_while_one_is_away_find_it(nursery):
         comes_back(one, "p1")
         assert {from_which(result) for result in one.forward_many([(X,)] * 4)} == {"p0", "p1"}
     assert not rpc.rpc_sync("p1", roles.training)
+
+
+# -- what a replica has in flight
+
+
+@in_a_group()
+def test_where_no_thread_can_be_started_calls_end_and_a_later_one_has_the_replica_looked_for(nursery):
+    owners = start(nursery)
+    replicas = tr.connect(OWNERS[:2], zoo.Encoder, "encoder", timeout=20)
+    real = threading.Thread.start
+
+    def start_no_search(thread):
+        if thread.name == "torchremote-replica":
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    threading.Thread.start = start_no_search
+    owners["p0"].signal(signal.SIGSTOP)
+    calls = [replicas.forward_async(X) for _ in range(2)]  # one to each
+    owners["p0"].kill()
+    failed = 0
+    for call in calls:
+        until(call.done)
+        try:
+            assert from_which(call.wait()) == "p1"
+        except WireError:
+            failed += 1
+    assert failed == 1
+    until(lambda: roles.members() == ["main", "p1"])
+    threading.Thread.start = real
+    nursery.join("p0")
+    serve("p0")
+    assert "left out" in repr(replicas)
+    assert from_which(replicas(X)) == "p1"
+    comes_back(replicas, "p0")
+
+
+@in_a_group()
+def test_ctrl_c_between_two_instructions_leaves_nothing_in_flight(nursery):
+    start(nursery)
+    replicas = tr.connect(OWNERS[:2], zoo.Encoder, "encoder")
+    when_done, many = _torch.when_done, [(X,)] * 4
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    _torch.when_done = interrupted
+    for call in (lambda: replicas.forward_async(X), lambda: replicas.forward_many(many)):
+        with pytest.raises(KeyboardInterrupt):
+            call()
+        assert repr(replicas).count("(0 in flight)") == 2
+    _torch.when_done = when_done
+    team = replicas.__dict__[replica_calls.TEAM]
+    taken = team.take(3)
+    assert "(3 in flight)" in repr(replicas)
+    del taken
+    assert repr(replicas).count("(0 in flight)") == 2
+    taken = team.take(3)
+    for _ in range(2):
+        taken.give_back()
+        assert repr(replicas).count("(0 in flight)") == 2

@@ -1,5 +1,8 @@
 """Modules that begin with the state of their last checkpoint."""
 
+import os
+import signal
+
 import pytest
 import torch
 
@@ -12,6 +15,7 @@ from torchremote.errors import (
     RemoteError,
     ServedNameError,
 )
+from torchremote.owner import checkpoints, modules
 
 from .. import zoo
 from ..waiting import hosted, until
@@ -159,3 +163,74 @@ def test_a_file_that_cannot_be_written_is_named_and_no_other(owner, tmp_path):
 def test_what_is_no_path_is_refused_at_once(owner, path):
     with pytest.raises(ArgumentError, match="checkpoint=.*: not a path; write one as a string"):
         create(owner, path, 1)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_module_that_is_not_served_keeps_its_state(path, replace):
+    torch.save(zoo.LinearEncoder(seed=1).state_dict(), path)
+    tr.serve(zoo.SlowLoop() if replace else zoo.LinearEncoder(), zoo.Sleeper if replace else zoo.Encoder, "taken")
+    module = zoo.LinearEncoder(seed=2)
+    try:
+        with pytest.raises(MismatchError if replace else ServedNameError):
+            tr.serve(module, zoo.Encoder, "taken", checkpoint=path, replace=replace)
+    finally:
+        tr.withdraw("taken")
+    assert torch.equal(module.linear.weight, zoo.LinearEncoder(seed=2).linear.weight)
+
+
+def test_a_state_that_cannot_be_copied_changes_nothing(path):
+    state = zoo.LinearEncoder(seed=1).state_dict()
+    *_, last = state
+    for wrong, reason in (
+        (state[last].to_sparse(), "is sparse_coo, and strided in the module"),
+        (state[last].to("meta"), "is without values, and strided"),
+        (state[last].to(torch.complex64), "is complex, and torch.float32 in the module"),
+    ):
+        torch.save({**state, last: wrong}, path)
+        module = zoo.LinearEncoder(seed=2)
+        with pytest.raises(MismatchError, match=reason):
+            tr.serve(module, zoo.Encoder, "not served", checkpoint=path)
+        assert torch.equal(module.linear.weight, zoo.LinearEncoder(seed=2).linear.weight)
+
+
+@pytest.mark.parametrize("wrong", ["", "a\0b", "\ud800", b"/tmp/x", 3])
+def test_what_is_no_path_is_refused_by_create_and_checkpoint(owner, path, wrong):
+    with pytest.raises(ArgumentError, match="not a path"):
+        create(owner, wrong, 1)
+    with pytest.raises(ArgumentError, match="not a path"):
+        tr.at_owner(create(owner, path, 1)).checkpoint(wrong)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "", 3])
+def test_what_is_no_name_is_refused(owner, name):
+    for ask in (
+        lambda: tr.serve(zoo.LinearEncoder(), zoo.Encoder, name),
+        lambda: tr.create(owner, *made(1)[:2], name=name),
+        lambda: tr.connect(owner, zoo.Encoder, name),
+    ):
+        with pytest.raises(ServedNameError, match="a served name is a string"):
+            ask()
+
+
+def test_what_a_killed_process_has_begun_to_write_is_removed_by_the_next(owner, path):
+    def killed():
+        torch.save = lambda state, file: os.kill(os.getpid(), signal.SIGKILL)
+        checkpoints._remove_unfinished = lambda target: None
+        modules.entry_at = lambda handle: (entry, None)
+        checkpoints.checkpoint_here(0, str(path))
+
+    tr.serve(zoo.LinearEncoder(), zoo.Encoder, "writes")
+    entry = modules.by_name["writes"]
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            killed()
+        os.waitpid(child, 0)
+    begun = [file.name for file in path.parent.iterdir()]
+    assert len(begun) == 2
+    (last,) = [name for name in begun if f".{child}." in name]
+    running = path.with_name(last.replace(f".{child}.", f".{os.getpid()}."))
+    running.touch()  # as another thread of this process would
+    tr.at_owner(tr.create(owner, *made(1)[:2])).checkpoint(path)
+    tr.withdraw("writes")
+    assert set(path.parent.iterdir()) == {path, running}

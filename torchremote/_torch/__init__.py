@@ -37,7 +37,7 @@ from .frontend import (
     parsed,
     resolver,
 )
-from .group import AgentOfMember, GroupAgent, workers_may_join
+from .group import AgentOfMember, GroupAgent, autograd_number, workers_may_join
 from .hosting import (
     converts_states_by,
     custom_objects,
@@ -71,6 +71,7 @@ from .rpc import (
     send_as,
     tensors_pickled,
     value_of,
+    when_done,
     worker_infos,
 )
 from .scripted import (
@@ -148,6 +149,7 @@ __all__ = [
     "as_plain_tensors",
     "as_python_module",
     "assumed_of",
+    "autograd_number",
     "before_saving",
     "begin_future",
     "call_back",
@@ -239,6 +241,7 @@ __all__ = [
     "use_one_thread_for_forks",
     "value_of",
     "waits",
+    "when_done",
     "with_casts",
     "without_autocast",
     "worker_infos",

@@ -32,7 +32,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -74,32 +74,36 @@ class AgentOfMember:
 class GroupAgent:
     """The agent of this process in a group of ours: see Note [An agent without a group]."""
 
-    def __init__(self, name: str, number: int, options: rpc.TensorPipeRpcBackendOptions) -> None:
-        """Starts the agent.
+    def __init__(self, name: str, number: int, autograd_number: int, options: rpc.TensorPipeRpcBackendOptions) -> None:
+        """Makes an agent. `start` starts it; whoever made it can `stop` it whatever interrupts the start.
 
         Args:
             number: one that no other worker of the group has, or ever had.
+            autograd_number: this process's number in distributed autograd, as the function of this name has it, or a
+                new one.
 
         Raises:
-            RuntimeError: torch cannot start an agent with these options.
+            RuntimeError: torch cannot make an agent with these options.
         """
         self._store = dist.HashStore()
         self._store.set_timeout(timedelta(seconds=5))
         self._store.set("names/0", _NOBODY)
         self._agent = _rpc.TensorPipeAgent(self._store, name, number, 1, options, {}, [])
         update_workers(self._agent, rpc.WorkerInfo(_NOBODY, 0), [], {}, False)
-        _initialize_autograd(number)
-        _rpc._set_profiler_node_id(number)
-        _api._init_rpc_states(self._agent)
-        global _ours
-        _ours = self._agent
-        url = self._store.get(f"addrs/{name}").decode()
+        _autograd._init(autograd_number)
         maps = {worker: dict(mapped) for worker, mapped in options.device_maps.items()}
-        count = torch.cuda.device_count()
-        self.own = AgentOfMember(name, number, url, maps, tuple(options.devices), count)
+        self.own = AgentOfMember(name, number, "", maps, tuple(options.devices), torch.cuda.device_count())
         self._others: dict[str, AgentOfMember] = {}
         self._changing = threading.Lock()
-        if torch.cuda.is_available() and (maps or options.devices):
+
+    def start(self) -> None:
+        """Starts RPC in this process. Raises RuntimeError if torch cannot."""
+        global _ours
+        _ours = self._agent
+        _rpc._set_profiler_node_id(self.own.number)
+        _api._init_rpc_states(self._agent)
+        self.own = replace(self.own, url=self._store.get(f"addrs/{self.own.name}").decode())
+        if torch.cuda.is_available() and (self.own.device_maps or self.own.devices):
             torch.cuda.init()
 
     @property
@@ -181,13 +185,16 @@ class GroupAgent:
             _api._finalize_shutdown()
 
 
-_autograd_number: int | None = None
+def autograd_number() -> int | None:
+    """Returns the number that distributed autograd has in this process. None: it has none yet.
+
+    torch takes one for the life of a process, in the first group, and makes the ids of contexts and messages of it. So
+    no two workers of a group may have the same.
+    """
+    try:
+        return int(_autograd._get_max_id()) >> _ID_BITS
+    except RuntimeError:  # it was not initialized
+        return None
 
 
-def _initialize_autograd(number: int) -> None:
-    """Gives torch's distributed autograd a number that no other worker has."""
-    # It takes one number for the life of a process. One of a former group will do, for it is nobody else's.
-    global _autograd_number
-    if _autograd_number is None:
-        _autograd_number = number
-    _autograd._init(_autograd_number)
+_ID_BITS = 48  # of an id, below the number

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copyreg
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -91,6 +93,36 @@ complete: Any = torch._C.Future.set_result
 call_back: Any = torch._C.Future.add_done_callback
 check_on_unwrap: Any = torch._C.Future._set_unwrap_func
 """Makes a Future call a function with its value in every `wait`, which raises what that function raises."""
+
+
+def when_done(future: Any, do: Callable[[Any], None]) -> None:
+    """Calls `do` with a Future, once, when that is complete. If it is, does so at once, and raises what `do` raises.
+
+    Note [Callbacks and signals]
+        torch calls the callback of a complete Future at once, in the thread that adds it, and only logs what it raises.
+        In the main thread, Python runs the handlers of signals also where it enters a function, so Ctrl-C would end a
+        callback that has done nothing yet: nobody would see KeyboardInterrupt, and whoever waits for what the callback
+        completes would wait for ever. So a complete Future gets no callback: `do` runs here. A Future may still become
+        complete between the question and the adding. So a callback does nothing before `do` is in `once`, which is
+        after the adding. Whoever takes it from there calls it: the callback, or this function.
+    """
+    once: list[Callable[[Any], None]] = []
+    if not is_done(future):
+        call_back(future, partial(_take, once))
+    once.append(do)
+    if is_done(future):
+        if torch.cuda.is_initialized():
+            with suppress(Exception):  # `do` sees it, too
+                future.wait()  # orders the streams of this thread after the value, as torch does for callbacks
+        _take(once, future)
+
+
+def _take(once: list[Callable[[Any], None]], future: Any) -> None:
+    try:
+        do = once.pop()  # atomic under the GIL
+    except IndexError:
+        return
+    do(future)
 
 
 def send_as(cls: type[Any], reduce: Callable[[Any], str | tuple[Any, ...]]) -> None:

@@ -109,19 +109,26 @@ def sent_until_timeout_later(
 
         def settled(done: torch.futures.Future[Any]) -> None:
             try:
-                result.set_result(done.value())
+                value = done.value()
             except (StaleStubError, WireError) as error:
                 try_again(error.with_traceback(None))
             except Exception as error:
                 result.set_result(Failure.of(error))
+            except BaseException as error:  # as Ctrl-C, in the caller's own frame
+                result.set_result(Failure(type(error)))
+                raise
+            else:
+                result.set_result(value)
 
         if _is_lost(self_):
             try_again(None)
             return result
         try:
-            once_async(self_, *args, **kwargs).add_done_callback(settled)
+            answer = once_async(self_, *args, **kwargs)
         except (StaleStubError, WireError) as error:
             try_again(error.with_traceback(None))
+        else:
+            _torch.when_done(answer, settled)
         return result
 
     return call

@@ -18,7 +18,7 @@ from .. import _torch
 from ..errors import ArgumentError, CallTimeoutError, MismatchError, NotInGroupError, PlaceError, StaleStubError
 from ..link.route import Route
 from ..owner import module_state
-from ..owner.checkpoints import checkpoint_here
+from ..owner.checkpoints import check_path, checkpoint_here
 from ..owner.state_names import differences
 from ..owner.state_versions import with_versions
 from .exchange import ask
@@ -261,7 +261,8 @@ class AtOwner:
             path: the file's path on the owner. None: where `create(..., checkpoint=path)` said.
 
         Raises:
-            ArgumentError: `path` is None, and the module was created or served without `checkpoint`.
+            ArgumentError: `path` is none that can be written. Or it is None, and the module was created or served
+                without `checkpoint`.
             NotSavableError: as from `state_dict`. No file was written.
             RemoteError: the owner cannot write the file.
 
@@ -271,7 +272,7 @@ class AtOwner:
         >>> sorted(torch.load(path))  # on the owner's machine
         ['bias', 'weight']
         """
-        self._ask(checkpoint_here, None if path is None else os.fspath(path))
+        self._ask(checkpoint_here, check_path(path))
 
     def __repr__(self) -> str:
         return f"at_owner({self._where})"

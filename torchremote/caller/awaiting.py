@@ -50,7 +50,7 @@ def when_all(futures: list[Any], make: Callable[[], Value]) -> Answer[Value]:
                 answer.set_exception(error)  # type: ignore[arg-type]  # torch says that it takes a result
 
     for future in futures:
-        future.add_done_callback(done)
+        _torch.when_done(future, done)
     done(None)  # the last one, if all were complete, or if there are none
     return answer
 
@@ -68,5 +68,5 @@ def until_done_in_loop(future: Any) -> Generator[Any, None, None]:
         with suppress(RuntimeError):  # the loop was closed, and nobody waits any more
             loop.call_soon_threadsafe(wake)
 
-    future.add_done_callback(done)
+    _torch.when_done(future, done)
     yield from waiter

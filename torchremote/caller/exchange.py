@@ -171,7 +171,7 @@ def later(unpack: Callable[[Any], Any] | None, on_unwrap: Callable[[Any], None] 
     """
     # It calls torch's methods in C++, not those of Python around them.
     value_of, complete = _torch.value_of, _torch.complete
-    call_back, check_on_unwrap, begin_future = _torch.call_back, _torch.check_on_unwrap, _torch.begin_future
+    when_done, check_on_unwrap, begin_future = _torch.when_done, _torch.check_on_unwrap, _torch.begin_future
     new = Answer.__new__
 
     def settle_later(answer: Any, failing: Failing, devices: Sequence[torch.device] = ()) -> Answer[Any]:
@@ -188,10 +188,14 @@ def later(unpack: Callable[[Any], Any] | None, on_unwrap: Callable[[Any], None] 
                 complete(result, value if unpack is None else unpack(value))
             except FAILURES as error:  # see Note [Failures in Futures]
                 result.set_result(Failure(partial(failing, error.with_traceback(None))))
-            except BaseException as error:  # a bug; without a result, the waiter would wait for ever
+            except Exception as error:  # a bug; without a result, the waiter would wait for ever
                 result.set_result(Failure.of(error))
+            except BaseException as error:  # as Ctrl-C, in the caller's own frame
+                if not result.done():
+                    result.set_result(Failure(type(error)))
+                raise
 
-        call_back(answer, settled)
+        when_done(answer, settled)
         return result
 
     return settle_later

@@ -263,7 +263,7 @@ class PendingStub(Pending[StubT]):
 
 def when_answered(pending: PendingStub, do: Callable[[], None]) -> None:
     """Has `do` run, in some thread, when the owner has answered. Then `pending.route()` does not wait."""
-    pending._answer.add_done_callback(lambda _: do())
+    _torch.when_done(pending._answer, lambda _: do())
 
 
 def cancel(pending: PendingStub) -> None:

@@ -29,7 +29,7 @@ from .exchange import Failing, Failure, Settle, at_once, raise_failure, send, se
 from .methods import seconds_of, timeout_of
 from .pauses import pause_of
 from .references import remote_call
-from .replicas import Replica, Team
+from .replicas import Replica, Taken, Team
 from .steps import Steps, run_here, run_later
 from .stub import with_timeout
 
@@ -38,8 +38,8 @@ TEAM: Final = "_torchremote_team"
 
 Begun = tuple[Any, Callable[[Any], Any] | None, Failing]
 """A call that was sent: the Future of its answer, how that is unpacked, and what makes its errors of torch's."""
-Taken = tuple[Replica, Any] | NotInGroupError
-"""A replica with its stub, or why there is none, for a call that waits for one."""
+Chosen = Taken | NotInGroupError
+"""A replica, or why there is none, for a call that waits for one."""
 Give = Callable[[Any], None]
 """Takes a result, or a `Failure` in its place."""
 
@@ -55,17 +55,17 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
     def now(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
         team, began = self_.__dict__[TEAM], time.monotonic()
         try:
-            replica, stub = team.take()
+            taken = team.take()
         except NotInGroupError as error:
             return run_here(single.tries(team, args, kwargs, 1, began, error, []))
         try:
-            return once(stub, *args, **kwargs)
+            return once(taken.stub, *args, **kwargs)
         except (StaleStubError, WireError) as error:
             failure: TorchRemoteError = error
         finally:
-            team.give_back(replica)
-        team.leave_out(replica, stub, failure)
-        return run_here(single.tries(team, args, kwargs, 1, began, failure, [replica]))
+            taken.give_back()
+        team.leave_out(taken.replica, taken.stub, failure)
+        return run_here(single.tries(team, args, kwargs, 1, began, failure, [taken.replica]))
 
     def later(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
         team = self_.__dict__[TEAM]
@@ -119,15 +119,15 @@ def _shares(calls: list[Any], count: int) -> Iterator[tuple[int, list[Any]]]:
 def _start(team: Team, start: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Has a replica start a call whose result stays there; another one, if nothing can be sent to the first."""
     for left in range(len(team.where) - 1, -1, -1):
-        replica, stub = team.take()
+        taken = team.take()
         try:
-            return start(stub, *args, **kwargs)
+            return start(taken.stub, *args, **kwargs)
         except NotInGroupError as error:
-            team.leave_out(replica, stub, error)
+            team.leave_out(taken.replica, taken.stub, error)
             if not left:
                 raise
         finally:
-            team.give_back(replica)
+            taken.give_back()
 
 
 class _Joined:
@@ -156,20 +156,19 @@ class _Messages:
     def spread(self, team: Team, shares: list[tuple[int, list[Any]]], give: Callable[[int, Any], None]) -> None:
         """Makes parts of a batch, as `_shares` yields them. `give` takes the number of each, and its result."""
         # All are taken before the first is sent: its replica may be done before the next one is taken.
-        waiting: deque[tuple[Taken, int]] = deque()
+        waiting: deque[Chosen] = deque()
         try:
             for _, share in shares:
-                waiting.append((self.take(team, len(share)), len(share)))
+                waiting.append(self.take(team, len(share)))
             for number, (first, share) in enumerate(shares):
-                taken, size = waiting.popleft()
-                self.later(team, taken, (share, first), {}, partial(give, number), size)
+                self.later(team, waiting.popleft(), (share, first), {}, partial(give, number), len(share))
         except BaseException:
-            for taken, size in waiting:
-                if not isinstance(taken, NotInGroupError):
-                    team.give_back(taken[0], size)
+            for chosen in waiting:
+                if isinstance(chosen, Taken):
+                    chosen.give_back()
             raise
 
-    def take(self, team: Team, calls: int) -> Taken:
+    def take(self, team: Team, calls: int) -> Chosen:
         """Takes a replica for a call, or for a batch of so many.
 
         Raises:
@@ -185,7 +184,7 @@ class _Messages:
     def later(
         self,
         team: Team,
-        taken: Taken,
+        chosen: Chosen,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         give: Give,
@@ -202,36 +201,39 @@ class _Messages:
                 give(Failure.of(failure))
 
         def settled(done: torch.futures.Future[Any]) -> None:
-            team.give_back(replica, calls)
+            taken.give_back()
             try:
-                value = done.value()
-                give(value if unpack is None else unpack(value))
-            except FAILURES as error:
-                error = error.with_traceback(None)  # see exchange.py, Note [Failures in Futures]
-                failure = failure_of(stub, error, self._where)
-                if isinstance(failure, (StaleStubError, WireError)):
-                    team.leave_out(replica, stub, failure)
-                    failed(failure, [replica])
-                else:
-                    give(Failure(partial(failing, error)))  # which may ask the owner
-            except BaseException as error:  # a bug; without a result, the waiter would wait for ever
-                give(Failure.of(error))
+                try:
+                    value = done.value()
+                    result = value if unpack is None else unpack(value)
+                except FAILURES as error:
+                    error = error.with_traceback(None)  # see exchange.py, Note [Failures in Futures]
+                    failure = failure_of(stub, error, self._where)
+                    if isinstance(failure, (StaleStubError, WireError)):
+                        team.leave_out(replica, stub, failure)
+                        failed(failure, [replica])
+                        return
+                    result = Failure(partial(failing, error))  # which may ask the owner
+            except Exception as error:  # a bug; without a result, the waiter would wait for ever
+                result = Failure.of(error)
+            give(result)
 
-        if isinstance(taken, NotInGroupError):
-            failed(taken, [])
+        if isinstance(chosen, NotInGroupError):
+            failed(chosen, [])
             return
-        replica, stub = taken
+        taken = chosen
+        replica, stub = taken.replica, taken.stub
         try:
             answer, unpack, failing = self._begin(stub, *args, **kwargs)
         except (StaleStubError, WireError) as error:
-            team.give_back(replica, calls)
+            taken.give_back()
             team.leave_out(replica, stub, error)
             failed(error, [replica])
             return
         except BaseException:
-            team.give_back(replica, calls)
+            taken.give_back()
             raise
-        answer.add_done_callback(settled)
+        _torch.when_done(answer, settled)
 
     def _may_go_on(self, failure: TorchRemoteError) -> bool:
         """Says whether another replica may run the call that failed."""
@@ -258,7 +260,7 @@ class _Messages:
         while self._may_go_on(failure):
             left = until - time.monotonic()
             try:
-                replica, stub = team.take(calls)
+                taken = team.take(calls)
             except NotInGroupError as error:
                 failure = error.with_traceback(None)  # which refers to this frame
                 if not self._idempotent or left <= 0:
@@ -266,6 +268,7 @@ class _Messages:
                 yield min(left, pause_of(pauses))
                 pauses += 1
                 continue
+            replica, stub = taken.replica, taken.stub
             try:
                 if left <= 0 or (replica in tried and not self._idempotent):
                     break
@@ -284,6 +287,6 @@ class _Messages:
             except (StaleStubError, WireError) as error:
                 failure = error.with_traceback(None)
             finally:
-                team.give_back(replica, calls)
+                taken.give_back()
             team.leave_out(replica, stub, failure)
         raise failure

@@ -81,6 +81,37 @@ class Replica:
         return self.in_flight >= _LAST
 
 
+class Taken:
+    """A replica that was chosen for a call, or for a part of a batch. It is given back once.
+
+    That happens at the latest when nobody refers to this object any more. Ctrl-C may end a call anywhere, also between
+    two instructions of ours.
+    """
+
+    replica: Replica
+    stub: Any  # the one to call it through
+    _calls = 0  # that were counted and not given back
+
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock = lock
+
+    def count(self, replica: Replica, calls: int) -> None:
+        """Counts calls as in flight. `Team` calls it, under its lock."""
+        # No handler of a signal runs between assignments.
+        self.replica, self.stub = replica, replica.stub
+        replica.in_flight += calls
+        self._calls = calls
+
+    def give_back(self) -> None:
+        """Ends what `Team.take` began."""
+        if self._calls:
+            with self._lock:
+                self.replica.in_flight -= self._calls
+                self._calls = 0
+
+    __del__ = give_back
+
+
 class Team:
     """The replicas behind one object that users call: see Note [Replicas]."""
 
@@ -91,17 +122,18 @@ class Team:
         first = (_torch.own_id() or 0) % len(where)
         self._replicas = [Replica(one) for one in (*where[first:], *where[:first])]
         self._lock = threading.RLock()  # a signal's handler may call, too
+        self._seeks_again = False  # no thread could be started that asks for a replica
 
-    def take(self, calls: int = 1) -> tuple[Replica, Any]:
+    def take(self, calls: int = 1) -> Taken:
         """Chooses a replica for a call, or for a part of a batch. Who takes it gives it back.
-
-        Returns:
-            The replica, and the stub to call it through.
 
         Raises:
             NotInGroupError: all are left out. Nothing was sent.
             NotInitializedError: so they are because RPC is not running in this process.
         """
+        if self._seeks_again:
+            self._seek_again()
+        taken = Taken(self._lock)
         with self._lock:
             best, least = None, 0
             for replica in self._replicas:
@@ -112,15 +144,10 @@ class Team:
                     if not load:
                         break  # no other has less
             if best is not None:
-                best.in_flight += calls
-                return best, best.stub
+                taken.count(best, calls)
+                return taken
         check_running()
         raise NotInGroupError(f"{self.shown}: no replica can be called; nothing was sent")
-
-    def give_back(self, replica: Replica, calls: int = 1) -> None:
-        """Ends what `take` began."""
-        with self._lock:
-            replica.in_flight -= calls
 
     def living(self) -> int:
         """Counts the replicas that can be called, without those that did not answer in time."""
@@ -204,7 +231,10 @@ class Team:
         return find_served(place, self.compiled, self.name, self.timeout, within=within, followed=False)
 
     def _seek(self, replica: Replica) -> None:
-        """Has a thread ask for a replica until it is there, or nobody has these replicas any more."""
+        """Has a thread ask for a replica until it is there, or nobody has these replicas any more.
+
+        If no thread can be started, the next call tries again. It is no error of the call that found the replica lost.
+        """
         with self._lock:
             if replica.sought:
                 return
@@ -212,7 +242,18 @@ class Team:
         seeking = threading.Thread(
             target=_bring_back, args=(weakref.ref(self), replica), name="torchremote-replica", daemon=True
         )
-        seeking.start()
+        try:
+            seeking.start()
+        except BaseException as error:  # RuntimeError: this process can start no more threads
+            replica.sought, self._seeks_again = False, True
+            if not isinstance(error, RuntimeError):
+                raise
+
+    def _seek_again(self) -> None:
+        self._seeks_again = False
+        for replica in self._replicas:
+            if not replica.methods or replica.late:
+                self._seek(replica)
 
     def _bring_back(self, replica: Replica) -> bool:
         """Asks for a replica that is sought. Says whether the search is over."""

@@ -96,7 +96,7 @@ class _Later:
             if isinstance(waits_for, float):
                 self._after(waits_for)
             else:
-                waits_for.add_done_callback(self._arrived)
+                _torch.when_done(waits_for, self._arrived)
 
     def _arrived(self, done: torch.futures.Future[Any]) -> None:
         try:
@@ -129,7 +129,7 @@ def at_latest(end: float, future: torch.futures.Future[Any], late: Exception) ->
         except Exception as error:
             give(Failure.of(error))
 
-    future.add_done_callback(lambda _: call_soon(take))
+    _torch.when_done(future, lambda _: call_soon(take))
     _clock.call_after(end - time.monotonic(), partial(give, Failure.of(late)))
     return first
 

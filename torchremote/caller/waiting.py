@@ -182,5 +182,5 @@ def _until_called_back(answer: Any) -> None:
     """Waits in a way that lets the handlers of signals run meanwhile. It costs more."""
     arrived = threading.Lock()
     arrived.acquire()
-    answer.add_done_callback(lambda _: arrived.release())
+    _torch.when_done(answer, lambda _: arrived.release())
     arrived.acquire()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import socket
 import time
 from contextlib import suppress
 from typing import Final
 
+from .. import _torch
 from ..errors import GroupError
 from .hub import (
     GROUP_PROTOCOL,
@@ -25,6 +27,17 @@ from .hub import (
 _LONGEST_CONNECT: Final = 10.0  # seconds
 _BEFORE_ANOTHER_TRY: Final = 0.25  # seconds
 
+_process = secrets.token_hex(8)
+"""Names this process at hubs, for as long as it lives."""
+
+
+def _after_fork() -> None:
+    global _process
+    _process = secrets.token_hex(8)  # the child has the number of its parent in distributed autograd
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
 
 def join_error(name: str, what: str) -> GroupError:
     """Makes the error of a worker that cannot join."""
@@ -39,20 +52,21 @@ def enter(
     Args:
         timeout: seconds in which the other workers have to know this one.
         deadline: when the hub has to have answered, as `time.monotonic` has it.
-        visits: as for `Membership`.
+        visits: does not fail where members do not answer in time.
 
     Raises:
         GroupError: there is no hub, or it refuses this worker.
     """
     patience = time.monotonic() + SILENCE + 2
-    about = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%H:%M:%S")}
+    about: Message = {"process": _process, "autograd": _torch.autograd_number()}  # see hub.py, Note [The hub]
+    about |= {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%H:%M:%S")}
     hello = {"do": "hello", "protocol": GROUP_PROTOCOL, "name": name, "timeout": timeout, "visits": visits, **about}
     while True:
         connection = _connect(address, name, timeout)
         try:
             answer = connection.ask(hello, deadline)
             match answer:
-                case {"do": "welcome", "number": int(), "members": list()}:
+                case {"do": "welcome", "number": int(), "autograd": int(), "members": list()}:
                     return connection, answer
                 case {"do": "refused", "why": str(why), "again": bool(again)}:
                     if not again or time.monotonic() > patience:

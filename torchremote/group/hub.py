@@ -20,6 +20,10 @@ Note [The hub]
 
     Messages are lines of JSON. A number is given to one worker only, ever: torch keeps the connection to a number, and
     does not connect to it again.
+
+    A process has a second number, in distributed autograd, which it keeps when it joins another group. So another hub
+    may have given the same one away. The hub chooses these numbers at random, so that this hardly ever happens, and
+    refuses whoever brings one that another process of this group has, or had.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -64,7 +69,7 @@ def line_of(message: Message) -> bytes:
 
 def split_address(address: str) -> tuple[str, int]:
     """Reads "host:port". Raises ValueError if it is neither."""
-    host, colon, port = address.rpartition(":")
+    host, colon, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
     if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65_535 or not _may_be_host(host):
         raise ValueError(f"{address!r} is no address; write host:port, such as 10.0.0.1:29600")
     return host.strip("[]"), int(port)
@@ -144,6 +149,7 @@ class Hub:
     def __init__(self) -> None:
         self._workers: dict[str, _Worker] = {}  # by name, with those that are joining
         self._next = 1
+        self._autograd: dict[int, str] = {}  # by number in distributed autograd: the process that has it, or had it
         self.when_empty: Callable[[], None] = lambda: None
 
     def take(self, worker: _Worker, message: Message) -> None:
@@ -179,13 +185,28 @@ class Hub:
         if self._next > MOST_NUMBERS:
             worker.refuse(f"{MOST_NUMBERS} workers have joined, and torch has no more numbers; start another hub")
             return
+        process, brought = str(message.get("process")), message.get("autograd")
+        if brought is not None and self._autograd.get(brought, process) != process:
+            worker.refuse(
+                f"another process of this group has the number {brought} in distributed autograd, which this one has "
+                "since its first group: torch keeps it for the life of a process. Join from a new process"
+            )
+            return
+        autograd = self._new_autograd_number() if brought is None else brought
+        self._autograd[autograd] = process
         worker.name, worker.about = message["name"], message
         worker.number, self._next = self._next, self._next + 1
         self._workers[worker.name] = worker
         known = [other.member for other in self._workers.values() if other.member is not None]
-        worker.send({"do": "welcome", "number": worker.number, "members": known})
+        worker.send({"do": "welcome", "number": worker.number, "autograd": autograd, "members": known})
         loop = asyncio.get_running_loop()
         worker.timer = loop.call_later(float(message["timeout"]), self._too_late, worker)
+
+    def _new_autograd_number(self) -> int:
+        while True:  # fewer workers join than there are numbers
+            number = random.randint(1, MOST_NUMBERS)
+            if number not in self._autograd:
+                return number
 
     def _ready(self, worker: _Worker, message: Message) -> None:
         worker.member = {**message["member"], "name": worker.name, "number": worker.number}

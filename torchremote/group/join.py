@@ -8,18 +8,20 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from typing import Any, Final
 
 from torch.distributed.rpc import TensorPipeRpcBackendOptions
 
 from .. import _torch, supported
 from ..caller.stub import LONGEST_TIMEOUT
-from ..errors import NotInitializedError
+from ..errors import GroupError, NotInitializedError
 from ..locks import new_lock
 from ..options import rpc_options
 from . import hub
-from .connection import join_error
-from .members import Membership
+from .connection import enter, join_error
+from .members import MARGIN, Membership
 from .standard_files import open_standard_files
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,127}")
@@ -97,6 +99,7 @@ def _enter(
     name: str, address: str | None, options: TensorPipeRpcBackendOptions, timeout: float, visits: bool = False
 ) -> None:
     global _membership
+    _check_thread("join")
     supported.check_groups()
     with _lock:
         open_standard_files()
@@ -104,7 +107,14 @@ def _enter(
             theirs = _membership is None or not _membership.current
             raise join_error(name, _BEGUN if theirs else "RPC is running in this process; leave its group first")
         where = _start_hub(name) if address is None else address
-        _membership = Membership(where, name, options, timeout, visits)
+        if _membership is not None:  # rpc.shutdown() ended RPC, or a second Ctrl-C the leaving; the hub has not seen it
+            _membership.leave(0.0)
+            _membership = None
+        deadline = time.monotonic() + timeout + MARGIN
+        connection, welcome = enter(where, name, timeout, deadline, visits)
+        # It is known before RPC runs: whatever Ctrl-C ends here, RPC does not run without a membership to leave.
+        _membership = Membership(name, connection)
+        _membership.join(welcome, options, deadline)
 
 
 def leave(*, timeout: float = 10.0) -> None:
@@ -120,6 +130,7 @@ def leave(*, timeout: float = 10.0) -> None:
 
     Raises:
         NotInitializedError: this process is in no such group.
+        GroupError: it is called in a call of another worker, for whose end it would wait.
         ValueError: `timeout` is no number of seconds.
 
     >>> import torchremote as tr
@@ -127,6 +138,7 @@ def leave(*, timeout: float = 10.0) -> None:
     >>> tr.leave()
     """
     global _membership
+    _check_thread("leave")
     with _lock:
         membership = joined("leave")
         membership.leave(check_seconds(timeout, more_than_none=False))
@@ -137,6 +149,15 @@ def check_worker_name(name: object) -> None:
     """Raises ValueError if `name` cannot be that of a worker."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"name={name!r}: letters, digits, _ and - make a worker's name, at most 127 of them")
+
+
+def _check_thread(asked: str) -> None:
+    """Raises GroupError on a thread of torch's: such a one runs calls, and `leave` waits for calls and for threads."""
+    if isinstance(threading.current_thread(), threading._DummyThread):  # Python did not start it
+        raise GroupError(
+            f"{asked}: called in a call of another worker, or in a callback, and so on a thread of RPC, which ends "
+            f"only after them; call it on a thread of your own: threading.Thread(target=torchremote.{asked}).start()"
+        )
 
 
 def check_seconds(timeout: float, more_than_none: bool = True) -> float:

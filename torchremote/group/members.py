@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from torch.distributed.rpc import TensorPipeRpcBackendOptions
 from .. import _torch
 from ..caller.methods import lose_worker, lost_workers
 from ..errors import GroupError
-from .connection import enter, join_error
+from .connection import HubConnection, join_error
 from .hub import Message
 from .listener import Listener
 from .network import listening_at
@@ -33,7 +34,8 @@ KEPT: Final = 5.0
 """Seconds for which memory that torch freed is kept: see _torch/group.py, Note [Taking a worker off]."""
 _LOOK: Final = 1.0  # seconds between two looks whether rpc.shutdown() ended the agent
 _LETTING_GO: Final = 1.0  # seconds that letting go of references may take
-_MARGIN: Final = 5.0  # seconds that the hub has beyond a join's timeout, to say who kept it waiting
+MARGIN: Final = 5.0
+"""Seconds that the hub has beyond a join's timeout, to say who kept it waiting."""
 
 _log = logging.getLogger("torchremote")
 
@@ -41,24 +43,30 @@ _log = logging.getLogger("torchremote")
 class Membership:
     """This process's place in a group."""
 
-    def __init__(
-        self, address: str, name: str, options: TensorPipeRpcBackendOptions, timeout: float, visits: bool = False
-    ) -> None:
-        """Joins the group of the hub at `address`. Raises GroupError if that fails; then nothing is left of it.
+    def __init__(self, name: str, connection: HubConnection) -> None:
+        """Makes the place of the worker `name`. `join` takes it.
 
         Args:
-            visits: does not fail where members do not answer in time.
+            connection: the one to the hub, which has welcomed the worker.
         """
-        self._name = name
+        self._name, self._connection = name, connection
+        self.address = ""
         self._leaving = self._has_lost = False
         self._leavers: dict[str, threading.Event] = {}  # by name: set when the worker is taken off
         self._agent: _torch.GroupAgent | None = None
         self._listener: Listener | None = None
+        self._deaf_since = math.inf  # when the port was seen to be closed
         self._thread: threading.Thread | None = None
         self._joined = threading.Event()
         self._refused: str | None = None
-        deadline = time.monotonic() + timeout + _MARGIN
-        self._connection, welcome = enter(address, name, timeout, deadline, visits)
+
+    def join(self, welcome: Message, options: TensorPipeRpcBackendOptions, deadline: float) -> None:
+        """Joins the group. Raises GroupError if that fails; then nothing is left of it.
+
+        Args:
+            welcome: that of the hub.
+            deadline: when the hub has to have said that the others know this worker, as `time.monotonic` has it.
+        """
         try:
             self.address = self._connection.address
             self._join(welcome, options, deadline)
@@ -74,7 +82,8 @@ class Membership:
         """Starts the agent, and waits until the others know this worker. Raises GroupError if they do not in time."""
         here = self._connection.own_host
         with listening_at(here) as chosen:
-            agent = self._agent = _torch.GroupAgent(self._name, welcome["number"], options)
+            agent = self._agent = _torch.GroupAgent(self._name, welcome["number"], welcome["autograd"], options)
+            agent.start()  # only now: `end` stops it, also if Ctrl-C ends this
         if chosen:
             self._check_address(here, agent.own.url)
         lost_workers.clear()
@@ -142,7 +151,12 @@ class Membership:
 
     def _check_listener(self) -> None:
         """Logs an error, once, when new workers cannot connect any more: see listener.py, Note [Deaf workers]."""
-        if self._listener is None or not self._listener.is_closed() or self._leaving or not self.current:
+        if self._listener is None or self._leaving or not self.current or not self._listener.is_closed():
+            self._deaf_since = math.inf
+            return
+        # rpc.shutdown() closes the port a little before the agent is not the current one any more.
+        self._deaf_since = min(self._deaf_since, time.monotonic())
+        if time.monotonic() - self._deaf_since < _LOOK:
             return
         self._listener = None
         _log.error(
@@ -228,7 +242,7 @@ class Membership:
         thread = self._thread
         try:
             if thread is not None and thread is not threading.current_thread():
-                thread.join(_MARGIN)
+                thread.join(MARGIN)
         finally:  # also at a second Ctrl-C
             self._connection.close()
             if self._agent is not None:

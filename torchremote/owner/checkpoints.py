@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import secrets
+import socket
 import stat
 import weakref
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -19,7 +22,7 @@ from ..errors import ArgumentError, CreationError, MismatchError, RemoteError
 from . import modules
 from .compiled import check_has_state
 from .scripting import words_of
-from .state_names import differences, state_of, versions_in
+from .state_names import differences, kinds, state_of, versions_in
 from .turns import in_turn
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -36,9 +39,16 @@ def check_path(path: object) -> str | None:
         text = os.fspath(path)  # type: ignore[call-overload]
     except TypeError:
         text = None
-    if not isinstance(text, str) or not text:
+    if not isinstance(text, str) or not text or not _may_be_path(text):
         raise ArgumentError(f"checkpoint={path!r}: not a path; write one as a string, such as '/data/encoder.pt'")
     return text
+
+
+def _may_be_path(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def restore(module: torch.jit.ScriptModule, path: str) -> None:
@@ -55,6 +65,7 @@ def restore(module: torch.jit.ScriptModule, path: str) -> None:
     if os.path.exists(path):
         saved = _read(path)
         wrong = differences({name: tuple(value.shape) for name, value in state.items()}, versions_in(module), saved)
+        wrong = wrong or kinds(state, saved)  # before the first is copied
         if wrong:
             raise MismatchError(
                 f"checkpoint {path!r} does not fit the module: {wrong}; create the module from which it was "
@@ -129,7 +140,8 @@ def _replace(state: dict[str, torch.Tensor], target: str, path: str) -> None:
     if old is not None and not stat.S_ISREG(old.st_mode):
         _write(state, target, path)  # a device or a pipe cannot be replaced; a folder raises
         return
-    unfinished = f"{target}.{secrets.token_hex(4)}"
+    _remove_unfinished(target)
+    unfinished = f"{target}.{_here()}.{os.getpid()}.{secrets.token_hex(4)}"
     try:
         # From the beginning, nobody may read the new file who may not read the old one.
         new = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if old is None else 0o600)
@@ -146,6 +158,23 @@ def _replace(state: dict[str, torch.Tensor], target: str, path: str) -> None:
     finally:
         if os.path.exists(unfinished):
             os.remove(unfinished)
+
+
+def _here() -> str:
+    """Names what numbers processes: this machine, or a container on it. A folder may be that of several."""
+    namespace = os.readlink("/proc/self/ns/pid")
+    return f"{zlib.crc32(f'{socket.gethostname()} {namespace}'.encode()):08x}"
+
+
+def _remove_unfinished(target: str) -> None:
+    """Removes what processes that were killed have begun to write beside `target`."""
+    folder, name = os.path.split(target)
+    pattern = re.compile(rf"{re.escape(name)}\.{_here()}\.([0-9]+)\.[0-9a-f]{{8}}")
+    with suppress(OSError):  # it is no error of this checkpoint
+        for other in os.listdir(folder):
+            found = pattern.fullmatch(other)
+            if found and not os.path.exists(f"/proc/{found[1]}"):
+                os.remove(os.path.join(folder, other))
 
 
 def _write(state: dict[str, torch.Tensor], file: str | int, path: str) -> None:

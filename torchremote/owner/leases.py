@@ -158,7 +158,7 @@ def send(worker: str, handle: int, lease: PyRRef[Any]) -> str:
     """Asks the owner to hold a module for a stub that is being sent. Returns the stub's ticket. Does not wait."""
     ticket = secrets.token_hex(8)
     # This callback keeps our lease until the owner holds the module for the ticket.
-    rpc.rpc_async(worker, hold_here, (handle, ticket), timeout=0).then(partial(_let_go, lease))
+    _torch.when_done(rpc.rpc_async(worker, hold_here, (handle, ticket), timeout=0), partial(_let_go, lease))
     return ticket
 
 

@@ -212,6 +212,14 @@ def exchange(
     return True
 
 
+def check_exchange(entry: Entry, module: torch.jit.ScriptModule) -> None:
+    """Raises MismatchError if `module` does not implement every interface through which the hosted one is called."""
+    with LOCK:
+        contracts = [] if entry.gone else [table_of(handle).contract for handle in entry.handles.values()]
+    for contract in contracts:
+        check_implements(module, contract)
+
+
 def _try_exchange(
     entry: Entry, module: torch.jit.ScriptModule, device: torch.device, in_turn: bool, gather: Gather | None
 ) -> bool:

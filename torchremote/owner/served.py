@@ -21,6 +21,7 @@ from .implements import check_implements
 from .modules import (
     Entry,
     by_name,
+    check_exchange,
     exchange,
     handle_for,
     new_entry,
@@ -91,10 +92,29 @@ def serve(
     device, takes_turns = device_of(scripted), runs_in_turn(scripted, in_turn, gather)
     path = check_path(checkpoint)
     if path is not None:
+        _check_may_serve(scripted, contract, name, replace)  # a module that is refused keeps its own state
         restore(scripted, path)
     host = put_named if replace else add_named
     gathers = None if gather is None else Gather(gather, compiled.interface)
     host(scripted, device, contract, name, in_turn=takes_turns, gather=gathers)
+
+
+def _check_may_serve(module: torch.jit.ScriptModule, contract: Contract, name: str, replace: bool) -> None:
+    """Raises what `serve` would raise for a module that cannot take its name."""
+    with LOCK:
+        taken = by_name.get(name)
+    check_implements(module, contract)
+    if taken is not None and not replace:
+        raise _taken(name, taken)
+    if taken is not None:
+        check_exchange(taken, module)
+
+
+def _taken(name: str, entry: Entry) -> ServedNameError:
+    return ServedNameError(
+        f"{name!r}: this process serves {entry.interface.name} under that name already; withdraw it, choose another, "
+        "or serve with replace=True"
+    )
 
 
 def put_named(
@@ -152,11 +172,9 @@ def add_named(
     if first is entry:
         return handle
     remove(handle)
-    taken = f"serves {first.interface.name} under that name already"
     if owner is None:
-        raise ServedNameError(
-            f"{name!r}: this process {taken}; withdraw it, choose another, or serve with replace=True"
-        )
+        raise _taken(name, first)
+    taken = f"serves {first.interface.name} under that name already"
     raise ServedNameError(
         f"{name!r}: the worker {owner!r} {taken}; create(..., if_exists='connect') takes that module, and "
         f"if_exists='replace' puts the new one in its place; or choose another name, or withdraw it: "
@@ -166,8 +184,16 @@ def add_named(
 
 def check_name(name: object) -> None:
     """Raises ServedNameError if `name` cannot be a served name."""
-    if not isinstance(name, str) or not name:
-        raise ServedNameError(f"name={name!r}: a served name is a string that is not empty")
+    if not isinstance(name, str) or not name or not _is_utf8(name):
+        raise ServedNameError(f"name={name!r}: a served name is a string that is not empty, and can be sent as UTF-8")
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def withdraw_here(name: str) -> None:

@@ -89,6 +89,24 @@ def state_of(scripted: torch.jit.ScriptModule) -> OrderedDict[str, torch.Tensor]
     return with_versions(kept, known.versions.of_parts)
 
 
+def kinds(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
+    """Says in words which tensors of a state cannot be copied into those of a module. "" if all can."""
+    found = []
+    for name, tensor in own.items():
+        saved = state[name]
+        if _kind(saved) != _kind(tensor):
+            found.append(f"{name} is {_kind(saved)}, and {_kind(tensor)} in the module")
+        elif saved.is_complex() and not tensor.is_complex():
+            found.append(f"{name} is complex, and {tensor.dtype} in the module")
+    return "; ".join(found)
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    if tensor.is_meta:
+        return "without values"
+    return "quantized" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
+
+
 def differences(
     own: Mapping[str, tuple[int, ...]],
     versions: Versions,
