@@ -101,6 +101,14 @@ def test_what_differs_is_not_the_same(left, right):
     assert same(left, left)
 
 
+@pytest.mark.parametrize("dtype", [torch.bits8, torch.bits16, torch.uint1, torch.int4], ids=str)
+def test_tensors_that_only_have_bits_are_compared(dtype):
+    whole = torch.int16 if dtype == torch.bits16 else torch.uint8
+    one, other = (torch.tensor(values, dtype=whole).view(dtype) for values in ([1, 2], [1, 3]))
+    assert testing.same(one, one.clone() if dtype.itemsize == 2 else one)
+    assert not testing.same(one, other)
+
+
 class Negating:
     def forward(self, x: int, y: List[float]) -> int: ...
     def flip(self, x: Tensor) -> Tensor: ...

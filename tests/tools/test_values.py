@@ -1,7 +1,7 @@
 """Values as the command line writes them, by their types."""
 
 import json
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy
 import pytest
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from torchremote.errors import ArgumentError
 from torchremote.jit import compile_interface
+from torchremote.tools.calling import _arguments
 from torchremote.tools.values import ValueReader, as_json, as_text, save_file
 
 from .. import zoo
@@ -126,3 +127,73 @@ def test_results_are_written(tmp_path):
         save_file(str(tmp_path / "y.npy"), result)
     with pytest.raises(ArgumentError, match="No such file or directory"):
         save_file(str(tmp_path / "absent" / "y.json"), result)
+
+
+class Choosing:
+    def forward(
+        self,
+        color: Union[zoo.Color, int, Tensor] = 0,
+        word: Union[zoo.Color, str] = "",
+        codes: Optional[Dict[torch.dtype, int]] = None,
+        waves: Optional[Dict[complex, int]] = None,
+        counts: Optional[Dict[float, int]] = None,
+        rows: Optional[Dict[Tensor, int]] = None,
+        imaginary: complex = 0,
+        number: float = 0.0,
+        timeout: float = 0.0,
+    ) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def arguments():
+    compiled = compile_interface(Choosing)
+    method = compiled.interface.method("forward")
+    return lambda *texts, own=(): _arguments(list(texts), method, compiled, "ps/m", own)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("color", "GREEN", zoo.Color.GREEN),
+        ("color", "3", 3),
+        ("word", "GREEN", "GREEN"),
+        ("codes", '{"float32": 1, "torch.int8": 2}', {torch.float32: 1, torch.int8: 2}),
+        ("waves", '{"[1, 2]": 1, "3": 2}', {1 + 2j: 1, 3: 2}),
+        ("number", "-1e5", -1e5),
+        ("number", "-Infinity", float("-inf")),
+        ("number", "-5E-1", -0.5),
+    ],
+)
+def test_values_of_unions_keys_and_negative_numbers(arguments, name, text, value):
+    assert arguments(f"--{name}", text) == {name: value}
+
+
+def test_tensors_in_a_union_and_as_keys(arguments):
+    assert torch.equal(arguments("[1, 2]")["color"], torch.tensor([1, 2]))
+    ((key, one),) = arguments("--rows", '{"[1, 2]": 3}')["rows"].items()
+    assert torch.equal(key, torch.tensor([1, 2]))
+    assert one == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("imaginary", '[1, "a"]', "is no complex"),
+        ("imaginary", "[1]", "is no complex"),
+        ("counts", '{"1": 1, "1.0": 2}', "its key '1.0' is the same float as another"),
+        ("counts", '{"1": 1, "1": 2}', "'1' is there twice"),
+        ("codes", '{"float32": 1, "torch.float32": 2}', "is the same dtype as another"),
+        ("codes", '{"half past": 1}', "is no dtype"),
+        ("waves", '{"[1, null]": 1}', "is no complex"),
+    ],
+)
+def test_what_is_no_value_of_these(arguments, name, text, message):
+    with pytest.raises(ArgumentError, match=message):
+        arguments(f"--{name}", text)
+
+
+def test_a_name_that_is_also_an_option_of_the_command_is_refused(arguments, capsys):
+    assert arguments("--timeout", "1") == {"timeout": 1}
+    with pytest.raises(SystemExit):
+        arguments(own={"--timeout"})
+    assert "write the option before ps/m" in capsys.readouterr().err

@@ -21,6 +21,11 @@ map_leaves: Callable[..., Any] = torch.utils._pytree.tree_map
 as_plain_tensors = _C.DisableTorchFunctionSubclass
 
 
+def has_type(value: object) -> bool:
+    """Says whether TorchScript finds a type for `value`, as it does for an argument of type Any."""
+    return bool(_C._jit_try_infer_type(value).success())
+
+
 references_in_cpp: Callable[[list[torch.Tensor]], object] = _C.ScriptList
 """Returns an object of C++ that refers to tensors, so that Python is not alone in doing so."""
 

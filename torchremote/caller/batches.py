@@ -126,7 +126,7 @@ class Batches:
         try:
             with _torch.as_plain_tensors():
                 return send(scripted, (packed, batch.number), {}, batch.failure), self._unpack, batch.failure
-        except ArgumentError:
+        except (ArgumentError, ValueError):  # ValueError: torch shows an int of thousands of digits
             self._raise_misfit(batch, packed)
             raise
 

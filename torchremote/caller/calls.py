@@ -120,7 +120,7 @@ class Calls:
                     packed_args, packed_kwargs = self._packed_call(args, kwargs)
                     with _torch.as_plain_tensors():
                         answer = sending(self_.__dict__[METHODS][name], packed_args, packed_kwargs, failing)
-            except ArgumentError as error:
+            except (ArgumentError, ValueError) as error:  # ValueError: torch shows an int of thousands of digits
                 raise self._precise(error, args, kwargs) from None
             return settle(answer, failing, self_.__dict__[DEVICES])
 
@@ -204,7 +204,7 @@ class Calls:
         """Makes the error to raise for one of torch's."""
         return failure_of(stub, error, self.where)
 
-    def _precise(self, error: ArgumentError, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ArgumentError:
+    def _precise(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception:
         """Finds a better error for arguments that TorchScript refused."""
         # torch names the argument at best. Packing also finds the place in it, and an argument that is None.
         try:
@@ -235,6 +235,8 @@ def call_signature(method: Method, packer: PythonPacker) -> inspect.Signature:
         if not isinstance(argument.default, Required):
             default = packer.value_of(argument.default)
         parameters.append(inspect.Parameter(argument.name, kind, default=default, annotation=str(argument.type)))
-    if any(parameter.name == "self" for parameter in parameters[1:]):
-        parameters[0] = parameters[0].replace(name="self_")
+    own, names = "self", {argument.name for argument in method.arguments}
+    while own in names:
+        own += "_"
+    parameters[0] = parameters[0].replace(name=own)
     return inspect.Signature(parameters, return_annotation=str(method.returns))

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Any, Final
 
 import torch
 
 from ..errors import ArgumentError
-from ..jit.read.types import TENSOR, EnumType, ListType, NamedTupleType, TupleType, Type
+from ..jit.read.shown import shown as repr_of
+from ..jit.read.types import TENSOR, EnumType, ListType, NamedTupleType, TupleType, Type, walk
 
 _NUMBERS: Final = (int, float, complex)
 
 
-def misfit(where: str, value: object, kind: Type) -> ArgumentError:
+class Inside:
+    """Names the place of a part in a value. The text is made when an error asks for it, so a call makes none."""
+
+    __slots__ = ("_form", "_part", "_where")
+
+    def __init__(self, where: str | Inside, part: Any, form: str = "[{}]") -> None:
+        self._where = where
+        self._part = part
+        self._form = form
+
+    def __str__(self) -> str:
+        part = self._part if self._form.startswith(".") else shown(self._part)
+        return f"{self._where}{self._form.format(part)}"
+
+
+def misfit(where: str | Inside, value: object, kind: Type) -> ArgumentError:
     """Makes the error for a value that does not fit `kind`.
 
     Args:
@@ -34,6 +50,14 @@ def _remedy(value: object, kind: Type) -> str:
         return " of 64 bits" if isinstance(value, int) else " that UTF-8 can encode"
     if isinstance(value, tuple) and isinstance(kind, (TupleType, NamedTupleType)):
         return f"; {len(kind.items)} items are wanted, and {len(value)} there"
+    if isinstance(value, enum.Enum) and any(
+        isinstance(part, EnumType) and part.name == f"{type(value).__module__}.{type(value).__qualname__}"
+        for part in walk(kind)
+    ):
+        return (
+            ", as the interface has it: the class was defined again, as a cell of a notebook does that is run again; "
+            "define the interface again, too, and make the stub anew, or pass a member of the class that it has"
+        )
     if isinstance(kind, EnumType):
         return f"; pass one of its members, {', '.join(name for name, _ in kind.members)}"
     if kind == TENSOR:
@@ -64,7 +88,7 @@ def _is_array(value: object) -> bool:
 def shown(value: object) -> str:
     """Shows a value, or its class, in an error."""
     if value is None or isinstance(value, (*_NUMBERS, str, enum.Enum, torch.dtype, torch.device)):
-        return f"{value!r:.60}" if type(value).__module__ != "numpy" else f"{value!r:.60} (numpy's)"
+        return f"{repr_of(value):.60}" if type(value).__module__ != "numpy" else f"{repr_of(value):.60} (numpy's)"
     cls = type(value)
     module = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
     return f"an object of class {module}{cls.__qualname__}"

@@ -14,9 +14,10 @@ from .._torch import PyRRef, ReferenceTypes
 from ..errors import ArgumentError
 from ..jit.read.types import RRefType
 from ..jit.script.cache import Cache
+from .misfits import Inside
 
 
-def check_reference(reference: PyRRef[typing.Any], kind: RRefType, where: str) -> None:
+def check_reference(reference: PyRRef[typing.Any], kind: RRefType, where: str | Inside) -> None:
     """Checks that an RRef refers to a value of the declared type.
 
     Raises:

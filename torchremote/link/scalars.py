@@ -18,7 +18,7 @@ import torch
 from ..errors import ArgumentError
 from ..jit.read.annotations import SCALAR_CLASSES
 from ..jit.read.types import ScalarType
-from .misfits import misfit, shown
+from .misfits import Inside, misfit, shown
 
 
 def as_scalar(value: Any, name: str, exact: bool) -> Any:
@@ -34,8 +34,8 @@ def as_scalar(value: Any, name: str, exact: bool) -> Any:
             return float(value)
         case "complex" if isinstance(value, (SupportsFloat, complex)) and _fits_float(value):
             return complex(value)
-        case "bool" if isinstance(value, bool):
-            return value
+        case "bool" if isinstance(value, bool) or _is_bool_of_numpy(value):
+            return bool(value)
         case "str" if isinstance(value, str):
             value.encode()  # raises for a lone surrogate
             return str.__str__(value)  # not the member's name, if it is one of an enum
@@ -44,6 +44,10 @@ def as_scalar(value: Any, name: str, exact: bool) -> Any:
         case "None" if value is None:
             return None
     raise TypeError
+
+
+def _is_bool_of_numpy(value: Any) -> bool:
+    return type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_")
 
 
 def _is_real(value: Any) -> bool:
@@ -63,10 +67,25 @@ def _fits_float(value: Any) -> bool:
         number = operator.index(value)
         return int(float(number)) == number
     except TypeError:  # it is no integer
-        return True
+        return not isinstance(value, numbers.Complex) or _is_as_finite(value)
 
 
-def keys_for_any(value: dict[Any, Any], where: str) -> list[Any]:
+def _is_as_finite(value: Any) -> bool:
+    """Says whether `value` does not become infinite as a float: numbers of NumPy may be larger than any."""
+    number = complex(value)
+    return not (math.isinf(number.real) or math.isinf(number.imag)) or bool(number == value)
+
+
+def is_integer(value: Any) -> bool:
+    """Says whether `value` stands for an integer. Tensors and arrays have `__index__`, too, whatever is in them."""
+    try:
+        operator.index(value)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return True
+
+
+def keys_for_any(value: dict[Any, Any], where: str | Inside) -> list[Any]:
     """Returns the keys of a dict that is declared as Any: all are str, or all are int.
 
     Raises:

@@ -18,10 +18,10 @@ from .. import _torch
 from ..errors import ArgumentError
 from ..jit.read.types import TENSOR, DictType, ListType, OptionalType, TensorType, TupleType, Type
 from ..jit.runtime.message import MARK
-from .misfits import shown
+from .misfits import Inside, shown
 
 
-def check_plain(tensor: torch.Tensor, where: str) -> None:
+def check_plain(tensor: torch.Tensor, where: str | Inside) -> None:
     """Refuses a tensor that keeps its values elsewhere, as only Python can see.
 
     Raises:

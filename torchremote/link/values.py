@@ -7,12 +7,13 @@ types]. If a value does not fit, the error names its place in the argument and s
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, SupportsIndex
+from typing import Any, Final
 
 import torch
 
+from .. import _torch
 from .._torch import PyRRef
 from ..errors import ArgumentError
 from ..jit import Classes
@@ -32,14 +33,16 @@ from ..jit.read.types import (
     UnionType,
     walk,
 )
-from .misfits import misfit, shown
+from .misfits import Inside, misfit, shown
 from .references import check_reference
-from .scalars import as_scalar, dtype_codes, dtypes_by_code, keys_for_any
+from .scalars import as_scalar, dtype_codes, dtypes_by_code, is_integer, keys_for_any
 from .tensors import check_plain, restored, restored_any
 
 _TEXTS: Final = (str, bytes, bytearray)
 _DEEPEST: Final = 6
 """The most levels of containers in a value of type Any: those of jit/runtime/any.py, and two in its leaves."""
+_OF_A_LIST: Final = "a list inside Any has items of one type, in all that they hold; pass a tuple, or declare the type"
+_OF_A_DICT: Final = "a dict inside Any has values of one type, in all that they hold; declare a NamedTuple"
 _NUMBERS: Final = ("", "bool", "int", "float", "complex")  # each includes those before it
 
 
@@ -56,7 +59,7 @@ class PythonPacker:
 
     # -- packing
 
-    def pack(self, value: Any, kind: Type, where: str, exact: bool = False) -> Any:
+    def pack(self, value: Any, kind: Type, where: str | Inside, exact: bool = False) -> Any:
         """Packs `value`, which is declared as `kind`, into its wire type.
 
         Args:
@@ -85,24 +88,19 @@ class PythonPacker:
             case UnionType():
                 return self._pack_union(value, kind, where)
             case ListType(item) if isinstance(value, list if exact else Sequence) and not isinstance(value, _TEXTS):
-                return [self.pack(part, item, f"{where}[{n}]", exact) for n, part in enumerate(value)]
+                return [self.pack(part, item, Inside(where, n), exact) for n, part in enumerate(value)]
             case DictType(key_type, item) if isinstance(value, Mapping):
-                return {
-                    self.pack(key, key_type, f"{where}, its key {key!r}", exact): self.pack(
-                        part, item, f"{where}[{key!r}]", exact
-                    )
-                    for key, part in value.items()
-                }
+                return self._pack_dict(value, key_type, item, where, exact)
             case TupleType(items) if _is_tuple(value, exact) and len(value) == len(items):
                 return tuple(
-                    self.pack(part, item, f"{where}[{n}]", exact)
+                    self.pack(part, item, Inside(where, n), exact)
                     for n, (part, item) in enumerate(zip(value, items, strict=True))
                 )
             case NamedTupleType(fields=fields) if isinstance(value, self._classes[kind] if exact else tuple) and len(
                 value
             ) == len(fields):
                 return tuple(
-                    self.pack(part, item, f"{where}.{field}", exact)
+                    self.pack(part, item, Inside(where, field, ".{}"), exact)
                     for part, (field, item) in zip(value, fields, strict=True)
                 )
             case RRefType() if isinstance(value, PyRRef):
@@ -110,7 +108,22 @@ class PythonPacker:
                 return value
         raise misfit(where, value, kind)
 
-    def _pack_union(self, value: Any, kind: UnionType, where: str) -> tuple[Any, ...]:
+    def _pack_dict(
+        self, value: Mapping[Any, Any], key_type: Type, item: Type, where: str | Inside, exact: bool
+    ) -> dict[Any, Any]:
+        """Packs a dict. Raises ArgumentError if two of its keys become one, too."""
+        packed: dict[Any, Any] = {}
+        for count, (key, part) in enumerate(value.items()):
+            packed_key = self.pack(key, key_type, Inside(where, key, ", its key {}"), exact)
+            packed[packed_key] = self.pack(part, item, Inside(where, key), exact)
+            if len(packed) == count:
+                raise ArgumentError(
+                    f"{where}, its key {shown(key)}: another key is the same {key_type}; pass a dict whose keys are "
+                    f"of type {key_type}, or a list of pairs"
+                )
+        return packed
+
+    def _pack_union(self, value: Any, kind: UnionType, where: str | Inside) -> tuple[Any, ...]:
         """Packs a value of a Union: a tuple with a place for each member, all None but one."""
         for item in kind.items:
             if self._is_of_class(value, item):
@@ -124,7 +137,7 @@ class PythonPacker:
                 with suppress(ArgumentError):
                     packed = self.pack(value, item, where, exact)
                     return tuple(packed if member is item else None for member in kind.items)
-                if str(item) == "int" and isinstance(value, SupportsIndex):
+                if str(item) == "int" and is_integer(value):
                     break  # an int that is too large must not become a float
         raise misfit(where, value, kind)
 
@@ -137,7 +150,7 @@ class PythonPacker:
                 return isinstance(value, self._classes[kind])
         return False
 
-    def _pack_any(self, value: Any, where: str, around: tuple[Any, ...] = ()) -> Any:
+    def _pack_any(self, value: Any, where: str | Inside, around: tuple[Any, ...] = ()) -> Any:
         """Packs a value that is declared as Any, or raises ArgumentError. `around`: the containers that it is in."""
         match value:
             case None | bool() | float() | complex() | torch.device():
@@ -148,7 +161,7 @@ class PythonPacker:
             case torch.dtype():
                 return dtype_codes()[value]
             case enum.Enum():
-                raise ArgumentError(f"{where}: {value!r} cannot cross inside Any; declare {type(value).__name__}")
+                raise ArgumentError(f"{where}: {shown(value)} cannot cross inside Any; declare {type(value).__name__}")
             case int() if -(2**63) <= value < 2**63:
                 return value
             case str():
@@ -165,20 +178,19 @@ class PythonPacker:
                 raise ArgumentError(
                     f"{where}: an empty {type(value).__name__} inside Any has no type; declare it, as in List[Tensor]"
                 )
-            case list() if len({type(part) for part in value if part is not None}) > 1:
-                raise ArgumentError(
-                    f"{where}: a list inside Any has items of one type; pass a tuple, or declare the type"
-                )
-            case dict() if len({type(part) for part in value.values() if part is not None}) > 1:
-                raise ArgumentError(f"{where}: a dict inside Any has values of one type; declare a NamedTuple")
             case list():
-                return [self._pack_any(part, f"{where}[{n}]", (*around, value)) for n, part in enumerate(value)]
+                _check_one_type(value, where, _OF_A_LIST)
+                items = [self._pack_any(part, Inside(where, n), (*around, value)) for n, part in enumerate(value)]
+                _check_one_type_within(items, items, where, _OF_A_LIST)
+                return items
             case tuple():
-                return tuple(self._pack_any(part, f"{where}[{n}]", (*around, value)) for n, part in enumerate(value))
+                return tuple(self._pack_any(part, Inside(where, n), (*around, value)) for n, part in enumerate(value))
             case dict():
-                keys = keys_for_any(value, where)
-                parts = zip(keys, value.values(), strict=True)
-                return {key: self._pack_any(part, f"{where}[{key!r:.60}]", (*around, value)) for key, part in parts}
+                _check_one_type(value.values(), where, _OF_A_DICT)
+                parts = zip(keys_for_any(value, where), value.values(), strict=True)
+                packed = {key: self._pack_any(part, Inside(where, key), (*around, value)) for key, part in parts}
+                _check_one_type_within(packed, packed.values(), where, _OF_A_DICT)
+                return packed
         raise ArgumentError(
             f"{where}: {shown(value)} cannot cross inside Any; "
             "possible are tensors, scalars (an int of 64 bits), and tuples, lists and dicts of these"
@@ -212,7 +224,7 @@ class PythonPacker:
                 return tuple(self.unpack(part, item) for part, item in zip(value, items, strict=True))
             case NamedTupleType():
                 parts = zip(value, kind.items, strict=True)
-                return self._classes[kind](*(self.unpack(part, item) for part, item in parts))
+                return _made(self._classes[kind], (self.unpack(part, item) for part, item in parts))
         return value
 
     def value_of(self, default: Value) -> Any:
@@ -225,7 +237,7 @@ class PythonPacker:
             case MemberValue(path, name):
                 return getattr(self._class(path), name)
             case NamedTupleValue(path, items):
-                return self._class(path)(*map(self.value_of, items))
+                return _made(self._class(path), map(self.value_of, items))
             case tuple():
                 return tuple(map(self.value_of, default))
         return default
@@ -236,3 +248,21 @@ class PythonPacker:
 
 def _is_tuple(value: Any, exact: bool) -> bool:
     return type(value) is tuple if exact else isinstance(value, tuple)
+
+
+def _made(cls: Any, items: Iterable[Any]) -> Any:
+    """Makes a NamedTuple of its fields. A `__new__` of the class may take others, and change them."""
+    return tuple.__new__(cls, items)
+
+
+def _check_one_type(parts: Iterable[Any], where: str | Inside, rule: str) -> None:
+    """Raises ArgumentError if the items of a list or dict in Any are of several classes. One may be None."""
+    classes = {torch.Tensor if isinstance(part, torch.Tensor) else type(part) for part in parts if part is not None}
+    if len(classes) > 1:
+        raise ArgumentError(f"{where}: {rule}")
+
+
+def _check_one_type_within(packed: Any, parts: Iterable[Any], where: str | Inside, rule: str) -> None:
+    """Raises ArgumentError if TorchScript finds no type for a list or dict, because its containers differ inside."""
+    if any(isinstance(part, (list, dict, tuple)) for part in parts) and not _torch.has_type(packed):
+        raise ArgumentError(f"{where}: {rule}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+import re
+from collections.abc import Collection
+from typing import Any, Final
 
 import torch
 
@@ -20,6 +22,8 @@ from ..owner.served import interface_here
 from .targets import Served, find_class, split_served
 from .values import ValueReader, as_json, as_text, check_output, save_file
 from .visiting import add_address, find_there, seconds, tell, visiting
+
+_NEGATIVE: Final = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
 
 def add_commands(commands: Any) -> None:
@@ -58,7 +62,8 @@ def _call(options: argparse.Namespace) -> None:
     # argparse leaves all that is behind the target: it does not know the method's arguments.
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     _add_options(own)
-    options, rest = own.parse_known_args(options.rest, options)
+    behind: list[str] = options.rest
+    options, rest = own.parse_known_args(behind, options)
     if options.output is not None:
         check_output(options.output)
     with visiting(options):
@@ -70,7 +75,7 @@ def _call(options: argparse.Namespace) -> None:
         if method is None:
             names = ", ".join(one.name for one in compiled.interface.methods)
             raise ArgumentError(f"{options.target}: {compiled.interface.name} has no {target.method}; it has {names}")
-        given = _arguments(rest, method, compiled, options.target)
+        given = _arguments(rest, method, compiled, options.target, _named(own, behind))
         stub: Any = find_served(place, compiled, target.name, timeout, within=within).wait()
         tell(f"calling {options.target}")
         with torch.no_grad():
@@ -96,8 +101,20 @@ def _interface(target: Served, place: Place, interface: str | None, within: floa
     return compile_interface(parse_interface(name, text))
 
 
-def _arguments(rest: list[str], method: Method, compiled: CompiledInterface, target: str) -> dict[str, Any]:
-    """Reads the arguments of a method, which stand in its order or behind their names."""
+def _named(own: argparse.ArgumentParser, behind: list[str]) -> set[str]:
+    """Returns the options of the command itself that are named behind the target, such as "--json"."""
+    before = behind[: behind.index("--")] if "--" in behind else behind
+    return {one.partition("=")[0] for one in before} & set(own._option_string_actions)
+
+
+def _arguments(
+    rest: list[str], method: Method, compiled: CompiledInterface, target: str, own: Collection[str] = ()
+) -> dict[str, Any]:
+    """Reads the arguments of a method, which stand in its order or behind their names.
+
+    Args:
+        own: the options of the command itself that were taken from behind the target.
+    """
     where = f"{compiled.interface.name}.{method.name}"
     parser = argparse.ArgumentParser(
         prog=f"torchremote call {target}", description=method.declaration, conflict_handler="resolve"
@@ -107,6 +124,13 @@ def _arguments(rest: list[str], method: Method, compiled: CompiledInterface, tar
     )
     for argument in method.arguments:
         parser.add_argument(f"--{argument.name}", dest=f"--{argument.name}", metavar="VALUE", help=argument.declaration)
+        if f"--{argument.name}" in own:
+            parser.error(
+                f"--{argument.name} is an option of `torchremote call` and an argument of {method.name}: write the "
+                f"option before {target}, and the argument in its place in the order, without its name"
+            )
+    # argparse knows -1 and -0.5 from an option, and takes -1e5 and -Infinity for one.
+    parser._negative_number_matcher = _NEGATIVE
     read = parser.parse_intermixed_args(rest)
     names = [argument.name for argument in method.arguments]
     if len(read.values) > len(names):

@@ -6,12 +6,14 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Final
 
 import torch
 
 from ..errors import ArgumentError
+from ..jit import Classes
 from ..jit.read.types import (
     AnyType,
     DictType,
@@ -25,6 +27,7 @@ from ..jit.read.types import (
     Type,
     UnionType,
 )
+from ..link.values import PythonPacker
 from .targets import UsageError
 
 _FILES: Final = (".pt", ".npy")
@@ -34,7 +37,7 @@ _WRITTEN: Final = "write .pt or .json, or .npy for one tensor"
 class ValueReader:
     """Reads values of the types of one interface. `classes`: those of its enums and NamedTuples."""
 
-    def __init__(self, classes: Mapping[Any, Any]) -> None:
+    def __init__(self, classes: Classes) -> None:
         self._classes = classes
 
     def read(self, text: str, kind: Type, where: str) -> Any:
@@ -52,7 +55,7 @@ class ValueReader:
         if isinstance(kind, EnumType) or str(kind) in ("str", "device", "dtype"):
             return self._from_json(text, kind, where)
         try:
-            value = json.loads(text)
+            value = json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, where))
         except (ValueError, RecursionError):
             if isinstance(kind, (AnyType, UnionType)):
                 value = text
@@ -70,7 +73,7 @@ class ValueReader:
             case TensorType() if value is not None:
                 try:
                     return torch.tensor(value)
-                except (TypeError, ValueError, RuntimeError) as error:
+                except (TypeError, ValueError, RuntimeError, OverflowError) as error:
                     raise ArgumentError(f"{where}: no tensor: {error}") from None
             case OptionalType(item):
                 return None if value is None else self._from_json(value, item, where)
@@ -78,7 +81,9 @@ class ValueReader:
                 return [self._from_json(one, item, f"{where}[{n}]") for n, one in enumerate(value)]
             case DictType(key, item) if isinstance(value, dict):
                 parts = {name: self._from_json(one, item, f"{where}[{name!r}]") for name, one in value.items()}
-                return parts if str(key) == "str" else {_key(name, where): one for name, one in parts.items()}
+                return parts if str(key) == "str" else self._with_keys(parts, key, where)
+            case UnionType():
+                return self._member(value, kind, where)
             case TupleType(items) if isinstance(value, list) and len(value) == len(items):
                 return tuple(
                     self._from_json(one, item, f"{where}[{n}]")
@@ -101,9 +106,34 @@ class ValueReader:
                 if not isinstance(dtype, torch.dtype):
                     raise ArgumentError(f"{where}: {value!r} is no dtype; write one such as float32")
                 return dtype
-            case ScalarType("complex") if isinstance(value, list) and len(value) == 2:
+            case ScalarType("complex") if isinstance(value, list):
+                if len(value) != 2 or any(type(part) not in (int, float) for part in value):
+                    raise ArgumentError(f"{where}: {value!r} is no complex; write a number, or [real, imaginary]")
                 return complex(*value)
         return value
+
+    def _member(self, value: Any, kind: UnionType, where: str) -> Any:
+        """Makes a value of the first member of a Union that it fits: as it is, or converted, or as a tensor."""
+        packer = PythonPacker(self._classes)
+        others = [item for item in kind.items if not isinstance(item, TensorType)]
+        for items, exact in ((others, True), (others, False), (kind.items, False)):
+            for item in items:
+                with suppress(ArgumentError):
+                    made = self._from_json(value, item, where)
+                    packer.pack(made, item, where, exact)
+                    return made
+        return value
+
+    def _with_keys(self, parts: dict[str, Any], kind: Type, where: str) -> dict[Any, Any]:
+        """Makes the keys of a dict, which are strings in JSON. Raises ArgumentError if two of them become one."""
+        made: dict[Any, Any] = {}
+        for name, one in parts.items():
+            key = name if str(kind) == "dtype" else _key(name, where, lists=str(kind) in ("complex", "Tensor"))
+            key = self._from_json(key, kind, f"{where}, its key {name!r}")
+            if key in made:
+                raise ArgumentError(f"{where}: its key {name!r} is the same {kind} as another; leave one out")
+            made[key] = one
+        return made
 
     def _named_tuple(self, value: Any, kind: NamedTupleType, types: dict[str, Type], where: str) -> Any:
         """Makes a NamedTuple of a list or an object."""
@@ -118,13 +148,23 @@ class ValueReader:
             raise ArgumentError(f"{where}: a {kind} is an object or a list of {named}; found {value!r}") from None
 
 
-def _key(text: str, where: str) -> Any:
+def _object(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    """Makes an object of JSON. Raises ArgumentError if it has a name twice: Python would drop the first."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ArgumentError(f"{where}: {twice!r} is there twice; leave one out")
+    return made
+
+
+def _key(text: str, where: str, lists: bool = False) -> Any:
     """Returns the key that a string in JSON stands for. One that stands for none is refused by the call."""
     try:
         key = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
-    if isinstance(key, (list, dict)):
+    if isinstance(key, dict) or (isinstance(key, list) and not lists):
         raise ArgumentError(f"{where}: {text!r} is no key; write a number or a string")
     return key
 

@@ -5,12 +5,14 @@ import sys
 import typing
 from typing import Generic, List, NamedTuple, NewType, Optional, Tuple, TypeVar
 
+import numpy
 import pytest
 import torch
 import typing_extensions
 from torch import Tensor
 
 from torchremote.errors import InterfaceError, NotYetSupportedError, UnsupportedTypeError
+from torchremote.jit import compile_interface
 from torchremote.jit.read.annotations import read_type
 from torchremote.jit.read.interface import read_interface
 from torchremote.tools import type_tables
@@ -268,6 +270,11 @@ def test_a_default_is_a_value_of_its_type(annotation, default, shown):
     assert repr(argument.default) == shown
 
 
+class Opposite(NamedTuple("_Opposite", [("a", int)])):
+    def __new__(cls, a):
+        return super().__new__(cls, -a)
+
+
 @pytest.mark.parametrize(
     ("annotation", "default"),
     [
@@ -281,7 +288,16 @@ def test_a_default_is_a_value_of_its_type(annotation, default, shown):
         (typing.Union[int, Tensor], "a"),
         (typing.Any, [1]),
         (complex, "1j"),
+        (float, 2**53 + 1),
+        (complex, 2**53 + 1),
+        (float, 10**400),
+        (int, 10**5000),
+        (typing.Any, 10**5000),
+        (typing.Union[zoo.Level, float], zoo.Level.LOW),
+        (Optional[typing.Union[zoo.Nothing, int]], zoo.Nothing()),
+        (Opposite, Opposite(1)),
     ],
+    ids=lambda value: type(value).__name__,
 )
 def test_a_default_that_does_not_fit_is_refused(annotation, default):
     def forward(self, x=default) -> None: ...
@@ -314,3 +330,42 @@ def test_a_new_type_of_none_is_none():
 
 def test_a_new_type_of_a_new_type():
     assert str(read_type("x", NewType("A", NewType("B", List[int])))) == "List[int]"
+
+
+@pytest.mark.parametrize("depth", [61, 200, 400])
+def test_a_type_that_nests_too_deeply_is_refused(depth):
+    kind = int
+    for _ in range(depth):
+        kind = typing.List[kind]
+
+    def forward(self, x) -> None: ...
+
+    forward.__annotations__["x"] = kind
+    with pytest.raises(UnsupportedTypeError, match="^Reading.forward.x: a type that nests more than 60 deep"):
+        read_interface(type("Reading", (), {"forward": forward}))
+
+
+def test_the_deepest_types_compile():
+    lists = unions = int
+    for _ in range(29):
+        lists, unions = List[List[lists]], List[typing.Union[unions, str]]
+
+    def forward(self, x, y) -> None: ...
+
+    forward.__annotations__.update(x=lists, y=unions)
+    compile_interface(type("Deepest", (), {"forward": forward}))
+
+
+class _Unhashable(type):
+    def __eq__(cls, other):
+        return True
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize(
+    "annotation", [numpy.zeros(3), _Unhashable("Odd", (), {}), torch.zeros(3), [numpy.zeros(3)], ([],)]
+)
+def test_an_annotation_that_cannot_be_compared_is_refused(annotation):
+    with pytest.raises(UnsupportedTypeError, match="^here: .* cannot cross; possible are"):
+        read_type("here", annotation)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -90,7 +92,7 @@ def test_methods_of_bases_count_and_are_overridden():
     class Derived(Base):
         def forward(self, x: Tensor) -> Tensor: ...
 
-    assert read_interface(Derived, {"Tensor": Tensor}).text == "forward(x: Tensor) -> Tensor\nreset() -> None"
+    assert read_interface(Derived).text == "forward(x: Tensor) -> Tensor\nreset() -> None"
 
 
 def test_an_interface_derived_from_an_interface_has_its_own_name():
@@ -321,3 +323,85 @@ def test_self_may_have_a_type_and_another_name():
 
     for cls in (Typed, Named):
         assert read_interface(cls).text == "forward(x: Tensor) -> Tensor"
+
+
+def written(tmp_path, monkeypatch, name, text):
+    """Imports a module that has `text` in it."""
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module(name)
+
+
+ELSEWHERE = """
+from __future__ import annotations
+import enum, functools, typing
+Ids = float
+class Row(typing.NamedTuple):
+    x: Ids
+class Base:
+    class Kind(enum.Enum):
+        A = 1
+    def forward(self, x: Ids, k: Kind) -> Ids: ...
+def logged(function):
+    @functools.wraps(function)
+    def wrapper(*args): ...
+    return wrapper
+def around():
+    Ids = str
+    class Inner:
+        def forward(self, x: Ids) -> Ids: ...
+    class Derived(Base): ...
+    return decorate(Inner), decorate(Derived)
+"""
+DECORATING = """
+from __future__ import annotations
+import torchremote, elsewhere_of_names as elsewhere
+Ids = int
+class Kind: ...
+@torchremote.remote_scriptable
+class Derived(elsewhere.Base): ...
+class Row(elsewhere.Row): ...
+@torchremote.remote_scriptable
+class Wrapped:
+    @elsewhere.logged
+    def forward(self, x: Ids, row: Row) -> Ids: ...
+def inside():
+    Ids = str
+    return torchremote.remote_scriptable(elsewhere.Base)
+"""
+
+
+def test_annotations_that_are_text_mean_what_they_mean_where_they_were_written(tmp_path, monkeypatch):
+    elsewhere = written(tmp_path, monkeypatch, "elsewhere_of_names", ELSEWHERE)
+    decorating = written(tmp_path, monkeypatch, "decorating_names", DECORATING)
+    elsewhere.decorate = remote_scriptable
+    method = "forward(x: float, k: elsewhere_of_names.Base.Kind) -> float"
+    inner, derived = elsewhere.around()
+    for cls in (decorating.Derived, decorating.inside(), derived):
+        assert compile_interface(cls).interface.text.splitlines()[-1] == method
+    assert compile_interface(inner).interface.text == "forward(x: str) -> str"
+    assert compile_interface(decorating.Wrapped).interface.text.splitlines() == [
+        "tuple decorating_names.Row(x: float)",
+        "forward(x: int, row: decorating_names.Row) -> int",
+    ]
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        functools.lru_cache(lambda self: 1),
+        functools.cached_property(lambda self: 1),
+        functools.partialmethod(print, 1),
+        functools.partial(print, 1),
+        functools.singledispatchmethod(lambda self: 1),
+    ],
+    ids=lambda member: type(member).__name__,
+)
+def test_a_member_that_is_no_plain_function_is_refused(member):
+    def forward(self) -> None: ...
+
+    with pytest.raises(InterfaceError, match=r"^Odd.odd: a \w+ is no plain function and has no signature; declare"):
+        remote_scriptable(
+            type("Odd", (), {"forward": forward, "odd": member, "__slots__": ("data",), "Alias": List[int]})
+        )

@@ -11,7 +11,7 @@ import enum
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Union
 
 import torch
@@ -19,6 +19,7 @@ import typing_extensions
 from torch.distributed.rpc import RRef
 
 from ...errors import NotYetSupportedError, UnsupportedTypeError
+from .shown import shown
 from .types import (
     ANY,
     DICT_KEYS,
@@ -34,6 +35,7 @@ from .types import (
     TupleType,
     Type,
     UnionType,
+    depth,
     named_types,
     walk,
 )
@@ -53,7 +55,6 @@ SCALAR_CLASSES: Final[dict[str, type]] = {
     "device": torch.device,
     "dtype": torch.dtype,
 }
-_SCALARS: Final = {cls: name for name, cls in SCALAR_CLASSES.items()}
 _LISTS: Final = (
     list,
     collections.abc.Sequence,
@@ -102,6 +103,13 @@ _NOT_YET: Final[dict[object, str]] = {
 }
 
 
+_DEEPEST: Final = 60
+"""The most types inside each other. Python and TorchScript read 200 brackets, and a Union needs several."""
+TOO_DEEP: Final = (
+    f"a type that nests more than {_DEEPEST} deep cannot cross; pass a list of parts that refer to each other"
+)
+
+
 class CannotCross(Exception):
     """Says that a type cannot cross, and what to do. It is caught where the argument's name is known."""
 
@@ -120,7 +128,12 @@ def read_type(where: str, annotation: Any) -> Type:
         UnsupportedTypeError: none of those that can cross; NotYetSupportedError if it could.
     """
     try:
-        return _read(annotation, ())
+        kind = _read(annotation, ())
+        if depth(kind) > _DEEPEST:
+            raise CannotCross(TOO_DEEP)
+        return kind
+    except RecursionError:
+        raise UnsupportedTypeError(f"{where}: {TOO_DEEP}") from None
     except CannotCross as error:
         reason = NotYetSupportedError if isinstance(error, CannotCrossYet) else UnsupportedTypeError
         raise reason(f"{where}: {error}") from None
@@ -137,18 +150,18 @@ def _read(annotation: Any, within: tuple[Any, ...]) -> Type:
     if isinstance(annotation, typing.NewType):
         return _read(annotation.__supertype__, within)
     if isinstance(annotation, typing_extensions.TypeAliasType):
-        if annotation in within:
+        if is_one_of(annotation, within):
             raise _never(annotation, _CONTAINS_ITSELF)
         return _read(annotation.__value__, (*within, annotation))
-    if origin in (typing.Annotated, typing.Final, typing_extensions.Required, typing_extensions.NotRequired):
+    if is_one_of(origin, (typing.Annotated, typing.Final, typing_extensions.Required, typing_extensions.NotRequired)):
         return _read(items[0], within)
-    if origin in (typing.Literal, typing_extensions.Literal):
+    if is_one_of(origin, (typing.Literal, typing_extensions.Literal)):
         return _read_literal(annotation, items)
-    if origin in (Union, types.UnionType):
+    if is_one_of(origin, (Union, types.UnionType)):
         return _read_union(annotation, tuple(_read(item, within) for item in items))
-    if origin in _LISTS and len(items) == 1:
+    if is_one_of(origin, _LISTS) and len(items) == 1:
         return ListType(_read(items[0], within))
-    if origin in _DICTS and len(items) == 2:
+    if is_one_of(origin, _DICTS) and len(items) == 2:
         return _read_dict(items, within)
     if origin is RRef:
         item = _read(items[0], within)
@@ -167,8 +180,9 @@ def is_class(annotation: Any) -> bool:
 
 
 def _read_class(cls: type, within: tuple[Any, ...]) -> Type:
-    if cls in _SCALARS:
-        return ScalarType(_SCALARS[cls])
+    for name, scalar in SCALAR_CLASSES.items():
+        if cls is scalar:
+            return ScalarType(name)
     if cls is torch.Size:
         return ListType(ScalarType("int"))
     if issubclass(cls, torch.Tensor) or (cls.__module__ == "torch" and cls.__name__.endswith("Tensor")):
@@ -225,26 +239,25 @@ def _refusal(annotation: Any, kind: Any) -> CannotCross:
         (_NOT_YET, CannotCrossYet, "cannot cross yet"),
         (_NEVER, CannotCross, "cannot cross"),
     ):
-        remedy = table.get(annotation) or table.get(kind) if _hashable(annotation) else None
-        if remedy is not None:
-            return error(f"{spell(annotation)} {verdict}; possible are {POSSIBLE}; {remedy}")
-    if annotation in (*_LISTS, *_DICTS) or kind in (*_LISTS, *_DICTS):
+        for refused, remedy in table.items():
+            if refused is annotation or refused is kind:
+                return error(f"{spell(annotation)} {verdict}; possible are {POSSIBLE}; {remedy}")
+    if is_one_of(annotation, (*_LISTS, *_DICTS)) or is_one_of(kind, (*_LISTS, *_DICTS)):
         return _never(annotation, _BARE)
     if isinstance(annotation, (typing.TypeVar, typing.ParamSpec)):
         return _never(annotation, "TorchScript has no generic methods: name the type, one method or interface each")
-    if isinstance(annotation, type) and issubclass(annotation, collections.abc.Callable):  # type: ignore[arg-type]
+    if isinstance(annotation, type) and any("__call__" in vars(base) for base in annotation.__mro__):
         return _never(annotation, "a module or callable stays on its owner; pass what it computes")
     return _never(annotation, "pass what it holds in one of these, for example in a NamedTuple")
 
 
-def _hashable(value: object) -> bool:
-    return isinstance(value, collections.abc.Hashable)
+def is_one_of(value: object, ones: Iterable[object]) -> bool:
+    """Says whether `value` is one of `ones`. An annotation may be anything: an array, or what has no hash."""
+    return any(value is one for one in ones)
 
 
 def spell(annotation: Any) -> str:
-    if is_class(annotation):
-        return str(annotation.__qualname__)
-    return str(annotation)
+    return str(annotation.__qualname__) if is_class(annotation) else shown(annotation)
 
 
 # -- named types
@@ -270,12 +283,12 @@ def read_named_tuple(cls: type, within: tuple[Any, ...] = ()) -> NamedTupleType:
     Raises:
         CannotCross: a field's type cannot cross.
     """
-    if cls in within:
+    if is_one_of(cls, within):
         raise _never(cls, _CONTAINS_ITSELF)
     if typing.get_args(cls) or getattr(cls, "__parameters__", ()):
         raise _never(cls, "TorchScript has no generic classes; name the types of its fields")
     try:
-        hints = typing.get_type_hints(cls, vars(sys.modules.get(cls.__module__, typing)))
+        hints = typing.get_type_hints(cls)  # each base's text by the names of its own module
     except Exception as error:  # an annotation is any expression, and evaluating it may raise anything
         raise CannotCross(f"{spell(cls)}: cannot evaluate its annotations: {error}") from None
     fields = []

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import abc
-import builtins
-import enum
+import functools
 import inspect
 import keyword
 import re
@@ -12,34 +11,21 @@ import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import replace
-from typing import Any, Generic, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, Protocol
 
 import torch
 import typing_extensions
 
 from ... import _torch
-from ...errors import InterfaceError
-from .annotations import POSSIBLE, SCALAR_CLASSES, CannotCross, path_of, read_type
-from .literals import CONSTANTS, DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
+from ...errors import InterfaceError, UnsupportedTypeError
+from .annotations import POSSIBLE, TOO_DEEP, read_type
+from .defaults import read_default
+from .literals import CONSTANTS, Value
 from .marks import check_batched, marks_of
 from .model import REQUIRED, RESERVED_PREFIX, Argument, Interface, Method, Required
-from .types import (
-    SCALARS,
-    AnyType,
-    DictType,
-    EnumType,
-    ListType,
-    NamedTupleType,
-    OptionalType,
-    ScalarType,
-    TensorType,
-    TupleType,
-    Type,
-    UnionType,
-    named_types,
-)
+from .shown import shown
+from .types import Type, named_types
 
 # Bases that make a class an interface of some kind, and whose methods are nobody's to call.
 _BASES = frozenset({object, Generic, Protocol, typing_extensions.Protocol, abc.ABC, torch.nn.Module})
@@ -52,24 +38,37 @@ _A_STUBS_BASE = torch.jit.ScriptModule()
 _GENERATED = ("_async", "_many", "_many_async", "_remote")
 
 
-def read_interface(cls: type, local_names: Mapping[str, object] | None = None) -> Interface:
+@dataclass(frozen=True)
+class LocalNames:
+    """The local names of a function or class body in which a class is decorated."""
+
+    names: Mapping[str, object]
+    module: Mapping[str, object]  # the globals around it
+    body: str  # the qualified name of what has them
+
+
+_NO_NAMES: Final = LocalNames({}, {}, "")
+
+
+def read_interface(cls: type, local_names: LocalNames | None = None) -> Interface:
     """Reads a class into the model: its methods and those of its bases, with types and defaults.
 
     Args:
         cls: a plain class, a Protocol, or a class under `torch.jit.interface`.
-        local_names: what annotations written as strings may also refer to, beside the globals of their module.
+        local_names: what annotations written as strings may also refer to, beside the globals of their module. They
+            count for methods that were written in the same module.
 
     Raises:
         InterfaceError: a signature that cannot cross; names interface, method and argument.
     """
-    functions = dict(_functions(checked_class(cls)))
+    members = dict(_functions(checked_class(cls)))
+    functions = {name: function for name, (_, function) in members.items()}
     if not functions:
         raise InterfaceError(
             f"{cls.__name__}: no methods; declare at least one, such as `def forward(self, x: Tensor) -> Tensor: ...`"
         )
     _check_names(cls.__name__, functions)
-    reader = _Reader(cls, local_names or {})
-    methods = tuple(reader.method(name, functions[name]) for name in sorted(functions))
+    methods = tuple(_Reader(cls, *members[name], local_names or _NO_NAMES).method(name) for name in sorted(members))
     try:
         return Interface(_readable(_torch.qualified_name(cls)), methods)
     except (ValueError, RuntimeError) as error:
@@ -98,12 +97,13 @@ def _readable(qualified_name: str) -> str:
     return ".".join([*modules, name])
 
 
-def _functions(cls: type) -> Iterator[tuple[str, types.FunctionType]]:
-    members: dict[str, object] = {}
+def _functions(cls: type) -> Iterator[tuple[str, tuple[type, types.FunctionType]]]:
+    """Yields the methods of an interface by name, each with the class that has it."""
+    members: dict[str, tuple[type, object]] = {}
     for base in reversed(cls.__mro__):
         if base not in _BASES:
-            members.update(vars(base))
-    for name, member in members.items():
+            members.update((name, (base, member)) for name, member in vars(base).items())
+    for name, (base, member) in members.items():
         where = f"{cls.__name__}.{name}"
         if name.startswith("__") and name.endswith("__"):
             # Python's own machinery, which Protocol and others also fill in, is nobody's method.
@@ -117,7 +117,19 @@ def _functions(cls: type) -> Iterator[tuple[str, types.FunctionType]]:
             kind = type(member).__name__
             raise InterfaceError(f"{where}: a {kind} has no module to run on; declare an ordinary method with `self`")
         if isinstance(member, types.FunctionType):
-            yield name, member
+            yield name, (base, member)
+        elif _is_called(member):
+            kind = type(member).__name__
+            raise InterfaceError(f"{where}: a {kind} is no plain function and has no signature; declare a method")
+
+
+_DATA: Final = (type, types.MemberDescriptorType, types.GetSetDescriptorType)
+
+
+def _is_called(member: object) -> bool:
+    """Says whether a member of a class would do as a method or property: a cached function, or a partial one."""
+    binds = hasattr(type(member), "__get__") and not isinstance(member, _DATA)
+    return binds or isinstance(member, functools.partial)
 
 
 def _check_names(interface: str, functions: Mapping[str, object]) -> None:
@@ -141,11 +153,31 @@ def _check_names(interface: str, functions: Mapping[str, object]) -> None:
 
 
 class _Reader:
-    def __init__(self, cls: type, local_names: Mapping[str, object]) -> None:
-        self._cls = cls
-        self._local_names = local_names
+    """Reads one method.
 
-    def method(self, name: str, function: types.FunctionType) -> Method:
+    Args:
+        cls: the interface.
+        base: the class in which the method stands: `cls`, or a base of it.
+    """
+
+    def __init__(self, cls: type, base: type, function: types.FunctionType, local_names: LocalNames) -> None:
+        self._cls = cls
+        self._function = function
+        # Annotations that are text mean what they mean where the method was written, also if it is wrapped.
+        written: Any = inspect.unwrap(function)
+        self._module: dict[str, Any] = getattr(written, "__globals__", function.__globals__)
+        self._names: dict[str, Any] = {name: member for name, member in vars(base).items() if isinstance(member, type)}
+        if self._module is local_names.module:
+            around = written.__qualname__.rpartition(".<locals>.")[0]
+            inside = around != "" and around == local_names.body
+            self._names |= {
+                name: member
+                for name, member in local_names.names.items()
+                if name not in self._names and (inside or name not in self._module)
+            }
+
+    def method(self, name: str) -> Method:
+        function = self._function
         where = f"{self._cls.__name__}.{name}"
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise InterfaceError(
@@ -163,19 +195,19 @@ class _Reader:
                 f"{where}: the first parameter is the module itself, and this is {parameters[0]}; "
                 f"declare `def {name}(self, {parameters[0].name}, ...)`, or call the first one self"
             )
-        arguments = tuple(self._argument(where, function, parameter) for parameter in parameters[1:])
+        arguments = tuple(self._argument(where, parameter) for parameter in parameters[1:])
         returns = signature.return_annotation
         if returns is inspect.Signature.empty:
             raise InterfaceError(f"{where}: the return type is missing; write `-> Tensor`, or `-> None` for no result")
         try:
-            result = self._type(f"{where}.return", function, returns)
+            result = self._type(f"{where}.return", returns)
             method = replace(Method(name, arguments, result), **marks_of(function))
         except ValueError as error:
             raise InterfaceError(f"{where}: {error}") from error
         check_batched(where, method)
         return method
 
-    def _argument(self, where: str, function: types.FunctionType, parameter: inspect.Parameter) -> Argument:
+    def _argument(self, where: str, parameter: inspect.Parameter) -> Argument:
         where = f"{where}.{parameter.name}"
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise InterfaceError(
@@ -187,24 +219,25 @@ class _Reader:
             raise InterfaceError(f"{where}: TorchScript takes this name for a constant; rename the argument")
         if parameter.annotation is inspect.Parameter.empty:
             raise InterfaceError(f"{where}: the type is missing; possible are {POSSIBLE}")
-        type = self._type(where, function, parameter.annotation)
+        type = self._type(where, parameter.annotation)
         default: Value | Required = REQUIRED
         if parameter.default is not inspect.Parameter.empty:
-            default = _default(where, parameter.default, type)
+            default = read_default(where, parameter.default, type)
         try:
             return Argument(parameter.name, type, default, parameter.kind is parameter.KEYWORD_ONLY)
         except ValueError as error:
             raise InterfaceError(f"{where}: {error}; rename the argument") from error
 
-    def _type(self, where: str, function: types.FunctionType, annotation: object) -> Type:
+    def _type(self, where: str, annotation: object) -> Type:
         # get_type_hints resolves strings at any depth; one annotation at a time, so that an error can name it.
         holder = types.FunctionType((lambda: None).__code__, {})
         holder.__annotations__ = {"it": annotation}
-        nested = {name: member for name, member in vars(self._cls).items() if isinstance(member, type)}
         try:
-            resolved = typing.get_type_hints(holder, function.__globals__, {**self._local_names, **nested})["it"]
+            resolved = typing.get_type_hints(holder, self._module, self._names)["it"]
+        except RecursionError:
+            raise UnsupportedTypeError(f"{where}: {TOO_DEEP}") from None
         except Exception as error:  # an annotation is any expression, and evaluating it may raise anything
-            raise InterfaceError(f"{where}: cannot evaluate the annotation {annotation!r}: {error}") from error
+            raise InterfaceError(f"{where}: cannot evaluate the annotation {shown(annotation)}: {error}") from error
         found = read_type(where, resolved)
         for named in named_types([found]):
             if not CONSTANTS.isdisjoint(named.name.split(".")):
@@ -212,72 +245,12 @@ class _Reader:
         return found
 
 
-def _default(where: str, value: Any, kind: Type) -> Value:
-    """Converts a default to a value of exactly `kind`. A caller who leaves the argument out has passed it."""
-    match kind:
-        case OptionalType(item):
-            return None if value is None else _default(where, value, item)
-        case UnionType(items):
-            for item in sorted(items, key=lambda item: not _is_exactly(value, item)):
-                with suppress(InterfaceError):
-                    return _default(where, value, item)
-        case AnyType():
-            for name in SCALARS:
-                if _is_exactly(value, ScalarType(name)):
-                    return _default(where, value, ScalarType(name))
-            raise InterfaceError(f"{where}: a default of type Any is a scalar or None, not {value!r}; declare its type")
-        case ScalarType("None") if value is None:
-            return None
-        case ScalarType("bool") if isinstance(value, bool):
-            return value
-        case ScalarType("int") if isinstance(value, int) and not isinstance(value, bool):
-            if -(2**63) <= value < 2**63:
-                return int(value)
-        case ScalarType("float") if isinstance(value, (int, float)) and not isinstance(value, bool):
-            with suppress(OverflowError):
-                return float(value)
-        case ScalarType("complex") if isinstance(value, (int, float, complex)) and not isinstance(value, bool):
-            with suppress(OverflowError):
-                return complex(value)
-        case ScalarType("str") if isinstance(value, str):
-            if not any("\ud800" <= character <= "\udfff" for character in value):
-                return str(value)
-        case ScalarType("device") if isinstance(value, torch.device):
-            return DeviceValue(str(value))
-        case ScalarType("dtype") if isinstance(value, torch.dtype):
-            return DtypeValue(str(value).removeprefix("torch."))
-        case EnumType(name) if isinstance(value, enum.Enum) and _is_of_class(value, name):
-            if value.name in CONSTANTS:
-                raise InterfaceError(
-                    f"{where}: TorchScript cannot write {value} as a default; rename the member, or declare "
-                    f"Optional[{type(value).__name__}] = None"
-                )
-            return MemberValue(name, value.name)
-        case NamedTupleType(name) if isinstance(value, tuple) and _is_of_class(value, name):
-            pairs = zip(value, kind.items, strict=True)
-            return NamedTupleValue(name, tuple(_default(where, element, item) for element, item in pairs))
-        case ListType() | DictType():
-            raise InterfaceError(
-                f"{where}: TorchScript has no default that can change; declare Optional[{kind}] = None"
-            )
-        case TupleType(items) if isinstance(value, tuple) and len(value) == len(items):
-            return tuple(_default(where, element, item) for element, item in zip(value, items, strict=True))
-        case TensorType():
-            raise InterfaceError(f"{where}: a Tensor has no literal; declare Optional[Tensor] = None")
-    raise InterfaceError(f"{where}: the default {value!r} is no {kind}; change one of them")
+def caller_locals(depth: int) -> LocalNames | None:
+    """Returns the local names `depth` frames up, where a decorated class stands: its annotations may refer to them.
 
-
-def _is_of_class(value: object, path: str) -> bool:
-    with suppress(CannotCross):  # a class that no worker can import is not the declared one
-        return path_of(builtins.type(value)) == path
-    return False
-
-
-def _is_exactly(value: object, kind: Type) -> bool:
-    return isinstance(kind, ScalarType) and SCALAR_CLASSES[kind.name] is type(value)
-
-
-def caller_locals(depth: int) -> dict[str, object]:
-    """Returns the local names `depth` frames up, where a decorated class stands: its annotations may refer to them."""
+    A module has none: its names are the globals of what is written in it, and not of a base from elsewhere.
+    """
     frame = sys._getframe(depth + 1)
-    return dict(frame.f_locals)
+    if frame.f_locals is frame.f_globals:
+        return None
+    return LocalNames(dict(frame.f_locals), frame.f_globals, frame.f_code.co_qualname)

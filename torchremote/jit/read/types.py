@@ -204,6 +204,12 @@ def walk(kind: Type) -> Iterator[Type]:
         yield from walk(item)
 
 
+def depth(kind: Type) -> int:
+    """Says how many types are inside each other in `kind`, itself included."""
+    inner = (kind.item,) if isinstance(kind, RRefType) else items_of(kind)
+    return 1 + max(map(depth, inner), default=0)
+
+
 def holds_tensors(types: Iterable[Type]) -> bool:
     """Says whether a value of one of `types` can hold a tensor."""
     return any(isinstance(part, (TensorType, AnyType)) for kind in types for part in walk(kind))
