@@ -41,6 +41,7 @@ PRIVATE: Final = {
     "_jit_get_operation _jit_pass_inline ConcreteModuleType ScriptList",
     "torch._C.ScriptModule": "_get_method _has_method _method_names _type",
     "torch._ops": "OpOverload HigherOrderOperator",
+    "torch.export._trace": "",
     "torch.export.exported_program": "_split_decomp_table_to_cia_and_python_decomp "
     "_override_composite_implicit_decomp _convert_guards_to_code",
     "torch.fx.experimental._config": "backed_size_oblivious",
