@@ -46,6 +46,8 @@ PRIVATE: Final = {
     "_override_composite_implicit_decomp _convert_guards_to_code",
     "torch.fx.experimental._config": "backed_size_oblivious",
     "torch.fx.experimental.proxy_tensor": "make_fx",
+    "torch.fx.experimental.symbolic_shapes": "int_oo",
+    "torch.fx.experimental.symbolic_shapes.ShapeEnv": "create_symbol constrain_symbol_range",
     "torch.library": "_impls",
     "torch._library.custom_ops": "OPDEFS",
     "torch._C.Future": "_set_unwrap_func",

@@ -17,7 +17,6 @@ import torch.library
 from torch import nn
 from torch.export import Dim
 from torch.export import exported_program as _exported_program
-from torch.fx.experimental import symbolic_shapes
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..errors import TorchRemoteError
@@ -83,6 +82,8 @@ def _oblivious(least: int) -> Iterator[None]:
     `max(size, 1)` would be decided, without a guard. A size that may be 0 is not positive here, and any other is at
     least 1.
     """
+    from torch.fx.experimental import symbolic_shapes  # only then, because it imports sympy
+
     config: Any = torch.fx.experimental._config
     environment: Any = symbolic_shapes.ShapeEnv
     here, create = threading.get_ident(), environment.create_symbol
