@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import logging
 import threading
 import warnings
@@ -16,6 +18,8 @@ from torch import nn
 from torch.export import Dim
 from torch.export import exported_program as _exported_program
 from torch.fx.experimental.proxy_tensor import make_fx
+
+from ..errors import TorchRemoteError
 
 _QUIET = (
     "torch._export.non_strict_utils",
@@ -39,7 +43,7 @@ def are_hints(shapes: list[Any]) -> bool:
 
 
 def export_program(
-    module: nn.Module, leaves: list[Any], shapes: list[Any], hinted: bool, gradients: bool = True
+    module: nn.Module, leaves: list[Any], shapes: list[Any], hinted: bool, gradients: bool = True, once: bool = False
 ) -> Any:
     """Exports a module whose forward takes `*leaves`.
 
@@ -49,21 +53,65 @@ def export_program(
         hinted: the dynamic dimensions are hints. Then sizes of 0 and 1 are tried as sizes like any other. Without,
             torch.export makes a dimension of at least 2 of every one that is larger than 1 in the example.
         gradients: exports with gradients on.
+        once: tries only the first way to see sizes.
     """
     arguments = tuple(leaves)
     dynamic = {"leaves": tuple(shapes)} if leaves else None
-    with undisturbed(), torch.set_grad_enabled(gradients):
+    with undisturbed(), _without_partial_graphs(), torch.set_grad_enabled(gradients):
         if hinted:
-            # It fails for some methods that torch.export captures otherwise: a slice up to a size, say. If it captures
-            # them no other way, its second error is the one to read.
-            with contextlib.suppress(Exception), _oblivious():
-                return torch.export.export(module, arguments, dynamic_shapes=dynamic, strict=False)
+            # It fails for some methods that torch.export captures otherwise: a branch of torch.cond if a size may be
+            # 0, a slice up to a size. If it captures them no other way, its last error is the one to read.
+            for least in (0, 1):
+                try:
+                    with _oblivious(least):
+                        program = torch.export.export(module, arguments, dynamic_shapes=dynamic, strict=False)
+                except TorchRemoteError:
+                    raise
+                except Exception:
+                    if once:
+                        raise
+                    continue
+                if not any(".stride()" in guard for guard in guards_of(program)):  # no call can be compared with that
+                    return program
         return torch.export.export(module, arguments, dynamic_shapes=dynamic, strict=False)
 
 
-def _oblivious() -> Any:
+@contextlib.contextmanager
+def _oblivious(least: int) -> Iterator[None]:
+    """Has this thread's exports take a size for anything from `least`, 0 or 1, and note what a method asks of it.
+
+    torch gives 0 as a size's least value, and yet tells sympy that the size is positive. So `size == 0` and
+    `max(size, 1)` would be decided, without a guard. A size that may be 0 is not positive here, and any other is at
+    least 1.
+    """
+    from torch.fx.experimental import symbolic_shapes  # only then, because it imports sympy
+
     config: Any = torch.fx.experimental._config
-    return config.patch(backed_size_oblivious=True)
+    environment: Any = symbolic_shapes.ShapeEnv
+    here, create = threading.get_ident(), environment.create_symbol
+
+    @functools.wraps(create)
+    def create_any(self: Any, *given: Any, **named: Any) -> Any:
+        if threading.get_ident() != here:
+            return create(self, *given, **named)
+        call = inspect.signature(create).bind(self, *given, **named)
+        call.apply_defaults()
+        is_size = call.arguments["positive"]
+        if least == 0:
+            call.arguments["positive"] = None
+        symbol = create(*call.args, **call.kwargs)
+        if is_size and isinstance(size := call.arguments["val"], int) and size < least:
+            raise ValueError(f"a size of {size}")
+        if is_size and symbol in self.var_to_range:
+            self.constrain_symbol_range(symbol, compiler_min=least, compiler_max=symbolic_shapes.int_oo)
+        return symbol
+
+    environment.create_symbol = create_any
+    try:
+        with config.patch(backed_size_oblivious=True):
+            yield
+    finally:
+        environment.create_symbol = create
 
 
 @contextlib.contextmanager
@@ -83,6 +131,24 @@ def undisturbed() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _without_partial_graphs() -> Iterator[None]:
+    """Has torch.export not print the graph that it had when it failed, in this thread."""
+    from torch.export import _trace  # only then, because it takes a while
+
+    here, names = threading.get_ident(), vars(_trace)
+
+    def show(*given: Any, **named: Any) -> None:
+        if threading.get_ident() != here:
+            print(*given, **named)
+
+    names["print"] = show
+    try:
+        yield
+    finally:
+        del names["print"]
 
 
 @contextlib.contextmanager

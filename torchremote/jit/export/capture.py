@@ -11,10 +11,11 @@ Note [What is traced]
     What it changes beside its buffers would be lost, and is refused: see state.py. A buffer that it assigns is
     changed in place after the method, which is traced with a copy of it.
 
-Note [Sizes of 1]
-    torch.export knows two ways to see sizes. In one, a size may be anything, and a graph is right for 1 as for others,
-    unless the method asks. It fails for some methods. In the other, a size that is larger than 1 in the example is at
-    least 2. Where a graph is not right for 1, the method is traced again with that size, and a call takes the graph
+Note [Sizes of 0 and 1]
+    torch.export can see sizes in three ways. In one, a size may be anything, and a graph is right for 0 and 1 as for
+    others, unless the method asks. It fails for some methods. In the second, a size is at least 1. In the third, one
+    that is larger than 1 in the example is at least 2. The first that succeeds is taken. Where its graph is not right
+    for 1, or not for 0 because the method asks, the method is traced again with that size, and a call takes the graph
     that is right for it.
 """
 
@@ -33,6 +34,7 @@ from ... import _torch
 from ...errors import CreationError, TorchRemoteError
 from ..read.model import Method
 from ..script.classes import Classes
+from .assigned import Assigned, Buffers, check_apart
 from .examples import bound_arguments, read_example, read_shapes
 from .state import State
 from .values import Constant, Reader, Several, Tree, build
@@ -42,9 +44,12 @@ MODULE = "module"
 """The attribute under which the traced module has the user's; torch.export names parameters by it."""
 
 
-_LEAST: Final = 2
-_EXCLUDES_1: Final = re.compile(r"!= 1\b|>= 2\b|> 1\b")
-_TRIED: Final = 3  # sizes that are tried as 1, each for itself
+# For a size of 1, and of 0: the least size that a graph is right for if not for that one, and guards that exclude it.
+_EXCLUDES: Final = {
+    1: (2, re.compile(r"!= 1\b|>= 2\b|> 1\b")),
+    0: (1, re.compile(r"!= 0\b|>= 1\b|> 0\b")),
+}
+_TRIED: Final = 3  # sizes that are tried as 1, and as 0, each for itself
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class _Call:
     where: str
     result: Tree | None = None
     asked: frozenset[str] = frozenset()  # what the method asked
-    assigned: set[tuple[str, str]] = field(default_factory=set)  # the part and the name of each buffer that it assigns
+    assigned: Assigned = field(default_factory=set)
     is_stale: bool = False  # it assigned a buffer that was not known to be assigned
 
 
@@ -111,17 +116,17 @@ class _Traced(nn.Module):
         positional, named = bound_arguments(getattr(module, method.name), method, values, where)
         self.call.is_stale = False
         before = State(module, traced=True)
-        parts = dict(module.named_modules())
-        own = {(path, name): tensor for path, part in parts.items() for name, tensor in part._buffers.items()}
-        for path, name in self.call.assigned:
-            parts[path]._buffers[name] = own[path, name].clone()
+        buffers = Buffers(module, self.call.assigned, where)
         watching = Watching(list(leaves), where)
         try:
             with watching.patches(), watching:
                 result = call(*positional, **named)
-            self._put_back(parts, own)
+            self.call.is_stale = buffers.copy_back()
         finally:
+            buffers.restore()
             changed = before.changed()
+        if watching.loses_region:
+            raise GradientsLost
         self.call.asked = frozenset(watching.asked)
         if changed is not None:
             raise CreationError(
@@ -131,31 +136,6 @@ class _Traced(nn.Module):
         reader = Reader(classes)
         self.call.result = reader.read_result(result, method.returns, f"{where}.return")
         return tuple(reader.leaves)
-
-    def _put_back(self, parts: dict[str, nn.Module], own: dict[tuple[str, str], torch.Tensor | None]) -> None:
-        """Copies what was assigned to buffers into the buffers themselves. torch.export would lose it, in a part.
-
-        The method has to see a copy of such a buffer, which its old value is in. So the first time it is traced again.
-
-        Raises:
-            CreationError: what was assigned does not fit.
-        """
-        for (path, name), buffer in own.items():
-            value = parts[path]._buffers.get(name)
-            if value is buffer:
-                continue
-            if buffer is None or value is None or buffer.shape != value.shape or buffer.dtype != value.dtype:
-                raise CreationError(
-                    f"{self.call.where}: {type(parts[path]).__name__} assigns a tensor of another size or dtype to its "
-                    f"buffer {name}; an exported module keeps its buffers as they are; register the buffer in its full "
-                    "size"
-                )
-            if (path, name) not in self.call.assigned:
-                self.call.assigned.add((path, name))
-                self.call.is_stale = True
-            with torch.no_grad():
-                buffer.copy_(value)
-            parts[path]._buffers[name] = buffer
 
 
 def capture(
@@ -168,7 +148,7 @@ def capture(
     where: str,
     finish: Finish,
 ) -> list[Captured]:
-    """Traces a method for one example. Returns its graph, and perhaps others for sizes of 1: see Note [Sizes of 1].
+    """Traces a method for one example. Returns its graph, and perhaps others: see Note [Sizes of 0 and 1].
 
     Args:
         dynamic: torch.export's `dynamic_shapes` for the method's arguments, by name or in order; None for all that can
@@ -188,14 +168,16 @@ def capture(
     try:
         captured = finish.complete(_capture(module, call, leaves, shapes), where)
     except GradientsLost:  # then calls with gradients are refused
-        captured = finish.complete(_capture(module, replace(call), leaves, shapes, gradients=False), where)
+        without = _capture(module, replace(call), leaves, shapes, gradients=False)
+        captured = finish.complete(replace(without, asked=without.asked | {GRAD_MODE}), where)
     others: list[Captured] = []
     if _torch.are_hints(shapes):
-        for narrowed in _with_ones(captured, leaves):
-            with suppress(CreationError):  # then calls of that size are refused
-                shapes_of_ones = read_shapes(arguments, narrowed, None, method, where)
-                again = _capture(module, replace(call), narrowed, shapes_of_ones, captured.grad_mode)
-                others.append(finish.complete(again, where))
+        for size in _EXCLUDES:
+            for narrowed in _with_sizes_of(size, captured, leaves):
+                with suppress(CreationError):  # then calls of that size are refused
+                    narrow_shapes = read_shapes(arguments, narrowed, None, method, where)
+                    again = _capture(module, replace(call), narrowed, narrow_shapes, captured.grad_mode, not size)
+                    others.append(finish.complete(again, where))
     if GRAD_MODE in captured.asked and captured.grad_mode:
         with suppress(CreationError):  # then calls without gradients are refused
             without = _capture(module, replace(call), leaves, shapes, gradients=False)
@@ -203,8 +185,12 @@ def capture(
     return [captured, *others]
 
 
-def _with_ones(captured: Captured, leaves: list[Any]) -> Iterator[list[Any]]:
-    """Yields the leaves with sizes of 1, where the graph is not right for 1: for each such size, and for all."""
+def _with_sizes_of(wanted: int, captured: Captured, leaves: list[Any]) -> Iterator[list[Any]]:
+    """Yields the leaves with sizes of 1, or 0, where the graph is not right for that: for each such size, and for all.
+
+    Of sizes of 0 there is no more than one.
+    """
+    limit, excludes = _EXCLUDES[wanted]
     least = {str(symbol): bounds.lower for symbol, bounds in captured.program.range_constraints.items()}
     nodes = {node.name: node.meta.get("val") for node in captured.program.graph.nodes if node.op == "placeholder"}
     sizes = [
@@ -214,35 +200,45 @@ def _with_ones(captured: Captured, leaves: list[Any]) -> Iterator[list[Any]]:
         for dimension, size in enumerate(value.shape)
         if not isinstance(size, int)
     ]
-    excluding = [guard for guard in captured.guards if _EXCLUDES_1.search(guard)]
+    excluding = [guard for guard in captured.guards if excludes.search(guard)]
     places: dict[str, list[list[int]]] = {}
     for size, index, dimension in sizes:
         source = f"L['leaves'][{index}].size()[{dimension}]"
-        if least.get(size) == _LEAST or any(source in guard for guard in excluding):
+        if least.get(size) == limit or any(source in guard for guard in excluding):
             places[size] = [place for other, *place in sizes if other == size]  # one symbol is one size
-    groups = [*list(places.values())[:_TRIED], [one for several in places.values() for one in several]]
-    for group in groups if len(places) > 1 else groups[:1] if places else []:
+    groups = list(places.values())[:_TRIED]
+    if wanted == 1 and len(places) > 1:
+        groups.append([one for several in places.values() for one in several])
+    for group in groups:
         narrowed = list(leaves)
         for index, dimension in group:
-            narrowed[index] = _fresh(narrowed[index].narrow(dimension, 0, 1).contiguous(), narrowed[index].device)
+            narrowed[index] = _fresh(narrowed[index].narrow(dimension, 0, wanted).contiguous(), narrowed[index].device)
         yield narrowed
 
 
-def _capture(module: nn.Module, call: _Call, leaves: list[Any], shapes: list[Any], gradients: bool = True) -> Captured:
-    """Traces a method with these leaves. `gradients`: with gradients on."""
+def _capture(
+    module: nn.Module,
+    call: _Call,
+    leaves: list[Any],
+    shapes: list[Any],
+    gradients: bool = True,
+    once: bool = False,
+) -> Captured:
+    """Traces a method with these leaves. `gradients`: with gradients on. `once`: sees sizes in the first way alone."""
     where = call.where
     before = State(module, traced=False)
     try:
         hinted = _torch.are_hints(shapes)
-        program = _torch.export_program(_Traced(module, call), leaves, shapes, hinted, gradients)
+        program = _torch.export_program(_Traced(module, call), leaves, shapes, hinted, gradients, once)
         while call.is_stale:
-            program = _torch.export_program(_Traced(module, call), leaves, shapes, hinted, gradients)
+            program = _torch.export_program(_Traced(module, call), leaves, shapes, hinted, gradients, once)
     except TorchRemoteError:
         raise
     except Exception as error:  # torch.export may raise anything, as may the user's code
         raise CreationError(f"{where}: torch.export cannot capture it: {_reason(error)}") from error
     finally:
         before.changed()
+    check_apart(module, call.assigned, where)
     signature = program.graph_signature
     attributes = {
         spec.arg.name: spec.target.removeprefix(f"{MODULE}.")
@@ -294,16 +290,22 @@ def without_vmap(program: Any, where: str) -> Any:
     Raises:
         CreationError: that would lose a region without gradients.
     """
-    names = {getattr(node.target, "__module__", "") for node in program.graph.nodes if node.op == "call_function"}
-    if "torch._functorch.predispatch" not in names:
-        return program
     graphs = [part.graph for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule)]
-    regions = [node for graph in graphs for node in graph.nodes if str(node.target) == "wrap_with_set_grad_enabled"]
+    called = [node for graph in graphs for node in graph.nodes if node.op == "call_function"]
+    if "torch._functorch.predispatch" not in {getattr(node.target, "__module__", "") for node in called}:
+        return program
+    regions = [node for node in called if str(node.target) == "wrap_with_set_grad_enabled"]
     if regions:
         raise CreationError(
             f"{where}: its graph has vmap beside a region without gradients; write the vmap as operators on a batch"
         )
-    decomposed = _torch.decompose(program)
+    try:
+        decomposed = _torch.decompose(program)
+    except Exception as error:  # as for what torch.func.grad leaves in a graph
+        raise CreationError(
+            f"{where}: it has a transform of torch.func that torch.export cannot take apart: {_reason(error)}; compute "
+            "that part in operators, or leave it out of the method"
+        ) from error
     if _detached(decomposed) > _detached(program):
         raise CreationError(f"{where}: tracing its vmap again loses gradients; write the vmap as operators on a batch")
     return decomposed

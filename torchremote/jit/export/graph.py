@@ -16,6 +16,7 @@ from .operators import Operators
 from .regions import REGIONS
 
 _FRAME: Final = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
+_ASSERTION: Final = re.compile(r"Runtime assertion failed for expression (.+) on node '\w+'$")
 _TORCH: Final = os.path.dirname(torch.__file__)
 _ASSERTED: Final = 3  # the place of the dtype among the arguments of _assert_tensor_metadata
 _DROPOUTS: Final = ("aten::dropout", "aten::feature_dropout", "aten::alpha_dropout", "aten::feature_alpha_dropout")
@@ -125,7 +126,8 @@ class Lowering:
         name = _torch.operator_schema(target).name
         if name == "aten::_assert_scalar":
             condition, message = node.args
-            into.append(ir.If(ir.negated(write(condition)), (ir.Raise(ir.Literal(str(message))),)))
+            self._comment(node, into)
+            into.append(ir.If(ir.negated(write(condition)), (ir.Raise(ir.Literal(self._assumed(str(message)))),)))
             return None
         if name == "aten::_assert_tensor_metadata":
             dtype = node.kwargs.get("dtype", node.args[_ASSERTED] if len(node.args) > _ASSERTED else None)
@@ -152,6 +154,17 @@ class Lowering:
             into.append(ir.Do(call))
             return None
         return self.assign(node.name, call, into)
+
+    def _assumed(self, message: str) -> str:
+        """Words what torch.export assumed of a number that only a call computes."""
+        found = _ASSERTION.match(message)
+        if found is None:
+            return message
+        near = f", in or after {self._place}" if self._place else ""
+        return (
+            f"the method was exported for {found[1]}, of a number that it computes{near}, and this call has another; "
+            "call it with values like the example's, or have the method do without that number"
+        )
 
     def _dropout(self, node: torch.fx.Node, write: Any, into: list[ir.Statement]) -> ir.Name:
         """Writes dropout so that it draws the numbers that it draws eagerly.

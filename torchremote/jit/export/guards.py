@@ -244,11 +244,13 @@ class Guards:
             return self._named(text)
         self._symbols[text], self._shown[text] = value, where
         lower, upper = limits_of(self._ranges.get(text))
-        if lower is not None and (lower > 0 or not where.endswith(")")):
+        limits = []
+        if lower is not None and (lower > 0 or not where.endswith(")")):  # no size is less than 0
             wrong.append(ir.Operation("<", value, ir.Literal(lower)))
+            limits.append(f">= {lower}")
         if upper is not None:
             wrong.append(ir.Operation(">", value, ir.Literal(upper)))
-        limits = ([f">= {lower}"] if lower is not None and lower > 0 else []) + ([f"<= {upper}"] if upper else [])
+            limits.append(f"<= {upper}")
         return " and ".join(limits) or "any"
 
     def _guard(self, guard: str, into: list[ir.Statement]) -> None:

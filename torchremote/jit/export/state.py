@@ -36,10 +36,15 @@ class State:
         self._containers: list[tuple[str, Any, Any]] = []  # the attribute, the container, and a copy
         self._tensors: list[tuple[str, torch.Tensor, torch.Tensor, int]] = []  # with a copy, and its version
         self._seen: set[int] = {id(buffer) for buffer in module.buffers()}
+        self._classes = _of_classes(module)
         for name, value in self._attributes.items():
             self._walk(name, value, 0)
+        for kind, name, value in self._classes:
+            self._walk(f"{kind.__name__}.{name}", value, 0)
 
     def _walk(self, name: str, value: Any, depth: int) -> None:
+        if isinstance(value, types.FunctionType) and depth == 0:  # a method's defaults
+            value = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
         if id(value) in self._seen or depth > _DEEPEST or isinstance(value, (*_CODE, nn.Parameter)):
             return
         self._seen.add(id(value))
@@ -62,6 +67,10 @@ class State:
         names = [
             name for name, value in _attributes(self._module).items() if not _same(self._attributes.get(name), value)
         ]
+        for kind, name, value in self._classes:
+            if not _same(vars(kind).get(name), value):
+                names.append(f"{kind.__name__}.{name}")
+                setattr(kind, name, value)
         for name, container, kept in self._containers:
             if not _same(container, kept):
                 names.append(name)
@@ -84,7 +93,11 @@ def _refill(container: Any, kept: Any) -> None:
 
 
 def _root(value: Any) -> str:
-    return type(value).__module__.partition(".")[0]
+    return _root_of(type(value))
+
+
+def _root_of(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
@@ -101,6 +114,23 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
             if name not in _OWN and name not in computed:
                 found[dotted + name] = value
         found |= {dotted + name: parameter for name, parameter in part._parameters.items()}
+    return found
+
+
+def _of_classes(module: nn.Module) -> list[tuple[type, str, Any]]:
+    """Returns the numbers, texts, tensors and containers that the classes of a module and its parts have.
+
+    A method is there if a default of it is a container.
+    """
+    kinds = {kind for part in module.modules() for kind in type(part).__mro__ if _root_of(kind) not in _APART}
+    found: list[tuple[type, str, Any]] = []
+    for kind in kinds - {object}:
+        for name, value in vars(kind).items():
+            if isinstance(value, types.FunctionType):
+                kept = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+                found += [(kind, name, value)] if any(isinstance(one, _CONTAINERS) for one in kept) else []
+            elif not name.startswith("__") and isinstance(value, (int, float, str, tuple, torch.Tensor, *_CONTAINERS)):
+                found.append((kind, name, value))
     return found
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from ... import _torch
 from ...errors import CreationError, TorchRemoteError
 
 GRADIENT: Final = "whether a tensor requires a gradient"
@@ -36,6 +37,8 @@ _QUESTIONS: Final[dict[Any, str]] = {
     **dict.fromkeys((torch.Tensor.is_conj, torch.is_conj), CONJUGATE),
     **dict.fromkeys((torch.Tensor.is_neg, torch.is_neg), NEGATIVE),
 }
+_GETS_DATA: Final = frozenset((getattr(torch.Tensor, "data").__get__,))  # noqa: B009
+_SETS_DATA: Final = frozenset((getattr(torch.Tensor, "data").__set__,))  # noqa: B009
 _SQUEEZES: Final = frozenset((torch.squeeze, torch.Tensor.squeeze, torch.Tensor.squeeze_))
 _HOOKS: Final = frozenset((torch.Tensor.register_hook, torch.Tensor.register_post_accumulate_grad_hook))
 _SEEDS: Final = ("manual_seed", "seed", "set_rng_state")
@@ -46,7 +49,7 @@ _WITHOUT: Final = (
 
 
 class GradientsLost(TorchRemoteError):
-    """An autograd.Function has a backward of its own, which the graph would not have."""
+    """With gradients, the graph would lose a backward of the user's own, or a region without gradients."""
 
 
 class Watching(TorchFunctionMode):
@@ -60,6 +63,10 @@ class Watching(TorchFunctionMode):
     def __init__(self, leaves: list[Any], where: str) -> None:
         super().__init__()
         self.asked: set[str] = set()
+        self.loses_region = False
+        """Whether a branch or loop, as torch.cond, ran without gradients, while they were on before. torch.export
+        drops such a region."""
+        self._began_with_gradients = torch.is_grad_enabled()
         self._leaves = {id(leaf) for leaf in leaves}
         self._where = where
 
@@ -68,6 +75,13 @@ class Watching(TorchFunctionMode):
             self.asked.add(_QUESTIONS[function])
             if function in _GETTERS and id(args[0]) not in self._leaves and not isinstance(args[0], nn.Parameter):
                 self._ask_of_users(sys._getframe(1))
+        if function in _GETS_DATA:
+            return args[0].detach()  # it leaves nothing in the graph, and is the same memory
+        if function in _SETS_DATA:
+            raise CreationError(
+                f"{self._where}: it assigns to a tensor's data, which an exported module would lose; use copy_ under "
+                "torch.no_grad()"
+            )
         if function in _SQUEEZES:
             _ask_for_1(*args, **(kwargs or {}))
         if function in _HOOKS and torch.is_grad_enabled():
@@ -92,7 +106,13 @@ class Watching(TorchFunctionMode):
         function: Any = torch.autograd.Function
         region: Any = torch.inference_mode
         apply, enter, leave = function.__dict__["apply"], region.__enter__, region.__exit__
-        is_enabled = torch.is_grad_enabled
+        operator: Any = _torch.HigherOrderOperator
+        is_enabled, dispatch = torch.is_grad_enabled, operator.dispatch
+
+        def dispatched(self_: Any, *args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() == here and self._began_with_gradients and not is_enabled():
+                self.loses_region = True
+            return dispatch(self_, *args, **kwargs)
 
         def applied(cls: Any, *args: Any, **kwargs: Any) -> Any:
             is_torchs = cls.__module__.partition(".")[0] == "torch"  # such as that of cond, which is in the graph
@@ -122,6 +142,7 @@ class Watching(TorchFunctionMode):
 
         patched: list[tuple[Any, str, Any]] = [
             (function, "apply", classmethod(applied)),
+            (operator, "dispatch", dispatched),
             (torch, "is_grad_enabled", asked_mode),
             (region, "__enter__", entered),
             (region, "__exit__", left),

@@ -1,0 +1,83 @@
+"""A method that asks whether a size is 0: an empty batch gets what the module gives, or is refused."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import torchremote as tr
+
+from .zoo import OnTensor
+
+EXAMPLE = {"forward": (torch.ones(3, 4),)}
+OTHERWISE = torch.full((2, 4), 7.0)
+
+
+class Does(nn.Module):
+    def __init__(self, do):
+        super().__init__()
+        self.do = do
+
+    def forward(self, x):
+        return self.do(x)
+
+
+QUESTIONS = {
+    "if size": lambda x: x + 1 if x.shape[0] else OTHERWISE * 1,
+    "== 0": lambda x: OTHERWISE * 1 if x.shape[0] == 0 else x + 1,
+    "!= 0": lambda x: x + 1 if x.shape[0] != 0 else OTHERWISE * 1,
+    "> 0": lambda x: x + 1 if x.shape[0] > 0 else OTHERWISE * 1,
+    ">= 1": lambda x: x + 1 if x.shape[0] >= 1 else OTHERWISE * 1,
+    "< 1": lambda x: OTHERWISE * 1 if x.shape[0] < 1 else x + 1,
+    "numel": lambda x: OTHERWISE * 1 if x.numel() == 0 else x + 1,
+    "in": lambda x: OTHERWISE * 1 if 0 in x.shape else x + 1,
+    "all": lambda x: x + 1 if all(x.shape) else OTHERWISE * 1,
+    "max": lambda x: x.sum(0) / max(x.shape[0], 1),
+    "a slice": lambda x: x + 1 if x[1:].numel() else OTHERWISE * 1,
+    "halves": lambda x: OTHERWISE * 1 if x.shape[0] // 2 == 0 else x + 1,
+    "torch.cond": lambda x: torch.cond(x.sum() > 0, lambda x: x * 2, lambda x: x + 1, (x,)) * max(x.shape[0], 1),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_an_empty_batch_takes_the_branch_that_it_takes_in_the_module(question):
+    module = Does(QUESTIONS[question])
+    exported = tr.exported(module, OnTensor, EXAMPLE)
+    for x in (torch.zeros(0, 4), torch.ones(1, 4), torch.ones(5, 4), torch.zeros(3, 0)):
+        result = given_by(exported, x)
+        assert result is not None or (question, len(x)) in REFUSED, tuple(x.shape)
+        assert result is None or torch.equal(result, module(x)), tuple(x.shape)
+
+
+REFUSED = {("torch.cond", 0), ("torch.cond", 3)}
+
+
+def given_by(exported, x):
+    """What an exported module gives, or None if it refuses the call."""
+    try:
+        return exported(x)
+    except torch.jit.Error as error:
+        if "exported for" in str(error):
+            return None
+        raise
+
+
+def test_what_torch_asks_of_sizes_does_not_refuse_an_empty_batch():
+    attention = Does(lambda x: nn.functional.scaled_dot_product_attention(x, x, x).flatten(1))
+    exported = tr.exported(attention, OnTensor, {"forward": (torch.ones(3, 2, 4),)})
+    assert exported(torch.zeros(0, 2, 4)).shape == (0, 8)
+    assert exported(torch.ones(5, 2, 4)).shape == (5, 8)
+
+
+class WithInteger:
+    def forward(self, x: Tensor, k: int) -> Tensor: ...
+
+
+class Times(nn.Module):
+    def forward(self, x, k):
+        return x * k
+
+
+def test_a_negative_integer_is_refused_with_the_limit():
+    exported = tr.exported(Times(), WithInteger, {"forward": (torch.ones(3, 4), 4)})
+    with pytest.raises(torch.jit.Error, match="k: exported for >= 0; came -1"):
+        exported(torch.ones(3, 4), -1)
