@@ -452,6 +452,15 @@ def test_a_stub_that_is_hosted_relays(owner):
     inner = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 4})
     relay = tr.create(owner, zoo.Encoder, relayed, args=(inner,))
     assert torch.equal(relay(X), zoo.LinearEncoder.output(4, X))
+    for ask in (
+        relay.state_dict,
+        lambda: relay.load_state_dict(inner.state_dict()),
+        lambda: tr.at_owner(relay).zero_grad(),
+        lambda: tr.at_owner(relay).checkpoint("/tmp/never.pt"),
+        lambda: relay.requires_grad_(False),
+    ):
+        with pytest.raises(tr.errors.ArgumentError, match="itself a stub, of a module on owner, which has the state"):
+            ask()
 
 
 def relayed(stub):

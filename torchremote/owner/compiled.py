@@ -16,6 +16,8 @@ from ..jit import compile_interface
 from ..jit.export import COMPILED, DEVICES, check_examples, export_module, export_programs
 from ..jit.script.cache import READING_MODULES
 from ..link.places import device_of
+from ..link.route import address_of
+from ..link.stubs import is_stub
 from .dropped import check_backward_hooks
 from .exported import complete_examples
 
@@ -146,9 +148,14 @@ def check_place(module: torch.nn.Module, device: torch.device) -> None:
 
 
 def check_has_state(module: torch.nn.Module) -> None:
-    """Raises ArgumentError if AOTInductor compiled `module`, so that it cannot be moved, and has no state."""
+    """Raises ArgumentError if a hosted module cannot be moved, and has no state: a compiled one, or a stub."""
     if is_compiled(module):
         raise ArgumentError(
             "the module was compiled by AOTInductor, and its parameters and device are part of its code; change the "
             "original, and compile that again"
+        )
+    if is_stub(module):
+        raise ArgumentError(
+            f"what is hosted is itself a stub, of a module on {address_of(module).worker}, which has the state; ask "
+            "with a stub of that one"
         )
