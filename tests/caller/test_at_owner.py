@@ -116,7 +116,7 @@ def test_checkpoints_are_written_whole_on_the_owner(encoder, tmp_path):
     tr.at_owner(encoder).checkpoint(path)
     assert same(dict(torch.load(path, weights_only=True)), dict(local().state_dict()))
     assert [file.name for file in tmp_path.iterdir()] == ["encoder.pt"]
-    with pytest.raises(RemoteError, match="Encoder on owner: .*(No such file|does not exist)"):
+    with pytest.raises(RemoteError, match="Encoder on owner: .*its folder is not there; make it on the owner"):
         tr.at_owner(encoder).checkpoint(tmp_path / "nowhere" / "encoder.pt")
     assert torch.equal(encoder(X), local()(X, 1.0))
 
@@ -148,7 +148,7 @@ def test_a_full_disk_is_said_to_be_one(encoder, tmp_path):
     with pytest.raises(RemoteError, match=r"^Encoder on owner: checkpoint\('/dev/full'\): No space left on device: "):
         tr.at_owner(encoder).checkpoint("/dev/full")
     assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
-    with pytest.raises(RemoteError, match="IsADirectoryError"):
+    with pytest.raises(RemoteError, match="Is a directory"):
         tr.at_owner(encoder).checkpoint(tmp_path)
 
 

@@ -363,7 +363,7 @@ def test_spawn_does_not_wait_for_whoever_else_holds_its_pipe(nursery):
     os.pipe = pipe_that_another_holds
     ps = tr.spawn("ps", shared_memory=False, threads=4)
     os.pipe = pipe_that_another_holds
-    with pytest.raises(GroupError, match="spawn 'ps': join 'ps': the name is that of 'ps'"):
+    with pytest.raises(GroupError, match="spawn 'ps': the name is that of 'ps'"):
         tr.spawn("ps")
     sys.executable = shutil.which("true")
     os.pipe = pipe_that_another_holds
