@@ -58,7 +58,8 @@ def own(module, interface, call):
 def same_gradient(one, other, exactly):
     if one is None or other is None:
         return one is other
-    return torch.equal(one, other) if exactly else torch.allclose(one, other)
+    # A sum is rounded by the size of what is added, and these are of numbers that cancel out.
+    return torch.equal(one, other) if exactly else torch.allclose(one, other, atol=1e-6 * float(other.abs().max()))
 
 
 def as_declared(result):
