@@ -29,7 +29,7 @@ class Versions:
     """The versions of a module's state."""
 
     of_parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Are as torch has them in `_metadata`: of each part, by its name, the version, and what a hook of the module adds."""
+    """For each part, by its name: its version, and what a hook of the module adds. torch calls this `_metadata`."""
     converting: Mapping[str, str] = field(default_factory=dict)
     """The parts that convert states of other versions, and with what."""
 
