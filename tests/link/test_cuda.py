@@ -123,6 +123,13 @@ class LateModule(nn.Module):
         return self.sum
 
 
+class LateAndWaiting(LateModule):
+    """Waits in its methods. So each of its calls is forked."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.jit.fork(busy, self.weight).wait()
+
+
 class Through(nn.Module):
     def __init__(self, late: nn.Module) -> None:
         super().__init__()
@@ -130,6 +137,16 @@ class Through(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.late(x) + 0
+
+
+def size_of(home: str) -> int:
+    """Returns the size of weights that keep a device busy."""
+    return 8192 if home == "cuda" else 8
+
+
+def slow_to_arrive(home: str) -> Tensor:
+    """Makes a tensor of 256 MiB, which takes some time to copy, where tensors arrive on a device; else a small one."""
+    return torch.full((64, 1 << 20 if home == "cuda" else 8), 3.0).to(home)
 
 
 def busy(weight: Tensor) -> Tensor:
@@ -141,20 +158,27 @@ def busy(weight: Tensor) -> Tensor:
 
 def late_results(place: str, home: str) -> None:
     """Arguments that are computed while they are sent, by calls of every way to run; results are sent as soon."""
-    size = 8192 if home == "cuda" else 8
+    size = size_of(home)
     weight = torch.eye(size, device=home)
-    for how in ({"in_turn": False}, {"in_turn": True}, {"in_turn": True, "gather": 8}):
-        late = tr.create(place, Late, LateModule, (size,), **how)
+    for made, how in (
+        (LateModule, {"in_turn": False}),
+        (LateModule, {"in_turn": True}),
+        (LateModule, {"in_turn": True, "gather": 8}),
+        (LateAndWaiting, {"in_turn": False}),
+        (LateAndWaiting, {"in_turn": True}),
+    ):
+        late = tr.create(place, Late, made, (size,), **how)
         for learns in (False, True):
             with torch.set_grad_enabled(learns):  # calls with gradients are not gathered
                 answers = [late.forward_async(torch.full((2, 4), n + 1.0).to(home) * busy(weight)) for n in range(6)]
                 for n, answer in enumerate(answers):
                     assert answer.wait().tolist() == [[n + 1.0] * 4] * 2, how
-        columns = 8 if home == "cpu" else 1 << 20  # 256 MiB take some time to arrive
-        x = torch.full((64, columns), 3.0).to(home)
+        x = slow_to_arrive(home)
         assert torch.equal(torch.jit.script(Through(late))(x), x)
         for n, result in enumerate(late.forward_many([(x * n,) for n in range(3)])):  # of one message
             assert torch.equal(result, x * n)
+        for result in late.forward_many_async([(x,), (x,)], return_exceptions=True).wait():  # of one each
+            assert torch.equal(result, x)
         if how["in_turn"]:
             sums = [late.sums_async(torch.full((1,), 1.0).to(home) * busy(weight)) for _ in range(20)]
             assert [answer.wait().item() for answer in sums] == [float(n + 1) for n in range(20)]
@@ -174,17 +198,37 @@ class Patient:
 
 def calls_that_are_sent_again(place: str, home: str) -> None:
     """Arguments that are computed while their call is refused, and sent to the module that has the name by now."""
-    size, owner = 8192 if home == "cuda" else 8, place.partition("/")[0]
-    weight = torch.eye(size, device=home)
+    size, owner = size_of(home), place.partition("/")[0]
+    weight, x = torch.eye(size, device=home), slow_to_arrive(home)
     tr.create(place, Patient, LateModule, (size,), name="again")
     stub = tr.connect(owner, Patient, "again")
     for n in range(4):
         tr.withdraw("again", owner)
         tr.create(place, Patient, LateModule, (size,), name="again")
-        answers = [stub.forward_async(torch.full((2, 4), n + 1.0).to(home) * busy(weight)) for _ in range(4)]
-        for answer in answers:
-            assert answer.wait().tolist() == [[n + 1.0] * 4] * 2
+        sent = [torch.full((2, 4), n + 1.0).to(home), x + n] * 2
+        answers = [stub.forward_async(given * busy(weight)) for given in sent]
+        for given, answer in zip(sent, answers, strict=True):
+            assert torch.equal(answer.wait(), given)
     tr.withdraw("again", owner)
+
+
+def calls_of_replicas(place: str, home: str) -> None:
+    """Batches in parts, and calls that another replica runs, because their own was withdrawn."""
+    owner, _, device = place.partition("/")
+    for worker in (owner, "caller"):
+        tr.create(f"{worker}/{device}", Patient, LateModule, (size_of(home),), name="late replica")
+    replicas = tr.connect([owner, "caller"], Patient, "late replica")
+    x = slow_to_arrive(home)
+    sent = [x + n for n in range(4)]
+    calls = [(given,) for given in sent]
+    for _ in range(3):
+        singly = replicas.forward_many_async(calls, return_exceptions=True)
+        for results in (replicas.forward_many(calls), singly.wait()):
+            assert all(map(torch.equal, results, sent))
+    tr.withdraw("late replica", "caller")
+    answers = [replicas.forward_async(given) for given in sent]
+    assert all(map(torch.equal, [answer.wait() for answer in answers], sent))
+    tr.withdraw("late replica", owner)
 
 
 def failed_calls(place: str, home: str) -> None:
@@ -194,6 +238,9 @@ def failed_calls(place: str, home: str) -> None:
         with pytest.raises(RemoteError, match="mat1 and mat2"):
             answer.wait()
     result, failure = encoder.forward_many([(good,), (wrong,)], return_exceptions=True)
+    assert result.device.type == home
+    assert isinstance(failure, RemoteError)
+    result, failure = encoder.forward_many_async([(good,), (wrong,)], return_exceptions=True).wait()
     assert result.device.type == home
     assert isinstance(failure, RemoteError)
 
@@ -233,6 +280,7 @@ CALLS = [
     late_results,
     late_results_in_a_stream,
     calls_that_are_sent_again,
+    calls_of_replicas,
     failed_calls,
     exported_calls,
     gradients,

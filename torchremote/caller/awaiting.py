@@ -1,10 +1,17 @@
-"""Lets event loops of asyncio wait for answers: `await stub.forward_async(x)`, `await create_async(...)`."""
+"""Lets event loops of asyncio wait for answers: `await stub.forward_async(x)`, `await create_async(...)`.
+
+Note [Values on accelerators]
+    A Future may be complete while its tensors are still being copied to an accelerator, in streams of torch's. Its
+    `wait` has the current streams of the thread wait for that, and so has torch before it calls a callback. Its `value`
+    has not. `set_result` takes the state of the current streams, for the devices that the Future was made with, as what
+    its waiters wait for. So whoever takes a value from one Future to another waits for the first one, if this is not
+    its callback, in the same thread, and makes the second one with the devices.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -35,24 +42,6 @@ class Answer(torch.futures.Future[Value]):
     def __await__(self) -> Generator[Any, None, Value]:
         yield from until_done_in_loop(self)
         return self.wait()
-
-
-def when_all(futures: list[Any], make: Callable[[], Value]) -> Answer[Value]:
-    """Returns a Future of what `make` returns when all of `futures` are complete, with results or errors."""
-    answer: Answer[Value] = Answer()
-    left = itertools.count(len(futures), -1)
-
-    def done(_: object) -> None:
-        if next(left) == 0:  # counting is atomic under the GIL
-            try:
-                answer.set_result(make())
-            except Exception as error:  # a bug; without a result, the waiter would wait for ever
-                answer.set_exception(error)  # type: ignore[arg-type]  # torch says that it takes a result
-
-    for future in futures:
-        _torch.when_done(future, done)
-    done(None)  # the last one, if all were complete, or if there are none
-    return answer
 
 
 def until_done_in_loop(future: Any) -> Generator[Any, None, None]:

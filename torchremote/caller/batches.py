@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -29,10 +29,10 @@ from ..link.failures import FAILURES
 from ..link.route import Route, route_of
 from ..owner.tables import progress_here
 from .again import sent_until_timeout, sent_until_timeout_later
-from .awaiting import Answer, when_all
+from .awaiting import Answer
 from .calls import Calls, failure_of
 from .described import describe
-from .exchange import Failing, ask, later, send, settle
+from .exchange import Failing, ask, later, send, settle, when_all
 from .methods import DEVICES, METHODS
 from .quick_check import exact_test
 
@@ -90,7 +90,7 @@ class Batches:
 
         def call(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> Any:
             if return_exceptions:
-                return when_each(self.send_each(self_, calls, self._call_async))
+                return when_each(self.send_each(self_, calls, self._call_async), self_.__dict__[DEVICES])
             answer, _, failing = self.begin(self_, self.packed(calls))
             return settle_later(answer, failing, self_.__dict__[DEVICES])
 
@@ -199,9 +199,14 @@ class Batches:
 _A_CALL: Final = "a call is a tuple of arguments, as in [(x,), (y,)], or a mapping from their names"
 
 
-def when_each(sent: list[Any]) -> Answer[list[Any]]:
-    """Returns a Future of the results and errors of what `Batches.send_each` sent."""
-    return when_all([one for one in sent if not isinstance(one, Exception)], lambda: list(map(result_of, sent)))
+def when_each(sent: list[Any], devices: Sequence[torch.device]) -> Answer[list[Any]]:
+    """Returns a Future of the results and errors of what `Batches.send_each` sent.
+
+    Args:
+        devices: the accelerators on which tensors of the results may be.
+    """
+    begun = [one for one in sent if not isinstance(one, Exception)]
+    return when_all(begun, lambda: list(map(result_of, sent)), devices)
 
 
 def result_of(sent: Any) -> Any:

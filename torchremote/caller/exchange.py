@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -226,6 +227,30 @@ def _pass_on_natively(restore: Callable[[Any], Any] | None) -> Settle:
 
 
 pass_on: Final = _pass_on_natively if native.available() else _pass_on_with_callback
+
+
+def when_all(futures: Sequence[Any], make: Callable[[], Any], devices: Sequence[torch.device] = ()) -> Answer[Any]:
+    """Returns a Future of what `make` returns or raises when all of `futures` are complete, with results or errors.
+
+    Args:
+        make: may return a `Failure`. It takes values by `wait`: see awaiting.py, Note [Values on accelerators].
+        devices: the accelerators on which tensors of the result may be.
+    """
+    answer: Answer[Any] = Answer(devices)
+    _torch.check_on_unwrap(answer, raise_failure)
+    left = itertools.count(len(futures), -1)
+
+    def done(_: object) -> None:
+        if next(left) == 0:  # counting is atomic under the GIL
+            try:
+                answer.set_result(make())
+            except Exception as error:  # a bug; without a result, the waiter would wait for ever
+                answer.set_result(Failure.of(error))
+
+    for future in futures:
+        _torch.when_done(future, done)
+    done(None)  # the last one, if all were complete, or if there are none
+    return answer
 
 
 class _Arrived:

@@ -25,7 +25,7 @@ from .awaiting import Answer
 from .batches import Batches, when_each
 from .calls import Calls, failure_of
 from .described import describe
-from .exchange import Failing, Failure, Settle, at_once, raise_failure, send, send_to_wait
+from .exchange import Failing, Failure, Settle, at_once, raise_failure, send, send_to_wait, when_all
 from .methods import seconds_of, timeout_of
 from .pauses import pause_of
 from .references import remote_call
@@ -78,12 +78,12 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
 
     def many_later(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> Any:
         if return_exceptions:
-            return when_each(batches.send_each(self_, calls, later))
+            return when_each(batches.send_each(self_, calls, later), self_.__dict__[TEAM].devices)
         team, packed = self_.__dict__[TEAM], batches.packed(calls)
         shares = list(_shares(packed, max(1, team.living())))
-        joined = _Joined(len(shares), _new_answer(team))
-        parts.spread(team, shares, joined.give)
-        return joined.answer
+        answers: list[Answer[Any]] = [Answer(team.devices) for _ in shares]
+        parts.spread(team, shares, answers)
+        return when_all(answers, lambda: _joined(answers), team.devices)
 
     once_remote = remote_call(compiled, method)
 
@@ -130,19 +130,11 @@ def _start(team: Team, start: Callable[..., Any], args: tuple[Any, ...], kwargs:
             taken.give_back()
 
 
-class _Joined:
-    """Puts the results of the parts of a batch together. The first part that failed, in order, has its error raised."""
-
-    def __init__(self, count: int, answer: Answer[Any]) -> None:
-        self.answer = answer
-        self._parts: list[Any] = [None] * count
-        self._left = itertools.count(count - 1, -1)
-
-    def give(self, number: int, part: Any) -> None:
-        self._parts[number] = part
-        if next(self._left) == 0:  # counting is atomic under the GIL
-            failure = next((part for part in self._parts if isinstance(part, Failure)), None)
-            self.answer.set_result(failure or list(itertools.chain.from_iterable(self._parts)))
+def _joined(parts: list[Answer[Any]]) -> Any:
+    """Puts the results of the parts of a batch together. Returns the first `Failure`, in order, if there is one."""
+    values = [part.wait() for part in parts]
+    failure = next((value for value in values if isinstance(value, Failure)), None)
+    return failure or list(itertools.chain.from_iterable(values))
 
 
 class _Messages:
@@ -153,15 +145,15 @@ class _Messages:
         self._where = where
         self._idempotent = idempotent
 
-    def spread(self, team: Team, shares: list[tuple[int, list[Any]]], give: Callable[[int, Any], None]) -> None:
-        """Makes parts of a batch, as `_shares` yields them. `give` takes the number of each, and its result."""
+    def spread(self, team: Team, shares: list[tuple[int, list[Any]]], answers: list[Answer[Any]]) -> None:
+        """Makes parts of a batch, as `_shares` yields them. Each has a Future for its result, or for its `Failure`."""
         # All are taken before the first is sent: its replica may be done before the next one is taken.
         waiting: deque[Chosen] = deque()
         try:
             for _, share in shares:
                 waiting.append(self.take(team, len(share)))
-            for number, (first, share) in enumerate(shares):
-                self.later(team, waiting.popleft(), (share, first), {}, partial(give, number), len(share))
+            for (first, share), answer in zip(shares, answers, strict=True):
+                self.later(team, waiting.popleft(), (share, first), {}, answer.set_result, len(share))
         except BaseException:
             for chosen in waiting:
                 if isinstance(chosen, Taken):

@@ -96,16 +96,16 @@ class _Later:
             if isinstance(waits_for, float):
                 self._after(waits_for)
             else:
-                _torch.when_done(waits_for, self._arrived)
+                # The next step is not taken by whoever completes it: that thread has contexts of its own.
+                _torch.when_done(waits_for, lambda done: call_soon(partial(self._arrived, done)))
 
     def _arrived(self, done: torch.futures.Future[Any]) -> None:
         try:
-            step = partial(self._steps.send, done.value())
+            step = partial(self._steps.send, done.wait())  # see awaiting.py, Note [Values on accelerators]
         except Exception as error:
             # See exchange.py, Note [Failures in Futures].
             step = partial(self._steps.throw, error.with_traceback(None))
-        # Not here: this thread may be anybody's, and has streams and contexts of its own.
-        call_soon(partial(self._go_on, step))
+        self._go_on(step)
 
 
 def at_latest(end: float, future: torch.futures.Future[Any], late: Exception) -> torch.futures.Future[Any]:
@@ -125,7 +125,7 @@ def at_latest(end: float, future: torch.futures.Future[Any], late: Exception) ->
 
     def take() -> None:
         try:
-            give(future.value())
+            give(future.wait())
         except Exception as error:
             give(Failure.of(error))
 
