@@ -320,8 +320,8 @@ from tests.link import test_cuda
 
 rank, store, mapped = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "mapped"
 options = tr.rpc_options(init_method=store, rpc_timeout=60)
-if mapped:
-    options.set_device_map("caller" if rank else "owner", {0: 0})
+for worker in ("caller", "owner") if mapped else ():
+    options.set_device_map(worker, {0: 0})
 rpc.init_rpc(("caller", "owner")[rank], rank=rank, world_size=2, rpc_backend_options=options)
 if rank == 0:
     test_cuda.on_cuda(mapped)
