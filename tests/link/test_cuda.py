@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.autograd as dist_autograd
+import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
@@ -140,8 +141,8 @@ class Through(nn.Module):
 
 
 def size_of(home: str) -> int:
-    """Returns the size of weights that keep a device busy."""
-    return 8192 if home == "cuda" else 8
+    """Returns the size of weights that keep a device busy: in `busy`, some 20 ms."""
+    return 4096 if home == "cuda" else 8
 
 
 def slow_to_arrive(home: str) -> Tensor:
@@ -151,7 +152,7 @@ def slow_to_arrive(home: str) -> Tensor:
 
 def busy(weight: Tensor) -> Tensor:
     y = weight
-    for _ in range(4):
+    for _ in range(8):
         y = y @ weight
     return y[0, 0]
 
@@ -272,6 +273,25 @@ def state_and_moves(place: str, home: str) -> None:
     assert torch.allclose(encoder(x).cpu(), zoo.LinearEncoder.output(0, x), atol=1e-5)
 
 
+def update_late(parameters: list[Any]) -> None:
+    """Does as the step of an optimizer of torch's: runs on the owner, and returns while the device is at work."""
+    with torch.no_grad():
+        for parameter in parameters:
+            local = parameter.local_value()
+            local.add_(busy(torch.eye(size_of(local.device.type), device=local.device)))
+
+
+def state_while_it_changes(place: str, home: str) -> None:
+    """State is that after all that was begun before, in whichever stream."""
+    encoder = tr.create(place, zoo.Encoder, zoo.LinearEncoder)
+    at_owner = tr.at_owner(encoder)
+    before = at_owner.state_dict()
+    for n in range(1, 4):
+        rpc.rpc_sync(place.partition("/")[0], update_late, (at_owner.parameters(),))
+        for name, tensor in at_owner.state_dict().items():
+            assert torch.allclose(tensor, before[name] + n)
+
+
 CALLS = [
     placed_calls,
     many_calls,
@@ -285,6 +305,7 @@ CALLS = [
     exported_calls,
     gradients,
     state_and_moves,
+    state_while_it_changes,
 ]
 
 
@@ -330,13 +351,14 @@ rpc.shutdown()
 
 
 @pytest.mark.gpu
+@pytest.mark.timeout(240)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("mapped", ["mapped", "staged"])
 def test_cuda(tmp_path, mapped):
     command = [sys.executable, "-c", _WORLD]
     owner = subprocess.Popen([*command, "1", f"file://{tmp_path}/store", mapped])
     try:
-        subprocess.run([*command, "0", f"file://{tmp_path}/store", mapped], check=True, timeout=100)
+        subprocess.run([*command, "0", f"file://{tmp_path}/store", mapped], check=True, timeout=200)
         assert owner.wait(timeout=30) == 0
     finally:
         owner.kill()

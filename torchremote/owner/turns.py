@@ -81,12 +81,20 @@ def strand_of(module: torch.jit.ScriptModule, strand: object = None) -> object:
 
 
 class _InTurn(Protocol):
+    device: torch.device
     in_turn: bool
     strand: Any
 
 
 def in_turn(entry: _InTurn, function: Callable[[], Any]) -> Any:
-    """Calls a Python function that reads or changes a hosted module, between two calls if these run in turn."""
+    """Calls a Python function that reads or changes a hosted module, between two calls if these run in turn.
+
+    If the module is on an accelerator, that has done before what it was given, in all streams. With a device map, every
+    message has streams of its own: an optimizer's step may still be at work in those of the last one.
+    """
+    accelerator = torch.accelerator.current_accelerator()
+    if accelerator is not None and accelerator.type == entry.device.type:
+        torch.accelerator.synchronize(entry.device)
     if not entry.in_turn:
         return function()
     if entry.strand is None:
