@@ -41,9 +41,17 @@ def test_devices_need_workers():
         tr.rpc_options(devices=["cuda:0"])
 
 
-@pytest.mark.parametrize("said", [{"devices": "cuda"}, {"workers": "ps"}, {"devices": ["cpu"], "workers": ["ps"]}])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"devices": "cuda"},
+        {"workers": "ps"},
+        {"devices": ["cpu"], "workers": ["ps"]},
+        {"devices": ["meta"], "workers": ["ps"]},
+    ],
+)
 def test_what_cannot_be_meant_is_refused(said):
-    with pytest.raises(ValueError, match="a list is wanted|accelerators alone"):
+    with pytest.raises(ValueError, match="a list is wanted|those of CUDA alone"):
         tr.rpc_options(**said)
 
 

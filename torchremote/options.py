@@ -74,7 +74,7 @@ def rpc_options(
     Raises:
         TypeError: an argument is not known.
         RuntimeError: `in_turn` is True, and torch's threads for forks have started already, or were set to more.
-        ValueError: no positive number of threads, devices without workers, a device that is no accelerator, one name
+        ValueError: no positive number of threads, devices without workers, a device that is not CUDA's, one name
             where a list is wanted, transports beside shared_memory=False, or channels beside large_tensors=True.
 
     >>> options = rpc_options(rpc_timeout=120)
@@ -86,8 +86,8 @@ def rpc_options(
         if isinstance(given, str):
             raise ValueError(f"{what}={given!r}: a list is wanted, as in {what}=[{given!r}]")
     mapped = [torch.device("cuda", device) if isinstance(device, int) else torch.device(device) for device in devices]
-    if any(device.type == "cpu" for device in mapped):
-        raise ValueError("devices: tensors on the CPU cross without being mapped; name accelerators alone")
+    if others := sorted({device.type for device in mapped} - {"cuda"}):
+        raise ValueError(f"devices: torch maps those of CUDA alone; tensors on {others[0]} cross without a map")
     if mapped and not workers:
         raise ValueError("devices are mapped to workers; name these, too: rpc_options(workers=[...], devices=[...])")
     if unknown := sorted(options.keys() - _PASSED_ON):

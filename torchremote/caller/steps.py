@@ -150,11 +150,11 @@ class _Clock:
 
     def call_after(self, seconds: float, do: Callable[[], None]) -> None:
         with self._changed:
-            heapq.heappush(self._due, (time.monotonic() + seconds, next(self._numbers), do))
-            self._changed.notify()
-            if not self._is_running:
+            if not self._is_running:  # before: if no thread can be started, `do` is never called
                 threading.Thread(target=self._run, name="torchremote-again", daemon=True).start()
                 self._is_running = True
+            heapq.heappush(self._due, (time.monotonic() + seconds, next(self._numbers), do))
+            self._changed.notify()
 
     def _run(self) -> None:
         while True:

@@ -8,6 +8,7 @@
 // launcher of the call. So a call that waits lets others run, and goes on behind them.
 #include <ATen/Parallel.h>
 #include <ATen/ThreadLocalState.h>
+#include <c10/util/ScopeExit.h>
 #include <torch/csrc/distributed/autograd/context/container.h>
 #include <torch/csrc/jit/api/compilation_unit.h>
 #include <torch/csrc/jit/api/function_impl.h>
@@ -135,8 +136,8 @@ Task as_here(Task function) {
     at::ThreadLocalStateGuard guard(state);
     auto before = DistAutogradContainer::currentContextId();
     DistAutogradContainer::forceCurrentContextId(context);
+    auto restore = c10::make_scope_exit([before] { DistAutogradContainer::forceCurrentContextId(before); });
     function();
-    DistAutogradContainer::forceCurrentContextId(before);
   };
 }
 
