@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import sys
+import types
 
 import pytest
 import torch
+import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
@@ -157,6 +159,62 @@ def test_what_goes_wrong_here_is_said(owner):
 
 def maker(classes):
     return lambda: classes.pop(0)()
+
+
+NEEDS = """
+import torch
+{first}
+class {name}(torch.nn.Module):
+    def __init__(self, fails: bool = False):
+        super().__init__()
+        assert not fails, "no such weights"
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 7
+"""
+
+
+@pytest.fixture
+def in_a_file(owner, tmp_path, monkeypatch):
+    """Writes a file with a class, which both workers find. Only this one finds `only_on_the_caller`."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "only_on_the_caller", types.ModuleType("only_on_the_caller"))
+    rpc.rpc_sync(owner, add_to_path, (str(tmp_path),))
+
+    def write(file, name, first):
+        (tmp_path / f"{file}.py").write_text(NEEDS.format(first=first, name=name))
+        return getattr(__import__(file), name)
+
+    yield write
+    rpc.rpc_sync(owner, drop_from_path, (str(tmp_path),))
+
+
+def add_to_path(path):
+    sys.path.insert(0, path)
+
+
+def drop_from_path(path):
+    sys.path.remove(path)
+
+
+def test_what_the_owner_lacks_is_said(owner, in_a_file, caplog):
+    needs = in_a_file("needs_more", "NeedsMore", "import only_on_the_caller")
+    assert torch.equal(tr.create(owner, Scaler, needs)(X), X + 7)
+    said = "the worker cannot import NeedsMore (No module named 'only_on_the_caller'), so it is built and scripted here"
+    assert said in caplog.text
+    with pytest.raises(CreationError, match=r"arguments \(No module named 'only_on_the_caller'\): .*no such weights"):
+        tr.create(owner, Scaler, needs, args=(True,))
+
+
+def test_a_file_that_breaks_on_the_owner(owner, in_a_file):
+    first = "import sys\nif 'only_on_the_caller' not in sys.modules: raise RuntimeError('not on this machine')"
+    breaks = in_a_file("breaks_there", "Breaks", first)
+    with pytest.raises(CreationError) as raised:
+        tr.create(owner, Scaler, breaks)
+    told, more = str(raised.value).split("\n\n", 1)
+    file = sys.modules["breaks_there"].__file__
+    said = f"the worker could not import {file}: RuntimeError: not on this machine; mend it there"
+    assert told == f"Scaler on owner: {said}"
+    assert more.startswith("At:")
 
 
 def test_named_ones(owner):

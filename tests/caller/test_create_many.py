@@ -126,7 +126,7 @@ def test_ctrl_c_leaves_nothing_that_was_built_here(owner, monkeypatch, importabl
     def interrupted(pending):
         if pending._name == "c":
             if importable:
-                pending._send_built()
+                pending._send_built(None)
             raise KeyboardInterrupt
         stub = wait(pending)
         assert rpc.rpc_sync(owner, served, (pending._name,))

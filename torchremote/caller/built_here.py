@@ -31,6 +31,8 @@ _BY_NAME: Final = re.compile(
     r"local object|attribute lookup|not the same object|it's not found as|Can't get (local )?attribute|"
     r"ModuleNotFoundError|No module named|UDFs are defined"
 )
+# Of those, what the worker says of a name in a file. Of a local class there is nothing to say.
+_REASON: Final = re.compile(r"No module named '[^'\n]+'|Can't get attribute '[^'\n]+' on <module [^\n]+>")
 _log = logging.getLogger("torchremote")
 
 
@@ -67,25 +69,33 @@ def _main_has(name: str) -> bool:
 _said: set[str] = set()
 
 
-def built_here(compiled: CompiledInterface, place: Place, request: CreateRequest) -> CreateRequest:
-    """Builds a module here, scripts or exports it, and returns the request to host it. Says so once for a class."""
+def built_here(
+    compiled: CompiledInterface, place: Place, request: CreateRequest, unknown: CreationError | None
+) -> CreateRequest:
+    """Builds a module here, scripts or exports it, and returns the request to host it. Says so once for a class.
+
+    Args:
+        unknown: what came of sending the class by its name. None if it was not sent.
+    """
     what = getattr(request.make, "__qualname__", repr(request.make))
     worker = place.worker.name
     where = f"{compiled.interface.name} on {worker}"
+    reason = _REASON.search(str(unknown))
+    why = f" ({reason[0]})" if reason else ""
     enums = [kind.name for kind in compiled.interface.named_types if isinstance(kind, EnumType)]
     if enums:
         raise CreationError(
-            f"{where}: {worker} cannot import {what}, and torch sends no module with an enum, as {enums[0]}; define "
-            f"the module's class and its enums in a file that {worker} can import"
+            f"{where}: {worker} cannot import {what}{why}, and torch sends no module with an enum, as {enums[0]}; "
+            f"define the module's class and its enums in a file that {worker} can import"
         )
     try:
         scripted = build(compiled.contract, request, torch.device("cpu"))
     except TorchRemoteError as error:
         raise type(error)(
-            f"{where}: built here, since {worker} cannot import {what} or one of its arguments: {error}"
+            f"{where}: built here, since {worker} cannot import {what} or one of its arguments{why}: {error}"
         ) from None
     if what not in _said:
         _said.add(what)
         how = "scripted" if request.examples is None else "exported"
-        _log.warning("%s: the worker cannot import %s, so it is built and %s here, and sent", where, what, how)
+        _log.warning("%s: the worker cannot import %s%s, so it is built and %s here, and sent", where, what, why, how)
     return replace(request, make=scripted, args=(), kwargs={}, examples=None, names=names_of(scripted))

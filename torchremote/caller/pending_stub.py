@@ -80,15 +80,16 @@ def send_request(
     compiled: CompiledInterface, place: Place, request: CreateRequest, timeout: float | None
 ) -> PendingStub:
     """Asks a worker for one module. `timeout`: that of the stub."""
-    answer = None
+    answer, unknown = None, None
     if not is_only_here(place, request):
         try:
             answer = send_requests(compiled, place, [request])
         except CreationError as error:
             if not is_unknown(request, error):
                 raise
+            unknown = error
     if answer is None:  # out of the handler, so that an error of the user's class stands alone
-        request = built_here(compiled, place, request)
+        request = built_here(compiled, place, request, unknown)
         answer = send_requests(compiled, place, [request])
     return PendingStub(answer, compiled, place, request.name, timeout, request.ticket, request=request)
 
@@ -128,6 +129,8 @@ def _ask(
 
 
 # In the messages of pickle and torch.
+_NODE: Final = re.compile(r"\AError on Node \d+: ")
+_IMPORTED: Final = re.compile(r"^\s+(\S.*)\(\d+\): <module>$", re.MULTILINE)  # in the stack of reading a request
 _NOT_PICKLED: Final = re.compile(r"cannot pickle|can't pickle|PickleError|PicklingError", re.IGNORECASE)
 
 
@@ -143,8 +146,10 @@ def _with_remedy(error: Exception) -> str:
         return f"{missing}\n\n{text}"
     # torch puts the worker into a line before the error of a request that could not be read.
     lines = [line for line in text.splitlines() if not re.search(r"\bOn WorkerInfo\(.*\):$", line)]
-    told = f"{lines[0] if lines else type(error).__name__}{remedy}"
-    return f"{told}\n\n{text}" if len(lines) > 1 else told
+    said, more = (_NODE.sub("", lines[0]), "\n".join(lines[1:]).strip()) if lines else (type(error).__name__, "")
+    if files := _IMPORTED.findall(text):  # the outermost is last
+        said, remedy = f"the worker could not import {files[-1]}: {said}", "; mend it there"
+    return f"{said}{remedy}\n\n{more}" if more else f"{said}{remedy}"
 
 
 class PendingStub(Pending[StubT]):
@@ -211,13 +216,15 @@ class PendingStub(Pending[StubT]):
         """Waits for the owner's answer, and returns the route to the module. It makes no stub."""
         # The owner's own functions answer with a refusal. torch may raise anything.
         answers: list[Created | Refusal] | None = None
+        unknown = None
         try:
             answers = settle(self._answer, None, self._failure, catches=(Exception,))
         except CreationError as error:
             if self._request is None or not is_unknown(self._request, error):
                 raise
+            unknown = error
         if answers is None:
-            self._send_built()
+            self._send_built(unknown)
             answers = settle(self._answer, None, self._failure, catches=(Exception,))
             assert answers is not None
         self._request = None  # with the user's arguments, which may be large
@@ -238,11 +245,11 @@ class PendingStub(Pending[StubT]):
         reached = (worker, self._name, answer.device, answer.handle, devices, lease)
         return Route(*reached, self._timeout, answer.in_turn, answer.training, self._followed)
 
-    def _send_built(self) -> None:
-        """Builds the module here, and asks the worker to host it: see built_here.py."""
+    def _send_built(self, unknown: CreationError | None) -> None:
+        """Builds the module here, and asks the worker to host it: see built_here.py. `unknown`: as there."""
         assert self._request is not None
         request, self._request = self._request, None
-        built = replace(built_here(self._compiled, self._place, request), ticket=new_ticket())
+        built = replace(built_here(self._compiled, self._place, request, unknown), ticket=new_ticket())
         self._number, self._ticket = 0, built.ticket
         self._answer = send_requests(self._compiled, self._place, [built])
 
