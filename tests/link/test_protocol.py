@@ -1,6 +1,7 @@
 """Two releases that meet, in a group and in an archive: both numbers are named, with what to do."""
 
 import pathlib
+import re
 
 import pytest
 import torch
@@ -40,7 +41,8 @@ def ahead(store):
     speak(OTHER)
     tr.serve(zoo.LinearEncoder(), zoo.Encoder, "encoder")
     store.set("served", "yes")
-    with pytest.raises(ProtocolError, match=rf"the caller speaks protocol {OTHER}, and this process {PROTOCOL}; run"):
+    said = rf"the caller speaks protocol {OTHER}, and the owner, which runs torchremote \S+, {PROTOCOL}; run the same"
+    with pytest.raises(ProtocolError, match=said):
         tr.create("behind", zoo.Encoder, zoo.LinearEncoder)
     store.wait(["done"])
 
@@ -48,7 +50,10 @@ def ahead(store):
 def behind(store):
     """A worker of this release."""
     store.wait(["served"])
-    said = rf"Encoder on ahead: the caller speaks protocol {PROTOCOL}, and this process {OTHER}; run the same release"
+    said = (
+        rf"Encoder on ahead: the caller speaks protocol {PROTOCOL}, and the owner, which runs torchremote \S+, "
+        rf"{OTHER}; run the same release of torchremote on both \(the caller runs {re.escape(tr.__version__)}\)$"
+    )
     for ask in (
         lambda: tr.create("ahead", zoo.Encoder, zoo.LinearEncoder),
         lambda: tr.connect("ahead", zoo.Encoder, "encoder"),
@@ -59,7 +64,9 @@ def behind(store):
     assert [module.name for module in tr.stats("ahead").modules] == ["encoder"]  # and nothing was left
     tr.serve(zoo.LinearEncoder(), zoo.Encoder, "here")
     stub = tr.connect("behind", zoo.Encoder, "here")
-    with pytest.raises(Exception, match=rf"sent a stub speaks protocol {PROTOCOL}, and this process {OTHER}"):
+    with pytest.raises(
+        Exception, match=rf"sent a stub speaks protocol {PROTOCOL}, and this process, which .*, {OTHER};"
+    ):
         rpc.rpc_sync("ahead", call, (stub,))
     store.set("done", "yes")
 
@@ -75,7 +82,9 @@ def test_two_releases_in_a_group(tmp_path):
 def test_a_release_that_understands_an_older_one(monkeypatch):
     monkeypatch.setattr(protocol, "OLDEST_PROTOCOL", PROTOCOL - 1)
     protocol.check_protocol(PROTOCOL - 1, 1, "the caller")
-    with pytest.raises(ProtocolError, match=rf"protocol {PROTOCOL - 2}, and this process {PROTOCOL} and those from"):
+    with pytest.raises(
+        ProtocolError, match=rf"protocol {PROTOCOL - 2}, and this process, .*, {PROTOCOL} and those from"
+    ):
         protocol.check_protocol(PROTOCOL - 2, PROTOCOL - 2, "the caller")
     with pytest.raises(ProtocolError, match=rf"protocol {OTHER + 1} and those from {OTHER} on, and this process"):
         protocol.check_protocol(OTHER + 1, OTHER, "the caller")

@@ -115,7 +115,14 @@ def test_it_is_one_for_every_question(owner, monkeypatch, ask):
 def test_any_error_of_a_connection_is_a_lost_connection(text):
     """With large_tensors, whoever reads the memory of a killed worker is told that there is no such process."""
     assert is_lost(text)
-    assert type(explain(RuntimeError(text), "Encoder.forward", "owner")) is WireError
+    told = "the connection to owner was lost: its process ended, or the network failed"
+    first = text.removeprefix("RPCErr:1:")
+    for method, unsure in (("Encoder.forward", "the method ran"), ("Encoder", "it was done")):
+        error = explain(RuntimeError(text), method, "owner")
+        assert type(error) is WireError
+        assert str(error) == f"{method} on owner: {told} ({first}); whether {unsure} is not known"
+        longer = explain(RuntimeError(f"{text}\nmore"), method, "owner")
+        assert str(longer) == f"{error}\n\n{text}\nmore"
 
 
 def test_an_error_of_the_method_that_names_a_connection_stays_one():

@@ -17,11 +17,13 @@ import torch
 import torch.distributed.rpc as rpc
 
 from .. import _torch
+from .._version import __version__
 from ..errors import (
     CallTimeoutError,
     CreationError,
     NotInGroupError,
     NotInitializedError,
+    ProtocolError,
     TorchRemoteError,
     WireError,
 )
@@ -231,7 +233,8 @@ class PendingStub(Pending[StubT]):
         answer = answers[self._number]
         if isinstance(answer, Refusal):
             self._ticket = None  # it may have made others of the same message
-            raise answer.error(f"{self._where}: {answer.message}")
+            ours = f" (the caller runs {__version__})" if answer.error is ProtocolError else ""
+            raise answer.error(f"{self._where}: {answer.message}{ours}")
         if answer.warning:
             warnings.warn(f"{self._where}: {answer.warning}", stacklevel=2)
         devices = tuple(_torch.mapped_devices(self._place.worker))

@@ -44,7 +44,8 @@ NOT_UTF8: Final = (
 class _Kind:
     """A kind of failure: a pattern in torch's message, the class of our error, and our message.
 
-    `says` may use `message`, torch's words. `traced`: the error also has torch's whole report.
+    `says` may use `message`, the first line of torch's words; `worker`; and `unsure`, what nobody knows. `traced`: the
+    error also has torch's whole report, if it has more than that line.
     """
 
     marker: re.Pattern[str]
@@ -89,7 +90,12 @@ _TABLE: Final = (
         traced=False,
     ),
     _Kind(re.compile(r"\A'utf-8' codec can't decode"), RemoteError, NOT_UTF8 + ": {message}", traced=False),
-    _Kind(_LOST, WireError, "{message}; whether the method ran is not known"),
+    _Kind(
+        _LOST,
+        WireError,
+        "the connection to {worker} was lost: its process ended, or the network failed ({message}); whether {unsure} "
+        "is not known",
+    ),
 )
 
 _GATHERED: Final = (
@@ -140,8 +146,11 @@ def explain(
             )
         for kind in _TABLE:
             if kind.marker.search(message):
-                said = kind.says.format(message=_without_code(message))
-                return kind.error(f"{where}: {said}\n\n{text}" if kind.traced else f"{where}: {said}")
+                unsure = "the method ran" if "." in method else "it was done"
+                first = _without_code(message).partition("\n")[0]
+                said = kind.says.format(message=first, worker=worker, unsure=unsure)
+                is_traced = kind.traced and "\n" in text.strip()
+                return kind.error(f"{where}: {said}\n\n{text}" if is_traced else f"{where}: {said}")
     said = message.removeprefix(CANNOT_SEND).removeprefix(OTHERWISE).removeprefix(f"{method.removesuffix('_many')}: ")
     gathered = _GATHERED if re.search(rf"in _gathered_{name}(_\d+)?\n", text) else ""
     traced = "" if message.startswith(OTHERWISE) else f"\n\n{text}"  # generated code is of no use to the reader

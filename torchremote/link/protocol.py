@@ -18,20 +18,20 @@ SPOKEN = (PROTOCOL, OLDEST_PROTOCOL)
 _FIRST_RELEASES = {1: "torchremote 0.1.0"}
 
 
-def check_protocol(protocol: int, oldest: int, whose: str) -> None:
+def check_protocol(protocol: int, oldest: int, whose: str, ours: str = "this process") -> None:
     """Checks that this process and another one understand each other.
 
     Args:
         protocol, oldest: the other one's protocol, and the oldest that it understands.
-        whose: names the other one in the error, as in "the caller".
+        whose, ours: name the other one and this one in the error, as in "the caller". Another process may read it.
 
     Raises:
         ProtocolError: they do not understand each other.
     """
     if protocol < OLDEST_PROTOCOL or oldest > PROTOCOL:
         raise ProtocolError(
-            f"{whose} speaks protocol {protocol}{_from(oldest, protocol)}, and this process {PROTOCOL}"
-            f"{_from(OLDEST_PROTOCOL, PROTOCOL)}; run the same release of torchremote on both (here: {__version__})"
+            f"{whose} speaks protocol {protocol}{_from(oldest, protocol)}, and {ours}, which runs torchremote "
+            f"{__version__}, {PROTOCOL}{_from(OLDEST_PROTOCOL, PROTOCOL)}; run the same release of torchremote on both"
         )
 
 

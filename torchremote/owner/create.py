@@ -100,7 +100,7 @@ def create_here(protocol: int, oldest: int, asked: list[Mapping[str, Any]]) -> l
         asked: the fields of each `CreateRequest`.
     """
     try:
-        check_protocol(protocol, oldest, "the caller")
+        check_protocol(protocol, oldest, "the caller", "the owner")
     except TorchRemoteError as error:
         return [_refusal(error, CreationError)] * len(asked)
     requests = [CreateRequest(**fields) for fields in asked]
@@ -251,7 +251,7 @@ def connect_here(protocol: int, oldest: int, interface: str, text: str, name: st
         interface: the interface's name.
     """
     try:
-        check_protocol(protocol, oldest, "the caller")
+        check_protocol(protocol, oldest, "the caller", "the owner")
         return [_find(_contract(interface, text), name)]
     except BaseException as error:  # see Note [What is no Exception]
         return [_refusal(error, CreationError)]
