@@ -1,10 +1,12 @@
 """rpc_options."""
 
+import math
 import os
 import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed.rpc as rpc
@@ -63,8 +65,21 @@ def test_what_cannot_be_meant_is_refused(said):
     ],
 )
 def test_an_unknown_argument_is_named(name, says):
-    with pytest.raises(TypeError, match=says):
-        tr.rpc_options(**{name: 4})
+    for others in ({}, {"devices": ["cuda:0"]}):
+        with pytest.raises(TypeError, match=says):
+            tr.rpc_options(**{name: 4}, **others)
+
+
+@pytest.mark.parametrize("timeout", [-1, math.nan, math.inf, "a", None, True])
+def test_a_timeout_that_is_no_number_of_seconds_is_refused(timeout):
+    with pytest.raises(ValueError, match=f"rpc_timeout={timeout!r}: seconds, or 0 for no limit"):
+        tr.rpc_options(rpc_timeout=timeout)
+    assert tr.rpc_options(rpc_timeout=np.float32(1.5)).rpc_timeout == 1.5
+
+
+def test_an_address_that_is_no_text_is_refused():
+    with pytest.raises(ValueError, match="init_method=3: a text is wanted"):
+        tr.rpc_options(init_method=3)
 
 
 def test_tensors_on_accelerators_keep_their_ways():

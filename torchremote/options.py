@@ -9,7 +9,9 @@ tensors take two to five times as long.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Final
 
 import torch
@@ -74,14 +76,18 @@ def rpc_options(
     Raises:
         TypeError: an argument is not known.
         RuntimeError: `in_turn` is True, and torch's threads for forks have started already, or were set to more.
-        ValueError: no positive number of threads, devices without workers, a device that is not CUDA's, one name
-            where a list is wanted, transports beside shared_memory=False, or channels beside large_tensors=True.
+        ValueError: no positive number of threads, no number of seconds, an `init_method` that is no text, devices
+            without workers, a device that is not CUDA's, one name where a list is wanted, transports beside
+            shared_memory=False, or channels beside large_tensors=True.
 
     >>> options = rpc_options(rpc_timeout=120)
     >>> options.rpc_timeout
     120.0
     >>> images = rpc_options(large_tensors=True)  # give it to all workers of the machine
     """
+    if unknown := sorted(options.keys() - _PASSED_ON):
+        instead = "; threads= sets that" if "num_worker_threads" in unknown else ""
+        raise TypeError(f"rpc_options has no argument {', '.join(unknown)}{instead}")
     for what, given in (("workers", workers), ("devices", devices)):
         if isinstance(given, str):
             raise ValueError(f"{what}={given!r}: a list is wanted, as in {what}=[{given!r}]")
@@ -90,13 +96,13 @@ def rpc_options(
         raise ValueError(f"devices: torch maps those of CUDA alone; tensors on {others[0]} cross without a map")
     if mapped and not workers:
         raise ValueError("devices are mapped to workers; name these, too: rpc_options(workers=[...], devices=[...])")
-    if unknown := sorted(options.keys() - _PASSED_ON):
-        instead = "; threads= sets that" if "num_worker_threads" in unknown else ""
-        raise TypeError(f"rpc_options has no argument {', '.join(unknown)}{instead}")
     if large_tensors and "_channels" in options:
         raise ValueError("large_tensors=True chooses the channels; give only one of it and _channels")
     if not shared_memory and "_transports" in options:
         raise ValueError("shared_memory=False chooses the transports; give only one of it and _transports")
+    _check_seconds(options.get("rpc_timeout", 0))
+    if not isinstance(address := options.get("init_method", ""), str):
+        raise ValueError(f"init_method={address!r}: a text is wanted, as in 'tcp://host:29500'")
     _check_number("threads", threads)
     if intraop_threads is not None:
         _check_number("intraop_threads", intraop_threads)
@@ -124,6 +130,12 @@ def _check_number(what: str, given: object) -> None:
     """Raises ValueError if `given` is no positive number of threads."""
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
         raise ValueError(f"{what}={given!r}: a positive number of threads is wanted")
+
+
+def _check_seconds(given: object) -> None:
+    """Raises ValueError if `given` is no timeout for all calls."""
+    if isinstance(given, bool) or not isinstance(given, Real) or not 0 <= float(given) < math.inf:
+        raise ValueError(f"rpc_timeout={given!r}: seconds, or 0 for no limit; leave it out for torch's 60")
 
 
 def channels(wanted: Sequence[str] = CHANNELS) -> list[str]:

@@ -507,7 +507,7 @@ def test_what_is_refused(owner, encoder):
         tr.at_owner(encoder).to("cuda:77")
     named = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="gone")
     rpc.rpc_sync(owner, tr.withdraw, ("gone",))
-    with pytest.raises(StaleStubError, match="Encoder on owner: its module was withdrawn"):
+    with pytest.raises(StaleStubError, match="Encoder on owner: its module is gone"):
         tr.at_owner(named).state_dict()
     assert repr(tr.at_owner(encoder)) == "at_owner(Encoder on owner)"
 
@@ -563,7 +563,7 @@ def test_what_was_withdrawn_for_good_is_an_error(owner):
     stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="for good")
     tr.withdraw("for good", owner)
     for _ in range(2):
-        with pytest.raises(StaleStubError, match="Encoder on owner: its module was withdrawn"):
+        with pytest.raises(StaleStubError, match="Encoder on owner: its module is gone"):
             tr.at_owner(stub).state_dict()
 
 

@@ -186,7 +186,7 @@ def test_a_batch_for_a_module_that_is_gone(owner):
     stub = tr.create(owner, Logging, Log, name="short-lived log")
     rpc.rpc_sync(owner, tr.withdraw, ("short-lived log",))
     for send in (stub.add_many, lambda calls: stub.add_many_async(calls).wait()):
-        with pytest.raises(StaleStubError, match="^Logging.add_many on owner: its module was withdrawn"):
+        with pytest.raises(StaleStubError, match="^Logging.add_many on owner: its module is gone"):
             send([(1,)])
 
 

@@ -10,6 +10,7 @@ import torch.distributed.rpc as rpc
 from torch import Tensor
 
 import torchremote as tr
+from torchremote import _torch
 from torchremote.errors import PlaceError
 
 from .. import zoo
@@ -37,9 +38,12 @@ def test_stats_list_what_a_worker_hosts(owner):
     del unnamed, twin, named
 
 
-def test_stats_of_this_process_need_no_rpc(owner):
+def test_stats_of_this_process_need_no_rpc(owner, monkeypatch):
     tr.serve(zoo.LinearEncoder(), zoo.Encoder, "stated")
-    assert tr.stats().worker == ""
+    assert tr.stats().worker == "caller"
+    with monkeypatch.context() as patch:
+        patch.setattr(_torch, "rpc_running", lambda: False)
+        assert tr.stats().worker == ""
     assert "stated" in {module.name for module in tr.stats().modules}
     assert tr.stats().modules == tr.stats("caller").modules
     tr.withdraw("stated")

@@ -71,7 +71,7 @@ def calling(store):
     assert torch.equal(served(X), tr.connect("owning", zoo.Encoder, "served")(X))
     assert len(tr.at_owner(named).state_dict()) == 2
     # The others went with their group.
-    with pytest.raises(StaleStubError, match="its module was withdrawn; create or connect again"):
+    with pytest.raises(StaleStubError, match="its module is gone: it was withdrawn, or"):
         unnamed(X)
     with pytest.raises(StaleStubError):
         tr.at_owner(unnamed).state_dict()

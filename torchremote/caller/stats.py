@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+import torch.distributed.rpc as rpc
+
+from .. import _torch
 from ..link.places import find_worker
 from ..owner.stats import WorkerStats, stats_here
 from .exchange import ask
@@ -18,9 +21,10 @@ def stats(where: str | None = None) -> WorkerStats:
         where: "worker" or "rank:N". None asks this process itself; RPC need not be running.
 
     Returns:
-        A `WorkerStats`. Of the worker, it has `.worker`, its name; `.host`, `.process` and `.since`, its machine's
-        name, the process's id, and its start in seconds of Unix time; `.memory`, the bytes that it has of the machine's
-        memory; `.running`, the calls that it runs now, this question included; and `.modules`, a list of `ModuleStats`.
+        A `WorkerStats`. Of the worker, it has `.worker`, its name, or "" if RPC is not running; `.host`, `.process` and
+        `.since`, its machine's name, the process's id, and its start in seconds of Unix time; `.memory`, the bytes that
+        it has of the machine's memory; `.running`, the calls that it runs now, this question included; and `.modules`,
+        a list of `ModuleStats`.
         Each of these has `.number`, which no other module of that worker ever gets; `.interface`, the interface's name;
         `.name`, under which the module is served, or None; `.device`; `.since`, the Unix time from which it is there;
         `.bytes`, those of its parameters and buffers; `.holders`, the number of workers that hold stubs of it, which is
@@ -41,6 +45,6 @@ def stats(where: str | None = None) -> WorkerStats:
     True
     """
     if where is None:
-        return stats_here("")
+        return stats_here(rpc.get_worker_info().name if _torch.rpc_running() else "")
     worker = find_worker(where).worker.name
     return ask(worker, f"stats on {worker}", stats_here, worker, timeout=_ASKING)  # type: ignore[no-any-return]

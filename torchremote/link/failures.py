@@ -68,6 +68,9 @@ MISFIT: Final = "torchremote: what is served by now does not fit: "
 """The beginning of the error of a call of the native part whose module is not what its interface says any more."""
 WHEN_RUNNING: Final = "call stubs between init_rpc(...) and rpc.shutdown(), or join(...) and leave()"
 GONE: Final = "the worker has left the group or crashed, and is not back; nothing was sent"
+NO_MODULE: Final = (
+    "its module is gone: it was withdrawn, or its worker was restarted; create it again, or connect if it has a name"
+)
 _TABLE: Final = (
     _Kind(re.compile(re.escape(NOT_CONNECTED)), DisconnectedError, "{message}", traced=False),
     _Kind(
@@ -128,7 +131,7 @@ def explain(
     if message.startswith(MISFIT):
         return MismatchError(message.removeprefix(MISFIT))
     if handle is not None and f"{STALE}{handle}" in message:
-        return StaleStubError(f"{where}: its module was withdrawn; create or connect again")
+        return StaleStubError(f"{where}: {NO_MODULE}")
     # If the traceback has the endpoint, or the function that runs its calls, the call got through. Then the message is
     # the module's own, and may be about a call that the module made. Many calls of a batched method may be one call.
     one = name.removesuffix("_many")

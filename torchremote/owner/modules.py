@@ -23,6 +23,7 @@ import torch
 
 from ..errors import InterfaceError, StaleStubError
 from ..jit import Contract, Interface
+from ..link.failures import NO_MODULE
 from ..locks import new_lock
 from . import leases
 from .counts import new_counts
@@ -174,7 +175,7 @@ def is_hosted_here(handle: int) -> bool:
 
 
 def _stale() -> StaleStubError:
-    return StaleStubError("its module was withdrawn; create or connect again")
+    return StaleStubError(NO_MODULE)
 
 
 def entries_here() -> list[Entry]:
