@@ -330,5 +330,5 @@ def test_a_withdrawn_module_is_stale_for_its_stubs(owner, x):
     with pytest.raises(StaleStubError) as raised:
         stub(x)
     # torch's traceback would be of our own code.
-    said = "its module is gone: it was withdrawn, or its worker was restarted; create it again, or connect if it has a name"
-    assert str(raised.value) == f"Encoder.forward on owner: {said}"
+    said = "its module is gone: it was withdrawn, or its worker was restarted; create it again, or connect if it has a "
+    assert str(raised.value) == f"Encoder.forward on owner: {said}name"

@@ -11,6 +11,10 @@ import torchremote
 from .blocks import ROOT
 
 BUILD = "import sys; from setuptools import build_meta as it; print(getattr(it, f'build_{sys.argv[1]}')(sys.argv[2]))"
+FILES = """
+CHANGELOG.md CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md conftest.py constraints.txt pyproject.toml setup.cfg
+"""
+NOT_SOURCE = ("__pycache__", "_build", ".*")
 CALL = """
 import tempfile, torch, torch.distributed.rpc as rpc, torchremote as tr
 
@@ -44,13 +48,16 @@ def test_sdist_and_wheel_build_install_and_work(tmp_path):
     for folder in (source, built, there):
         folder.mkdir()
     # A copy, which building may write into.
-    shutil.copytree(ROOT / "torchremote", source / "torchremote", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("LICENSE", "README.md", "pyproject.toml", "setup.cfg"):
+    for folder in ("torchremote", "tests", "docs", "examples", "benchmarks"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns(*NOT_SOURCE))
+    for name in FILES.split():
         shutil.copy(ROOT / name, source)
+    copied = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
     sdist = run(sys.executable, "-W", "ignore", "-c", BUILD, "sdist", built, cwd=source)
     with tarfile.open(built / sdist) as archive:
         archive.extractall(tmp_path / "unpacked", filter="data")
     (unpacked,) = (tmp_path / "unpacked").iterdir()
+    assert sorted(copied - {str(path.relative_to(unpacked)) for path in unpacked.rglob("*")}) == []  # it has its tests
     wheel = run(sys.executable, "-W", "ignore", "-c", BUILD, "wheel", built, cwd=unpacked)
 
     # An empty environment, into which torch comes from here once the wheel is installed.
