@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,15 +82,16 @@ REFUSED = [
     (["nobody/encoder"], 3, "; it has ps; `torchremote ls` lists them"),
     (["nobody/encoder"], 3, "start it with `torchremote serve ... --worker nobody`, or name the address of another"),
     (["ps/nothing"], 1, "nothing on ps: 'nothing': not served by the worker 'ps'; served are: encoder"),
-    (["ps/encoder.no"], 1, "ps/encoder.no: Encoder has no no; it has fail, forward, reset, topk"),
-    (["ps/encoder.topk", "absent.pt"], 1, "Encoder.topk.x: absent.pt: No such file or directory"),
-    (["ps/encoder.topk", "[[1.0, 2.0]]", "--k", "two"], 1, "Encoder.topk.k: 'two' is neither JSON, such as 3"),
+    (["ps/encoder.no"], 2, "ps/encoder.no: Encoder has no no; it has fail, forward, reset, topk"),
+    (["ps/encoder.topk", "absent.pt"], 2, "Encoder.topk.x: absent.pt: No such file or directory"),
+    (["ps/encoder.topk", "[[1.0, 2.0]]", "--k", "two"], 2, "Encoder.topk.k: 'two' is neither JSON, such as 3"),
     (["ps/encoder.topk", "--k", "2"], 2, "error: no value for x"),
     (["ps/encoder.topk", "1", "2", "3"], 2, "error: 3 values for 2 arguments"),
     (["ps/encoder.topk", "[[1.0]]", "--x", "2"], 2, "error: x: given twice, as value 1 and as --x"),
     (["ps/encoder.topk", "[1.0, 2.0]", "--output", "y.txt"], 2, "--output y.txt: write .pt or .json"),
-    (["ps/encoder.topk", '{"a": 1}'], 1, "Encoder.topk.x: no tensor: "),
-    (["ps/encoder.topk", "[" * 5000], 1, "is neither JSON, such as 3"),
+    (["ps/encoder.topk", '{"a": 1}'], 2, "Encoder.topk.x: no tensor: "),
+    (["ps/encoder.topk", "[" * 5000], 2, "is neither JSON, such as 3"),
+    (["ps/encoder.topk", "[[1.0, 2.0]]", "--k", "0.5"], 2, "Encoder.topk.k: 0.5 is no int"),
     (["ps/encoder.fail", "[[1.0]]"], 1, "Encoder.fail on ps: "),
 ]
 
@@ -211,7 +213,7 @@ def test_serve_takes_the_place_of_another(start, address, tmp_path):
     refused = start(tmp_path / "second", "serve", *ENCODER, "--name", "e", "--worker", "again", "--address", address)
     status, said = refused.ended()
     assert status == 1
-    assert "the name is that of 'again'" in said
+    assert re.search("the name is that of 'again' .*; choose another, .* `torchremote serve --replace` ends", said)
     new = (*ENCODER[:-1], "4")
     second = served(start, address, tmp_path / "third", *new, "--name", "encoder", "--worker", "again", "--replace")
     assert first.ended()[0] == 0

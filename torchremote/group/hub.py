@@ -180,7 +180,8 @@ class Hub:
         if taken is not None:
             # On another machine it may be lost, which takes a while to notice.
             elsewhere = taken.about["host"] != message["host"]
-            worker.refuse(f"the name is that of {taken.shown}; choose another, or end that one", again=elsewhere)
+            remedy = "choose another, or end that one, as `torchremote serve --replace` ends a `serve`"
+            worker.refuse(f"the name is that of {taken.shown}; {remedy}", again=elsewhere)
             return
         if self._next > MOST_NUMBERS:
             worker.refuse(f"{MOST_NUMBERS} workers have joined, and torch has no more numbers; start another hub")

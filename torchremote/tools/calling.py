@@ -19,7 +19,7 @@ from ..jit.read.model import Method
 from ..jit.read.parse import parse_interface
 from ..link.places import Place
 from ..owner.served import interface_here
-from .targets import Served, find_class, split_served
+from .targets import Served, UsageError, find_class, split_served
 from .values import ValueReader, as_json, as_text, check_output, save_file
 from .visiting import add_address, find_there, seconds, tell, visiting
 
@@ -74,12 +74,15 @@ def _call(options: argparse.Namespace) -> None:
         method = compiled.interface.method(target.method)
         if method is None:
             names = ", ".join(one.name for one in compiled.interface.methods)
-            raise ArgumentError(f"{options.target}: {compiled.interface.name} has no {target.method}; it has {names}")
-        given = _arguments(rest, method, compiled, options.target, _named(own, behind))
-        stub: Any = find_served(place, compiled, target.name, timeout, within=within).wait()
-        tell(f"calling {options.target}")
-        with torch.no_grad():
-            result = getattr(stub, method.name)(**given)
+            raise UsageError(f"{options.target}: {compiled.interface.name} has no {target.method}; it has {names}")
+        try:
+            given = _arguments(rest, method, compiled, options.target, _named(own, behind))
+            stub: Any = find_served(place, compiled, target.name, timeout, within=within).wait()
+            tell(f"calling {options.target}")
+            with torch.no_grad():
+                result = getattr(stub, method.name)(**given)
+        except ArgumentError as error:
+            raise UsageError(str(error)) from error
     if options.output is not None:
         try:
             save_file(options.output, result)
