@@ -22,6 +22,7 @@ EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 def run(*command):
     done = subprocess.run([sys.executable, *command], cwd=EXAMPLES, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
+    assert "reconnect: " not in done.stderr  # a warning of ours
     return done.stdout
 
 

@@ -54,6 +54,7 @@ def train(epochs: int) -> None:
                 optimizer.step(context)
     print(f"trained: accuracy {accuracy(model, test_images, test_labels):.4f}")
 
+    model.eval()  # of the parts, too: they are served in this mode
     torch.jit.save(model, "model.pt")  # plain torch: the head, and where its parts are
     for part, name in zip(parts, ("left", "right"), strict=True):
         tr.at_owner(part).checkpoint(f"{name}.pt")  # written by the part's owner, where it is

@@ -503,6 +503,10 @@ def test_what_is_refused(owner, encoder):
             tr.at_owner(encoder).load_state_dict(state)
     with pytest.raises(InterfaceError, match="at_owner: Linear is no stub"):
         tr.at_owner(nn.Linear(1, 1))
+    with pytest.raises(AttributeError, match=r"at_owner\(stub\)\.named_parameters: no such .* has .*, parameters, req"):
+        tr.at_owner(encoder).named_parameters  # noqa: B018
+    with pytest.raises(TypeError, match=r"write at_owner\(stub\)\.parameters\(\) for an optimizer"):
+        DistributedOptimizer(torch.optim.SGD, tr.at_owner(encoder), lr=0.1)
     with pytest.raises(PlaceError, match="Encoder on owner: device 'cuda:77': not on this worker"):
         tr.at_owner(encoder).to("cuda:77")
     named = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="gone")

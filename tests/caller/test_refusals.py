@@ -81,7 +81,7 @@ def test_a_name_that_is_taken_leaves_the_first_one_alone(owner):
         ("", "cannot be read"),
         ("owner/", "cannot be read"),
         ("owner/warp:1", "'warp:1' is no device"),
-        ("owner/cuda:99", "not on this worker"),
+        ("owner/cuda:99", "device 'cuda:99': not on this worker, which has cpu(, [a-z]+:[0-9]+)*: "),
         ("owner/hpu", "not on this worker"),
         ("owner/meta", "no data to compute with"),
         (3, "is not a string"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from os import PathLike
+from os import PathLike, fspath
 from types import NoneType
 from typing import IO, Any, Final
 
@@ -65,7 +65,12 @@ def load(
     if isinstance(file, (str, PathLike)):
         with open(file, "rb"):  # torch says less of a file that cannot be opened, and in a ValueError
             pass
-    model = torch.jit.load(file, map_location)
+    try:
+        model = torch.jit.load(file, map_location)
+    except RuntimeError as error:
+        if not isinstance(file, (str, PathLike)):
+            raise
+        raise RuntimeError(f"{fspath(file)}: torch.jit.load cannot read it: {error}") from None
     return reconnect(model, workers) if any(True for _ in stubs_in(model)) else model
 
 

@@ -9,7 +9,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.distributed.rpc as rpc
@@ -77,6 +77,15 @@ class AtOwner:
         self._given = timeout
         self._worker = route.worker
         self._timeout = route.timeout if timeout is None else check_timeout(timeout)
+
+    if not TYPE_CHECKING:  # a checker of types knows the names
+
+        def __getattr__(self, name: str) -> Any:
+            has = ", ".join(one for one in dir(type(self)) if not one.startswith("_"))
+            raise AttributeError(f"at_owner(stub).{name}: no such attribute; it has {has}", name=name, obj=self)
+
+        def __iter__(self) -> Any:
+            raise TypeError("at_owner(stub) is no list; write at_owner(stub).parameters() for an optimizer")
 
     def parameters(self, recurse: bool = True) -> list[rpc.RRef[Any]]:
         """Returns references to the parameters, for `torch.distributed.optim.DistributedOptimizer`.

@@ -96,10 +96,18 @@ def check_device(device: str) -> torch.device:
     try:
         found = torch.empty(0, device=torch.device(device)).device  # with its index
     except Exception as error:  # a backend that is not there may raise anything
-        raise PlaceError(f"device {device!r}: not on this worker: {str(error).splitlines()[0]}") from error
+        why = str(error).splitlines()[0]
+        raise PlaceError(f"device {device!r}: not on this worker, which has {_devices()}: {why}") from error
     if found.type == "meta":
         raise PlaceError("device 'meta': tensors there have no data to compute with; name a real device")
     return found
+
+
+def _devices() -> str:
+    """Lists the devices of this process."""
+    kind = torch.accelerator.current_accelerator()
+    count = torch.accelerator.device_count() if kind is not None else 0
+    return ", ".join(["cpu", *(f"{kind}:{number}" for number in range(count))])
 
 
 def device_of(module: torch.nn.Module, otherwise: torch.device = _CPU) -> torch.device:
