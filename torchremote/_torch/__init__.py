@@ -71,6 +71,7 @@ from .rpc import (
     send_as,
     tensors_pickled,
     value_of,
+    was_forked_from_rpc,
     when_done,
     worker_infos,
 )
@@ -243,6 +244,7 @@ __all__ = [
     "use_one_thread_for_forks",
     "value_of",
     "waits",
+    "was_forked_from_rpc",
     "when_done",
     "with_casts",
     "without_autocast",
