@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import torchremote as tr
+from torchremote.caller import batches
 from torchremote.errors import GroupError, NotInitializedError
 from torchremote.link.failures import FORKED
 
@@ -106,3 +107,14 @@ def test_a_process_may_be_forked_before_rpc_runs():
     with pytest.raises(tr.TorchRemoteError):
         tr.create(5, zoo.Encoder, zoo.LinearEncoder)
     assert told_in_a_child(lambda: tr.stats()) == "returned"
+
+
+def test_forked_children_number_their_batches_differently():
+    """The numbers say which batch failed, on an owner that both call."""
+
+    def tell():
+        raise ValueError(next(batches._numbers))
+
+    told = {told_in_a_child(tell) for _ in range(2)}
+    assert len(told) == 2
+    assert all(one.startswith("ValueError: ") for one in told)
