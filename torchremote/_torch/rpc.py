@@ -160,6 +160,17 @@ def tensors_pickled(value: object) -> list[torch.Tensor]:
     return tensors
 
 
+# If a message were the last to hold a tensor of Python's, whoever drops the message would take the GIL: see
+# caller/kept_tensors.py.
+_ZERO = torch.zeros((), device="cpu")
+
+
+def ask_for_a_sign(worker: str | int, **limit: float) -> torch.futures.Future[Any]:
+    """Sends a worker a question whose answer needs no Python there. Returns the Future of the answer."""
+    sign: torch.futures.Future[Any] = rpc.rpc_async(worker, torch.neg, (_ZERO,), **limit)
+    return sign
+
+
 def rpc_running() -> bool:
     return bool(_api._is_current_rpc_agent_set())
 
