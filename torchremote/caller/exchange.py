@@ -1,7 +1,11 @@
-"""Sends all messages of a caller, and waits for their answers.
+"""Sends the messages of a caller, and waits for their answers.
 
 Calls, asynchronous calls, batches, creations and questions all go through `send` and `settle`. A rule for every message
 belongs here: which errors its failures become, how the caller waits for it, how often it is sent.
+
+Messages whose answers nobody needs go out by torch's own functions: those that take back what others began
+(pending_stub.py, create_many.py), and those about leases (owner/leases.py). They have no tensor of a user's, and if one
+fails, nobody is told.
 
 Note [Failures in Futures]
     The Future of a failed call keeps the exception. An exception with a traceback refers to frames: those of who

@@ -41,6 +41,6 @@ class ModulePlace:
 
     @property
     def where(self) -> str:
-        """The place as `create` reads it."""
+        """Returns the place as `create` reads it."""
         worker = self.on if isinstance(self.on, str) else f"rank:{self.on}"
         return f"{worker}/{self.device}"
