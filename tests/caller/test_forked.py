@@ -1,5 +1,6 @@
 """A child that was forked while RPC was running says so, whatever it asks for, and does not wait."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import torch
 
 import torchremote as tr
 from torchremote.caller import batches
+from torchremote.caller.awaiting import Answer
 from torchremote.errors import GroupError, NotInitializedError
 from torchremote.link.failures import FORKED
 
@@ -51,6 +53,10 @@ class Asking(torch.nn.Module):
         return self.stub(x)
 
 
+async def until_done(answer):
+    await answer
+
+
 def forking(store):
     stub = tr.create("forking", zoo.Encoder, zoo.LinearEncoder, name="forked")
     remote = tr.RemoteModule("forking", torch.nn.Linear, (8, 1))
@@ -65,6 +71,8 @@ def forking(store):
         lambda: tr.stats("forking"),
         lambda: tr.RemoteModule("forking", torch.nn.Linear, (1, 1)),
         lambda: remote(X),
+        Answer().wait,
+        lambda: asyncio.run(until_done(Answer())),
         lambda: tr.spawn("child"),
         lambda: tr.group_address(),
         lambda: tr.leave(),
