@@ -19,8 +19,9 @@ from .caller.test_forked import told_in_a_child
 
 def test_whoever_has_a_lock_may_take_it_again():
     lock = new_lock()
-    with lock, lock:
-        pass
+    with lock:
+        assert lock.acquire(blocking=False)
+        lock.release()
 
 
 def test_it_is_free_in_a_child_whoever_has_it_here():
@@ -36,8 +37,7 @@ def test_it_is_free_in_a_child_whoever_has_it_here():
     taken.wait()
 
     def take():
-        with lock:
-            pass
+        assert lock.acquire(blocking=False)
 
     assert told_in_a_child(take) == "returned"
     done.set()

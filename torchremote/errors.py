@@ -54,7 +54,7 @@ class ProtocolError(TorchRemoteError, RuntimeError):
 
 
 class NativeError(TorchRemoteError, RuntimeError):
-    """Raised when the native part cannot be built: a compiler or ninja is missing, or torch is not fit."""
+    """Raised when the native part cannot be built, as without a compiler, and where it is needed and not in use."""
 
 
 class NotInitializedError(TorchRemoteError, RuntimeError):

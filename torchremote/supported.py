@@ -61,7 +61,8 @@ PRIVATE: Final = {
     "torch.ops.aten": "_has_same_storage_numel _sparse_coo_tensor_unsafe _neg_view",
     "torch.utils._pytree": "tree_map",
     "torch.distributed._remote_device": "worker_name rank device",
-    "torch.distributed.rpc.api": "_is_current_rpc_agent_set _get_current_rpc_agent _internal_rpc_pickler",
+    "torch.distributed.rpc.api": "_is_current_rpc_agent_set _get_current_rpc_agent _reset_current_rpc_agent "
+    "_internal_rpc_pickler",
     "torch.distributed.rpc.api._internal_rpc_pickler": "_class_reducer_dict",
     "torch.distributed.rpc": "PyRRef WorkerInfo TensorPipeAgent",
     "torch.distributed.rpc.PyRRef": "_get_future",

@@ -4,14 +4,19 @@ Otherwise, two threads that drop RRefs while others call could wait for each oth
 """
 
 import warnings
+import weakref
+from collections import deque
+from functools import partial
 
 import pytest
 import torch
+import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote import remote_module
 from torchremote.caller.kept_tensors import keep_tensors
 from torchremote.jit.script.common import common_definitions
+from torchremote.owner import leases
 
 from .. import zoo
 from ..waiting import until
@@ -106,9 +111,18 @@ def test_a_call_with_gradients_does_not_hold_it_alone(sleeper, call):
     until(lambda: x._use_count() == 1)
 
 
-def test_a_creation_does_not_hold_it_alone(sleeper, owner):
+@pytest.mark.parametrize(
+    "creation",
+    [
+        lambda x: (SlowToBuild, ({"x": [x]},)),
+        lambda x: (SlowToBuild, ({"x": deque([x])},)),
+        lambda x: (partial(SlowToBuild, {"x": [x]}),),
+    ],
+    ids=["in a list", "in an object", "in a partial"],
+)
+def test_a_creation_does_not_hold_it_alone(sleeper, owner, creation):
     x = torch.ones(3)
-    pending = tr.create_async(owner, zoo.Sleeper, SlowToBuild, ({"x": [x]},))
+    pending = tr.create_async(owner, zoo.Sleeper, *creation(x))
     assert references_meanwhile(sleeper, x, pending.done) > 1
     pending.wait()
     until(lambda: x._use_count() == 1)
@@ -127,3 +141,10 @@ def test_a_module_without_an_interface_does_not_hold_it_alone(sleeper, owner):
     assert references_meanwhile(sleeper, x, future.done) > 1
     assert torch.equal(future.wait(), x + ROUNDS)
     until(lambda: x._use_count() == 1)
+
+
+def test_an_owner_that_asks_for_a_sign_of_life_makes_no_tensor_for_it(monkeypatch):
+    sent = []
+    monkeypatch.setattr(rpc, "rpc_async", lambda worker, function, args: sent.append(weakref.ref(args[0])))
+    leases._ask(0)
+    assert sent[0]() is not None

@@ -22,3 +22,20 @@ def test_what_no_thread_could_be_started_for_is_never_called(monkeypatch):
     clock.call_after(0.01, done.set)
     assert done.wait(10)
     assert called == ["taken"]
+
+
+def test_the_thread_that_keeps_the_time_outlives_what_is_no_exception():
+    def exits():
+        yield 0.0
+        raise SystemExit("as a step of the user's may")
+
+    def gives(value):
+        given.append(value)
+        done.release()
+        raise SystemExit("as a callback may")
+
+    given, done = [], threading.Semaphore(0)
+    for _ in range(2):
+        steps.run_later(exits(), gives, True)
+        assert done.acquire(timeout=10)
+    assert [type(failure.new()) for failure in given] == [SystemExit, SystemExit]

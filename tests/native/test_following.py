@@ -119,9 +119,11 @@ class EveryWay(nn.Module):
 def test_every_way_of_calling_follows(nursery):
     owner = owner_with_encoder(nursery)
     model = scripted(Patient, EveryWay, timeout=40)
+    tries = watch_tries()
     for seed in range(1, 4):
+        tries.clear()
         owner.kill()
-        back = threading.Thread(target=come_back, args=(nursery, seed))
+        back = threading.Thread(target=come_back, args=(nursery, seed, tries))
         back.start()
         results = model(X)
         assert len(results) == 6
@@ -133,9 +135,15 @@ def test_every_way_of_calling_follows(nursery):
 _back = []
 
 
-def come_back(nursery, seed):
-    until(lambda: "ps" not in roles.members())
-    time.sleep(0.5)
+def watch_tries():
+    """Lists, from here on, of each call that fails whether it has rested."""
+    tries, decide = [], failed_calls._decide
+    failed_calls._decide = lambda call: (tries.append(call.is_rested()), decide(call))
+    return tries
+
+
+def come_back(nursery, seed, tries):
+    until(lambda: "ps" not in roles.members() and tries)
     _back.append(owner_with_encoder(nursery, seed))
 
 
@@ -151,17 +159,16 @@ def test_a_call_ends_at_its_deadline_with_its_last_error(nursery):
     model = scripted(Patient, EveryWay, timeout=2)
     model(X)
     lose(owner)
-    tries = []
-    decide = failed_calls._decide
-    failed_calls._decide = lambda call: (tries.append(call.is_rested()), decide(call))
+    tries = watch_tries()
     began = time.monotonic()
     with pytest.raises(RuntimeError, match="could not find destination"):
         model.start(X).wait()
     assert time.monotonic() - began > 1.9
     # The pauses are 0.05 s to 0.8 s, and half of that at least. A call with more time would try more often.
     assert 4 <= len(tries) <= 10
+    tries.clear()
     pending = model.start(X)
-    time.sleep(0.5)
+    until(lambda: tries)
     assert not pending.done()
     hold_gil(2.0)  # nobody in Python can do anything
     assert pending.done()

@@ -68,7 +68,12 @@ def until(happened):
 
 
 def open_gate(calls):
-    """Waits until so many calls are not answered and all are queued, and opens the gate."""
+    until_queued(calls)
+    gate.fill_(False)
+
+
+def until_queued(calls):
+    """Waits until so many calls, that of `hold` included, are not answered, and all are queued."""
     agent = rpc.api._get_current_rpc_agent()
 
     def are_queued():
@@ -80,7 +85,6 @@ def open_gate(calls):
     for _ in range(2):  # between two looks, what had just come begins
         until(are_queued)
         time.sleep(0.02)
-    gate.fill_(False)
 
 
 @contextmanager

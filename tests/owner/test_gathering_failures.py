@@ -1,16 +1,16 @@
 """Gathered calls that fail: all of a batch, or, if the method is idempotent, only those that fail alone."""
 
-import time
 from typing import Dict, List
 
 import pytest
 import torch
+import torch.distributed.rpc as rpc
 from torch import Tensor
 
 import torchremote as tr
 from torchremote.errors import CallTimeoutError, RemoteError
 
-from .gathering import ScalerModule, held
+from .gathering import ScalerModule, held, until_queued
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -142,9 +142,9 @@ def test_calls_that_run_again_come_before_what_their_stub_sent_later(owner, stor
         for later in (lambda: store.put_async(torch.tensor([2.0]), 1), lambda: store.put_async(torch.tensor([2.0]))):
             with held(store, 5):
                 first = [store.put_async(torch.tensor([1.0]))]
-                time.sleep(0.02)  # so that the other stub's call is in the same batch
+                rpc.rpc_sync(owner, until_queued, (2,))  # so that the other stub's call comes next, in the same batch
                 fails = other.put_async(torch.tensor([-1.0]))
-                time.sleep(0.02)
+                rpc.rpc_sync(owner, until_queued, (3,))
                 rest = [later(), store.put_async(torch.tensor([3.0]), 2), store.get_async()]
             assert [float(future.wait()) for future in first + rest] == [1.0, 2.0, 3.0, 3.0]
             with pytest.raises(RemoteError, match="negative"):

@@ -114,6 +114,16 @@ def test_files_run_nothing(read, tmp_path):
         read("tensor", str(tmp_path / "objects.npy"))
 
 
+def test_tensors_of_bits_are_shown_without_numbers():
+    bits = torch.zeros(2, dtype=torch.uint8).view(torch.bits8)
+    shown = "tensor(dtype=torch.bits8, size=(2,))"
+    assert as_json({"y": [bits]}) == {"y": [shown]}
+    assert as_text(bits) == shown
+    assert as_text((bits, torch.ones(1))) == f"{shown}\ntensor([1.])"
+    assert as_text({"y": [bits, 4]}) == f"{{'y': [{shown}, 4]}}"
+    assert as_text(zoo.Pair(bits, 4)) == f"a: {shown}\nb: 4"
+
+
 def test_results_are_written(tmp_path):
     x = torch.tensor([1.0, 2.0])
     result = (zoo.Pair(x, 4), {"color": zoo.Color.RED}, None, 1j)

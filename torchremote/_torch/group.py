@@ -43,7 +43,7 @@ import torch.distributed.rpc as rpc
 from torch.distributed.rpc import api as _api
 from torch.distributed.rpc import backend_registry as _backend
 
-from .rpc import update_workers
+from .rpc import ask_for_a_sign, update_workers
 
 _rpc: Any = rpc
 _autograd: Any = dist_autograd
@@ -136,7 +136,7 @@ class GroupAgent:
         """
         # It reads from a connection only while a call waits for its answer, so a call has to be made.
         with suppress(RuntimeError):
-            rpc.rpc_async(name, torch.neg, args=(torch.zeros((), device="cpu"),), timeout=seconds)
+            ask_for_a_sign(name, timeout=seconds)
 
     def take_off(self, name: str, number: int) -> None:
         """Takes a worker off the agent's lists: see Note [Taking a worker off]."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copyreg
+import ctypes
+import os
 import pickle
 from collections.abc import Callable
 from contextlib import suppress
@@ -158,8 +160,40 @@ def tensors_pickled(value: object) -> list[torch.Tensor]:
     return tensors
 
 
+# If a message were the last to hold a tensor of Python's, whoever drops the message would take the GIL: see
+# caller/kept_tensors.py.
+_ZERO = torch.zeros((), device="cpu")
+
+
+def ask_for_a_sign(worker: str | int, **limit: float) -> torch.futures.Future[Any]:
+    """Sends a worker a question whose answer needs no Python there. Returns the Future of the answer."""
+    sign: torch.futures.Future[Any] = rpc.rpc_async(worker, torch.neg, (_ZERO,), **limit)
+    return sign
+
+
 def rpc_running() -> bool:
     return bool(_api._is_current_rpc_agent_set())
+
+
+_was_forked_from_rpc = False
+
+
+def was_forked_from_rpc() -> bool:
+    """Says whether this process was forked from one in which RPC ran. It has the agent, but none of its threads."""
+    return _was_forked_from_rpc
+
+
+def _after_fork() -> None:
+    # Without an agent, torch raises at once where it would wait for ever: for answers, also in scripted models, and for
+    # threads to end, where the agent is destroyed. So the agent is never destroyed.
+    global _was_forked_from_rpc
+    if rpc_running():
+        _was_forked_from_rpc = True
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(_api._get_current_rpc_agent()))
+        _api._reset_current_rpc_agent()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def own_id() -> int | None:

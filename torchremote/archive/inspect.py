@@ -126,8 +126,11 @@ class _Object:
 
 
 def _state(data: bytes) -> object:
-    """Runs the pickle's program. Values are constants, tuples, lists, `_Object`s, and dicts as lists of their items;
-    nothing is hashed or compared, so that no nesting does harm."""
+    """Runs the pickle's program.
+
+    Values are constants, tuples, lists, `_Object`s, and dicts as lists of their items. Nothing is hashed or compared,
+    so that no nesting does harm.
+    """
     stack: list[Any] = []
     marks: list[int] = []
     memo: list[object] = []

@@ -19,7 +19,7 @@ import torch
 
 from .. import _torch
 from ..errors import RemoteError
-from ..link.failures import NOT_UTF8
+from ..link.failures import NOT_UTF8, check_not_forked
 from .waiting import wait_until_done
 
 Value = TypeVar("Value")
@@ -46,6 +46,8 @@ class Answer(torch.futures.Future[Value]):
 
 def until_done_in_loop(future: Any) -> Generator[Any, None, None]:
     """Waits in the running event loop until a Future of torch is complete. Cancelling it ends the waiting alone."""
+    if not future.done():
+        check_not_forked()
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()
 

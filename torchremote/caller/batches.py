@@ -10,6 +10,7 @@ Note [Many calls]
 from __future__ import annotations
 
 import itertools
+import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -37,9 +38,18 @@ from .methods import DEVICES, METHODS
 from .quick_check import exact_test
 
 _ASKING: Final = 5.0  # seconds in which the owner has to say which call failed
-# Callers in TorchScript do not ask. They use the number 0, so numbers that would share its place are left out here.
-# With a position, a number has 62 bits to begin with, so it stays an integer of TorchScript's.
-_numbers = filter(lambda number: number & PAGE_MASK, itertools.count(secrets.randbits(62 - POSITION_BITS)))
+
+
+def _draw_numbers() -> None:
+    # Callers in TorchScript do not ask. They use the number 0, so numbers that would share its place are left out here.
+    # With a position, a number has 62 bits to begin with, so it stays an integer of TorchScript's.
+    global _numbers
+    _numbers = filter(lambda number: number & PAGE_MASK, itertools.count(secrets.randbits(62 - POSITION_BITS)))
+
+
+_numbers: Iterator[int]
+_draw_numbers()
+os.register_at_fork(after_in_child=_draw_numbers)  # for an owner, a child is another caller
 
 
 def many_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:

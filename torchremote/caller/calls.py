@@ -27,6 +27,17 @@ from .methods import DEVICES, METHODS, NamedStubMethods, note_failure
 from .profiled import profiled
 from .quick_check import TENSORS, exact_classes, exact_test
 
+Call = Callable[..., Any]
+"""A method of a stub, in Python."""
+Pair = tuple[Call, Call]
+"""The methods `<m>` and `<m>_async`."""
+Sending = Callable[[Any, tuple[Any, ...], dict[str, Any], Failing], Any]
+"""Sends a call, as `send` does."""
+Unpack = Callable[[Any], Any] | None
+"""Makes a result of what a message has; None: they are the same."""
+Settling = Callable[[Unpack], Settle]
+"""Makes what gives the result of a call, or a Future of it."""
+
 _is_profiling = _torch.is_profiling
 _MOST_REMEMBERED: Final = 64  # combinations of classes
 
@@ -50,16 +61,6 @@ def _described(compiled: CompiledInterface, calls: Calls, pair: Pair) -> Pair:
     for call, ending in zip(pair, ("", "_async"), strict=True):
         describe(call, compiled, calls.method, ending, calls.signature)
     return pair
-
-
-Call = Callable[..., Any]
-Pair = tuple[Call, Call]
-
-
-Unpack = Callable[[Any], Any] | None
-Sending = Callable[[Any, tuple[Any, ...], dict[str, Any], Failing], Any]
-Settling = Callable[[Unpack], Settle]
-"""Makes what gives the result of a call, or a Future of it, of how it is unpacked."""
 
 
 class Calls:

@@ -1,7 +1,11 @@
-"""Sends all messages of a caller, and waits for their answers.
+"""Sends the messages of a caller, and waits for their answers.
 
 Calls, asynchronous calls, batches, creations and questions all go through `send` and `settle`. A rule for every message
 belongs here: which errors its failures become, how the caller waits for it, how often it is sent.
+
+Messages whose answers nobody needs go out by torch's own functions: those that take back what others began
+(pending_stub.py, create_many.py), and those about leases (owner/leases.py). They have no tensor of a user's, and if one
+fails, nobody is told.
 
 Note [Failures in Futures]
     The Future of a failed call keeps the exception. An exception with a traceback refers to frames: those of who
@@ -15,7 +19,6 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -24,8 +27,8 @@ import torch
 import torch.distributed.rpc as rpc
 
 from .. import _torch, native
-from ..errors import CallTimeoutError, NotInitializedError, TorchRemoteError
-from ..link.failures import FAILURES, explain
+from ..errors import CallTimeoutError, TorchRemoteError
+from ..link.failures import FAILURES, check_not_forked, explain
 from ..owner.create import Refusal, answering
 from .awaiting import Answer
 from .kept_tensors import keep_tensors, may_be_recorded, until_answered
@@ -38,15 +41,6 @@ Catches = tuple[type[Exception], ...]
 
 _is_autocasting, _is_grad_enabled = _torch.is_autocasting, torch.is_grad_enabled
 _PICKLE: Final = (rpc.rpc_async, rpc.remote)  # what they send
-_rpc_is_the_parents = False
-
-
-def _after_fork() -> None:
-    global _rpc_is_the_parents
-    _rpc_is_the_parents = _torch.rpc_running()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def send(
@@ -68,11 +62,7 @@ def send(
         NotInitializedError: this process was forked from one in which RPC runs. It has none of its threads, so nobody
             would ever answer.
     """
-    if _rpc_is_the_parents:
-        raise NotInitializedError(
-            "this process was forked from one in which RPC was running, and has none of its threads; fork before "
-            "init_rpc, or start processes with the 'spawn' or 'forkserver' method of multiprocessing"
-        )
+    check_not_forked()
     kept = None
     if (is_pickled := start in _PICKLE) or (keeps_recorded and _is_grad_enabled() and may_be_recorded(args)):
         kept = keep_tensors(args, is_pickled)

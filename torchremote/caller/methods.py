@@ -41,7 +41,7 @@ from .. import _torch
 from ..errors import CallTimeoutError, NotInGroupError, NotInitializedError, StaleStubError, TorchRemoteError
 from ..jit import CompiledInterface
 from ..jit.runtime.table import STALE
-from ..link.failures import WHEN_RUNNING
+from ..link.failures import WHEN_RUNNING, check_not_forked
 from ..link.route import Route, route_of
 from ..locks import new_lock
 from .awaiting import Answer
@@ -247,6 +247,7 @@ def seconds_of(timeout: float | None) -> float:
 
 def check_running() -> None:
     """Raises NotInitializedError if RPC is not running in this process, so that no search finds a module again."""
+    check_not_forked()
     if not _torch.rpc_running():
         raise NotInitializedError(f"RPC is not running in this process; {WHEN_RUNNING}")
 

@@ -90,7 +90,7 @@ class _Later:
                 waits_for = step()
         except StopIteration as end:
             self._give(end.value)
-        except Exception as error:
+        except BaseException as error:  # see owner/create.py, Note [What is no Exception]
             self._give(Failure.of(error))
         else:
             if isinstance(waits_for, float):
@@ -102,7 +102,7 @@ class _Later:
     def _arrived(self, done: torch.futures.Future[Any]) -> None:
         try:
             step = partial(self._steps.send, done.wait())  # see awaiting.py, Note [Values on accelerators]
-        except Exception as error:
+        except BaseException as error:
             # See exchange.py, Note [Failures in Futures].
             step = partial(self._steps.throw, error.with_traceback(None))
         self._go_on(step)
@@ -126,7 +126,7 @@ def at_latest(end: float, future: torch.futures.Future[Any], late: Exception) ->
     def take() -> None:
         try:
             give(future.wait())
-        except Exception as error:
+        except BaseException as error:
             give(Failure.of(error))
 
     _torch.when_done(future, lambda _: call_soon(take))
@@ -167,7 +167,7 @@ class _Clock:
             _, _, do = heapq.heappop(self._due)
         try:
             do()
-        except Exception:
+        except BaseException:  # see owner/create.py, Note [What is no Exception]
             _log.exception("torchremote: a bug; a call that is sent again never ends")
 
 

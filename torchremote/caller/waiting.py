@@ -34,6 +34,7 @@ from threading import get_ident
 from typing import Any, Final
 
 from .. import _torch, native
+from ..link.failures import check_not_forked
 
 PATIENCE: Final = 0.1
 """Seconds between a signal and the end of the waiting."""
@@ -120,9 +121,13 @@ def wait_until_done(answer: Any) -> None:
 
     Raises:
         BaseException: whatever the handler of a signal raises, as KeyboardInterrupt.
+        NotInitializedError: this process was forked from the one that waits for the answer.
     """
     global _before
-    if _is_done(answer) or get_ident() != _main_thread:
+    if _is_done(answer):
+        return
+    check_not_forked()
+    if get_ident() != _main_thread:
         return
     if _is_native:
         while not _wait_for(answer, _TURN):

@@ -58,8 +58,10 @@ def instantiate_scriptable_remote_module_template(
 
 
 def instantiate_non_scriptable_remote_module_template() -> ModuleType:
-    """Returns the functions for modules without an interface, as a module: `_remote_forward`, `forward`,
-    `forward_async`, and a list of the last two, `_generated_methods`."""
+    """Returns the functions for modules without an interface, as a module.
+
+    It has `_remote_forward`, `forward`, `forward_async`, and a list of the last two, `_generated_methods`.
+    """
     return without_interface
 
 

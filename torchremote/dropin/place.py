@@ -8,6 +8,7 @@ import torch.distributed.rpc as rpc
 
 from .. import _torch
 from ..errors import PlaceError
+from ..link.failures import check_not_forked
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,11 @@ class ModulePlace:
 
         Raises:
             AssertionError: RPC is not running in this process.
+            NotInitializedError: it runs in the one from which this was forked.
             ValueError: `remote_device` cannot be read.
             RuntimeError: there is no such worker, or no such kind of device.
         """
+        check_not_forked()
         if not _torch.rpc_running():
             raise AssertionError("RemoteModule only works in RPC.")
         parsed = _torch.RemoteDevice(remote_device)
@@ -38,6 +41,6 @@ class ModulePlace:
 
     @property
     def where(self) -> str:
-        """The place as `create` reads it."""
+        """Returns the place as `create` reads it."""
         worker = self.on if isinstance(self.on, str) else f"rank:{self.on}"
         return f"{worker}/{self.device}"

@@ -120,12 +120,12 @@ class HubConnection:
 
     @property
     def address(self) -> str:
-        """The hub's address, as it can be reached from this machine."""
+        """Returns the hub's address, as it can be reached from this machine."""
         return written_address(*self._socket.getpeername()[:2])
 
     @property
     def own_host(self) -> str:
-        """The address of this machine from which it reaches the hub, without a port."""
+        """Returns the address of this machine from which it reaches the hub, without a port."""
         host: str = self._socket.getsockname()[0]
         return host
 

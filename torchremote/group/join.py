@@ -17,6 +17,7 @@ from torch.distributed.rpc import TensorPipeRpcBackendOptions
 from .. import _torch, supported
 from ..caller.stub import LONGEST_TIMEOUT
 from ..errors import GroupError, NotInitializedError
+from ..link.failures import FORKED, check_not_forked
 from ..locks import new_lock
 from ..options import rpc_options
 from . import hub
@@ -58,9 +59,10 @@ def join(
             Workers of device maps need not have joined.
 
     Raises:
-        GroupError: RPC runs in this process already. Or there is no hub at `address`, the name is taken, a member does
-            not answer in time, the device maps do not fit those of a member, or this process has run RPC on another
-            network interface before. The message says which. Nothing of this worker is left in the group.
+        GroupError: RPC runs in this process already, or did in the one from which it was forked. Or there is no hub at
+            `address`, the name is taken, a member does not answer in time, the device maps do not fit those of a
+            member, or this process has run RPC on another network interface before. The message says which. Nothing of
+            this worker is left in the group.
         ValueError: `name` cannot be a worker's, `timeout` is no number of seconds above 0, or both
             `rpc_backend_options` and options are given.
         RuntimeError, ValueError: as from `rpc_options`.
@@ -101,6 +103,8 @@ def _enter(
     global _membership
     _check_thread("join")
     supported.check_groups()
+    if _torch.was_forked_from_rpc():
+        raise join_error(name, FORKED)
     with _lock:
         open_standard_files()
         if _torch.rpc_running():
@@ -199,6 +203,7 @@ def joined(asked: str) -> Membership:
     Raises:
         NotInitializedError: it has none.
     """
+    check_not_forked(f"{asked}: ")
     if _membership is None or not _membership.current:
         said = _BEGUN if _torch.rpc_running() else "this process is in no group; torchremote.join(name) joins one"
         raise NotInitializedError(f"{asked}: {said}")

@@ -38,7 +38,7 @@ class SpawnedWorker:
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """Returns the number of the process."""
         return self._process.pid
 
     def terminate(self) -> None:

@@ -11,6 +11,7 @@ import time
 from typing import Any, Final
 
 from .join import join, leave
+from .told import Told
 
 JOINED: Final = "joined"
 """The answer of a spawned worker that has joined. If it cannot, it answers with the reason. It is a line of JSON."""
@@ -18,7 +19,6 @@ _LOOK: Final = 0.5  # seconds between two looks whether the parent lives
 LEAVING: Final = 10.0
 """Seconds that the calls of a process of ours have to end."""
 _ENDING: Final = 2.0  # seconds that leaving may take beyond that
-_LOOK_WHETHER_TOLD: Final = 0.1  # seconds between two looks whether it was told to end
 
 
 def main(asked: dict[str, Any]) -> None:
@@ -28,9 +28,8 @@ def main(asked: dict[str, Any]) -> None:
         asked: "join": the arguments of `join`; "parent": the id of the process with which this one ends.
     """
     answers = int(sys.argv[1])
-    # No Event: the handler runs in the thread that waits for it, which may hold the Event's lock just then.
-    told: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    told = Told()
+    signal.signal(signal.SIGTERM, told.tell)
     threading.Thread(target=_end_with, args=(asked["parent"], told), daemon=True).start()
     try:
         join(**asked["join"])
@@ -39,8 +38,7 @@ def main(asked: dict[str, Any]) -> None:
         sys.exit(1)
     _answer(answers, JOINED)
     os.close(answers)
-    while not told:
-        time.sleep(_LOOK_WHETHER_TOLD)
+    told.wait()
     if not leave_in_time(LEAVING):
         os._exit(1)
 
@@ -63,10 +61,10 @@ def _answer(answers: int, said: str) -> None:
     os.write(answers, json.dumps(said).encode() + b"\n")
 
 
-def _end_with(parent: int, told: list[int]) -> None:
+def _end_with(parent: int, told: Told) -> None:
     """Ends this process when its parent has ended."""
     while os.getppid() == parent:
         time.sleep(_LOOK)
-    told.append(signal.SIGTERM)
+    told.tell()
     time.sleep(LEAVING + _ENDING)
     os._exit(1)

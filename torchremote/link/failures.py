@@ -67,6 +67,10 @@ _NOT_RUNNING: Final = re.compile(r"\A(Current RPC agent is not set|RPC has not b
 MISFIT: Final = "torchremote: what is served by now does not fit: "
 """The beginning of the error of a call of the native part whose module is not what its interface says any more."""
 WHEN_RUNNING: Final = "call stubs between init_rpc(...) and rpc.shutdown(), or join(...) and leave()"
+FORKED: Final = (
+    "this process was forked from one in which RPC was running, and has none of its threads; fork before init_rpc, or "
+    "start processes with the 'spawn' or 'forkserver' method of multiprocessing"
+)
 GONE: Final = "the worker has left the group or crashed, and is not back; nothing was sent"
 NO_MODULE: Final = (
     "its module is gone: it was withdrawn, or its worker was restarted; create it again, or connect if it has a name"
@@ -108,6 +112,16 @@ _GATHERED: Final = (
 _EXCEPTION: Final = re.compile(r"^(?!else|try|finally|class|def)[A-Za-z_][\w.]*: ", re.MULTILINE)
 _HERE: Final = "<--- HERE"
 _CHECKING: Final = re.compile(r"in (is_ordinary|sendable)\n")
+
+
+def check_not_forked(asked: str = "") -> None:
+    """Raises NotInitializedError in a process that was forked from one in which RPC ran: nobody would ever answer.
+
+    Args:
+        asked: the beginning of the error, as in "leave: ".
+    """
+    if _torch.was_forked_from_rpc():
+        raise NotInitializedError(f"{asked}{FORKED}")
 
 
 def explain(

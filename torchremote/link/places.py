@@ -10,6 +10,7 @@ import torch
 from .. import _torch
 from .._torch import WorkerInfo
 from ..errors import AbsentWorkerError, NotInitializedError, PlaceError
+from .failures import check_not_forked
 
 _FORMS = "'worker', 'worker/device', 'rank:N' or 'rank:N/device', such as 'ps0/cuda:0' or 'rank:1/cpu'"
 _CPU = torch.device("cpu")
@@ -33,6 +34,7 @@ def find_place(where: str) -> Place:
     """
     if not isinstance(where, str):
         raise PlaceError(f"where: {where!r} is not a string; write {_FORMS}")
+    check_not_forked(f"where={where!r}: ")
     if not _torch.rpc_running():
         raise NotInitializedError(
             f"where={where!r}: RPC is not running in this process; call torchremote.join(name), or "

@@ -17,6 +17,7 @@ from ..errors import CreationError, GroupError, ServedNameError, TorchRemoteErro
 from ..group.hub import split_address, written_address
 from ..group.join import group_address, join
 from ..group.spawned import leave_in_time
+from ..group.told import Told
 from ..link.places import device_of
 from ..owner.dropped import REMEDY
 from ..owner.served import serve, withdraw_here
@@ -41,7 +42,6 @@ _EXAMPLES: Final = (
     "give --examples package.module:examples, with arguments of its methods, and torch.export may capture it as it is"
 )
 """Says at the command line what `REMEDY` says in Python."""
-_LOOK_WHETHER_TOLD: Final = 0.1  # seconds between two looks whether it was told to end
 
 
 def add_commands(commands: Any) -> None:
@@ -121,9 +121,7 @@ def add_commands(commands: Any) -> None:
 
 # -- serve
 
-# It was told to end if this is not empty. No Event: a signal's handler runs in the thread that waits for it, which may
-# hold the Event's lock just then.
-_told: list[str] = []
+_told = Told()
 _drains: float | None = None  # how long the calls of this process's `serve` have at its end; None: it runs none
 
 
@@ -160,8 +158,7 @@ def _serve(options: argparse.Namespace) -> None:
     if metrics is not None:
         text += ", metrics http://{metrics}/metrics"
     report(options, text.format(**about), event="serving", **about)
-    while not _told:
-        time.sleep(_LOOK_WHETHER_TOLD)
+    _told.wait()
     tell("withdrawing, and letting running calls finish")
     with suppress(ServedNameError):  # somebody has withdrawn it already
         withdraw(options.name)
@@ -192,7 +189,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     """Ends `serve`. The second signal does what it does to every program."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _told.append("by a signal")
+    _told.tell()
 
 
 def _let_calls_finish(patience: float) -> int:
@@ -226,7 +223,7 @@ def _is_there(worker: str) -> bool:
 def end_here() -> float | None:
     """Tells this process's `serve` to end. Returns the seconds that its calls may take, or None if it runs none."""
     if _drains is not None:
-        _told.append("by another `serve`")
+        _told.tell()
     return _drains
 
 

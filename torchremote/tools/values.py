@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import torch
 
+from .. import _torch
 from ..errors import ArgumentError
 from ..jit import Classes
 from ..jit.read.types import (
@@ -241,7 +242,10 @@ def as_json(value: Any) -> Any:
     match value:
         case torch.Tensor():
             dense = value if value.layout == torch.strided else value.to_dense()
-            return as_json((dense.dequantize() if dense.is_quantized else dense).tolist())
+            try:
+                return as_json((dense.dequantize() if dense.is_quantized else dense).tolist())
+            except RuntimeError:
+                return str(_WithoutNumbers(value))
         case Enum():
             return value.name
         case tuple() if hasattr(value, "_asdict"):
@@ -260,10 +264,35 @@ def as_json(value: Any) -> Any:
 def as_text(value: Any) -> str:
     """Writes a result for people: each item of a tuple on lines of its own."""
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return "\n".join(f"{name}: {one}" for name, one in value._asdict().items())
+        return "\n".join(f"{name}: {_text(one)}" for name, one in value._asdict().items())
     if isinstance(value, (tuple, list)) and any(isinstance(one, torch.Tensor) for one in value):
-        return "\n".join(map(str, value))
-    return str(value)
+        return "\n".join(map(_text, value))
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except RuntimeError:
+        return str(_torch.map_leaves(_printable, value))
+
+
+def _printable(value: Any) -> Any:
+    try:
+        str(value)
+    except RuntimeError:
+        return _WithoutNumbers(value)
+    return value
+
+
+class _WithoutNumbers:
+    """Stands for a tensor whose dtype only has bits, so that torch shows no numbers of it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._shown = f"tensor(dtype={tensor.dtype}, size={tuple(tensor.shape)})"
+
+    def __repr__(self) -> str:
+        return self._shown
 
 
 def _plain(value: Any) -> Any:
