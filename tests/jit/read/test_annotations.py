@@ -173,6 +173,14 @@ class Mixed(enum.Enum):
     B = "b"
 
 
+class Renamed(enum.Enum):
+    A = 1
+
+    @property
+    def name(self):
+        return "a"
+
+
 class Booleans(enum.Enum):
     A = True
 
@@ -212,6 +220,7 @@ def test_an_alias_that_contains_itself_is_refused():
         (Wide, r"x: Wide cannot cross.*no generic classes"),
         (Flags, r"x: Flags cannot cross.*declare an int"),
         (Mixed, r"x: Mixed cannot cross.*not all int"),
+        (Renamed, r"x: Renamed cannot cross.*call that property otherwise"),
         (Booleans, r"x: Booleans cannot cross.*not all int"),
         (Empty, r"x: Empty cannot cross.*not all int"),
         (Unicode, r"x: Unicode cannot cross.*'É' is not an ASCII identifier"),

@@ -271,6 +271,8 @@ def read_enum(cls: type[enum.Enum]) -> EnumType:
     """
     if issubclass(cls, enum.Flag):
         raise _never(cls, "a combination of flags is no member; declare an int")
+    if any(getattr(member, "name", None) != member._name_ for member in cls):
+        raise _never(cls, "TorchScript knows its members by `name`, which it overrides; call that property otherwise")
     try:
         return EnumType(path_of(cls), tuple((member.name, member.value) for member in cls))
     except ValueError as error:
