@@ -8,10 +8,9 @@ from __future__ import annotations
 import builtins
 import collections.abc
 import enum
-import sys
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final, Union
 
 import torch
@@ -19,6 +18,7 @@ import typing_extensions
 from torch.distributed.rpc import RRef
 
 from ...errors import NotYetSupportedError, UnsupportedTypeError
+from .paths import find_class, path_as_named
 from .shown import shown
 from .types import (
     ANY,
@@ -260,6 +260,12 @@ def spell(annotation: Any) -> str:
     return str(annotation.__qualname__) if is_class(annotation) else shown(annotation)
 
 
+def why(error: Exception) -> str:
+    """Says why an annotation could not be evaluated, and what to do if a name is missing."""
+    missing = "; define or import it at the top level of the module, and not under `if TYPE_CHECKING`"
+    return f"{error}{missing if isinstance(error, NameError) else ''}"
+
+
 # -- named types
 
 
@@ -292,7 +298,7 @@ def read_named_tuple(cls: type, within: tuple[Any, ...] = ()) -> NamedTupleType:
     try:
         hints = typing.get_type_hints(cls)  # each base's text by the names of its own module
     except Exception as error:  # an annotation is any expression, and evaluating it may raise anything
-        raise CannotCross(f"{spell(cls)}: cannot evaluate its annotations: {error}") from None
+        raise CannotCross(f"{spell(cls)}: cannot evaluate its annotations: {why(error)}") from None
     fields = []
     for name in cls._fields:  # type: ignore[attr-defined]
         try:
@@ -315,26 +321,7 @@ def path_of(cls: type) -> str:
     Raises:
         CannotCross: it cannot be imported.
     """
-    module = "__main__" if cls.__module__ == _SPAWNED_MAIN else cls.__module__
-    path = f"{module}.{cls.__qualname__}"
+    path = path_as_named(cls)
     if find_class(path) is not cls:
         raise _never(cls, f"no worker could import it as {path}; define it at the top level of a module")
     return path
-
-
-# How a process that multiprocessing spawned knows the main script, while it reads it and after.
-_SPAWNED_MAIN: Final = "__mp_main__"
-
-
-def find_class(path: str, load: Callable[[str], Any] = sys.modules.get) -> Any:
-    """Finds the object that `path` names, in modules that `load` gives; None if there is none."""
-    parts = path.split(".")
-    if parts[0] == "__main__" and _SPAWNED_MAIN in sys.modules:
-        parts[0] = _SPAWNED_MAIN
-    for count in range(len(parts) - 1, 0, -1):
-        found = load(".".join(parts[:count]))
-        for name in parts[count:]:
-            found = getattr(found, name, None)
-        if found is not None:
-            return found
-    return None
