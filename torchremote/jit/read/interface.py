@@ -166,8 +166,7 @@ class _Reader:
         # Annotations that are text mean what they mean where the method was written, also if it is wrapped.
         written: Any = inspect.unwrap(function)
         self._module: dict[str, Any] = getattr(written, "__globals__", function.__globals__)
-        # Of the class's body, no functions and descriptors: a method may have the name of a type.
-        self._names = {name: member for name, member in vars(base).items() if not hasattr(type(member), "__get__")}
+        self._names = names_in_body(base)
         if self._module is local_names.module:
             around = written.__qualname__.rpartition(".<locals>.")[0]
             inside = around != "" and around == local_names.body
@@ -245,6 +244,11 @@ class _Reader:
             if not CONSTANTS.isdisjoint(named.name.split(".")):
                 raise InterfaceError(f"{where}: TorchScript takes a part of {named.name} for a constant; rename it")
         return found
+
+
+def names_in_body(cls: type) -> dict[str, Any]:
+    """Returns what annotations in a class may refer to by the names of its body: a method may have that of a type."""
+    return {name: member for name, member in vars(cls).items() if not hasattr(type(member), "__get__")}
 
 
 def caller_locals(depth: int) -> LocalNames | None:
