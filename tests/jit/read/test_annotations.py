@@ -181,6 +181,27 @@ class Renamed(enum.Enum):
         return "a"
 
 
+class EmptyList(NamedTuple):
+    a: int = 1
+    x: list[int] = []
+
+
+class EmptyInside(NamedTuple):
+    x: Optional[tuple[int, dict[str, int]]] = (1, {})
+
+
+class TensorAsDefault(NamedTuple):
+    x: Tensor = torch.zeros(1)
+
+
+class ReadableDefaults(NamedTuple):
+    a: list[int] = [1]
+    b: zoo.Color = zoo.Color.RED
+    c: torch.dtype = torch.float32
+    d: Optional[Tensor] = None
+    e: zoo.Nothing = zoo.Nothing()
+
+
 class Booleans(enum.Enum):
     A = True
 
@@ -221,6 +242,9 @@ def test_an_alias_that_contains_itself_is_refused():
         (Flags, r"x: Flags cannot cross.*declare an int"),
         (Mixed, r"x: Mixed cannot cross.*not all int"),
         (Renamed, r"x: Renamed cannot cross.*call that property otherwise"),
+        (EmptyList, r"x: field x of EmptyList: .* not \[\]: leave it out, or declare Optional\[List\[int\]\] = None"),
+        (EmptyInside, r"x: field x of EmptyInside: .* no empty list or dict.* or declare Optional\[Tuple\["),
+        (TensorAsDefault, r"x: field x of TensorAsDefault: TorchScript takes no tensor as a default"),
         (Booleans, r"x: Booleans cannot cross.*not all int"),
         (Empty, r"x: Empty cannot cross.*not all int"),
         (Unicode, r"x: Unicode cannot cross.*'É' is not an ASCII identifier"),
@@ -282,6 +306,12 @@ def test_a_default_is_a_value_of_its_type(annotation, default, shown):
     forward.__annotations__["x"] = annotation
     ((argument,),) = (method.arguments for method in read_interface(type("Reading", (), {"forward": forward})).methods)
     assert repr(argument.default) == shown
+
+
+def test_defaults_of_fields_that_torchscript_can_read():
+    def forward(self, x: ReadableDefaults) -> ReadableDefaults: ...
+
+    assert compile_interface(type("Defaults", (), {"forward": forward}))
 
 
 class Opposite(NamedTuple("_Opposite", [("a", int)])):

@@ -17,6 +17,7 @@ import torch
 import typing_extensions
 from torch.distributed.rpc import RRef
 
+from ... import _torch
 from ...errors import NotYetSupportedError, UnsupportedTypeError
 from .paths import find_class, path_as_named
 from .shown import shown
@@ -306,6 +307,7 @@ def read_named_tuple(cls: type, within: tuple[Any, ...] = ()) -> NamedTupleType:
             type = _read(hints[name], (*within, cls)) if name in hints else TENSOR
             if ANY in walk(type):
                 raise _never(hints[name], "TorchScript has no NamedTuples with Any in them; name the type")
+            _check_field_default(cls, name, type)
             fields.append((name, type))
         except CannotCross as error:
             raise builtins.type(error)(f"field {name} of {spell(cls)}: {error}") from None
@@ -313,6 +315,17 @@ def read_named_tuple(cls: type, within: tuple[Any, ...] = ()) -> NamedTupleType:
         return NamedTupleType(path_of(cls), tuple(fields))
     except ValueError as error:
         raise _never(cls, str(error)) from None
+
+
+def _check_field_default(cls: type, name: str, kind: Type) -> None:
+    """Raises CannotCross if TorchScript cannot read the default of a field of a NamedTuple. It reads them by value."""
+    default = getattr(cls, "_field_defaults", {}).get(name)
+    if isinstance(default, torch.Tensor) or not _torch.has_type(default):
+        optional = kind if isinstance(kind, OptionalType) else f"Optional[{kind}]"
+        raise CannotCross(
+            f"TorchScript takes no tensor as a default, and no empty list or dict; not {shown(default)}: leave it out, "
+            f"or declare {optional} = None"
+        )
 
 
 def path_of(cls: type) -> str:
