@@ -73,6 +73,8 @@ MEANINGS = {
     "RRef[List[int]]": "RRef[List[int]]",
     "tuple[()]": "Tuple[()]",
     "List[Literal[True, False]]": "List[bool]",
+    "Literal['a', None]": "Optional[str]",
+    "Literal[None]": "None",
 }
 
 REMEDIES = {
@@ -164,6 +166,18 @@ class Wide(NamedTuple, Generic[SelfT]):
     x: SelfT
 
 
+First, Second = TypeVar("First"), TypeVar("Second")
+Keyed = typing_extensions.TypeAliasType(
+    "Keyed", dict[Second, typing.Union[First, list[Second], None]], type_params=(First, Second)
+)
+Fixed = typing_extensions.TypeAliasType("Fixed", list[int], type_params=(First,))
+
+
+def test_a_generic_type_alias_means_what_it_stands_for():
+    assert str(read_type("x", Keyed[Tensor, int])) == "Dict[int, Optional[Union[List[int], Tensor]]]"
+    assert str(read_type("x", List[Fixed[str]])) == "List[List[int]]"
+
+
 class Flags(enum.Flag):
     A = 1
 
@@ -239,6 +253,8 @@ def test_an_alias_that_contains_itself_is_refused():
         (Large, r"x: Large cannot cross.*Large.A is no int of 64 bits"),
         (Missing, r"x: Missing: cannot evaluate its annotations.*Nowhere"),
         (Wide, r"x: Wide cannot cross.*no generic classes"),
+        (Wide[int], r"x: .*Wide\[int\] cannot cross.*no generic classes"),
+        (Keyed[int], r"x: Keyed cannot cross.*write what it stands for here"),
         (Flags, r"x: Flags cannot cross.*declare an int"),
         (Mixed, r"x: Mixed cannot cross.*not all int"),
         (Renamed, r"x: Renamed cannot cross.*call that property otherwise"),

@@ -74,6 +74,7 @@ _DICTS: Final = (
 )
 
 _CONTAINS_ITSELF = "TorchScript has no types that contain themselves; refer to rows of a List by their index"
+_NO_GENERIC_CLASSES = "TorchScript has no generic classes; name the types of its fields"
 _BARE = "write what is inside, as in List[Tensor] or Dict[str, Tensor]"
 _NEVER: Final[dict[object, str]] = {
     set: "TorchScript has no sets; pass a List",
@@ -154,6 +155,10 @@ def _read(annotation: Any, within: tuple[Any, ...]) -> Type:
         if is_one_of(annotation, within):
             raise _never(annotation, _CONTAINS_ITSELF)
         return _read(annotation.__value__, (*within, annotation))
+    if isinstance(origin, typing_extensions.TypeAliasType):
+        if is_one_of(origin, within):
+            raise _never(annotation, _CONTAINS_ITSELF)
+        return _read(_filled_in(origin, items), (*within, origin))
     if is_one_of(origin, (typing.Annotated, typing.Final, typing_extensions.Required, typing_extensions.NotRequired)):
         return _read(items[0], within)
     if is_one_of(origin, (typing.Literal, typing_extensions.Literal)):
@@ -176,6 +181,16 @@ def _read(annotation: Any, within: tuple[Any, ...]) -> Type:
     raise _refusal(annotation, origin)
 
 
+def _filled_in(alias: typing_extensions.TypeAliasType, items: tuple[Any, ...]) -> Any:
+    """Returns what a generic type alias stands for, with `items` for its type variables."""
+    try:
+        given = dict(zip(alias.__type_params__, items, strict=True))
+        wanted = getattr(alias.__value__, "__parameters__", ())
+        return alias.__value__[tuple(given[one] for one in wanted)] if wanted else alias.__value__
+    except (ValueError, KeyError, TypeError):  # some other number of types, or a type variable of its own
+        raise _never(alias, "write what it stands for here") from None
+
+
 def is_class(annotation: Any) -> bool:
     return isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias)
 
@@ -196,9 +211,10 @@ def _read_class(cls: type, within: tuple[Any, ...]) -> Type:
 
 
 def _read_literal(annotation: Any, values: tuple[Any, ...]) -> Type:
-    kinds = {type(value) for value in values}
-    if len(kinds) == 1 and kinds <= {int, bool, str}:
-        return ScalarType(kinds.pop().__name__)
+    kinds = {type(value) for value in values if value is not None}
+    if values and len(kinds) <= 1 and kinds <= {int, bool, str}:
+        scalars = tuple(ScalarType(kind.__name__) for kind in kinds)
+        return _read_union(annotation, (*scalars, NONE) if None in values else scalars)
     raise _never(annotation, "the values of a Literal are all int, all bool or all str; else write a Union, or an Enum")
 
 
@@ -245,6 +261,8 @@ def _refusal(annotation: Any, kind: Any) -> CannotCross:
                 return error(f"{spell(annotation)} {verdict}; possible are {POSSIBLE}; {remedy}")
     if is_one_of(annotation, (*_LISTS, *_DICTS)) or is_one_of(kind, (*_LISTS, *_DICTS)):
         return _never(annotation, _BARE)
+    if is_class(kind) and kind is not annotation and hasattr(kind, "_fields"):
+        return _never(annotation, _NO_GENERIC_CLASSES)
     if isinstance(annotation, (typing.TypeVar, typing.ParamSpec)):
         return _never(annotation, "TorchScript has no generic methods: name the type, one method or interface each")
     if isinstance(annotation, type) and any("__call__" in vars(base) for base in annotation.__mro__):
@@ -295,7 +313,7 @@ def read_named_tuple(cls: type, within: tuple[Any, ...] = ()) -> NamedTupleType:
     if is_one_of(cls, within):
         raise _never(cls, _CONTAINS_ITSELF)
     if typing.get_args(cls) or getattr(cls, "__parameters__", ()):
-        raise _never(cls, "TorchScript has no generic classes; name the types of its fields")
+        raise _never(cls, _NO_GENERIC_CLASSES)
     try:
         hints = typing.get_type_hints(cls)  # each base's text by the names of its own module
     except Exception as error:  # an annotation is any expression, and evaluating it may raise anything
