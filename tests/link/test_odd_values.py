@@ -1,6 +1,7 @@
 """Values that a conversion would change, or that an error could not show: refused with their place, or unchanged."""
 
 import enum
+import math
 from fractions import Fraction
 from typing import Any, Dict, List, NamedTuple, Union
 
@@ -109,6 +110,25 @@ def test_numbers_of_numpy_and_torch_in_a_union(owner):
     for value in (2**64, np.longdouble("1e4000")):
         with pytest.raises(ArgumentError, match="^ClosedNumbers.either.x: "):
             stub.either(value)
+
+
+class Complexes:
+    def forward(self, xs: List[complex]) -> List[complex]: ...
+
+
+class ComplexesModule(nn.Module):
+    def forward(self, xs: List[complex]) -> List[complex]:
+        return xs
+
+
+def test_a_complex_number_may_be_infinite_in_one_part_and_nan_in_the_other(owner):
+    stub = tr.create(owner, Complexes, ComplexesModule)
+    odd = [complex(math.nan, -math.inf), complex(math.inf, math.nan)]
+    for call in (stub, lambda xs: stub.forward_many([(xs,)])[0], lambda xs: stub.forward_remote(xs).to_here()):
+        assert testing.same(call(odd), odd)
+        assert testing.same(call(list(map(np.complex128, odd))), odd)
+    with pytest.raises(ArgumentError, match=r"^Complexes.forward.xs\[0\]: "):
+        stub([np.clongdouble(complex(0, math.nan)) + np.longdouble("1e4000")])
 
 
 class Twice(NamedTuple("_Twice", [("a", int), ("b", int)])):

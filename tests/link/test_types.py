@@ -68,6 +68,7 @@ def test_a_union_has_a_default(painter):
     [
         *(X, 1, 2.5, True, 1j, "s", None, torch.device("cuda:1")),
         *([X], [X, None], [1], {"a": X}, {1: [X]}, [{"a": X}], [[True]], {"a": {"b": "c"}}, [None]),
+        *({"a": 1, "b": None}, {"a": None}, {1: None, 2: "s"}, {1: 2.5, 2: None}, {"a": None, "b": X}, {1: X, 2: None}),
         *((), (X, 1), (1, (2, (3, [X]))), (X,) * 8),
     ],
     ids=lambda value: str(value).replace("\n", ""),

@@ -150,6 +150,38 @@ def test_what_is_refused(tmp_path, source, names, message):
         stub_file(made, names)
 
 
+BASE = """
+from __future__ import annotations
+import enum, torchremote
+from torch import Tensor
+@torchremote.remote_scriptable
+class Base:
+    class Mode(enum.Enum):
+        FAST = 1
+    def forward(self, x: Tensor, /, mode: "Mode" = Mode.FAST, *, by: "dict[str, Mode] | None" = None) -> "Tensor": ...
+"""
+DERIVED = """
+import torchremote
+from bodies_base import Base
+@torchremote.remote_scriptable
+class Derived(Base): ...
+"""
+
+
+def test_names_of_a_class_body_are_written_with_the_class(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    texts = []
+    for name, source in (("bodies_base", BASE), ("bodies_derived", DERIVED)):
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        texts.append(stub_file(importlib.import_module(name)))
+    modes = "mode: Base.Mode=Base.Mode.FAST, *, by: dict[str, Base.Mode] | None=None"
+    assert f"    def forward(self, x: Tensor, /, {modes}) -> 'Tensor': ...\n" in texts[0]
+    by = "_builtins.dict[_builtins.str, _bodies_base.Base.Mode] | None"
+    modes = f"mode: _bodies_base.Base.Mode = ..., *, by: {by} = ..."
+    assert f"    def forward(self, x: _torch.Tensor, /, {modes}) -> _torch.Tensor: ...\n" in texts[1]
+
+
 def test_a_module_without_a_file_is_refused():
     with pytest.raises(InterfaceError, match=r"made: is in no \.py file"):
         stub_file(types.ModuleType("made"))

@@ -26,6 +26,7 @@ from .read.as_written import read_as_written
 from .read.interface import caller_locals, checked_class, read_interface
 from .read.marks import batched, detached, idempotent
 from .read.model import Interface
+from .read.paths import in_definition
 from .read.types import UnionType, walk
 from .script.cache import COMPILING, Cache
 from .script.classes import Classes, find_classes, import_classes, known_classes
@@ -126,7 +127,8 @@ def remote_scriptable(cls: type[Class] = _NOTHING) -> type[Class]:
     """
     if cls is _NOTHING:
         raise InterfaceError("remote_scriptable takes no arguments: write @remote_scriptable, without parentheses")
-    compiled = _shown_as(cls, _compile(read_interface(cls, caller_locals(1))))
+    with in_definition(cls):
+        compiled = _shown_as(cls, _compile(read_interface(cls, caller_locals(1))))
     if "__torch_script_interface__" not in vars(cls):  # torch.jit.interface has not compiled it yet
         cls.__torch_script_interface__ = compiled.interface_name  # type: ignore[attr-defined]
         _torch.set_qualified_name(cls, compiled.interface_name)

@@ -73,7 +73,8 @@ def _fits_float(value: Any) -> bool:
 def _is_as_finite(value: Any) -> bool:
     """Says whether `value` does not become infinite as a float: numbers of NumPy may be larger than any."""
     number = complex(value)
-    return not (math.isinf(number.real) or math.isinf(number.imag)) or bool(number == value)
+    parts = (number.real, value.real), (number.imag, value.imag)  # one may be nan, which equals nothing
+    return all(not math.isinf(part) or part == given for part, given in parts)
 
 
 def is_integer(value: Any) -> bool:

@@ -31,7 +31,6 @@ from ..jit.read.types import (
     TupleType,
     Type,
     UnionType,
-    walk,
 )
 from .misfits import Inside, misfit, shown
 from .references import check_reference
@@ -43,12 +42,6 @@ _DEEPEST: Final = 6
 """The most levels of containers in a value of type Any: those of jit/runtime/any.py, and two in its leaves."""
 _OF_A_LIST: Final = "a list inside Any has items of one type, in all that they hold; pass a tuple, or declare the type"
 _OF_A_DICT: Final = "a dict inside Any has values of one type, in all that they hold; declare a NamedTuple"
-_NUMBERS: Final = ("", "bool", "int", "float", "complex")  # each includes those before it
-
-
-def _width(kind: Type) -> int:
-    """Says how wide the widest number in values of a type is."""
-    return max(_NUMBERS.index(str(part)) if str(part) in _NUMBERS else 0 for part in walk(kind))
 
 
 class PythonPacker:
@@ -86,7 +79,7 @@ class PythonPacker:
             case OptionalType(item):
                 return None if value is None else self.pack(value, item, where, exact)
             case UnionType():
-                return self._pack_union(value, kind, where)
+                return self._pack_union(value, kind, where, exact)
             case ListType(item) if isinstance(value, list if exact else Sequence) and not isinstance(value, _TEXTS):
                 return [self.pack(part, item, Inside(where, n), exact) for n, part in enumerate(value)]
             case DictType(key_type, item) if isinstance(value, Mapping):
@@ -123,19 +116,18 @@ class PythonPacker:
                 )
         return packed
 
-    def _pack_union(self, value: Any, kind: UnionType, where: str | Inside) -> tuple[Any, ...]:
+    def _pack_union(self, value: Any, kind: UnionType, where: str | Inside, exact: bool) -> tuple[Any, ...]:
         """Packs a value of a Union: a tuple with a place for each member, all None but one."""
         for item in kind.items:
             if self._is_of_class(value, item):
-                packed = self.pack(value, item, where)
+                packed = self.pack(value, item, where, exact)
                 return tuple(packed if member is item else None for member in kind.items)
-        # A member that fits exactly comes first. Otherwise the value is converted to the narrowest number that fits.
-        others = [item for item in kind.items if not isinstance(item, NamedTupleType)]
-        numbers = sorted(others, key=_width)
-        for exact, items in ((True, others), (False, numbers)):
-            for item in items:
+        # A member that fits exactly comes first. Otherwise the value is converted to the narrowest member that fits.
+        others = [item for item in kind.narrowest_first if not isinstance(item, NamedTupleType)]
+        for exactly in (True,) if exact else (True, False):
+            for item in others:
                 with suppress(ArgumentError):
-                    packed = self.pack(value, item, where, exact)
+                    packed = self.pack(value, item, where, exactly)
                     return tuple(packed if member is item else None for member in kind.items)
                 if str(item) == "int" and is_integer(value):
                     break  # an int that is too large must not become a float

@@ -58,8 +58,8 @@ TYPES: Final = {
     "Tuple[Tensor, int]": "also tuple[Tensor, int]; every item is named",
     "Tuple[()]": "",
     "Any": "holds a tensor, a scalar, a list or dict (keys str or int) of these, or of such lists and dicts, as "
-    "[x, None] and {'a': [x]}; also in tuples of up to eight, four deep, as (1, [x]); not [(x, 1)], [] or {}; a "
-    "dtype in it arrives as an int, a NamedTuple as a tuple",
+    "[x, None], {'a': x, 'b': None} and {'a': [x]}; also in tuples of up to eight, four deep, as (1, [x]); not "
+    "[(x, 1)], [[x], None], {'a': {'b': None}}, [] or {}; a dtype in it arrives as an int, a NamedTuple as a tuple",
     "RRef[Tensor]": "the reference crosses, and the value stays; not of an enum or NamedTuple",
 }
 """Types that can be written, each with a remark."""

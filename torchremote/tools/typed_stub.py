@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import textwrap
 import types
@@ -13,6 +14,7 @@ from typing import Any, Final, Union
 
 from ..caller.described import ASYNC, REMOTE
 from ..jit import compile_interface
+from ..jit.read.interface import names_in_body
 
 IMPORTS: Final = {"_abc": "abc", "_typing": "typing", "_stubs": "torchremote.caller.typed"}
 """The modules that the text refers to, by the names that they have in the file."""
@@ -42,8 +44,10 @@ class StubWriter:
         function = inspect.unwrap(getattr(cls, name))
         node = self._functions.get(function.__code__.co_firstlineno) if function.__module__ == cls.__module__ else None
         doc = inspect.getdoc(function)
+        base = next(base for base in cls.__mro__ if name in vars(base))
         if node is None or node.name != function.__name__:
-            return self._from_elsewhere(name, doc, function)
+            return self._from_elsewhere(name, doc, function, names_in_body(base))
+        node = _OfBody(base).visit(copy.deepcopy(node))
         arguments, defaults = node.args, node.args.defaults
         positional = [*arguments.posonlyargs, *arguments.args][1:]
         optional = [False] * (len(positional) - len(defaults)) + [True] * len(defaults)
@@ -51,9 +55,11 @@ class StubWriter:
         annotations = [_text(argument.annotation) for argument in (*positional, *arguments.kwonlyargs)]
         return _Written(name, doc, _text(arguments), annotations, optional, _text(node.returns))
 
-    def _from_elsewhere(self, name: str, doc: str | None, function: Callable[..., Any]) -> _Written:
+    def _from_elsewhere(
+        self, name: str, doc: str | None, function: Callable[..., Any], names: dict[str, Any]
+    ) -> _Written:
         """Reads a method that is inherited from another module, whose names mean nothing in this file."""
-        hints = typing.get_type_hints(function)
+        hints = typing.get_type_hints(function, None, names)
         first, *arguments = inspect.signature(function).parameters.values()
         annotations = [self._spelled(hints[argument.name]) for argument in arguments]
         optional = [argument.default is not argument.empty for argument in arguments]
@@ -62,6 +68,9 @@ class StubWriter:
             if argument.kind is argument.KEYWORD_ONLY and "*" not in parameters:
                 parameters.append("*")
             parameters.append(f"{argument.name}: {annotation}{' = ...' if has_default else ''}")
+        last = sum(argument.kind is argument.POSITIONAL_ONLY for argument in (first, *arguments))
+        if last:
+            parameters.insert(last, "/")
         return _Written(name, doc, ", ".join(parameters), annotations, optional, self._spelled(hints["return"]))
 
     def _spelled(self, annotation: Any) -> str:
@@ -78,6 +87,31 @@ class StubWriter:
             self.imports[name] = annotation.__module__
             return f"{name}.{annotation.__qualname__}"
         return "_typing.Any"
+
+
+class _OfBody(ast.NodeTransformer):
+    """Gives the names of a class's body, in the arguments and the result of its methods, the name of the class."""
+
+    def __init__(self, cls: type) -> None:
+        self._cls, self._names = cls, names_in_body(cls)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        node.args = self.visit(node.args)
+        node.returns = self._annotation(node.returns)
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = self._annotation(node.annotation)
+        return node
+
+    def _annotation(self, written: ast.expr | None) -> Any:
+        if isinstance(written, ast.Constant) and isinstance(written.value, str):
+            text = ast.unparse(self.visit(ast.parse(written.value, mode="eval")))
+            return written if text == ast.unparse(ast.parse(written.value)) else ast.Name(text)
+        return written and self.visit(written)
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name(f"{self._cls.__qualname__}.{node.id}") if node.id in self._names else node
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from .. import _torch
 from ..errors import ArgumentError
 from ..jit import Classes
 from ..jit.read.types import (
+    TENSOR,
     AnyType,
     DictType,
     EnumType,
@@ -27,6 +28,7 @@ from ..jit.read.types import (
     TupleType,
     Type,
     UnionType,
+    walk,
 )
 from ..link.values import PythonPacker
 from .targets import UsageError
@@ -116,8 +118,8 @@ class ValueReader:
     def _member(self, value: Any, kind: UnionType, where: str) -> Any:
         """Makes a value of the first member of a Union that it fits: as it is, or converted, or as a tensor."""
         packer = PythonPacker(self._classes)
-        others = [item for item in kind.items if not isinstance(item, TensorType)]
-        for items, exact in ((others, True), (others, False), (kind.items, False)):
+        others = [item for item in kind.narrowest_first if TENSOR not in walk(item)]
+        for items, exact in ((others, True), (others, False), (kind.narrowest_first, False)):
             for item in items:
                 with suppress(ArgumentError):
                     made = self._from_json(value, item, where)

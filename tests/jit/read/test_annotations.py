@@ -73,6 +73,8 @@ MEANINGS = {
     "RRef[List[int]]": "RRef[List[int]]",
     "tuple[()]": "Tuple[()]",
     "List[Literal[True, False]]": "List[bool]",
+    "Literal['a', None]": "Optional[str]",
+    "Literal[None]": "None",
 }
 
 REMEDIES = {
@@ -164,6 +166,18 @@ class Wide(NamedTuple, Generic[SelfT]):
     x: SelfT
 
 
+First, Second = TypeVar("First"), TypeVar("Second")
+Keyed = typing_extensions.TypeAliasType(
+    "Keyed", dict[Second, typing.Union[First, list[Second], None]], type_params=(First, Second)
+)
+Fixed = typing_extensions.TypeAliasType("Fixed", list[int], type_params=(First,))
+
+
+def test_a_generic_type_alias_means_what_it_stands_for():
+    assert str(read_type("x", Keyed[Tensor, int])) == "Dict[int, Optional[Union[List[int], Tensor]]]"
+    assert str(read_type("x", List[Fixed[str]])) == "List[List[int]]"
+
+
 class Flags(enum.Flag):
     A = 1
 
@@ -171,6 +185,35 @@ class Flags(enum.Flag):
 class Mixed(enum.Enum):
     A = 1
     B = "b"
+
+
+class Renamed(enum.Enum):
+    A = 1
+
+    @property
+    def name(self):
+        return "a"
+
+
+class EmptyList(NamedTuple):
+    a: int = 1
+    x: list[int] = []
+
+
+class EmptyInside(NamedTuple):
+    x: Optional[tuple[int, dict[str, int]]] = (1, {})
+
+
+class TensorAsDefault(NamedTuple):
+    x: Tensor = torch.zeros(1)
+
+
+class ReadableDefaults(NamedTuple):
+    a: list[int] = [1]
+    b: zoo.Color = zoo.Color.RED
+    c: torch.dtype = torch.float32
+    d: Optional[Tensor] = None
+    e: zoo.Nothing = zoo.Nothing()
 
 
 class Booleans(enum.Enum):
@@ -210,8 +253,14 @@ def test_an_alias_that_contains_itself_is_refused():
         (Large, r"x: Large cannot cross.*Large.A is no int of 64 bits"),
         (Missing, r"x: Missing: cannot evaluate its annotations.*Nowhere"),
         (Wide, r"x: Wide cannot cross.*no generic classes"),
+        (Wide[int], r"x: .*Wide\[int\] cannot cross.*no generic classes"),
+        (Keyed[int], r"x: Keyed cannot cross.*write what it stands for here"),
         (Flags, r"x: Flags cannot cross.*declare an int"),
         (Mixed, r"x: Mixed cannot cross.*not all int"),
+        (Renamed, r"x: Renamed cannot cross.*call that property otherwise"),
+        (EmptyList, r"x: field x of EmptyList: .* not \[\]: leave it out, or declare Optional\[List\[int\]\] = None"),
+        (EmptyInside, r"x: field x of EmptyInside: .* no empty list or dict.* or declare Optional\[Tuple\["),
+        (TensorAsDefault, r"x: field x of TensorAsDefault: TorchScript takes no tensor as a default"),
         (Booleans, r"x: Booleans cannot cross.*not all int"),
         (Empty, r"x: Empty cannot cross.*not all int"),
         (Unicode, r"x: Unicode cannot cross.*'É' is not an ASCII identifier"),
@@ -258,6 +307,11 @@ def test_named_types_are_read_with_all_that_is_in_them():
         (typing.Union[int, float, str], 1.5, "1.5"),
         (typing.Union[float, str], 1, "1.0"),
         (typing.Union[float, int], 1, "1"),
+        (typing.Union[complex, float], 1, "1.0"),
+        (typing.Union[complex, float, zoo.Level], 1, "1.0"),
+        (typing.Union[tuple[float, int], tuple[int, int]], (1, 2), "(1, 2)"),
+        (typing.Union[tuple[typing.Union[float, str], int], tuple[int, int]], (1, 2), "(1, 2)"),
+        (typing.Union[tuple[Optional[float]], tuple[int]], (1,), "(1,)"),
         (typing.Any, 1j, "1j"),
         (tuple[int, zoo.Nothing], (1, zoo.Nothing()), "(1, NamedTupleValue(type='tests.zoo.Nothing', items=()))"),
     ],
@@ -268,6 +322,12 @@ def test_a_default_is_a_value_of_its_type(annotation, default, shown):
     forward.__annotations__["x"] = annotation
     ((argument,),) = (method.arguments for method in read_interface(type("Reading", (), {"forward": forward})).methods)
     assert repr(argument.default) == shown
+
+
+def test_defaults_of_fields_that_torchscript_can_read():
+    def forward(self, x: ReadableDefaults) -> ReadableDefaults: ...
+
+    assert compile_interface(type("Defaults", (), {"forward": forward}))
 
 
 class Opposite(NamedTuple("_Opposite", [("a", int)])):

@@ -387,6 +387,46 @@ def test_annotations_that_are_text_mean_what_they_mean_where_they_were_written(t
     ]
 
 
+BODY = """
+from __future__ import annotations
+import enum, typing, torchremote
+@torchremote.remote_scriptable
+class Encoder:
+    from typing import Optional as Maybe
+    class Mode(enum.Enum):
+        FAST = 1
+    class Size(typing.NamedTuple):
+        rows: int
+    Vector = typing.List[float]
+    Id = typing.NewType("Id", int)
+    def int(self, x: Vector, id: Id, mode: Maybe[Mode] = Mode.FAST) -> Size: ...
+    def bool(self, n: int) -> bool: ...
+"""
+
+
+def test_all_names_of_the_body_count_while_the_class_is_decorated(tmp_path, monkeypatch):
+    module = written(tmp_path, monkeypatch, "names_of_the_body", BODY)
+    for _ in range(2):  # the second time, the module still has the class of the first
+        compiled = compile_interface(module.Encoder)
+        assert compiled.interface.text.splitlines() == [
+            "enum names_of_the_body.Encoder.Mode: FAST = 1",
+            "tuple names_of_the_body.Encoder.Size(rows: int)",
+            "bool(n: int) -> bool",
+            "int(x: List[float], id: int, mode: Optional[names_of_the_body.Encoder.Mode]) -> "
+            "names_of_the_body.Encoder.Size",
+        ]
+        assert list(compiled.contract.classes.values()) == [module.Encoder.Mode, module.Encoder.Size]
+        importlib.reload(module)
+
+
+def test_a_name_that_is_missing_is_an_error_that_says_where_to_define_it():
+    class Missing:
+        def forward(self, x: Absent) -> None: ...  # noqa: F821
+
+    with pytest.raises(InterfaceError, match=r"name 'Absent' is not defined; define or import it at the top level"):
+        compile_interface(Missing)
+
+
 @pytest.mark.parametrize(
     "member",
     [

@@ -8,17 +8,18 @@ from __future__ import annotations
 import builtins
 import collections.abc
 import enum
-import sys
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final, Union
 
 import torch
 import typing_extensions
 from torch.distributed.rpc import RRef
 
+from ... import _torch
 from ...errors import NotYetSupportedError, UnsupportedTypeError
+from .paths import find_class, path_as_named
 from .shown import shown
 from .types import (
     ANY,
@@ -73,6 +74,7 @@ _DICTS: Final = (
 )
 
 _CONTAINS_ITSELF = "TorchScript has no types that contain themselves; refer to rows of a List by their index"
+_NO_GENERIC_CLASSES = "TorchScript has no generic classes; name the types of its fields"
 _BARE = "write what is inside, as in List[Tensor] or Dict[str, Tensor]"
 _NEVER: Final[dict[object, str]] = {
     set: "TorchScript has no sets; pass a List",
@@ -153,6 +155,10 @@ def _read(annotation: Any, within: tuple[Any, ...]) -> Type:
         if is_one_of(annotation, within):
             raise _never(annotation, _CONTAINS_ITSELF)
         return _read(annotation.__value__, (*within, annotation))
+    if isinstance(origin, typing_extensions.TypeAliasType):
+        if is_one_of(origin, within):
+            raise _never(annotation, _CONTAINS_ITSELF)
+        return _read(_filled_in(origin, items), (*within, origin))
     if is_one_of(origin, (typing.Annotated, typing.Final, typing_extensions.Required, typing_extensions.NotRequired)):
         return _read(items[0], within)
     if is_one_of(origin, (typing.Literal, typing_extensions.Literal)):
@@ -175,6 +181,16 @@ def _read(annotation: Any, within: tuple[Any, ...]) -> Type:
     raise _refusal(annotation, origin)
 
 
+def _filled_in(alias: typing_extensions.TypeAliasType, items: tuple[Any, ...]) -> Any:
+    """Returns what a generic type alias stands for, with `items` for its type variables."""
+    try:
+        given = dict(zip(alias.__type_params__, items, strict=True))
+        wanted = getattr(alias.__value__, "__parameters__", ())
+        return alias.__value__[tuple(given[one] for one in wanted)] if wanted else alias.__value__
+    except (ValueError, KeyError, TypeError):  # some other number of types, or a type variable of its own
+        raise _never(alias, "write what it stands for here") from None
+
+
 def is_class(annotation: Any) -> bool:
     return isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias)
 
@@ -195,9 +211,10 @@ def _read_class(cls: type, within: tuple[Any, ...]) -> Type:
 
 
 def _read_literal(annotation: Any, values: tuple[Any, ...]) -> Type:
-    kinds = {type(value) for value in values}
-    if len(kinds) == 1 and kinds <= {int, bool, str}:
-        return ScalarType(kinds.pop().__name__)
+    kinds = {type(value) for value in values if value is not None}
+    if values and len(kinds) <= 1 and kinds <= {int, bool, str}:
+        scalars = tuple(ScalarType(kind.__name__) for kind in kinds)
+        return _read_union(annotation, (*scalars, NONE) if None in values else scalars)
     raise _never(annotation, "the values of a Literal are all int, all bool or all str; else write a Union, or an Enum")
 
 
@@ -244,6 +261,8 @@ def _refusal(annotation: Any, kind: Any) -> CannotCross:
                 return error(f"{spell(annotation)} {verdict}; possible are {POSSIBLE}; {remedy}")
     if is_one_of(annotation, (*_LISTS, *_DICTS)) or is_one_of(kind, (*_LISTS, *_DICTS)):
         return _never(annotation, _BARE)
+    if is_class(kind) and kind is not annotation and hasattr(kind, "_fields"):
+        return _never(annotation, _NO_GENERIC_CLASSES)
     if isinstance(annotation, (typing.TypeVar, typing.ParamSpec)):
         return _never(annotation, "TorchScript has no generic methods: name the type, one method or interface each")
     if isinstance(annotation, type) and any("__call__" in vars(base) for base in annotation.__mro__):
@@ -260,6 +279,12 @@ def spell(annotation: Any) -> str:
     return str(annotation.__qualname__) if is_class(annotation) else shown(annotation)
 
 
+def why(error: Exception) -> str:
+    """Says why an annotation could not be evaluated, and what to do if a name is missing."""
+    missing = "; define or import it at the top level of the module, and not under `if TYPE_CHECKING`"
+    return f"{error}{missing if isinstance(error, NameError) else ''}"
+
+
 # -- named types
 
 
@@ -271,6 +296,8 @@ def read_enum(cls: type[enum.Enum]) -> EnumType:
     """
     if issubclass(cls, enum.Flag):
         raise _never(cls, "a combination of flags is no member; declare an int")
+    if any(getattr(member, "name", None) != member._name_ for member in cls):
+        raise _never(cls, "TorchScript knows its members by `name`, which it overrides; call that property otherwise")
     try:
         return EnumType(path_of(cls), tuple((member.name, member.value) for member in cls))
     except ValueError as error:
@@ -286,11 +313,11 @@ def read_named_tuple(cls: type, within: tuple[Any, ...] = ()) -> NamedTupleType:
     if is_one_of(cls, within):
         raise _never(cls, _CONTAINS_ITSELF)
     if typing.get_args(cls) or getattr(cls, "__parameters__", ()):
-        raise _never(cls, "TorchScript has no generic classes; name the types of its fields")
+        raise _never(cls, _NO_GENERIC_CLASSES)
     try:
         hints = typing.get_type_hints(cls)  # each base's text by the names of its own module
     except Exception as error:  # an annotation is any expression, and evaluating it may raise anything
-        raise CannotCross(f"{spell(cls)}: cannot evaluate its annotations: {error}") from None
+        raise CannotCross(f"{spell(cls)}: cannot evaluate its annotations: {why(error)}") from None
     fields = []
     for name in cls._fields:  # type: ignore[attr-defined]
         try:
@@ -298,6 +325,7 @@ def read_named_tuple(cls: type, within: tuple[Any, ...] = ()) -> NamedTupleType:
             type = _read(hints[name], (*within, cls)) if name in hints else TENSOR
             if ANY in walk(type):
                 raise _never(hints[name], "TorchScript has no NamedTuples with Any in them; name the type")
+            _check_field_default(cls, name, type)
             fields.append((name, type))
         except CannotCross as error:
             raise builtins.type(error)(f"field {name} of {spell(cls)}: {error}") from None
@@ -307,32 +335,24 @@ def read_named_tuple(cls: type, within: tuple[Any, ...] = ()) -> NamedTupleType:
         raise _never(cls, str(error)) from None
 
 
+def _check_field_default(cls: type, name: str, kind: Type) -> None:
+    """Raises CannotCross if TorchScript cannot read the default of a field of a NamedTuple. It reads them by value."""
+    default = getattr(cls, "_field_defaults", {}).get(name)
+    if isinstance(default, torch.Tensor) or not _torch.has_type(default):
+        optional = kind if isinstance(kind, OptionalType) else f"Optional[{kind}]"
+        raise CannotCross(
+            f"TorchScript takes no tensor as a default, and no empty list or dict; not {shown(default)}: leave it out, "
+            f"or declare {optional} = None"
+        )
+
+
 def path_of(cls: type) -> str:
     """Returns the dotted path from which every worker can import `cls`.
 
     Raises:
         CannotCross: it cannot be imported.
     """
-    module = "__main__" if cls.__module__ == _SPAWNED_MAIN else cls.__module__
-    path = f"{module}.{cls.__qualname__}"
+    path = path_as_named(cls)
     if find_class(path) is not cls:
         raise _never(cls, f"no worker could import it as {path}; define it at the top level of a module")
     return path
-
-
-# How a process that multiprocessing spawned knows the main script, while it reads it and after.
-_SPAWNED_MAIN: Final = "__mp_main__"
-
-
-def find_class(path: str, load: Callable[[str], Any] = sys.modules.get) -> Any:
-    """Finds the object that `path` names, in modules that `load` gives; None if there is none."""
-    parts = path.split(".")
-    if parts[0] == "__main__" and _SPAWNED_MAIN in sys.modules:
-        parts[0] = _SPAWNED_MAIN
-    for count in range(len(parts) - 1, 0, -1):
-        found = load(".".join(parts[:count]))
-        for name in parts[count:]:
-            found = getattr(found, name, None)
-        if found is not None:
-            return found
-    return None

@@ -90,12 +90,15 @@ def read_default(where: str, value: Any, kind: Type) -> Value:
 
 
 def _default_in_union(where: str, value: Any, kind: UnionType) -> Value:
-    """Returns the default as a value of the first member of a Union that it fits; None if there is none."""
-    default: Value = None
-    for item in sorted(kind.items, key=lambda item: not _is_meant(value, item)):
+    """Returns the default as a value of the narrowest member of a Union that it fits; None if there is none.
+
+    One that takes it as it is comes before one to which it would be converted.
+    """
+    fitting: list[Value] = []
+    for item in sorted(kind.narrowest_first, key=lambda item: not _is_meant(value, item)):
         with suppress(InterfaceError):
-            default = read_default(where, value, item)
-            break
+            fitting.append(read_default(where, value, item))
+    default = next((one for one in fitting if _is_unchanged(value, one)), fitting[0] if fitting else None)
     if isinstance(default, (MemberValue, NamedTupleValue)):
         raise InterfaceError(
             f"{where}: TorchScript takes no member of an enum and no NamedTuple as the default of a Union; declare "
@@ -126,6 +129,15 @@ def _is_of_class(value: object, path: str) -> bool:
 def _is_meant(value: object, kind: Type) -> bool:
     """Says whether the class of `value` is that of `kind`. A member of an IntEnum is a number only after it."""
     return _is_of_class(value, kind.name) if isinstance(kind, (EnumType, NamedTupleType)) else _is_exactly(value, kind)
+
+
+def _is_unchanged(value: Any, default: Value) -> bool:
+    """Says whether `default` is `value`, or stands for it."""
+    if isinstance(default, NamedTupleValue):
+        return all(map(_is_unchanged, value, default.items))
+    if isinstance(default, tuple):
+        return type(value) is tuple and all(map(_is_unchanged, value, default))
+    return isinstance(default, (DtypeValue, DeviceValue, MemberValue)) or type(value) is type(default)
 
 
 def _is_exactly(value: object, kind: Type) -> bool:

@@ -19,7 +19,7 @@ import typing_extensions
 
 from ... import _torch
 from ...errors import InterfaceError, UnsupportedTypeError
-from .annotations import POSSIBLE, TOO_DEEP, read_type
+from .annotations import POSSIBLE, TOO_DEEP, read_type, why
 from .defaults import read_default
 from .literals import CONSTANTS, Value
 from .marks import check_batched, marks_of
@@ -166,7 +166,7 @@ class _Reader:
         # Annotations that are text mean what they mean where the method was written, also if it is wrapped.
         written: Any = inspect.unwrap(function)
         self._module: dict[str, Any] = getattr(written, "__globals__", function.__globals__)
-        self._names: dict[str, Any] = {name: member for name, member in vars(base).items() if isinstance(member, type)}
+        self._names = names_in_body(base)
         if self._module is local_names.module:
             around = written.__qualname__.rpartition(".<locals>.")[0]
             inside = around != "" and around == local_names.body
@@ -237,12 +237,18 @@ class _Reader:
         except RecursionError:
             raise UnsupportedTypeError(f"{where}: {TOO_DEEP}") from None
         except Exception as error:  # an annotation is any expression, and evaluating it may raise anything
-            raise InterfaceError(f"{where}: cannot evaluate the annotation {shown(annotation)}: {error}") from error
+            written = f"{where}: cannot evaluate the annotation {shown(annotation)}"
+            raise InterfaceError(f"{written}: {why(error)}") from error
         found = read_type(where, resolved)
         for named in named_types([found]):
             if not CONSTANTS.isdisjoint(named.name.split(".")):
                 raise InterfaceError(f"{where}: TorchScript takes a part of {named.name} for a constant; rename it")
         return found
+
+
+def names_in_body(cls: type) -> dict[str, Any]:
+    """Returns what annotations in a class may refer to by the names of its body: a method may have that of a type."""
+    return {name: member for name, member in vars(cls).items() if not hasattr(type(member), "__get__")}
 
 
 def caller_locals(depth: int) -> LocalNames | None:

@@ -6,6 +6,7 @@ in generated source is the affair of source_names.py, and as what it crosses, th
 
 from __future__ import annotations
 
+import functools
 import keyword
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -71,6 +72,11 @@ class UnionType:
             for other in self.items:
                 if other is not item and includes(item, other):
                     raise ValueError(f"TorchScript cannot tell {other} from {item} in a Union")
+
+    @functools.cached_property
+    def narrowest_first(self) -> tuple[Type, ...]:
+        """The members in the order in which a value is tried: where it fits two, the wider one comes later."""
+        return tuple(sorted(self.items, key=_breadth))
 
     def __str__(self) -> str:
         return f"Union[{', '.join(map(str, self.items))}]"
@@ -178,6 +184,7 @@ DICT_KEYS: Final = (
 )  # of others, TorchScript reads no items
 TENSOR: Final = TensorType()
 NONE: Final = ScalarType("None")
+_NUMBERS: Final = ("", "bool", "int", "float", "complex")  # each includes those before it
 INT: Final = ScalarType("int")
 DTYPE: Final = ScalarType("dtype")
 ANY: Final = AnyType()
@@ -208,6 +215,14 @@ def depth(kind: Type) -> int:
     """Says how many types are inside each other in `kind`, itself included."""
     inner = (kind.item,) if isinstance(kind, RRefType) else items_of(kind)
     return 1 + max(map(depth, inner), default=0)
+
+
+def _breadth(kind: Type) -> tuple[int, ...]:
+    """Says how much values of a type may vary: as Any, in their widest number, as Unions, as Optionals."""
+    parts = list(walk(kind))
+    width = max(_NUMBERS.index(str(part)) if str(part) in _NUMBERS else 0 for part in parts)
+    unions, optionals = (sum(isinstance(part, cls) for part in parts) for cls in (UnionType, OptionalType))
+    return parts.count(ANY), width, unions, optionals
 
 
 def holds_tensors(types: Iterable[Type]) -> bool:

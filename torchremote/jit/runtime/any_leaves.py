@@ -56,39 +56,56 @@ def carry_by_number(values: Dict[int, Tensor], carrier: Carrier) -> Dict[int, Te
     return carried
 
 
+def carry_optionals_by_name(values: Dict[str, Optional[Tensor]], carrier: Carrier) -> Dict[str, Optional[Tensor]]:
+    carried: Dict[str, Optional[Tensor]] = {}
+    for key, value in values.items():
+        carried[key] = None if value is None else carrier.carry(value)
+    return carried
+
+
+def carry_optionals_by_number(values: Dict[int, Optional[Tensor]], carrier: Carrier) -> Dict[int, Optional[Tensor]]:
+    carried: Dict[int, Optional[Tensor]] = {}
+    for key, value in values.items():
+        carried[key] = None if value is None else carrier.carry(value)
+    return carried
+
+
 # fmt: off
 def holds_integers(value: Any) -> bool:
     return isinstance(value, (
-        int, List[int], Dict[str, int], Dict[int, int], List[Optional[int]], List[List[int]], Dict[str, List[int]],
-        Dict[int, List[int]], List[Dict[str, int]], Dict[str, Dict[str, int]], Dict[int, Dict[str, int]],
-        List[Dict[int, int]], Dict[str, Dict[int, int]], Dict[int, Dict[int, int]], List[List[Optional[int]]],
-        Dict[str, List[Optional[int]]], Dict[int, List[Optional[int]]],
+        int, List[int], Dict[str, int], Dict[int, int], List[Optional[int]], Dict[str, Optional[int]],
+        Dict[int, Optional[int]], List[List[int]], Dict[str, List[int]], Dict[int, List[int]], List[Dict[str, int]],
+        Dict[str, Dict[str, int]], Dict[int, Dict[str, int]], List[Dict[int, int]], Dict[str, Dict[int, int]],
+        Dict[int, Dict[int, int]], List[List[Optional[int]]], Dict[str, List[Optional[int]]],
+        Dict[int, List[Optional[int]]],
     ))
 
 
 def holds_floats(value: Any) -> bool:
     return isinstance(value, (
-        float, List[float], Dict[str, float], Dict[int, float], List[Optional[float]], List[List[float]],
-        Dict[str, List[float]], Dict[int, List[float]], List[Dict[str, float]], Dict[str, Dict[str, float]],
-        Dict[int, Dict[str, float]], List[Dict[int, float]], Dict[str, Dict[int, float]],
-        Dict[int, Dict[int, float]], List[List[Optional[float]]], Dict[str, List[Optional[float]]],
-        Dict[int, List[Optional[float]]],
+        float, List[float], Dict[str, float], Dict[int, float], List[Optional[float]], Dict[str, Optional[float]],
+        Dict[int, Optional[float]], List[List[float]], Dict[str, List[float]], Dict[int, List[float]],
+        List[Dict[str, float]], Dict[str, Dict[str, float]], Dict[int, Dict[str, float]], List[Dict[int, float]],
+        Dict[str, Dict[int, float]], Dict[int, Dict[int, float]], List[List[Optional[float]]],
+        Dict[str, List[Optional[float]]], Dict[int, List[Optional[float]]],
     ))
 
 
 def holds_bools(value: Any) -> bool:
     return isinstance(value, (
-        bool, List[bool], Dict[str, bool], Dict[int, bool], List[Optional[bool]], List[List[bool]],
-        Dict[str, List[bool]], Dict[int, List[bool]], List[Dict[str, bool]], Dict[str, Dict[str, bool]],
-        Dict[int, Dict[str, bool]], List[Dict[int, bool]], Dict[str, Dict[int, bool]], Dict[int, Dict[int, bool]],
-        List[List[Optional[bool]]], Dict[str, List[Optional[bool]]], Dict[int, List[Optional[bool]]],
+        bool, List[bool], Dict[str, bool], Dict[int, bool], List[Optional[bool]], Dict[str, Optional[bool]],
+        Dict[int, Optional[bool]], List[List[bool]], Dict[str, List[bool]], Dict[int, List[bool]],
+        List[Dict[str, bool]], Dict[str, Dict[str, bool]], Dict[int, Dict[str, bool]], List[Dict[int, bool]],
+        Dict[str, Dict[int, bool]], Dict[int, Dict[int, bool]], List[List[Optional[bool]]],
+        Dict[str, List[Optional[bool]]], Dict[int, List[Optional[bool]]],
     ))
 
 
 def holds_complexes(value: Any) -> bool:
     return isinstance(value, (
-        complex, List[complex], Dict[str, complex], Dict[int, complex], List[Optional[complex]], List[List[complex]],
-        Dict[str, List[complex]], Dict[int, List[complex]], List[Dict[str, complex]], Dict[str, Dict[str, complex]],
+        complex, List[complex], Dict[str, complex], Dict[int, complex], List[Optional[complex]],
+        Dict[str, Optional[complex]], Dict[int, Optional[complex]], List[List[complex]], Dict[str, List[complex]],
+        Dict[int, List[complex]], List[Dict[str, complex]], Dict[str, Dict[str, complex]],
         Dict[int, Dict[str, complex]], List[Dict[int, complex]], Dict[str, Dict[int, complex]],
         Dict[int, Dict[int, complex]], List[List[Optional[complex]]], Dict[str, List[Optional[complex]]],
         Dict[int, List[Optional[complex]]],
@@ -97,21 +114,23 @@ def holds_complexes(value: Any) -> bool:
 
 def holds_strings(value: Any) -> bool:
     return isinstance(value, (
-        str, List[str], Dict[str, str], Dict[int, str], List[Optional[str]], List[List[str]], Dict[str, List[str]],
-        Dict[int, List[str]], List[Dict[str, str]], Dict[str, Dict[str, str]], Dict[int, Dict[str, str]],
-        List[Dict[int, str]], Dict[str, Dict[int, str]], Dict[int, Dict[int, str]], List[List[Optional[str]]],
-        Dict[str, List[Optional[str]]], Dict[int, List[Optional[str]]],
+        str, List[str], Dict[str, str], Dict[int, str], List[Optional[str]], Dict[str, Optional[str]],
+        Dict[int, Optional[str]], List[List[str]], Dict[str, List[str]], Dict[int, List[str]], List[Dict[str, str]],
+        Dict[str, Dict[str, str]], Dict[int, Dict[str, str]], List[Dict[int, str]], Dict[str, Dict[int, str]],
+        Dict[int, Dict[int, str]], List[List[Optional[str]]], Dict[str, List[Optional[str]]],
+        Dict[int, List[Optional[str]]],
     ))
 
 
 def holds_devices(value: Any) -> bool:
     return isinstance(value, (
         torch.device, List[torch.device], Dict[str, torch.device], Dict[int, torch.device],
-        List[Optional[torch.device]], List[List[torch.device]], Dict[str, List[torch.device]],
-        Dict[int, List[torch.device]], List[Dict[str, torch.device]], Dict[str, Dict[str, torch.device]],
-        Dict[int, Dict[str, torch.device]], List[Dict[int, torch.device]], Dict[str, Dict[int, torch.device]],
-        Dict[int, Dict[int, torch.device]], List[List[Optional[torch.device]]],
-        Dict[str, List[Optional[torch.device]]], Dict[int, List[Optional[torch.device]]],
+        List[Optional[torch.device]], Dict[str, Optional[torch.device]], Dict[int, Optional[torch.device]],
+        List[List[torch.device]], Dict[str, List[torch.device]], Dict[int, List[torch.device]],
+        List[Dict[str, torch.device]], Dict[str, Dict[str, torch.device]], Dict[int, Dict[str, torch.device]],
+        List[Dict[int, torch.device]], Dict[str, Dict[int, torch.device]], Dict[int, Dict[int, torch.device]],
+        List[List[Optional[torch.device]]], Dict[str, List[Optional[torch.device]]],
+        Dict[int, List[Optional[torch.device]]],
     ))
 # fmt: on
 
@@ -128,6 +147,10 @@ def carry_leaf(value: Any, carrier: Carrier) -> Any:
         return carry_by_number(value, carrier)
     if isinstance(value, List[Optional[Tensor]]):
         return carry_optionals(value, carrier)
+    if isinstance(value, Dict[str, Optional[Tensor]]):
+        return carry_optionals_by_name(value, carrier)
+    if isinstance(value, Dict[int, Optional[Tensor]]):
+        return carry_optionals_by_number(value, carrier)
     if isinstance(value, List[List[Tensor]]):
         carried: List[List[Tensor]] = [carry_list(part, carrier) for part in value]
         return carried
@@ -180,7 +203,9 @@ def carry_leaf(value: Any, carrier: Carrier) -> Any:
         for key, part in value.items():
             carried[key] = carry_optionals(part, carrier)
         return carried
-    if isinstance(value, (None, List[None])) or holds_integers(value) or holds_floats(value) or holds_bools(value):
+    if isinstance(value, (None, List[None], Dict[str, None], Dict[int, None])) or holds_integers(value):
+        return value
+    if holds_floats(value) or holds_bools(value):
         return value
     if holds_complexes(value) or holds_strings(value) or holds_devices(value):
         return value

@@ -16,8 +16,9 @@ from torch.distributed.rpc import RRef
 
 from ... import _torch
 from ...errors import InterfaceError
-from ..read.annotations import SCALAR_CLASSES, CannotCross, find_class, read_enum, read_named_tuple
+from ..read.annotations import SCALAR_CLASSES, CannotCross, read_enum, read_named_tuple
 from ..read.model import Interface
+from ..read.paths import find_class
 from ..read.types import (
     AnyType,
     DictType,
