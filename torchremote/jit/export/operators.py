@@ -55,6 +55,7 @@ _FUNCTIONS: Final[dict[Any, str]] = {
     builtins.float: "float",
     builtins.bool: "bool",
     builtins.abs: "abs",
+    operator.abs: "abs",
     math.trunc: "int",
     math.ceil: "math.ceil",
     math.floor: "math.floor",
