@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch._higher_order_ops import map as mapped
-from torch._higher_order_ops import while_loop
+from torch._higher_order_ops import scan, while_loop
 
 import torchremote as tr
 from torchremote.errors import CreationError
@@ -47,6 +47,37 @@ def test_a_branch_without_gradients_is_exported_for_calls_without(part):
         torch.testing.assert_close(exported(ONES), module(ONES))
     with pytest.raises(torch.jit.Error, match=r"exported for calls without gradients; .* under torch.no_grad\(\)"):
         exported(ONES)
+
+
+class With(Without):
+    """Runs the part with gradients."""
+
+    def forward(self, x):
+        return self.do(self.linear, x)
+
+
+def carried(f, x):
+    def step(before, row):
+        after = torch.tanh(f(row) + before)
+        return after, after * 2
+
+    last, rows = scan(step, torch.zeros(4), x)
+    return rows + last
+
+
+@pytest.mark.parametrize("do", [*(PARTS[name] for name in ("cond", "cond beside others", "map")), carried])
+def test_parameters_in_a_branch_or_loop_have_gradients(do):
+    module = With(do)
+    exported = export(module)
+    for x in (torch.rand(5, 4), -torch.rand(3, 4)):
+        gradients = []
+        for one in (module, exported):
+            module.zero_grad()
+            result = one(x)
+            result.sum().backward()
+            gradients.append([result.detach(), *(parameter.grad for parameter in module.parameters())])
+        for own, found in zip(*gradients, strict=True):
+            torch.testing.assert_close(found, own)
 
 
 def test_transforms_that_torch_export_cannot_take_apart():
