@@ -68,6 +68,23 @@ def test_what_torch_asks_of_sizes_does_not_refuse_an_empty_batch():
     assert exported(torch.ones(5, 2, 4)).shape == (5, 8)
 
 
+def test_a_size_of_1_has_a_graph_where_a_condition_on_it_excludes_it():
+    attention = nn.MultiheadAttention(4, 2, batch_first=True).eval()
+    module = Does(lambda x: attention(x[None], x[None], x[None])[0])
+    module.attention = attention
+    exported = tr.exported(module, OnTensor, {"forward": (torch.rand(3, 4),)})
+    for x in (torch.rand(3, 4), torch.rand(1, 4), torch.rand(7, 4)):
+        torch.testing.assert_close(exported(x), module(x))
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).eval()
+    exported = tr.exported(layer, Encodes, {"forward": (torch.rand(2, 3, 4),)})
+    for x in (torch.rand(2, 3, 4), torch.rand(5, 1, 4), torch.rand(1, 5, 4)):
+        torch.testing.assert_close(exported(x), layer(x))
+
+
+class Encodes:
+    def forward(self, src: Tensor) -> Tensor: ...
+
+
 class WithInteger:
     def forward(self, x: Tensor, k: int) -> Tensor: ...
 
