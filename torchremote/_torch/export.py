@@ -123,7 +123,7 @@ def undisturbed() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in _QUIET]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), torch.inference_mode(False), torch.enable_grad(), _in_this_thread():
             warnings.simplefilter("ignore")
@@ -197,6 +197,16 @@ def _in_this_thread() -> Iterator[None]:
         yield
     finally:
         torch.compiler.is_exporting = is_exporting
+
+
+def ask_for_1(size: Any) -> None:
+    """Compares a size with 1. One that only a call computes is not 1, or the call is refused."""
+    from torch.fx.experimental.symbolic_shapes import has_free_unbacked_symbols  # only then, because it imports sympy
+
+    if has_free_unbacked_symbols(size):
+        torch._check(size != 1)
+    else:
+        bool(size == 1)
 
 
 def guards_of(program: Any) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """What torch.export would lose without a word: regions without gradients, shared memory, state of classes."""
 
+import logging
+
 import pytest
 import torch
 from torch import nn
@@ -166,6 +168,29 @@ def test_a_failed_export_leaves_the_module_as_it_was_and_prints_nothing(do, mess
     assert module._buffers.keys() == before.keys()
     assert all(module._buffers[name] is value for name, value in before.items())
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_size_that_a_call_computes_is_not_squeezed_away():
+    module = Does(lambda self, x: x[(x[:, 0] > 0).nonzero().squeeze()].sum(0))
+    exported = export(module)
+    for x in (torch.ones(3, 4), torch.rand(9, 4) + 0.1, -torch.ones(3, 4), torch.zeros(0, 4)):
+        assert torch.equal(exported(x), module(x))
+    with pytest.raises(torch.jit.Error, match="exported for any size but 1, of a number that it computes"):
+        exported(torch.tensor([[1.0, 2, 3, 4], [-1, 2, 3, 4]]))
+
+
+@pytest.mark.parametrize("do", [lambda self, x: x * int(x.sum()), lambda self, x: x if x.sum() > 0 else x * 2])
+def test_a_value_of_a_tensor_is_refused_in_plain_words(do):
+    with pytest.raises(CreationError, match=r"Could not guard on data-dependent .*\n.*Write tensor.item\(\)") as caught:
+        export(Does(do))
+    assert len(str(caught.value).splitlines()) == 2, str(caught.value)
+    assert export(Does(lambda self, x: x * x.sum().item()))(ONES).sum() == 144
+
+
+def test_an_export_that_succeeds_logs_nothing(capfd, caplog):
+    export(Does(lambda self, x: nn.functional.avg_pool2d(x, 2)), torch.rand(1, 2, 5, 5))
+    assert capfd.readouterr() == ("", "")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def counts(self, x):

@@ -334,10 +334,31 @@ def _fresh(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return copied.requires_grad_(tensor.requires_grad)
 
 
+_ADVICE: Final = (
+    "consider using data-dependent friendly APIs",
+    "Caused by: (_export/",
+    "For more information, run with TORCH_LOGS",
+    "For extended logs",
+    "If you suspect the guard was triggered from C++",
+    "For more debugging help",
+    "For C++ stack trace",
+    "The error above occurred when calling torch.export.export",
+    "The following call raised this error",
+    f'  File "{__file__.replace("capture", "watching")}"',
+    "    result = function(*args",
+)
+_ON_VALUES: Final = (
+    "It needs the value of a tensor while it is traced. Write tensor.item() in the place of int(tensor) and "
+    "float(tensor), and torch.cond or torch.where in the place of a branch"
+)
+
+
 def _reason(error: Exception) -> str:
     """Returns what matters of an error of torch.export, which adds advice on its own interface."""
     said = str(error).strip() or type(error).__name__
-    kept = [line for line in said.splitlines() if line.strip()]
+    kept = [line for line in said.splitlines() if line.strip() and not line.startswith(_ADVICE)]
     cause = error.__cause__ or error.__context__
     first = f"{type(error).__name__}: " + "\n".join(kept[:12])
+    if "data-dependent" in said:
+        first = f"{first}\n{_ON_VALUES}"
     return first if cause is None or str(cause) in said else f"{first}\nbecause of {type(cause).__name__}: {cause}"

@@ -186,4 +186,4 @@ def _ask_for_1(tensor: Any, dim: Any = None, **ignored: Any) -> None:
         dims = range(tensor.dim()) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
         for one in dims:
             if isinstance(one, int) and -tensor.dim() <= one < tensor.dim():
-                bool(tensor.shape[one] == 1)
+                _torch.ask_for_1(tensor.shape[one])
