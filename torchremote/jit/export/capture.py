@@ -26,6 +26,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -344,7 +345,7 @@ _ADVICE: Final = (
     "For C++ stack trace",
     "The error above occurred when calling torch.export.export",
     "The following call raised this error",
-    f'  File "{__file__.replace("capture", "watching")}"',
+    f'  File "{Path(__file__).with_name("watching.py")}"',
     "    result = function(*args",
 )
 _ON_VALUES: Final = (
