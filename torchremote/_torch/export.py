@@ -57,7 +57,7 @@ def export_program(
     """
     arguments = tuple(leaves)
     dynamic = {"leaves": tuple(shapes)} if leaves else None
-    with undisturbed(), _without_partial_graphs(), torch.set_grad_enabled(gradients):
+    with undisturbed(), _without_partial_graphs(), _any_integers(), torch.set_grad_enabled(gradients):
         if hinted:
             # It fails for some methods that torch.export captures otherwise: a branch of torch.cond if a size may be
             # 0, a slice up to a size. If it captures them no other way, its last error is the one to read.
@@ -123,7 +123,7 @@ def undisturbed() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in _QUIET]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), torch.inference_mode(False), torch.enable_grad(), _in_this_thread():
             warnings.simplefilter("ignore")
@@ -152,6 +152,40 @@ def _without_partial_graphs() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _any_integers() -> Iterator[None]:
+    """Has torch.export give integers the limits that the method asks for alone, in this thread.
+
+    torch takes an integer for a size, which is not negative. So it refuses negative ones, or fails with one as example.
+    """
+    from torch.export import _trace  # only then, because it takes a while
+
+    here, names = threading.get_ident(), vars(_trace)
+    make = names["make_constraints"]
+
+    @functools.wraps(make)
+    def make_of_sizes(fake_mode: Any, gm: Any, combined_args: Any, dynamic_shapes: Any, *others: Any) -> Any:
+        hidden = {}
+        if threading.get_ident() == here and dynamic_shapes:
+            inputs = gm.graph.find_nodes(op="placeholder")[-len(dynamic_shapes["leaves"]) :]
+            for node, hint in zip(inputs, dynamic_shapes["leaves"], strict=True):
+                value = node.meta.get("val")
+                if isinstance(value, torch.SymInt) and hint.min is None and hint.max is None:
+                    hidden[node] = node.meta.pop("val")
+        try:
+            ranges = make(fake_mode, gm, combined_args, dynamic_shapes, *others)
+        finally:
+            for node, value in hidden.items():
+                node.meta["val"] = value
+        return ranges | {one.node.expr: fake_mode.shape_env.bound_sympy(one.node.expr) for one in hidden.values()}
+
+    names["make_constraints"] = make_of_sizes
+    try:
+        yield
+    finally:
+        names["make_constraints"] = make
+
+
+@contextlib.contextmanager
 def _in_this_thread() -> Iterator[None]:
     """Has other threads not take part in an export: while one runs, torch refuses what is scripted, in all threads.
 
@@ -163,6 +197,16 @@ def _in_this_thread() -> Iterator[None]:
         yield
     finally:
         torch.compiler.is_exporting = is_exporting
+
+
+def ask_for_1(size: Any) -> None:
+    """Compares a size with 1. One that only a call computes is not 1, or the call is refused."""
+    from torch.fx.experimental.symbolic_shapes import has_free_unbacked_symbols  # only then, because it imports sympy
+
+    if has_free_unbacked_symbols(size):
+        torch._check(size != 1)
+    else:
+        bool(size == 1)
 
 
 def guards_of(program: Any) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ OF_SYMPY = {
         "FloorDiv(a, 2) == CleanDiv(b, 3)",
         "ModularIndexing(a, 2, 3) == TruncToInt(ToFloat(b))",
         "Abs(a - b) > OpaqueUnaryFn_sqrt(a)",
+        "(-1) + a <= 9223372036854775808 + ((-1)*b) and a < 9223372036854775808",
         "a**2 - b**3 >= 1 and not (a < b)",
     ],
 )

@@ -1,10 +1,12 @@
 """What torch.export would lose without a word: regions without gradients, shared memory, state of classes."""
 
+import logging
+
 import pytest
 import torch
 from torch import nn
 from torch._higher_order_ops import map as mapped
-from torch._higher_order_ops import while_loop
+from torch._higher_order_ops import scan, while_loop
 
 import torchremote as tr
 from torchremote.errors import CreationError
@@ -47,6 +49,37 @@ def test_a_branch_without_gradients_is_exported_for_calls_without(part):
         torch.testing.assert_close(exported(ONES), module(ONES))
     with pytest.raises(torch.jit.Error, match=r"exported for calls without gradients; .* under torch.no_grad\(\)"):
         exported(ONES)
+
+
+class With(Without):
+    """Runs the part with gradients."""
+
+    def forward(self, x):
+        return self.do(self.linear, x)
+
+
+def carried(f, x):
+    def step(before, row):
+        after = torch.tanh(f(row) + before)
+        return after, after * 2
+
+    last, rows = scan(step, torch.zeros(4), x)
+    return rows + last
+
+
+@pytest.mark.parametrize("do", [*(PARTS[name] for name in ("cond", "cond beside others", "map")), carried])
+def test_parameters_in_a_branch_or_loop_have_gradients(do):
+    module = With(do)
+    exported = export(module)
+    for x in (torch.rand(5, 4), -torch.rand(3, 4)):
+        gradients = []
+        for one in (module, exported):
+            module.zero_grad()
+            result = one(x)
+            result.sum().backward()
+            gradients.append([result.detach(), *(parameter.grad for parameter in module.parameters())])
+        for own, found in zip(*gradients, strict=True):
+            torch.testing.assert_close(found, own)
 
 
 def test_transforms_that_torch_export_cannot_take_apart():
@@ -135,6 +168,29 @@ def test_a_failed_export_leaves_the_module_as_it_was_and_prints_nothing(do, mess
     assert module._buffers.keys() == before.keys()
     assert all(module._buffers[name] is value for name, value in before.items())
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_size_that_a_call_computes_is_not_squeezed_away():
+    module = Does(lambda self, x: x[(x[:, 0] > 0).nonzero().squeeze()].sum(0))
+    exported = export(module)
+    for x in (torch.ones(3, 4), torch.rand(9, 4) + 0.1, -torch.ones(3, 4), torch.zeros(0, 4)):
+        assert torch.equal(exported(x), module(x))
+    with pytest.raises(torch.jit.Error, match="exported for any size but 1, of a number that it computes"):
+        exported(torch.tensor([[1.0, 2, 3, 4], [-1, 2, 3, 4]]))
+
+
+@pytest.mark.parametrize("do", [lambda self, x: x * int(x.sum()), lambda self, x: x if x.sum() > 0 else x * 2])
+def test_a_value_of_a_tensor_is_refused_in_plain_words(do):
+    with pytest.raises(CreationError, match=r"Could not guard on data-dependent .*\n.*Write tensor.item\(\)") as caught:
+        export(Does(do))
+    assert len(str(caught.value).splitlines()) == 2, str(caught.value)
+    assert export(Does(lambda self, x: x * x.sum().item()))(ONES).sum() == 144
+
+
+def test_an_export_that_succeeds_logs_nothing(capfd, caplog):
+    export(Does(lambda self, x: nn.functional.avg_pool2d(x, 2)), torch.rand(1, 2, 5, 5))
+    assert capfd.readouterr() == ("", "")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def counts(self, x):

@@ -1,6 +1,7 @@
 """Arithmetic on sizes and integers is Python's in an exported graph, and a division by 0 is an error there."""
 
 import types
+from typing import List, NamedTuple, Tuple
 
 import pytest
 import torch
@@ -26,6 +27,10 @@ COMPILED = types.SimpleNamespace(
 
 class WithNumber:
     def forward(self, x: Tensor, n: int) -> Tensor: ...
+
+
+class OnTwoResults:
+    def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]: ...
 
 
 class Computing(nn.Module):
@@ -141,3 +146,35 @@ def test_operators_with_overloads_that_look_alike(compute):
     x = torch.rand(5, 7) + 1
     assert torch.equal(exported(x), compute(x))
     assert exported(x).dtype == compute(x).dtype
+
+
+class Floats(NamedTuple):
+    numbers: List[float]
+    negative: complex
+    positive: complex
+
+
+class GivesFloats:
+    def forward(self, x: Tensor, start: float) -> Floats: ...
+
+
+def test_both_zeros_keep_their_signs():
+    def compute(x):
+        signs = [torch.copysign(x, zero) for zero in (0.0, -0.0, 0.0, -0.0)]
+        products = [x * number for number in (complex(0.0, -0.0), complex(-1.0, -0.0), complex(-1.0, 0.0))]
+        filled = [torch.full_like(x, -0.0), torch.full_like(x, 0.0)]
+        return torch.stack([1 / one for one in (*signs, *filled)]), torch.stack([one.angle() for one in products])
+
+    exported = tr.exported(OfTensor(compute), OnTwoResults, {"forward": (torch.ones(3),)})
+    for x in (torch.ones(2), -torch.ones(4)):
+        for one, other in zip(exported(x), compute(x), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_both_zeros_are_returned_with_their_signs():
+    class Constants(nn.Module):
+        def forward(self, x, start):
+            return Floats([0.0, -0.0, start], complex(1.0, -0.0), complex(1.0, 0.0))
+
+    exported = tr.exported(Constants(), GivesFloats, {"forward": (torch.ones(2), 0.0)})
+    assert str(exported(torch.ones(2), 0.0)) == str(Constants()(torch.ones(2), 0.0))

@@ -68,16 +68,70 @@ def test_what_torch_asks_of_sizes_does_not_refuse_an_empty_batch():
     assert exported(torch.ones(5, 2, 4)).shape == (5, 8)
 
 
+def test_a_size_of_1_has_a_graph_where_a_condition_on_it_excludes_it():
+    attention = nn.MultiheadAttention(4, 2, batch_first=True).eval()
+    module = Does(lambda x: attention(x[None], x[None], x[None])[0])
+    module.attention = attention
+    exported = tr.exported(module, OnTensor, {"forward": (torch.rand(3, 4),)})
+    for x in (torch.rand(3, 4), torch.rand(1, 4), torch.rand(7, 4)):
+        torch.testing.assert_close(exported(x), module(x))
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).eval()
+    exported = tr.exported(layer, Encodes, {"forward": (torch.rand(2, 3, 4),)})
+    for x in (torch.rand(2, 3, 4), torch.rand(5, 1, 4), torch.rand(1, 5, 4)):
+        torch.testing.assert_close(exported(x), layer(x))
+
+
+class Encodes:
+    def forward(self, src: Tensor) -> Tensor: ...
+
+
 class WithInteger:
     def forward(self, x: Tensor, k: int) -> Tensor: ...
 
 
-class Times(nn.Module):
+class With(nn.Module):
+    def __init__(self, do):
+        super().__init__()
+        self.do = do
+
     def forward(self, x, k):
-        return x * k
+        return self.do(x, k)
 
 
-def test_a_negative_integer_is_refused_with_the_limit():
-    exported = tr.exported(Times(), WithInteger, {"forward": (torch.ones(3, 4), 4)})
+OF_INTEGERS = {
+    "a product": lambda x, k: x * k,
+    "a slice": lambda x, k: x[:, :k] * x[:, :k].shape[1],
+    "a slice from": lambda x, k: torch.arange(x[:, k:].shape[1]) + x[0, 0],
+    "arithmetic": lambda x, k: x * (k // 2 - k % 3 + abs(k) + k**2),
+    "a diagonal": lambda x, k: x.tril(k),
+    "max": lambda x, k: torch.zeros(max(k, 0), 2).sum() + x,
+    "a branch": lambda x, k: x[:, :k] if k < 0 else x * 3,
+}
+
+
+@pytest.mark.parametrize("use", OF_INTEGERS)
+def test_an_integer_may_be_negative(use):
+    module, x = With(OF_INTEGERS[use]), torch.rand(3, 4)
+    both = tr.exported(module, WithInteger, {"forward": [(x, 2), (x, -1)]})
+    alone = tr.exported(module, WithInteger, {"forward": (x, -1)})
+    assert torch.equal(alone(x, -1), module(x, -1))
+    for k in (-1, -3, 0, 1, 5):
+        x = torch.rand(2, 4)
+        assert torch.equal(both(x, k), module(x, k))
+        if use != "a branch":
+            assert torch.equal(alone(x, k), module(x, k))
+
+
+def test_an_integer_is_refused_with_the_limit_that_the_method_asks_for():
+    exported = tr.exported(With(OF_INTEGERS["a branch"]), WithInteger, {"forward": (torch.ones(3, 4), 4)})
     with pytest.raises(torch.jit.Error, match="k: exported for >= 0; came -1"):
+        exported(torch.ones(3, 4), -1)
+    limited = torch.export.Dim.AUTO(min=2, max=9)
+    exported = tr.exported(
+        With(OF_INTEGERS["a product"]),
+        WithInteger,
+        {"forward": (torch.ones(3, 4), 4)},
+        dynamic_shapes={"forward": {"x": None, "k": limited}},
+    )
+    with pytest.raises(torch.jit.Error, match="k: exported for >= 2 and <= 9; came -1"):
         exported(torch.ones(3, 4), -1)

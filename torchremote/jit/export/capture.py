@@ -21,10 +21,12 @@ Note [Sizes of 0 and 1]
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -44,11 +46,6 @@ MODULE = "module"
 """The attribute under which the traced module has the user's; torch.export names parameters by it."""
 
 
-# For a size of 1, and of 0: the least size that a graph is right for if not for that one, and guards that exclude it.
-_EXCLUDES: Final = {
-    1: (2, re.compile(r"!= 1\b|>= 2\b|> 1\b")),
-    0: (1, re.compile(r"!= 0\b|>= 1\b|> 0\b")),
-}
 _TRIED: Final = 3  # sizes that are tried as 1, and as 0, each for itself
 
 
@@ -172,7 +169,7 @@ def capture(
         captured = finish.complete(replace(without, asked=without.asked | {GRAD_MODE}), where)
     others: list[Captured] = []
     if _torch.are_hints(shapes):
-        for size in _EXCLUDES:
+        for size in (1, 0):
             for narrowed in _with_sizes_of(size, captured, leaves):
                 with suppress(CreationError):  # then calls of that size are refused
                     narrow_shapes = read_shapes(arguments, narrowed, None, method, where)
@@ -190,7 +187,6 @@ def _with_sizes_of(wanted: int, captured: Captured, leaves: list[Any]) -> Iterat
 
     Of sizes of 0 there is no more than one.
     """
-    limit, excludes = _EXCLUDES[wanted]
     least = {str(symbol): bounds.lower for symbol, bounds in captured.program.range_constraints.items()}
     nodes = {node.name: node.meta.get("val") for node in captured.program.graph.nodes if node.op == "placeholder"}
     sizes = [
@@ -200,20 +196,38 @@ def _with_sizes_of(wanted: int, captured: Captured, leaves: list[Any]) -> Iterat
         for dimension, size in enumerate(value.shape)
         if not isinstance(size, int)
     ]
-    excluding = [guard for guard in captured.guards if excludes.search(guard)]
-    places: dict[str, list[list[int]]] = {}
-    for size, index, dimension in sizes:
-        source = f"L['leaves'][{index}].size()[{dimension}]"
-        if least.get(size) == limit or any(source in guard for guard in excluding):
-            places[size] = [place for other, *place in sizes if other == size]  # one symbol is one size
-    groups = list(places.values())[:_TRIED]
-    if wanted == 1 and len(places) > 1:
-        groups.append([one for several in places.values() for one in several])
-    for group in groups:
-        narrowed = list(leaves)
+    places: dict[str, list[tuple[int, int]]] = {}  # one symbol is one size
+    for symbol, index, dimension in sizes:
+        places.setdefault(symbol, []).append((index, dimension))
+
+    def narrowed(group: list[tuple[int, int]]) -> list[Any]:
+        found = list(leaves)
         for index, dimension in group:
-            narrowed[index] = _fresh(narrowed[index].narrow(dimension, 0, wanted).contiguous(), narrowed[index].device)
-        yield narrowed
+            found[index] = _fresh(found[index].narrow(dimension, 0, wanted).contiguous(), found[index].device)
+        return found
+
+    groups = [
+        group
+        for size, group in places.items()
+        if least.get(size) == wanted + 1 or not _hold(captured.guards, narrowed(group))
+    ][:_TRIED]
+    if wanted == 1 and len(groups) > 1:
+        groups.append([place for group in groups for place in group])
+    yield from map(narrowed, groups)
+
+
+def _hold(guards: Sequence[str], leaves: list[Any]) -> bool:
+    """Says whether leaves meet all guards, as far as Python can tell: AOTInductor's have functions of sympy's, too."""
+    known = {"L": {"leaves": leaves}, "torch": torch, "math": math}
+    for guard in guards:
+        try:
+            if not eval(guard, known):
+                return False
+        except ZeroDivisionError:
+            return False
+        except Exception:
+            continue
+    return True
 
 
 def _capture(
@@ -321,10 +335,31 @@ def _fresh(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return copied.requires_grad_(tensor.requires_grad)
 
 
+_ADVICE: Final = (
+    "consider using data-dependent friendly APIs",
+    "Caused by: (_export/",
+    "For more information, run with TORCH_LOGS",
+    "For extended logs",
+    "If you suspect the guard was triggered from C++",
+    "For more debugging help",
+    "For C++ stack trace",
+    "The error above occurred when calling torch.export.export",
+    "The following call raised this error",
+    f'  File "{Path(__file__).with_name("watching.py")}"',
+    "    result = function(*args",
+)
+_ON_VALUES: Final = (
+    "It needs the value of a tensor while it is traced. Write tensor.item() in the place of int(tensor) and "
+    "float(tensor), and torch.cond or torch.where in the place of a branch"
+)
+
+
 def _reason(error: Exception) -> str:
     """Returns what matters of an error of torch.export, which adds advice on its own interface."""
     said = str(error).strip() or type(error).__name__
-    kept = [line for line in said.splitlines() if line.strip()]
+    kept = [line for line in said.splitlines() if line.strip() and not line.startswith(_ADVICE)]
     cause = error.__cause__ or error.__context__
     first = f"{type(error).__name__}: " + "\n".join(kept[:12])
+    if "data-dependent" in said:
+        first = f"{first}\n{_ON_VALUES}"
     return first if cause is None or str(cause) in said else f"{first}\nbecause of {type(cause).__name__}: {cause}"

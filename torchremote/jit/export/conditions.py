@@ -44,8 +44,17 @@ _OF_TWO: Final[dict[str, str]] = {
     **dict.fromkeys(("FloorDiv", "CleanDiv"), "//"),
     **dict.fromkeys(("IntTrueDiv", "FloatTrueDiv"), "/"),
 }
+_BEYOND: Final = 2**63  # is no integer of TorchScript
 _OF_INTEGERS: Final = {"%": "modulo", "//": "floor_quotient"}  # functions of runtime/exported.py
 _DIVISIONS: Final[dict[type, str]] = {ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%"}
+
+
+def _is_beyond_64_bits(limit: ast.expr) -> bool:
+    """Says whether a limit is larger than all sizes, such as `9223372036854775808 + (-1)*size`."""
+    match limit:
+        case ast.Constant(int(value)) | ast.BinOp(ast.Constant(int(value)), ast.Add(), _):
+            return value >= _BEYOND
+    return False
 
 
 def condition(text: str, find: Find, where: str, divisors: list[ir.Expression] | None = None) -> ir.Expression:
@@ -89,6 +98,8 @@ def condition(text: str, find: Find, where: str, divisors: list[ir.Expression] |
                 for one in others:
                     joined = ir.Operation(_SIGNS[type(sign)], joined, read(one))
                 return joined
+            case ast.Compare(_, [ast.Lt() | ast.LtE()], [limit]) if _is_beyond_64_bits(limit):
+                return ir.Literal(True)
             case ast.Compare(left, signs, rights) if all(type(sign) in _SIGNS for sign in signs):
                 pairs = zip([left, *rights], signs, rights, strict=False)
                 tests = [ir.Operation(_SIGNS[type(sign)], read(one), read(other)) for one, sign, other in pairs]

@@ -17,6 +17,7 @@ from .regions import REGIONS
 
 _FRAME: Final = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
 _ASSERTION: Final = re.compile(r"Runtime assertion failed for expression (.+) on node '\w+'$")
+_NOT_1: Final = re.compile(r"Ne\(u\d+, 1\)")
 _TORCH: Final = os.path.dirname(torch.__file__)
 _ASSERTED: Final = 3  # the place of the dtype among the arguments of _assert_tensor_metadata
 _DROPOUTS: Final = ("aten::dropout", "aten::feature_dropout", "aten::alpha_dropout", "aten::feature_alpha_dropout")
@@ -161,8 +162,9 @@ class Lowering:
         if found is None:
             return message
         near = f", in or after {self._place}" if self._place else ""
+        assumed = "any size but 1" if _NOT_1.fullmatch(found[1]) else found[1]
         return (
-            f"the method was exported for {found[1]}, of a number that it computes{near}, and this call has another; "
+            f"the method was exported for {assumed}, of a number that it computes{near}, and this call has another; "
             "call it with values like the example's, or have the method do without that number"
         )
 

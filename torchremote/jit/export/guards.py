@@ -292,8 +292,10 @@ class Guards:
         self._check(ir.negated(right), first, readable, came, into)
 
     def _is_known(self, right: ir.Expression) -> bool:
-        """Says whether a condition only repeats the sizes of the graph's inputs."""
+        """Says whether a condition is always so, or only repeats the sizes of the graph's inputs."""
         match right:
+            case ir.Literal(True):
+                return True
             case ir.Operation("==", ir.Call(ir.Attribute(value, "size"), (ir.Literal(int(n)),)), ir.Literal(int(size))):
                 index = next((index for index, leaf in self.leaves.items() if leaf == value), None)
                 return index is not None and str(self._values[index].shape[n]) == str(size)

@@ -32,7 +32,7 @@ from .compiled import run_package
 from .graph import Lowering
 from .guards import Guards
 from .holder import Holder
-from .operators import Operators
+from .operators import NEGATIVE_ZERO, Operators
 from .values import Constant, Leaf, Several, Tree
 
 SELF: Final = ir.Parameter("self")
@@ -94,13 +94,14 @@ class ModuleLowering:
     def _script(self, modes: Sequence[Graphs], defined: Mapping[str, Any]) -> tuple[torch.jit.ScriptModule, str]:
         """Lowers the graphs, and compiles the text. Returns the text, too."""
         methods = [method.name for method in self._interface.methods]
-        self._names = Names({*self._holder.names, *methods, MODES, DEVICES, COMPILED, "training"})
+        self._names = Names({*self._holder.names, *methods, MODES, DEVICES, COMPILED, NEGATIVE_ZERO, "training"})
         self._methods = []
         self._operators.expected.clear()
         for method in self._interface.methods:
             self._lower_method(method, modes)
         name = self._source_names.scope(self._holder.names).fresh(_class_name(self._title))
         fields = [(MODES, "str"), (DEVICES, "str"), (COMPILED, "bool")]
+        fields += [(NEGATIVE_ZERO, "float")] * self._operators.has_negative_zero
         fields += [(constant, "Tensor") for constant in self._holder.constants]
         unit = ir.Unit(
             f"__torch__.torchremote.exported.{self._interface.name}_{self._interface.digest}",
@@ -115,6 +116,8 @@ class ModuleLowering:
             setattr(module, MODES, " and ".join(MODE_NAMES[graphs.training] for graphs in modes))
             setattr(module, DEVICES, " ".join(sorted(self._operators.devices)))
             setattr(module, COMPILED, self._holder.is_compiled)
+            if self._operators.has_negative_zero:
+                setattr(module, NEGATIVE_ZERO, -0.0)
 
         source = emit(unit)
         with compiling():

@@ -21,6 +21,8 @@ from ..read.literals import DeviceValue
 Argument = Callable[[Any], ir.Expression]
 """Writes a value of the graph: a node, or a constant."""
 
+NEGATIVE_ZERO: Final = "torchremote_negative_zero"
+"""The attribute from which graphs read -0.0. Of 0.0 and -0.0, TorchScript makes one constant."""
 _TORCH: Final = ir.Name("torch")
 _SIGNS: Final[dict[Any, str]] = {
     operator.add: "+",
@@ -53,6 +55,7 @@ _FUNCTIONS: Final[dict[Any, str]] = {
     builtins.float: "float",
     builtins.bool: "bool",
     builtins.abs: "abs",
+    operator.abs: "abs",
     math.trunc: "int",
     math.ceil: "math.ceil",
     math.floor: "math.floor",
@@ -86,6 +89,7 @@ class Operators:
     loose: set[str] = field(default_factory=set)  # names of operators that take a number for a tensor
     devices: set[str] = field(default_factory=set)  # the devices that the graph names
     by_keyword: set[str] = field(default_factory=set)  # names of operators whose arguments are all written by name
+    has_negative_zero: bool = False  # a graph reads it
 
     def call(self, target: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], write: Argument) -> ir.Expression:
         """Writes the call of an operator of ATen, or of another library."""
@@ -179,7 +183,12 @@ class Operators:
         Raises:
             CreationError: TorchScript has no such value.
         """
-        if value is None or isinstance(value, (bool, int, float, complex, str)):
+        if isinstance(value, float) and value == 0 and math.copysign(1.0, value) < 0:
+            self.has_negative_zero = True
+            return ir.Attribute(ir.Name("self"), NEGATIVE_ZERO)
+        if isinstance(value, complex):
+            return ir.Call(ir.Name("complex"), (self.constant(value.real), self.constant(value.imag)))
+        if value is None or isinstance(value, (bool, int, float, str)):
             return ir.Literal(value)
         if isinstance(value, (torch.dtype, torch.layout, torch.memory_format)):
             return ir.Attribute(_TORCH, str(value).removeprefix("torch."))

@@ -67,6 +67,7 @@ class Watching(TorchFunctionMode):
         """Whether a branch or loop, as torch.cond, ran without gradients, while they were on before. torch.export
         drops such a region."""
         self._began_with_gradients = torch.is_grad_enabled()
+        self._is_in_operator = False
         self._leaves = {id(leaf) for leaf in leaves}
         self._where = where
 
@@ -110,9 +111,15 @@ class Watching(TorchFunctionMode):
         is_enabled, dispatch = torch.is_grad_enabled, operator.dispatch
 
         def dispatched(self_: Any, *args: Any, **kwargs: Any) -> Any:
-            if threading.get_ident() == here and self._began_with_gradients and not is_enabled():
+            if threading.get_ident() != here or self._is_in_operator:
+                return dispatch(self_, *args, **kwargs)
+            if self._began_with_gradients and not is_enabled():
                 self.loses_region = True
-            return dispatch(self_, *args, **kwargs)
+            self._is_in_operator = True  # to differentiate it, torch runs it again inside of itself, without gradients
+            try:
+                return dispatch(self_, *args, **kwargs)
+            finally:
+                self._is_in_operator = False
 
         def applied(cls: Any, *args: Any, **kwargs: Any) -> Any:
             is_torchs = cls.__module__.partition(".")[0] == "torch"  # such as that of cond, which is in the graph
@@ -179,4 +186,4 @@ def _ask_for_1(tensor: Any, dim: Any = None, **ignored: Any) -> None:
         dims = range(tensor.dim()) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
         for one in dims:
             if isinstance(one, int) and -tensor.dim() <= one < tensor.dim():
-                bool(tensor.shape[one] == 1)
+                _torch.ask_for_1(tensor.shape[one])
