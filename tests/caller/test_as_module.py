@@ -1,5 +1,6 @@
 """What a stub does of torch.nn.Module: by itself, and as a part of a model."""
 
+import contextlib
 import copy
 import gc
 import threading
@@ -13,6 +14,7 @@ import torch.fx
 from torch import Tensor, nn
 
 import torchremote as tr
+from torchremote import native
 from torchremote.caller import as_module, modes
 from torchremote.caller.stub import Stub
 from torchremote.dropin import remote_module
@@ -24,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 X = torch.ones(2, 8)
 
 
+@tr.remote_scriptable
 class Dropping:
     def forward(self, x: Tensor) -> Tensor: ...
 
@@ -481,6 +484,81 @@ def test_a_model_sets_the_modes_of_modules_that_were_served_again(owner):
     finally:
         tr.withdraw("first", owner)
         tr.withdraw("second", owner)
+
+
+@pytest.fixture
+def served_again(owner):
+    """Creates a module named "again", and a function that has another one served under that name."""
+    stub = tr.create(owner, Dropping, Drop, name="again")
+
+    def again(*args, **kwargs):
+        tr.withdraw("again", owner)
+        return tr.create(owner, Dropping, *(args or (Drop,)), name="again", **kwargs)
+
+    yield stub, again
+    tr.withdraw("again", owner)
+
+
+class Holding(nn.Module):
+    part: Dropping
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part.forward(x)
+
+
+def test_a_mode_that_was_set_here_is_that_of_the_next_module_of_the_name(served_again, owner):
+    stub, again = served_again
+    copied, model, scripted = copy.copy(stub), nn.Sequential(stub).eval(), torch.jit.script(Holding(copy.copy(stub)))
+    ways = [model, lambda x: stub.forward_async(x).wait(), copied, lambda x: stub.forward_many([(x,)])[0]]
+    if native.available():
+        ways.append(scripted)
+    for way in ways:
+        new = again()
+        assert new.training
+        with contextlib.suppress(StaleStubError):  # one that was sent, without the native part
+            way(X)
+        assert bool((way(X) != 0).any())
+        assert not drops(stub)
+        assert not drops(copied)
+        assert [one.training for one in (stub, copied, tr.connect(owner, Dropping, "again"))] == [False] * 3
+        new.train()  # it is this process's again, set after the other one
+        assert drops(stub)
+        assert stub.training
+        stub.eval()
+
+
+def test_a_mode_that_nobody_set_here_is_the_modules_own(served_again, owner):
+    stub, again = served_again
+    again(made_in_evaluation)
+    assert not drops(stub)
+    assert not stub.training
+    rpc.rpc_sync(owner, set_mode, (tr.connect(owner, Dropping, "again"), True))
+    again(made_in_evaluation)
+    assert not drops(stub)
+
+
+def set_mode(stub, mode):
+    stub.train(mode)
+
+
+def exported_in_training():
+    return tr.exported(Drop(), Dropping, {"forward": (X,)})
+
+
+def test_a_module_that_refuses_the_mode_is_followed_all_the_same(served_again, caplog):
+    stub, again = served_again
+    stub.eval()
+    again(exported_in_training)
+    assert drops(stub)
+    assert stub.training
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("torchremote: the evaluation mode that was set here is refused: Dropping on owner: the mod")
+    again()
+    assert not drops(stub)  # what was asked for is not forgotten
 
 
 def test_stubs_are_made_while_a_mode_is_noted(stub, monkeypatch):
