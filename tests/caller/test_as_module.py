@@ -12,6 +12,7 @@ import torch.distributed.autograd as dist_autograd
 import torch.distributed.rpc as rpc
 import torch.fx
 from torch import Tensor, nn
+from torch.nn.parallel import replicate
 
 import torchremote as tr
 from torchremote import native
@@ -94,9 +95,32 @@ def mode_of(stub):
 
 
 def test_setting_the_attribute_is_refused(stub):
-    with pytest.raises(StubError, match=r"Dropping: training = False: .* call stub.train\(False\)"):
+    with pytest.raises(StubError, match=r"Dropping: training = False: .* call its train\(False\)"):
         stub.training = False
     assert stub.training
+
+
+def test_what_torch_compile_gives_of_a_stub_hands_its_mode_down(stub, counted):
+    compiled = torch.compile(stub, backend="eager")
+    model = nn.Sequential(compiled, nn.Dropout(), tr.create("owner", Dropping, Drop))
+    for mode in (False, True):
+        counted.clear()
+        model.train(mode)
+        assert [part.training for part in (stub, *model)] == [mode] * 4
+        assert len(counted) == 1
+        assert drops(stub) is mode
+    assert compiled.eval() is compiled
+    assert not drops(stub)
+    with pytest.raises(StubError, match=r"call its train\(True\)"):
+        compiled.training = True
+
+
+def test_what_data_parallel_makes_of_a_stub_is_one(stub):
+    stub.label = "mine"
+    for copied in replicate(nn.Sequential(stub.eval(), nn.ReLU()), [0, 1]):
+        assert isinstance(copied[0], Stub)
+        assert copied[0].label == "mine"
+        assert torch.equal(copied(X), stub(X).relu())
 
 
 class Model(nn.Module):
@@ -414,7 +438,7 @@ def test_an_attribute_may_lead_back_to_the_stub(stub):
 
 
 def test_the_mode_is_not_deleted(stub):
-    with pytest.raises(StubError, match=r"Dropping: del training: .*call stub.train\(\) or stub.eval\(\)"):
+    with pytest.raises(StubError, match=r"Dropping: del training: .*call its train\(\) or eval\(\)"):
         del stub.training
     assert stub.training
 

@@ -1,6 +1,7 @@
 """What replicas are to their user: an object with the methods of stubs, and a part of a model."""
 
 import asyncio
+import contextlib
 import copy
 import io
 import pickle
@@ -9,6 +10,7 @@ import threading
 import pytest
 import torch
 import torch.distributed.rpc as rpc
+from torch.nn.parallel import replicate
 
 import torchremote as tr
 from torchremote.caller import replicas as teams
@@ -113,8 +115,113 @@ def test_the_mode_is_that_of_all(replicas):
     replicas.train()
     with pytest.raises(ValueError, match="training mode is True or False"):
         replicas.train("yes")
-    with pytest.raises(StubError, match=r"call train\(False\)"):
+    with pytest.raises(StubError, match=r"call its train\(False\)"):
         replicas.training = False
+
+
+class Drop(torch.nn.Dropout):
+    """Drops all, in training."""
+
+    def __init__(self):
+        super().__init__(1.0)
+
+
+class Dropping:
+    def forward(self, input: torch.Tensor) -> torch.Tensor: ...
+
+
+def exported(training):
+    return tr.exported(Drop().train(training), Dropping, {"forward": (X,)})
+
+
+def serve(make, *args):
+    with contextlib.suppress(ServedNameError):
+        tr.withdraw("dropping")
+    tr.serve(make(*args), Dropping, "dropping")
+
+
+@pytest.fixture
+def dropping(owner):
+    """Replicas that drop all in training. They are in evaluation."""
+    rpc.rpc_sync(owner, serve, (Drop,))
+    serve(Drop)
+    yield tr.connect(BOTH, Dropping, "dropping").eval()
+    tr.withdraw("dropping", owner)
+    tr.withdraw("dropping")
+
+
+def modes():
+    """The modes that the modules have at their owners."""
+    return [bool((tr.connect(worker, Dropping, "dropping")(X) == 0).all()) for worker in BOTH]
+
+
+def come_back(replicas):
+    """Calls replicas of which some were served again, and waits until all take part."""
+    for _ in range(2):
+        with contextlib.suppress(NotInGroupError):
+            replicas.forward_many([(X,)] * 4)
+    until(lambda: repr(replicas).count("(0 in flight)") == 2)
+
+
+def test_copies_share_one_mode(dropping, owner):
+    copies = [dropping, tr.with_timeout(dropping, 5), copy.copy(dropping), copy.deepcopy(dropping)]
+    for one, mode in ((dropping, True), (copies[1], False), (copies[3], True)):
+        one.train(mode)
+        assert [other.training for other in copies] == [mode] * 4
+        rpc.rpc_sync(owner, serve, (Drop,))
+        for other in copies:
+            come_back(other)
+            assert modes() == [mode, mode]
+            assert [other.training for other in copies] == [mode] * 4
+
+
+def mode_and_what_is_set(replicas):
+    return replicas.training, replicas.__dict__[TEAM].mode.wanted
+
+
+def test_those_that_were_sent_show_the_mode_and_set_none(dropping, owner):
+    assert rpc.rpc_sync(owner, mode_and_what_is_set, (dropping,)) == (False, None)
+    assert rpc.rpc_sync(owner, mode_and_what_is_set, (dropping.train(),)) == (True, None)
+
+
+@pytest.mark.parametrize("refusing", BOTH)
+def test_a_mode_that_one_refuses_is_that_of_none(dropping, owner, refusing):
+    rpc.rpc_sync(refusing, serve, (exported, False))
+    come_back(dropping)
+    with pytest.raises(ArgumentError, match="exported in evaluation mode alone"):
+        dropping.train()
+    assert not dropping.training
+    assert modes() == [False, False]
+    rpc.rpc_sync(owner, serve, (Drop,))
+    come_back(dropping)
+    assert modes() == [False, False]
+
+
+def test_one_that_refuses_the_mode_takes_part_all_the_same(dropping, owner, caplog):
+    rpc.rpc_sync(owner, serve, (exported, True))
+    come_back(dropping)
+    assert modes() == [True, False]
+    assert "the mode that was set here is refused: Dropping on owner: " in caplog.text
+
+
+def test_what_torch_compile_and_data_parallel_make_of_them(dropping):
+    compiled = torch.compile(dropping, backend="eager")
+    assert compiled.train() is compiled
+    assert dropping.training
+    assert modes() == [True, True]
+    for copied in replicate(torch.nn.Sequential(dropping), [0, 1]):
+        assert copied[0].eval() is copied[0]
+        assert not dropping.training
+        assert torch.equal(copied(X), X)
+        dropping.train()
+
+
+def test_they_have_no_parts_and_no_mode_that_is_deleted(replicas):
+    with pytest.raises(StubError, match=r"replica' on owner, caller: head = Linear.*module of your own"):
+        replicas.head = torch.nn.Linear(2, 2)
+    with pytest.raises(StubError, match=r"call its train\(\) or eval\(\)"):
+        del replicas.training
+    assert not list(replicas.children())
 
 
 def test_a_model_goes_on_without_them(replicas):

@@ -49,6 +49,7 @@ from .hosting import (
     not_compiled,
     overloads_of,
     script_module,
+    train_follows,
 )
 from .profiling import call_in_range, call_in_range_until_done, is_profiling
 from .rpc import (
@@ -239,6 +240,7 @@ __all__ = [
     "stored_parts",
     "tensor_attributes",
     "tensors_pickled",
+    "train_follows",
     "type_name",
     "use_one_thread_for_forks",
     "value_of",

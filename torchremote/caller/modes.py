@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from .. import _torch
-from ..errors import StaleStubError, TorchRemoteError, WireError
+from ..errors import NotInitializedError, StaleStubError, TorchRemoteError, WireError
 from ..jit.export import MODE_NAMES
 from ..link.route import Route
 from ..locks import new_lock
@@ -28,6 +28,9 @@ SHARED = "_torchremote_mode"
 """The attribute in which a stub keeps the mode that it shares."""
 
 _SHORTEST: Final = 0.01  # seconds for an answer
+
+LOST: Final = (WireError, StaleStubError, NotInitializedError)
+"""Errors of a question for a mode that say that the module is lost. With others, the module refuses."""
 
 _log = logging.getLogger("torchremote")
 
@@ -117,7 +120,7 @@ def keep_mode(before: int, found: Route, where: str, until: float, then: Callabl
     def answered(answer: Any) -> None:
         try:
             answer.wait()
-        except (WireError, StaleStubError) as error:  # it is lost again
+        except LOST as error:
             then(error)
         except TorchRemoteError as error:
             said = str(error).partition("\n")[0]

@@ -16,13 +16,14 @@ from typing import Any, Final, NoReturn
 import torch
 
 from .. import _torch
-from ..errors import InterfaceError, NotSavableError, StubError
+from ..errors import InterfaceError, NotSavableError
 from ..jit import CompiledInterface, compile_interface
 from ..link.route import Route, route_of, set_route
 from ..locks import new_lock
 from ..owner.tables import keep_for_readers
 from ..typing import StubT
 from . import shown
+from .assigned import check_deleted, takes
 from .batches import many_calls
 from .calls import called_names, python_calls
 from .described import CallSignature, in_order, no_such
@@ -279,25 +280,12 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
             raise no_such(self._torchremote_compiled, name) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        where = self._torchremote_compiled.interface.name
-        if name == "training" and SHARED in self.__dict__:
-            if value is self.training:  # as torch.compile sets it
-                return
-            raise StubError(
-                f"{where}: training = {value!r}: the mode is the remote module's, which all its callers share; call "
-                f"stub.train({value!r})"
-            )
-        if isinstance(value, torch.nn.Module) and SHARED in self.__dict__:
-            raise StubError(
-                f"{where}: {name} = {type(value).__name__}(...): a stub has no parts here; put both into a module of "
-                "your own"
-            )
-        super().__setattr__(name, value)
+        if SHARED not in self.__dict__ or takes(self._torchremote_compiled.interface.name, name, value, self.training):
+            super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
-        if name == "training" and SHARED in self.__dict__:
-            where = self._torchremote_compiled.interface.name
-            raise StubError(f"{where}: del training: the mode is the remote module's; call stub.train() or stub.eval()")
+        if SHARED in self.__dict__:
+            check_deleted(self._torchremote_compiled.interface.name, name)
         super().__delattr__(name)
 
     def __getstate__(self) -> NoReturn:
@@ -315,6 +303,9 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
         memo = {} if memo is None else memo
         memo[id(self)] = copied  # an attribute may lead back to the stub
         return give_own(copied, copy.deepcopy(own_of(self), memo))
+
+    def _replicate_for_data_parallel(self) -> Any:
+        return self.__copy__()  # ScriptModule's own is no stub
 
     def extra_repr(self) -> str:
         route, compiled = route_and_interface(self, "repr")
