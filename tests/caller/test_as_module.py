@@ -475,6 +475,21 @@ def test_torch_fx_says_how_a_model_is_traced(stub):
     assert torch.equal(traced(X), model(X))
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda stub, x: stub(x),
+        lambda stub, x: stub.forward_async(x).wait(),
+        lambda stub, x: stub.forward_many([(x,)])[0],
+        lambda stub, x: stub.forward_remote(x).to_here(),
+    ],
+)
+def test_what_a_trace_cannot_record_says_what_to_do(stub, call):
+    with pytest.raises(StubError, match="DroppingStub: torch.jit.trace records no call of .*; script the model, with"):
+        torch.jit.trace(lambda x: call(stub, x), (X,))
+    assert stub(X) is not None
+
+
 def test_a_stub_that_is_hosted_relays(owner):
     inner = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 4})
     relay = tr.create(owner, zoo.Encoder, relayed, args=(inner,))

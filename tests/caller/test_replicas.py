@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import copy
 import io
+import math
 import pickle
 import threading
+import types
 
 import pytest
 import torch
@@ -101,6 +103,65 @@ def test_connecting_is_awaited(replicas):
     pending = tr.connect_async(tuple(BOTH), zoo.Encoder, "replica")
     assert pending.wait() is pending.wait()
     assert pending.done()
+
+
+def pending_replicas(monkeypatch):
+    """Replicas of which no worker has answered, and the Future of the answer of one."""
+    pending = tr.connect_async(BOTH, zoo.Encoder, "replica")
+    pending.wait()
+    answer = torch.futures.Future()
+    one = types.SimpleNamespace(_answer=answer, done=answer.done)
+    pending._made, pending._pending, pending._until = None, [one], math.inf
+    monkeypatch.setattr("torchremote.caller.pending_replicas._is_found", lambda one: False)
+    return pending, answer
+
+
+def test_threads_that_wait_for_one_connection_all_end(replicas, monkeypatch):
+    pending, answer = pending_replicas(monkeypatch)
+    left, looked, go, waited = pending._left, threading.Semaphore(0), threading.Event(), []
+
+    def look():
+        seconds = left()
+        looked.release()
+        if seconds > 0 and threading.current_thread() is second:
+            go.wait()
+        return seconds
+
+    pending._left = look
+    first, second = (threading.Thread(target=lambda: waited.append(pending.wait()), daemon=True) for _ in range(2))
+    for thread in (first, second):
+        thread.start()
+        looked.acquire()
+    answer.set_result(None)
+    first.join(20)
+    go.set()  # it has looked before the answer, and waits after it
+    second.join(20)
+    assert len(waited) == 2
+    assert waited[0] is waited[1]
+
+
+def test_threads_that_wait_for_one_connection_get_one_object(replicas, monkeypatch):
+    pending, answer = pending_replicas(monkeypatch)
+    answer.set_result(None)
+    makes, waits, makers = pending._make, threading.Event(), []
+
+    def make():
+        makers.append(threading.current_thread())
+        if len(makers) == 1:
+            waits.wait()
+        return makes()
+
+    pending._make = make
+    waited = []
+    thread = threading.Thread(target=lambda: waited.append(pending.wait()))
+    thread.start()
+    until(lambda: makers)
+    other = threading.Thread(target=lambda: (waits.set(), waited.append(pending.wait())))
+    other.start()
+    for one in (thread, other):
+        one.join()
+    assert waited[0] is waited[1]
+    assert len(makers) == 1
 
 
 def test_the_mode_is_that_of_all(replicas):
@@ -254,6 +315,12 @@ def test_a_model_goes_on_without_them(replicas):
 def test_what_is_of_one_module_is_refused_with_what_to_write(replicas, asked):
     with pytest.raises(StubError, match=r"torchremote.connect\('owner', Encoder, 'replica'\)"):
         asked(replicas)
+
+
+def test_a_trace_of_a_model_with_them_says_what_to_do(replicas):
+    with pytest.raises(StubError, match="torch.jit.trace records no call of .* and none of replicas; script the model"):
+        torch.jit.trace(torch.nn.Sequential(replicas), (X,))
+    until(lambda: repr(replicas).count("(0 in flight)") == 2)
 
 
 def test_one_that_cannot_be_found_at_first_is_logged_with_its_reason(replicas, owner, caplog):

@@ -49,21 +49,24 @@ class PendingReplicas(Pending[Any]):
         self._asked = self._team.start(within)
         self._pending = [one for one in self._asked if isinstance(one, PendingStub)]
         self._until = math.inf  # when those that have not answered are left out
-        self._answered = threading.Event()
-        for pending in self._pending:
-            when_answered(pending, self._answered.set)
+        self._lock = threading.RLock()  # a signal's handler may wait, too
 
     def done(self) -> bool:
         return self._left() <= 0
 
     def wait(self) -> Any:
-        if self._made is None:
-            # `_left` waits for no answer. One that comes after it has looked sets the event again.
-            while (left := self._left()) > 0:
-                self._answered.wait(min(left, LONGEST_TIMEOUT))
-                self._answered.clear()
-            self._made = self._make()
-        return self._made
+        answered = threading.Event()  # of this thread, which clears it
+        for pending in self._pending:
+            when_answered(pending, answered.set)
+        # `_left` waits for no answer. One that comes after it has looked sets the event again.
+        while self._made is None and (left := self._left()) > 0:
+            answered.wait(min(left, LONGEST_TIMEOUT))
+            answered.clear()
+        with self._lock:
+            if self._made is None:
+                made = self._make()
+                self._made = self._made or made  # a handler may have made them meanwhile
+            return self._made
 
     def until_done(self) -> Generator[Any, None, None]:
         while self._left() > 0:
