@@ -18,6 +18,7 @@ import torchremote as tr
 from torchremote.caller import replicas as teams
 from torchremote.caller.methods import METHODS
 from torchremote.caller.replica_calls import TEAM
+from torchremote.caller.stub import route_and_interface
 from torchremote.errors import (
     ArgumentError,
     InterfaceError,
@@ -283,6 +284,12 @@ def test_they_have_no_parts_and_no_mode_that_is_deleted(replicas):
     with pytest.raises(StubError, match=r"call its train\(\) or eval\(\)"):
         del replicas.training
     assert not list(replicas.children())
+
+
+def test_the_native_part_has_no_call_of_theirs_follow(replicas):
+    for one in (replicas, tr.with_timeout(replicas, 5), copy.copy(replicas)):
+        stubs = one.__dict__[TEAM].stubs().values()
+        assert [route_and_interface(stub, "test")[0].followed for stub in stubs] == [False, False]
 
 
 def test_a_model_goes_on_without_them(replicas):

@@ -67,7 +67,8 @@ def _ask(methods: NamedStubMethods, within: float) -> tuple[PendingStub, Route]:
         place = find_worker(route.worker)
     except PlaceError:
         raise NotInGroupError(f"{_where(methods, route)}: {GONE}") from None
-    return find_served(place, methods.compiled, route.name, route.timeout, within, methods.followed), route
+    asked = find_served(place, methods.compiled, route.name, route.timeout, within, methods.followed, is_call=True)
+    return asked, route
 
 
 def _found(methods: NamedStubMethods, route: Route, pending: PendingStub) -> Route | None:

@@ -6,7 +6,6 @@ In a model they are a part that has nothing of its own, as a stub is: see as_mod
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
@@ -15,6 +14,7 @@ import torch
 from .. import _torch
 from ..errors import NotSavableError, StubError
 from ..jit import CompiledInterface
+from ..jit.script.cache import Cache
 from . import as_module
 from .assigned import check_deleted, takes
 from .described import CallSignature, in_order, no_such
@@ -168,9 +168,15 @@ def _workers(replicas: Any) -> str:
     return f" on {', '.join(team.where)}"
 
 
-@functools.cache
+_classes: Cache[CompiledInterface, type[Replicas]] = Cache()
+
+
 def replicas_class(compiled: CompiledInterface) -> type[Replicas]:
-    """Makes the Python class of replicas with an interface."""
+    """Returns the Python class of replicas with an interface."""
+    return _classes.get(compiled, lambda: _make_class(compiled))
+
+
+def _make_class(compiled: CompiledInterface) -> type[Replicas]:
     members: dict[str, Any] = {"__module__": __name__, "_torchremote_compiled": compiled}
     if compiled.as_written.doc:
         members["__doc__"] = compiled.as_written.doc

@@ -7,7 +7,6 @@ together.
 from __future__ import annotations
 
 import copy
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +17,7 @@ import torch
 from .. import _torch
 from ..errors import InterfaceError, NotSavableError
 from ..jit import CompiledInterface, compile_interface
+from ..jit.script.cache import Cache
 from ..link.route import Route, route_of, set_route
 from ..locks import new_lock
 from ..owner.tables import keep_for_readers
@@ -79,9 +79,6 @@ def exchange_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface
 
 def stub_along(stub: Stub, route: Route) -> Any:
     """Makes another stub of the same class that follows `route`. It gets the attributes that the user's code set."""
-    methods = stub.__dict__[METHODS]
-    if isinstance(methods, NamedStubMethods):
-        route = replace(route, followed=methods.followed)
     return give_own(make_stub(stub._torchremote_compiled, route, stub._torchremote_bases), own_of(stub))
 
 
@@ -126,6 +123,9 @@ def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterf
     if isinstance(stub, Stub):
         route = route_of(stub)
         if route is not None:
+            methods = stub.__dict__[METHODS]
+            if isinstance(methods, NamedStubMethods) and not methods.followed:  # the link does not say it
+                route = replace(route, followed=False)
             return route, stub._torchremote_compiled
     if isinstance(stub, SeveralModules):
         raise InterfaceError(
@@ -316,9 +316,15 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
         return shown.table(compiled, route)
 
 
-@functools.cache
+_classes: Cache[tuple[CompiledInterface, Bases], type[Stub]] = Cache()
+
+
 def stub_class(compiled: CompiledInterface, bases: Bases = ()) -> type[Stub]:
-    """Makes the Python class of an interface's stubs. `bases`: the classes from which it derives before `Stub`."""
+    """Returns the Python class of an interface's stubs. `bases`: the classes from which it derives before `Stub`."""
+    return _classes.get((compiled, bases), lambda: _make_class(compiled, bases))
+
+
+def _make_class(compiled: CompiledInterface, bases: Bases) -> type[Stub]:
     members: dict[str, Any] = {"__module__": __name__}
     if bases:
         members["_torchremote_bases"] = bases
