@@ -10,9 +10,9 @@ import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote.caller.methods import METHODS
-from torchremote.caller.stub import LONGEST_TIMEOUT, check_timeout
 from torchremote.errors import CallTimeoutError
 from torchremote.link.route import route_of
+from torchremote.link.timeouts import LONGEST_TIMEOUT, check_timeout
 
 from .. import zoo
 from ..group import play

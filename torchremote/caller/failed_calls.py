@@ -40,8 +40,9 @@ from ..link.failures import MISFIT, explain
 from ..link.places import find_worker
 from ..link.route import Address, Route, new_stream
 from ..link.stubs import compiled_at
+from ..link.timeouts import seconds_of
 from ..locks import new_lock
-from .methods import NamedStubMethods, left_natively, lost_workers, seconds_of
+from .methods import NamedStubMethods, left_natively, lost_workers
 from .modes import follow_mode, keep_mode
 from .pauses import pause_of
 from .pending_stub import PendingStub, find_served, when_answered

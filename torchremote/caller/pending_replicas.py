@@ -12,11 +12,11 @@ from typing import Any, Final
 from ..errors import AbsentWorkerError, CallTimeoutError, PlaceError, ServedNameError, TorchRemoteError, WireError
 from ..jit import CompiledInterface
 from ..link.places import check_worker, find_worker
+from ..link.timeouts import LONGEST_TIMEOUT
 from .pending import Pending
 from .pending_stub import PendingStub, when_answered
 from .replicas import ASKING, Team
 from .replicas_as_module import make_replicas
-from .stub import LONGEST_TIMEOUT
 
 NOT_YET: Final = (ServedNameError, AbsentWorkerError, WireError)
 """Errors of a worker that may still come, or come back, or may still serve the name."""

@@ -41,8 +41,9 @@ from ..errors import (
 )
 from ..jit import CompiledInterface
 from ..link.places import find_worker
+from ..link.timeouts import check_running
 from .at_owner import at_owner
-from .methods import DEVICES, METHODS, NamedStubMethods, check_running
+from .methods import DEVICES, METHODS, NamedStubMethods
 from .modes import LOST
 from .pauses import pause_of
 from .pending_stub import PendingStub, find_served

@@ -7,10 +7,9 @@ together.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -19,6 +18,7 @@ from ..errors import InterfaceError, NotSavableError
 from ..jit import CompiledInterface, compile_interface
 from ..jit.script.cache import Cache
 from ..link.route import Route, route_of, set_route
+from ..link.timeouts import check_timeout
 from ..locks import new_lock
 from ..owner.tables import keep_for_readers
 from ..typing import StubT
@@ -168,27 +168,6 @@ def with_timeout(stub: StubT, timeout: float | None) -> StubT:
     assert isinstance(stub, Stub)
     again = stub_along(stub, replace(route, timeout=check_timeout(timeout)))
     return again
-
-
-LONGEST_TIMEOUT: Final = 2_147_483.0
-"""Seconds. torch counts milliseconds in 32 bits; with more, a call would be over at once."""
-
-
-def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
-    """Returns a timeout, in seconds, as torch can have it: in whole milliseconds, rounded up, and not too long.
-
-    torch drops what is less than a millisecond, and takes 0 for no limit.
-
-    Raises:
-        ValueError: it is no number of seconds.
-    """
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < math.inf:
-        what = "seconds, 0 for no limit, or None for RPC's default" if name == "timeout" else "seconds, or None"
-        raise ValueError(f"{name}={timeout!r}: {what}")
-    milliseconds = round(min(timeout, LONGEST_TIMEOUT) * 1000, 6)  # so that 0.3 s, which is a bit more, is 300
-    return max(math.ceil(milliseconds), int(timeout > 0)) / 1000
 
 
 def remote_interface(interface: type) -> type:
