@@ -584,6 +584,17 @@ def set_mode(stub, mode):
     stub.train(mode)
 
 
+def test_reconnect_warns_that_a_mode_that_was_set_here_is_lost(served_again, caplog):
+    stub, again = served_again
+    again()
+    stub = tr.reconnect(stub)
+    assert not caplog.records
+    stub.eval()
+    again()
+    tr.reconnect(stub)
+    assert "'again' on owner is in training mode, and its stub in the other one" in caplog.text
+
+
 def exported_in_training():
     return tr.exported(Drop(), Dropping, {"forward": (X,)})
 

@@ -9,7 +9,6 @@ Note [Modes that are kept]
 from __future__ import annotations
 
 import logging
-import math
 import time
 import weakref
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from .. import _torch
 from ..errors import NotInitializedError, StaleStubError, TorchRemoteError, WireError
 from ..jit.export import MODE_NAMES
 from ..link.route import Route
+from ..link.timeouts import timeout_of
 from ..locks import new_lock
 from ..owner import module_state
 from .exchange import ask_later
@@ -72,10 +72,10 @@ def note_mode(worker: str, handle: int, training: bool) -> None:
             mode.show(training)
 
 
-def wanted_mode(stub: Any) -> bool | None:
-    """Returns the mode that this process set last, through any stub of the module. None: it set none."""
-    mode = stub.__dict__.get(SHARED)
-    return None if mode is None else mode.wanted
+def has_set_mode(stub: Any) -> bool:
+    """Says whether this process set the mode of a stub's module, through any stub of it."""
+    mode: _Mode = stub.__dict__[SHARED]
+    return mode.wanted is not None
 
 
 def follow_mode(before: int, found: Route) -> None:
@@ -131,7 +131,7 @@ def keep_mode(before: int, found: Route, where: str, until: float, then: Callabl
         else:
             then(replace(found, training=mode))
 
-    timeout = 0.0 if until == math.inf else max(until - time.monotonic(), _SHORTEST)
+    timeout = timeout_of(max(until - time.monotonic(), _SHORTEST))
     try:
         answer = ask_later(found.worker, where, module_state.train_here, found.handle, mode, timeout=timeout)
     except Exception as error:
