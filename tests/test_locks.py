@@ -5,9 +5,13 @@ import threading
 
 import pytest
 import torch
+import torch.distributed.rpc as rpc
 
+from torchremote import _torch
 from torchremote.caller.methods import NamedStubMethods
 from torchremote.caller.replicas import Team
+from torchremote.caller.replicas_as_module import replicas_class
+from torchremote.caller.stub import stub_class
 from torchremote.jit import compile_interface
 from torchremote.jit.script.cache import COMPILING
 from torchremote.link.route import Route
@@ -60,6 +64,56 @@ def compile_in_thread(interface):
     thread.join(5)
     if thread.is_alive():
         raise TimeoutError
+
+
+class Newer:
+    def forward(self, x: torch.Tensor) -> int: ...
+
+
+@pytest.mark.parametrize("class_of", [stub_class, replicas_class])
+def test_threads_that_make_the_first_stubs_of_an_interface_make_one_class(class_of, monkeypatch):
+    compiled, made, send_as = compile_interface(Newer), [], _torch.send_as
+    makes, other_comes = threading.Event(), threading.Event()
+
+    def send(cls, reduce):
+        if not makes.is_set():
+            makes.set()
+            other_comes.wait()
+        send_as(cls, reduce)
+
+    monkeypatch.setattr(_torch, "send_as", send)
+    one = threading.Thread(target=lambda: made.append(class_of(compiled)))
+    one.start()
+    makes.wait()
+    other = threading.Thread(target=lambda: (other_comes.set(), made.append(class_of(compiled))))
+    other.start()
+    for thread in (one, other):
+        thread.join()
+    assert made[0] is made[1] is class_of(compiled)
+
+
+def test_threads_that_tell_rpcs_pickler_of_classes_lose_none(monkeypatch):
+    class Pickler:
+        reducers = {}
+
+        @property
+        def _class_reducer_dict(self):
+            found = self.reducers
+            if not threads:
+                threads.append(threading.Thread(target=_torch.send_as, args=(str, repr)))
+                threads[0].start()
+                threads[0].join(0.5)  # it may have to wait
+            return found
+
+        @_class_reducer_dict.setter
+        def _class_reducer_dict(self, reducers):
+            self.reducers = reducers
+
+    threads = []
+    monkeypatch.setattr(rpc.api, "_internal_rpc_pickler", Pickler())
+    _torch.send_as(int, repr)
+    threads[0].join()
+    assert rpc.api._internal_rpc_pickler.reducers == {int: repr, str: repr}
 
 
 def methods_of_a_stub():

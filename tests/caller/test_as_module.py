@@ -1,5 +1,6 @@
 """What a stub does of torch.nn.Module: by itself, and as a part of a model."""
 
+import contextlib
 import copy
 import gc
 import threading
@@ -11,8 +12,10 @@ import torch.distributed.autograd as dist_autograd
 import torch.distributed.rpc as rpc
 import torch.fx
 from torch import Tensor, nn
+from torch.nn.parallel import replicate
 
 import torchremote as tr
+from torchremote import native
 from torchremote.caller import as_module, modes
 from torchremote.caller.stub import Stub
 from torchremote.dropin import remote_module
@@ -24,6 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 X = torch.ones(2, 8)
 
 
+@tr.remote_scriptable
 class Dropping:
     def forward(self, x: Tensor) -> Tensor: ...
 
@@ -91,9 +95,32 @@ def mode_of(stub):
 
 
 def test_setting_the_attribute_is_refused(stub):
-    with pytest.raises(StubError, match=r"Dropping: training = False: .* call stub.train\(False\)"):
+    with pytest.raises(StubError, match=r"Dropping: training = False: .* call its train\(False\)"):
         stub.training = False
     assert stub.training
+
+
+def test_what_torch_compile_gives_of_a_stub_hands_its_mode_down(stub, counted):
+    compiled = torch.compile(stub, backend="eager")
+    model = nn.Sequential(compiled, nn.Dropout(), tr.create("owner", Dropping, Drop))
+    for mode in (False, True):
+        counted.clear()
+        model.train(mode)
+        assert [part.training for part in (stub, *model)] == [mode] * 4
+        assert len(counted) == 1
+        assert drops(stub) is mode
+    assert compiled.eval() is compiled
+    assert not drops(stub)
+    with pytest.raises(StubError, match=r"call its train\(True\)"):
+        compiled.training = True
+
+
+def test_what_data_parallel_makes_of_a_stub_is_one(stub):
+    stub.label = "mine"
+    for copied in replicate(nn.Sequential(stub.eval(), nn.ReLU()), [0, 1]):
+        assert isinstance(copied[0], Stub)
+        assert copied[0].label == "mine"
+        assert torch.equal(copied(X), stub(X).relu())
 
 
 class Model(nn.Module):
@@ -411,7 +438,7 @@ def test_an_attribute_may_lead_back_to_the_stub(stub):
 
 
 def test_the_mode_is_not_deleted(stub):
-    with pytest.raises(StubError, match=r"Dropping: del training: .*call stub.train\(\) or stub.eval\(\)"):
+    with pytest.raises(StubError, match=r"Dropping: del training: .*call its train\(\) or eval\(\)"):
         del stub.training
     assert stub.training
 
@@ -448,6 +475,21 @@ def test_torch_fx_says_how_a_model_is_traced(stub):
     assert torch.equal(traced(X), model(X))
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda stub, x: stub(x),
+        lambda stub, x: stub.forward_async(x).wait(),
+        lambda stub, x: stub.forward_many([(x,)])[0],
+        lambda stub, x: stub.forward_remote(x).to_here(),
+    ],
+)
+def test_what_a_trace_cannot_record_says_what_to_do(stub, call):
+    with pytest.raises(StubError, match="DroppingStub: torch.jit.trace records no call of .*; script the model, with"):
+        torch.jit.trace(lambda x: call(stub, x), (X,))
+    assert stub(X) is not None
+
+
 def test_a_stub_that_is_hosted_relays(owner):
     inner = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 4})
     relay = tr.create(owner, zoo.Encoder, relayed, args=(inner,))
@@ -481,6 +523,92 @@ def test_a_model_sets_the_modes_of_modules_that_were_served_again(owner):
     finally:
         tr.withdraw("first", owner)
         tr.withdraw("second", owner)
+
+
+@pytest.fixture
+def served_again(owner):
+    """Creates a module named "again", and a function that has another one served under that name."""
+    stub = tr.create(owner, Dropping, Drop, name="again")
+
+    def again(*args, **kwargs):
+        tr.withdraw("again", owner)
+        return tr.create(owner, Dropping, *(args or (Drop,)), name="again", **kwargs)
+
+    yield stub, again
+    tr.withdraw("again", owner)
+
+
+class Holding(nn.Module):
+    part: Dropping
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part.forward(x)
+
+
+def test_a_mode_that_was_set_here_is_that_of_the_next_module_of_the_name(served_again, owner):
+    stub, again = served_again
+    copied, model, scripted = copy.copy(stub), nn.Sequential(stub).eval(), torch.jit.script(Holding(copy.copy(stub)))
+    ways = [model, lambda x: stub.forward_async(x).wait(), copied, lambda x: stub.forward_many([(x,)])[0]]
+    if native.available():
+        ways.append(scripted)
+    for way in ways:
+        new = again()
+        assert new.training
+        with contextlib.suppress(StaleStubError):  # one that was sent, without the native part
+            way(X)
+        assert bool((way(X) != 0).any())
+        assert not drops(stub)
+        assert not drops(copied)
+        assert [one.training for one in (stub, copied, tr.connect(owner, Dropping, "again"))] == [False] * 3
+        new.train()  # it is this process's again, set after the other one
+        assert drops(stub)
+        assert stub.training
+        stub.eval()
+
+
+def test_a_mode_that_nobody_set_here_is_the_modules_own(served_again, owner):
+    stub, again = served_again
+    again(made_in_evaluation)
+    assert not drops(stub)
+    assert not stub.training
+    rpc.rpc_sync(owner, set_mode, (tr.connect(owner, Dropping, "again"), True))
+    again(made_in_evaluation)
+    assert not drops(stub)
+
+
+def set_mode(stub, mode):
+    stub.train(mode)
+
+
+def test_reconnect_warns_that_a_mode_that_was_set_here_is_lost(served_again, caplog):
+    stub, again = served_again
+    again()
+    stub = tr.reconnect(stub)
+    assert not caplog.records
+    stub.eval()
+    again()
+    tr.reconnect(stub)
+    assert "'again' on owner is in training mode, and its stub in the other one" in caplog.text
+
+
+def exported_in_training():
+    return tr.exported(Drop(), Dropping, {"forward": (X,)})
+
+
+def test_a_module_that_refuses_the_mode_is_followed_all_the_same(served_again, caplog):
+    stub, again = served_again
+    stub.eval()
+    again(exported_in_training)
+    assert drops(stub)
+    assert stub.training
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("torchremote: the evaluation mode that was set here is refused: Dropping on owner: the mod")
+    again()
+    assert not drops(stub)  # what was asked for is not forgotten
 
 
 def test_stubs_are_made_while_a_mode_is_noted(stub, monkeypatch):

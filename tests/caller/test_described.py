@@ -38,6 +38,9 @@ class Scorer:
 
     def reset(self) -> None: ...
 
+    LIMIT = 8
+    _own = 3
+
 
 class ScorerModule(torch.nn.Module):
     def forward(self, x: Tensor, scale: float, names: Optional[dict[str, Tensor]]) -> Tensor:
@@ -195,6 +198,8 @@ def test_an_error_that_is_looked_for_in_the_package_is_found():
         ("besst", "did you mean best? It has best, forward, reset, and for each <m> also <m>_async"),
         ("best_asinc", "did you mean best_async? It has"),
         ("forward_meny", "did you mean forward_many? It has"),
+        ("LIMIT", "a stub has methods alone; read it of the interface itself"),
+        ("_own", "a stub has no such attribute; it has"),
         ("unlike_any", "a stub has no such attribute; it has best, forward, reset, and"),
     ],
 )

@@ -1,19 +1,24 @@
 """What replicas are to their user: an object with the methods of stubs, and a part of a model."""
 
 import asyncio
+import contextlib
 import copy
 import io
+import math
 import pickle
 import threading
+import types
 
 import pytest
 import torch
 import torch.distributed.rpc as rpc
+from torch.nn.parallel import replicate
 
 import torchremote as tr
 from torchremote.caller import replicas as teams
 from torchremote.caller.methods import METHODS
 from torchremote.caller.replica_calls import TEAM
+from torchremote.caller.stub import route_and_interface
 from torchremote.errors import (
     ArgumentError,
     InterfaceError,
@@ -101,6 +106,65 @@ def test_connecting_is_awaited(replicas):
     assert pending.done()
 
 
+def pending_replicas(monkeypatch):
+    """Replicas of which no worker has answered, and the Future of the answer of one."""
+    pending = tr.connect_async(BOTH, zoo.Encoder, "replica")
+    pending.wait()
+    answer = torch.futures.Future()
+    one = types.SimpleNamespace(_answer=answer, done=answer.done)
+    pending._made, pending._pending, pending._until = None, [one], math.inf
+    monkeypatch.setattr("torchremote.caller.pending_replicas._is_found", lambda one: False)
+    return pending, answer
+
+
+def test_threads_that_wait_for_one_connection_all_end(replicas, monkeypatch):
+    pending, answer = pending_replicas(monkeypatch)
+    left, looked, go, waited = pending._left, threading.Semaphore(0), threading.Event(), []
+
+    def look():
+        seconds = left()
+        looked.release()
+        if seconds > 0 and threading.current_thread() is second:
+            go.wait()
+        return seconds
+
+    pending._left = look
+    first, second = (threading.Thread(target=lambda: waited.append(pending.wait()), daemon=True) for _ in range(2))
+    for thread in (first, second):
+        thread.start()
+        looked.acquire()
+    answer.set_result(None)
+    first.join(20)
+    go.set()  # it has looked before the answer, and waits after it
+    second.join(20)
+    assert len(waited) == 2
+    assert waited[0] is waited[1]
+
+
+def test_threads_that_wait_for_one_connection_get_one_object(replicas, monkeypatch):
+    pending, answer = pending_replicas(monkeypatch)
+    answer.set_result(None)
+    makes, waits, makers = pending._make, threading.Event(), []
+
+    def make():
+        makers.append(threading.current_thread())
+        if len(makers) == 1:
+            waits.wait()
+        return makes()
+
+    pending._make = make
+    waited = []
+    thread = threading.Thread(target=lambda: waited.append(pending.wait()))
+    thread.start()
+    until(lambda: makers)
+    other = threading.Thread(target=lambda: (waits.set(), waited.append(pending.wait())))
+    other.start()
+    for one in (thread, other):
+        one.join()
+    assert waited[0] is waited[1]
+    assert len(makers) == 1
+
+
 def test_the_mode_is_that_of_all(replicas):
     alone = [tr.connect(worker, zoo.Encoder, "replica") for worker in BOTH]
     model = torch.nn.ModuleDict({"encoder": replicas, "head": torch.nn.Linear(8, 2)})
@@ -113,8 +177,119 @@ def test_the_mode_is_that_of_all(replicas):
     replicas.train()
     with pytest.raises(ValueError, match="training mode is True or False"):
         replicas.train("yes")
-    with pytest.raises(StubError, match=r"call train\(False\)"):
+    with pytest.raises(StubError, match=r"call its train\(False\)"):
         replicas.training = False
+
+
+class Drop(torch.nn.Dropout):
+    """Drops all, in training."""
+
+    def __init__(self):
+        super().__init__(1.0)
+
+
+class Dropping:
+    def forward(self, input: torch.Tensor) -> torch.Tensor: ...
+
+
+def exported(training):
+    return tr.exported(Drop().train(training), Dropping, {"forward": (X,)})
+
+
+def serve(make, *args):
+    with contextlib.suppress(ServedNameError):
+        tr.withdraw("dropping")
+    tr.serve(make(*args), Dropping, "dropping")
+
+
+@pytest.fixture
+def dropping(owner):
+    """Replicas that drop all in training. They are in evaluation."""
+    rpc.rpc_sync(owner, serve, (Drop,))
+    serve(Drop)
+    yield tr.connect(BOTH, Dropping, "dropping").eval()
+    tr.withdraw("dropping", owner)
+    tr.withdraw("dropping")
+
+
+def modes():
+    """The modes that the modules have at their owners."""
+    return [bool((tr.connect(worker, Dropping, "dropping")(X) == 0).all()) for worker in BOTH]
+
+
+def come_back(replicas):
+    """Calls replicas of which some were served again, and waits until all take part."""
+    for _ in range(2):
+        with contextlib.suppress(NotInGroupError):
+            replicas.forward_many([(X,)] * 4)
+    until(lambda: repr(replicas).count("(0 in flight)") == 2)
+
+
+def test_copies_share_one_mode(dropping, owner):
+    copies = [dropping, tr.with_timeout(dropping, 5), copy.copy(dropping), copy.deepcopy(dropping)]
+    for one, mode in ((dropping, True), (copies[1], False), (copies[3], True)):
+        one.train(mode)
+        assert [other.training for other in copies] == [mode] * 4
+        rpc.rpc_sync(owner, serve, (Drop,))
+        for other in copies:
+            come_back(other)
+            assert modes() == [mode, mode]
+            assert [other.training for other in copies] == [mode] * 4
+
+
+def mode_and_what_is_set(replicas):
+    return replicas.training, replicas.__dict__[TEAM].mode.wanted
+
+
+def test_those_that_were_sent_show_the_mode_and_set_none(dropping, owner):
+    assert rpc.rpc_sync(owner, mode_and_what_is_set, (dropping,)) == (False, None)
+    assert rpc.rpc_sync(owner, mode_and_what_is_set, (dropping.train(),)) == (True, None)
+
+
+@pytest.mark.parametrize("refusing", BOTH)
+def test_a_mode_that_one_refuses_is_that_of_none(dropping, owner, refusing):
+    rpc.rpc_sync(refusing, serve, (exported, False))
+    come_back(dropping)
+    with pytest.raises(ArgumentError, match="exported in evaluation mode alone"):
+        dropping.train()
+    assert not dropping.training
+    assert modes() == [False, False]
+    rpc.rpc_sync(owner, serve, (Drop,))
+    come_back(dropping)
+    assert modes() == [False, False]
+
+
+def test_one_that_refuses_the_mode_takes_part_all_the_same(dropping, owner, caplog):
+    rpc.rpc_sync(owner, serve, (exported, True))
+    come_back(dropping)
+    assert modes() == [True, False]
+    assert "the mode that was set here is refused: Dropping on owner: " in caplog.text
+
+
+def test_what_torch_compile_and_data_parallel_make_of_them(dropping):
+    compiled = torch.compile(dropping, backend="eager")
+    assert compiled.train() is compiled
+    assert dropping.training
+    assert modes() == [True, True]
+    for copied in replicate(torch.nn.Sequential(dropping), [0, 1]):
+        assert copied[0].eval() is copied[0]
+        assert not dropping.training
+        assert torch.equal(copied(X), X)
+        dropping.train()
+
+
+def test_they_have_no_parts_and_no_mode_that_is_deleted(replicas):
+    with pytest.raises(StubError, match=r"replica' on owner, caller: head = Linear.*module of your own"):
+        replicas.head = torch.nn.Linear(2, 2)
+    with pytest.raises(StubError, match=r"call its train\(\) or eval\(\)"):
+        del replicas.training
+    assert not list(replicas.children())
+
+
+def test_the_native_part_has_no_call_of_theirs_follow(replicas):
+    for one in (replicas, tr.with_timeout(replicas, 5), copy.copy(replicas)):
+        stubs = one.__dict__[TEAM].stubs().values()
+        assert [route_and_interface(stub, "test")[0].followed for stub in stubs] == [False, False]
 
 
 def test_a_model_goes_on_without_them(replicas):
@@ -147,6 +322,12 @@ def test_a_model_goes_on_without_them(replicas):
 def test_what_is_of_one_module_is_refused_with_what_to_write(replicas, asked):
     with pytest.raises(StubError, match=r"torchremote.connect\('owner', Encoder, 'replica'\)"):
         asked(replicas)
+
+
+def test_a_trace_of_a_model_with_them_says_what_to_do(replicas):
+    with pytest.raises(StubError, match="torch.jit.trace records no call of .* and none of replicas; script the model"):
+        torch.jit.trace(torch.nn.Sequential(replicas), (X,))
+    until(lambda: repr(replicas).count("(0 in flight)") == 2)
 
 
 def test_one_that_cannot_be_found_at_first_is_logged_with_its_reason(replicas, owner, caplog):

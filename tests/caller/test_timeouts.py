@@ -10,9 +10,9 @@ import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote.caller.methods import METHODS
-from torchremote.caller.stub import LONGEST_TIMEOUT, check_timeout
 from torchremote.errors import CallTimeoutError
 from torchremote.link.route import route_of
+from torchremote.link.timeouts import LONGEST_TIMEOUT, check_timeout
 
 from .. import zoo
 from ..group import play
@@ -122,6 +122,8 @@ def test_the_error_says_what_the_worker_was_asked_for_and_how_long_it_had(owner)
             CallTimeoutError, match="asked for 'slow to find', .* within 0.1 s, the stub's timeout; give"
         ):
             stub(torch.ones(2, 8))
+        with pytest.raises(CallTimeoutError, match="asked for 'slow to find', .* within 1 s; waited for it for 0.1 s"):
+            tr.connect(owner, zoo.Encoder, "slow to find", wait=0.1, timeout=1)
         rpc._set_rpc_timeout(0.1)
         with pytest.raises(CallTimeoutError, match="asked for 'slow to find', .* within RPC's default timeout; raise"):
             tr.connect(owner, zoo.Encoder, "slow to find")

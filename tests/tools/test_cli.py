@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import torchremote
-from torchremote.caller.stub import LONGEST_TIMEOUT
 from torchremote.group.hub import split_address
 from torchremote.jit import compile_interface
+from torchremote.link.timeouts import LONGEST_TIMEOUT
 from torchremote.tools import cli
 from torchremote.tools.cli import main
 from torchremote.tools.visiting import seconds

@@ -50,6 +50,7 @@ from .hosting import (
     not_compiled,
     overloads_of,
     script_module,
+    train_follows,
 )
 from .profiling import call_in_range, call_in_range_until_done, is_profiling
 from .rpc import (
@@ -152,8 +153,8 @@ __all__ = [
     "as_class",
     "as_plain_tensors",
     "as_python_module",
-    "ask_for_a_sign",
     "ask_for_1",
+    "ask_for_a_sign",
     "assumed_of",
     "autograd_number",
     "before_saving",
@@ -244,6 +245,7 @@ __all__ = [
     "stored_parts",
     "tensor_attributes",
     "tensors_pickled",
+    "train_follows",
     "type_name",
     "use_one_thread_for_forks",
     "value_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import FrameType
 from typing import Any
 
 import torch
@@ -170,3 +171,16 @@ def not_compiled(module: nn.Module) -> nn.Module:
     """Returns the module from which `torch.compile` made another one, or `module` itself."""
     original: nn.Module = getattr(module, "_orig_mod", module)
     return original
+
+
+def train_follows(frame: FrameType | None) -> bool:
+    """Says whether `frame` is that of what torch.compile gives of a module, which sets its mode and then calls `train`.
+
+    torch's `train` sets the mode of a module, and then calls that of its parts. What torch.compile gives hands the
+    first down to the original, which is its part.
+    """
+    if frame is None or frame.f_globals.get("__name__") != "torch._dynamo.eval_frame":
+        return False
+    while frame is not None and frame.f_code.co_name in ("training", "__setattr__"):
+        frame = frame.f_back
+    return frame is not None and frame.f_code is nn.Module.train.__code__

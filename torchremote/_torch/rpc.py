@@ -127,12 +127,16 @@ def _take(once: list[Callable[[Any], None]], future: Any) -> None:
     do(future)
 
 
+_reducers_lock = new_lock()
+
+
 def send_as(cls: type[Any], reduce: Callable[[Any], str | tuple[Any, ...]]) -> None:
     """Makes RPC's pickler call `reduce` for objects of exactly `cls`. `reduce` returns the same as `__reduce__`."""
     # torch's own function keeps the first `reduce` of a class, and torch.distributed.nn sets one for scripted modules.
     # The dict is exchanged, not changed, because other threads may be reading it.
     pickler = _api._internal_rpc_pickler
-    pickler._class_reducer_dict = {**pickler._class_reducer_dict, cls: reduce}
+    with _reducers_lock:
+        pickler._class_reducer_dict = {**pickler._class_reducer_dict, cls: reduce}
 
 
 class _Nowhere:

@@ -16,6 +16,7 @@ import torch
 from .. import _torch
 from ..caller.connect import asked_until
 from ..caller.methods import lost_workers
+from ..caller.modes import has_set_mode
 from ..caller.pending_stub import find_served
 from ..caller.stub import Stub, attach
 from ..errors import (
@@ -132,11 +133,12 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, 
         unknown = ", ".join(map(repr, sorted(workers.keys() - known)))
         raise PlaceError(f"workers={dict(workers)!r}: no stub is on {unknown}; stubs are on {', '.join(sorted(known))}")
     routes = asked_until(wait, _WAITS, lambda within: _routes(saved, within))
-    # torch.jit's train() and eval() of a stub that is not connected reach no module.
+    # torch.jit's train() and eval() of a stub that is not connected reach no module. Those of another one reached the
+    # module before.
     unlike = [
         f"{it.name!r} on {it.where} is in {MODE_NAMES[route.training]} mode, and its stub in the other one"
         for it, route in zip(saved, routes, strict=True)
-        if not isinstance(it.stub, Stub) and bool(it.stub.training) != route.training
+        if bool(it.stub.training) != route.training and (not isinstance(it.stub, Stub) or has_set_mode(it.stub))
     ]
     if unlike:
         _log.warning(

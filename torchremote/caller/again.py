@@ -25,9 +25,10 @@ import torch
 from .. import _torch
 from ..errors import CallTimeoutError, NotInGroupError, StaleStubError, TorchRemoteError, WireError
 from ..link.route import route_of
+from ..link.timeouts import seconds_of, timeout_of
 from .awaiting import Answer
 from .exchange import Failure, raise_failure
-from .methods import DEVICES, METHODS, NamedStubMethods, note_failure, seconds_of, timeout_of
+from .methods import DEVICES, METHODS, NamedStubMethods, note_failure
 from .pauses import pause_of
 from .steps import Steps, run_here, run_later
 

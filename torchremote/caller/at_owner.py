@@ -17,6 +17,7 @@ import torch.distributed.rpc as rpc
 from .. import _torch
 from ..errors import ArgumentError, CallTimeoutError, MismatchError, NotInGroupError, PlaceError, StaleStubError
 from ..link.route import Route
+from ..link.timeouts import check_timeout
 from ..owner import module_state
 from ..owner.checkpoints import check_path, checkpoint_here
 from ..owner.state_names import differences
@@ -24,7 +25,7 @@ from ..owner.state_versions import with_versions
 from .exchange import ask
 from .methods import find_if_lost, note_failure
 from .modes import note_mode
-from .stub import check_timeout, route_and_interface, stub_along
+from .stub import route_and_interface, stub_along
 
 
 class IncompatibleKeys(NamedTuple):

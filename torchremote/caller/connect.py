@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar, cast, overload
 from ..errors import AbsentWorkerError, NotInGroupError, ServedNameError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import find_worker
+from ..link.timeouts import check_timeout
 from ..owner import served
 from ..owner.served import check_name
 from ..typing import HasStub, StubT
@@ -17,7 +18,6 @@ from .pauses import pause_of
 from .pending import Pending
 from .pending_replicas import NOT_YET, PendingReplicas
 from .pending_stub import find_served
-from .stub import check_timeout
 
 Found = TypeVar("Found")
 

@@ -15,6 +15,7 @@ from .._torch import PyRRef
 from ..errors import ArgumentError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
+from ..link.timeouts import check_timeout
 from ..owner.checkpoints import check_path
 from ..owner.create import referenced
 from ..owner.exported import complete_examples
@@ -23,7 +24,6 @@ from ..typing import HasStub, StubT
 from .pending import Pending
 from .pending_stub import PendingStub, cancel, send_request
 from .requests import IfExists, checked, checked_arguments, request_for
-from .stub import check_timeout
 
 
 class CreateOptions(TypedDict, total=False):

@@ -13,6 +13,7 @@ import torch.distributed.rpc as rpc
 from ..errors import ArgumentError, TorchRemoteError
 from ..jit import CompiledInterface, compile_interface
 from ..link.places import Place, find_place
+from ..link.timeouts import check_timeout
 from ..owner import modules
 from ..owner.checkpoints import check_path
 from ..owner.create import CreateRequest
@@ -22,7 +23,7 @@ from ..typing import HasStub, StubT
 from .built_here import is_only_here
 from .pending_stub import PendingStub, cancel, cancel_message, send_request, send_requests
 from .requests import checked, checked_arguments, request_for
-from .stub import check_timeout, route_and_interface
+from .stub import route_and_interface
 from .waiting import wait
 
 

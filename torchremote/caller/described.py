@@ -126,10 +126,13 @@ def in_order(compiled: CompiledInterface, others: Iterable[str]) -> list[str]:
 
 def no_such(compiled: CompiledInterface, name: str) -> AttributeError:
     """Makes the error for a name that a stub does not have. It has the nearest name, and the list."""
+    interface = compiled.interface.name
+    if name in compiled.as_written.values:
+        return AttributeError(f"{interface}.{name}: a stub has methods alone; read it of the interface itself")
     methods = [method.name for method in compiled.interface.methods]
     near = difflib.get_close_matches(name, [f"{method}{ending}" for method in methods for ending in ENDINGS], n=1)
     has = f"did you mean {near[0]}? It has" if near else "it has"
     return AttributeError(
-        f"{compiled.interface.name}.{name}: a stub has no such attribute; {has} {', '.join(methods)}, and for each <m> "
+        f"{interface}.{name}: a stub has no such attribute; {has} {', '.join(methods)}, and for each <m> "
         "also <m>_async, <m>_many, <m>_many_async and <m>_remote"
     )

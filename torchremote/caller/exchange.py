@@ -278,6 +278,22 @@ def ask(worker: str, where: str, function: Callable[..., Any], *args: Any, timeo
     Raises:
         TorchRemoteError: `function` raised it on the worker, or the worker is lost, or it did not answer in time.
     """
+    value = settle(*_asked(worker, where, function, args, timeout))
+    raise_failure(value)
+    return value
+
+
+def ask_later(worker: str, where: str, function: Callable[..., Any], *args: Any, timeout: float | None) -> Answer[Any]:
+    """Does as `ask`, but returns a Future of the result at once. It raises at once if nothing could be sent."""
+    answer, unpack, failing = _asked(worker, where, function, args, timeout)
+    result: Answer[Any] = later(unpack)(answer, failing, ())
+    return result
+
+
+def _asked(
+    worker: str, where: str, function: Callable[..., Any], args: tuple[Any, ...], timeout: float | None
+) -> tuple[Any, Callable[[Any], Any], Failing]:
+    """Has a worker run `function`. Returns the Future of the answer, and what makes a result or an error of it."""
 
     def failing(error: Exception) -> TorchRemoteError:
         failure = explain(error, where.partition(" on ")[0], worker)
@@ -286,9 +302,9 @@ def ask(worker: str, where: str, function: Callable[..., Any], *args: Any, timeo
             return CallTimeoutError(f"{where}: no answer within {within}; the worker's work goes on\n\n{error}")
         return failure
 
+    def unpack(answer: Any) -> Any:
+        return Failure.of(answer.error(f"{where}: {answer.message}")) if isinstance(answer, Refusal) else answer
+
     limit = {} if timeout is None else {"timeout": timeout}
     sent = send(rpc.rpc_async, (worker, answering, (function, *args)), limit, failing)
-    answer = settle(sent, None, failing)
-    if isinstance(answer, Refusal):
-        raise answer.error(f"{where}: {answer.message}")
-    return answer
+    return sent, unpack, failing

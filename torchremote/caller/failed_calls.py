@@ -30,6 +30,7 @@ import functools
 import logging
 import os
 import threading
+import time
 from typing import Any
 
 from .. import native
@@ -39,9 +40,10 @@ from ..link.failures import MISFIT, explain
 from ..link.places import find_worker
 from ..link.route import Address, Route, new_stream
 from ..link.stubs import compiled_at
+from ..link.timeouts import seconds_of
 from ..locks import new_lock
 from .methods import NamedStubMethods, left_natively, lost_workers
-from .modes import follow_mode
+from .modes import follow_mode, keep_mode
 from .pauses import pause_of
 from .pending_stub import PendingStub, find_served, when_answered
 
@@ -173,6 +175,7 @@ def _ask(key: Key) -> None:
     address, _ = key
     try:
         place, limit = find_worker(address.worker), address.seconds
+        until = time.monotonic() + seconds_of(limit)
         pending = find_served(place, compiled_at(address), address.name, limit, within=limit)
     except TorchRemoteError:  # the worker is lost since
         for call in _end_search(key):
@@ -182,7 +185,7 @@ def _ask(key: Key) -> None:
             call.end()
         raise
     else:
-        when_answered(pending, functools.partial(_answered, key, pending))
+        when_answered(pending, functools.partial(_answered, key, until, pending))
 
 
 def _end_search(key: Key, found: Route | None = None) -> list[Call]:
@@ -197,25 +200,31 @@ def _end_search(key: Key, found: Route | None = None) -> list[Call]:
         return calls
 
 
-def _answered(key: Key, pending: PendingStub) -> None:
-    """Has calls go on when the worker has answered."""
+def _answered(key: Key, until: float, pending: PendingStub) -> None:
+    """Has calls go on when the worker has answered, and the module has the mode that was set here."""
     address, before = key
-    found: Route | None = None
-    failure: Exception | None = None
     try:
         found = pending.route()
     except Exception as error:
-        failure = error
-    for call in _end_search(key, found):
-        if isinstance(failure, MismatchError):
-            call.end_with(f"{MISFIT}{failure}")
-        elif isinstance(failure, TorchRemoteError):  # the worker does not serve the name, say
+        _go_on(key, error)
+        return
+    interface, _ = _facts(address.qualified_name, address.declaration)
+    keep_mode(before, found, f"{interface} on {address.worker}", until, functools.partial(_go_on, key))
+
+
+def _go_on(key: Key, found: Route | Exception) -> None:
+    """Has calls go on with what was found, or with why nothing was."""
+    _, before = key
+    for call in _end_search(key, found if isinstance(found, Route) else None):
+        if isinstance(found, MismatchError):
+            call.end_with(f"{MISFIT}{found}")
+        elif isinstance(found, TorchRemoteError):  # the worker does not serve the name, say
             _rest_or_end(call)
-        elif found is None or found.handle == before:  # a bug; or the same module, which refuses calls all the same
+        elif isinstance(found, Exception) or found.handle == before:  # a bug; or the same module, which refuses calls
             call.end()
         else:
             _send_again(call)
-    if found is not None:
-        follow_mode(address.worker, before, found.handle, found.training)
-    elif not isinstance(failure, TorchRemoteError):
-        _log.error("torchremote: a bug; calls that failed end with their errors", exc_info=failure)
+    if isinstance(found, Route):
+        follow_mode(before, found)
+    elif not isinstance(found, TorchRemoteError):
+        _log.error("torchremote: a bug; calls that failed end with their errors", exc_info=found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -10,7 +12,7 @@ from ..link.failures import GONE
 from ..link.places import find_worker
 from ..link.route import Route, route_of
 from .methods import NamedStubMethods
-from .modes import follow_mode
+from .modes import follow_mode, keep_mode
 from .pending_stub import PendingStub, find_served, when_answered
 from .steps import call_soon
 from .stub import exchange_route, with_timeout
@@ -26,6 +28,7 @@ def find_again(methods: NamedStubMethods, within: float, ended: Callable[[Except
         ended: is called with None, or with an error. NotInGroupError: the worker is not back, or does not serve the
             name yet. MismatchError: what it serves does not implement the interface.
     """
+    until = time.monotonic() + (within or math.inf)
     try:
         pending, route = _ask(methods, within)
     except Exception as error:
@@ -34,11 +37,23 @@ def find_again(methods: NamedStubMethods, within: float, ended: Callable[[Except
 
     def answered() -> None:
         try:
-            _take_up(methods, route, pending)
+            found = _found(methods, route, pending)
         except Exception as error:
             ended(error)
+            return
+        if found is None:
+            ended(None)  # the next call goes where it went before, and the owner refuses it
         else:
-            ended(None)
+            keep_mode(route.handle, found, _where(methods, route), until, lambda kept: call_soon(partial(lead, kept)))
+
+    def lead(kept: Route | Exception) -> None:
+        failure = kept if isinstance(kept, Exception) else None
+        try:
+            if isinstance(kept, Route):
+                _lead(methods, route.handle, kept)
+        except Exception as error:
+            failure = error
+        ended(failure)
 
     when_answered(pending, partial(call_soon, answered))
 
@@ -52,22 +67,31 @@ def _ask(methods: NamedStubMethods, within: float) -> tuple[PendingStub, Route]:
         place = find_worker(route.worker)
     except PlaceError:
         raise NotInGroupError(f"{_where(methods, route)}: {GONE}") from None
-    return find_served(place, methods.compiled, route.name, route.timeout, within, methods.followed), route
+    asked = find_served(place, methods.compiled, route.name, route.timeout, within, methods.followed, is_call=True)
+    return asked, route
 
 
-def _take_up(methods: NamedStubMethods, route: Route, pending: PendingStub) -> None:
-    """Has a stub lead to the module that was found. `route`: the one that it has."""
+def _found(methods: NamedStubMethods, route: Route, pending: PendingStub) -> Route | None:
+    """Takes a worker's answer. Returns None if the name was withdrawn.
+
+    Args:
+        route: the one that the stub has.
+    """
     try:
-        found = pending.route()
+        return pending.route()
     except ServedNameError:
         if methods.withdrawn:
-            return  # the next call goes where it went before, and the owner refuses it
+            return None
         raise NotInGroupError(
             f"{_where(methods, route)}: the worker is back, and does not serve {route.name!r}; nothing was sent"
         ) from None
-    methods.before.append(route.handle)
+
+
+def _lead(methods: NamedStubMethods, before: int, found: Route) -> None:
+    """Has a stub, whose handle was `before`, lead to the module that was found."""
+    methods.before.append(before)
     exchange_route(methods.scripted(), methods.compiled, found)
-    follow_mode(route.worker, route.handle, found.handle, found.training)
+    follow_mode(before, found)
 
 
 def _where(methods: NamedStubMethods, route: Route) -> str:

@@ -24,7 +24,6 @@ Note [Stubs that follow]
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
@@ -35,14 +34,13 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 import torch
-import torch.distributed.rpc as rpc
 
 from .. import _torch
-from ..errors import CallTimeoutError, NotInGroupError, NotInitializedError, StaleStubError, TorchRemoteError
+from ..errors import CallTimeoutError, NotInGroupError, StaleStubError, TorchRemoteError
 from ..jit import CompiledInterface
 from ..jit.runtime.table import STALE
-from ..link.failures import WHEN_RUNNING, check_not_forked
 from ..link.route import Route, route_of
+from ..link.timeouts import seconds_of, timeout_of
 from ..locks import new_lock
 from .awaiting import Answer
 from .exchange import Failure, raise_failure
@@ -233,25 +231,3 @@ def methods_of(
     if route.name is None:
         return {method: _torch.scripted_method(stub, method) for method in names}
     return NamedStubMethods(stub, compiled, names, route)
-
-
-def seconds_of(timeout: float | None) -> float:
-    """Returns the seconds that a call may take. `timeout`: that of its stub.
-
-    Raises:
-        NotInitializedError: RPC is not running in this process.
-    """
-    check_running()
-    return (rpc.get_rpc_timeout() if timeout is None else timeout) or math.inf
-
-
-def check_running() -> None:
-    """Raises NotInitializedError if RPC is not running in this process, so that no search finds a module again."""
-    check_not_forked()
-    if not _torch.rpc_running():
-        raise NotInitializedError(f"RPC is not running in this process; {WHEN_RUNNING}")
-
-
-def timeout_of(seconds: float) -> float:
-    """Returns the timeout of a stub whose calls may take `seconds`, which may be infinite."""
-    return 0.0 if seconds == math.inf else seconds

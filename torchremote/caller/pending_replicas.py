@@ -12,11 +12,11 @@ from typing import Any, Final
 from ..errors import AbsentWorkerError, CallTimeoutError, PlaceError, ServedNameError, TorchRemoteError, WireError
 from ..jit import CompiledInterface
 from ..link.places import check_worker, find_worker
+from ..link.timeouts import LONGEST_TIMEOUT
 from .pending import Pending
 from .pending_stub import PendingStub, when_answered
 from .replicas import ASKING, Team
 from .replicas_as_module import make_replicas
-from .stub import LONGEST_TIMEOUT
 
 NOT_YET: Final = (ServedNameError, AbsentWorkerError, WireError)
 """Errors of a worker that may still come, or come back, or may still serve the name."""
@@ -49,21 +49,24 @@ class PendingReplicas(Pending[Any]):
         self._asked = self._team.start(within)
         self._pending = [one for one in self._asked if isinstance(one, PendingStub)]
         self._until = math.inf  # when those that have not answered are left out
-        self._answered = threading.Event()
-        for pending in self._pending:
-            when_answered(pending, self._answered.set)
+        self._lock = threading.RLock()  # a signal's handler may wait, too
 
     def done(self) -> bool:
         return self._left() <= 0
 
     def wait(self) -> Any:
-        if self._made is None:
-            # `_left` waits for no answer. One that comes after it has looked sets the event again.
-            while (left := self._left()) > 0:
-                self._answered.wait(min(left, LONGEST_TIMEOUT))
-                self._answered.clear()
-            self._made = self._make()
-        return self._made
+        answered = threading.Event()  # of this thread, which clears it
+        for pending in self._pending:
+            when_answered(pending, answered.set)
+        # `_left` waits for no answer. One that comes after it has looked sets the event again.
+        while self._made is None and (left := self._left()) > 0:
+            answered.wait(min(left, LONGEST_TIMEOUT))
+            answered.clear()
+        with self._lock:
+            if self._made is None:
+                made = self._make()
+                self._made = self._made or made  # a handler may have made them meanwhile
+            return self._made
 
     def until_done(self) -> Generator[Any, None, None]:
         while self._left() > 0:
@@ -93,6 +96,7 @@ class PendingReplicas(Pending[Any]):
             raise _first(list(absent.values()))
         for where, why in absent.items():
             self._team.note_lost(where, why)
+        self._team.mode.training = all(stub.training for stub in self._team.stubs().values())
         return make_replicas(self._team)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import threading
 import warnings
@@ -53,14 +52,15 @@ def find_served(
     timeout: float | None,
     within: float | None = None,
     followed: bool = True,
+    is_call: bool = False,
 ) -> PendingStub:
     """Asks a worker for the module that it serves under `name`, and does not wait for the answer.
 
     Args:
         timeout: that of the stub. None: RPC's default.
-        within: seconds that the worker has to answer; 0 for no limit, None for RPC's default. If they are those of the
-            stub's timeout, the error says so.
+        within: seconds that the worker has to answer; 0 for no limit, None for RPC's default.
         followed: whether the native part has calls of the stub follow the module: see link/route.py.
+        is_call: it is a call of a stub that asks. Then `within` is what is left of `timeout`, and the error says so.
 
     Raises:
         NotInGroupError: the worker is lost, and about to be taken off the list of workers.
@@ -69,12 +69,13 @@ def find_served(
     if place.worker.name in lost_workers:
         raise NotInGroupError(f"{interface.name} on {place.worker.name}: {GONE}")
     answer = _ask(compiled, place, connect_here, interface.name, interface.text, name, within=within)
-    late = f"asked for {name!r}, it did not answer within RPC's default timeout; {_RPC_TIMEOUT}"
-    if within is not None:
-        is_timeout = timeout is not None and math.isclose(within, timeout, rel_tol=0.1)  # or what is left
-        late = f"asked for {name!r}, it did not answer within {timeout if is_timeout else within:.3g} s"
-        if is_timeout:
-            late += ", the stub's timeout; give the stub more time with torchremote.with_timeout"
+    if within is None or (is_call and timeout is None):
+        late = f"RPC's default timeout; {_RPC_TIMEOUT}"
+    elif is_call:
+        late = f"{timeout:.3g} s, the stub's timeout; give the stub more time with torchremote.with_timeout"
+    else:
+        late = f"{within:.3g} s"
+    late = f"asked for {name!r}, it did not answer within {late}"
     return PendingStub(answer, compiled, place, name, timeout, ticket=None, followed=followed, late=late)
 
 

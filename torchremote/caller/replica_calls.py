@@ -20,13 +20,13 @@ from ..jit import CompiledInterface
 from ..jit.lower.plan import is_called_packed
 from ..jit.read.model import Method
 from ..link.failures import FAILURES
+from ..link.timeouts import seconds_of, timeout_of
 from .again import may_be_sent_again, wait_for_streams
 from .awaiting import Answer
 from .batches import Batches, when_each
 from .calls import Calls, failure_of
 from .described import describe
 from .exchange import Failing, Failure, Settle, at_once, raise_failure, send, send_to_wait, when_all
-from .methods import seconds_of, timeout_of
 from .pauses import pause_of
 from .references import remote_call
 from .replicas import Replica, Taken, Team

@@ -23,6 +23,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -40,8 +41,10 @@ from ..errors import (
 )
 from ..jit import CompiledInterface
 from ..link.places import find_worker
+from ..link.timeouts import check_running
 from .at_owner import at_owner
-from .methods import DEVICES, METHODS, NamedStubMethods, check_running
+from .methods import DEVICES, METHODS, NamedStubMethods
+from .modes import LOST
 from .pauses import pause_of
 from .pending_stub import PendingStub, find_served
 
@@ -112,12 +115,27 @@ class Taken:
     __del__ = give_back
 
 
+class TeamMode:
+    """The training mode of replicas. Their copies in this process share it."""
+
+    def __init__(self, training: bool = True) -> None:
+        self.training = training  # as they show it
+        self.wanted: bool | None = None  # what was set here; those that come back get it
+
+
 class Team:
     """The replicas behind one object that users call: see Note [Replicas]."""
 
-    def __init__(self, compiled: CompiledInterface, name: str, timeout: float | None, where: Sequence[str]) -> None:
+    def __init__(
+        self,
+        compiled: CompiledInterface,
+        name: str,
+        timeout: float | None,
+        where: Sequence[str],
+        mode: TeamMode | None = None,
+    ) -> None:
         self.compiled, self.name, self.timeout, self.where = compiled, name, timeout, tuple(where)
-        self.mode: bool | None = None  # the training mode that was set through this object
+        self.mode = TeamMode() if mode is None else mode
         self.devices: list[torch.device] = []  # accelerators on which results may be
         first = (_torch.own_id() or 0) % len(where)
         self._replicas = [Replica(one) for one in (*where[first:], *where[:first])]
@@ -189,11 +207,18 @@ class Team:
             has_mode: its module was set to the mode of this team before.
         """
         while True:
-            mode = self.mode
+            mode = self.mode.wanted
             if mode is not None and not has_mode:
-                at_owner(stub, ASKING).train(mode)
+                try:
+                    at_owner(stub, ASKING).train(mode)
+                except LOST:
+                    raise
+                except TorchRemoteError as error:
+                    _log.warning(
+                        "torchremote: %s: the mode that was set here is refused: %s", self.title, _first(error)
+                    )
             with self._lock:
-                if self.mode is not mode:
+                if self.mode.wanted is not mode:
                     continue
                 replica = next(replica for replica in self._replicas if replica.where == where)
                 methods: NamedStubMethods = stub.__dict__[METHODS]
@@ -212,13 +237,8 @@ class Team:
         replica.why = _reason(why)
         self._seek(replica)
 
-    def put_all(self, stubs: Mapping[str, Any], mode: bool | None) -> None:
-        """Has those replicas be called that `stubs` has stubs of, and looks for the others.
-
-        Args:
-            mode: the training mode that the modules of `stubs` have already, and others get. None: none was set.
-        """
-        self.mode = mode
+    def put_all(self, stubs: Mapping[str, Any]) -> None:
+        """Has those replicas be called that `stubs` has stubs of, and looks for the others."""
         for where, stub in stubs.items():
             self.put(where, stub, has_mode=True)
         for replica in self._replicas:
@@ -279,15 +299,29 @@ class Team:
         return {where: there[where] for where in self.where if where in there}
 
     def train(self, mode: bool) -> None:
-        """Sets the mode of all replicas. Those that are left out get it when they come back."""
+        """Sets the mode of all replicas. Those that are left out get it when they come back.
+
+        If one refuses the mode, the others get back the one that they had.
+        """
         with self._lock:
-            self.mode = mode
-            replicas = [(replica, replica.stub) for replica in self._replicas if replica.methods]
-        for replica, stub in replicas:
+            before, self.mode.wanted = self.mode.wanted, mode
+            replicas = [(replica, replica.stub, replica.stub.training) for replica in self._replicas if replica.methods]
+        for number, (replica, stub, _) in enumerate(replicas):
             try:
-                at_owner(stub).train(mode)
-            except (WireError, StaleStubError) as error:
-                self.leave_out(replica, stub, error)
+                self._set(replica, stub, mode)
+            except TorchRemoteError:
+                self.mode.wanted = before
+                for has_it in replicas[:number]:
+                    with suppress(TorchRemoteError):
+                        self._set(*has_it)
+                raise
+        self.mode.training = mode
+
+    def _set(self, replica: Replica, stub: Any, mode: bool) -> None:
+        try:
+            at_owner(stub).train(mode)
+        except (WireError, StaleStubError) as error:
+            self.leave_out(replica, stub, error)
 
     @property
     def title(self) -> str:
@@ -325,4 +359,9 @@ def _bring_back(of: weakref.ref[Team], replica: Replica) -> None:
 
 def _reason(error: Exception) -> str:
     """Says why a replica is left out."""
-    return _ABSENT if isinstance(error, AbsentWorkerError) else str(error).partition("\n")[0]
+    return _ABSENT if isinstance(error, AbsentWorkerError) else _first(error)
+
+
+def _first(error: Exception) -> str:
+    """Returns the first line of an error."""
+    return str(error).partition("\n")[0]

@@ -6,7 +6,6 @@ In a model they are a part that has nothing of its own, as a stub is: see as_mod
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
@@ -15,7 +14,9 @@ import torch
 from .. import _torch
 from ..errors import NotSavableError, StubError
 from ..jit import CompiledInterface
+from ..jit.script.cache import Cache
 from . import as_module
+from .assigned import check_deleted, takes
 from .described import CallSignature, in_order, no_such
 from .profiled import profiled
 from .replica_calls import TEAM, replica_calls
@@ -40,14 +41,19 @@ class Replicas(SeveralModules, metaclass=ReplicasClass):
     __signature__ = CallSignature()
 
     def __init__(self, team: Team) -> None:
-        super().__init__()
         self.__dict__[TEAM] = team
+        self.__dict__.update(vars(torch.nn.Module()))  # its `__init__` would set the mode
+        del self.__dict__["training"]
 
     def along(self, timeout: float | None) -> Any:
         team = _team_of(self)
-        another = Team(team.compiled, team.name, timeout, team.where)
-        another.put_all({where: with_timeout(stub, timeout) for where, stub in team.stubs().items()}, team.mode)
-        made = make_replicas(another)
+        another = Team(team.compiled, team.name, timeout, team.where, team.mode)
+        another.put_all({where: with_timeout(stub, timeout) for where, stub in team.stubs().items()})
+        return self._of(another)
+
+    def _of(self, team: Team) -> Any:
+        """Makes another object, of a team of the same modules, with the attributes that the user's code set."""
+        made = make_replicas(team)
         made.__dict__.update(own_of(self))
         return made
 
@@ -62,13 +68,20 @@ class Replicas(SeveralModules, metaclass=ReplicasClass):
         if not isinstance(mode, bool):
             raise ValueError(f"train({mode!r}): training mode is True or False")
         _team_of(self).train(mode)
-        self.__dict__["training"] = mode
         return self
 
+    @property
+    def training(self) -> bool:  # type: ignore[override]
+        """The mode of the replicas, as this process knows it."""
+        return _team_of(self).mode.training
+
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "training" and TEAM in self.__dict__:
-            raise StubError(f"{_team_of(self).title}: training = {value!r}: call train({value!r})")
-        super().__setattr__(name, value)
+        if takes(_team_of(self).title, name, value, self.training):
+            super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        check_deleted(_team_of(self).title, name)
+        super().__delattr__(name)
 
     # -- what is refused
 
@@ -121,7 +134,9 @@ class Replicas(SeveralModules, metaclass=ReplicasClass):
             raise no_such(self._torchremote_compiled, name) from None
 
     def __copy__(self) -> Any:
-        return self.along(_team_of(self).timeout)
+        return self._of(_team_of(self))
+
+    _replicate_for_data_parallel = __copy__
 
     def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
         copied = self.__copy__()
@@ -144,9 +159,7 @@ def own_of(replicas: Replicas) -> dict[str, Any]:
 
 def make_replicas(team: Team) -> Any:
     """Makes the object that users hold."""
-    made = replicas_class(team.compiled)(team)
-    made.__dict__["training"] = all(stub.training for stub in team.stubs().values())
-    return made
+    return replicas_class(team.compiled)(team)
 
 
 def _workers(replicas: Any) -> str:
@@ -155,9 +168,15 @@ def _workers(replicas: Any) -> str:
     return f" on {', '.join(team.where)}"
 
 
-@functools.cache
+_classes: Cache[CompiledInterface, type[Replicas]] = Cache()
+
+
 def replicas_class(compiled: CompiledInterface) -> type[Replicas]:
-    """Makes the Python class of replicas with an interface."""
+    """Returns the Python class of replicas with an interface."""
+    return _classes.get(compiled, lambda: _make_class(compiled))
+
+
+def _make_class(compiled: CompiledInterface) -> type[Replicas]:
     members: dict[str, Any] = {"__module__": __name__, "_torchremote_compiled": compiled}
     if compiled.as_written.doc:
         members["__doc__"] = compiled.as_written.doc

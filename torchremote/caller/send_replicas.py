@@ -10,7 +10,7 @@ from ..jit import compile_interface
 from ..jit.read.parse import parse_interface
 from ..link.protocol import SPOKEN, check_protocol
 from .replica_calls import TEAM
-from .replicas import Team
+from .replicas import Team, TeamMode
 from .replicas_as_module import Replicas, ReplicasClass, make_replicas, own_of, replicas_class
 from .send_stub import sent_interface
 
@@ -19,7 +19,7 @@ def reduce_for_rpc(replicas: Replicas) -> tuple[Any, ...]:
     """Takes replicas apart for RPC's pickler."""
     team: Team = replicas.__dict__[TEAM]
     which = sent_interface(team.compiled.interface), team.name, team.timeout, team.where
-    return rebuild, (*SPOKEN, *which, team.stubs(), team.mode, own_of(replicas))
+    return rebuild, (*SPOKEN, *which, team.stubs(), team.mode.training, own_of(replicas))
 
 
 def rebuild(
@@ -30,7 +30,7 @@ def rebuild(
     timeout: float | None,
     where: Sequence[str],
     stubs: dict[str, Any],
-    mode: bool | None,
+    training: bool,
     own: dict[str, Any],
 ) -> Any:
     """Makes the replicas again on the worker that receives them.
@@ -39,8 +39,8 @@ def rebuild(
         ProtocolError: the sender runs a release of torchremote that this worker does not understand.
     """
     check_protocol(protocol, oldest, "the worker that sent replicas")
-    team = Team(compile_interface(parse_interface(*sent)), name, timeout, where)
-    team.put_all(stubs, mode)
+    team = Team(compile_interface(parse_interface(*sent)), name, timeout, where, TeamMode(training))
+    team.put_all(stubs)
     made = make_replicas(team)
     made.__dict__.update(own)
     return made

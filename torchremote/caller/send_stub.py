@@ -12,7 +12,6 @@ from ..link.places import find_place
 from ..link.protocol import SPOKEN, check_protocol
 from ..link.route import Route
 from ..owner import leases
-from .methods import METHODS, NamedStubMethods
 from .stub import Bases, Stub, StubClass, give_own, make_stub, own_of, route_and_interface, stub_class
 
 
@@ -40,9 +39,6 @@ class SentRoute:
 def reduce_for_rpc(stub: Stub) -> tuple[Any, ...]:
     """Takes a stub apart for RPC's pickler."""
     route, compiled = route_and_interface(stub, "RPC")
-    methods = stub.__dict__[METHODS]
-    if isinstance(methods, NamedStubMethods):
-        route = replace(route, followed=methods.followed)  # the link does not say it
     return rebuild, (
         *SPOKEN,
         sent_interface(compiled.interface),

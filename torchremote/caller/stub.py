@@ -7,22 +7,23 @@ together.
 from __future__ import annotations
 
 import copy
-import functools
-import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import torch
 
 from .. import _torch
-from ..errors import InterfaceError, NotSavableError, StubError
+from ..errors import InterfaceError, NotSavableError
 from ..jit import CompiledInterface, compile_interface
+from ..jit.script.cache import Cache
 from ..link.route import Route, route_of, set_route
+from ..link.timeouts import check_timeout
 from ..locks import new_lock
 from ..owner.tables import keep_for_readers
 from ..typing import StubT
 from . import shown
+from .assigned import check_deleted, takes
 from .batches import many_calls
 from .calls import called_names, python_calls
 from .described import CallSignature, in_order, no_such
@@ -78,9 +79,6 @@ def exchange_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface
 
 def stub_along(stub: Stub, route: Route) -> Any:
     """Makes another stub of the same class that follows `route`. It gets the attributes that the user's code set."""
-    methods = stub.__dict__[METHODS]
-    if isinstance(methods, NamedStubMethods):
-        route = replace(route, followed=methods.followed)
     return give_own(make_stub(stub._torchremote_compiled, route, stub._torchremote_bases), own_of(stub))
 
 
@@ -125,6 +123,9 @@ def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterf
     if isinstance(stub, Stub):
         route = route_of(stub)
         if route is not None:
+            methods = stub.__dict__[METHODS]
+            if isinstance(methods, NamedStubMethods) and not methods.followed:  # the link does not say it
+                route = replace(route, followed=False)
             return route, stub._torchremote_compiled
     if isinstance(stub, SeveralModules):
         raise InterfaceError(
@@ -167,27 +168,6 @@ def with_timeout(stub: StubT, timeout: float | None) -> StubT:
     assert isinstance(stub, Stub)
     again = stub_along(stub, replace(route, timeout=check_timeout(timeout)))
     return again
-
-
-LONGEST_TIMEOUT: Final = 2_147_483.0
-"""Seconds. torch counts milliseconds in 32 bits; with more, a call would be over at once."""
-
-
-def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
-    """Returns a timeout, in seconds, as torch can have it: in whole milliseconds, rounded up, and not too long.
-
-    torch drops what is less than a millisecond, and takes 0 for no limit.
-
-    Raises:
-        ValueError: it is no number of seconds.
-    """
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < math.inf:
-        what = "seconds, 0 for no limit, or None for RPC's default" if name == "timeout" else "seconds, or None"
-        raise ValueError(f"{name}={timeout!r}: {what}")
-    milliseconds = round(min(timeout, LONGEST_TIMEOUT) * 1000, 6)  # so that 0.3 s, which is a bit more, is 300
-    return max(math.ceil(milliseconds), int(timeout > 0)) / 1000
 
 
 def remote_interface(interface: type) -> type:
@@ -279,25 +259,12 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
             raise no_such(self._torchremote_compiled, name) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        where = self._torchremote_compiled.interface.name
-        if name == "training" and SHARED in self.__dict__:
-            if value is self.training:  # as torch.compile sets it
-                return
-            raise StubError(
-                f"{where}: training = {value!r}: the mode is the remote module's, which all its callers share; call "
-                f"stub.train({value!r})"
-            )
-        if isinstance(value, torch.nn.Module) and SHARED in self.__dict__:
-            raise StubError(
-                f"{where}: {name} = {type(value).__name__}(...): a stub has no parts here; put both into a module of "
-                "your own"
-            )
-        super().__setattr__(name, value)
+        if SHARED not in self.__dict__ or takes(self._torchremote_compiled.interface.name, name, value, self.training):
+            super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
-        if name == "training" and SHARED in self.__dict__:
-            where = self._torchremote_compiled.interface.name
-            raise StubError(f"{where}: del training: the mode is the remote module's; call stub.train() or stub.eval()")
+        if SHARED in self.__dict__:
+            check_deleted(self._torchremote_compiled.interface.name, name)
         super().__delattr__(name)
 
     def __getstate__(self) -> NoReturn:
@@ -316,6 +283,9 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
         memo[id(self)] = copied  # an attribute may lead back to the stub
         return give_own(copied, copy.deepcopy(own_of(self), memo))
 
+    def _replicate_for_data_parallel(self) -> Any:
+        return self.__copy__()  # ScriptModule's own is no stub
+
     def extra_repr(self) -> str:
         route, compiled = route_and_interface(self, "repr")
         return shown.line(compiled, route)
@@ -325,9 +295,15 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
         return shown.table(compiled, route)
 
 
-@functools.cache
+_classes: Cache[tuple[CompiledInterface, Bases], type[Stub]] = Cache()
+
+
 def stub_class(compiled: CompiledInterface, bases: Bases = ()) -> type[Stub]:
-    """Makes the Python class of an interface's stubs. `bases`: the classes from which it derives before `Stub`."""
+    """Returns the Python class of an interface's stubs. `bases`: the classes from which it derives before `Stub`."""
+    return _classes.get((compiled, bases), lambda: _make_class(compiled, bases))
+
+
+def _make_class(compiled: CompiledInterface, bases: Bases) -> type[Stub]:
     members: dict[str, Any] = {"__module__": __name__}
     if bases:
         members["_torchremote_bases"] = bases

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import math
 import os
 import re
 import subprocess
@@ -15,9 +14,9 @@ from typing import Any, Final
 from torch.distributed.rpc import TensorPipeRpcBackendOptions
 
 from .. import _torch, supported
-from ..caller.stub import LONGEST_TIMEOUT
 from ..errors import GroupError, NotInitializedError
 from ..link.failures import FORKED, check_not_forked
+from ..link.timeouts import check_seconds
 from ..locks import new_lock
 from ..options import rpc_options
 from . import hub
@@ -162,18 +161,6 @@ def _check_thread(asked: str) -> None:
             f"{asked}: called in a call of another worker, or in a callback, and so on a thread of RPC, which ends "
             f"only after them; call it on a thread of your own: threading.Thread(target=torchremote.{asked}).start()"
         )
-
-
-def check_seconds(timeout: float, more_than_none: bool = True) -> float:
-    """Returns a timeout as Python can wait for it, which is not without end.
-
-    Raises:
-        ValueError: it is no number of seconds, or is 0 and has to be `more_than_none`.
-    """
-    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if not number or not 0 <= timeout < math.inf or (more_than_none and timeout == 0):
-        raise ValueError(f"timeout={timeout!r}: seconds, {'more than 0' if more_than_none else '0 or more'}")
-    return min(timeout, LONGEST_TIMEOUT)
 
 
 def group_address() -> str:

@@ -12,7 +12,8 @@ from multiprocessing.connection import wait
 from typing import IO, Any, Final
 
 from ..errors import GroupError
-from .join import check_seconds, joined
+from ..link.timeouts import check_seconds
+from .join import joined
 from .spawned import JOINED
 
 _PROGRAM: Final = """

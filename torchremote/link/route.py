@@ -11,7 +11,7 @@ import torch
 from .. import _torch, native
 from .._torch import PyRRef
 from .._version import PROTOCOL
-from ..errors import ProtocolError
+from ..errors import ProtocolError, StubError
 from ..jit import CompiledInterface
 from ..jit.lower import ADDRESS, ROUTE
 from ..jit.runtime.turns import STREAMS
@@ -94,8 +94,20 @@ def address_of(scripted: torch.jit.ScriptModule) -> Address:
 
 
 def route_of(scripted: torch.jit.ScriptModule) -> Route | None:
-    """Reads the route that `set_route` gave a scripted stub. None if the stub is not connected."""
-    parts = _torch.scripted_method(scripted, ROUTE)() if _torch.has_method(scripted, ROUTE) else None
+    """Reads the route that `set_route` gave a scripted stub. None if the stub is not connected.
+
+    Raises:
+        StubError: torch.jit.trace, which records calls of the traced module's own parts alone, records this one.
+    """
+    try:
+        parts = _torch.scripted_method(scripted, ROUTE)() if _torch.has_method(scripted, ROUTE) else None
+    except RuntimeError:
+        if not torch.jit.is_tracing():
+            raise
+        raise StubError(
+            f"{type(scripted).__name__}: torch.jit.trace records no call of a stub that is not itself a part of the "
+            "traced module, and none of replicas; script the model, with a stub as an attribute, and do not trace it"
+        ) from None
     if parts is None:
         return None
     address = address_of(scripted)

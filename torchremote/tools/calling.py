@@ -12,12 +12,12 @@ import torch
 
 from ..caller.exchange import ask
 from ..caller.pending_stub import find_served
-from ..caller.stub import check_timeout
 from ..errors import ArgumentError
 from ..jit import CompiledInterface, compile_interface
 from ..jit.read.model import Method
 from ..jit.read.parse import parse_interface
 from ..link.places import Place
+from ..link.timeouts import check_timeout
 from ..owner.served import interface_here
 from .targets import Served, UsageError, find_class, split_served
 from .values import ValueReader, as_json, as_text, check_output, save_file

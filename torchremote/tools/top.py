@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ..caller.stub import LONGEST_TIMEOUT
 from ..errors import TorchRemoteError
+from ..link.timeouts import LONGEST_TIMEOUT
 from ..owner.stats import WorkerStats
 from .listing import ask_all
 from .rates import Row, rows_between

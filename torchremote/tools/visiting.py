@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from .. import _torch
-from ..caller.stub import LONGEST_TIMEOUT
 from ..errors import AbsentWorkerError
 from ..group.hub import split_address
 from ..group.join import check_worker_name, leave, visit
 from ..link.places import Place, find_worker
+from ..link.timeouts import LONGEST_TIMEOUT
 
 ADDRESS_VARIABLE: Final = "TORCHREMOTE_ADDRESS"
 """The environment variable that has the address of a group's hub."""

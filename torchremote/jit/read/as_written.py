@@ -20,23 +20,29 @@ class MethodAsWritten:
 
 @dataclass(frozen=True, eq=False)
 class AsWritten:
-    """A class's docstring, or None, and its methods by name. An interface that came as text has neither."""
+    """A class's docstring, or None, its methods by name, and the names of its values, such as constants.
+
+    An interface that came as text has none of these.
+    """
 
     doc: str | None = None
     methods: Mapping[str, MethodAsWritten] = field(default_factory=dict)
+    values: frozenset[str] = frozenset()
 
     @property
     def key(self) -> tuple[object, ...]:
         """Returns what is equal for classes that read alike. It can be hashed; annotations need not be."""
-        return self.doc, *((name, method.doc, str(method.signature)) for name, method in self.methods.items())
+        methods = ((name, method.doc, str(method.signature)) for name, method in self.methods.items())
+        return self.doc, self.values, *methods
 
 
 def read_as_written(cls: type, names: list[str]) -> AsWritten:
-    """Reads the docstrings and signatures of a class.
+    """Reads the docstrings and signatures of a class, and the names of its values.
 
     Args:
         names: of its methods, its own and those of its bases.
     """
     functions = {name: getattr(cls, name) for name in names}
     methods = {name: MethodAsWritten(inspect.getdoc(it), inspect.signature(it)) for name, it in functions.items()}
-    return AsWritten(inspect.cleandoc(cls.__doc__) if cls.__doc__ else None, methods)
+    values = frozenset(name for base in cls.__mro__ for name in vars(base) if name not in names and name[0] != "_")
+    return AsWritten(inspect.cleandoc(cls.__doc__) if cls.__doc__ else None, methods, values)

@@ -1,0 +1,66 @@
+"""Checks timeouts as users give them, and converts them to what torch and Python can wait for."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch.distributed.rpc as rpc
+
+from .. import _torch
+from ..errors import NotInitializedError
+from .failures import WHEN_RUNNING, check_not_forked
+
+LONGEST_TIMEOUT: Final = 2_147_483.0
+"""Seconds. torch counts milliseconds in 32 bits; with more, a call would be over at once."""
+
+
+def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
+    """Returns a timeout, in seconds, as torch can have it: in whole milliseconds, rounded up, and not too long.
+
+    torch drops what is less than a millisecond, and takes 0 for no limit.
+
+    Raises:
+        ValueError: it is no number of seconds.
+    """
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < math.inf:
+        what = "seconds, 0 for no limit, or None for RPC's default" if name == "timeout" else "seconds, or None"
+        raise ValueError(f"{name}={timeout!r}: {what}")
+    milliseconds = round(min(timeout, LONGEST_TIMEOUT) * 1000, 6)  # so that 0.3 s, which is a bit more, is 300
+    return max(math.ceil(milliseconds), int(timeout > 0)) / 1000
+
+
+def check_seconds(timeout: float, more_than_none: bool = True) -> float:
+    """Returns a timeout as Python can wait for it, which is not without end.
+
+    Raises:
+        ValueError: it is no number of seconds, or is 0 and has to be `more_than_none`.
+    """
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not number or not 0 <= timeout < math.inf or (more_than_none and timeout == 0):
+        raise ValueError(f"timeout={timeout!r}: seconds, {'more than 0' if more_than_none else '0 or more'}")
+    return min(timeout, LONGEST_TIMEOUT)
+
+
+def seconds_of(timeout: float | None) -> float:
+    """Returns the seconds that a call may take. `timeout`: that of its stub.
+
+    Raises:
+        NotInitializedError: RPC is not running in this process.
+    """
+    check_running()
+    return (rpc.get_rpc_timeout() if timeout is None else timeout) or math.inf
+
+
+def check_running() -> None:
+    """Raises NotInitializedError if RPC is not running in this process, so that no search finds a module again."""
+    check_not_forked()
+    if not _torch.rpc_running():
+        raise NotInitializedError(f"RPC is not running in this process; {WHEN_RUNNING}")
+
+
+def timeout_of(seconds: float) -> float:
+    """Returns the timeout of a stub whose calls may take `seconds`, which may be infinite."""
+    return 0.0 if seconds == math.inf else seconds
