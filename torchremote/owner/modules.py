@@ -47,6 +47,7 @@ from .turns import take_turn
 T = TypeVar("T")
 
 _by_handle: dict[int, Entry] = {}
+_by_part: dict[object, list[Hosting]] = {}  # by the parts of modules that take turns
 by_name: dict[str, Entry] = {}  # for served.py, under LOCK
 _exchanging = new_lock()  # one exchange at a time, so that each sees the result of the last one
 
@@ -120,6 +121,8 @@ def handle_for(entry: Entry, contract: Contract) -> int:
                 raise _stale()
             if contract.scope not in entry.handles and put is not None and prepared_for is entry.hosting:
                 handle = table_for(contract).insert(put)
+                if not entry.handles:
+                    _note_parts(entry.hosting)
                 entry.handles[contract.scope] = handle
                 _by_handle[handle] = entry
             if contract.scope in entry.handles:
@@ -151,6 +154,8 @@ def remove_all(handles: list[int]) -> None:
 def remove_entry(entry: Entry) -> None:
     """Takes a module out of all tables. Called under LOCK."""
     entry.gone = True
+    if entry.handles:
+        _forget_parts(entry.hosting)
     if entry.name is not None and by_name.get(entry.name) is entry:
         del by_name[entry.name]
     for handle in entry.handles.values():
@@ -207,9 +212,22 @@ def beside_calls(module: torch.jit.ScriptModule, function: Callable[[], T]) -> T
     """Calls a function that looks into a module, between two calls of modules with which it shares a part."""
     parts = parts_of(module)
     with LOCK:
-        sharing = (entry for entry in entries_here() if not entry.hosting.parts.isdisjoint(parts))
-        entry = next(sharing, None)
-    return function() if entry is None else in_turn(entry, lambda _: function())
+        hosting = next((_by_part[part][0] for part in parts if part in _by_part), None)
+    return function() if hosting is None else take_turn(hosting, function)
+
+
+def _note_parts(hosting: Hosting) -> None:
+    """Notes that calls run in a module. Called under LOCK."""
+    for part in hosting.parts:
+        _by_part.setdefault(part, []).append(hosting)
+
+
+def _forget_parts(hosting: Hosting) -> None:
+    """Undoes `_note_parts`. Called under LOCK."""
+    for part in hosting.parts:
+        _by_part[part].remove(hosting)
+        if not _by_part[part]:
+            del _by_part[part]
 
 
 # -- exchanging a module for another
@@ -273,6 +291,8 @@ def _exchange(entry: Entry, hosting: Hosting, is_same: bool) -> None:
             puts[handle] = put_of(table.contract, hosting, entry.counts, is_same)
         with LOCK:
             if not entry.gone and set(entry.handles.values()) == tables.keys():  # or a handle was added meanwhile
+                _note_parts(hosting)
+                _forget_parts(entry.hosting)
                 entry.hosting = hosting
                 for handle, table in tables.items():
                     table.replace(handle, puts[handle])
