@@ -108,13 +108,13 @@ def held(stub, calls, other=None):
 
 
 def take_strand(handle):
-    strand = modules.entry_at(handle)[0].strand
+    strand = modules.entry_at(handle)[0].hosting.strand
     if strand is not None:
         strand.take()
 
 
 def let_strand_go(handle):
-    strand = modules.entry_at(handle)[0].strand
+    strand = modules.entry_at(handle)[0].hosting.strand
     if strand is not None:
         strand.let_go()
 

@@ -15,7 +15,7 @@ from torchremote.jit import compile_interface
 from torchremote.jit.runtime import table
 from torchremote.link.route import route_of
 from torchremote.owner import leases, served, tables
-from torchremote.owner.hosting import put_of
+from torchremote.owner.hosting import hosting_of, put_of
 
 from .. import owner_process as remote
 from .. import zoo
@@ -249,7 +249,8 @@ def test_a_slot_outlives_its_module_by_the_grace_period():
     compiled = compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", "Buried"))
     contract = compiled.contract
     books = tables.OwnerTable(contract)
-    put = put_of(contract, torch.jit.script(ExportedEncoder(1.0)), None, torch.device("cpu"), False, False)
+    hosting = hosting_of(torch.jit.script(ExportedEncoder(1.0)), torch.device("cpu"), None, False, None)
+    put = put_of(contract, hosting, None)
     with tables.LOCK:
         handle = books.insert(put)
         books.remove(handle)

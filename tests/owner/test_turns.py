@@ -401,7 +401,7 @@ def test_the_user_decides(owner, in_turn):
 
 
 def entries_in_turn():
-    return [entry.in_turn for entry in dict.fromkeys(modules._by_handle.values())]
+    return [entry.hosting.in_turn for entry in dict.fromkeys(modules._by_handle.values())]
 
 
 def test_create_many_and_remote_modules_run_in_turn(owner):
@@ -420,7 +420,7 @@ def test_modules_and_stubs_share_no_dict():
     resolve = _torch.resolver({**common_definitions(), "torch": torch, "List": List})
     text = """
 def shared(ticket: int) -> List[bool]:
-    one, other = Turns(None), Turns(None)
+    one, other = Turns(None, None), Turns(None, None)
     stub, another = StubOrder(1, ticket), StubOrder(2, ticket)
     return [one.streams is other.streams, stub.early is another.early, stub.drawn is another.drawn]
 """

@@ -138,7 +138,8 @@ class AtOwner:
     def load_state_dict(self, state: Mapping[str, torch.Tensor], strict: bool = True) -> IncompatibleKeys:
         """Copies `state` into the module, in pieces of at most 64 MiB.
 
-        Calls that run meanwhile may see old values beside new ones.
+        Calls that run meanwhile may see old values beside new ones. If they run in turn, each piece is copied between
+        two of them, and is not lost.
 
         Args:
             state: a tensor for each name, of the same shape as in the module, on any device. Values are converted to

@@ -27,9 +27,9 @@ def stats(where: str | None = None) -> WorkerStats:
         a list of `ModuleStats`.
         Each of these has `.number`, which no other module of that worker ever gets; `.interface`, the interface's name;
         `.name`, under which the module is served, or None; `.device`; `.since`, the Unix time from which it is there;
-        `.bytes`, those of its parameters and buffers; `.holders`, the number of workers that hold stubs of it, which is
-        None for a served module: that lives without stubs; and `.calls`, a `CallStats` for each method, if the worker
-        has counted since it hosts the module (`rpc_options(counts=True)`), and otherwise None.
+        `.bytes`, those of its parameters and buffers at that time; `.holders`, the number of workers that hold stubs of
+        it, which is None for a served module: that lives without stubs; and `.calls`, a `CallStats` for each method, if
+        the worker has counted since it hosts the module (`rpc_options(counts=True)`), and otherwise None.
 
     Raises:
         NotInitializedError: RPC is not running in this process.

@@ -2,8 +2,8 @@
 
 The functions `host_...` return one in TorchScript that puts a module into the table of its interface. That takes a
 handle, the module, its device, and whether tensors move to that and back. In turn, it also takes the strand, which is
-None without the native part; and to gather calls, the most that become one, and whether gradients may flow to the
-module.
+None without the native part, and whether the handle leads to the same module already, or to one of which this is a
+copy; and to gather calls, the most that become one, and whether gradients may flow to the module.
 """
 
 from __future__ import annotations

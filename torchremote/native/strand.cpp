@@ -213,13 +213,23 @@ class Strands {
   // else a new one. Returns nothing if objects of the module have different strands.
   c10::intrusive_ptr<Strand> join(const IValue& module, c10::intrusive_ptr<Strand> strand) {
     std::lock_guard<std::mutex> lock(mutex_);
-    auto objects = objects_of(module);
-    for (auto* object : objects) {
-      auto found = find(object);
-      if (found && strand && found != strand) {
-        return {};
+    std::unordered_set<Object*> objects;
+    bool agree = true;
+    module.visit([&](const IValue& value) {
+      if (!value.isObject()) {
+        return false;
       }
-      strand = found ? found : strand;
+      auto* object = value.toObject().get();
+      auto found = find(object);
+      if (!found) {
+        return !objects.insert(object).second;
+      }
+      agree = agree && (!strand || found == strand);
+      strand = std::move(found);
+      return true; // a call may be changing what is in it, which has the same strand
+    });
+    if (!agree) {
+      return {};
     }
     if (!strand) {
       strand = c10::make_intrusive<Strand>();
@@ -246,14 +256,6 @@ class Strands {
   }
 
  private:
-  // Returns a module and all objects in it.
-  static std::unordered_set<Object*> objects_of(const IValue& module) {
-    std::unordered_set<Object*> objects;
-    module.visit(
-        [&objects](const IValue& value) { return value.isObject() && !objects.insert(value.toObject().get()).second; });
-    return objects;
-  }
-
   c10::intrusive_ptr<Strand> find(Object* object) {
     auto found = strands_.find(object);
     return found == strands_.end() ? nullptr : found->second.strand.lock();

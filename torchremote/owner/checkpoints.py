@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import io
 import os
@@ -13,7 +14,6 @@ import weakref
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from typing import Any, Final
 
 import torch
@@ -21,9 +21,9 @@ import torch
 from ..errors import ArgumentError, CreationError, MismatchError, RemoteError
 from . import modules
 from .compiled import check_has_state
+from .hosting import Hosting
 from .scripting import words_of
 from .state_names import differences, kinds, state_of, versions_in
-from .turns import in_turn
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -116,14 +116,13 @@ def checkpoint_here(handle: int, path: str | None) -> None:
         RemoteError: the file cannot be written.
     """
     entry, _ = modules.entry_at(handle)
-    path = _path_of.get(entry.module) if path is None else path
+    path = _path_of.get(entry.hosting.module) if path is None else path
     if path is None:
         raise ArgumentError(
             "checkpoint(): the module was made without a checkpoint; give a path, or create or serve it with "
             "checkpoint=path"
         )
-    check_has_state(entry.module)
-    state: dict[str, torch.Tensor] = in_turn(entry, partial(state_of, entry.module))
+    state = modules.in_turn(entry, _state_to_write)
     target = os.path.realpath(path)
     try:
         _replace(state, target, path)
@@ -132,6 +131,13 @@ def checkpoint_here(handle: int, path: str | None) -> None:
         if not os.path.isdir(os.path.dirname(target)):
             why = _NO_FOLDER
         raise RemoteError(f"checkpoint({path!r}): {why}") from error
+
+
+def _state_to_write(hosting: Hosting) -> dict[str, torch.Tensor]:
+    """Returns the state of a hosted module; copied, if a call could change it while it is written."""
+    check_has_state(hosting.module)
+    state = state_of(hosting.module)
+    return copy.deepcopy(state) if hosting.takes_turns else state  # tensors that share memory go on sharing it
 
 
 def _replace(state: dict[str, torch.Tensor], target: str, path: str) -> None:

@@ -121,8 +121,8 @@ def _create(request: CreateRequest) -> Created | Refusal:
                 return _find(contract, request.name)
         module = build(contract, request, device)
         if request.checkpoint is not None:
-            restore(module, request.checkpoint)
-        device = device_of(module, otherwise=device)
+            modules.beside_calls(module, partial(restore, module, request.checkpoint))
+        device = modules.beside_calls(module, partial(device_of, module, device))
         in_turn, warning = _turns(request, module)
         hosting: _Hosting = {"in_turn": in_turn, "gather": _gather(request)}
         made = Created(0, str(device), in_turn, modules.is_training(module), warning=warning)
@@ -157,8 +157,9 @@ def _gather(request: CreateRequest) -> Gather | None:
 def _find(contract: Contract, name: str) -> Created:
     """Finds a served module."""
     handle, entry = served.find_served(contract, name)
-    training = modules.is_training(entry.module)
-    return Created(handle, str(entry.device), entry.in_turn, training, is_new=False)
+    hosting = entry.hosting
+    training = modules.is_training(hosting.module)
+    return Created(handle, str(hosting.device), hosting.in_turn, training, is_new=False)
 
 
 def _turns(request: CreateRequest, module: torch.jit.ScriptModule) -> tuple[bool, str]:

@@ -1,8 +1,10 @@
-"""Decides how the calls of a hosted module run: at once, each in a fork, in turn, or gathered."""
+"""Describes how a module is hosted, and decides how its calls run: at once, each in a fork, in turn, or gathered."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 
@@ -10,43 +12,103 @@ from .. import _torch
 from ..jit import Contract
 from ..jit.hosting import counted_module, host_at_once, host_forked, host_gathering, host_in_turn
 from .gathering import Gather, gathered_methods
+from .turns import strand_of
 
 Put = Callable[[int], None]
 """Makes a handle lead to a module, for calls that begin from then on. Called under tables.LOCK."""
 
 
-def put_of(
-    contract: Contract,
+@dataclass(frozen=True, eq=False)
+class Hosting:
+    """Describes how a module is hosted. It never changes: when the module is exchanged, there is another one.
+
+    It has what is found out by looking into the module. Whoever wants to know that later need not look, and so need not
+    wait for a turn.
+    """
+
+    module: torch.jit.ScriptModule
+    device: torch.device
+    moves: bool  # whether tensors move to the device and back
+    in_turn: bool  # whether calls run one after another
+    gather: Gather | None  # how calls are gathered, if they are
+    strand: object  # in which calls in turn run, with the native part
+    exchanged: int  # how often the module was exchanged
+    bytes: int  # of its parameters and buffers
+    learns: bool  # whether a parameter requires gradients
+    parts: frozenset[object]  # the objects in C++ of its parts, itself included, if it takes turns
+    since: float = field(default_factory=time.time)  # when the module came, in seconds of Unix time
+
+    @property
+    def takes_turns(self) -> bool:
+        """Says whether calls run one after another, or wait to be gathered."""
+        return self.in_turn or self.gather is not None
+
+
+def hosting_of(
     module: torch.jit.ScriptModule,
-    counts: object,
     device: torch.device,
-    moves: bool,
+    moves: bool | None,
     in_turn: bool,
-    gather: Gather | None = None,
-    strand: object = None,
-) -> Put:
+    gather: Gather | None,
+    before: Hosting | None = None,
+) -> Hosting:
+    """Looks into a module that is to be hosted. If it is hosted already, only a turn may call this.
+
+    Args:
+        moves: None: tensors move if `device` is an accelerator.
+        before: how the module is hosted in whose place this one comes.
+    """
+    strand = None if before is None else before.strand
+    takes_turns = in_turn or gather is not None
+    return Hosting(
+        module,
+        device,
+        device.type != "cpu" if moves is None else moves,
+        in_turn,
+        gather,
+        strand_of(module, strand) if takes_turns else strand,
+        0 if before is None else before.exchanged + 1,
+        _bytes_of(module),
+        any(parameter.requires_grad for parameter in torch.nn.Module.parameters(module)),
+        parts_of(module) if takes_turns else frozenset(),
+    )
+
+
+def parts_of(module: torch.jit.ScriptModule) -> frozenset[object]:
+    """Returns the objects in C++ of a module and its parts. No call changes these, so nothing waits for a turn."""
+    parts = torch.nn.Module.modules(module)
+    return frozenset(_torch.object_of(part) for part in parts if isinstance(part, torch.jit.ScriptModule))
+
+
+def _bytes_of(module: torch.nn.Module) -> int:
+    tensors = (*torch.nn.Module.parameters(module), *torch.nn.Module.buffers(module))
+    return sum(part.numel() * part.element_size() for tensor in tensors for part in _torch.stored_parts(tensor))
+
+
+def put_of(contract: Contract, hosting: Hosting, counts: object, is_same: bool = False) -> Put:
     """Compiles what runs the module's calls, if need be. Returns what puts it into the table of an interface.
 
     Also waits until the module's tensors are on the device.
 
     Args:
         counts: in what the module's calls are counted, if they are.
-        moves: whether tensors move to the device and back.
-        in_turn: whether calls run one after another: see turns.py.
-        gather: how they are gathered, if they are: see gathering.py.
-        strand: in which they run, with the native part: see turns.py.
+        is_same: whether the handle leads to this module already, or to one of which it is a copy. Then what is returned
+            has to be called in turn: see jit/runtime/current.py.
     """
-    wait_for_device(device)
+    wait_for_device(hosting.device)
+    module, gather = hosting.module, hosting.gather
     called = module if counts is None else counted_module(contract, module, counts)
     methods = gathered_methods(gather, contract)
+    given: tuple[object, ...] = (called, hosting.device, hosting.moves)
     if gather is not None and methods is not None:
-        host, learns = host_gathering(contract, methods), any(one.requires_grad for one in module.parameters())
-        return lambda handle: host(handle, called, device, moves, strand, gather.most, learns)
-    if in_turn:
+        host = host_gathering(contract, methods)
+        given = (*given, hosting.strand, is_same, gather.most, hosting.learns)
+    elif hosting.in_turn:
         host = host_in_turn(contract)
-        return lambda handle: host(handle, called, device, moves, strand)
-    host = host_forked(contract) if may_wait(module) else host_at_once(contract)
-    return lambda handle: host(handle, called, device, moves)
+        given = (*given, hosting.strand, is_same)
+    else:
+        host = host_forked(contract) if may_wait(module) else host_at_once(contract)
+    return lambda handle: host(handle, *given)
 
 
 def may_wait(module: torch.jit.ScriptModule) -> bool:

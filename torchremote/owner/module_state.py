@@ -2,16 +2,17 @@
 
 Note [Pieces]
     State crosses in pieces of at most `PIECE` bytes, so that no message takes long. A piece is a range of one tensor's
-    longest dimension. Nothing stops meanwhile: training goes on, as it would beside a local `state_dict()`.
+    longest dimension. Nothing stops meanwhile: training goes on, as it would beside a local `state_dict()`. Of a module
+    that takes turns, each message is read or written in one.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 import torch.distributed.rpc as rpc
@@ -25,10 +26,11 @@ from . import modules
 from .checkpoints import copy_path
 from .compiled import check_has_state
 from .exported import check_mode, check_movable
-from .hosting import wait_for_device
+from .hosting import Hosting, wait_for_device
 from .state_names import copy_names, state_of, versions_in
 from .state_versions import Versions
-from .turns import in_turn
+
+T = TypeVar("T")
 
 PIECE: Final = 64 << 20
 """The most bytes in a message of pieces."""
@@ -82,7 +84,7 @@ def pieces(parts: dict[str, Part], size: int = PIECE) -> Iterator[list[Piece]]:
 
 def parameters_here(handle: int, recurse: bool) -> list[PyRRef[Any]]:
     """Returns an RRef to each parameter."""
-    return [rpc.RRef(parameter) for parameter in _parameters(handle, recurse)]
+    return [rpc.RRef(parameter) for parameter in _in_turn(handle, partial(_parameters_of, recurse=recurse))]
 
 
 def module_rref_here(handle: int, interface_name: str) -> PyRRef[Any]:
@@ -90,7 +92,7 @@ def module_rref_here(handle: int, interface_name: str) -> PyRRef[Any]:
     entry, contract = modules.entry_at(handle)
     known = _torch.has_interface(interface_name)
     return rpc.RRef(
-        entry.module, _torch.interface_called(interface_name) if known else contract.defined["ModuleInterface"]
+        entry.hosting.module, _torch.interface_called(interface_name) if known else contract.defined["ModuleInterface"]
     )
 
 
@@ -99,38 +101,41 @@ def parts_here(handle: int) -> tuple[int, dict[str, Part], Versions]:
 
     Its versions come with them.
     """
-    entry, _ = modules.entry_at(handle)
-    exchanged, parts = entry.exchanged, {}
-    for name, tensor in _state_of(entry).items():
-        if tensor.layout != torch.strided or tensor.is_quantized:
-            what = "quantized" if tensor.is_quantized else str(tensor.layout)
-            raise ArgumentError(f"{name}: a {what} tensor cannot be sent in pieces; write a checkpoint() instead")
-        parts[name] = Part(tuple(tensor.shape), tensor.dtype)
-    return exchanged, parts, versions_in(entry.module)
+
+    def list_parts(hosting: Hosting) -> tuple[int, dict[str, Part], Versions]:
+        parts = {}
+        for name, tensor in _state_of(hosting).items():
+            if tensor.layout != torch.strided or tensor.is_quantized:
+                what = "quantized" if tensor.is_quantized else str(tensor.layout)
+                raise ArgumentError(f"{name}: a {what} tensor cannot be sent in pieces; write a checkpoint() instead")
+            parts[name] = Part(tuple(tensor.shape), tensor.dtype)
+        return hosting.exchanged, parts, versions_in(hosting.module)
+
+    return _in_turn(handle, list_parts)
 
 
 def read_here(handle: int, exchanged: int, message: Sequence[Piece]) -> list[torch.Tensor]:
     """Returns copies of pieces of the state, on the CPU."""
-    state = _state(handle, exchanged)
-    return [piece.of(state[piece.name]).detach().cpu().clone() for piece in message]
+
+    def read(hosting: Hosting) -> list[torch.Tensor]:
+        state = _state_of(hosting, exchanged)
+        return [piece.of(state[piece.name]).detach().cpu().clone() for piece in message]
+
+    return _in_turn(handle, read)
 
 
 def write_here(handle: int, exchanged: int, message: Sequence[Piece], values: Sequence[torch.Tensor]) -> None:
     """Copies `values` into pieces of the state."""
-    state = _state(handle, exchanged)
-    with torch.no_grad():
-        for piece, value in zip(message, values, strict=True):
-            piece.of(state[piece.name]).copy_(value)
-    for device in {state[piece.name].device for piece in message}:
-        wait_for_device(device)
 
+    def write(hosting: Hosting) -> None:
+        state = _state_of(hosting, exchanged)
+        with torch.no_grad():
+            for piece, value in zip(message, values, strict=True):
+                piece.of(state[piece.name]).copy_(value)
+        for device in {state[piece.name].device for piece in message}:
+            wait_for_device(device)
 
-def _state(handle: int, exchanged: int) -> dict[str, torch.Tensor]:
-    """Returns the module's state. Raises StaleStubError if the module was exchanged since `parts_here`."""
-    entry, _ = modules.entry_at(handle)
-    if entry.exchanged != exchanged:
-        raise StaleStubError("its module was moved or replaced meanwhile; ask again")
-    return _state_of(entry)
+    _in_turn(handle, write)
 
 
 def train_here(handle: int, mode: bool) -> None:
@@ -139,8 +144,12 @@ def train_here(handle: int, mode: bool) -> None:
     Raises:
         ArgumentError: the module was exported in the other mode alone.
     """
-    check_mode(_module(handle), mode)
-    _module(handle).train(mode)
+
+    def train(hosting: Hosting) -> None:
+        check_mode(hosting.module, mode)
+        hosting.module.train(mode)
+
+    _in_turn(handle, train)
 
 
 def train_many_here(handles: Sequence[int], mode: bool) -> None:
@@ -151,29 +160,41 @@ def train_many_here(handles: Sequence[int], mode: bool) -> None:
 
 def zero_grad_here(handle: int) -> None:
     """Sets the gradients of all parameters to None."""
-    for parameter in _parameters(handle):
-        parameter.grad = None
+
+    def zero_grad(hosting: Hosting) -> None:
+        for parameter in _parameters_of(hosting):
+            parameter.grad = None
+
+    _in_turn(handle, zero_grad)
 
 
 def requires_grad_here(handle: int, requires_grad: bool) -> None:
     """Sets whether the parameters require gradients."""
-    for parameter in _parameters(handle):
-        parameter.requires_grad_(requires_grad)
     entry, _ = modules.entry_at(handle)
-    if entry.gather is not None:  # on it depends which calls can be gathered
-        modules.exchange(entry, entry.module, entry.device, entry.in_turn, entry.gather, instead_of=entry.module)
+
+    def set_them(hosting: Hosting) -> None:
+        for parameter in _parameters_of(hosting):
+            parameter.requires_grad_(requires_grad)
+        if hosting.gather is not None:  # on it depends which calls can be gathered
+            modules.exchange_in_turn(entry, hosting, hosting.module, hosting.device)
+
+    modules.in_turn(entry, set_them)
 
 
 def move_here(handle: int, where: str) -> str:
     """Moves the module to another device of this process. Returns the device with its index."""
     entry, _ = modules.entry_at(handle)
     device = check_device(where)
-    while entry.device != device:
-        module = entry.module
-        check_has_state(module)
-        check_movable(module, device)
-        copied = in_turn(entry, partial(_copy_on, device, module))
-        modules.exchange(entry, copied, device, entry.in_turn, entry.gather, instead_of=module)
+
+    def move(hosting: Hosting) -> bool:
+        if hosting.device == device:
+            return True
+        check_has_state(hosting.module)
+        check_movable(hosting.module, device)
+        return modules.exchange_in_turn(entry, hosting, _copy_on(device, hosting.module), device)
+
+    while not modules.in_turn(entry, move):
+        pass  # another module took its place
     return str(device)
 
 
@@ -208,20 +229,24 @@ def _copy_on(device: torch.device, module: torch.jit.ScriptModule) -> torch.jit.
     return copied
 
 
-def _parameters(handle: int, recurse: bool = True) -> list[torch.nn.Parameter]:
+def _in_turn(handle: int, function: Callable[[Hosting], T]) -> T:
+    """Calls `function` with the module that `handle` leads to: see modules.py, Note [Python beside calls]."""
+    return modules.in_turn(modules.entry_at(handle)[0], function)
+
+
+def _parameters_of(hosting: Hosting, recurse: bool = True) -> list[torch.nn.Parameter]:
     """Lists the parameters of a hosted module."""
-    entry, _ = modules.entry_at(handle)
-    check_has_state(entry.module)
-    found: list[torch.nn.Parameter] = in_turn(entry, lambda: list(entry.module.parameters(recurse)))
-    return found
+    check_has_state(hosting.module)
+    return list(hosting.module.parameters(recurse))
 
 
-def _state_of(entry: modules.Entry) -> dict[str, torch.Tensor]:
-    """Returns the state of a hosted module. Its tensors are the module's own."""
-    check_has_state(entry.module)
-    state: dict[str, torch.Tensor] = in_turn(entry, partial(state_of, entry.module))
-    return state
+def _state_of(hosting: Hosting, exchanged: int | None = None) -> dict[str, torch.Tensor]:
+    """Returns the state of a hosted module. Its tensors are the module's own.
 
-
-def _module(handle: int) -> torch.jit.ScriptModule:
-    return modules.entry_at(handle)[0].module
+    Raises:
+        StaleStubError: the module was exchanged since it had been so `exchanged` times.
+    """
+    if exchanged not in (None, hosting.exchanged):
+        raise StaleStubError("its module was moved or replaced meanwhile; ask again")
+    check_has_state(hosting.module)
+    return state_of(hosting.module)

@@ -11,16 +11,28 @@ Note [Whole modules]
     keeps the module with which it began, and the next call gets the other one. No call sees half of each, and none
     fails. So a module is never changed in place: moving makes a copy. The slot says whether tensors move, so existing
     stubs can call the module directly on any device.
+
+Note [Python beside calls]
+    A call in turn may assign an attribute, and let go of the value that was there. Python that reads it at that moment
+    reads freed memory, and what it writes may be lost. So Python reads, changes and copies a hosted module in a turn of
+    its own: in `in_turn`, as a whole. It looks up tensors, and exchanges the module, in the same turn as what it does
+    with them. A module that is hosted once more is also read in a turn: in `beside_calls`. All that is asked often is
+    found out when the module is hosted, and stands in its `Hosting`.
+
+    A turn comes before all locks: what has `_exchanging` or LOCK never waits for a turn.
 """
 
 from __future__ import annotations
 
 import itertools
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import torch
 
+from .. import _torch
 from ..errors import InterfaceError, StaleStubError
 from ..jit import Contract, Interface
 from ..link.failures import NO_MODULE
@@ -28,12 +40,15 @@ from ..locks import new_lock
 from . import leases
 from .counts import new_counts
 from .gathering import Gather
-from .hosting import Put, put_of
+from .hosting import Hosting, Put, hosting_of, parts_of, put_of
 from .implements import check_implements
 from .tables import LOCK, table_for, table_of
-from .turns import strand_of
+from .turns import take_turn
+
+T = TypeVar("T")
 
 _by_handle: dict[int, Entry] = {}
+_by_part: dict[object, list[Hosting]] = {}  # by the parts of modules that take turns
 by_name: dict[str, Entry] = {}  # for served.py, under LOCK
 _exchanging = new_lock()  # one exchange at a time, so that each sees the result of the last one
 
@@ -42,18 +57,11 @@ _exchanging = new_lock()  # one exchange at a time, so that each sees the result
 class Entry:
     """A module that this process hosts. `name` never changes; everything else changes only under LOCK."""
 
-    module: torch.jit.ScriptModule
-    device: torch.device
+    hosting: Hosting  # read it once for all that belongs together
     interface: Interface  # with which it was hosted
     name: str | None
-    moves: bool  # whether tensors move to the device and back
-    in_turn: bool  # whether calls run one after another
-    gather: Gather | None  # how calls are gathered, if they are
-    strand: object = None  # in which calls in turn run, with the native part
     handles: dict[str, int] = field(default_factory=dict)  # by the scope of the interface that calls it
     number: int = field(default_factory=itertools.count(1).__next__)  # counts all modules ever hosted here
-    exchanged: int = 0  # how often the module was exchanged
-    since: float = field(default_factory=time.time)  # when the module came, in seconds of Unix time
     gone: bool = False
     counts: object = field(default_factory=new_counts)  # in what its calls are counted, if they are
 
@@ -68,9 +76,8 @@ def new_entry(
     gather: Gather | None = None,
 ) -> Entry:
     """Makes an entry. `moves` None: tensors move if `device` is an accelerator."""
-    moves = device.type != "cpu" if moves is None else moves
-    strand = strand_of(module) if in_turn or gather is not None else None
-    return Entry(module, device, contract.interface, name, moves, in_turn, gather, strand)
+    hosting = beside_calls(module, partial(hosting_of, module, device, moves, in_turn, gather))
+    return Entry(hosting, contract.interface, name)
 
 
 def add(
@@ -108,21 +115,22 @@ def handle_for(entry: Entry, contract: Contract) -> int:
             f"{contract.interface.name}: an enum or NamedTuple of it was defined anew since it was first compiled "
             "here, and TorchScript keeps what it compiled; restart the process, or give the interface another name"
         )
-    put, prepared_for = None, -1
+    put, prepared_for = None, None
     while True:
         with LOCK:
             if entry.gone:
                 raise _stale()
-            if contract.scope not in entry.handles and put is not None and prepared_for == entry.exchanged:
+            if contract.scope not in entry.handles and put is not None and prepared_for is entry.hosting:
                 handle = table_for(contract).insert(put)
+                if not entry.handles:
+                    _note_parts(entry.hosting)
                 entry.handles[contract.scope] = handle
                 _by_handle[handle] = entry
             if contract.scope in entry.handles:
                 return entry.handles[contract.scope]
-            module, prepared_for = entry.module, entry.exchanged
-            how = (entry.counts, entry.device, entry.moves, entry.in_turn, entry.gather, entry.strand)
-        check_implements(module, contract)
-        put = put_of(contract, module, *how)
+            prepared_for = entry.hosting
+        check_implements(prepared_for.module, contract)
+        put = put_of(contract, prepared_for, entry.counts)
 
 
 def start_lease(handle: int, holder: int, ticket: str) -> None:
@@ -147,6 +155,8 @@ def remove_all(handles: list[int]) -> None:
 def remove_entry(entry: Entry) -> None:
     """Takes a module out of all tables. Called under LOCK."""
     entry.gone = True
+    if entry.handles:
+        _forget_parts(entry.hosting)
     if entry.name is not None and by_name.get(entry.name) is entry:
         del by_name[entry.name]
     for handle in entry.handles.values():
@@ -183,33 +193,80 @@ def entries_here() -> list[Entry]:
     return list(dict.fromkeys(_by_handle.values()))
 
 
+# -- between two calls
+
+
+def in_turn(entry: Entry, function: Callable[[Hosting], T]) -> T:
+    """Calls `function` with what is hosted, between two calls if these take turns: see Note [Python beside calls]."""
+    while True:
+        hosting = entry.hosting
+
+        def run(hosting: Hosting = hosting) -> list[T]:
+            return [function(hosting)] if entry.hosting is hosting else []
+
+        found = take_turn(hosting, run)
+        if found:
+            return found[0]
+
+
+def beside_calls(module: torch.jit.ScriptModule, function: Callable[[], T]) -> T:
+    """Calls a function that looks into a module, between two calls of modules with which it shares a part."""
+    parts = parts_of(module)
+    with LOCK:
+        hosting = next((_by_part[part][0] for part in parts if part in _by_part), None)
+    return function() if hosting is None else take_turn(hosting, function)
+
+
+def _note_parts(hosting: Hosting) -> None:
+    """Notes that calls run in a module. Called under LOCK."""
+    for part in hosting.parts:
+        _by_part.setdefault(part, []).append(hosting)
+
+
+def _forget_parts(hosting: Hosting) -> None:
+    """Undoes `_note_parts`. Called under LOCK."""
+    for part in hosting.parts:
+        _by_part[part].remove(hosting)
+        if not _by_part[part]:
+            del _by_part[part]
+
+
 # -- exchanging a module for another
 
 
 def exchange(
-    entry: Entry,
-    module: torch.jit.ScriptModule,
-    device: torch.device,
-    in_turn: bool,
-    gather: Gather | None,
-    instead_of: torch.jit.ScriptModule | None = None,
-) -> bool:
+    entry: Entry, module: torch.jit.ScriptModule, device: torch.device, in_turn: bool, gather: Gather | None
+) -> None:
     """Puts `module` in the place of the hosted one, or raises and changes nothing: see Note [Whole modules].
 
     Args:
         device: the device of `module`.
         in_turn, gather: whether its calls run one after another, and how they are gathered.
-        instead_of: exchanges only if this is the hosted module; otherwise does nothing and returns False.
 
     Raises:
         MismatchError: `module` does not implement every interface through which the hosted one is called.
         StaleStubError: the hosted module is gone.
     """
+
+    def run() -> None:
+        with _exchanging:
+            before = entry.hosting
+            is_same = _torch.object_of(before.module) == _torch.object_of(module)
+            _exchange(entry, hosting_of(module, device, None, in_turn, gather, before), is_same)
+
+    beside_calls(module, run)
+
+
+def exchange_in_turn(entry: Entry, before: Hosting, module: torch.jit.ScriptModule, device: torch.device) -> bool:
+    """Puts the module, or a copy of it, in its own place. Only its turn may call this.
+
+    Returns:
+        False if it did nothing, because another module has come since `before`.
+    """
     with _exchanging:
-        if instead_of is not None and entry.module is not instead_of:
+        if entry.hosting is not before:
             return False
-        while not _try_exchange(entry, module, device, in_turn, gather):
-            pass
+        _exchange(entry, hosting_of(module, device, None, before.in_turn, before.gather, before), True)
     return True
 
 
@@ -221,31 +278,26 @@ def check_exchange(entry: Entry, module: torch.jit.ScriptModule) -> None:
         check_implements(module, contract)
 
 
-def _try_exchange(
-    entry: Entry, module: torch.jit.ScriptModule, device: torch.device, in_turn: bool, gather: Gather | None
-) -> bool:
-    """Exchanges the module. Returns False and changes nothing if a handle was added meanwhile."""
-    with LOCK:
-        if entry.gone:
-            raise _stale()
-        tables = {handle: table_of(handle) for handle in entry.handles.values()}
-    for table in tables.values():
-        check_implements(module, table.contract)
-    moves = device.type != "cpu"
-    strand = strand_of(module, entry.strand) if in_turn or gather is not None else entry.strand
-    puts: dict[int, Put] = {}
-    for handle, table in tables.items():
-        puts[handle] = put_of(table.contract, module, entry.counts, device, moves, in_turn, gather, strand)
-    with LOCK:
-        if entry.gone or set(entry.handles.values()) != tables.keys():
-            return False
-        entry.module, entry.device, entry.moves, entry.in_turn = module, device, moves, in_turn
-        entry.gather, entry.strand = gather, strand
-        entry.exchanged += 1
-        entry.since = time.time()
+def _exchange(entry: Entry, hosting: Hosting, is_same: bool) -> None:
+    """Exchanges what is hosted. Called under `_exchanging`. `is_same`: as for `put_of`."""
+    while True:
+        with LOCK:
+            if entry.gone:
+                raise _stale()
+            tables = {handle: table_of(handle) for handle in entry.handles.values()}
+        for table in tables.values():
+            check_implements(hosting.module, table.contract)
+        puts: dict[int, Put] = {}
         for handle, table in tables.items():
-            table.replace(handle, puts[handle])
-    return True
+            puts[handle] = put_of(table.contract, hosting, entry.counts, is_same)
+        with LOCK:
+            if not entry.gone and set(entry.handles.values()) == tables.keys():  # or a handle was added meanwhile
+                _note_parts(hosting)
+                _forget_parts(entry.hosting)
+                entry.hosting = hosting
+                for handle, table in tables.items():
+                    table.replace(handle, puts[handle])
+                return
 
 
 def is_training(module: torch.jit.ScriptModule) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from .gathering import Gather, check_gather
 from .implements import check_implements
 from .modules import (
     Entry,
+    beside_calls,
     by_name,
     check_exchange,
     exchange,
@@ -89,11 +91,12 @@ def serve(
         scripted = scripted_module(module, contract.interface)
     else:
         scripted = export_for(module, contract, complete_examples(examples, compiled.interface, contract))
-    device, takes_turns = device_of(scripted), runs_in_turn(scripted, in_turn, gather)
+    device = beside_calls(scripted, partial(device_of, scripted))
+    takes_turns = runs_in_turn(scripted, in_turn, gather)
     path = check_path(checkpoint)
     if path is not None:
         _check_may_serve(scripted, contract, name, replace)  # a module that is refused keeps its own state
-        restore(scripted, path)
+        beside_calls(scripted, partial(restore, scripted, path))
     host = put_named if replace else add_named
     gathers = None if gather is None else Gather(gather, compiled.interface)
     host(scripted, device, contract, name, in_turn=takes_turns, gather=gathers)
@@ -213,7 +216,7 @@ def served_module(name: str) -> torch.jit.ScriptModule:
         ServedNameError: this process serves nothing under `name`.
     """
     with LOCK:
-        return _served(name).module
+        return _served(name).hosting.module
 
 
 def interface_here(name: str) -> tuple[str, str]:

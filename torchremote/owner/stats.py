@@ -7,8 +7,6 @@ import pathlib
 import socket
 from dataclasses import dataclass
 
-import torch
-
 from .. import _torch
 from . import leases
 from .counts import CallStats, read_counts
@@ -26,7 +24,7 @@ class ModuleStats:
     device: str
     holders: int | None  # how many workers hold stubs of it; None: it is served, and lives without stubs
     since: float  # when it was hosted, or exchanged for another, in seconds of Unix time
-    bytes: int  # of its parameters and buffers
+    bytes: int  # of its parameters and buffers, when it was hosted or exchanged
     calls: dict[str, CallStats] | None  # of each method; None: this worker does not count calls
 
 
@@ -48,13 +46,15 @@ def stats_here(worker: str) -> WorkerStats:
     with LOCK:
         entries = entries_here()
         holders = [leases.count_holders(entry.handles.values()) if entry.name is None else None for entry in entries]
-        hosted = [(entry.module, str(entry.device), entry.since, _methods_of(entry)) for entry in entries]
+        hosted = [(entry.hosting, _methods_of(entry)) for entry in entries]
     described = []
-    for entry, held, (module, device, since, methods) in zip(entries, holders, hosted, strict=True):
+    for entry, held, (hosting, methods) in zip(entries, holders, hosted, strict=True):
         interface = entry.interface.name
         calls = None if entry.counts is None else read_counts(entry.counts, methods)
         described.append(
-            ModuleStats(entry.number, interface, entry.name, device, held, since, _bytes_of(module), calls)
+            ModuleStats(
+                entry.number, interface, entry.name, str(hosting.device), held, hosting.since, hosting.bytes, calls
+            )
         )
     running = _torch.running_calls() if _torch.rpc_running() else 0
     return WorkerStats(worker, described, socket.gethostname(), os.getpid(), _started(), _resident(), running)
@@ -64,11 +64,6 @@ def _methods_of(entry: Entry) -> list[str]:
     """Lists the methods that stubs of any interface call. Called under LOCK."""
     interfaces = [table_of(handle).contract.interface for handle in entry.handles.values()]
     return sorted({method.name for interface in interfaces for method in interface.methods})
-
-
-def _bytes_of(module: torch.nn.Module) -> int:
-    tensors = (*torch.nn.Module.parameters(module), *torch.nn.Module.buffers(module))
-    return sum(part.numel() * part.element_size() for tensor in tensors for part in _torch.stored_parts(tensor))
 
 
 def _started() -> float:

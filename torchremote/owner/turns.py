@@ -12,7 +12,7 @@ Note [One thread for forks]
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -21,6 +21,8 @@ from ..errors import CreationError
 from ..jit.script.cache import COMPILING
 from . import sweeper
 from .self_changing import change_of
+
+T = TypeVar("T")
 
 
 def runs_in_turn(module: torch.jit.ScriptModule, wanted: bool | None, gather: int | None = None) -> bool:
@@ -80,27 +82,34 @@ def strand_of(module: torch.jit.ScriptModule, strand: object = None) -> object:
     return joined
 
 
-class _InTurn(Protocol):
-    device: torch.device
-    in_turn: bool
-    strand: Any
+class _Hosted(Protocol):
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def takes_turns(self) -> bool: ...
+    @property
+    def strand(self) -> Any: ...
 
 
-def in_turn(entry: _InTurn, function: Callable[[], Any]) -> Any:
-    """Calls a Python function that reads or changes a hosted module, between two calls if these run in turn.
+def take_turn(hosted: _Hosted, function: Callable[[], T]) -> T:
+    """Calls a Python function between two calls of a module, if these run one after another.
 
     If the module is on an accelerator, that has done before what it was given, in all streams. With a device map, every
     message has streams of its own: an optimizer's step may still be at work in those of the last one.
     """
-    accelerator = torch.accelerator.current_accelerator()
-    if accelerator is not None and accelerator.type == entry.device.type:
-        torch.accelerator.synchronize(entry.device)
-    if not entry.in_turn:
+
+    def run() -> T:
+        if hosted.device.type == "cuda":  # torch has device maps for CUDA alone
+            torch.cuda.synchronize(hosted.device)
         return function()
-    if entry.strand is None:
-        return _torch.run_as_fork(function)
-    entry.strand.take()
+
+    if not hosted.takes_turns:
+        return run()
+    if hosted.strand is None:
+        result: T = _torch.run_as_fork(run)
+        return result
+    hosted.strand.take()
     try:
-        return function()
+        return run()
     finally:
-        entry.strand.let_go()
+        hosted.strand.let_go()

@@ -132,6 +132,7 @@ def _serve(options: argparse.Namespace) -> None:
     tell(f"building {options.target}")
     examples = None if options.examples is None else find_examples(options.examples)
     module, interface = build(options.target, options.interface, options.args, options.device, options.eval)
+    device = str(device_of(module))  # before calls may change it
     metrics = None if options.metrics_port is None else _start_metrics(options.metrics_port, options.worker)
     # Before joining: whoever finds the worker finds the name.
     try:
@@ -149,7 +150,7 @@ def _serve(options: argparse.Namespace) -> None:
         "worker": options.worker,
         "name": options.name,
         "interface": interface.__name__ if isinstance(interface, type) else interface.name,
-        "device": str(device_of(module)),
+        "device": device,
         "process": os.getpid(),
         "address": group_address(),
         "metrics": metrics,

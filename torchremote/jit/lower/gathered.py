@@ -12,10 +12,10 @@ from . import ir
 from .batched import call_type, lower_alike, next_of, split_result, walk_tensors
 from .copies import copy_containers, has_plain_containers
 from .hosting import run_of
-from .in_turn import finishing
+from .in_turn import finishing, take_hosted
 from .names import Names
 from .source_names import SourceNames
-from .units import RUN_PARAMETERS, begin_message, crossing
+from .units import QUEUE_PARAMETERS, RUN_PARAMETERS, begin_message, crossing
 
 
 def lower_group(method: Method, source_names: SourceNames) -> ir.Class:
@@ -84,10 +84,10 @@ def _lower_gathered(method: Method, source_names: SourceNames) -> ir.Function:
 def _lower_batch(interface: Interface, method: Method, dim: int, source_names: SourceNames) -> ir.Function:
     """Lowers the function that closes a batch and runs it. It returns a result for each call."""
     names = source_names.scope()
-    kinds = {"groups": "Groups", "group": source_names.group[method.name], "hosted": "Hosted"}
-    groups, group, hosted = first = [ir.Name(names.fresh(name)) for name in kinds]
-    opened, batch, call, message, results = (
-        ir.Name(names.fresh(name)) for name in ("opened", "batch", "call", "message", "results")
+    kinds = {"groups": "Groups", "group": source_names.group[method.name], "current": "Current"}
+    groups, group, current = first = [ir.Name(names.fresh(name)) for name in kinds]
+    opened, batch, hosted, call, message, results = (
+        ir.Name(names.fresh(name)) for name in ("opened", "batch", "hosted", "call", "message", "results")
     )
     ran: tuple[ir.Expression, ...] = (hosted, ir.Attribute(batch, "flags"))
     values = tuple(ir.Item(call, position) for position in range(len(method.arguments)))
@@ -106,6 +106,7 @@ def _lower_batch(interface: Interface, method: Method, dim: int, source_names: S
             ir.Assign((opened.id,), ir.Attribute(groups, _opened(method))),
             ir.Assign((batch.id,), ir.Attribute(group, "batch")),
             ir.Do(ir.Call(ir.Name("begin_work"), (ir.Attribute(batch, "turns"), ir.Attribute(batch, "number")))),
+            take_hosted(hosted, current),
             # It is closed. If too many were open, it has been since.
             ir.If(_is_filled(opened), (ir.If(is_oldest, (_drop_first(opened),)),)),
             ir.Assign((call.id,), ir.Attribute(group, "first")),
@@ -162,15 +163,15 @@ def _lower_joined(
 def _lower_find(method: Method, dim: int, source_names: SourceNames) -> ir.Function:
     """Lowers the function that finds an open batch for a call, or opens one and queues its run."""
     names = source_names.scope()
-    kinds = {"groups": "Groups", "turns": "Turns", **RUN_PARAMETERS}
+    kinds = {"groups": "Groups", "turns": "Turns", **QUEUE_PARAMETERS}
     kinds |= {"call": source_names.declared(call_type(method)), "tensors": "List[Tensor]"}
     groups, *others = (ir.Name(names.fresh(name)) for name in kinds)
-    turns, hosted, flags, call, tensors = others
+    turns, current, flags, call, tensors = others
     group, opened, batch = (ir.Name(names.fresh(name)) for name in ("group", "opened", "batch"))
     limits = (tensors, ir.Literal(dim), ir.Attribute(groups, "most"), turns, flags)
     takes = ir.called(ir.Attribute(group, "batch"), "takes", *limits)
     alike = ir.Call(ir.Name(source_names.alike[method.name]), (ir.Attribute(group, "first"), call))
-    run = ir.Call(ir.FORK, (ir.Name(source_names.batch[method.name]), groups, group, hosted))
+    run = ir.Call(ir.FORK, (ir.Name(source_names.batch[method.name]), groups, group, current))
     body: list[ir.Statement] = [
         ir.Assign((opened.id,), ir.Attribute(groups, _opened(method))),
         ir.For((group.id,), opened, (ir.If(takes, (ir.If(alike, (ir.Return(group),)),)),)),

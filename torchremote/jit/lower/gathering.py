@@ -18,7 +18,7 @@ from .in_turn import (
     lower_host_in_turn,
     lower_init_in_turn,
     lower_start,
-    run_and_finish,
+    run_in_turn,
     turn_scope,
     wait_for_turn,
 )
@@ -44,7 +44,7 @@ def lower_gathering(interface: Interface, source_names: SourceNames, native: boo
     marks = "\n".join(f"{method.name} {method.batched} {method.idempotent}" for method in gathered)
     part = f"gathering_{hashlib.blake2b(marks.encode(), digest_size=8).hexdigest()}"
     starting = Starting(f"{scope_of(interface)}.{part}", native)
-    parts: list[ir.Definition] = [*definitions("gathering")]
+    parts: list[ir.Definition] = [*definitions("current"), *definitions("gathering")]
     parts += (lower_group(method, source_names) for method in gathered)
     parts.append(lower_groups(gathered, source_names))
     for method in gathered:
@@ -62,12 +62,12 @@ def lower_gathering(interface: Interface, source_names: SourceNames, native: boo
 def _lower_queue_of_batched(method: Method, source_names: SourceNames) -> ir.Function:
     """Lowers what the call of a batched method does when it has its turn: it joins a batch, and takes its result."""
     names, parameters, packed = turn_scope(method, source_names, _OF_QUEUE)
-    groups, turns, hosted, flags = first = tuple(ir.Name(parameter.name) for parameter in parameters)
+    groups, turns, current, flags = first = tuple(ir.Name(parameter.name) for parameter in parameters)
     values = tuple(ir.Name(parameter.name) for parameter in packed)
     tensors, group, batch, place, results = (
         ir.Name(names.fresh(name)) for name in ("tensors", "group", "batch", "place", "results")
     )
-    by_itself, given = ir.Name(source_names.by_itself[method.name]), (hosted, flags, *values)
+    by_itself, given = ir.Name(source_names.by_itself[method.name]), (current, flags, *values)
     gradients = (ir.Attribute(groups, "learns"), ir.Literal(method.carries_gradients))
     alone = (ir.Return(_forked(by_itself, turns, _take_place(turns, flags), *given)),)
     find = ir.Call(ir.Name(source_names.find[method.name]), (*first, ir.TupleOf(values), tensors))
@@ -117,7 +117,7 @@ def _lower_by_itself(message: Method, source_names: SourceNames) -> ir.Function:
     names, (turns, *first), packed = turn_scope(message, source_names)
     number = ir.Parameter(names.fresh("number"), "int")
     begin = ir.Do(ir.Call(ir.Name("begin_work"), (ir.Name(turns.name), ir.Name(number.name))))
-    body = (begin, *run_and_finish(message, first, packed, names, source_names))
+    body = (begin, *run_in_turn(message, first, packed, names, source_names))
     name, returns = source_names.by_itself[message.name], source_names.wire(message.returns)
     return ir.Function(name, (turns, number, *first, *packed), returns, body)
 

@@ -116,9 +116,14 @@ def _lower_class(interface: Interface, source_names: SourceNames) -> ir.Class:
     return ir.Class("AtOnce", tuple(methods))
 
 
-def lower_init(*others: tuple[ir.Parameter, str]) -> ir.Function:
-    """Lowers `__init__` of a class that runs calls. `others`: more of its parameters, and their fields."""
-    kept = ((ir.Parameter("hosted", "Hosted"), ITS_MODULE), *others)
+def lower_init(*others: tuple[ir.Parameter, str], module: str = "Hosted") -> ir.Function:
+    """Lowers `__init__` of a class that runs calls.
+
+    Args:
+        others: more of its parameters, and their fields.
+        module: the type of what has the module.
+    """
+    kept = ((ir.Parameter(module.lower(), module), ITS_MODULE), *others)
     body = (ir.AssignAttribute(ir.Name(SELF.name), field, ir.Name(parameter.name)) for parameter, field in kept)
     return ir.Function("__init__", (SELF, *(parameter for parameter, _ in kept)), None, tuple(body))
 

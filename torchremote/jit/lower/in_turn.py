@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..read.model import RESERVED_PREFIX, Interface, Method
+from ..runtime import definitions
 from . import ir
 from .batched import walk_tensors
 from .hosting import HOSTED_HERE, ITS_MODULE, begin_run, lower_host, lower_init, split_first
 from .names import Names
 from .plan import KEEP, plan_tensors
 from .source_names import SourceNames
-from .units import PROGRESS_TYPE, RUN_PARAMETERS, SELF, crossing, run_scope, scope_of, unit
+from .units import PROGRESS_TYPE, QUEUE_PARAMETERS, RUN_PARAMETERS, SELF, crossing, run_scope, scope_of, unit
 
 _TURNS: Final = f"{RESERVED_PREFIX}_its_turns"
 """The field with the order of the calls: see hosting.py."""
@@ -67,7 +68,8 @@ def lower_in_turn(interface: Interface, source_names: SourceNames, native: bool 
         native: whether calls run in strands of the native part: see Note [Strands].
     """
     starting = Starting(f"{scope_of(interface)}.in_turn", native)
-    parts: list[ir.Definition] = [_lower_function(message, source_names) for message in interface.messages]
+    parts: list[ir.Definition] = [*definitions("current")]
+    parts += (_lower_function(message, source_names) for message in interface.messages)
     parts.append(_lower_class(interface, source_names, starting))
     parts.append(lower_host_in_turn(interface, "in_turn", "host_in_turn", (), "InTurn"))
     return unit(interface, "in_turn", "Has calls wait for their turn.", *parts)
@@ -84,20 +86,21 @@ def lower_host_in_turn(
     """
     turns = ir.Name("turns")
     of_handle = ir.Call(ir.Name("turns_of"), (ir.Name("table"), ir.Name("handle"), ir.Name("strand")))
+    current = ir.Call(ir.Name("current_of"), (turns, HOSTED_HERE, ir.Name("is_same")))
     return lower_host(
         interface,
         part,
         name,
-        (ir.Parameter("strand", "Any"), *parameters),
+        (ir.Parameter("strand", "Any"), ir.Parameter("is_same", "bool"), *parameters),
         (ir.Assign((turns.id,), of_handle),),
-        ir.Call(ir.Name(cls), (HOSTED_HERE, turns, *given)),
+        ir.Call(ir.Name(cls), (current, turns, *given)),
         turns,
     )
 
 
 def lower_init_in_turn(*others: tuple[ir.Parameter, str]) -> ir.Function:
     """Lowers `__init__` of a class that runs calls in turn. `others`: more of its parameters, and their fields."""
-    return lower_init((ir.Parameter("turns", "Turns"), _TURNS), *others)
+    return lower_init((ir.Parameter("turns", "Turns"), _TURNS), *others, module="Current")
 
 
 def lower_start(
@@ -175,6 +178,25 @@ def _list_tensors(
     return body
 
 
+def run_in_turn(
+    message: Method,
+    first: Sequence[ir.Parameter],
+    packed: tuple[ir.Parameter, ...],
+    names: Names,
+    source_names: SourceNames,
+) -> tuple[ir.Statement, ...]:
+    """Returns the statements that run a call which has its turn. `first`: what `turn_scope` has behind the turns."""
+    *progress, current, flags = first
+    hosted = ir.Parameter(names.fresh("hosted"), "Hosted")
+    taken = take_hosted(ir.Name(hosted.name), ir.Name(current.name))
+    return (taken, *run_and_finish(message, (*progress, hosted, flags), packed, names, source_names))
+
+
+def take_hosted(hosted: ir.Name, current: ir.Expression) -> ir.Statement:
+    """Returns the statement that finds out which module a call runs on that has its turn."""
+    return ir.Assign((hosted.id,), ir.Attribute(current, "hosted"))
+
+
 def run_and_finish(
     message: Method,
     first: Sequence[ir.Parameter],
@@ -203,22 +225,28 @@ def finishing(flags: ir.Expression, hosted: ir.Expression, body: tuple[ir.Statem
 def turn_scope(
     message: Method, source_names: SourceNames, before: dict[str, str] | None = None
 ) -> tuple[Names, list[ir.Parameter], tuple[ir.Parameter, ...]]:
-    """Opens the scope of a function that is started in turn, as `message_scope` does. It is given the turns, too."""
-    return message_scope(message, source_names, {**(before or {}), "turns": "Turns"})
+    """Opens the scope of a function that is started in turn, as `message_scope` does.
+
+    It is given the turns, too, and a `Current` instead of a `Hosted`.
+    """
+    return message_scope(message, source_names, {**(before or {}), "turns": "Turns"}, QUEUE_PARAMETERS)
 
 
 def message_scope(
-    message: Method, source_names: SourceNames, before: dict[str, str] | None = None
+    message: Method,
+    source_names: SourceNames,
+    before: dict[str, str] | None = None,
+    others: dict[str, str] = RUN_PARAMETERS,
 ) -> tuple[Names, list[ir.Parameter], tuple[ir.Parameter, ...]]:
     """Opens the scope of a function that runs a message.
 
     Returns:
-        It; the first parameters, which are `before`, the progress of many calls, the `Hosted` and the flags; and those
-        for the packed arguments.
+        It; the first parameters, which are `before`, the progress of many calls, and `others`, which are the `Hosted`
+        and the flags; and those for the packed arguments.
     """
     names = source_names.scope()
     progress = {} if message.each is None else {"progress": PROGRESS_TYPE}
-    kinds = {**(before or {}), **progress, **RUN_PARAMETERS}
+    kinds = {**(before or {}), **progress, **others}
     first = [ir.Parameter(names.fresh(name), kind) for name, kind in kinds.items()]
     return names, first, crossing(message, source_names, names)
 
@@ -231,7 +259,7 @@ def _lower_function(message: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that waits for the turn of a call, and runs it."""
     names, (turns, *first), packed = turn_scope(message, source_names)
     waiting = wait_for_turn(ir.Name(turns.name), ir.Name(first[-1].name))
-    body = (waiting, *run_and_finish(message, first, packed, names, source_names))
+    body = (waiting, *run_in_turn(message, first, packed, names, source_names))
     name, returns = source_names.in_turn[message.name], source_names.wire(message.returns)
     return ir.Function(name, (turns, *first, *packed), returns, body)
 

@@ -73,6 +73,9 @@ PROGRESS_TYPE: Final = "List[int]"
 RUN_PARAMETERS: Final = {"hosted": "Hosted", "flags": "int"}
 """Names the parameters of what runs calls: the module with its device, see hosting.py, and the call's flags."""
 
+QUEUE_PARAMETERS: Final = {"current": "Current", "flags": "int"}
+"""Those of what queues calls: where the module will be when they have their turn, see runtime/current.py; and flags."""
+
 
 def begin_message(message: ir.Name) -> ir.Statement:
     """Returns the statement for a message that has no tensors yet."""

@@ -92,7 +92,7 @@ def turns_of(table: Table, handle: int, strand: Any) -> Turns:
     old = table.pages[(handle >> SLOT_BITS) & PAGE_MASK].slots[handle & SLOT_MASK]
     turns = old.turns
     if turns is None or old.handle != handle:
-        return Turns(strand)
+        return Turns(strand, None)
     return turns
 
 

@@ -150,8 +150,9 @@ class StubOrder:
 
 
 class Turns:
-    def __init__(self, strand: Any) -> None:
+    def __init__(self, strand: Any, current: Any) -> None:
         self.strand = strand  # of the native part, in which the calls run: see lower/in_turn.py, Note [Strands]
+        self.current = current  # the last `Current`, if there is one: see current.py
         self.streams: Dict[int, StubOrder] = {}
         self.streams.clear()  # TorchScript makes one constant, for all objects, of a dict that nothing changes here
         self.queued = 0  # the pieces of work so far: see gathering.py
