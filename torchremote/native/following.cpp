@@ -23,6 +23,7 @@
 #include <ATen/ThreadLocalState.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/ScopeExit.h>
 #include <torch/csrc/distributed/autograd/context/container.h>
 #include <torch/csrc/distributed/autograd/utils.h>
 #include <torch/csrc/distributed/rpc/message.h>
@@ -241,6 +242,9 @@ class RoutedCall : public torch::CustomClassHolder {
 
   // Sends the call to where its module is by now.
   void go() {
+    auto context = DistAutogradContainer::currentContextId(); // of another call
+    DistAutogradContainer::forceCurrentContextId(-1);
+    auto restore = c10::make_scope_exit([context] { DistAutogradContainer::forceCurrentContextId(context); });
     try {
       for (auto device : route_->devices()) { // nobody knows here in which streams arguments are computed
         c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
