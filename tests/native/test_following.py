@@ -20,7 +20,7 @@ from ..groups import roles
 from ..groups.nursery import elapsed, in_a_group
 from ..groups.test_follow import Holding, X, found_once, is_from, lose, owner_with_encoder
 from ..groups.test_idempotent import Asking, Patient
-from ..owner.test_turns import Hidden, Recurrent
+from ..owner.test_turns import Hidden, Keeping, Log, LogModule, Recurrent
 from ..waiting import until
 from .test_calls import hold_gil
 
@@ -259,6 +259,56 @@ def test_calls_in_turn_keep_their_order_at_the_new_module(nursery):
         owner = nursery.join("ps")
         rpc.rpc_sync("ps", serve_recurrent)
         assert model(torch.zeros(4), 1) == [0.0]
+
+
+class Adding(nn.Module):
+    log: tr.remote_interface(Log)
+
+    def __init__(self, log):
+        super().__init__()
+        self.log = log
+
+    def forward(self, calls: int) -> List[int]:
+        pending = [self.log.add_async(number) for number in range(calls)]
+        return [one.wait() for one in pending]
+
+
+def renew(where, module, interface, name="renewed"):
+    """Serves a new module, whose handle is another one."""
+    rpc.rpc_sync(where, tr.withdraw, (name,))
+    rpc.rpc_sync(where, serve_new, (module, interface, name))
+
+
+def serve_new(module, interface, name="renewed"):
+    tr.serve(module(), interface, name)
+
+
+def test_refused_calls_in_turn_keep_their_order(owner):
+    rpc.rpc_sync(owner, serve_new, (LogModule, Log))
+    model = torch.jit.script(Adding(tr.connect(owner, Log, "renewed")))
+    try:
+        for _ in range(8):
+            assert model(300) == list(range(1, 301))
+            renew(owner, LogModule, Log)
+    finally:
+        rpc.rpc_sync(owner, tr.withdraw, ("renewed",))
+
+
+def test_refused_calls_in_turn_do_not_wait_for_one_that_runs(owner):
+    rpc.rpc_sync(owner, serve_new, (Keeping, Recurrent))
+    stub = tr.connect(owner, Recurrent, "renewed", timeout=60)
+    try:
+        stub(torch.zeros(4))
+        running = stub.forward_async(torch.full([4], 8.0))
+        until(lambda: tr.stats(owner).running > 1)  # beside the question itself
+        renew(owner, Hidden, Recurrent)
+        hidden = torch.jit.script(Stepping(stub))
+        assert hidden(torch.ones(4), 3) == [1.0, 2.0, 3.0]
+        assert hidden(torch.ones(4), 3) == [4.0, 5.0, 6.0]
+        assert not running.done()
+        assert running.wait()[0] == 8.0
+    finally:
+        rpc.rpc_sync(owner, tr.withdraw, ("renewed",))
 
 
 @in_a_group()

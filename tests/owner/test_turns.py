@@ -421,8 +421,8 @@ def test_modules_and_stubs_share_no_dict():
     text = """
 def shared(ticket: int) -> List[bool]:
     one, other = Turns(None, None), Turns(None, None)
-    stub, another = StubOrder(1, ticket), StubOrder(2, ticket)
-    return [one.streams is other.streams, stub.early is another.early, stub.drawn is another.drawn]
+    stub, another = StubOrder(1, ticket, 0, True), StubOrder(2, ticket, 0, True)
+    return [one.streams is other.streams, one.positions is other.positions, stub.early is another.early]
 """
     shared = _torch.compile_function("__torch__.tests.shared", _torch.parsed(text.strip()), resolve)
     assert [shared(3) for _ in range(4)] == [[False] * 3] * 4

@@ -12,6 +12,10 @@ Note [Failed calls of the native part]
     The link's Route keeps where the module is found, so later calls go there at once. The link itself stays, whoever is
     reading it.
 
+    If the module runs calls in turn, a link keeps their order. When the module is found, its Route holds the calls that
+    were refused, and new ones, until all that went to the old place were answered or refused, for a second at most: see
+    native/route.h.
+
     At its deadline, C++ ends a call with its last error, whether this thread gets the GIL or not. The thread does not
     wait for owners. It asks them, and a callback takes the answer. Calls of one link that are refused together ask
     once.

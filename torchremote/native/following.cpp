@@ -23,6 +23,7 @@
 #include <ATen/ThreadLocalState.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/ScopeExit.h>
 #include <torch/csrc/distributed/autograd/context/container.h>
 #include <torch/csrc/distributed/autograd/utils.h>
 #include <torch/csrc/distributed/rpc/message.h>
@@ -56,6 +57,8 @@ constexpr auto kStale = "torchremote: stale handle ";
 constexpr auto kEndpoint = "_remote_";
 constexpr auto kInEndpoint = "def _remote_";
 
+// For how long calls are held at most: a refusal needs less, and a call that runs may need another one.
+constexpr auto kPatience = std::chrono::seconds(1);
 constexpr auto kForEver = std::chrono::hours(24 * 365 * 100);
 
 class RoutedCall;
@@ -97,7 +100,15 @@ class RoutedCall : public torch::CustomClassHolder {
 
   // Sends the call for the first time. Returns the Future of its result.
   c10::intrusive_ptr<Future> begin() {
-    handle_ = route_->is_as_linked() ? arguments_.front().toInt() : route_->lead(arguments_);
+    handle_ = arguments_.front().toInt();
+    if (!route_->is_plain()) {
+      number_ = route_->number();
+      while (!lead(/*is_new=*/true)) {
+        if (hold()) {
+          return result_;
+        }
+      }
+    }
     send(timeout_);
     return result_;
   }
@@ -153,42 +164,47 @@ class RoutedCall : public torch::CustomClassHolder {
   void end() {
     if (take()) {
       result_->setError(error_);
+      arrive();
     }
   }
 
   void end_with(std::string message) {
     if (take()) {
       result_->setError(std::make_exception_ptr(std::runtime_error(message)));
+      arrive();
     }
   }
 
   void send_later(double seconds) {
     if (take()) {
       ++pauses_;
+      arrive();
       wait_until(Clock::now() + std::chrono::duration_cast<Clock::duration>(Seconds(seconds)));
     }
   }
 
   void send_again() {
-    if (!take()) {
-      return;
-    }
-    try {
-      for (auto device : route_->devices()) { // nobody knows here in which streams arguments are computed
-        c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+    if (take()) {
+      auto round = std::exchange(round_, 0); // from when the call is held, another thread may send it
+      bool is_kept = hold();
+      if (round != 0) {
+        route_->arrive(round);
       }
-      handle_ = route_->lead(arguments_);
-    } catch (const std::exception&) {
-      return result_->setError(std::current_exception());
+      if (!is_kept) {
+        go();
+      }
     }
-    Seconds left = deadline_ - Clock::now();
-    send(is_limited_ ? std::max(static_cast<float>(left.count()), 0.001F) : 0);
   }
 
   // Goes on when the waiting is over. Without RPC there is nobody to call.
   void go_on() {
     if (Clock::now() >= deadline_ || !RpcAgent::isCurrentRpcAgentSet()) {
-      return result_->setError(error_);
+      result_->setError(error_);
+      return arrive();
+    }
+    if (is_held_) {
+      wait_until(deadline_);
+      return may_go_ ? go_if_held() : route_->let_go(); // it may have been let go of while it did not wait
     }
     is_rested_ = true;
     ask_python();
@@ -196,6 +212,64 @@ class RoutedCall : public torch::CustomClassHolder {
 
  private:
   friend void wait_with(Failed* failed);
+
+  // Has the route keep the call, if it holds calls by now, until it lets go of it, or until the deadline. Returns
+  // whether it does. A call that torch records has to be sent where it was made.
+  bool hold() {
+    auto self = CallPtr::reclaim_copy(this);
+    auto wait = [this] {
+      set_deadline();
+      if (!error_) {
+        auto why = "RPC ran for more than set timeout: the call waited for others of its stub, which were refused";
+        error_ = std::make_exception_ptr(std::runtime_error(why));
+      }
+      is_held_ = true;
+      may_go_ = false;
+      wait_until(Clock::now() + kPatience);
+    };
+    return !is_recorded_ && route_->hold(number_, wait, [self] {
+      self->may_go_ = true;
+      self->go_if_held();
+    });
+  }
+
+  void go_if_held() {
+    if (take()) {
+      is_held_ = false;
+      go();
+    }
+  }
+
+  // Sends the call to where its module is by now.
+  void go() {
+    auto context = DistAutogradContainer::currentContextId(); // of another call
+    DistAutogradContainer::forceCurrentContextId(-1);
+    auto restore = c10::make_scope_exit([context] { DistAutogradContainer::forceCurrentContextId(context); });
+    try {
+      for (auto device : route_->devices()) { // nobody knows here in which streams arguments are computed
+        c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
+      }
+      lead(/*is_new=*/false);
+    } catch (const std::exception&) {
+      return result_->setError(std::current_exception());
+    }
+    Seconds left = deadline_ - Clock::now();
+    send(is_limited_ ? std::max(static_cast<float>(left.count()), 0.001F) : 0);
+  }
+
+  // Returns whether the call may be sent now.
+  bool lead(bool is_new) {
+    round_ = route_->lead(arguments_, is_new, /*may_wait=*/is_new && !is_recorded_);
+    handle_ = arguments_.front().toInt();
+    return round_ != 0;
+  }
+
+  // Says that the last message was not refused, or that the call is held.
+  void arrive() {
+    if (auto round = std::exchange(round_, 0)) {
+      route_->arrive(round);
+    }
+  }
 
   // Does what torch's rpcTorchscript does, which has a Future of its own: that would cost as much as all else here. Ranges
   // of the profiler are left to it.
@@ -215,6 +289,7 @@ class RoutedCall : public torch::CustomClassHolder {
         if (answer.hasError()) {
           return self->fail(answer.exception_ptr());
         }
+        self->arrive();
         try {
           const IValue& value = answer.constValue();
           self->result_->markCompleted(
@@ -233,6 +308,17 @@ class RoutedCall : public torch::CustomClassHolder {
   void fail(std::exception_ptr error) {
     error_ = std::move(error);
     is_rested_ = false;
+    set_deadline();
+    auto message = message_of(error_);
+    bool has_run = message.find(kInEndpoint) != std::string::npos && message.find(kStale) == std::string::npos;
+    if (has_run || Clock::now() >= deadline_ || !RpcAgent::isCurrentRpcAgentSet()) {
+      result_->setError(error_);
+      return arrive();
+    }
+    ask_python();
+  }
+
+  void set_deadline() {
     if (deadline_ == Clock::time_point()) {
       Seconds limit(timeout_);
       if (timeout_ < 0 && RpcAgent::isCurrentRpcAgentSet()) { // RPC's own
@@ -241,12 +327,6 @@ class RoutedCall : public torch::CustomClassHolder {
       is_limited_ = limit.count() > 0;
       deadline_ = began_ + (is_limited_ ? std::chrono::duration_cast<Clock::duration>(limit) : kForEver);
     }
-    auto message = message_of(error_);
-    bool has_run = message.find(kInEndpoint) != std::string::npos && message.find(kStale) == std::string::npos;
-    if (has_run || Clock::now() >= deadline_ || !RpcAgent::isCurrentRpcAgentSet()) {
-      return result_->setError(error_);
-    }
-    ask_python();
   }
 
   void ask_python() {
@@ -273,12 +353,16 @@ class RoutedCall : public torch::CustomClassHolder {
   const bool is_recorded_;
   const Clock::time_point began_;
   int64_t handle_ = 0;
+  int64_t number_ = 0; // among the calls of its link, and in which round its last message was sent: see Route
+  int64_t round_ = 0;
   // From the first failure on:
   std::exception_ptr error_; // the last one
   Clock::time_point deadline_;
   bool is_limited_ = false; // otherwise the deadline is far away
   int64_t pauses_ = 0;
   bool is_rested_ = false;
+  bool is_held_ = false;
+  std::atomic<bool> may_go_{false};
   std::optional<std::multimap<Clock::time_point, CallPtr>::iterator> place_; // in Failed::waiting
 };
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -22,6 +24,10 @@ constexpr int kStreamBits = 28;
 constexpr int64_t kTickets = int64_t{1} << 31;
 
 // A link has it from when it is connected. It changes when the module is found elsewhere.
+//
+// The calls of a link with a stream run in the order in which they were made, so those that were refused have to be sent
+// again in this order, and before new ones. So they have numbers. When the module is found, the route holds all calls
+// until those that went to the old place have ended or are held, too. Then it lets go of them in their order.
 class Route : public torch::CustomClassHolder {
  public:
   // Of a stub: the parts of link/route.py's Address.
@@ -31,7 +37,7 @@ class Route : public torch::CustomClassHolder {
       Address address, std::vector<c10::Device> devices, int64_t handle, std::string device, int64_t stream,
       std::optional<at::Generator> tickets)
       : address_(std::move(address)), devices_(std::move(devices)), handle_(handle), device_(std::move(device)),
-        stream_(stream), tickets_(std::move(tickets)) {}
+        stream_(stream), tickets_(std::move(tickets)), is_plain_(!tickets_) {}
 
   const Address& address() const {
     return address_;
@@ -62,30 +68,88 @@ class Route : public torch::CustomClassHolder {
     if (stream != 0) {
       tickets_ = at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(stream));
     }
-    is_exchanged_.store(true, std::memory_order_release);
+    is_exchanged_ = true;
+    is_plain_.store(false, std::memory_order_release);
+    holds_ = holds_ || (stream != 0 && on_the_way_ > 0);
   }
 
-  // Whether the module is where the link knows it.
-  bool is_as_linked() const {
-    return !is_exchanged_.load(std::memory_order_acquire);
+  // Whether the module is where the link knows it, and calls have no order.
+  bool is_plain() const {
+    return is_plain_.load(std::memory_order_acquire);
   }
 
-  // Has a message go to the module, with a ticket of its own. Returns the handle. Of the arguments, the first is the
-  // handle, and the last one has the flags.
-  int64_t lead(std::vector<c10::IValue>& arguments) {
+  // Returns the number of a new call.
+  int64_t number() {
     std::lock_guard<std::mutex> lock(mutex_);
-    arguments.front() = handle_;
-    arguments.back() = with_ticket(arguments.back().toInt());
-    return handle_;
+    return next_number_++;
+  }
+
+  // Keeps a call, if the route holds calls by now: `let_go` is for when it may go. `wait` comes before. Returns whether
+  // it is kept.
+  template <class Wait> bool hold(int64_t number, Wait wait, std::function<void()> let_go) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (holds_) {
+      wait();
+      held_.emplace(number, std::move(let_go));
+    }
+    return holds_;
+  }
+
+  // Has a message go to the module. Of the arguments, the first is the handle, and the last one has the flags.
+  // `is_new`: it has the ticket of its link. Returns in which round of sending that is; 0 if it should be held.
+  int64_t lead(std::vector<c10::IValue>& arguments, bool is_new, bool may_wait) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (holds_ && may_wait) {
+      return 0;
+    }
+    if (is_exchanged_ || !is_new) {
+      arguments.front() = handle_;
+      arguments.back() = with_ticket(arguments.back().toInt());
+    }
+    ++on_the_way_;
+    return round_;
+  }
+
+  // Notes that a message was not refused, or that its call is held.
+  void arrive(int64_t round) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (round != round_ || --on_the_way_ > 0 || !holds_) {
+        return;
+      }
+    }
+    let_go();
+  }
+
+  // Lets go of what is held, also if something is on the way still.
+  void let_go() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (!holds_ || std::exchange(lets_go_, true)) {
+        return;
+      }
+      ++round_;
+      on_the_way_ = 0;
+    }
+    for (;;) {
+      std::function<void()> next;
+      {
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (held_.empty()) {
+          holds_ = lets_go_ = false;
+          return;
+        }
+        next = std::move(held_.begin()->second);
+        held_.erase(held_.begin());
+      }
+      next();
+    }
   }
 
   // Returns the flags of a call that is made here and now.
   int64_t flags(int64_t linked) {
-    if (is_as_linked()) {
-      return linked;
-    }
     std::lock_guard<std::mutex> lock(mutex_);
-    return with_ticket(linked);
+    return is_exchanged_ ? with_ticket(linked) : linked;
   }
 
  private:
@@ -100,12 +164,18 @@ class Route : public torch::CustomClassHolder {
 
   const Address address_;
   const std::vector<c10::Device> devices_;
-  std::atomic<bool> is_exchanged_{false};
   std::mutex mutex_;
   int64_t handle_;
   std::string device_;
   int64_t stream_;
   std::optional<at::Generator> tickets_; // of the stream
+  std::atomic<bool> is_plain_;
+  bool is_exchanged_ = false;
+  int64_t next_number_ = 0;
+  int64_t round_ = 1;      // counts how often what was held was let go
+  int64_t on_the_way_ = 0; // the messages of this round of which nobody knows yet whether they were refused
+  bool holds_ = false, lets_go_ = false;
+  std::multimap<int64_t, std::function<void()>> held_;
 };
 
 } // namespace torchremote

@@ -61,7 +61,7 @@ class Slot:
     def __init__(self, handle: int, runs: List[Runs], turns: Optional[Turns]):
         self.handle = handle
         self.runs = runs  # one, or none if the slot is vacant: an Optional of an interface takes long to compile
-        self.turns: Optional[Turns] = turns  # None: calls of the module may run at once
+        self.turns: Optional[Turns] = turns  # in which its calls run, or those of one that was in its place before
 
 
 class Page:
@@ -82,17 +82,29 @@ def put_slot(table: Table, handle: int, slot: Slot) -> None:
     slots[handle & SLOT_MASK] = slot
 
 
+def known_turns(table: Table, handle: int) -> Optional[Turns]:
+    slot = table.pages[(handle >> SLOT_BITS) & PAGE_MASK].slots[handle & SLOT_MASK]
+    if slot.handle != handle:
+        return None
+    return slot.turns
+
+
 def put(table: Table, handle: int, runs: Runs, turns: Optional[Turns]) -> None:
-    # Makes a handle lead to a module, whose calls `runs` runs.
-    put_slot(table, handle, Slot(handle, [runs], turns))
+    # Makes a handle lead to a module, whose calls `runs` runs. `turns` None: they may run at once.
+    known = known_turns(table, handle)
+    if turns is None and known is not None:
+        known.is_at_once = True
+    put_slot(table, handle, Slot(handle, [runs], known if turns is None else turns))
 
 
 def turns_of(table: Table, handle: int, strand: Any) -> Turns:
     # A module that takes another one's place takes over the order of its calls.
-    old = table.pages[(handle >> SLOT_BITS) & PAGE_MASK].slots[handle & SLOT_MASK]
-    turns = old.turns
-    if turns is None or old.handle != handle:
+    turns = known_turns(table, handle)
+    if turns is None:
         return Turns(strand, None)
+    if turns.is_at_once:
+        turns.is_at_once = False
+        turns.returned += 1
     return turns
 
 

@@ -30,9 +30,14 @@ Note [Tickets]
     comes. If there is none among `MOST_LOST`, the two generators do not agree, and the calls of this stream run as they
     come.
 
-    A module remembers `MOST_STREAMS`. It forgets those that were not used for longest, and none with a call that
-    stepped aside. If the first call of a stream has none of the first `MOST_OVERTAKEN` tickets, the stream was
-    forgotten, and goes on with this call.
+    A module has generators for `MOST_STREAMS`. Of those that were not used for longest, and have no call that stepped
+    aside, it keeps the position alone: how many tickets were drawn. From that, the generator is made again. It keeps
+    `MOST_POSITIONS`.
+
+    If another module was in its place whose calls ran at once, nobody counted these. Then a stream goes on with the
+    call that comes. So does one of which nothing is known, if its first call has none of the first `MOST_OVERTAKEN`
+    tickets: it was forgotten. The owner looks for this ticket among `MOST_SEARCHED`. The calls just before it may have
+    been overtaken by it, and run when they come.
 
 Note [Results of calls in turn]
     A result is written after the turn of its call has ended. If it were a tensor of the module, as in `return
@@ -47,9 +52,10 @@ Note [Results of calls in turn]
 
 from __future__ import annotations
 
-from typing import Any, Dict, Final, List, Optional
+from typing import Any, Dict, Final, Optional
 
 import torch
+from torch import Tensor
 
 from .tensors import IN_TURN
 
@@ -70,10 +76,18 @@ MOST_LOST: Final = 1 << 16
 MOST_LATE: Final = 1 << 10
 MOST_OVERTAKEN: Final = 1 << 7
 MOST_STREAMS: Final = 1 << 10
+MOST_POSITIONS: Final = 1 << 17
+MOST_SEARCHED: Final = 1 << 22
+AT_A_TIME: Final = 1 << 15
+"""Tickets. The work on more of them, torch divides among threads."""
+
+
+def draw_tickets(tickets: torch.Generator, count: int) -> Tensor:
+    return torch.empty([count], dtype=torch.long).random_(TICKETS, generator=tickets)
 
 
 def draw_ticket(tickets: torch.Generator) -> int:
-    return int(torch.empty([1], dtype=torch.long).random_(TICKETS, generator=tickets))
+    return int(draw_tickets(tickets, 1))
 
 
 # -- on the caller
@@ -111,40 +125,67 @@ def without_ticket(flags: int) -> int:
 # -- on the owner, on the one thread that runs forks
 
 
+def draw_nth(tickets: torch.Generator, count: int) -> int:
+    # Draws so many tickets, and returns the last one.
+    ticket = -1
+    while count > 0:
+        some = min(count, AT_A_TIME)
+        ticket = int(draw_tickets(tickets, some)[some - 1])
+        count -= some
+    return ticket
+
+
+def find_ticket(tickets: torch.Generator, ticket: int) -> int:
+    # Returns how many tickets come before this one. -1: it was not found.
+    before, count = 0, MOST_OVERTAKEN
+    while before < MOST_SEARCHED:
+        found = (draw_tickets(tickets, count) == ticket).nonzero()
+        if len(found) > 0:
+            return before + int(found[0])
+        before += count
+        count = min(2 * count, AT_A_TIME)
+    return -1
+
+
 class StubOrder:
-    def __init__(self, number: int, ticket: int):
-        self.tickets = torch.Generator(seed=number)
-        self.drawn: List[int] = []  # tickets that were drawn to see where the stream is, the next one last
+    def __init__(self, number: int, ticket: int, position: int, is_counted: bool):
+        # `ticket`: of the call that came. If not `is_counted`, more than `position` tickets may have been drawn.
         self.early: Dict[int, int] = {ticket: 0}  # the tickets of calls that stepped aside
         self.early.clear()  # see Turns
         self.skipped: Dict[int, int] = {ticket: 0}  # the tickets for which the others no longer waited
         self.skipped.clear()
         self.last = 0  # its last piece of work: see gathering.py
-        self.next = draw_ticket(self.tickets)
-        while len(self.drawn) < MOST_LOST and self.next != ticket:
-            self.drawn.append(self.next)
-            self.next = draw_ticket(self.tickets)
-        self.in_order = self.next == ticket
-        if len(self.drawn) < MOST_OVERTAKEN:
-            self.drawn.append(self.next)
-            self.drawn.reverse()
-            self.go_on()
-        else:
-            self.drawn = torch.jit.annotate(List[int], [])
+        self.in_order = True
+        self.is_counted = True
+        self.position = position  # of the next ticket
+        self.tickets = torch.Generator(seed=number)
+        self.next = draw_nth(self.tickets, position + 1)
+        if self.next != ticket and (position == 0 or not is_counted):
+            before = find_ticket(self.tickets, ticket) + 1
+            self.in_order = before > 0
+            if is_counted and before < MOST_OVERTAKEN:
+                before = 0
+            self.position += max(before - MOST_OVERTAKEN, 0)
+            # With the arguments of the first generator, TorchScript would take that one again.
+            self.tickets = torch.Generator(device=torch.device("cpu"), seed=number)
+            self.next = draw_nth(self.tickets, self.position + 1)
+            while self.position < position + before:
+                self.skip()
 
     def go_on(self) -> None:
-        if len(self.drawn) > 0:
-            self.next = self.drawn.pop()
-        else:
-            self.next = draw_ticket(self.tickets)
+        self.next = draw_ticket(self.tickets)
+        self.position += 1
+
+    def skip(self) -> None:
+        if len(self.skipped) == MOST_LATE:
+            self.skipped.clear()
+        self.skipped[self.next] = 0
+        self.go_on()
 
     def skip_lost(self) -> None:
         count = 0
         while count < MOST_LOST and self.next not in self.early:
-            if len(self.skipped) == MOST_LATE:
-                self.skipped.clear()
-            self.skipped[self.next] = 0
-            self.go_on()
+            self.skip()
             count += 1
         self.in_order = self.next in self.early
 
@@ -155,24 +196,56 @@ class Turns:
         self.current = current  # the last `Current`, if there is one: see current.py
         self.streams: Dict[int, StubOrder] = {}
         self.streams.clear()  # TorchScript makes one constant, for all objects, of a dict that nothing changes here
+        self.positions: Dict[int, int] = {}  # of other streams; if nobody counted since, -1 - position
+        self.positions.clear()
+        self.last = 0  # the last piece of work of these: see gathering.py
+        self.is_at_once = False  # whether the module runs its calls at once by now: see table.py
+        self.returned = 0  # how often it ran them in turn again
+        self.counted = 0  # how often that was when a call came
         self.queued = 0  # the pieces of work so far: see gathering.py
         self.unbegun: Dict[int, int] = {}  # work that holds back what was queued later, and how many calls of it
         self.unbegun.clear()
 
     def stream(self, number: int, ticket: int) -> StubOrder:
+        if self.counted != self.returned:
+            self.lose_count()
         if number in self.streams:
             stream = self.streams.pop(number)
+            if not stream.is_counted and len(stream.early) == 0:
+                last = stream.last
+                stream = StubOrder(number, ticket, stream.position, False)
+                stream.last = last
         else:
             if len(self.streams) >= MOST_STREAMS:
                 self.forget()
-            stream = StubOrder(number, ticket)
+            if number in self.positions:
+                position = self.positions.pop(number)
+                stream = StubOrder(number, ticket, max(position, -1 - position), position >= 0)
+                stream.last = self.last
+            else:
+                stream = StubOrder(number, ticket, 0, True)
         self.streams[number] = stream  # the last one in the dict is the last that was used
         return stream
 
     def forget(self) -> None:
         for number in list(self.streams.keys())[: MOST_STREAMS // 2]:
             if len(self.streams[number].early) == 0:
-                self.streams.pop(number)
+                stream = self.streams.pop(number)
+                is_counted = stream.is_counted and stream.in_order
+                self.positions[number] = stream.position if is_counted else -1 - stream.position
+                self.last = max(self.last, stream.last)
+        if len(self.positions) > MOST_POSITIONS:
+            for number in list(self.positions.keys())[: MOST_POSITIONS // 2]:
+                self.positions.pop(number)
+
+    def lose_count(self) -> None:
+        # Other calls of the streams ran at once meanwhile.
+        self.counted = self.returned
+        for stream in self.streams.values():
+            stream.is_counted = False
+        for number in list(self.positions.keys()):
+            position = self.positions[number]
+            self.positions[number] = min(position, -1 - position)
 
 
 def do_nothing(ticket: int) -> int:
