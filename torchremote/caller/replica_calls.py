@@ -29,7 +29,8 @@ from .described import describe
 from .exchange import Failing, Failure, Settle, at_once, raise_failure, send, send_to_wait, when_all
 from .pauses import pause_of
 from .references import remote_call
-from .replicas import Replica, Taken, Team
+from .replica import Replica, Taken
+from .replicas import Team
 from .steps import Steps, run_here, run_later
 from .stub import with_timeout
 

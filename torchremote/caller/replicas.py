@@ -47,72 +47,18 @@ from .methods import DEVICES, METHODS, NamedStubMethods
 from .modes import LOST
 from .pauses import pause_of
 from .pending_stub import PendingStub, find_served
+from .replica import Replica, Taken
 
 _LONGEST_PAUSE: Final = 1.0
 """Seconds between two questions for a replica that is left out, at most."""
 ASKING: Final = 5.0
 """Seconds that its worker has for the answer."""
-_LAST: Final = 1 << 40
-"""Is added to the calls in flight of a replica that did not answer in time."""
 
 _GONE: Final = "its worker has left the group or crashed"
 """Why a replica is left out, if the group said so, and no call."""
 _ABSENT: Final = "its worker is not in the group"
 
 _log = logging.getLogger("torchremote")
-
-
-class Replica:
-    """One of several modules. `Team` changes it, under its lock."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self.stub: Any = None  # the one that it is called through
-        self.methods: Mapping[str, Any] = {}  # those of the stub; empty: the replica is left out
-        self.in_flight = 0  # with `_LAST`, while a call was not answered in time, and nothing since
-        self.sought = False  # a thread asks for it
-        self.why = "was not asked yet"  # why it is left out
-
-    def __str__(self) -> str:
-        if not self.methods:
-            return f"{self.where} (left out: {self.why})"
-        return f"{self.where} ({self.in_flight % _LAST} in flight{', late' if self.late else ''})"
-
-    @property
-    def late(self) -> bool:
-        """Says whether it is called only if there is no other."""
-        return self.in_flight >= _LAST
-
-
-class Taken:
-    """A replica that was chosen for a call, or for a part of a batch. It is given back once.
-
-    That happens at the latest when nobody refers to this object any more. Ctrl-C may end a call anywhere, also between
-    two instructions of ours.
-    """
-
-    replica: Replica
-    stub: Any  # the one to call it through
-    _calls = 0  # that were counted and not given back
-
-    def __init__(self, lock: threading.RLock) -> None:
-        self._lock = lock
-
-    def count(self, replica: Replica, calls: int) -> None:
-        """Counts calls as in flight. `Team` calls it, under its lock."""
-        # No handler of a signal runs between assignments.
-        self.replica, self.stub = replica, replica.stub
-        replica.in_flight += calls
-        self._calls = calls
-
-    def give_back(self) -> None:
-        """Ends what `Team.take` began."""
-        if self._calls:
-            with self._lock:
-                self.replica.in_flight -= self._calls
-                self._calls = 0
-
-    __del__ = give_back
 
 
 class TeamMode:
@@ -179,7 +125,7 @@ class Team:
                 return  # it was left out before, or is back already
             replica.why = _reason(failure)
             if isinstance(failure, CallTimeoutError):
-                replica.in_flight += 0 if replica.late else _LAST
+                replica.note_late()
             else:
                 replica.stub, replica.methods = None, {}
         self._seek(replica)
@@ -223,7 +169,7 @@ class Team:
                 replica = next(replica for replica in self._replicas if replica.where == where)
                 methods: NamedStubMethods = stub.__dict__[METHODS]
                 replica.stub, replica.methods, replica.why = stub, methods, _GONE
-                replica.in_flight %= _LAST
+                replica.note_answer()
                 self.devices += [device for device in stub.__dict__[DEVICES] if device not in self.devices]
             methods.when_lost = partial(_seek_for, weakref.ref(self), replica)
             if not methods:  # it was lost meanwhile

@@ -26,7 +26,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -38,6 +37,7 @@ from ..read.model import Method
 from ..script.classes import Classes
 from .assigned import Assigned, Buffers, check_apart
 from .examples import bound_arguments, read_example, read_shapes
+from .reasons import reason_of
 from .state import State
 from .values import Constant, Reader, Several, Tree, build
 from .watching import GRAD_MODE, GRADIENT, MEMORY, GradientsLost, Watching
@@ -249,7 +249,7 @@ def _capture(
     except TorchRemoteError:
         raise
     except Exception as error:  # torch.export may raise anything, as may the user's code
-        raise CreationError(f"{where}: torch.export cannot capture it: {_reason(error)}") from error
+        raise CreationError(f"{where}: torch.export cannot capture it: {reason_of(error)}") from error
     finally:
         before.changed()
     check_apart(module, call.assigned, where)
@@ -317,8 +317,8 @@ def without_vmap(program: Any, where: str) -> Any:
         decomposed = _torch.decompose(program)
     except Exception as error:  # as for what torch.func.grad leaves in a graph
         raise CreationError(
-            f"{where}: it has a transform of torch.func that torch.export cannot take apart: {_reason(error)}; compute "
-            "that part in operators, or leave it out of the method"
+            f"{where}: it has a transform of torch.func that torch.export cannot take apart: {reason_of(error)}; "
+            "compute that part in operators, or leave it out of the method"
         ) from error
     if _detached(decomposed) > _detached(program):
         raise CreationError(f"{where}: tracing its vmap again loses gradients; write the vmap as operators on a batch")
@@ -333,33 +333,3 @@ def _detached(program: Any) -> int:
 def _fresh(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     copied = tensor.detach().to(device, copy=True).resolve_conj().resolve_neg()
     return copied.requires_grad_(tensor.requires_grad)
-
-
-_ADVICE: Final = (
-    "consider using data-dependent friendly APIs",
-    "Caused by: (_export/",
-    "For more information, run with TORCH_LOGS",
-    "For extended logs",
-    "If you suspect the guard was triggered from C++",
-    "For more debugging help",
-    "For C++ stack trace",
-    "The error above occurred when calling torch.export.export",
-    "The following call raised this error",
-    f'  File "{Path(__file__).with_name("watching.py")}"',
-    "    result = function(*args",
-)
-_ON_VALUES: Final = (
-    "It needs the value of a tensor while it is traced. Write tensor.item() in the place of int(tensor) and "
-    "float(tensor), and torch.cond or torch.where in the place of a branch"
-)
-
-
-def _reason(error: Exception) -> str:
-    """Returns what matters of an error of torch.export, which adds advice on its own interface."""
-    said = str(error).strip() or type(error).__name__
-    kept = [line for line in said.splitlines() if line.strip() and not line.startswith(_ADVICE)]
-    cause = error.__cause__ or error.__context__
-    first = f"{type(error).__name__}: " + "\n".join(kept[:12])
-    if "data-dependent" in said:
-        first = f"{first}\n{_ON_VALUES}"
-    return first if cause is None or str(cause) in said else f"{first}\nbecause of {type(cause).__name__}: {cause}"

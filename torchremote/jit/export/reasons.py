@@ -1,0 +1,35 @@
+"""Says in a few lines why torch.export refused a method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+_ADVICE: Final = (
+    "consider using data-dependent friendly APIs",
+    "Caused by: (_export/",
+    "For more information, run with TORCH_LOGS",
+    "For extended logs",
+    "If you suspect the guard was triggered from C++",
+    "For more debugging help",
+    "For C++ stack trace",
+    "The error above occurred when calling torch.export.export",
+    "The following call raised this error",
+    f'  File "{Path(__file__).with_name("watching.py")}"',
+    "    result = function(*args",
+)
+_ON_VALUES: Final = (
+    "It needs the value of a tensor while it is traced. Write tensor.item() in the place of int(tensor) and "
+    "float(tensor), and torch.cond or torch.where in the place of a branch"
+)
+
+
+def reason_of(error: Exception) -> str:
+    """Returns what matters of an error of torch.export, which adds advice on its own interface."""
+    said = str(error).strip() or type(error).__name__
+    kept = [line for line in said.splitlines() if line.strip() and not line.startswith(_ADVICE)]
+    cause = error.__cause__ or error.__context__
+    first = f"{type(error).__name__}: " + "\n".join(kept[:12])
+    if "data-dependent" in said:
+        first = f"{first}\n{_ON_VALUES}"
+    return first if cause is None or str(cause) in said else f"{first}\nbecause of {type(cause).__name__}: {cause}"
