@@ -39,7 +39,7 @@ class Calls:
 
     def come(self, *numbers):
         """Has calls come in this order, each before the last one has ended; what the module saw, and if one waited."""
-        began, seen = time.monotonic(), len(self._entry.module.seen)
+        began, seen = time.monotonic(), len(self._entry.hosting.module.seen)
         threads = []
         for number in numbers:
             threads.append(threading.Thread(target=self.add, args=(number,)))
@@ -47,7 +47,7 @@ class Calls:
             time.sleep(0.05)
         for thread in threads:
             thread.join()
-        return self._entry.module.seen[seen:], time.monotonic() - began > turns.PATIENCE / 1e9
+        return self._entry.hosting.module.seen[seen:], time.monotonic() - began > turns.PATIENCE / 1e9
 
 
 def serve(in_turn):
@@ -154,7 +154,7 @@ def test_a_ticket_that_is_not_of_the_stream(begin):
 
 KEEPING = """
 def keep(known: int, first: List[int]) -> List[int]:
-    turns = Turns(None)
+    turns = Turns(None, None)
     for number in range(known):
         turns.positions[1000000 + number] = 1
     for number in range(len(first)):
