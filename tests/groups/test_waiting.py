@@ -133,7 +133,7 @@ def test_one_that_serves_a_list_does_not_wait_long_for_a_stopped_one(nursery):
         asyncio.run(awaited(tr.connect_async(["p1", "p0"], zoo.Encoder, "encoder"))),
     ):
         assert torch.equal(replicas(X), roles.expected(X, 0))
-        assert "p1 (left out: its worker did not answer within 5 s" in repr(replicas)
+        assert "p1 (left out: its worker did not answer within 5 s" in repr(replicas), repr(replicas)
     assert time.monotonic() - began < 40
     owner.signal(signal.SIGCONT)
     until(lambda: "p1 (0 in flight)" in repr(replicas))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -69,7 +69,7 @@ def hosting_of(
         strand_of(module, strand) if takes_turns else strand,
         0 if before is None else before.exchanged + 1,
         _bytes_of(module),
-        any(parameter.requires_grad for parameter in torch.nn.Module.parameters(module)),
+        any(parameter.requires_grad for parameter in _parameters_of(module)),
         parts_of(module) if takes_turns else frozenset(),
     )
 
@@ -80,8 +80,14 @@ def parts_of(module: torch.jit.ScriptModule) -> frozenset[object]:
     return frozenset(_torch.object_of(part) for part in parts if isinstance(part, torch.jit.ScriptModule))
 
 
+def _parameters_of(module: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
+    """Yields the parameters that lie here: a stub, which relays to another worker, refuses to be asked for its own."""
+    return (parameter for _, parameter in torch.nn.Module.named_parameters(module))
+
+
 def _bytes_of(module: torch.nn.Module) -> int:
-    tensors = (*torch.nn.Module.parameters(module), *torch.nn.Module.buffers(module))
+    buffers = (buffer for _, buffer in torch.nn.Module.named_buffers(module))
+    tensors = (*_parameters_of(module), *buffers)
     return sum(part.numel() * part.element_size() for tensor in tensors for part in _torch.stored_parts(tensor))
 
 
