@@ -2,6 +2,8 @@
 
 import gc
 import os
+import pathlib
+import signal
 import tempfile
 import threading
 import time
@@ -23,6 +25,19 @@ def until(condition, seconds=20):
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         pause.wait(0.02)
+
+
+def stop(pid):
+    """Stops a process. Returns when all its threads have stopped: those that wait for a core answer until then."""
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: all(map(_has_stopped, pathlib.Path(f"/proc/{pid}/task").iterdir())))
+
+
+def _has_stopped(thread):
+    try:
+        return "State:\tT" in (thread / "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # it has ended
 
 
 def holding_the_gil(owner, seconds):

@@ -18,7 +18,7 @@ from torchremote.caller import waiting
 
 from .. import zoo
 from ..group import play
-from ..waiting import hosted, until
+from ..waiting import hosted, stop, until
 
 NAP, SOON, LATE = 3.0, 0.2, 1.0  # seconds: of a call, until the signal, and until it must have had an effect
 
@@ -134,7 +134,7 @@ def asking(store):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     owner = int(store.get("pid"))
     stub, plain = tr.create("owning", Naps, Napping), tr.RemoteModule("owning", Napping)
-    os.kill(owner, signal.SIGSTOP)
+    stop(owner)
     for ask in (
         tr.at_owner(stub).state_dict,
         tr.at_owner(stub).parameters,

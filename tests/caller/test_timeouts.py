@@ -16,7 +16,7 @@ from torchremote.link.timeouts import LONGEST_TIMEOUT, check_timeout
 
 from .. import zoo
 from ..group import play
-from ..waiting import holding_the_gil
+from ..waiting import holding_the_gil, stop
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def asking(store):
     pid = int(store.get("pid"))
     stub = tr.create("stopping", zoo.Encoder, zoo.LinearEncoder, timeout=1)
     state = tr.at_owner(stub).state_dict()
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     says = "^Encoder on stopping: no answer within {}; .* at_owner"
     for remote, limit in ((tr.at_owner(stub), "1 s"), (tr.at_owner(stub, timeout=0.5), "0.5 s")):
         for ask in (

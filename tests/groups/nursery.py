@@ -24,7 +24,7 @@ from torchremote import _torch
 from .. import zoo as zoo  # so that workers have it imported
 from ..forks import Fork
 from ..group import end_with_the_parent
-from ..waiting import until
+from ..waiting import stop, until
 
 
 class Worker:
@@ -44,6 +44,9 @@ class Worker:
 
     def signal(self, number):
         os.kill(self.pid, number)
+
+    def stop(self):
+        stop(self.pid)
 
     def kill(self):
         self.signal(signal.SIGKILL)

@@ -102,7 +102,7 @@ def stub_that_searches(nursery, timeout):
     with pytest.raises(NotInGroupError):
         stub(X)
     stopped = owner_with_encoder(nursery)
-    stopped.signal(signal.SIGSTOP)
+    stopped.stop()
     return stub, stopped
 
 

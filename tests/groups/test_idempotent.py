@@ -113,7 +113,7 @@ def test_it_ends_with_its_timeout(nursery):
     stopped = nursery.join("ps")
     rpc.rpc_sync("ps", roles.serve_encoder)
     assert is_from(0, stub(X))
-    stopped.signal(signal.SIGSTOP)
+    stopped.stop()
     start = time.monotonic()
     with pytest.raises(WireError):
         stub(X)
@@ -225,7 +225,7 @@ def test_a_call_that_has_to_find_its_module_keeps_to_its_timeout_and_async_does_
     until(lambda: not stub.__dict__[METHODS])
     stopped = nursery.join("ps")
     rpc.rpc_sync("ps", roles.serve_encoder, (1,))
-    stopped.signal(signal.SIGSTOP)
+    stopped.stop()
     took = []
 
     def call(after):

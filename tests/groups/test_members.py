@@ -17,7 +17,7 @@ from torchremote.errors import GroupError, NotInitializedError
 from torchremote.group import join as joining
 from torchremote.group.hub import SILENCE, line_of, split_address
 
-from ..waiting import until
+from ..waiting import stop, until
 from . import roles
 from .nursery import elapsed, in_a_group
 
@@ -133,7 +133,7 @@ def test_what_is_no_worker_does_not_hurt_the_hub(nursery):
 @in_a_group()
 def test_a_join_waits_for_a_stopped_member_only_for_its_timeout_and_says_for_whom(nursery):
     stopped = nursery.join("sleeper")
-    stopped.signal(signal.SIGSTOP)
+    stopped.stop()
     late = nursery.start("ps", tr.group_address(), timeout=2)
     assert elapsed(until, lambda: late.said() is not None) < 6
     assert f"join 'ps': waited 2 s for 'sleeper' (process {stopped.pid} on " in late.said()
@@ -150,7 +150,7 @@ def test_a_join_waits_for_a_stopped_member_only_for_its_timeout_and_says_for_who
 @in_a_group()
 def test_a_stopped_member_that_is_killed_is_taken_off(nursery):
     stopped = nursery.join("sleeper")
-    stopped.signal(signal.SIGSTOP)
+    stopped.stop()
     waiting = nursery.start("ps", tr.group_address(), timeout=60)
     stopped.kill()
     waiting.joined()
@@ -186,7 +186,7 @@ def test_without_a_hub_calls_go_on_and_a_join_says_what_is_wrong(nursery):
 
 @in_a_group()
 def test_a_stopped_hub_is_said_to_be(nursery):
-    os.kill(hub_process(), signal.SIGSTOP)
+    stop(hub_process())
     late = nursery.start("late", tr.group_address(), timeout=1)
     until(lambda: late.said() is not None, seconds=20)
     assert "does not answer: is it a hub" in late.said()

@@ -159,7 +159,7 @@ def test_one_that_does_not_answer_is_the_last_to_be_called(nursery):
     owners = start(nursery)
     replicas = tr.connect(OWNERS[:2], zoo.Encoder, "encoder", timeout=1)
     where = from_which(replicas(X))
-    owners[where].signal(signal.SIGSTOP)
+    owners[where].stop()
     with pytest.raises(CallTimeoutError):
         replicas(X)
     assert f"{where} (0 in flight, late)" in repr(replicas)
@@ -229,7 +229,7 @@ def test_where_no_thread_can_be_started_calls_end_and_a_later_one_has_the_replic
         real(thread)
 
     threading.Thread.start = start_no_search
-    owners["p0"].signal(signal.SIGSTOP)
+    owners["p0"].stop()
     calls = [replicas.forward_async(X) for _ in range(2)]  # one to each
     owners["p0"].kill()
     failed = 0

@@ -96,7 +96,7 @@ def test_a_worker_that_does_not_answer_keeps_nobody_for_longer_than_wait(nursery
     owner = nursery.join("ps")
     rpc.rpc_sync("ps", roles.serve_encoder, (0,))
     stub = tr.connect("ps", zoo.Encoder, "encoder")
-    owner.signal(signal.SIGSTOP)
+    owner.stop()
     for ask in (
         lambda: tr.connect("ps", zoo.Encoder, "encoder", wait=1.5),
         lambda: tr.connect(["ps"], zoo.Encoder, "encoder", wait=1.5),
@@ -112,7 +112,7 @@ def test_a_worker_that_does_not_answer_keeps_nobody_for_longer_than_wait(nursery
 def test_connect_waits_on_when_the_owner_dies_while_it_is_asked(nursery):
     owner = nursery.join("ps")
     rpc.rpc_sync("ps", roles.serve_encoder, (0,))
-    owner.signal(signal.SIGSTOP)
+    owner.stop()
     killing = threading.Timer(0.5, owner.kill)
     killing.start()
     starting = start_later(nursery, "ps", seed=1, seconds=1.5)
@@ -125,7 +125,7 @@ def test_one_that_serves_a_list_does_not_wait_long_for_a_stopped_one(nursery):
     for name in ("p0", "p1"):
         owner = nursery.join(name)
         rpc.rpc_sync(name, roles.serve_encoder, (0,))
-    owner.signal(signal.SIGSTOP)
+    owner.stop()
     began = time.monotonic()
     for replicas in (
         tr.connect(["p1", "p0"], zoo.Encoder, "encoder"),

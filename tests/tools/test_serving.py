@@ -1,7 +1,6 @@
 """`serve`, `call` and `withdraw`, in groups of their own."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from torchremote.tools import cli
 from .. import zoo
 from ..forks import Fork
 from ..groups.test_joining import send_in_wait_of
-from ..waiting import until
+from ..waiting import stop, until
 from .commands import programs, run_commands
 
 pytestmark = pytest.mark.timeout(300)
@@ -113,7 +112,7 @@ def test_a_result_that_cannot_be_written_is_printed(ps, address, tmp_path):
 
 def test_a_stopped_worker_keeps_call_and_withdraw_for_their_timeout(start, address, tmp_path):
     stopped = served(start, address, tmp_path / "out", *ENCODER, "--name", "encoder", "--worker", "halted")
-    os.kill(stopped.pid, signal.SIGSTOP)
+    stop(stopped.pid)
     began = time.monotonic()
     at, brief = ("--address", address, "--timeout", "1"), ("--patience", "0.5")
     commands = [("call", *at, *said, "halted/encoder", "[[1.0]]") for said in ((), brief)]
@@ -148,7 +147,7 @@ def test_ls_lists_workers_and_modules(start, ps, address, tmp_path):
     assert heading.split() == ["WORKER", "MODULE", "INTERFACE", "DEVICE", "SIZE", "SINCE"]
     assert worker.startswith(f"ps       (process {ps.pid} on ")
     assert hosted.split()[:5] == ["encoder", "Encoder", "cpu", "288", "B"]
-    os.kill(stopped.pid, signal.SIGSTOP)
+    stop(stopped.pid)
     impatient = (*ls, "--timeout", "0.5", "--patience", "0.5")
     ((status, out, _),) = run_commands(tmp_path, impatient)
     assert status == 3
