@@ -39,7 +39,7 @@ test: lint docs
 	$(MAKE) native
 
 CALLS := tests/native tests/jit/script/test_emit.py tests/link/test_cuda.py \
-  tests/owner/test_turns.py tests/owner/test_results_in_turn.py tests/owner/test_self_changing.py tests/owner/test_methods_that_wait.py \
+  $(patsubst %,tests/owner/test_%.py,turns streams beside_calls results_in_turn self_changing methods_that_wait) \
   $(wildcard tests/owner/test_gathering*.py) \
   $(patsubst %,tests/caller/test_%.py,calls awaiting interrupts timeouts grad_mode autocast batches failures_let_go kept_tensors not_utf8) \
   $(patsubst %,tests/groups/test_%.py,follow idempotent replicas rounds)
