@@ -16,8 +16,9 @@ from ..errors import NotYetSupportedError, UnsupportedTypeError
 from ..jit import Interface
 from ..jit.lower.plan import KEEP, MOVE_ANY, plan_type, wire_type
 from ..jit.lower.source_names import SourceNames
-from ..jit.read.annotations import POSSIBLE, read_type
+from ..jit.read.annotations import read_type
 from ..jit.read.model import Method
+from ..jit.read.refusals import POSSIBLE
 from ..jit.read.types import DICT_KEYS, Type
 
 

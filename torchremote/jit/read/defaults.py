@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from ...errors import InterfaceError
-from .annotations import SCALAR_CLASSES, CannotCross, path_of
+from .annotations import SCALAR_CLASSES, path_of
 from .literals import CONSTANTS, DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
+from .refusals import CannotCross
 from .shown import shown
 from .types import (
     SCALARS,

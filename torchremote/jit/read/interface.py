@@ -19,11 +19,12 @@ import typing_extensions
 
 from ... import _torch
 from ...errors import InterfaceError, UnsupportedTypeError
-from .annotations import POSSIBLE, TOO_DEEP, read_type, why
+from .annotations import TOO_DEEP, read_type
 from .defaults import read_default
 from .literals import CONSTANTS, Value
 from .marks import check_batched, marks_of
 from .model import REQUIRED, RESERVED_PREFIX, Argument, Interface, Method, Required
+from .refusals import POSSIBLE, why
 from .shown import shown
 from .types import Type, named_types
 

@@ -75,7 +75,7 @@ class UnionType:
 
     @functools.cached_property
     def narrowest_first(self) -> tuple[Type, ...]:
-        """The members in the order in which a value is tried: where it fits two, the wider one comes later."""
+        """Returns the members in the order in which a value is tried: where it fits two, the wider one comes later."""
         return tuple(sorted(self.items, key=_breadth))
 
     def __str__(self) -> str:

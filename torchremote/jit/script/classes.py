@@ -16,9 +16,10 @@ from torch.distributed.rpc import RRef
 
 from ... import _torch
 from ...errors import InterfaceError
-from ..read.annotations import SCALAR_CLASSES, CannotCross, read_enum, read_named_tuple
+from ..read.annotations import SCALAR_CLASSES, read_enum, read_named_tuple
 from ..read.model import Interface
 from ..read.paths import find_class
+from ..read.refusals import CannotCross
 from ..read.types import (
     AnyType,
     DictType,
