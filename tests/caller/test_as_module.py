@@ -166,19 +166,19 @@ def test_the_mode_of_a_model_reaches_its_stubs_in_one_message(owner, counted):
     assert not drops(stubs[0])
 
 
+class Holding(nn.Module):
+    part: Dropping
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part.forward(x)
+
+
 def test_the_mode_of_a_scripted_model_reaches_its_stubs(stub):
-    class Scripted(nn.Module):
-        part: Dropping
-
-        def __init__(self, part):
-            super().__init__()
-            self.part = part
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.part.forward(x)
-
-    Scripted.__annotations__["part"] = tr.remote_interface(Dropping)
-    scripted = torch.jit.script(Scripted(stub))
+    scripted = torch.jit.script(Holding(stub))
     scripted.eval()
     assert not drops(scripted)
     scripted.train()
@@ -536,17 +536,6 @@ def served_again(owner):
 
     yield stub, again
     tr.withdraw("again", owner)
-
-
-class Holding(nn.Module):
-    part: Dropping
-
-    def __init__(self, part):
-        super().__init__()
-        self.part = part
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.part.forward(x)
 
 
 def test_a_mode_that_was_set_here_is_that_of_the_next_module_of_the_name(served_again, owner):
