@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from torchremote import _torch, testing
 from torchremote.archive.inspect import stubs_in_archive
-from torchremote.caller.stub import attach, make_stub
+from torchremote.caller.stubs.stub import attach, make_stub
 from torchremote.errors import NotSavableError
 from torchremote.jit import compile_interface
 from torchremote.jit.lower import SourceNames

@@ -1,6 +1,7 @@
-"""Imports run one way between the layers, and between the compiler's passes; the pure passes need no torch."""
+"""Imports run one way between the layers, and between the rooms of some; the compiler's pure passes need no torch."""
 
 import ast
+import functools
 import pathlib
 
 import pytest
@@ -8,8 +9,11 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "torchremote"
 # Each layer may import from those before it. What is in none of the folders stands at the top, and is the first.
 LAYERS = ("top _torch native", "jit", "link", "owner", "caller", "archive dropin group", "testing tools", "public")
-# The same, inside the compiler; its driver is the last.
-PASSES = ("read", "runtime", "lower", "script", "export", "driver")
+# The same, inside the compiler and the caller's side. What is in none of the rooms, as the driver, is the last.
+ROOMS = {
+    "jit": ("read", "runtime", "lower", "script", "export", "driver"),
+    "caller": ("messages", "calls", "stubs", "creating", "replicas", "finding", "beside them"),
+}
 NEED_NO_TORCH = "read/literals.py read/model.py read/parse.py read/types.py lower".split()
 PUBLIC = {"__init__.py", "__main__.py"}
 
@@ -21,9 +25,10 @@ def layer_of(path):
     return next(number for number, rooms in enumerate(LAYERS) if room in rooms.split())
 
 
-def pass_of(path):
-    """The number of the pass that a file of jit/ belongs to."""
-    return PASSES.index(path.parts[1] if len(path.parts) > 2 else "driver")
+def room_of(path):
+    """The number of the room, within its layer, that a file belongs to."""
+    rooms = ROOMS[path.parts[0]]
+    return rooms.index(path.parts[1]) if len(path.parts) > 2 else len(rooms) - 1
 
 
 def imports(path):
@@ -45,6 +50,7 @@ def file_of(module):
     return next((found for found in (path.with_suffix(".py"), path / "__init__.py") if found in FILES), None)
 
 
+@functools.cache
 def ours(path):
     return [found for found in imports(path) if isinstance(found, pathlib.Path)]
 
@@ -54,10 +60,10 @@ def test_imports_run_one_way_between_the_layers(path):
     assert [found for found in ours(path) if layer_of(found) > layer_of(path)] == []
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] == "jit"], ids=str)
-def test_imports_run_one_way_between_the_passes(path):
-    within = [found for found in ours(path) if found.parts[0] == "jit"]
-    assert [found for found in within if pass_of(found) > pass_of(path)] == []
+@pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] in ROOMS], ids=str)
+def test_imports_run_one_way_between_the_rooms(path):
+    within = [found for found in ours(path) if found.parts[0] == path.parts[0]]
+    assert [found for found in within if room_of(found) > room_of(path)] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)

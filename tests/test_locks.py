@@ -8,10 +8,10 @@ import torch
 import torch.distributed.rpc as rpc
 
 from torchremote import _torch
-from torchremote.caller.methods import NamedStubMethods
-from torchremote.caller.replicas import Team
-from torchremote.caller.replicas_as_module import replicas_class
-from torchremote.caller.stub import stub_class
+from torchremote.caller.calls.methods import NamedStubMethods
+from torchremote.caller.replicas.as_module import replicas_class
+from torchremote.caller.replicas.team import Team
+from torchremote.caller.stubs.stub import stub_class
 from torchremote.jit import compile_interface
 from torchremote.jit.script.cache import COMPILING
 from torchremote.link.route import Route

@@ -6,18 +6,18 @@ from . import errors as errors
 from . import supported as supported  # It comes before all that uses torch, and refuses one that is not fit.
 from ._version import __version__
 from .archive.load import load, reconnect
-from .caller import as_module as as_module  # Importing it gives stubs the methods of a module.
-from .caller import failed_calls as failed_calls  # This one and the next let calls find their modules again.
-from .caller import follow as follow
-from .caller import send_model as send_model  # This one and the next let RPC send scripted models, and replicas.
-from .caller import send_replicas as send_replicas
-from .caller.at_owner import at_owner
-from .caller.connect import connect, connect_async, withdraw
-from .caller.create import create, create_async
-from .caller.create_many import create_many
-from .caller.pending import Pending
+from .caller.creating.create import create, create_async
+from .caller.creating.create_many import create_many
+from .caller.creating.pending import Pending
+from .caller.finding import failed_calls as failed_calls  # This one and the next let calls find their modules again.
+from .caller.finding import follow as follow
+from .caller.finding.connect import connect, connect_async, withdraw
+from .caller.replicas import send_replicas as send_replicas  # This one, and send_model, let RPC send what they name.
 from .caller.stats import stats
-from .caller.stub import remote_interface, with_timeout
+from .caller.stubs import as_module as as_module  # Importing it gives stubs the methods of a module.
+from .caller.stubs import send_model as send_model
+from .caller.stubs.at_owner import at_owner
+from .caller.stubs.stub import remote_interface, with_timeout
 from .dropin.remote_module import RemoteModule
 from .errors import TorchRemoteError
 from .group.join import group_address, join, leave

@@ -16,8 +16,8 @@ from torch.nn.parallel import replicate
 
 import torchremote as tr
 from torchremote import native
-from torchremote.caller import as_module, modes
-from torchremote.caller.stub import Stub
+from torchremote.caller.stubs import as_module, modes
+from torchremote.caller.stubs.stub import Stub
 from torchremote.dropin import remote_module
 from torchremote.errors import ArgumentError, StaleStubError, StubError
 

@@ -11,7 +11,7 @@ import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
-from torchremote.caller import built_here
+from torchremote.caller.creating import built_here
 from torchremote.errors import CreationError, MismatchError
 
 X = torch.ones(2, 3)

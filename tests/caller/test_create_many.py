@@ -9,7 +9,7 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
-from torchremote.caller.pending_stub import PendingStub
+from torchremote.caller.creating.pending_stub import PendingStub
 from torchremote.errors import ArgumentError, CreationError, MismatchError, PlaceError, ServedNameError, WireError
 
 from .. import zoo
@@ -165,7 +165,7 @@ def test_a_worker_that_does_not_say_what_it_has_is_an_error_in_its_place(owner, 
     def is_only_here(place, request):
         raise WireError("Encoder on owner: no answer")
 
-    monkeypatch.setattr(sys.modules["torchremote.caller.create_many"], "is_only_here", is_only_here)
+    monkeypatch.setattr(sys.modules["torchremote.caller.creating.create_many"], "is_only_here", is_only_here)
     failures = tr.create_many([owner] * 2, zoo.Encoder, zoo.LinearEncoder, return_exceptions=True)
     assert list(map(str, failures)) == [f"module {position}: Encoder on owner: no answer" for position in (0, 1)]
     with pytest.raises(WireError, match="module 0: Encoder on owner: no answer"):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import torchremote as tr
-from torchremote.caller.stub import make_stub
+from torchremote.caller.stubs.stub import make_stub
 from torchremote.jit import compile_interface
 from torchremote.jit.read.parse import parse_interface
 from torchremote.link.route import route_of

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import torchremote as tr
-from torchremote.caller.exchange import Failure, later
+from torchremote.caller.messages.exchange import Failure, later
 from torchremote.errors import TorchRemoteError
 
 from .. import zoo

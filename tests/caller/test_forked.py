@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import torchremote as tr
-from torchremote.caller import batches
-from torchremote.caller.awaiting import Answer
+from torchremote.caller.calls import batches
+from torchremote.caller.messages.awaiting import Answer
 from torchremote.errors import GroupError, NotInitializedError
 from torchremote.link.failures import FORKED
 

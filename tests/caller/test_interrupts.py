@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote import _torch, native
-from torchremote.caller import waiting
+from torchremote.caller.messages import waiting
 
 from .. import zoo
 from ..group import play

@@ -14,7 +14,7 @@ import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote import remote_module
-from torchremote.caller.kept_tensors import keep_tensors
+from torchremote.caller.messages.kept_tensors import keep_tensors
 from torchremote.jit.script.common import common_definitions
 from torchremote.owner import leases
 

@@ -15,10 +15,10 @@ import torch.distributed.rpc as rpc
 from torch.nn.parallel import replicate
 
 import torchremote as tr
-from torchremote.caller import replicas as teams
-from torchremote.caller.methods import METHODS
-from torchremote.caller.replica_calls import TEAM
-from torchremote.caller.stub import route_and_interface
+from torchremote.caller.calls.methods import METHODS
+from torchremote.caller.replicas import team as teams
+from torchremote.caller.replicas.calls import TEAM
+from torchremote.caller.stubs.stub import route_and_interface
 from torchremote.errors import (
     ArgumentError,
     InterfaceError,
@@ -113,7 +113,7 @@ def pending_replicas(monkeypatch):
     answer = torch.futures.Future()
     one = types.SimpleNamespace(_answer=answer, done=answer.done)
     pending._made, pending._pending, pending._until = None, [one], math.inf
-    monkeypatch.setattr("torchremote.caller.pending_replicas._is_found", lambda one: False)
+    monkeypatch.setattr("torchremote.caller.replicas.pending._is_found", lambda one: False)
     return pending, answer
 
 

@@ -3,7 +3,7 @@
 import torch
 
 import torchremote as tr
-from torchremote.caller import shown
+from torchremote.caller.stubs import shown
 
 from .. import zoo
 from ..waiting import holding_the_gil

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from torchremote.caller import steps
+from torchremote.caller.messages import steps
 
 
 def test_what_no_thread_could_be_started_for_is_never_called(monkeypatch):

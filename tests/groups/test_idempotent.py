@@ -11,8 +11,8 @@ import torch.distributed.rpc as rpc
 from torch import Tensor
 
 import torchremote as tr
-from torchremote.caller import again
-from torchremote.caller.methods import METHODS
+from torchremote.caller.calls import again
+from torchremote.caller.calls.methods import METHODS
 from torchremote.errors import InterfaceError, MismatchError, NotInGroupError, StaleStubError, WireError
 from torchremote.jit import compile_interface
 from torchremote.jit.read.parse import parse_interface

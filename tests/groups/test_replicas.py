@@ -11,7 +11,7 @@ import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote import _torch
-from torchremote.caller import replica_calls
+from torchremote.caller.replicas import calls as replica_calls
 from torchremote.errors import CallTimeoutError, NotInGroupError, ServedNameError, WireError
 
 from .. import zoo

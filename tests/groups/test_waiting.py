@@ -60,7 +60,7 @@ def test_connect_waits_for_a_worker_to_come_back(nursery):
 
 
 def lost_workers():
-    from torchremote.caller.methods import lost_workers
+    from torchremote.caller.calls.methods import lost_workers
 
     return lost_workers
 

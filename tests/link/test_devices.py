@@ -7,7 +7,7 @@ import torch
 
 import torchremote as tr
 from torchremote import _torch, testing
-from torchremote.caller.stub import stub_along
+from torchremote.caller.stubs.stub import stub_along
 from torchremote.errors import ArgumentError, RemoteError
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime.tensors import HAS_DEVICE_MAP

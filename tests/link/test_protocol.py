@@ -11,7 +11,8 @@ import torchremote as tr
 from torchremote import errors
 from torchremote._version import PROTOCOL
 from torchremote.archive.inspect import stubs_in_archive
-from torchremote.caller import pending_stub, send_stub
+from torchremote.caller.creating import pending_stub
+from torchremote.caller.stubs import send_stub
 from torchremote.errors import ProtocolError
 from torchremote.jit.lower import units
 from torchremote.link import protocol, route

@@ -13,7 +13,8 @@ import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
-from torchremote.caller import failed_calls, pauses
+from torchremote.caller.finding import failed_calls
+from torchremote.caller.messages import pauses
 
 from .. import zoo
 from ..groups import roles
@@ -379,7 +380,7 @@ def test_no_process_waits_for_calls_that_wait(tmp_path):
 
 FORKING = """
 import os, threading, torchremote
-from torchremote.caller import failed_calls
+from torchremote.caller.finding import failed_calls
 failed_calls.start()
 child = os.fork()
 if child == 0:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote import _torch
-from torchremote.caller import pending_stub as requests
+from torchremote.caller.creating import pending_stub as requests
 from torchremote.errors import ArgumentError, CreationError
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime.tensors import HAS_DEVICE_MAP, NO_GRAD

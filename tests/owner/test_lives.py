@@ -9,7 +9,7 @@ import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
-from torchremote.caller.stub import make_stub
+from torchremote.caller.stubs.stub import make_stub
 from torchremote.errors import CapacityError, MismatchError, NotInitializedError, ServedNameError, StaleStubError
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime import table

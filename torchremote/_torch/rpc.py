@@ -165,7 +165,7 @@ def tensors_pickled(value: object) -> list[torch.Tensor]:
 
 
 # If a message were the last to hold a tensor of Python's, whoever drops the message would take the GIL: see
-# caller/kept_tensors.py.
+# caller/messages/kept_tensors.py.
 _ZERO = torch.zeros((), device="cpu")
 
 

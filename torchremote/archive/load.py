@@ -14,11 +14,11 @@ from typing import IO, Any, Final
 import torch
 
 from .. import _torch
-from ..caller.connect import asked_until
-from ..caller.methods import lost_workers
-from ..caller.modes import has_set_mode
-from ..caller.pending_stub import find_served
-from ..caller.stub import Stub, attach
+from ..caller.calls.methods import lost_workers
+from ..caller.creating.pending_stub import find_served
+from ..caller.finding.connect import asked_until
+from ..caller.stubs.modes import has_set_mode
+from ..caller.stubs.stub import Stub, attach
 from ..errors import (
     InterfaceError,
     NotInGroupError,

@@ -1,1 +1,1 @@
-"""The caller's side: stubs and their calls, creating and connecting, what is asked of owners, stubs on their way."""
+"""The caller's side: messages, calls, stubs, creating, replicas, finding; each imports from those before it alone."""

@@ -17,11 +17,11 @@ from torch import nn
 
 from .. import _torch
 from .._torch import PyRRef
-from ..caller import as_module
-from ..caller.at_owner import AtOwner, at_owner
-from ..caller.create import adopt, start_creation
-from ..caller.exchange import send
-from ..caller.stub import Stub, become_stub, route_and_interface
+from ..caller.creating.create import adopt, start_creation
+from ..caller.messages.exchange import send
+from ..caller.stubs import as_module
+from ..caller.stubs.at_owner import AtOwner, at_owner
+from ..caller.stubs.stub import Stub, become_stub, route_and_interface
 from ..errors import ArgumentError, InterfaceError, NotSavableError
 from ..jit import CompiledInterface, compile_interface
 from ..link.route import Route

@@ -17,8 +17,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .. import _torch
 from .._torch import PyRRef
-from ..caller.exchange import send
-from ..caller.waiting import wait
+from ..caller.messages.exchange import send
+from ..caller.messages.waiting import wait
 from ..errors import ArgumentError, RemoteError
 from ..link.tensors_within import changed
 from ..link.whole_values import checked_value

@@ -2,9 +2,9 @@
 
 Note [Lost workers]
     When the hub says that a worker left or crashed, this happens at every other one: stubs of modules with a name stop
-    calling it, and look for their module before their next call (caller/follow.py). After `GRACE`, the worker is taken
-    off the agent's list. Calls that are in the air meanwhile end with torch's own error, or with their timeout. If
-    another process comes back under the name, it is put on the list after the old one was taken off.
+    calling it, and look for their module before their next call (caller/finding/follow.py). After `GRACE`, the worker
+    is taken off the agent's list. Calls that are in the air meanwhile end with torch's own error, or with their
+    timeout. If another process comes back under the name, it is put on the list after the old one was taken off.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from torch.distributed.rpc import TensorPipeRpcBackendOptions
 
 from .. import _torch
-from ..caller.methods import lose_worker, lost_workers
+from ..caller.calls.methods import lose_worker, lost_workers
 from ..errors import GroupError
 from .connection import HubConnection, join_error
 from .hub import Message

@@ -118,7 +118,7 @@ Operation send(const Node* node) {
     auto answer = route.isNone() ? torch::distributed::rpc::rpcTorchscript(
                                        worker, target->endpoint, target->schema, std::move(arguments), timeout)
                                  : torchremote::send_by_route(route, target, std::move(arguments), timeout);
-    if (!kept.empty()) { // see caller/kept_tensors.py
+    if (!kept.empty()) { // see caller/messages/kept_tensors.py
       answer->addCallback([kept = std::move(kept)](Future&) {}, /*uses_future=*/false);
     }
     if (seconds > 0) {

@@ -2,7 +2,7 @@
 //
 // This is the caller's part, for calls from TorchScript, which cannot catch an error. The link of a module with a name
 // has a Route. A call that fails is kept here, and a thread of Python decides what becomes of it, which knows torch's
-// messages and finds modules: see caller/failed_calls.py. At its deadline, the call ends with its last error, whatever
+// messages and finds modules: see caller/finding/failed_calls.py. At its deadline, the call ends with its last error, whatever
 // Python does. Calls that succeed need none of this.
 #include "following.h"
 #include "route.h"

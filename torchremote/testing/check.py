@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
 from .. import _torch
-from ..caller.calls import call_signature
-from ..caller.connect import connect
-from ..caller.stub import route_and_interface, stub_along
+from ..caller.calls.single import call_signature
+from ..caller.finding.connect import connect
+from ..caller.stubs.stub import route_and_interface, stub_along
 from ..jit import CompiledInterface, compile_interface
 from ..jit.read.model import Method
 from ..link.values import PythonPacker

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import torch
 
-from ..caller.exchange import ask
-from ..caller.pending_stub import find_served
+from ..caller.creating.pending_stub import find_served
+from ..caller.messages.exchange import ask
 from ..errors import ArgumentError
 from ..jit import CompiledInterface, compile_interface
 from ..jit.read.model import Method

@@ -17,7 +17,7 @@ import torch.distributed.rpc as rpc
 
 from .. import native, supported
 from .._version import __version__
-from ..caller.create import create
+from ..caller.creating.create import create
 from ..jit import compile_interface
 
 SHARED_MEMORY: Final = "/dev/shm"

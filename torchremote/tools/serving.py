@@ -11,8 +11,8 @@ from types import FrameType
 from typing import Any, Final
 
 from .. import _torch
-from ..caller.connect import withdraw
-from ..caller.exchange import ask
+from ..caller.finding.connect import withdraw
+from ..caller.messages.exchange import ask
 from ..errors import CreationError, GroupError, ServedNameError, TorchRemoteError
 from ..group.hub import split_address, written_address
 from ..group.join import group_address, join

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Union
 
-from ..caller.described import ASYNC, REMOTE
+from ..caller.calls.described import ASYNC, REMOTE
 from ..jit import compile_interface
 from ..jit.read.interface import names_in_body
 

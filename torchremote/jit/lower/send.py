@@ -10,7 +10,7 @@ Note [Native calls]
     the native part the link waits there and then. The wait that follows finds the answer, and switches nothing.
 
     The link of a module with a name has a route of the native part, by which its calls follow the module: see
-    caller/failed_calls.py.
+    caller/finding/failed_calls.py.
 
     Only the class of a connected link names these operators. An archive has the interface of links alone, so it can be
     loaded where there is no native part.

@@ -27,8 +27,8 @@ Note [Which call failed]
     TorchScript cannot catch an exception. So the endpoint of many calls notes its progress before each call. A caller
     gives each batch a number n. The owner gets it as `batch`, which is `n << POSITION_BITS` and so has room for the
     position of a call. It stores `batch | position` in `progress[n & PAGE_MASK]`. If the batch fails, its caller asks
-    for this integer (caller/batches.py). If a later batch has overwritten it, the position is unknown. The integers
-    have a fixed size, so a reader always sees a whole one.
+    for this integer (caller/calls/batches.py). If a later batch has overwritten it, the position is unknown. The
+    integers have a fixed size, so a reader always sees a whole one.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def like_it(copy: Tensor, value: Tensor) -> Tensor:
 
 
 def unknown_to_python(value: Tensor) -> Tensor:
-    # See Note [Tensors that Python knows]. One that autograd may record stays: see caller/kept_tensors.py.
+    # See Note [Tensors that Python knows]. One that autograd may record stays: see caller/messages/kept_tensors.py.
     if value.requires_grad and torch.is_grad_enabled():
         return value
     return like_it(value.data, value)

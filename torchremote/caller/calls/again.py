@@ -1,0 +1,206 @@
+"""Sends calls again, from Python: those that did not run, and lost ones of methods that are declared idempotent.
+
+Note [Sent again]
+    A call that the owner refused because it does not have the module any more has not run. It is sent again, once, when
+    the module was found: see methods.py, Note [Stubs that follow]. A call that got lost may have run. It is sent again
+    only if its method is declared `@idempotent`, with growing pauses, until the stub's timeout has passed. The last try
+    has what is left of that timeout. So has the first, if the module has to be found before; a call with `_async` finds
+    it without keeping its thread.
+
+    In a context of distributed autograd, torch records every message when it is sent, and `backward` waits for the
+    gradients of each. Those of a call that was lost never come. So there a call is sent again only if nothing was sent
+    before. A call with `_async` would be sent again by a thread that is not in the context: there it never is.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import torch
+
+from ... import _torch
+from ...errors import CallTimeoutError, NotInGroupError, StaleStubError, TorchRemoteError, WireError
+from ...link.route import route_of
+from ...link.timeouts import seconds_of, timeout_of
+from ..messages.awaiting import Answer
+from ..messages.exchange import Failure, raise_failure
+from ..messages.pauses import pause_of
+from ..messages.steps import Steps, run_here, run_later
+from .methods import DEVICES, METHODS, NamedStubMethods, note_failure
+
+_is_profiling = _torch.is_profiling
+
+_RECORDED: Final = "not sent again, because dist_autograd has recorded the call; begin the step again, in a new context"
+
+
+def sent_again(once: Callable[..., Any], in_range: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """Returns a method that does what `once` does, and sends a call again that has not run.
+
+    Args:
+        in_range: what it calls instead while a profiler records.
+    """
+
+    @functools.wraps(once)
+    def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if in_range is not None and _is_profiling():
+            return in_range(self_, *args, **kwargs)
+        try:
+            return once(self_, *args, **kwargs)
+        except StaleStubError as error:
+            if not (_follows(self_) and may_be_sent_again(error)):
+                raise
+        return once(self_, *args, **kwargs)
+
+    return call
+
+
+def sent_until_timeout(
+    once: Callable[..., Any], once_async: Callable[..., Any], in_range: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
+    """Returns a method that does what `once` does, and sends a lost call again until its stub's timeout has passed.
+
+    Args:
+        once_async: makes the same call, and returns a Future of its result.
+        in_range: what it calls instead while a profiler records.
+    """
+
+    @functools.wraps(once)
+    def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if in_range is not None and _is_profiling():
+            return in_range(self_, *args, **kwargs)
+        began = time.monotonic()
+        failure: TorchRemoteError | None = None
+        if not _is_lost(self_):
+            try:
+                return once(self_, *args, **kwargs)
+            except (StaleStubError, WireError) as error:
+                if not (_follows(self_) and may_be_sent_again(error)):
+                    raise
+                failure = error
+        return run_here(_tries(once_async, self_, args, kwargs, began, failure))
+
+    return call
+
+
+def sent_until_timeout_later(
+    once_async: Callable[..., Any], in_range: Callable[..., Any] | None = None
+) -> Callable[..., Answer[Any]]:
+    """Returns a method that does what `once_async` does, and sends a lost call again as `sent_until_timeout` does.
+
+    Args:
+        in_range: what it calls instead while a profiler records.
+    """
+
+    @functools.wraps(once_async)
+    def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if in_range is not None and _is_profiling():
+            return in_range(self_, *args, **kwargs)
+        if not _follows(self_) or _torch.is_recording_calls():
+            return once_async(self_, *args, **kwargs)
+        began, grad_mode = time.monotonic(), torch.is_grad_enabled()
+        result: Answer[Any] = Answer(self_.__dict__[DEVICES])
+        _torch.check_on_unwrap(result, raise_failure)
+
+        def try_again(failure: TorchRemoteError | None) -> None:
+            run_later(_tries(once_async, self_, args, kwargs, began, failure), result.set_result, grad_mode)
+
+        def settled(done: torch.futures.Future[Any]) -> None:
+            try:
+                value = done.value()
+            except (StaleStubError, WireError) as error:
+                try_again(error.with_traceback(None))
+            except Exception as error:
+                result.set_result(Failure.of(error))
+            except BaseException as error:  # as Ctrl-C, in the caller's own frame
+                result.set_result(Failure(type(error)))
+                raise
+            else:
+                result.set_result(value)
+
+        if _is_lost(self_):
+            try_again(None)
+            return result
+        try:
+            answer = once_async(self_, *args, **kwargs)
+        except (StaleStubError, WireError) as error:
+            try_again(error.with_traceback(None))
+        else:
+            _torch.when_done(answer, settled)
+        return result
+
+    return call
+
+
+def _tries(
+    once_async: Callable[..., Any],
+    stub: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    began: float,
+    failure: TorchRemoteError | None,
+) -> Steps[Any]:
+    """Sends a call until it gets through: see messages/steps.py, Note [Steps].
+
+    Raises its last failure when the stub's timeout has passed since `began`.
+
+    Args:
+        failure: that of the first try. None: there was none.
+    """
+    route = route_of(stub)
+    assert route is not None
+    until = began + seconds_of(route.timeout)
+    for number in itertools.count():
+        if (left := until - time.monotonic()) <= 0:
+            break
+        if failure is not None:
+            yield min(left, pause_of(number))
+        try:
+            try:
+                yield from stub.__dict__[METHODS].finding(until, exactly=True)
+            except CallTimeoutError as error:
+                failure = failure or error.with_traceback(None)  # one of a message that was sent says more
+                continue
+            if (left := until - time.monotonic()) <= 0:
+                break
+            route = route_of(stub)
+            wait_for_streams(stub.__dict__[DEVICES])
+            return (yield once_async(NamedStubMethods.with_timeout(stub, timeout_of(left)), *args, **kwargs))
+        except (StaleStubError, WireError) as error:
+            failure = error.with_traceback(None)  # which refers to this frame, and that to the stub
+            assert route is not None
+            note_failure(stub, route.handle, failure)  # the other stub has noted it for itself
+            if not may_be_sent_again(failure):
+                break
+    raise failure or stub.__dict__[METHODS].found_too_late()
+
+
+def may_be_sent_again(failure: TorchRemoteError) -> bool:
+    """Says whether another message does no harm in this thread, after one that failed: see Note [Sent again]."""
+    if isinstance(failure, NotInGroupError) or not _torch.is_recording_calls():
+        return True
+    failure.add_note(_RECORDED)
+    return False
+
+
+def wait_for_streams(devices: Iterable[torch.device]) -> None:
+    """Waits for all work on accelerators, in whose streams the arguments of a call may still be computed.
+
+    torch orders a message after the streams of the thread that sends it. Another thread sends it again.
+    """
+    for device in devices:
+        torch.cuda.synchronize(device)  # torch has device maps for CUDA alone
+
+
+def _is_lost(stub: Any) -> bool:
+    """Says whether a stub has to find its module before the next call."""
+    methods = stub.__dict__[METHODS]
+    return not methods and isinstance(methods, NamedStubMethods)
+
+
+def _follows(stub: Any) -> bool:
+    """Says whether a stub can find its module again."""
+    return isinstance(stub.__dict__[METHODS], NamedStubMethods)

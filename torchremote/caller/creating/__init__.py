@@ -1,0 +1,1 @@
+"""Creating modules on owners, one or many."""

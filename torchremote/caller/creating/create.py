@@ -1,0 +1,276 @@
+"""Creates modules on other workers.
+
+Creation is one RPC in Python. The stub is made from the answer, so a stub exists only once its owner can answer calls.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict, Unpack, get_args, overload
+
+import torch
+
+from ..._torch import PyRRef
+from ...errors import ArgumentError, TorchRemoteError
+from ...jit import CompiledInterface, compile_interface
+from ...link.places import Place, find_place
+from ...link.timeouts import check_timeout
+from ...owner.checkpoints import check_path
+from ...owner.create import referenced
+from ...owner.exported import complete_examples
+from ...owner.gathering import check_gather
+from ...typing import HasStub, StubT
+from .pending import Pending
+from .pending_stub import PendingStub, cancel, send_request
+from .requests import IfExists, checked, checked_arguments, request_for
+
+
+class CreateOptions(TypedDict, total=False):
+    """The keywords of `create` and `create_async`, for their overloads."""
+
+    name: str | None
+    if_exists: IfExists
+    timeout: float | None
+    in_turn: bool | None
+    examples: Mapping[str, Any] | None
+    gather: int | None
+    checkpoint: str | os.PathLike[str] | None
+
+
+@overload
+def create(
+    where: str,
+    interface: HasStub[StubT],
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    **options: Unpack[CreateOptions],
+) -> StubT: ...
+@overload
+def create(
+    where: str,
+    interface: type,
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    **options: Unpack[CreateOptions],
+) -> Any: ...
+def create(
+    where: str,
+    interface: type | HasStub[Any],
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    if_exists: IfExists = "raise",
+    timeout: float | None = None,
+    in_turn: bool | None = None,
+    examples: Mapping[str, Any] | None = None,
+    gather: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Builds a module on another worker, scripts it there, and returns a scripted stub of it.
+
+    Args:
+        where: "worker", "worker/device", "rank:N" or "rank:N/device". Without a device, the module is on the CPU.
+        interface: a class of annotated methods. The module implements it.
+        module_cls: a callable that returns an nn.Module or a ScriptModule. The owner imports and calls it. If the owner
+            cannot import it, the module is built and scripted or exported here, and sent. Or a ScriptModule: it is
+            sent, and the owner hosts a copy.
+        args, kwargs: the arguments with which `module_cls` is called.
+        name: serves the module under this name until `withdraw`. An unnamed module goes with its last stub.
+        if_exists: what happens if the owner serves a module under `name` already. "raise": an error. "connect": a stub
+            of that module is returned, and no other is made. "replace": the new module takes its place; stubs of the
+            old one stay connected, and call the new one.
+        timeout: seconds that each call of the stub may take; 0 for no limit, None for RPC's default. Creation itself
+            has RPC's default.
+        in_turn: None: the owner finds out whether a method changes the module, as in `self.hidden = new`. If so, calls
+            run one after another, those of one stub in the order in which it sent them. True: they do in any case.
+            False: they run at once; you vouch that this is safe.
+        examples: for each method, a tuple of arguments, or a mapping by their names, or a list of those. The owner
+            exports the module with torch.export, and does not script it: see `exported`. For modules that TorchScript
+            refuses.
+        gather: the most calls that the owner makes one call of, for methods declared `batched`. It gathers those that
+            arrive while it runs earlier ones. Their tensors are concatenated, and the results are views of one tensor.
+            All calls of the module then run one after another; the rest of `in_turn` stays as it is. Calls in which
+            gradients may flow are not gathered.
+        checkpoint: a path on the owner. The module begins with the state that is there, if the file exists, and
+            `at_owner(stub).checkpoint()` writes there. An owner that crashed goes on from it when the module is
+            created again.
+
+    Returns:
+        The stub. It has the methods of `interface`, and for each `<m>` also `<m>_async`, `<m>_many`, `<m>_many_async`
+        and `<m>_remote`.
+
+    Raises:
+        NotInitializedError: RPC is not running in this process.
+        PlaceError: there is no such worker or device.
+        InterfaceError: `interface` has a signature that cannot cross.
+        ArgumentError: `args` is no tuple or list, `kwargs` no mapping from names, or an example does not fit; or calls
+            cannot be gathered as `gather` says.
+        CreationError: `module_cls` raised, or returned something that cannot be scripted or exported. Or calls have to
+            run in turn and the owner cannot do that: see `rpc_options`. Or `checkpoint` cannot be read. Nothing is left
+            on the owner.
+        MismatchError: the module does not implement `interface`. The message shows both signatures. Or the state in
+            `checkpoint` does not fit the module.
+        NotSavableError: with `checkpoint`, as from `AtOwner.state_dict`.
+        ServedNameError: `name` is taken on the owner.
+        CapacityError: the owner hosts as many modules of `interface` as a table holds.
+        WireError: the owner is lost, or does not answer in time.
+        ValueError: `timeout` is no number of seconds.
+
+    In a group with a worker "owner":
+
+    >>> class Layer:
+    ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
+    >>> layer = create("owner", Layer, torch.nn.Linear, args=(4, 2))
+    >>> layer(torch.ones(3, 4)).shape
+    torch.Size([3, 2])
+    """
+    pending = start_creation(
+        where,
+        interface,
+        module_cls,
+        args,
+        kwargs,
+        name=name,
+        if_exists=if_exists,
+        timeout=timeout,
+        in_turn=in_turn,
+        examples=examples,
+        gather=gather,
+        checkpoint=checkpoint,
+    )
+    try:
+        return pending.wait()
+    except TorchRemoteError:
+        raise
+    except BaseException:  # Ctrl-C, say; no stub is returned, so nothing may stay
+        cancel(pending)
+        raise
+
+
+@overload
+def create_async(
+    where: str,
+    interface: HasStub[StubT],
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    **options: Unpack[CreateOptions],
+) -> Pending[StubT]: ...
+@overload
+def create_async(
+    where: str,
+    interface: type,
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    **options: Unpack[CreateOptions],
+) -> Pending: ...
+def create_async(
+    where: str,
+    interface: type | HasStub[Any],
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    if_exists: IfExists = "raise",
+    timeout: float | None = None,
+    in_turn: bool | None = None,
+    examples: Mapping[str, Any] | None = None,
+    gather: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> Pending:
+    """Starts to create a module on another worker, and does not wait for it.
+
+    Args:
+        where, interface, module_cls, args, kwargs, name, if_exists, timeout, in_turn, examples, gather, checkpoint: as
+            for `create`.
+
+    Returns:
+        A `Pending`. Its `.wait()` returns the stub.
+
+    Raises:
+        As `create`. Errors that the caller can see are raised at once: a bad place or interface, or something that
+        cannot be sent. Errors of the owner are raised by `.wait()`.
+
+    In a group with a worker "owner":
+
+    >>> class Layer:
+    ...     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
+    >>> pending = create_async("owner", Layer, torch.nn.Linear, args=(4, 2))
+    >>> layer = pending.wait()
+    """
+    return start_creation(
+        where,
+        interface,
+        module_cls,
+        args,
+        kwargs,
+        name=name,
+        if_exists=if_exists,
+        timeout=timeout,
+        in_turn=in_turn,
+        examples=examples,
+        gather=gather,
+        checkpoint=checkpoint,
+    )
+
+
+def start_creation(
+    where: str,
+    interface: type | HasStub[Any],
+    module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    name: str | None,
+    if_exists: IfExists = "raise",
+    timeout: float | None = None,
+    in_turn: bool | None,
+    examples: Mapping[str, Any] | None = None,
+    gather: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    strict: bool = True,
+) -> PendingStub:
+    """Does what `create_async` says. `strict` False: a module that should run its calls in turn, and cannot, warns."""
+    make = checked(module_cls)  # first: if it and the interface are swapped, that is what is wrong with the interface
+    compiled = compile_interface(interface)
+    place = find_place(where)
+    timeout = check_timeout(timeout)
+    if if_exists not in get_args(IfExists):
+        raise ArgumentError(f"if_exists={if_exists!r}: one of {', '.join(map(repr, get_args(IfExists)))} is wanted")
+    if name is None and if_exists != "raise":
+        raise ArgumentError(f"if_exists={if_exists!r}: a module without a name never exists before; give it a name=")
+    arguments = checked_arguments(module_cls, args, kwargs)
+    check_gather(gather, compiled.interface)
+    complete = None if examples is None else complete_examples(examples, compiled.interface, compiled.contract)
+    request = request_for(
+        place,
+        compiled,
+        make,
+        *arguments,
+        name=name,
+        if_exists=if_exists,
+        in_turn=in_turn,
+        strict=strict,
+        examples=complete,
+        gather=gather,
+        checkpoint=check_path(checkpoint),
+    )
+    return send_request(compiled, place, request, timeout)
+
+
+def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> PendingStub:
+    """Asks for a stub of the module that `rref` refers to. The module stays where it is.
+
+    Args:
+        device: the module's device, if the module has no tensors that show it.
+    """
+    place = Place(rref.owner(), device)
+    request = request_for(place, compiled, referenced, (rref,), {}, places=False, strict=False)
+    return send_request(compiled, place, request, timeout=None)

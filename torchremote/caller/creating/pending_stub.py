@@ -1,0 +1,284 @@
+"""Asks owners for modules: sends the requests, and makes stubs of the answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import threading
+import warnings
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+import torch
+import torch.distributed.rpc as rpc
+
+from ... import _torch
+from ..._version import __version__
+from ...errors import (
+    CallTimeoutError,
+    CreationError,
+    NotInGroupError,
+    NotInitializedError,
+    ProtocolError,
+    TorchRemoteError,
+    WireError,
+)
+from ...jit import CompiledInterface
+from ...link.failures import FAILURES, GONE, explain, missing_operator
+from ...link.places import Place
+from ...link.protocol import SPOKEN
+from ...link.route import Route
+from ...owner import leases, sweeper
+from ...owner.create import Created, CreateRequest, Refusal, cancel_here, connect_here, create_here
+from ...typing import StubT
+from ..calls.methods import lost_workers
+from ..messages.awaiting import until_done_in_loop
+from ..messages.exchange import send, settle
+from ..stubs.stub import make_stub
+from .built_here import built_here, is_only_here, is_unknown
+from .pending import Pending
+from .requests import new_ticket
+
+_RPC_TIMEOUT: Final = "raise rpc_timeout in init_rpc's options"
+
+
+def find_served(
+    place: Place,
+    compiled: CompiledInterface,
+    name: str,
+    timeout: float | None,
+    within: float | None = None,
+    followed: bool = True,
+    is_call: bool = False,
+) -> PendingStub:
+    """Asks a worker for the module that it serves under `name`, and does not wait for the answer.
+
+    Args:
+        timeout: that of the stub. None: RPC's default.
+        within: seconds that the worker has to answer; 0 for no limit, None for RPC's default.
+        followed: whether the native part has calls of the stub follow the module: see link/route.py.
+        is_call: it is a call of a stub that asks. Then `within` is what is left of `timeout`, and the error says so.
+
+    Raises:
+        NotInGroupError: the worker is lost, and about to be taken off the list of workers.
+    """
+    interface = compiled.interface
+    if place.worker.name in lost_workers:
+        raise NotInGroupError(f"{interface.name} on {place.worker.name}: {GONE}")
+    answer = _ask(compiled, place, connect_here, interface.name, interface.text, name, within=within)
+    if within is None or (is_call and timeout is None):
+        late = f"RPC's default timeout; {_RPC_TIMEOUT}"
+    elif is_call:
+        late = f"{timeout:.3g} s, the stub's timeout; give the stub more time with torchremote.with_timeout"
+    else:
+        late = f"{within:.3g} s"
+    late = f"asked for {name!r}, it did not answer within {late}"
+    return PendingStub(answer, compiled, place, name, timeout, ticket=None, followed=followed, late=late)
+
+
+def send_request(
+    compiled: CompiledInterface, place: Place, request: CreateRequest, timeout: float | None
+) -> PendingStub:
+    """Asks a worker for one module. `timeout`: that of the stub."""
+    answer, unknown = None, None
+    if not is_only_here(place, request):
+        try:
+            answer = send_requests(compiled, place, [request])
+        except CreationError as error:
+            if not is_unknown(request, error):
+                raise
+            unknown = error
+    if answer is None:  # out of the handler, so that an error of the user's class stands alone
+        request = built_here(compiled, place, request, unknown)
+        answer = send_requests(compiled, place, [request])
+    return PendingStub(answer, compiled, place, request.name, timeout, request.ticket, request=request)
+
+
+def send_requests(compiled: CompiledInterface, place: Place, requests: list[CreateRequest]) -> Any:
+    """Asks a worker for modules in one message. Returns the Future of its answers."""
+    return _ask(compiled, place, create_here, [_fields(request) for request in requests])
+
+
+def _fields(request: CreateRequest) -> dict[str, Any]:
+    """Returns the fields of a request. An owner of an earlier release does not know those that have a default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(request)}
+    return {name: value for name, value in vars(request).items() if value is not defaults[name]}
+
+
+def cancel_message(place: Place, ticket: str) -> None:
+    """Has a worker remove what the message with `ticket` asks for, now or when it is done. Does not wait for that."""
+    with suppress(RuntimeError):  # the worker is lost, and its modules with it
+        rpc.rpc_async(place.worker, cancel_here, (ticket,))
+
+
+def _ask(
+    compiled: CompiledInterface, place: Place, function: Callable[..., Any], *args: Any, within: float | None = None
+) -> Any:
+    """Sends a request of the control plane. Returns the Future of the answer."""
+
+    def failing(error: Exception) -> TorchRemoteError:
+        if isinstance(error, RuntimeError):
+            failure = explain(error, compiled.interface.name, place.worker.name)
+            if isinstance(failure, (WireError, NotInitializedError)):
+                return failure
+        return CreationError(f"{compiled.interface.name} on {place.worker.name}: cannot be sent: {_with_remedy(error)}")
+
+    # Pickling may raise anything.
+    limit = {} if within is None else {"timeout": within}
+    return send(rpc.rpc_async, (place.worker, function, (*SPOKEN, *args)), limit, failing, catches=(Exception,))
+
+
+# In the messages of pickle and torch.
+_NODE: Final = re.compile(r"\AError on Node \d+: ")
+_IMPORTED: Final = re.compile(r"^\s+(\S.*)\(\d+\): <module>$", re.MULTILINE)  # in the stack of reading a request
+_NOT_PICKLED: Final = re.compile(r"cannot pickle|can't pickle|PickleError|PicklingError", re.IGNORECASE)
+
+
+def _with_remedy(error: Exception) -> str:
+    """Returns the message of an error of sending or receiving a request, with what to do in its first line."""
+    text = str(error)
+    remedy = ""
+    if _NOT_PICKLED.search(text):
+        remedy = "; send what can be pickled, and have module_cls make the rest on the owner"
+    elif "maximum recursion depth exceeded" in text:
+        remedy = "; a value in it nests too deeply: send a flatter one"
+    elif missing := missing_operator(text):
+        return f"{missing}\n\n{text}"
+    # torch puts the worker into a line before the error of a request that could not be read.
+    lines = [line for line in text.splitlines() if not re.search(r"\bOn WorkerInfo\(.*\):$", line)]
+    said, more = (_NODE.sub("", lines[0]), "\n".join(lines[1:]).strip()) if lines else (type(error).__name__, "")
+    if files := _IMPORTED.findall(text):  # the outermost is last
+        said, remedy = f"the worker could not import {files[-1]}: {said}", "; mend it there"
+    return f"{said}{remedy}\n\n{more}" if more else f"{said}{remedy}"
+
+
+class PendingStub(Pending[StubT]):
+    """Stands for the stub of one module."""
+
+    def __init__(
+        self,
+        answer: torch.futures.Future[Any],
+        compiled: CompiledInterface,
+        place: Place,
+        name: str | None,
+        timeout: float | None,
+        ticket: str | None,
+        number: int = 0,
+        request: CreateRequest | None = None,
+        followed: bool = True,
+        late: str = f"not created within RPC's default timeout; {_RPC_TIMEOUT}",
+    ) -> None:
+        """Takes over the answer to a message.
+
+        Args:
+            answer: the Future of the list of answers to one message.
+            ticket: cancels the message. None if the message creates nothing, or if another Pending has its ticket.
+            number: the position, in that list, of the answer for this stub.
+            request: the module to build here, if the worker cannot import it. None if nothing is to be built.
+            followed: as in the route that it makes.
+            late: what the error says if the worker does not answer in time.
+        """
+        self._compiled = compiled
+        self._place = place
+        self._name = name
+        self._timeout = timeout
+        self._ticket = ticket
+        self._number = number
+        self._request = request
+        self._followed = followed
+        self._late = late
+        self._answer = answer
+        self._stub: Any = None
+        self._lock = threading.RLock()  # a signal's handler may wait, too
+        if name is None and ticket is not None:
+            sweeper.start()  # for __del__
+
+    def __del__(self) -> None:
+        # Nobody waited: the owner would hold the module for a stub that nobody makes. A module with a name stays.
+        if self._name is None and self._ticket is not None:
+            sweeper.soon(partial(cancel_message, self._place, self._ticket))  # see sweeper.py, Note [Finalisers]
+
+    def done(self) -> bool:
+        return bool(self._answer.done())
+
+    def wait(self) -> StubT:
+        with self._lock:
+            if self._stub is None:
+                made = make_stub(self._compiled, self.route())
+                self._stub = self._stub or made  # a handler may have made one meanwhile
+            stub: StubT = self._stub
+            return stub
+
+    def until_done(self) -> Generator[Any, None, None]:
+        yield from until_done_in_loop(self._answer)
+
+    def route(self) -> Route:
+        """Waits for the owner's answer, and returns the route to the module. It makes no stub."""
+        # The owner's own functions answer with a refusal. torch may raise anything.
+        answers: list[Created | Refusal] | None = None
+        unknown = None
+        try:
+            answers = settle(self._answer, None, self._failure, catches=(Exception,))
+        except CreationError as error:
+            if self._request is None or not is_unknown(self._request, error):
+                raise
+            unknown = error
+        if answers is None:
+            self._send_built(unknown)
+            answers = settle(self._answer, None, self._failure, catches=(Exception,))
+            assert answers is not None
+        self._request = None  # with the user's arguments, which may be large
+        answer = answers[self._number]
+        if isinstance(answer, Refusal):
+            self._ticket = None  # it may have made others of the same message
+            ours = f" (the caller runs {__version__})" if answer.error is ProtocolError else ""
+            raise answer.error(f"{self._where}: {answer.message}{ours}")
+        if answer.warning:
+            warnings.warn(f"{self._where}: {answer.warning}", stacklevel=2)
+        devices = tuple(_torch.mapped_devices(self._place.worker))
+        worker, lease = self._place.worker.name, None
+        if answer.ticket is not None:
+            try:
+                lease = leases.receive(worker, answer.handle, answer.ticket)
+            except FAILURES as error:  # the owner was lost since
+                raise self._failure(error) from None
+        self._ticket = None  # from now on, the lease keeps the module
+        reached = (worker, self._name, answer.device, answer.handle, devices, lease)
+        return Route(*reached, self._timeout, answer.in_turn, answer.training, self._followed)
+
+    def _send_built(self, unknown: CreationError | None) -> None:
+        """Builds the module here, and asks the worker to host it: see built_here.py. `unknown`: as there."""
+        assert self._request is not None
+        request, self._request = self._request, None
+        built = replace(built_here(self._compiled, self._place, request, unknown), ticket=new_ticket())
+        self._number, self._ticket = 0, built.ticket
+        self._answer = send_requests(self._compiled, self._place, [built])
+
+    @property
+    def _where(self) -> str:
+        return f"{self._compiled.interface.name} on {self._place.worker.name}"
+
+    def _failure(self, error: Exception) -> Exception:
+        """Cancels the creation, and makes the error to raise for one of torch's."""
+        cancel(self)
+        failure = explain(error, self._compiled.interface.name, self._place.worker.name)
+        if isinstance(failure, CallTimeoutError):
+            return CallTimeoutError(f"{self._where}: {self._late}")
+        if isinstance(failure, (WireError, NotInitializedError)):
+            return failure
+        return CreationError(f"{self._where}: {_with_remedy(error)}")
+
+
+def when_answered(pending: PendingStub, do: Callable[[], None]) -> None:
+    """Has `do` run, in some thread, when the owner has answered. Then `pending.route()` does not wait."""
+    _torch.when_done(pending._answer, lambda _: do())
+
+
+def cancel(pending: PendingStub) -> None:
+    """Has the owner remove what a Pending waits for, now or when it is done. Does not wait for that."""
+    ticket, pending._ticket = pending._ticket, None
+    if ticket is not None:
+        cancel_message(pending._place, ticket)

@@ -1,0 +1,183 @@
+"""Runs what waits several times, in the thread that called it or in none.
+
+Note [Steps]
+    A call that got lost waits for its pause, for its module to be found, and for the answer to its next message. The
+    rules for that are in generators, which yield what they wait for: seconds, or a Future. `run_here` waits in its own
+    thread, as a blocking call does. `run_later` needs no thread while it waits, so there may be any number of them: one
+    thread of ours keeps the time, and takes the steps of all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+
+from ... import _torch
+from .awaiting import Answer
+from .exchange import Failure, raise_failure
+from .waiting import wait
+
+Result = TypeVar("Result")
+Steps = Generator[Any, Any, Result]
+"""Yields seconds, as a float, or a Future, whose value it is sent and whose error is raised in it. It never waits
+for other processes itself. A `Failure` that it returns stands for an error."""
+
+_log = logging.getLogger("torchremote")
+
+
+def run_here(steps: Steps[Result]) -> Result:
+    """Runs steps to their end. Returns their result or raises their error."""
+    with contextlib.closing(steps):  # Ctrl-C ends the waiting, and what the steps hold is given back
+        try:
+            waits_for = next(steps)
+            while True:
+                if isinstance(waits_for, float):
+                    time.sleep(waits_for)
+                    waits_for = next(steps)
+                    continue
+                try:
+                    value = wait(waits_for)
+                except Exception as error:
+                    waits_for = steps.throw(error)
+                else:
+                    waits_for = steps.send(value)
+        except StopIteration as end:
+            raise_failure(end.value)
+            result: Result = end.value
+            return result
+
+
+def run_later(steps: Steps[Any], give: Callable[[Any], None], grad_mode: bool) -> None:
+    """Runs steps on the thread of `call_soon`, and has `give` take their result, or a `Failure`. Returns at once.
+
+    Args:
+        grad_mode: that of the thread that makes the call. Each thread has its own.
+    """
+    _Later(steps, give, grad_mode).begin()
+
+
+class _Later:
+    """Steps that wait without a thread."""
+
+    def __init__(self, steps: Steps[Any], give: Callable[[Any], None], grad_mode: bool) -> None:
+        self._steps = steps
+        self._give = give
+        self._grad_mode = grad_mode
+
+    def begin(self) -> None:
+        try:
+            self._after(0.0)
+        except Exception as error:  # no more threads can be started, say
+            self._give(Failure.of(error))
+
+    def _after(self, seconds: float) -> None:
+        _clock.call_after(seconds, partial(self._go_on, partial(next, self._steps)))
+
+    def _go_on(self, step: Callable[[], Any]) -> None:
+        try:
+            with torch.set_grad_enabled(self._grad_mode):
+                waits_for = step()
+        except StopIteration as end:
+            self._give(end.value)
+        except BaseException as error:  # see owner/create.py, Note [What is no Exception]
+            self._give(Failure.of(error))
+        else:
+            if isinstance(waits_for, float):
+                self._after(waits_for)
+            else:
+                # The next step is not taken by whoever completes it: that thread has contexts of its own.
+                _torch.when_done(waits_for, lambda done: call_soon(partial(self._arrived, done)))
+
+    def _arrived(self, done: torch.futures.Future[Any]) -> None:
+        try:
+            step = partial(self._steps.send, done.wait())  # see awaiting.py, Note [Values on accelerators]
+        except BaseException as error:
+            # See exchange.py, Note [Failures in Futures].
+            step = partial(self._steps.throw, error.with_traceback(None))
+        self._go_on(step)
+
+
+def at_latest(end: float, future: torch.futures.Future[Any], late: Exception) -> torch.futures.Future[Any]:
+    """Returns a Future of the value or error of `future`; or of the error `late`, if `end` comes first.
+
+    Args:
+        end: as `time.monotonic` has it; may be infinite.
+    """
+    if end == math.inf:
+        return future
+    first: Answer[Any] = Answer()
+    _torch.check_on_unwrap(first, raise_failure)
+
+    def give(value: Any) -> None:  # only on the thread of `call_soon`
+        if not first.done():
+            first.set_result(value)
+
+    def take() -> None:
+        try:
+            give(future.wait())
+        except BaseException as error:
+            give(Failure.of(error))
+
+    _torch.when_done(future, lambda _: call_soon(take))
+    _clock.call_after(end - time.monotonic(), partial(give, Failure.of(late)))
+    return first
+
+
+def call_soon(do: Callable[[], None]) -> None:
+    """Has `do` run on a thread of ours, which runs one function after the other. It waits for no other process."""
+    _clock.call_after(0.0, do)
+
+
+class _Clock:
+    """A thread that calls functions when it is time. They wait for no other process. It ends with this one."""
+
+    def __init__(self) -> None:
+        self._due: list[tuple[float, int, Callable[[], None]]] = []  # a heap
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        self._is_running = False
+
+    def call_after(self, seconds: float, do: Callable[[], None]) -> None:
+        with self._changed:
+            if not self._is_running:  # before: if no thread can be started, `do` is never called
+                threading.Thread(target=self._run, name="torchremote-again", daemon=True).start()
+                self._is_running = True
+            heapq.heappush(self._due, (time.monotonic() + seconds, next(self._numbers), do))
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            self._call_next()
+
+    def _call_next(self) -> None:  # a function of its own, so that nothing is kept of a call while there is no other
+        with self._changed:
+            while (left := self._due[0][0] - time.monotonic() if self._due else None) is None or left > 0:
+                self._changed.wait(left)
+            _, _, do = heapq.heappop(self._due)
+        try:
+            do()
+        except BaseException:  # see owner/create.py, Note [What is no Exception]
+            _log.exception("torchremote: a bug; a call that is sent again never ends")
+
+
+_clock = _Clock()
+
+
+def _after_fork() -> None:
+    # The thread is the parent's, and so are the calls.
+    global _clock
+    _clock = _Clock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,191 @@
+"""Waits for a Future so that a signal, such as that of Ctrl-C, ends the waiting or is handled during it.
+
+Note [Waiting and signals]
+    `Future.wait()` waits in C++. Python runs the handlers of signals in the main thread, between two of its
+    instructions, so none runs until the answer is there. A lock that a callback of the Future releases can be
+    interrupted, but the callback needs the GIL: it makes a call 11 to 24% slower.
+
+    So the main thread waits for a *gate*: a Future that torch completes, in C++, when the answer is complete. For that
+    time, Python writes the number of each signal that has a handler into a pipe. A thread of ours reads it, and
+    completes the gate. The main thread wakes up and runs the handler. If that raises, as that of Ctrl-C does, the
+    waiting has ended. If not, it goes on with a callback and a lock. So does the wait of a call that a handler makes:
+    the gate and the pipe are still those of the wait that the handler interrupts.
+
+    The answer itself must not be completed by anybody but torch. torch would raise when the answer arrives, on a thread
+    of its own, and would not count the call as ended; an orderly shutdown would wait for it for ever. torch does ask
+    whether a gate is complete before it completes it. It asks and completes in two steps, some ten nanoseconds apart.
+    So that the answer of a short call does not arrive between the two, a gate is completed only if the main thread has
+    waited for `PATIENCE` after the signal, which is longer than most calls take.
+
+    With the native part it is simpler: C++ waits for `_TURN` at most, without the GIL, and then again. In
+    between, Python runs the handlers. The first of these waits is part of the sending: it costs less than another call
+    of C++.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from contextlib import suppress
+from signal import set_wakeup_fd
+from threading import get_ident
+from typing import Any, Final
+
+from ... import _torch, native
+from ...link.failures import check_not_forked
+
+PATIENCE: Final = 0.1
+"""Seconds between a signal and the end of the waiting."""
+
+_TURN: Final = 0.1
+"""Seconds of one wait in C++, after which handlers of signals run."""
+
+_AT_ONCE: Final = 4096  # signals that are read at once, each a byte
+
+
+class _Listener:
+    """Knows for which gate the main thread waits, and completes it when a signal arrives."""
+
+    def __init__(self) -> None:
+        self.gate: Any = None
+        self._reading, self.writing = os.pipe()
+        os.set_blocking(self._reading, False)
+        os.set_blocking(self.writing, False)
+        self._lock = threading.Lock()  # is held by whoever reads
+        self._seen: tuple[Any, bytes] = None, b""  # a gate, and the signals that arrived during the wait for it
+        threading.Thread(target=self._listen, name="torchremote-signals", daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            select.select([self._reading], [], [])
+            with self._lock:
+                self._seen = self.gate, self._read()
+            time.sleep(PATIENCE)
+            self._wake(self._seen[0])
+            self._seen = None, b""
+
+    def _wake(self, gate: Any) -> None:
+        """Completes `gate`, and returns when the main thread does not wait for it any more."""
+        # If it waits for another gate by now, it has run the handlers in between.
+        if gate is not None and self.gate is gate and not gate.done():
+            with suppress(RuntimeError):  # the answer has arrived in the meantime
+                gate.set_result(None)
+        while gate is not None and self.gate is gate:
+            time.sleep(PATIENCE)
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self._reading, _AT_ONCE)
+        except BlockingIOError:
+            return b""
+
+    def pass_on(self, gate: Any, other: int) -> None:
+        """Writes the signals that arrived during the wait for `gate` into the pipe `other`."""
+        with self._lock:
+            seen_at, signals = self._seen
+            signals = (signals if seen_at is gate else b"") + self._read()
+        if signals:
+            os.write(other, signals)
+
+
+_gate_of, _is_done = _torch.gate_of, _torch.is_done
+_is_native, _wait_for, _be_patient = native.available(), native.wait_for, native.be_patient
+_listener: _Listener | None = None
+_main_thread = threading.main_thread().ident
+_before = -1  # whose pipe it was before the last wait; -1: nobody's
+
+
+def _after_fork() -> None:
+    # The thread is the parent's, and so is the pipe.
+    global _listener, _main_thread
+    if _listener is not None and _listener.gate is not None:
+        set_wakeup_fd(-1)
+    _listener, _main_thread = None, threading.main_thread().ident
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def wait(answer: Any) -> Any:
+    """Waits for a Future as `wait_until_done` does, and returns its value or raises its error."""
+    wait_until_done(answer)
+    return answer.wait()
+
+
+def wait_until_done(answer: Any) -> None:
+    """Waits until a Future has a value or an error: see Note [Waiting and signals].
+
+    In any thread but the main one, this leaves the waiting to the Future's `wait`.
+
+    Raises:
+        BaseException: whatever the handler of a signal raises, as KeyboardInterrupt.
+        NotInitializedError: this process was forked from the one that waits for the answer.
+    """
+    global _before
+    if _is_done(answer):
+        return
+    check_not_forked()
+    if get_ident() != _main_thread:
+        return
+    if _is_native:
+        while not _wait_for(answer, _TURN):
+            pass
+        return
+    listener = _listener or _start_listener()
+    if listener is None:
+        return
+    if listener.gate is not None:  # a handler calls
+        _until_called_back(answer)
+        return
+    # Where cores are few, what runs between here and `gate.wait()` takes time from the threads that bring the answer.
+    listener.gate = gate = _gate_of(answer)
+    arrived: Any = True
+    try:
+        _before = set_wakeup_fd(listener.writing)  # if a handler raises here, it stays the same as in the last wait
+        arrived = gate.wait()
+    except Exception as error:
+        # The answer's own error is raised in this frame. A handler has a frame of its own.
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise
+    finally:
+        try:
+            set_wakeup_fd(_before)
+            if _before != -1:  # asyncio's, say
+                listener.pass_on(gate, _before)
+        finally:
+            listener.gate = None
+    if arrived is None:
+        _until_called_back(answer)
+
+
+def begin_waiting() -> None:
+    """Is called, with the native part, before a message is sent whose answer `wait_until_done` waits for at once."""
+    if get_ident() == _main_thread:
+        _be_patient(_TURN)
+
+
+def stop_waiting() -> None:
+    """Takes `begin_waiting` back: nothing was sent."""
+    _be_patient(0.0)
+
+
+def _start_listener() -> _Listener | None:
+    """Starts the thread that reads signals, if this thread is one that handles them."""
+    global _listener, _main_thread
+    try:
+        set_wakeup_fd(set_wakeup_fd(-1))
+    except ValueError:  # Python is embedded, and its main thread is another one
+        _main_thread = None
+        return None
+    _listener = _Listener()
+    return _listener
+
+
+def _until_called_back(answer: Any) -> None:
+    """Waits in a way that lets the handlers of signals run meanwhile. It costs more."""
+    arrived = threading.Lock()
+    arrived.acquire()
+    _torch.when_done(answer, lambda _: arrived.release())
+    arrived.acquire()

@@ -1,0 +1,1 @@
+"""Modules of one name on several workers, called as one."""

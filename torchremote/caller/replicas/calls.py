@@ -1,0 +1,285 @@
+"""Makes the Python methods of replicas: they choose one for each message, and another if that one is lost.
+
+The messages are those of stubs. See team.py, Note [Replicas].
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Final
+
+import torch
+
+from ... import _torch
+from ...errors import NotInGroupError, StaleStubError, TorchRemoteError, WireError
+from ...jit import CompiledInterface
+from ...jit.lower.plan import is_called_packed
+from ...jit.read.model import Method
+from ...link.failures import FAILURES
+from ...link.timeouts import seconds_of, timeout_of
+from ..calls.again import may_be_sent_again, wait_for_streams
+from ..calls.batches import Batches, when_each
+from ..calls.described import describe
+from ..calls.references import remote_call
+from ..calls.single import Calls, failure_of
+from ..messages.awaiting import Answer
+from ..messages.exchange import Failing, Failure, Settle, at_once, raise_failure, send, send_to_wait, when_all
+from ..messages.pauses import pause_of
+from ..messages.steps import Steps, run_here, run_later
+from ..stubs.stub import with_timeout
+from .replica import Replica, Taken
+from .team import Team
+
+TEAM: Final = "_torchremote_team"
+"""The attribute in which an object for replicas keeps its team."""
+
+Begun = tuple[Any, Callable[[Any], Any] | None, Failing]
+"""A call that was sent: the Future of its answer, how that is unpacked, and what makes its errors of torch's."""
+Chosen = Taken | NotInGroupError
+"""A replica, or why there is none, for a call that waits for one."""
+Give = Callable[[Any], None]
+"""Takes a result, or a `Failure` in its place."""
+
+
+def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
+    """Makes the five Python methods of replicas for one method of their interface."""
+    calls, batches = Calls(compiled, method), Batches(compiled, method)
+    make = calls.packed if is_called_packed(method) else calls.plain
+    once, begin = make(send_to_wait, at_once), make(send, _begun)
+    single = _Messages(begin, calls.where, method.idempotent)
+    parts = _Messages(batches.begin, f"{compiled.interface.name}.{method.many.name}", method.idempotent)
+
+    def now(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        team, began = self_.__dict__[TEAM], time.monotonic()
+        try:
+            taken = team.take()
+        except NotInGroupError as error:
+            return run_here(single.tries(team, args, kwargs, 1, began, error, []))
+        try:
+            return once(taken.stub, *args, **kwargs)
+        except (StaleStubError, WireError) as error:
+            failure: TorchRemoteError = error
+        finally:
+            taken.give_back()
+        team.leave_out(taken.replica, taken.stub, failure)
+        return run_here(single.tries(team, args, kwargs, 1, began, failure, [taken.replica]))
+
+    def later(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        team = self_.__dict__[TEAM]
+        answer = _new_answer(team)
+        single.later(team, single.take(team, 1), args, kwargs, answer.set_result)
+        return answer
+
+    def many(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> Any:
+        return many_later(self_, calls, return_exceptions=return_exceptions).wait()
+
+    def many_later(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> Any:
+        if return_exceptions:
+            return when_each(batches.send_each(self_, calls, later), self_.__dict__[TEAM].devices)
+        team, packed = self_.__dict__[TEAM], batches.packed(calls)
+        shares = list(_shares(packed, max(1, team.living())))
+        answers: list[Answer[Any]] = [Answer(team.devices) for _ in shares]
+        parts.spread(team, shares, answers)
+        return when_all(answers, lambda: _joined(answers), team.devices)
+
+    once_remote = remote_call(compiled, method)
+
+    def remote(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return _start(self_.__dict__[TEAM], once_remote, args, kwargs)
+
+    every = {"": now, "_async": later, "_many": many, "_many_async": many_later, "_remote": remote}
+    for ending, call in every.items():
+        describe(call, compiled, method, ending, calls.signature)
+        yield call
+
+
+def _begun(unpack: Callable[[Any], Any] | None) -> Settle:
+    return lambda answer, failing, devices: (answer, unpack, failing)
+
+
+def _new_answer(team: Team) -> Answer[Any]:
+    answer: Answer[Any] = Answer(team.devices)
+    _torch.check_on_unwrap(answer, raise_failure)
+    return answer
+
+
+def _shares(calls: list[Any], count: int) -> Iterator[tuple[int, list[Any]]]:
+    """Splits calls into at most `count` parts of about the same length. Yields each with the position of its first."""
+    least, more = divmod(len(calls), count)
+    first = 0
+    for number in range(min(count, len(calls)) or 1):
+        last = first + least + (number < more)
+        yield first, calls[first:last]
+        first = last
+
+
+def _start(team: Team, start: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Has a replica start a call whose result stays there; another one, if nothing can be sent to the first."""
+    for left in range(len(team.where) - 1, -1, -1):
+        taken = team.take()
+        try:
+            return start(taken.stub, *args, **kwargs)
+        except NotInGroupError as error:
+            team.leave_out(taken.replica, taken.stub, error)
+            if not left:
+                raise
+        finally:
+            taken.give_back()
+
+
+def _joined(parts: list[Answer[Any]]) -> Any:
+    """Puts the results of the parts of a batch together. Returns the first `Failure`, in order, if there is one."""
+    values = [part.wait() for part in parts]
+    failure = next((value for value in values if isinstance(value, Failure)), None)
+    return failure or list(itertools.chain.from_iterable(values))
+
+
+class _Messages:
+    """Sends messages of one method to replicas."""
+
+    def __init__(self, begin: Callable[..., Begun], where: str, idempotent: bool) -> None:
+        self._begin = begin
+        self._where = where
+        self._idempotent = idempotent
+
+    def spread(self, team: Team, shares: list[tuple[int, list[Any]]], answers: list[Answer[Any]]) -> None:
+        """Makes parts of a batch, as `_shares` yields them. Each has a Future for its result, or for its `Failure`."""
+        # All are taken before the first is sent: its replica may be done before the next one is taken.
+        waiting: deque[Chosen] = deque()
+        try:
+            for _, share in shares:
+                waiting.append(self.take(team, len(share)))
+            for (first, share), answer in zip(shares, answers, strict=True):
+                self.later(team, waiting.popleft(), (share, first), {}, answer.set_result, len(share))
+        except BaseException:
+            for chosen in waiting:
+                if isinstance(chosen, Taken):
+                    chosen.give_back()
+            raise
+
+    def take(self, team: Team, calls: int) -> Chosen:
+        """Takes a replica for a call, or for a batch of so many.
+
+        Raises:
+            NotInGroupError: all are left out, and the method is not idempotent. Nothing was sent.
+        """
+        try:
+            return team.take(calls)
+        except NotInGroupError as error:
+            if not self._idempotent:
+                raise
+            return error
+
+    def later(
+        self,
+        team: Team,
+        chosen: Chosen,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        give: Give,
+        calls: int = 1,
+    ) -> None:
+        """Makes a call, or a batch of so many, and has `give` take its result when it is there."""
+        began, grad_mode = time.monotonic(), torch.is_grad_enabled()
+        is_recorded = _torch.is_recording_calls()  # see calls/again.py, Note [Sent again]
+
+        def failed(failure: TorchRemoteError, tried: list[Replica]) -> None:
+            if not is_recorded and self._may_go_on(failure):
+                run_later(self.tries(team, args, kwargs, calls, began, failure, tried), give, grad_mode)
+            else:
+                give(Failure.of(failure))
+
+        def settled(done: torch.futures.Future[Any]) -> None:
+            taken.give_back()
+            try:
+                try:
+                    value = done.value()
+                    result = value if unpack is None else unpack(value)
+                except FAILURES as error:
+                    error = error.with_traceback(None)  # see messages/exchange.py, Note [Failures in Futures]
+                    failure = failure_of(stub, error, self._where)
+                    if isinstance(failure, (StaleStubError, WireError)):
+                        team.leave_out(replica, stub, failure)
+                        failed(failure, [replica])
+                        return
+                    result = Failure(partial(failing, error))  # which may ask the owner
+            except Exception as error:  # a bug; without a result, the waiter would wait for ever
+                result = Failure.of(error)
+            give(result)
+
+        if isinstance(chosen, NotInGroupError):
+            failed(chosen, [])
+            return
+        taken = chosen
+        replica, stub = taken.replica, taken.stub
+        try:
+            answer, unpack, failing = self._begin(stub, *args, **kwargs)
+        except (StaleStubError, WireError) as error:
+            taken.give_back()
+            team.leave_out(replica, stub, error)
+            failed(error, [replica])
+            return
+        except BaseException:
+            taken.give_back()
+            raise
+        _torch.when_done(answer, settled)
+
+    def _may_go_on(self, failure: TorchRemoteError) -> bool:
+        """Says whether another replica may run the call that failed."""
+        may_run_twice = self._idempotent or isinstance(failure, (StaleStubError, NotInGroupError))
+        return may_run_twice and may_be_sent_again(failure)
+
+    def tries(
+        self,
+        team: Team,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        calls: int,
+        began: float,
+        failure: TorchRemoteError,
+        tried: list[Replica],
+    ) -> Steps[Any]:
+        """Makes a call that failed before, until it gets through, must not be made again, or its time is over.
+
+        Args:
+            began: when it was made first.
+            tried: the replicas that did not run it. One that is idempotent is made as often as time allows.
+        """
+        until, pauses = began + seconds_of(team.timeout), 0
+        while self._may_go_on(failure):
+            left = until - time.monotonic()
+            try:
+                taken = team.take(calls)
+            except NotInGroupError as error:
+                failure = error.with_traceback(None)  # which refers to this frame
+                if not self._idempotent or left <= 0:
+                    break
+                yield min(left, pause_of(pauses))
+                pauses += 1
+                continue
+            replica, stub = taken.replica, taken.stub
+            try:
+                if left <= 0 or (replica in tried and not self._idempotent):
+                    break
+                tried.append(replica)
+                wait_for_streams(team.devices)
+                brief = with_timeout(stub, timeout_of(left))
+                answer, unpack, failing = self._begin(brief, *args, **kwargs)
+                try:
+                    value = yield answer
+                except FAILURES as error:
+                    failure = failure_of(brief, error.with_traceback(None), self._where)
+                    if not isinstance(failure, (StaleStubError, WireError)):
+                        return Failure(partial(failing, error))  # which may ask the owner
+                else:
+                    return value if unpack is None else unpack(value)
+            except (StaleStubError, WireError) as error:
+                failure = error.with_traceback(None)
+            finally:
+                taken.give_back()
+            team.leave_out(replica, stub, failure)
+        raise failure

@@ -1,0 +1,72 @@
+"""One of several replicas, and what a call takes of it: see team.py, Note [Replicas]."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, Final
+
+_LATE: Final = 1 << 40
+"""Is added to the calls in flight of a replica that did not answer in time."""
+
+
+class Replica:
+    """One of several modules. `Team` changes it, under its lock."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.stub: Any = None  # the one that it is called through
+        self.methods: Mapping[str, Any] = {}  # those of the stub; empty: the replica is left out
+        self.in_flight = 0  # with `_LATE`, while a call was not answered in time, and nothing since
+        self.sought = False  # a thread asks for it
+        self.why = "was not asked yet"  # why it is left out
+
+    def __str__(self) -> str:
+        if not self.methods:
+            return f"{self.where} (left out: {self.why})"
+        return f"{self.where} ({self.in_flight % _LATE} in flight{', late' if self.late else ''})"
+
+    @property
+    def late(self) -> bool:
+        """Says whether it is called only if there is no other."""
+        return self.in_flight >= _LATE
+
+    def note_late(self) -> None:
+        """Notes that a call was not answered in time."""
+        if not self.late:
+            self.in_flight += _LATE
+
+    def note_answer(self) -> None:
+        """Notes that its worker answers again."""
+        self.in_flight %= _LATE
+
+
+class Taken:
+    """A replica that was chosen for a call, or for a part of a batch. It is given back once.
+
+    That happens at the latest when nobody refers to this object any more. Ctrl-C may end a call anywhere, also between
+    two instructions of ours.
+    """
+
+    replica: Replica
+    stub: Any  # the one to call it through
+    _calls = 0  # that were counted and not given back
+
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock = lock
+
+    def count(self, replica: Replica, calls: int) -> None:
+        """Counts calls as in flight. `Team` calls it, under its lock."""
+        # No handler of a signal runs between assignments.
+        self.replica, self.stub = replica, replica.stub
+        replica.in_flight += calls
+        self._calls = calls
+
+    def give_back(self) -> None:
+        """Ends what `Team.take` began."""
+        if self._calls:
+            with self._lock:
+                self.replica.in_flight -= self._calls
+                self._calls = 0
+
+    __del__ = give_back

@@ -1,0 +1,273 @@
+"""Gives stubs the methods of torch.nn.Module: each reaches the remote module, or raises with what to write instead.
+
+Note [A stub in a model]
+    torch asks the parts of a model in its own ways, and then a stub answers as a part that has nothing of its own. So
+    `parameters()`, `state_dict()`, `to()`, `apply()` and the like of a model are for its other parts. torch asks a part
+    without `recurse`, hands down a `destination`, or calls `_apply` or, from its own `apply`, `apply`. Asked by itself,
+    a stub reaches its module or refuses.
+
+    `train` and `eval` of a model reach its stubs, with one message an owner. torch calls `train` of one part after the
+    other. At the first stub, the frames of torch's own `train` in the stack lead to the model, and all stubs that this
+    call will reach are set. The others find that this was done. A part may have a `train` of its own, as one that stays
+    in evaluation. What that part does is its own call.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+import torch
+from torch import nn
+
+from ...errors import StaleStubError, StubError
+from ...owner import module_state
+from ...owner.state_versions import of_state, with_versions
+from ..calls.methods import find_if_lost
+from ..messages.exchange import ask
+from .at_owner import IncompatibleKeys, at_owner
+from .modes import note_mode
+from .stub import Stub, route_and_interface
+
+
+def train(self: Stub, mode: bool = True) -> Stub:
+    """Sets the training mode of the remote module, which all its callers share. Returns the stub.
+
+    Args:
+        mode: True for training, False for evaluation.
+    """
+    outermost = _outermost(sys._getframe(1), mode)
+    if outermost is None:
+        at_owner(self).train(mode)
+        return self
+    left = _setting.left
+    if outermost not in left:
+        for ended in left.keys() - set(_stack_of(outermost)):  # with an exception
+            del left[ended]
+        stubs = list(_stubs_to_set(outermost.f_locals["self"]))
+        _set_modes(list(dict.fromkeys(stubs)), mode)
+        left[outermost] = len(stubs)
+    left[outermost] -= 1
+    if not left[outermost]:
+        del left[outermost]  # a frame keeps its variables alive
+    return self
+
+
+def eval(self: Stub) -> Stub:
+    """Sets the remote module to evaluation, as `train(False)` does. Returns the stub."""
+    at_owner(self).train(False)
+    return self
+
+
+class _Setting(threading.local):
+    """The calls of torch's `train` in which all modes were set, and how often each of them still reaches a stub."""
+
+    def __init__(self) -> None:
+        self.left: dict[FrameType, int] = {}
+
+
+_setting = _Setting()
+
+
+def _outermost(frame: FrameType | None, mode: bool) -> FrameType | None:
+    """Returns the outermost of the calls of torch's own `train` that led here. None if the stub was asked by itself."""
+    found = None
+    while frame is not None and frame.f_code is nn.Module.train.__code__ and frame.f_locals["mode"] == mode:
+        found, frame = frame, frame.f_back
+    return found
+
+
+def _stack_of(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _stubs_to_set(module: nn.Module) -> Iterator[Stub]:
+    """Yields the stubs that torch's `train` of a module reaches, as often as it does. A part may have its own."""
+    for part in module.children():
+        if isinstance(part, Stub):
+            yield part
+        elif type(part).train is nn.Module.train and "train" not in vars(part):
+            yield from _stubs_to_set(part)
+
+
+def _set_modes(stubs: list[Stub], mode: bool) -> None:
+    """Sets the modes of the modules of many stubs, with one message an owner."""
+    for stub in stubs:
+        find_if_lost(stub)
+    routes = [(stub, route_and_interface(stub, "train")[0]) for stub in stubs]
+    for worker in dict.fromkeys(route.worker for _, route in routes):
+        there = [(stub, route) for stub, route in routes if route.worker == worker]
+        handles = [route.handle for _, route in there]
+        try:
+            limit = there[0][1].timeout
+            ask(worker, f"train on {worker}", module_state.train_many_here, handles, mode, timeout=limit)
+        except StaleStubError:  # it does not say which; by itself, each follows its module's name
+            try:
+                for stub, _ in there:
+                    at_owner(stub).train(mode)
+            except StaleStubError as error:
+                raise StaleStubError(f"train on {worker}: {error}") from None
+            continue
+        for handle in handles:
+            note_mode(worker, handle, mode)
+
+
+def requires_grad_(self: Stub, requires_grad: bool = True) -> Stub:
+    """Sets whether autograd records operations on the parameters of the remote module. Returns the stub."""
+    at_owner(self).requires_grad_(requires_grad)
+    return self
+
+
+def zero_grad(self: Stub, set_to_none: bool = True) -> None:
+    """Sets the `.grad` of the remote module's parameters to None."""
+    if not set_to_none:
+        _refuse(self, "zero_grad(set_to_none=False)", "torchremote.at_owner(stub).zero_grad() sets them to None")
+    at_owner(self).zero_grad()
+
+
+def state_dict(
+    self: Stub, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False
+) -> dict[str, torch.Tensor]:
+    """Copies the state of the remote module, as `at_owner(stub).state_dict()` does.
+
+    Args:
+        prefix: is put before each name, and before those of the parts whose versions are noted.
+        destination: as a model gives it to its parts. The stub adds nothing: the state is the remote module's.
+    """
+    if args or destination is not None:
+        handed_down: dict[str, torch.Tensor] = args[0] if args else destination
+        return handed_down
+    if keep_vars:
+        _refuse(self, "state_dict(keep_vars=True)", "the values are copies, without gradients; leave keep_vars out")
+    state = at_owner(self).state_dict()
+    return with_versions(state, of_state(state), prefix)
+
+
+def load_state_dict(
+    self: Stub, state_dict: Mapping[str, torch.Tensor], strict: bool = True, assign: bool = False
+) -> IncompatibleKeys:
+    """Copies a state into the remote module, as `at_owner(stub).load_state_dict(state)` does."""
+    if assign:
+        _refuse(self, "load_state_dict(assign=True)", "the values are always copied; leave assign out")
+    return at_owner(self).load_state_dict(state_dict, strict)
+
+
+def named_parameters(
+    self: Stub, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+) -> Iterator[tuple[str, nn.Parameter]]:
+    """Refuses: the parameters are at the owner. Without `recurse`, as torch asks each part of a model: none."""
+    if recurse:
+        _refuse(self, "named_parameters", _PARAMETERS)
+    return iter(())
+
+
+def parameters(self: Stub, recurse: bool = True) -> Iterator[nn.Parameter]:
+    """Refuses: the parameters are at the owner. Without `recurse`, as torch asks each part of a model: none."""
+    if recurse:
+        _refuse(self, "parameters", _PARAMETERS)
+    return iter(())
+
+
+def named_buffers(
+    self: Stub, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Refuses: the buffers are at the owner. Without `recurse`, as torch asks each part of a model: none."""
+    if recurse:
+        _refuse(self, "named_buffers", _STATE)
+    return iter(())
+
+
+def buffers(self: Stub, recurse: bool = True) -> Iterator[torch.Tensor]:
+    """Refuses: the buffers are at the owner. Without `recurse`, as torch asks each part of a model: none."""
+    if recurse:
+        _refuse(self, "buffers", _STATE)
+    return iter(())
+
+
+def apply(self: Stub, fn: Any) -> Stub:
+    """Refuses: the parts of the remote module are at the owner. For a model that applies `fn`: does nothing."""
+    if sys._getframe(1).f_code is not nn.Module.apply.__code__:
+        _refuse(self, "apply", _WHERE_IT_IS_MADE)
+    return self
+
+
+def _apply(self: Stub, fn: Any, recurse: bool = True) -> Stub:
+    """Does nothing: a model moves or converts its parts, and a stub has no tensors."""
+    return self
+
+
+_PARAMETERS: Final = (
+    "torchremote.at_owner(stub).parameters() returns references to them, for DistributedOptimizer, and "
+    "torchremote.at_owner(stub).state_dict() copies of their values"
+)
+_STATE: Final = "torchremote.at_owner(stub).state_dict() returns copies of their values"
+_WHERE_IT_IS_MADE: Final = (
+    "do it on the owner, where the module is made: in a function that you give to create as module_cls"
+)
+_MOVE: Final = 'torchremote.at_owner(stub).to("cuda:0") moves the remote module, and stubs follow'
+_PARTS: Final = "declare a method in the interface that returns what you need of its parts, and call that"
+_HOOKS: Final = "put the stub into a module of your own, and hook that one"
+REMEDIES: Final = {
+    **dict.fromkeys(("to", "cpu", "cuda", "xpu", "ipu", "mtia"), _MOVE),
+    **dict.fromkeys("half float double bfloat16 type share_memory to_empty compile".split(), _WHERE_IT_IS_MADE),
+    **dict.fromkeys(
+        "add_module register_module register_parameter register_buffer set_submodule define".split(),
+        _WHERE_IT_IS_MADE,
+    ),
+    **dict.fromkeys(("get_parameter", "get_buffer", "get_extra_state"), _STATE),
+    "get_submodule": _PARTS,
+    "get_debug_state": _WHERE_IT_IS_MADE,
+    **dict.fromkeys(
+        "register_forward_hook register_forward_pre_hook register_backward_hook register_full_backward_hook "
+        "register_full_backward_pre_hook register_state_dict_pre_hook register_state_dict_post_hook "
+        "register_load_state_dict_pre_hook register_load_state_dict_post_hook "
+        "_register_state_dict_hook _register_load_state_dict_pre_hook".split(),
+        _HOOKS,
+    ),
+}
+"""The line to write instead of a method that a stub refuses."""
+WITHOUT_STATE: Final = frozenset({_WHERE_IT_IS_MADE, _HOOKS, _PARTS})
+"""Those of them that have nothing to do with where the module's state is."""
+
+
+def _refuse(stub: Stub, method: str, remedy: str) -> NoReturn:
+    stub._torchremote_refuse(method, remedy)
+
+
+def _torchremote_refuse(stub: Stub, method: str, remedy: str) -> NoReturn:
+    """Refuses a method, with what to write instead."""
+    route, compiled = route_and_interface(stub, method)
+    where = f"{compiled.interface.name} on {route.worker}"
+    raise StubError(f"{where}: {method}: the module is on another worker, and this is a stub of it; {remedy}")
+
+
+def refusing(name: str, remedy: str) -> Callable[..., NoReturn]:
+    """Makes a method that refuses."""
+
+    def refused(self: Stub, *args: Any, **kwargs: Any) -> NoReturn:
+        _refuse(self, name, remedy)
+
+    refused.__name__ = name
+    refused.__qualname__ = f"Stub.{name}"
+    refused.__doc__ = f"Refuses: {remedy}."
+    return refused
+
+
+_METHODS: Final[tuple[Callable[..., Any], ...]] = (
+    *(train, eval, requires_grad_, zero_grad, state_dict, load_state_dict),
+    *(parameters, named_parameters, buffers, named_buffers, apply, _apply),
+    _torchremote_refuse,
+)
+_AS_CONTAINER: Final = dict.fromkeys(("__iter__", "__len__", "__getitem__", "__contains__"), _PARTS)
+"""Refuses what a ScriptModule has as a container. Python itself refuses that of replicas, which are none."""
+# With a global hook of backward, torch's `__call__` asks each module for its own. A ScriptModule refuses that.
+for _name in ("_get_backward_hooks", "_get_backward_pre_hooks", "_maybe_warn_non_full_backward_hook"):
+    setattr(Stub, _name, getattr(nn.Module, _name))
+# `Stub` gets them here, because they need `at_owner`, which needs `Stub`.
+for _method in (*_METHODS, *(refusing(name, remedy) for name, remedy in {**REMEDIES, **_AS_CONTAINER}.items())):
+    setattr(Stub, _method.__name__, _method)

@@ -1,0 +1,336 @@
+"""Works on a remote module's state: parameters, modes, device, checkpoints. It runs Python on both workers.
+
+It is not for calls: these go through the stub's own methods.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.distributed.rpc as rpc
+
+from ... import _torch
+from ...errors import ArgumentError, CallTimeoutError, MismatchError, NotInGroupError, PlaceError, StaleStubError
+from ...link.route import Route
+from ...link.timeouts import check_timeout
+from ...owner import module_state
+from ...owner.checkpoints import check_path, checkpoint_here
+from ...owner.state_names import differences
+from ...owner.state_versions import with_versions
+from ..calls.methods import find_if_lost, note_failure
+from ..messages.exchange import ask
+from .modes import note_mode
+from .stub import route_and_interface, stub_along
+
+
+class IncompatibleKeys(NamedTuple):
+    """The names that `load_state_dict(strict=False)` left out."""
+
+    missing_keys: list[str]  # in the module, and not in the state
+    unexpected_keys: list[str]  # in the state, and not in the module
+
+
+def at_owner(stub: Any, timeout: float | None = None) -> AtOwner:
+    """Gives access to a stub's module on its owner: its parameters, state, mode, device and checkpoints.
+
+    Some of it a stub has, too, such as `state_dict()` and `train()`. Other methods that it inherits from
+    `torch.nn.Module`, such as `parameters()` and `to()`, refuse, and lead here. Here each message may have another
+    timeout than the stub's calls.
+
+    Args:
+        stub: a stub, as `create`, `connect` or `reconnect` returns it.
+        timeout: seconds that each message may take; 0 for no limit, None for the stub's own timeout. Most methods are
+            one message. `state_dict` and `load_state_dict` are one for each piece of the state, and one before.
+
+    Returns:
+        An `AtOwner`.
+
+    Raises:
+        InterfaceError: `stub` is no stub.
+        ValueError: `timeout` is no number of seconds.
+
+    With a stub `layer` of a `torch.nn.Linear(4, 2)`:
+
+    >>> sorted(at_owner(layer).state_dict())
+    ['bias', 'weight']
+    """
+    return AtOwner(stub, timeout)
+
+
+class AtOwner:
+    """A remote module, seen from its owner. `at_owner` makes one from a stub.
+
+    All methods wait for the owner. They raise `CallTimeoutError` if a message takes longer than the timeout,
+    `StaleStubError` if the module was withdrawn, `WireError` if the owner is lost, and `RemoteError` for an exception
+    of the module itself.
+
+    The examples have a stub `layer` of a `torch.nn.Linear(4, 2)`.
+    """
+
+    def __init__(self, stub: Any, timeout: float | None = None) -> None:
+        route, self._compiled = route_and_interface(stub, "at_owner")
+        self._stub = stub
+        self._given = timeout
+        self._worker = route.worker
+        self._timeout = route.timeout if timeout is None else check_timeout(timeout)
+
+    if not TYPE_CHECKING:  # a checker of types knows the names
+
+        def __getattr__(self, name: str) -> Any:
+            has = ", ".join(one for one in dir(type(self)) if not one.startswith("_"))
+            raise AttributeError(f"at_owner(stub).{name}: no such attribute; it has {has}", name=name, obj=self)
+
+        def __iter__(self) -> Any:
+            raise TypeError("at_owner(stub) is no list; write at_owner(stub).parameters() for an optimizer")
+
+    def parameters(self, recurse: bool = True) -> list[rpc.RRef[Any]]:
+        """Returns references to the parameters, for `torch.distributed.optim.DistributedOptimizer`.
+
+        The parameters themselves stay on the owner.
+
+        Args:
+            recurse: True includes the parameters of submodules.
+
+        Returns:
+            One RRef for each parameter, in the order of `torch.nn.Module.parameters`.
+
+        >>> [parameter.owner_name() for parameter in at_owner(layer).parameters()]
+        ['owner', 'owner']
+        """
+        found: list[rpc.RRef[Any]] = self._ask(module_state.parameters_here, recurse)
+        return found
+
+    def state_dict(self) -> OrderedDict[str, torch.Tensor]:
+        """Copies the module's state to this worker's CPU, in pieces of at most 64 MiB.
+
+        The names are those of the Python module's own `state_dict`. A module that was scripted before it was hosted
+        has all its buffers there: TorchScript does not keep which of them are persistent.
+
+        Returns:
+            A tensor for each name, with the shape and dtype that it has in the module, whatever the default device and
+            the modes of the thread that asks. As torch's own, it also has the versions of the module's parts.
+
+        Raises:
+            ArgumentError: a tensor is quantized or not strided; use `checkpoint`.
+            NotSavableError: the module's own `state_dict` has more than parameters and buffers: quantized modules,
+                extra state. Or the module was frozen.
+            StaleStubError: the module was moved or replaced meanwhile; ask again.
+
+        >>> at_owner(layer).state_dict()["weight"].shape
+        torch.Size([2, 4])
+        """
+        # If the stub follows its name to another module meanwhile, that one must not be asked for the rest.
+        self._check_context("state_dict")
+        route, (exchanged, parts, versions) = self._ask_following(module_state.parts_here)
+        with torch.inference_mode(False):  # whoever asks: the tensors are as those of a local state_dict()
+            copied = {name: torch.empty(part.shape, dtype=part.dtype, device="cpu") for name, part in parts.items()}
+            for message in module_state.pieces(parts):
+                read = self._ask_once(route, module_state.read_here, exchanged, message)
+                for piece, values in zip(message, read, strict=True):
+                    piece.of(copied[piece.name]).copy_(values)
+        return with_versions(copied, versions.of_parts)
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor], strict: bool = True) -> IncompatibleKeys:
+        """Copies `state` into the module, in pieces of at most 64 MiB.
+
+        Calls that run meanwhile may see old values beside new ones. If they run in turn, each piece is copied between
+        two of them, and is not lost.
+
+        Args:
+            state: a tensor for each name, of the same shape as in the module, on any device. Values are converted to
+                the module's dtypes.
+            strict: True refuses a state that lacks a name of the module, or has others.
+
+        Returns:
+            The names that were left out, as from `torch.nn.Module.load_state_dict`.
+
+        Raises:
+            MismatchError: shapes differ, or names do and `strict` is True. Or a part converts states of other versions
+                as it loads them, in a `_load_from_state_dict` or a hook of its own, and `state` is one. Nothing was
+                changed.
+            ArgumentError: `state` is no mapping of strided tensors. Nothing was changed.
+            NotSavableError: as from `state_dict`. Nothing was changed.
+            StaleStubError: the module was moved or replaced meanwhile; load again.
+
+        >>> at_owner(layer).load_state_dict({"bias": torch.zeros(2)}, strict=False)
+        IncompatibleKeys(missing_keys=['weight'], unexpected_keys=[])
+        """
+        self._check_context("load_state_dict")
+        if not isinstance(state, Mapping):
+            raise ArgumentError(f"{self._where}: load_state_dict({type(state).__name__}): not a mapping of tensors")
+        for name, value in state.items():
+            is_tensor = isinstance(value, torch.Tensor)
+            if not is_tensor or value.layout != torch.strided or value.is_meta or value.is_quantized:
+                kind = f"{value.layout}, {value.dtype}, on {value.device}" if is_tensor else type(value).__name__
+                raise ArgumentError(f"{self._where}: {name} is no strided tensor with plain values, but: {kind}")
+        route, (exchanged, parts, versions) = self._ask_following(module_state.parts_here)  # as in `state_dict`
+        keys = IncompatibleKeys(
+            [name for name in parts if name not in state], [name for name in state if name not in parts]
+        )
+        wrong = differences({name: part.shape for name, part in parts.items()}, versions, state, strict)
+        if wrong:
+            raise MismatchError(f"{self._where}: the state does not fit: {wrong}")
+        common = {name: part for name, part in parts.items() if name in state}
+        for message in module_state.pieces(common):
+            values = [piece.of(state[piece.name].detach()).to("cpu", common[piece.name].dtype) for piece in message]
+            copies = [value.clone() for value in values]  # RPC would send the whole storage of a view
+            self._ask_once(route, module_state.write_here, exchanged, message, copies)
+        return keys
+
+    def train(self, mode: bool = True) -> None:
+        """Sets the module's training mode. All its callers share it.
+
+        Args:
+            mode: True for training, False for evaluation.
+
+        Raises:
+            ValueError: `mode` is neither True nor False.
+
+        >>> at_owner(layer).train()
+        """
+        if not isinstance(mode, bool):
+            raise ValueError(f"train({mode!r}): training mode is True or False")
+        route, _ = self._ask_following(module_state.train_here, mode)
+        note_mode(route.worker, route.handle, mode)
+
+    def eval(self) -> None:
+        """Sets the module to evaluation, as `train(False)` does. All its callers share the mode.
+
+        >>> at_owner(layer).eval()
+        """
+        self.train(False)
+
+    def module_rref(self) -> rpc.RRef[Any]:
+        """Returns a reference to the module itself.
+
+        The reference does not follow: if the module is moved or replaced, it still leads to the old one.
+
+        Returns:
+            An RRef. In TorchScript it is an `RRef[Encoder]` for a stub of the interface `Encoder`, if the owner has
+            imported that class and `remote_scriptable` or `torch.jit.interface` decorates it.
+
+        >>> at_owner(layer).module_rref().owner_name()
+        'owner'
+        """
+        found: rpc.RRef[Any] = self._ask(module_state.module_rref_here, self._compiled.interface.qualified_name)
+        return found
+
+    def zero_grad(self) -> None:
+        """Sets the parameters' `.grad` to None. Gradients of distributed autograd are elsewhere, in its contexts.
+
+        >>> at_owner(layer).zero_grad()
+        """
+        self._ask(module_state.zero_grad_here)
+
+    def requires_grad_(self, requires_grad: bool = True) -> None:
+        """Sets whether autograd records operations on the parameters.
+
+        Args:
+            requires_grad: True records them, False does not.
+
+        >>> at_owner(layer).requires_grad_(False)
+        """
+        self._ask(module_state.requires_grad_here, requires_grad)
+
+    def to(self, device: str) -> Any:
+        """Moves the module to another device of its owner.
+
+        Existing stubs follow. Each call runs on the whole module, on the old device or on the new one. The module on
+        the new device is a copy, so make optimizers of the old parameters again.
+
+        Args:
+            device: a device as torch writes it, such as "cuda:1".
+
+        Returns:
+            A stub of the same module, whose `repr` names the new device.
+
+        Raises:
+            PlaceError: there is no such device on the owner.
+
+        >>> at_owner(layer).to("cpu")
+        LayerStub(Layer on owner/cpu, answers)
+        """
+        try:
+            torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise PlaceError(f"{self._where}: to({device!r}): no device: {str(error).splitlines()[0]}") from error
+        route, moved = self._ask_following(module_state.move_here, device)
+        return stub_along(self._stub, replace(route, device=moved))
+
+    def checkpoint(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Writes the module's state to a file on its owner, with `torch.save`.
+
+        A file that is there already stays until the new one is whole, and the new one has its mode. A symbolic link
+        stays a link, and the file that it leads to is written.
+
+        Args:
+            path: the file's path on the owner. None: where `create(..., checkpoint=path)` said.
+
+        Raises:
+            ArgumentError: `path` is none that can be written. Or it is None, and the module was created or served
+                without `checkpoint`.
+            NotSavableError: as from `state_dict`. No file was written.
+            RemoteError: the owner cannot write the file.
+
+        >>> import tempfile
+        >>> path = f"{tempfile.mkdtemp()}/layer.pt"
+        >>> at_owner(layer).checkpoint(path)
+        >>> sorted(torch.load(path))  # on the owner's machine
+        ['bias', 'weight']
+        """
+        self._ask(checkpoint_here, check_path(path))
+
+    def __repr__(self) -> str:
+        return f"at_owner({self._where})"
+
+    def __reduce__(self) -> tuple[Callable[..., AtOwner], tuple[Any, ...]]:
+        # Where it is sent to, and in a copy, the stub is another one of the same module.
+        return at_owner, (self._stub, self._given)
+
+    @property
+    def _where(self) -> str:
+        return f"{self._compiled.interface.name} on {self._worker}"
+
+    def _check_context(self, method: str) -> None:
+        """Raises ArgumentError where torch makes tensors without values of their own."""
+        if _torch.is_transforming() or _torch.in_fake_mode():
+            raise ArgumentError(
+                f"{self._where}: {method} under a torch.func transform such as vmap, or under a FakeTensorMode, whose "
+                "tensors have no values to copy; call it outside"
+            )
+
+    def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Runs a function of module_state.py on the owner, and returns its result."""
+        return self._ask_following(function, *args)[1]
+
+    def _ask_following(self, function: Callable[..., Any], *args: Any) -> tuple[Route, Any]:
+        """Does as `_ask`, and returns the route to the module that was asked, too.
+
+        If the owner refuses because it does not have the module any more, nothing was done. Then the stub finds the
+        module of its name, and that is asked: see calls/methods.py, Note [Stubs that follow]. No message of here has
+        tensors with gradients, so distributed autograd records none, and another one does no harm.
+        """
+        for is_last in (False, True):
+            find_if_lost(self._stub)
+            route, _ = route_and_interface(self._stub, "at_owner")
+            try:
+                return route, self._ask_once(route, function, *args)
+            except (StaleStubError, NotInGroupError) as error:
+                note_failure(self._stub, route.handle, error)
+                if is_last or route.name is None or isinstance(error, NotInGroupError):
+                    raise
+        raise AssertionError  # the last one returns or raises
+
+    def _ask_once(self, route: Route, function: Callable[..., Any], *args: Any) -> Any:
+        """Runs a function of module_state.py on the module that `route` leads to, and returns its result."""
+        try:
+            return ask(route.worker, self._where, function, route.handle, *args, timeout=self._timeout)
+        except CallTimeoutError as error:
+            said, _, traced = str(error).partition("\n\n")
+            more = "give each message more time with at_owner(stub, timeout=...), in seconds, or 0 for no limit"
+            raise CallTimeoutError(f"{said}; {more}\n\n{traced}") from None
