@@ -30,7 +30,7 @@ class NotYetSupportedError(UnsupportedTypeError):
 
 
 class GroupError(TorchRemoteError, RuntimeError):
-    """Raised for a worker that cannot join a group, or an owner that cannot be spawned. Nothing of it is left."""
+    """Raised for what cannot be done in a group: to join it, to leave it in a call, to spawn an owner or run a hub."""
 
 
 class PlaceError(TorchRemoteError, ValueError):
@@ -42,7 +42,7 @@ class AbsentWorkerError(PlaceError):
 
 
 class NotSavableError(TorchRemoteError, RuntimeError, torch.jit.Error):
-    """Raised for a stub that cannot be saved: its module has no name, or TorchScript cannot write its interface."""
+    """Raised for a stub that cannot be saved or sent, and for a module whose state cannot be read as a whole."""
 
 
 class ArchiveError(TorchRemoteError, ValueError):
@@ -69,7 +69,8 @@ class CreationError(TorchRemoteError, RuntimeError):
 
 
 class MismatchError(TorchRemoteError, TypeError):
-    """Raised for a module that does not implement the interface under which it is offered."""
+    """Raised for a module that does not implement the interface under which it is offered, and for a state that does
+    not fit a module."""
 
 
 class ServedNameError(TorchRemoteError, LookupError):
@@ -96,7 +97,7 @@ class DisconnectedError(TorchRemoteError, RuntimeError):
 
 
 class RemoteError(TorchRemoteError, RuntimeError):
-    """Raised when the remote method raised. Its message begins with interface, method, worker and remote message."""
+    """Raised when the remote method, or what else the owner was asked to do, failed. It has the remote message."""
 
 
 class StaleStubError(RemoteError):

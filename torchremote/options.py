@@ -109,6 +109,8 @@ def rpc_options(
     chosen: dict[str, Any] = {"_channels": channels(LARGE_TENSOR_CHANNELS if large_tensors else CHANNELS)}
     if not shared_memory:
         chosen["_transports"] = ["uv"]
+    if "rpc_timeout" in options:
+        chosen["rpc_timeout"] = whole_milliseconds(options.pop("rpc_timeout"))
     built = TensorPipeRpcBackendOptions(num_worker_threads=threads, **{**chosen, **options})
     for worker in workers:
         if mapped:
@@ -134,8 +136,21 @@ def _check_number(what: str, given: object) -> None:
 
 def _check_seconds(given: object) -> None:
     """Raises ValueError if `given` is no timeout for all calls."""
-    if isinstance(given, bool) or not isinstance(given, Real) or not 0 <= float(given) < math.inf:
+    if isinstance(given, bool) or not isinstance(given, Real) or given < 0 or not given < math.inf:
         raise ValueError(f"rpc_timeout={given!r}: seconds, or 0 for no limit; leave it out for torch's 60")
+
+
+LONGEST_TIMEOUT: Final = 2_147_483.0
+"""Seconds. torch counts milliseconds in 32 bits; with more, a call would be over at once."""
+
+
+def whole_milliseconds(seconds: float) -> float:
+    """Returns a timeout as torch can have it: in whole milliseconds, rounded up, and not too long.
+
+    torch drops what is less than a millisecond, and takes 0 for no limit.
+    """
+    milliseconds = round(min(seconds, LONGEST_TIMEOUT) * 1000, 6)  # so that 0.3 s, which is a bit more, is 300
+    return max(math.ceil(milliseconds), int(seconds > 0)) / 1000
 
 
 def channels(wanted: Sequence[str] = CHANNELS) -> list[str]:

@@ -1,4 +1,4 @@
-"""Lists the supported versions of Python and torch, and the private names of torch that _torch/ uses.
+"""Lists the supported versions of Python and torch, and the private names of torch that are used.
 
 The package imports this file first, so an unsupported torch leads to an error of one line.
 """

@@ -13,8 +13,6 @@ from torch import _sources
 from torch._C._jit_tree_views import ClassDef, Def, Ident, Stmt
 from torch.jit import frontend
 
-__all__ = ["ClassDef", "Def"]
-
 _C: Any = torch._C  # its type stubs lack many names
 
 

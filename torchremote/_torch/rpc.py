@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 else:  # present only where torch is built with RPC
     from torch.distributed.rpc import PyRRef, WorkerInfo
 
-__all__ = ["PyRRef", "WorkerInfo"]
-
 _C: Any = torch._C  # its type stubs lack many names
 _collect_all: Any = _C._collect_all
 

@@ -1,4 +1,4 @@
-"""In the place of torch.distributed.nn.jit.templates.remote_module_template: text that gives a module when it runs.
+"""Has what torch.distributed.nn.jit.templates has: a function that returns the source of a module.
 
 For programs that fill torch's template themselves. What they fill in beside the interface is read from that.
 """

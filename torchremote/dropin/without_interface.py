@@ -45,11 +45,11 @@ def _remote_forward(
         raise RemoteError(str(error)) from None
 
 
-def _run(args: tuple[Any, ...], kwargs: dict[str, Any], needs_grad: bool, *torchs: Any) -> Any:
+def _run(args: tuple[Any, ...], kwargs: dict[str, Any], needs_grad: bool, *place: Any) -> Any:
     if needs_grad:
-        return _remote_forward(*torchs, *args, **kwargs)
+        return _remote_forward(*place, *args, **kwargs)
     with torch.no_grad():
-        return _detached(_remote_forward(*torchs, *args, **kwargs))
+        return _detached(_remote_forward(*place, *args, **kwargs))
 
 
 def _detached(value: Any) -> Any:

@@ -68,7 +68,7 @@ def line_of(message: Message) -> bytes:
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Reads "host:port". Raises ValueError if it is neither."""
+    """Reads "host:port". Raises ValueError for any other text."""
     host, colon, port = address.rpartition(":") if isinstance(address, str) else ("", "", "")
     if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65_535 or not _may_be_host(host):
         raise ValueError(f"{address!r} is no address; write host:port, such as 10.0.0.1:29600")
@@ -118,7 +118,7 @@ class _Worker(asyncio.Protocol):
                 raise ValueError("no message is that long")
             for line in lines:
                 self._hub.take(self, json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:  # it is no worker of ours
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:  # it is no worker of ours
             self.why = f"it sent what is no message: {error}"
             self.transport.abort()
 
@@ -282,7 +282,7 @@ def run_hub(address: str, *, ends_with_last: bool = False, in_background: bool =
         in_background: goes on in a process of its own, once it listens.
 
     Raises:
-        ValueError: `address` is none.
+        ValueError: `address` is no address.
         OSError: the hub cannot listen there.
     """
     host, port = split_address(address)

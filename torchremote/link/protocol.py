@@ -40,13 +40,12 @@ def _from(oldest: int, protocol: int) -> str:
     return "" if oldest == protocol else f" and those from {oldest} on"
 
 
-def check_archive(protocol: int, qualified_name: str) -> str | None:
-    """Words the refusal of a stub that was saved with `protocol`. None if this release can connect it."""
-    if OLDEST_PROTOCOL <= protocol <= PROTOCOL:
-        return None
-    writer = _FIRST_RELEASES.get(protocol, "another release of torchremote")
-    return (
-        f"{qualified_name}: {writer} saved this stub, with protocol {protocol}; torchremote {__version__} connects "
-        f"those of protocol {PROTOCOL}{_from(OLDEST_PROTOCOL, PROTOCOL)}; load the archive with the release that saved "
-        "it, or create the stub again and save it with this one"
-    )
+def check_archive(protocol: int, qualified_name: str) -> None:
+    """Raises ProtocolError if this release cannot connect a stub that was saved with `protocol`."""
+    if not OLDEST_PROTOCOL <= protocol <= PROTOCOL:
+        writer = _FIRST_RELEASES.get(protocol, "another release of torchremote")
+        raise ProtocolError(
+            f"{qualified_name}: {writer} saved this stub, with protocol {protocol}; torchremote {__version__} connects "
+            f"those of protocol {PROTOCOL}{_from(OLDEST_PROTOCOL, PROTOCOL)}; load the archive with the release that "
+            "saved it, or create the stub again and save it with this one"
+        )

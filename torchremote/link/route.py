@@ -11,7 +11,7 @@ import torch
 from .. import _torch, native
 from .._torch import PyRRef
 from .._version import PROTOCOL
-from ..errors import ProtocolError, StubError
+from ..errors import StubError
 from ..jit import CompiledInterface
 from ..jit.lower import ADDRESS, ROUTE
 from ..jit.runtime.turns import STREAMS
@@ -84,13 +84,10 @@ def address_of(scripted: torch.jit.ScriptModule) -> Address:
         ProtocolError: the stub was saved by a release of torchremote that this one does not understand.
     """
     parts = _torch.scripted_method(scripted, ADDRESS)()
-    if len(parts) != len(Address._fields):
-        raise ProtocolError(check_archive(1, parts[0]) or "")  # 0.1.0 saved no number
-    address = Address(*parts)
-    refusal = check_archive(address.protocol, address.qualified_name)
-    if refusal is not None:
-        raise ProtocolError(refusal)
-    return address
+    if len(parts) == 5:
+        parts = 1, *parts  # 0.1.0 saved no number
+    check_archive(*parts[:2])
+    return Address(*parts)
 
 
 def route_of(scripted: torch.jit.ScriptModule) -> Route | None:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import torch.distributed.rpc as rpc
 
 from .. import _torch
 from ..errors import NotInitializedError
+from ..options import LONGEST_TIMEOUT, whole_milliseconds
 from .failures import WHEN_RUNNING, check_not_forked
-
-LONGEST_TIMEOUT: Final = 2_147_483.0
-"""Seconds. torch counts milliseconds in 32 bits; with more, a call would be over at once."""
 
 
 def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
-    """Returns a timeout, in seconds, as torch can have it: in whole milliseconds, rounded up, and not too long.
-
-    torch drops what is less than a millisecond, and takes 0 for no limit.
+    """Returns a timeout, in seconds, as torch can have it: see `whole_milliseconds`.
 
     Raises:
         ValueError: it is no number of seconds.
@@ -28,8 +23,7 @@ def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < math.inf:
         what = "seconds, 0 for no limit, or None for RPC's default" if name == "timeout" else "seconds, or None"
         raise ValueError(f"{name}={timeout!r}: {what}")
-    milliseconds = round(min(timeout, LONGEST_TIMEOUT) * 1000, 6)  # so that 0.3 s, which is a bit more, is 300
-    return max(math.ceil(milliseconds), int(timeout > 0)) / 1000
+    return whole_milliseconds(timeout)
 
 
 def check_seconds(timeout: float, more_than_none: bool = True) -> float:

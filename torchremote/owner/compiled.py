@@ -10,16 +10,14 @@ from typing import Any
 
 import torch
 
-from .. import _torch, native, supported
+from .. import native, supported
 from ..errors import ArgumentError, CreationError, MismatchError, NativeError
 from ..jit import compile_interface
-from ..jit.export import COMPILED, DEVICES, check_examples, export_module, export_programs
+from ..jit.export import COMPILED, DEVICES, check_examples, export_programs
 from ..jit.script.cache import READING_MODULES
-from ..link.places import device_of
 from ..link.route import address_of
 from ..link.stubs import is_stub
-from .dropped import check_backward_hooks
-from .exported import complete_examples
+from .exported import complete_examples, export_for
 
 
 def compiled(
@@ -82,23 +80,8 @@ def compiled(
             f"{read.interface.name}: {type(module).__name__} cannot be compiled; give a torch.nn.Module that is "
             "not scripted, exported programs by method, or the path of a file"
         )
-    if examples is None:
-        raise ArgumentError(f"examples: none; give one for each method of {read.interface.name}")
     complete = complete_examples(examples, read.interface, contract)
-    module = _torch.not_compiled(module)
-    check_backward_hooks(module)
-    with READING_MODULES:
-        return export_module(
-            module,
-            contract.interface,
-            contract.classes,
-            contract.defined,
-            complete,
-            dynamic_shapes,
-            device_of(module),
-            both_modes=False,
-            compiled=True,
-        )
+    return export_for(module, contract, complete, dynamic_shapes=dynamic_shapes, compiled=True)
 
 
 def _load(path: Path) -> torch.jit.ScriptModule:
@@ -148,7 +131,7 @@ def check_place(module: torch.nn.Module, device: torch.device) -> None:
 
 
 def check_has_state(module: torch.nn.Module) -> None:
-    """Raises ArgumentError if a hosted module cannot be moved, and has no state: a compiled one, or a stub."""
+    """Raises ArgumentError for a hosted module without a state here, that cannot be moved: a compiled one or a stub."""
     if is_compiled(module):
         raise ArgumentError(
             "the module was compiled by AOTInductor, and its parameters and device are part of its code; change the "

@@ -79,12 +79,8 @@ def new_counts() -> object:
     return native.new_counts() if native.available() else f"{next(_numbers)} "
 
 
-def read_counts(counts: Any, methods: Iterable[str]) -> dict[str, CallStats]:
-    """Reads the counts of the methods of one module."""
-    return {method: _read(counts, method) for method in methods}
-
-
-def _read(counts: Any, method: str) -> CallStats:
+def read_counts(counts: Any, method: str) -> CallStats:
+    """Reads the counts of a method of one module."""
     if isinstance(counts, str):  # the keys begin with it
         *durations, failures = (_torch.counted(f"{counts}{method} {bucket}") for bucket in (*range(BUCKETS), FAILED))
     else:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 import torch
 import torch.distributed.rpc as rpc
@@ -32,13 +32,13 @@ from ..link.places import check_device, device_of
 from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
 from ..locks import new_lock
-from . import modules, served
+from . import leases, modules, served
 from .checkpoints import restore
 from .compiled import check_place
 from .exported import export_for
 from .gathering import Gather
 from .scripting import scripted_module, words_of
-from .state_names import StateNames, put_names
+from .state_names import StateNames, remember_names
 from .turns import runs_in_turn
 
 # -- the messages
@@ -106,7 +106,7 @@ def create_here(protocol: int, oldest: int, asked: list[Mapping[str, Any]]) -> l
     requests = [CreateRequest(**fields) for fields in asked]
     answers = [_with_ticket(request, _create(request)) for request in requests]
     handles = [answer.handle for answer in answers if isinstance(answer, Created) and answer.is_new]
-    if _cancelled.finish(requests[0].ticket, partial(modules.remove_all, handles)):
+    if _is_cancelled(requests[0].ticket, partial(modules.remove_all, handles)):
         return [Refusal(CreationError, "the caller gave up")] * len(requests)
     return answers
 
@@ -125,14 +125,16 @@ def _create(request: CreateRequest) -> Created | Refusal:
         device = modules.beside_calls(module, partial(device_of, module, device))
         in_turn, warning = _turns(request, module)
         hosting: _Hosting = {"in_turn": in_turn, "gather": _gather(request)}
-        made = Created(0, str(device), in_turn, modules.is_training(module), warning=warning)
+        made = Created(0, str(device), in_turn, _is_training(module), warning=warning)
         if request.name is None:
             return replace(made, handle=modules.add(contract, module, device, **hosting))
         if request.if_exists == "replace":
             handle, is_new = served.put_named(module, device, contract, request.name, **hosting)
             return replace(made, handle=handle, is_new=is_new)
         try:
-            handle = served.add_named(module, device, contract, request.name, **hosting, owner=_own_name())
+            handle = served.add_named(
+                module, device, contract, request.name, **hosting, owner=rpc.get_worker_info().name
+            )
         except ServedNameError:
             if request.if_exists != "connect":
                 raise
@@ -158,7 +160,7 @@ def _find(contract: Contract, name: str) -> Created:
     """Finds a served module."""
     handle, entry = served.find_served(contract, name)
     hosting = entry.hosting
-    training = modules.is_training(hosting.module)
+    training = _is_training(hosting.module)
     return Created(handle, str(hosting.device), hosting.in_turn, training, is_new=False)
 
 
@@ -176,7 +178,7 @@ def _with_ticket(request: CreateRequest, answer: Created | Refusal) -> Created |
     """Adds a ticket to the answer for a module without a name, and holds the module for the caller."""
     if isinstance(answer, Refusal) or request.name is not None:
         return answer
-    modules.start_lease(answer.handle, request.caller, request.ticket)
+    leases.start(answer.handle, modules.remove, request.caller, request.ticket)
     return replace(answer, ticket=request.ticket)
 
 
@@ -221,7 +223,7 @@ def build(contract: Contract, request: CreateRequest, device: torch.device) -> t
         return export_for(module, contract, request.examples, device=device)
     made = scripted_module(module, contract.interface)
     if request.names is not None:
-        put_names(made, request.names)
+        remember_names(made, request.names)
     return made
 
 
@@ -230,10 +232,9 @@ def referenced(rref: PyRRef[Any]) -> torch.nn.Module:
     return _torch.as_python_module(rref.local_value())
 
 
-def _own_name() -> str:
-    """Returns the name of this worker."""
-    name: str = rpc.get_worker_info().name
-    return name
+def _is_training(module: torch.jit.ScriptModule) -> bool:
+    """Returns a module's training mode. A frozen one has none, and was frozen in evaluation."""
+    return bool(getattr(module, "training", False))
 
 
 def _contract(name: str, text: str) -> Contract:
@@ -258,41 +259,33 @@ def connect_here(protocol: int, oldest: int, interface: str, text: str, name: st
         return [_refusal(error, CreationError)]
 
 
-class _Cancelled:
-    """Remembers which messages were cancelled, and how to undo those that are done."""
+# -- messages that were cancelled
 
-    _REMEMBERED = 1024  # entries of each kind; a caller cancels at about the time of the answer, or never
+_REMEMBERED: Final = 1024  # entries of each kind; a caller cancels at about the time of the answer, or never
 
-    def __init__(self) -> None:
-        self._lock = new_lock()
-        self._undo: OrderedDict[str, Callable[[], None]] = OrderedDict()
-        self._tickets: deque[str] = deque(maxlen=self._REMEMBERED)
-
-    def finish(self, ticket: str, undo: Callable[[], None]) -> bool:
-        """Says whether the message was cancelled. If so, calls `undo`; if not, keeps it for later."""
-        with self._lock:
-            cancelled = ticket in self._tickets
-            if not cancelled:
-                self._undo[ticket] = undo
-                while len(self._undo) > self._REMEMBERED:
-                    self._undo.popitem(last=False)
-        if cancelled:
-            undo()
-        return cancelled
-
-    def cancel(self, ticket: str) -> None:
-        """Undoes the message with `ticket`, or remembers to do so when it is done."""
-        with self._lock:
-            undo = self._undo.pop(ticket, None)
-            if undo is None:
-                self._tickets.append(ticket)
-        if undo is not None:
-            undo()
+_lock = new_lock()
+_undo: OrderedDict[str, Callable[[], None]] = OrderedDict()  # by the ticket of a message that is done
+_tickets: deque[str] = deque(maxlen=_REMEMBERED)  # of those that were cancelled, and were not done
 
 
-_cancelled = _Cancelled()
+def _is_cancelled(ticket: str, undo: Callable[[], None]) -> bool:
+    """Says whether the message was cancelled. If so, calls `undo`; if not, keeps it for `cancel_here`."""
+    with _lock:
+        cancelled = ticket in _tickets
+        if not cancelled:
+            _undo[ticket] = undo
+            while len(_undo) > _REMEMBERED:
+                _undo.popitem(last=False)
+    if cancelled:
+        undo()
+    return cancelled
 
 
 def cancel_here(ticket: str) -> None:
     """Removes the modules that the message with `ticket` created, now or when it is done."""
-    _cancelled.cancel(ticket)
+    with _lock:
+        undo = _undo.pop(ticket, None)
+        if undo is None:
+            _tickets.append(ticket)
+    if undo is not None:
+        undo()

@@ -45,7 +45,8 @@ def _prepared(module: nn.Module, known: dict[int, Any]) -> Any:
     known[id(module)] = found
     if not isinstance(found, nn.Module):
         raise MismatchError(f"{type(module).__name__}.__prepare_scriptable__ returns {found!r}, which is no module")
-    parts = {name: part and _prepared(part, known) for name, part in found._modules.items()}
+    # A module may be false, by a `__len__` of its own.
+    parts = {name: part if part is None else _prepared(part, known) for name, part in found._modules.items()}
     if any(part is not found._modules[name] for name, part in parts.items()):
         if found is module:
             found = known[id(module)] = copy.copy(module)

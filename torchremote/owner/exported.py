@@ -17,7 +17,7 @@ from ..link.places import device_of
 from ..link.stubs import is_stub
 from ..link.values import PythonPacker
 from .dropped import check_backward_hooks
-from .state_names import remember_names
+from .state_names import read_names, remember_names
 
 _CPU = torch.device("cpu")
 
@@ -72,8 +72,6 @@ def exported(
         programs = check_examples(module, compiled.interface)
         with READING_MODULES:
             return export_programs(programs, contract.interface, contract.defined)
-    if examples is None:
-        raise ArgumentError(f"examples: none; give one for each method of {compiled.interface.name}")
     complete = complete_examples(examples, compiled.interface, contract)
     return export_for(module, contract, complete, dynamic_shapes=dynamic_shapes, both_modes=both_modes)
 
@@ -86,11 +84,13 @@ def export_for(
     dynamic_shapes: Mapping[str, Any] | None = None,
     both_modes: bool = False,
     device: torch.device = _CPU,
+    compiled: bool = False,
 ) -> torch.jit.ScriptModule:
     """Exports a module for the methods of an interface. `examples` has all arguments.
 
     Args:
         device: where the module runs, if it has no tensors that show it.
+        compiled: has AOTInductor compile the graphs. The module has no state then.
     """
     name = contract.interface.name
     if isinstance(module, torch.jit.ScriptModule):
@@ -109,8 +109,10 @@ def export_for(
             dynamic_shapes,
             device_of(module, otherwise=device),
             both_modes,
+            compiled,
         )
-    remember_names(scripted, module)
+    if not compiled:
+        remember_names(scripted, read_names(scripted, module))
     return scripted
 
 
@@ -120,6 +122,8 @@ def complete_examples(examples: object, interface: Interface, contract: Contract
     Raises:
         ArgumentError: a method has no example, or there is no such method.
     """
+    if examples is None:
+        raise ArgumentError(f"examples: none; give one for each method of {interface.name}")
     checked = check_examples(examples, interface)
     packer = PythonPacker(contract.classes)
     for method in interface.methods:

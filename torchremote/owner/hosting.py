@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
-from .. import _torch
+from .. import _torch, native
+from ..errors import CreationError
 from ..jit import Contract
 from ..jit.hosting import counted_module, host_at_once, host_forked, host_gathering, host_in_turn
+from . import sweeper
 from .gathering import Gather, gathered_methods
-from .turns import strand_of
 
 Put = Callable[[int], None]
 """Makes a handle lead to a module, for calls that begin from then on. Called under tables.LOCK."""
@@ -31,7 +33,7 @@ class Hosting:
     moves: bool  # whether tensors move to the device and back
     in_turn: bool  # whether calls run one after another
     gather: Gather | None  # how calls are gathered, if they are
-    strand: object  # in which calls in turn run, with the native part
+    strand: Any  # in which calls in turn run, with the native part
     exchanged: int  # how often the module was exchanged
     bytes: int  # of its parameters and buffers
     learns: bool  # whether a parameter requires gradients
@@ -66,12 +68,36 @@ def hosting_of(
         device.type != "cpu" if moves is None else moves,
         in_turn,
         gather,
-        strand_of(module, strand) if takes_turns else strand,
+        _strand_of(module, strand) if takes_turns else strand,
         0 if before is None else before.exchanged + 1,
         _bytes_of(module),
         any(parameter.requires_grad for parameter in _parameters_of(module)),
         parts_of(module) if takes_turns else frozenset(),
     )
+
+
+def _strand_of(module: torch.jit.ScriptModule, strand: object) -> object:
+    """Returns the strand in which calls of `module` run in turn: see jit/lower/in_turn.py, Note [Strands].
+
+    Args:
+        strand: that of the module in whose place this one comes. None: there was none.
+
+    Returns:
+        The strand of the modules with which it shares a part. None: there is no native part.
+
+    Raises:
+        CreationError: it shares parts with modules that have different strands.
+    """
+    if not native.available():
+        return None
+    sweeper.regularly(native.forget_strands)
+    joined = native.join_strand(_torch.object_of(module), strand)
+    if joined is None:
+        raise CreationError(
+            f"{module.original_name}: its calls run in turn, and it shares parts with modules that are hosted already, "
+            "and do not wait for each other's turn; host it before them, or start the owner with TORCHREMOTE_NATIVE=0"
+        )
+    return joined
 
 
 def parts_of(module: torch.jit.ScriptModule) -> frozenset[object]:

@@ -133,11 +133,6 @@ def handle_for(entry: Entry, contract: Contract) -> int:
         put = put_of(contract, prepared_for, entry.counts)
 
 
-def start_lease(handle: int, holder: int, ticket: str) -> None:
-    """Makes the module live as long as its leases, from now on. The first is that of `holder`, a worker's id."""
-    leases.start(handle, remove, holder, ticket)
-
-
 def remove(handle: int) -> None:
     """Stops hosting the module that `handle` leads to. Does nothing when it is gone already."""
     with LOCK:
@@ -298,8 +293,3 @@ def _exchange(entry: Entry, hosting: Hosting, is_same: bool) -> None:
                 for handle, table in tables.items():
                     table.replace(handle, puts[handle])
                 return
-
-
-def is_training(module: torch.jit.ScriptModule) -> bool:
-    """Returns a module's training mode. A frozen one has none, and was frozen in evaluation."""
-    return bool(getattr(module, "training", False))

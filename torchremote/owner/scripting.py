@@ -18,7 +18,7 @@ from .exported import check_mode
 from .implements import chosen_overloads
 from .lists_as_any import check_lists
 from .refused import words_of_refusal
-from .state_names import remember_names
+from .state_names import read_names, remember_names
 
 
 def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptModule:
@@ -58,7 +58,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         said = str(error) if isinstance(error, Exception) else words_of(error)
         raise CreationError(f"{type(module).__name__} cannot be scripted: {words_of_refusal(module, said)}") from error
     check_decorators(module, scripted)
-    remember_names(scripted, module)
+    remember_names(scripted, read_names(scripted, module))
     return scripted
 
 

@@ -135,7 +135,7 @@ def put_named(
         Its handle, and whether it is a new one: no module had the name.
 
     Raises:
-        ServedNameError: the name is none.
+        ServedNameError: `name` cannot be a served name.
     """
     check_name(name)
     while True:

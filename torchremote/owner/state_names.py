@@ -41,9 +41,9 @@ class StateNames:
 _names_of: weakref.WeakKeyDictionary[torch.nn.Module, StateNames] = weakref.WeakKeyDictionary()
 
 
-def remember_names(scripted: torch.jit.ScriptModule, module: torch.nn.Module) -> None:
-    """Remembers the names of the state of `module`, from which `scripted` was made."""
-    _names_of[scripted] = _read_names(scripted, module)
+def remember_names(scripted: torch.jit.ScriptModule, names: StateNames) -> None:
+    """Remembers the names of a module's state, which `read_names` read before it was scripted, here or elsewhere."""
+    _names_of[scripted] = names
 
 
 def copy_names(copied: torch.jit.ScriptModule, scripted: torch.jit.ScriptModule) -> None:
@@ -54,13 +54,8 @@ def copy_names(copied: torch.jit.ScriptModule, scripted: torch.jit.ScriptModule)
 
 
 def names_of(scripted: torch.jit.ScriptModule) -> StateNames | None:
-    """Returns the names that are remembered. None if the module was scripted before it came here."""
+    """Returns the names that are remembered. None: nobody has read them yet."""
     return _names_of.get(scripted)
-
-
-def put_names(scripted: torch.jit.ScriptModule, names: StateNames) -> None:
-    """Remembers the names of a module that another process scripted."""
-    _names_of[scripted] = names
 
 
 def versions_in(scripted: torch.jit.ScriptModule) -> Versions:
@@ -127,7 +122,7 @@ def differences(
     return "; ".join([*found, *versions.misfits(state)])
 
 
-def _read_names(scripted: torch.jit.ScriptModule, module: torch.nn.Module) -> StateNames:
+def read_names(scripted: torch.jit.ScriptModule, module: torch.nn.Module) -> StateNames:
     """Compares the state of a Python module with that of its scripted module."""
     try:
         own: dict[str, Any] = module.state_dict(keep_vars=True)

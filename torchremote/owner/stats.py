@@ -50,7 +50,7 @@ def stats_here(worker: str) -> WorkerStats:
     described = []
     for entry, held, (hosting, methods) in zip(entries, holders, hosted, strict=True):
         interface = entry.interface.name
-        calls = None if entry.counts is None else read_counts(entry.counts, methods)
+        calls = None if entry.counts is None else {one: read_counts(entry.counts, one) for one in methods}
         described.append(
             ModuleStats(
                 entry.number, interface, entry.name, str(hosting.device), held, hosting.since, hosting.bytes, calls

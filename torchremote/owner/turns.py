@@ -12,14 +12,14 @@ Note [One thread for forks]
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 
 from .. import _torch, native
 from ..errors import CreationError
 from ..jit.script.cache import COMPILING
-from . import sweeper
+from .hosting import Hosting
 from .self_changing import change_of
 
 T = TypeVar("T")
@@ -58,40 +58,7 @@ def runs_in_turn(module: torch.jit.ScriptModule, wanted: bool | None, gather: in
     )
 
 
-def strand_of(module: torch.jit.ScriptModule, strand: object = None) -> object:
-    """Returns the strand in which calls of `module` run in turn: see jit/lower/in_turn.py, Note [Strands].
-
-    Args:
-        strand: that of the module in whose place this one comes. None: there was none.
-
-    Returns:
-        The strand of the modules with which it shares a part. None: there is no native part.
-
-    Raises:
-        CreationError: it shares parts with modules that have different strands.
-    """
-    if not native.available():
-        return None
-    sweeper.regularly(native.forget_strands)
-    joined = native.join_strand(_torch.object_of(module), strand)
-    if joined is None:
-        raise CreationError(
-            f"{module.original_name}: its calls run in turn, and it shares parts with modules that are hosted already, "
-            "and do not wait for each other's turn; host it before them, or start the owner with TORCHREMOTE_NATIVE=0"
-        )
-    return joined
-
-
-class _Hosted(Protocol):
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def takes_turns(self) -> bool: ...
-    @property
-    def strand(self) -> Any: ...
-
-
-def take_turn(hosted: _Hosted, function: Callable[[], T]) -> T:
+def take_turn(hosting: Hosting, function: Callable[[], T]) -> T:
     """Calls a Python function between two calls of a module, if these run one after another.
 
     If the module is on an accelerator, that has done before what it was given, in all streams. With a device map, every
@@ -99,17 +66,17 @@ def take_turn(hosted: _Hosted, function: Callable[[], T]) -> T:
     """
 
     def run() -> T:
-        if hosted.device.type == "cuda":  # torch has device maps for CUDA alone
-            torch.cuda.synchronize(hosted.device)
+        if hosting.device.type == "cuda":  # torch has device maps for CUDA alone
+            torch.cuda.synchronize(hosting.device)
         return function()
 
-    if not hosted.takes_turns:
+    if not hosting.takes_turns:
         return run()
-    if hosted.strand is None:
+    if hosting.strand is None:
         result: T = _torch.run_as_fork(run)
         return result
-    hosted.strand.take()
+    hosting.strand.take()
     try:
         return run()
     finally:
-        hosted.strand.let_go()
+        hosting.strand.let_go()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
@@ -16,20 +16,13 @@ _HEADINGS = ("worker", "method", "interface", "device", "size", "calls/s", "p50"
 _NUMBERS = 4  # the first column of numbers
 
 
-class Drawing:
-    """A table that is drawn anew in its place. On what is no terminal, only the last one is printed."""
-
-    def __init__(self, console: Console | None = None) -> None:
-        self._live = Live(console=console, auto_refresh=False)
-
-    def __enter__(self) -> Callable[[Mapping[str, WorkerStats | None], Sequence[Row]], None]:
-        self._live.__enter__()
-        return lambda found, rows: self._live.update(table_of(found, rows), refresh=True)
-
-    def __exit__(self, *error: object) -> None:
-        self._live.__exit__(None, None, None)
-        if not self._live.console.is_terminal:
-            self._live.console.line()  # it prints none behind the last table
+@contextmanager
+def drawing() -> Iterator[Callable[[Mapping[str, WorkerStats | None], Sequence[Row]], None]]:
+    """Yields what draws a table anew in its place. On what is no terminal, only the last one is printed."""
+    with Live(auto_refresh=False) as live:
+        yield lambda found, rows: live.update(table_of(found, rows), refresh=True)
+    if not live.console.is_terminal:
+        live.console.line()  # it prints none behind the last table
 
 
 def table_of(found: Mapping[str, WorkerStats | None], rows: Sequence[Row]) -> Table:

@@ -7,7 +7,8 @@ import itertools
 import json
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from contextlib import nullcontext
+from typing import Any
 
 from ..errors import TorchRemoteError
 from ..link.timeouts import LONGEST_TIMEOUT
@@ -44,7 +45,7 @@ _count.__name__ = "number of intervals"
 
 
 def _top(options: argparse.Namespace) -> None:
-    draw = _print_json if options.json else _drawing()
+    draw = nullcontext(_print_json) if options.json else _drawing()
     with visiting(options), draw as show:
         try:
             for found, rows in itertools.islice(_looks(options.interval), options.rounds):
@@ -67,31 +68,21 @@ def _looks(interval: float) -> Iterator[tuple[Mapping[str, WorkerStats | None], 
 # -- showing
 
 
-class _PrintJson:
+def _print_json(found: Mapping[str, WorkerStats | None], rows: list[Row]) -> None:
     """Prints an object a line."""
-
-    def __enter__(self) -> Any:
-        return self._show
-
-    def __exit__(self, *error: object) -> None: ...
-
-    def _show(self, found: Mapping[str, WorkerStats | None], rows: list[Row]) -> None:
-        workers = [
-            {"worker": worker, "answers": False}
-            if stats is None
-            else {"worker": worker, "answers": True, "running": stats.running - 1, "memory": stats.memory}
-            for worker, stats in found.items()
-        ]
-        print(json.dumps({"time": time.time(), "workers": workers, "methods": [vars(row) for row in rows]}), flush=True)
-
-
-_print_json: Final = _PrintJson()
+    workers = [
+        {"worker": worker, "answers": False}
+        if stats is None
+        else {"worker": worker, "answers": True, "running": stats.running - 1, "memory": stats.memory}
+        for worker, stats in found.items()
+    ]
+    print(json.dumps({"time": time.time(), "workers": workers, "methods": [vars(row) for row in rows]}), flush=True)
 
 
 def _drawing() -> Any:
     """Returns what draws on the terminal."""
     try:
-        from .drawn import Drawing
+        from .drawn import drawing
     except ImportError as error:
         raise TorchRemoteError(f"top needs more: pip install 'torchremote[top]', or use --json ({error})") from error
-    return Drawing()
+    return drawing()

@@ -129,7 +129,7 @@ def meaning_of(written: str) -> Type:
     """Returns the type that an annotation of the tables means.
 
     Raises:
-        UnsupportedTypeError: none.
+        UnsupportedTypeError: it means no type that can cross.
     """
 
     def holder() -> None: ...

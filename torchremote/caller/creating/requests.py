@@ -44,7 +44,7 @@ def request_for(
     """Makes the request for one module, with a new ticket. The arguments are the fields of `CreateRequest`.
 
     Raises:
-        ServedNameError: the name is none.
+        ServedNameError: `name` cannot be a served name.
         ArgumentError: a tensor in the examples would end a process.
     """
     if name is not None:

@@ -23,19 +23,6 @@ from .holder import Holder
 from .module import COMPILED, DEVICES, MODE_NAMES, MODES, SETS, Graphs, ModuleLowering, source_of
 from .programs import interface_of, is_training, read_program, state_of
 
-__all__ = [
-    "COMPILED",
-    "DEVICES",
-    "MODES",
-    "MODE_NAMES",
-    "SETS",
-    "check_examples",
-    "export_module",
-    "export_programs",
-    "interface_of",
-    "source_of",
-]
-
 
 def export_module(
     module: nn.Module,

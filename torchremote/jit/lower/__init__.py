@@ -32,32 +32,3 @@ from .source_names import SourceNames, endpoint
 from .stub import lower_stub
 from .through_rref import lower_through_rref, method_name
 from .units import endpoint_name, lower_any, lower_common, lower_counting, scope_of
-
-__all__ = [
-    "ADDRESS",
-    "COUNTED",
-    "COUNTS",
-    "ROUTE",
-    "SourceNames",
-    "endpoint",
-    "endpoint_name",
-    "lower_any",
-    "lower_common",
-    "lower_counted",
-    "lower_counting",
-    "lower_endpoints",
-    "lower_enums",
-    "lower_forked",
-    "lower_gathering",
-    "lower_hosting",
-    "lower_in_turn",
-    "lower_link",
-    "lower_references",
-    "lower_stub",
-    "lower_table",
-    "lower_through_rref",
-    "method_name",
-    "packed_name",
-    "remote_name",
-    "scope_of",
-]
