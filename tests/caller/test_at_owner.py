@@ -99,14 +99,15 @@ def test_pieces_hold_as_much_as_they_may_and_everything_once():
 
 def test_a_state_that_does_not_fit_changes_nothing(encoder):
     before = tr.at_owner(encoder).state_dict()
-    wrong = {"linear.weight": torch.zeros(8, 8), "linear.bias": torch.zeros(9), "other": torch.zeros(1)}
+    wrong = {"linear.weight": torch.zeros(8, 8), "linear.bias": torch.zeros(9), "other": 3}
     with pytest.raises(MismatchError, match=r"other is not the module's; linear\.bias has shape \(9,\), and \(8,\) in"):
         tr.at_owner(encoder).load_state_dict(wrong)
     with pytest.raises(MismatchError, match=r"linear\.bias is missing"):
         tr.at_owner(encoder).load_state_dict({"linear.weight": torch.zeros(8, 8)})
     assert same(tr.at_owner(encoder).state_dict(), before)
-    keys = tr.at_owner(encoder).load_state_dict({"linear.bias": torch.zeros(8), "more": X}, strict=False)
-    assert keys == (["linear.weight"], ["more"])
+    more = {"more": X, "epoch": 3, "part._extra_state": {"a": 1}, "empty": torch.empty(1, device="meta")}
+    keys = tr.at_owner(encoder).load_state_dict({"linear.bias": torch.zeros(8), **more}, strict=False)
+    assert keys == (["linear.weight"], list(more))
     assert torch.equal(tr.at_owner(encoder).state_dict()["linear.bias"], torch.zeros(8))
 
 

@@ -140,15 +140,15 @@ class ValueReader:
 
     def _named_tuple(self, value: Any, kind: NamedTupleType, types: dict[str, Type], where: str) -> Any:
         """Makes a NamedTuple of a list or an object."""
+        given = value if isinstance(value, dict) else dict(zip(types, value, strict=False))
+        wrong = ArgumentError(f"{where}: a {kind} is an object or a list of {', '.join(types)}; found {value!r}")
+        if len(given) < len(value) or not given.keys() <= types.keys():
+            raise wrong
+        parts = {name: self._from_json(one, types[name], f"{where}.{name}") for name, one in given.items()}
         try:
-            given = value if isinstance(value, dict) else dict(zip(types, value, strict=False))
-            if len(given) < len(value):
-                raise KeyError
-            parts = {name: self._from_json(one, types[name], f"{where}.{name}") for name, one in given.items()}
             return self._classes[kind](**parts)
-        except (KeyError, TypeError):
-            named = ", ".join(types)
-            raise ArgumentError(f"{where}: a {kind} is an object or a list of {named}; found {value!r}") from None
+        except TypeError:  # one is missing
+            raise wrong from None
 
 
 def _object(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:

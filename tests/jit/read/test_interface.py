@@ -212,6 +212,12 @@ def refusals():
     class DeviceKey:
         def forward(self, x: Dict[torch.device, int]) -> Tensor: ...
 
+    class Overloaded:
+        @typing.overload
+        def forward(self, x: int) -> int: ...
+        @typing.overload
+        def forward(self, x: str) -> str: ...
+
     class Unknown:
         def forward(self, x: Nowhere) -> Tensor: ...  # noqa: F821
 
@@ -262,6 +268,7 @@ def refusals():
         (Bare, r"Bare.forward.x: list cannot cross.*List\[Tensor\]"),
         (Endless, "Endless.forward.x: .*use List"),
         (DeviceKey, "DeviceKey.forward.x: device cannot cross.* a Dict's key is one of str, int"),
+        (Overloaded, "Overloaded.forward: TorchScript has no overloads; declare one method with a Union"),
         (Unknown, "Unknown.forward.x: cannot evaluate .*Nowhere"),
         (BadDefault, "BadDefault.forward.x: the default '1' is no int"),
         (Dots, "Dots.forward.x: the default Ellipsis is no int"),
@@ -401,6 +408,7 @@ class Encoder:
     Id = typing.NewType("Id", int)
     def int(self, x: Vector, id: Id, mode: Maybe[Mode] = Mode.FAST) -> Size: ...
     def bool(self, n: int) -> bool: ...
+    def own(self, mode: Encoder.Mode) -> None: ...
 """
 
 
@@ -414,6 +422,7 @@ def test_all_names_of_the_body_count_while_the_class_is_decorated(tmp_path, monk
             "bool(n: int) -> bool",
             "int(x: List[float], id: int, mode: Optional[names_of_the_body.Encoder.Mode]) -> "
             "names_of_the_body.Encoder.Size",
+            "own(mode: names_of_the_body.Encoder.Mode) -> None",
         ]
         assert list(compiled.contract.classes.values()) == [module.Encoder.Mode, module.Encoder.Size]
         importlib.reload(module)

@@ -35,6 +35,9 @@ _BASES = frozenset({object, Generic, Protocol, typing_extensions.Protocol, abc.A
 _A_STUBS_BASE = torch.jit.ScriptModule()
 
 
+# Stands under the name of a method that has only overloads.
+_OVERLOADED: Final = typing.overload(lambda: None)
+
 # The endings of the methods that a stub has for each method of its interface.
 _GENERATED = ("_async", "_many", "_many_async", "_remote")
 
@@ -168,6 +171,9 @@ class _Reader:
         written: Any = inspect.unwrap(function)
         self._module: dict[str, Any] = getattr(written, "__globals__", function.__globals__)
         self._names = names_in_body(base)
+        named = self._module.get(cls.__name__)
+        if base is cls and (named is None or getattr(named, "__qualname__", "") == cls.__qualname__):
+            self._names.setdefault(cls.__name__, cls)  # while it is decorated, its module lacks it, or has a former one
         if self._module is local_names.module:
             around = written.__qualname__.rpartition(".<locals>.")[0]
             inside = around != "" and around == local_names.body
@@ -183,6 +189,10 @@ class _Reader:
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise InterfaceError(
                 f"{where}: TorchScript has no async methods; declare it plain, stubs have {name}_async"
+            )
+        if function is _OVERLOADED:
+            raise InterfaceError(
+                f"{where}: TorchScript has no overloads; declare one method with a Union, or a method for each"
             )
         signature = inspect.signature(function)
         parameters = list(signature.parameters.values())
