@@ -49,6 +49,11 @@ class InABranch(nn.Module):
         return x
 
 
+class WithABar(nn.Module):
+    def forward(self, x: int) -> Any | None:
+        return [x]
+
+
 class Annotated(nn.Module):
     def forward(self, x: int) -> Any:
         y: Optional[Any] = [x]
@@ -197,6 +202,7 @@ FAULTY = [
     DictComprehension,
     Conditional,
     InABranch,
+    WithABar,
     Annotated,
     WithAnnotate,
     Commented,

@@ -1,6 +1,7 @@
 """Scripts a user's module with the methods of an interface.
 
-What TorchScript would leave out in silence is refused before (dropped.py). What it refuses is worded in refused.py.
+What TorchScript would leave out in silence (dropped.py), answer wrongly (identity.py), or end this process with
+(lists_as_any.py), is refused before. What it refuses is worded in refused.py.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from ..jit import Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
 from .dropped import check_before, check_decorators, check_hooks, prepared
 from .exported import check_mode
+from .identity import check_identity
 from .implements import chosen_overloads
 from .lists_as_any import check_lists
 from .refused import words_of_refusal
+from .scripted_code import code_of
 from .state_names import read_names, remember_names
 
 
@@ -47,7 +50,9 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
             )
     wanted = [method.name for method in interface.methods]
     check_before(module, wanted)
-    check_lists(module, wanted)
+    for code in code_of(module, wanted):
+        check_lists(code)
+        check_identity(code)
     overloads = chosen_overloads(module, interface)
     try:
         with READING_MODULES, COMPILING:
