@@ -153,7 +153,8 @@ class AtOwner:
             MismatchError: shapes differ, or names do and `strict` is True. Or a part converts states of other versions
                 as it loads them, in a `_load_from_state_dict` or a hook of its own, and `state` is one. Nothing was
                 changed.
-            ArgumentError: `state` is no mapping of strided tensors. Nothing was changed.
+            ArgumentError: `state` is no mapping, or what it has for a name of the module is no strided tensor. Nothing was
+                changed.
             NotSavableError: as from `state_dict`. Nothing was changed.
             StaleStubError: the module was moved or replaced meanwhile; load again.
 
@@ -163,19 +164,20 @@ class AtOwner:
         self._check_context("load_state_dict")
         if not isinstance(state, Mapping):
             raise ArgumentError(f"{self._where}: load_state_dict({type(state).__name__}): not a mapping of tensors")
-        for name, value in state.items():
+        route, (exchanged, parts, versions) = self._ask_following(module_state.parts_here)  # as in `state_dict`
+        common = {name: part for name, part in parts.items() if name in state}
+        for name in common:
+            value = state[name]
             is_tensor = isinstance(value, torch.Tensor)
             if not is_tensor or value.layout != torch.strided or value.is_meta or value.is_quantized:
                 kind = f"{value.layout}, {value.dtype}, on {value.device}" if is_tensor else type(value).__name__
                 raise ArgumentError(f"{self._where}: {name} is no strided tensor with plain values, but: {kind}")
-        route, (exchanged, parts, versions) = self._ask_following(module_state.parts_here)  # as in `state_dict`
         keys = IncompatibleKeys(
             [name for name in parts if name not in state], [name for name in state if name not in parts]
         )
         wrong = differences({name: part.shape for name, part in parts.items()}, versions, state, strict)
         if wrong:
             raise MismatchError(f"{self._where}: the state does not fit: {wrong}")
-        common = {name: part for name, part in parts.items() if name in state}
         for message in module_state.pieces(common):
             values = [piece.of(state[piece.name].detach()).to("cpu", common[piece.name].dtype) for piece in message]
             copies = [value.clone() for value in values]  # RPC would send the whole storage of a view
