@@ -28,7 +28,7 @@ PRIVATE: Final = {
     "make_stub_from_method make_stubs_from_exported_methods ConcreteTypeStore check_module_initialized "
     "AttributeTypeIsSupportedChecker wrap_cpp_module",
     "torch.jit._recursive.concrete_type_store": "methods_compiled",
-    "torch.jit.RecursiveScriptModule": "_finalize_scriptmodule save save_to_buffer",
+    "torch.jit.RecursiveScriptModule": "_finalize_scriptmodule save save_to_buffer __copy__",
     "torch.jit._state": "_python_cu _add_script_class _script_classes _jit_caching_layer",
     "torch.jit._state._python_cu": "create_function find_function get_interface",
     "torch._jit_internal": "_qualified_name createResolutionCallbackFromEnv createResolutionCallbackFromClosure "

@@ -185,6 +185,36 @@ def test_the_mode_of_a_scripted_model_reaches_its_stubs(stub):
     assert drops(scripted)
 
 
+class Nesting(nn.Module):
+    def __init__(self, *stubs):
+        super().__init__()
+        self.own = nn.Dropout()
+        self.first = Holding(stubs[0])
+        self.inner = nn.ModuleDict({"all": nn.ModuleList([Holding(stub) for stub in stubs])})
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self.inner["all"]:
+            x = part(x)
+        return x
+
+
+def test_a_copy_of_a_scripted_model_has_its_stubs(owner, stub):
+    for scripted in (
+        torch.jit.script(Holding(stub)),
+        torch.jit.script(Nesting(stub, tr.create(owner, Dropping, Drop))),
+    ):
+        copied = copy.copy(copy.copy(scripted))
+        stubs = [part for part in copied.modules() if isinstance(part, Stub)]
+        assert stubs == [part for part in scripted.modules() if isinstance(part, Stub)]
+        copied.eval()
+        assert not drops(stub)
+        assert not any(part.training for part in copied.modules())
+        assert [sorted(part.state_dict()) for part in stubs] == [["linear.bias", "linear.weight"]] * len(stubs)
+        assert torch.equal(copied(X), scripted(X))
+        copied.train()
+        assert [drops(one) for one in (scripted, stub)] == [True, True]
+
+
 class Frozen(nn.Module):
     """As models that keep a part in evaluation."""
 

@@ -492,6 +492,18 @@ def state_at(remote):
     return remote.state_dict()
 
 
+@pytest.mark.parametrize("value", [3, {"a": 1}, torch.empty(1, device="meta"), torch.ones(2, 2).to_sparse()])
+def test_what_a_module_does_not_have_may_be_anything(encoder, value):
+    remote = tr.at_owner(encoder)
+    state = remote.state_dict()
+    more = {"other._extra_state": value, **state, "epoch": value}
+    for load in (remote.load_state_dict, encoder.load_state_dict):
+        assert load(more, strict=False) == ([], ["other._extra_state", "epoch"])
+        with pytest.raises(MismatchError, match="other._extra_state is not the module's; epoch is not the module's"):
+            load(more)
+    assert same(remote.state_dict(), state)
+
+
 # -- what is refused
 
 

@@ -1,5 +1,6 @@
 """Many modules at once."""
 
+import contextlib
 import sys
 import threading
 import types
@@ -220,3 +221,60 @@ def test_every_kind_of_error_has_its_place(owner):
 def test_a_scripted_module_takes_no_arguments(owner):
     with pytest.raises(ArgumentError, match="takes no args or kwargs"):
         tr.create(owner, zoo.Encoder, torch.jit.script(zoo.RicherModule()), args=(8,))
+
+
+def created(owner, if_exists, **more):
+    kwargs = [{"seed": 2}, {"seed": 3}]
+    names = ["taken", "free"]
+    return tr.create_many(
+        [owner] * 2, zoo.Encoder, zoo.LinearEncoder, kwargs=kwargs, names=names, if_exists=if_exists, **more
+    )
+
+
+@pytest.fixture
+def taken(owner):
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, kwargs={"seed": 1}, name="taken")
+    yield stub
+    with contextlib.suppress(ServedNameError):
+        tr.withdraw("free", owner)
+    tr.withdraw("taken", owner)
+
+
+def outputs(*stubs):
+    x = torch.randn(2, 8)
+    return [
+        next(seed for seed in range(4) if torch.equal(stub(x), zoo.LinearEncoder.output(seed, x))) for stub in stubs
+    ]
+
+
+@pytest.mark.parametrize(("if_exists", "seeds"), [("connect", [1, 3, 1]), ("replace", [2, 3, 2])])
+def test_names_that_are_taken_are_connected_or_replaced(owner, taken, if_exists, seeds):
+    assert outputs(*created(owner, if_exists), taken) == seeds
+
+
+def test_a_name_that_is_taken_says_what_to_write(owner, taken):
+    with pytest.raises(ServedNameError, match="module 0: .*; if_exists='connect' takes .* if_exists='replace' puts"):
+        created(owner, "raise")
+
+
+@pytest.mark.parametrize(("if_exists", "seed"), [("connect", 1), ("replace", 2)])
+def test_modules_that_were_there_stay_when_another_cannot_be_made(owner, taken, if_exists, seed):
+    with pytest.raises(CreationError, match="module 2"):
+        tr.create_many(
+            [owner] * 3,
+            zoo.Encoder,
+            zoo.LinearEncoder,
+            kwargs=[{"seed": 2}, {"seed": 3}, {"no": 1}],
+            names=["taken", "free", "none"],
+            if_exists=if_exists,
+        )
+    assert outputs(taken) == [seed]
+    with pytest.raises(ServedNameError, match="free"):
+        tr.withdraw("free", owner)
+
+
+def test_an_if_exists_needs_names(owner):
+    with pytest.raises(ArgumentError, match="module 0: if_exists='connect': .*names="):
+        tr.create_many([owner], zoo.Encoder, zoo.LinearEncoder, if_exists="connect")
+    with pytest.raises(ArgumentError, match="module 0: if_exists='never': one of 'raise', "):
+        tr.create_many([owner], zoo.Encoder, zoo.LinearEncoder, names=["a"], if_exists="never")

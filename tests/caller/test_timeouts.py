@@ -125,9 +125,10 @@ def test_the_error_says_what_the_worker_was_asked_for_and_how_long_it_had(owner)
         with pytest.raises(CallTimeoutError, match="asked for 'slow to find', .* within 1 s; waited for it for 0.1 s"):
             tr.connect(owner, zoo.Encoder, "slow to find", wait=0.1, timeout=1)
         rpc._set_rpc_timeout(0.1)
-        with pytest.raises(CallTimeoutError, match="asked for 'slow to find', .* within RPC's default timeout; raise"):
+        remedy = r"within RPC's default timeout; raise it with join\(.*, or rpc_options\(rpc_timeout=\) for init_rpc"
+        with pytest.raises(CallTimeoutError, match=f"asked for 'slow to find', .* {remedy}"):
             tr.connect(owner, zoo.Encoder, "slow to find")
-        with pytest.raises(CallTimeoutError, match="not created within RPC's default timeout; raise rpc_timeout"):
+        with pytest.raises(CallTimeoutError, match=f"not created {remedy}"):
             tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
     finally:
         rpc._set_rpc_timeout(default)

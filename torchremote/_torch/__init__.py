@@ -82,6 +82,7 @@ from .scripted import (
     FunctionSchema,
     Node,
     ScriptFunction,
+    after_copying,
     as_class,
     as_python_module,
     before_saving,

@@ -136,6 +136,20 @@ def before_saving(check: Callable[[torch.jit.ScriptModule], None]) -> None:
     scripted.save_to_buffer = checked(scripted.save_to_buffer)
 
 
+def after_copying(then: Callable[[torch.jit.ScriptModule, torch.jit.ScriptModule], None]) -> None:
+    """Makes torch call `then` with each copy that `copy.copy` makes of a scripted module, and with the module."""
+    scripted: Any = torch.jit.RecursiveScriptModule
+    copying = scripted.__copy__
+
+    @functools.wraps(copying)
+    def call(self: Any) -> Any:
+        copied = copying(self)
+        then(copied, self)
+        return copied
+
+    scripted.__copy__ = call
+
+
 def as_python_module(module: Any) -> nn.Module:
     """Returns a module as Python knows it. An RRef's `local_value` gives the bare C++ object of a scripted one."""
     if isinstance(module, _C.ScriptModule):

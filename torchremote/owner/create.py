@@ -37,6 +37,7 @@ from .checkpoints import restore
 from .compiled import check_place
 from .exported import export_for
 from .gathering import Gather
+from .modes import is_training
 from .scripting import scripted_module, words_of
 from .state_names import StateNames, remember_names
 from .turns import runs_in_turn
@@ -125,12 +126,12 @@ def _create(request: CreateRequest) -> Created | Refusal:
         device = modules.beside_calls(module, partial(device_of, module, device))
         in_turn, warning = _turns(request, module)
         hosting: _Hosting = {"in_turn": in_turn, "gather": _gather(request)}
-        made = Created(0, str(device), in_turn, _is_training(module), warning=warning)
+        made = Created(0, str(device), in_turn, is_training(module), warning=warning)
         if request.name is None:
             return replace(made, handle=modules.add(contract, module, device, **hosting))
         if request.if_exists == "replace":
             handle, is_new = served.put_named(module, device, contract, request.name, **hosting)
-            return replace(made, handle=handle, is_new=is_new)
+            return replace(made, handle=handle, is_new=is_new, training=is_training(module))
         try:
             handle = served.add_named(
                 module, device, contract, request.name, **hosting, owner=rpc.get_worker_info().name
@@ -160,8 +161,7 @@ def _find(contract: Contract, name: str) -> Created:
     """Finds a served module."""
     handle, entry = served.find_served(contract, name)
     hosting = entry.hosting
-    training = _is_training(hosting.module)
-    return Created(handle, str(hosting.device), hosting.in_turn, training, is_new=False)
+    return Created(handle, str(hosting.device), hosting.in_turn, is_training(hosting.module), is_new=False)
 
 
 def _turns(request: CreateRequest, module: torch.jit.ScriptModule) -> tuple[bool, str]:
@@ -230,11 +230,6 @@ def build(contract: Contract, request: CreateRequest, device: torch.device) -> t
 def referenced(rref: PyRRef[Any]) -> torch.nn.Module:
     """Returns the module that an RRef of this worker refers to."""
     return _torch.as_python_module(rref.local_value())
-
-
-def _is_training(module: torch.jit.ScriptModule) -> bool:
-    """Returns a module's training mode. A frozen one has none, and was frozen in evaluation."""
-    return bool(getattr(module, "training", False))
 
 
 def _contract(name: str, text: str) -> Contract:

@@ -25,8 +25,9 @@ from ..link.stubs import is_stub
 from . import modules
 from .checkpoints import copy_path
 from .compiled import check_has_state
-from .exported import check_mode, check_movable
+from .exported import check_movable
 from .hosting import Hosting, wait_for_device
+from .modes import set_modes
 from .state_names import copy_names, state_of, versions_in
 from .state_versions import Versions
 
@@ -145,17 +146,12 @@ def train_here(handle: int, mode: bool) -> None:
         ArgumentError: the module was exported in the other mode alone.
     """
 
-    def train(hosting: Hosting) -> None:
-        check_mode(hosting.module, mode)
-        hosting.module.train(mode)
-
-    _in_turn(handle, train)
+    train_many_here([handle], mode)
 
 
 def train_many_here(handles: Sequence[int], mode: bool) -> None:
-    """Sets the training mode of several modules."""
-    for handle in handles:
-        train_here(handle, mode)
+    """Sets the training mode of several modules, or, if one refuses it, of none."""
+    set_modes([modules.entry_at(handle)[0] for handle in handles], mode)
 
 
 def zero_grad_here(handle: int) -> None:

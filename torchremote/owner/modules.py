@@ -55,7 +55,7 @@ _exchanging = new_lock()  # one exchange at a time, so that each sees the result
 
 @dataclass(eq=False)
 class Entry:
-    """A module that this process hosts. `name` never changes; everything else changes only under LOCK."""
+    """A module that this process hosts. `name` never changes; all else but `mode` changes only under LOCK."""
 
     hosting: Hosting  # read it once for all that belongs together
     interface: Interface  # with which it was hosted
@@ -63,6 +63,7 @@ class Entry:
     handles: dict[str, int] = field(default_factory=dict)  # by the scope of the interface that calls it
     number: int = field(default_factory=itertools.count(1).__next__)  # counts all modules ever hosted here
     gone: bool = False
+    mode: bool | None = None  # that a caller set last: see modes.py
     counts: object = field(default_factory=new_counts)  # in what its calls are counted, if they are
 
 

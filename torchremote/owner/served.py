@@ -19,6 +19,7 @@ from .checkpoints import check_path, restore
 from .exported import complete_examples, export_for
 from .gathering import Gather, check_gather
 from .implements import check_implements
+from .modes import give_mode, set_if_changed
 from .modules import (
     Entry,
     beside_calls,
@@ -56,7 +57,8 @@ def serve(
         interface: a class of annotated methods.
         name: a name that nothing else is served under in this process.
         replace: True puts `module` in the place of the one that is served under `name`, if there is one. Stubs stay
-            connected. Each call runs on the whole old module or on the whole new one, and none fails.
+            connected. Each call runs on the whole old module or on the whole new one, and none fails. If a caller set
+            a mode, `module` gets that mode.
         in_turn: as for `create`.
         examples: as for `create`: the module is exported, and not scripted.
         gather: as for `create`.
@@ -146,7 +148,10 @@ def put_named(
             if taken is None:
                 return add_named(module, device, contract, name, in_turn=in_turn, gather=gather), True
             check_implements(module, contract)
+            check_exchange(taken, module)
+            mode = give_mode(taken, module)
             exchange(taken, module, device, in_turn, gather)
+            set_if_changed(taken, mode)
             return handle_for(taken, contract), False
 
 
@@ -179,7 +184,7 @@ def add_named(
         raise _taken(name, first)
     taken = f"serves {first.interface.name} under that name already"
     raise ServedNameError(
-        f"{name!r}: the worker {owner!r} {taken}; create(..., if_exists='connect') takes that module, and "
+        f"{name!r}: the worker {owner!r} {taken}; if_exists='connect' takes that module, and "
         f"if_exists='replace' puts the new one in its place; or choose another name, or withdraw it: "
         f"torchremote.withdraw({name!r}, {owner!r})"
     )

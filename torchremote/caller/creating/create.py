@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict, Unpack, get_args, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import torch
 
 from ..._torch import PyRRef
-from ...errors import ArgumentError, TorchRemoteError
+from ...errors import TorchRemoteError
 from ...jit import CompiledInterface, compile_interface
 from ...link.places import Place, find_place
 from ...link.timeouts import check_timeout
@@ -83,7 +83,7 @@ def create(
         name: serves the module under this name until `withdraw`. An unnamed module goes with its last stub.
         if_exists: what happens if the owner serves a module under `name` already. "raise": an error. "connect": a stub
             of that module is returned, and no other is made. "replace": the new module takes its place; stubs of the
-            old one stay connected, and call the new one.
+            old one stay connected, and call the new one. It gets the mode that a caller set in the old one last.
         timeout: seconds that each call of the stub may take; 0 for no limit, None for RPC's default. Creation itself
             has RPC's default.
         in_turn: None: the owner finds out whether a method changes the module, as in `self.hidden = new`. If so, calls
@@ -242,10 +242,6 @@ def start_creation(
     compiled = compile_interface(interface)
     place = find_place(where)
     timeout = check_timeout(timeout)
-    if if_exists not in get_args(IfExists):
-        raise ArgumentError(f"if_exists={if_exists!r}: one of {', '.join(map(repr, get_args(IfExists)))} is wanted")
-    if name is None and if_exists != "raise":
-        raise ArgumentError(f"if_exists={if_exists!r}: a module without a name never exists before; give it a name=")
     arguments = checked_arguments(module_cls, args, kwargs)
     check_gather(gather, compiled.interface)
     complete = None if examples is None else complete_examples(examples, compiled.interface, compiled.contract)

@@ -24,13 +24,14 @@ from ..messages.waiting import wait
 from ..stubs.stub import route_and_interface
 from .built_here import is_only_here
 from .pending_stub import PendingStub, cancel, cancel_message, send_request, send_requests
-from .requests import checked, checked_arguments, request_for
+from .requests import IfExists, checked, checked_arguments, request_for
 
 
 class CreateManyOptions(TypedDict, total=False):
     """The keywords of `create_many`, for its overloads."""
 
     names: Sequence[str] | None
+    if_exists: IfExists
     timeout: float | None
     in_turn: bool | None
     examples: Mapping[str, Any] | None
@@ -79,6 +80,7 @@ def create_many(
     kwargs: Sequence[Mapping[str, Any]] | None = None,
     *,
     names: Sequence[str] | None = None,
+    if_exists: IfExists = "raise",
     timeout: float | None = None,
     in_turn: bool | None = None,
     return_exceptions: bool = False,
@@ -96,10 +98,11 @@ def create_many(
         interface, module_cls: as for `create`; the same for all modules.
         args, kwargs, names, checkpoints: a list each, with the `args`, `kwargs`, `name` and `checkpoint` of `create`
             for every module.
+        if_exists: as for `create`; the same for all modules.
         timeout: seconds that each call of a stub may take; 0 for no limit, None for RPC's default.
         in_turn: as for `create`; the same for all modules.
         return_exceptions: True puts an error in the place of each stub that could not be made. False raises the first
-            error and leaves no module on any owner.
+            error and leaves no new module on any owner. One whose name was taken before stays, or what replaced it.
         examples, gather: as for `create`; the same for all modules.
 
     Returns:
@@ -107,7 +110,8 @@ def create_many(
 
     Raises:
         TorchRemoteError: as `create` raises it. The message says which module it was.
-        ArgumentError: a list is no list, or not as long as `where`; or calls cannot be gathered as `gather` says.
+        ArgumentError: a list is no list, or not as long as `where`; or calls cannot be gathered as `gather` says. Or
+            `if_exists` is none of the three, or needs `names`.
         ValueError: `timeout` is no number of seconds.
 
     Two layers on a worker "owner":
@@ -141,6 +145,7 @@ def create_many(
             make,
             *arguments,
             name=name,
+            if_exists=if_exists,
             in_turn=in_turn,
             examples=complete,
             gather=gather,
@@ -151,12 +156,12 @@ def create_many(
     asked = [_outcome(position, asked_for, position) for position in range(len(where))]
     if not return_exceptions:
         _raise_first(asked)
-    made = _make_all(compiled, asked, timeout)
+    sent, made = _make_all(compiled, asked, timeout)
     if not return_exceptions:
         try:
             _raise_first(made)
         except TorchRemoteError:
-            for answer in _send_removals(made):
+            for answer in _send_removals(sent, made):
                 with suppress(RuntimeError):  # the worker is lost, and its modules with it
                     wait(answer)
             raise
@@ -174,8 +179,12 @@ def _check_lists(where: Sequence[str], **others: Any) -> None:
             raise ArgumentError(f"{what}: {len(given)} of them for {len(where)} modules; give one for each place")
 
 
-def _make_all(compiled: CompiledInterface, asked: list[Any], timeout: float | None) -> list[Any]:
-    """Sends what is asked for, and waits. Returns a stub or an error for each. Ctrl-C leaves no module."""
+def _make_all(compiled: CompiledInterface, asked: list[Any], timeout: float | None) -> tuple[list[Any], list[Any]]:
+    """Sends what is asked for, and waits. Ctrl-C leaves no module.
+
+    Returns:
+        For each what was sent, as from `_send_all`, and a stub or an error.
+    """
     messages: list[tuple[Place, str]] = []
     sent: list[Any] = []
     made: list[Any] = []
@@ -189,9 +198,9 @@ def _make_all(compiled: CompiledInterface, asked: list[Any], timeout: float | No
         for one in sent:  # `wait` may have sent another message, with a module that was built here
             if isinstance(one, PendingStub):
                 cancel(one)
-        _send_removals(made)
+        _send_removals(sent, made)
         raise
-    return made
+    return sent, made
 
 
 def _outcome(position: int, function: Callable[[Any], Any], argument: Any) -> Any:
@@ -258,14 +267,14 @@ def _send_all(
     return sent
 
 
-def _send_removals(made: list[Any]) -> list[Any]:
-    """Asks the owners to remove the modules of those that are stubs: with a name, they would stay.
+def _send_removals(sent: list[Any], made: list[Any]) -> list[Any]:
+    """Asks the owners to remove the new modules of those that are stubs: with a name, they would stay.
 
     Returns the Futures of the answers.
     """
     handles: dict[str, list[int]] = {}
-    for stub in made:
-        if not isinstance(stub, TorchRemoteError):
+    for pending, stub in zip(sent, made, strict=False):
+        if not isinstance(stub, TorchRemoteError) and pending.is_new:
             route, _ = route_and_interface(stub, "create_many")
             handles.setdefault(route.worker, []).append(route.handle)
     answers = []

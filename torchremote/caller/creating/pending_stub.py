@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
+import time
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -37,12 +38,13 @@ from ...typing import StubT
 from ..calls.methods import lost_workers
 from ..messages.awaiting import until_done_in_loop
 from ..messages.exchange import send, settle
+from ..stubs.modes import show_answered
 from ..stubs.stub import make_stub
 from .built_here import built_here, is_only_here, is_unknown
 from .pending import Pending
 from .requests import new_ticket
 
-_RPC_TIMEOUT: Final = "raise rpc_timeout in init_rpc's options"
+_RPC_TIMEOUT: Final = "raise it with join(..., rpc_timeout=), or rpc_options(rpc_timeout=) for init_rpc"
 
 
 def find_served(
@@ -191,7 +193,9 @@ class PendingStub(Pending[StubT]):
         self._followed = followed
         self._late = late
         self._answer = answer
+        self._asked = time.monotonic()
         self._stub: Any = None
+        self.is_new = True  # False: the answer is that the module was there before
         self._lock = threading.RLock()  # a signal's handler may wait, too
         if name is None and ticket is not None:
             sweeper.start()  # for __del__
@@ -207,7 +211,9 @@ class PendingStub(Pending[StubT]):
     def wait(self) -> StubT:
         with self._lock:
             if self._stub is None:
-                made = make_stub(self._compiled, self.route())
+                route = self.route()
+                made = make_stub(self._compiled, route)
+                show_answered(route.worker, route.handle, route.training, self._asked)
                 self._stub = self._stub or made  # a handler may have made one meanwhile
             stub: StubT = self._stub
             return stub
@@ -236,6 +242,7 @@ class PendingStub(Pending[StubT]):
             self._ticket = None  # it may have made others of the same message
             ours = f" (the caller runs {__version__})" if answer.error is ProtocolError else ""
             raise answer.error(f"{self._where}: {answer.message}{ours}")
+        self.is_new = answer.is_new
         if answer.warning:
             warnings.warn(f"{self._where}: {answer.warning}", stacklevel=2)
         devices = tuple(_torch.mapped_devices(self._place.worker))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed.rpc as rpc
@@ -45,10 +45,18 @@ def request_for(
 
     Raises:
         ServedNameError: `name` cannot be a served name.
-        ArgumentError: a tensor in the examples would end a process.
+        ArgumentError: a tensor in the examples would end a process. Or `if_exists` is none of the three, or there is no
+            name.
     """
     if name is not None:
         check_name(name)
+    if if_exists not in get_args(IfExists):
+        raise ArgumentError(f"if_exists={if_exists!r}: one of {', '.join(map(repr, get_args(IfExists)))} is wanted")
+    if name is None and if_exists != "raise":
+        raise ArgumentError(
+            f"if_exists={if_exists!r}: a module without a name never exists before; give it a name= (in create_many, "
+            "names=)"
+        )
     return CreateRequest(
         compiled.interface.name,
         compiled.interface.text,

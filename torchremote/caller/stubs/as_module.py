@@ -17,13 +17,15 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Final, NoReturn
 
 import torch
 from torch import nn
 
-from ...errors import StaleStubError, StubError
+from ...errors import StaleStubError, StubError, TorchRemoteError
+from ...link.route import Route
 from ...owner import module_state
 from ...owner.state_versions import of_state, with_versions
 from ..calls.methods import find_if_lost
@@ -96,25 +98,42 @@ def _stubs_to_set(module: nn.Module) -> Iterator[Stub]:
 
 
 def _set_modes(stubs: list[Stub], mode: bool) -> None:
-    """Sets the modes of the modules of many stubs, with one message an owner."""
+    """Sets the modes of the modules of many stubs, with one message an owner.
+
+    If one refuses the mode, or is lost, the others get back the one that they had.
+    """
     for stub in stubs:
         find_if_lost(stub)
+    before = {stub: stub.training for stub in stubs}
     routes = [(stub, route_and_interface(stub, "train")[0]) for stub in stubs]
-    for worker in dict.fromkeys(route.worker for _, route in routes):
-        there = [(stub, route) for stub, route in routes if route.worker == worker]
-        handles = [route.handle for _, route in there]
+    done: list[Stub] = []
+    try:
+        for worker in dict.fromkeys(route.worker for _, route in routes):
+            _set_modes_at(worker, [(stub, route) for stub, route in routes if route.worker == worker], mode, done)
+    except TorchRemoteError:
+        for stub in done:
+            with suppress(TorchRemoteError):
+                at_owner(stub).train(before[stub])
+        raise
+
+
+def _set_modes_at(worker: str, there: list[tuple[Stub, Route]], mode: bool, done: list[Stub]) -> None:
+    """Sets the modes of the modules of one owner. `done` gets the stubs of those that have it."""
+    handles = [route.handle for _, route in there]
+    try:
+        limit = there[0][1].timeout
+        ask(worker, f"train on {worker}", module_state.train_many_here, handles, mode, timeout=limit)
+    except StaleStubError:  # it does not say which; by itself, each follows its module's name
         try:
-            limit = there[0][1].timeout
-            ask(worker, f"train on {worker}", module_state.train_many_here, handles, mode, timeout=limit)
-        except StaleStubError:  # it does not say which; by itself, each follows its module's name
-            try:
-                for stub, _ in there:
-                    at_owner(stub).train(mode)
-            except StaleStubError as error:
-                raise StaleStubError(f"train on {worker}: {error}") from None
-            continue
-        for handle in handles:
-            note_mode(worker, handle, mode)
+            for stub, _ in there:
+                at_owner(stub).train(mode)
+                done.append(stub)
+        except StaleStubError as error:
+            raise StaleStubError(f"train on {worker}: {error}") from None
+    else:
+        for stub, route in there:
+            note_mode(worker, route.handle, mode)
+            done.append(stub)
 
 
 def requires_grad_(self: Stub, requires_grad: bool = True) -> Stub:

@@ -153,8 +153,8 @@ class AtOwner:
             MismatchError: shapes differ, or names do and `strict` is True. Or a part converts states of other versions
                 as it loads them, in a `_load_from_state_dict` or a hook of its own, and `state` is one. Nothing was
                 changed.
-            ArgumentError: `state` is no mapping, or has something other than a strided tensor for a name of the
-                module. Nothing was changed.
+            ArgumentError: `state` is no mapping, or what it has under a name of the module is no strided tensor.
+                Nothing was changed.
             NotSavableError: as from `state_dict`. Nothing was changed.
             StaleStubError: the module was moved or replaced meanwhile; load again.
 

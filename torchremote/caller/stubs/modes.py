@@ -3,12 +3,14 @@
 Note [Modes that are kept]
     A mode that this process set outlives the module. When stubs find another one under the name, whose mode differs,
     its owner is asked to set it before any of them leads there, so that no call runs in the wrong mode. If the module
-    refuses the mode, they lead there all the same. A mode that nobody set here is the owner's affair.
+    refuses the mode, they lead there all the same. A mode that nobody set here is the owner's affair, which keeps it
+    when another module takes the place of one that stays where it is: see owner/modes.py, Note [Modes that stay].
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 import weakref
 from collections.abc import Callable
@@ -41,6 +43,7 @@ class _Mode:
     def __init__(self, training: bool, key: tuple[str, int]) -> None:
         self.training = training
         self.wanted: bool | None = None  # what this process set last
+        self.noted = -math.inf  # when it did, as `time.monotonic` has it
         self.keys = [key]  # in `_modes`: links of scripted models may have handles that others have left
         self.stubs: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -68,7 +71,19 @@ def note_mode(worker: str, handle: int, training: bool) -> None:
     with _lock:
         mode = _modes.get((worker, handle))
         if mode is not None:
-            mode.wanted = training
+            mode.wanted, mode.noted = training, time.monotonic()
+            mode.show(training)
+
+
+def show_answered(worker: str, handle: int, training: bool, asked: float) -> None:
+    """Shows the mode that an owner has just answered, in all stubs of the module here.
+
+    Args:
+        asked: when the owner was asked. A mode that this process set since then is newer.
+    """
+    with _lock:
+        mode = _modes.get((worker, handle))
+        if mode is not None and mode.noted < asked:
             mode.show(training)
 
 

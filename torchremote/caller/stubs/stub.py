@@ -29,6 +29,7 @@ from ..calls.references import remote_call
 from ..calls.single import called_names, python_calls
 from . import shown
 from .assigned import check_deleted, takes
+from .copying import keep_stubs_in_copies
 from .modes import SHARED, share_mode
 from .saving import refuse_before_saving
 
@@ -56,6 +57,7 @@ def attach(
         is_called: other threads may be calling the stub.
     """
     refuse_before_saving()
+    keep_stubs_in_copies()
     (exchange_route if is_called else set_route)(scripted, compiled, route)
     stub = _torch.as_class(scripted, stub_class(compiled))
     share_mode(stub, route.worker, route.handle, route.training)
