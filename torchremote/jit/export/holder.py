@@ -147,7 +147,7 @@ def _attribute(value: ir.Expression, name: str) -> ir.Expression:
     try:
         check_name(name)
     except ValueError:  # such as "0", the name of a list's first part
-        return ir.Call(ir.Name("getattr"), (value, ir.Literal(name)))
+        return ir.call("getattr", value, ir.Literal(name))
     return ir.Attribute(value, name)
 
 

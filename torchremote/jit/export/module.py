@@ -161,13 +161,13 @@ class ModuleLowering:
         for number, captured in enumerate(graphs):
             run = self._names.fresh(prefix if alone else f"{prefix}_{number}")
             self._lower_graph(method, captured, run, where, checked=alone)
-            call = ir.Return(ir.Call(ir.Attribute(this, run), arguments))
+            call = ir.Return(ir.called(this, run, *arguments))
             if alone:
                 return [call]
             ask = self._names.fresh(f"differs_{run}")
             self._lower_question(method, captured, ask, where)
             differs = ir.Name(own.fresh(f"differs_{number}"))
-            chosen.append(ir.Assign((differs.id,), ir.Call(ir.Attribute(this, ask), arguments)))
+            chosen.append(ir.Assign((differs.id,), ir.called(this, ask, *arguments)))
             chosen.append(ir.If(ir.Operation("==", differs, ir.Literal("")), (call,)))
             said = ir.Operation("+", ir.Operation("+", said, ir.Literal(f"\n  {number}: ")), differs)
         return [*chosen, ir.Raise(ir.Operation("+", said, ir.Literal(f"\n{self._remedy}")))]
@@ -279,7 +279,7 @@ class ModuleLowering:
             case Several(items), TupleType(kinds) | NamedTupleType(items=kinds):
                 parts = tuple(self._result(p, item, leaves, names, into) for p, item in zip(items, kinds, strict=True))
                 if isinstance(kind, NamedTupleType):
-                    return ir.Call(ir.Name(self._source_names.classes[kind]), parts)
+                    return ir.call(self._source_names.classes[kind], *parts)
                 return ir.TupleOf(parts)
         raise AssertionError((tree, kind))
 

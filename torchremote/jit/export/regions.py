@@ -53,7 +53,7 @@ def _while(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write:
 
     def ask(body: Into) -> None:
         [answer] = lowering.region(test, given, body)
-        body.append(ir.Assign((going,), ir.Call(ir.Name("bool"), (answer,))))
+        body.append(ir.Assign((going,), ir.call("bool", answer)))
 
     ask(into)
     body: Into = []
@@ -95,8 +95,8 @@ def _loop(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write,
     for name, result in zip(collected, results[len(names) :], strict=True):
         into.append(ir.Assign((name,), ir.Empty("[]"), "List[Tensor]"))
         body.append(ir.append(ir.Name(name), result))
-    length = ir.Call(ir.Attribute(sources[0], "size"), (ir.Literal(0),))
-    into.append(ir.For((position.id,), ir.Call(ir.Name("range"), (length,)), tuple(body)))
+    length = ir.called(sources[0], "size", ir.Literal(0))
+    into.append(ir.For((position.id,), ir.call("range", length), tuple(body)))
     stacked = [
         lowering.assign(node.name, lowering.operators.aten("stack", "", ir.Name(name)), into) for name in collected
     ]
@@ -183,7 +183,7 @@ def _written(operands: list[Any], write: Write) -> list[Any]:
 
 def _true(test: Any, write: Write) -> ir.Expression:
     written = test if isinstance(test, _EXPRESSIONS) else write(test)
-    return ir.Call(ir.Name("bool"), (written,))
+    return ir.call("bool", written)
 
 
 _EXPRESSIONS: Final = (ir.Name, ir.Attribute, ir.Item, ir.Call, ir.Literal, ir.Operation, ir.ListOf)

@@ -46,7 +46,7 @@ def _lower_tensors(interface: Interface, method: Method, source_names: SourceNam
             continue
 
         def take(tensor: ir.Expression, where: ir.Expression = where) -> ir.Expression:
-            return ir.Call(ir.Name("taken"), (tensor, tensors, where))
+            return ir.call("taken", tensor, tensors, where)
 
         body += walk_tensors(ir.Item(call, position), argument.type, take, names, source_names)[0]
     parameters = (ir.Parameter(call.id, source_names.declared(call_type(method))),)
@@ -92,7 +92,7 @@ def _compare(first: ir.Expression, other: ir.Expression, kind: Type, names: Name
         case TensorType() | ScalarType("None"):
             return ()
         case ScalarType("float"):
-            return (_unless(ir.Call(ir.Name("same_float"), (first, other))),)
+            return (_unless(ir.call("same_float", first, other)),)
         case OptionalType(item):
             one, two = named("optional")
             absent = (ir.If(ir.IsPresent(two.id), (_NO,)),)
@@ -105,8 +105,8 @@ def _compare(first: ir.Expression, other: ir.Expression, kind: Type, names: Name
             return (_same_length(first, other), *_pairs((one, two), (first, other), inner))
         case DictType(key, value):
             keys, values = named("key"), named("value")
-            listed = tuple(ir.Call(ir.Attribute(one, "keys")) for one in (first, other))
-            content = tuple(ir.Call(ir.Attribute(one, "values")) for one in (first, other))
+            listed = tuple(ir.called(one, "keys") for one in (first, other))
+            content = tuple(ir.called(one, "values") for one in (first, other))
             return (
                 _same_length(first, other),
                 *_pairs(keys, listed, _compare(*keys, key, names)),
@@ -134,7 +134,7 @@ def _pairs(
     names: tuple[ir.Name, ir.Name], lists: tuple[ir.Expression, ...], body: tuple[ir.Statement, ...]
 ) -> tuple[ir.Statement, ...]:
     """Returns the loop over the pairs of two lists, if it does anything."""
-    return (ir.For(tuple(name.id for name in names), ir.Call(ir.Name("zip"), lists), body),) if body else ()
+    return (ir.For(tuple(name.id for name in names), ir.call("zip", *lists), body),) if body else ()
 
 
 def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Function:
@@ -144,9 +144,9 @@ def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
     link, first, columns, call, rows, joined, pending = (
         ir.Name(names.fresh(name)) for name in ("link", "first", "columns", "call", "rows", "joined", "pending")
     )
-    many = ir.Return(ir.Call(ir.Attribute(link, method.many.name), (ir.Name(calls.name), ir.Name(batch.name))))
-    tensors = ir.Call(ir.Name(source_names.tensors[method.name]), (call,))
-    alike = ir.Call(ir.Name(source_names.alike[method.name]), (first, call))
+    many = ir.Return(ir.called(link, method.many.name, ir.Name(calls.name), ir.Name(batch.name)))
+    tensors = ir.call(source_names.tensors[method.name], call)
+    alike = ir.call(source_names.alike[method.name], first, call)
     body: list[ir.Statement] = [
         ir.If(ir.Operation("==", ir.length(ir.Name(calls.name)), ir.Literal(0)), (many,)),
         ir.Assign((first.id,), ir.Item(ir.Name(calls.name), 0)),
@@ -156,9 +156,9 @@ def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
             ir.Name(calls.name),
             (ir.If(ir.negated(alike), (many,)), ir.append(columns, tensors)),
         ),
-        ir.Assign((rows.id,), ir.Call(ir.Name("rows_of"), (columns, ir.Literal(dim)))),
+        ir.Assign((rows.id,), ir.call("rows_of", columns, ir.Literal(dim))),
         ir.If(ir.Operation("==", ir.length(rows), ir.Literal(0)), (many,)),
-        ir.Assign((joined.id,), ir.Call(ir.Name("concatenated"), (columns, ir.Literal(dim)))),
+        ir.Assign((joined.id,), ir.call("concatenated", columns, ir.Literal(dim))),
     ]
     values = []
     for position, argument in enumerate(method.arguments):
@@ -166,7 +166,7 @@ def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
         body += statements
         values.append(value)
     body += [
-        ir.Assign((pending.id,), ir.Call(ir.Attribute(link, method.name), tuple(values))),
+        ir.Assign((pending.id,), ir.called(link, method.name, *values)),
         ir.Return(ir.Call(ir.FORK, (ir.Name(source_names.split[method.name]), link, pending, rows))),
     ]
     returns = future(source_names.wire(method.many.returns))
@@ -177,7 +177,7 @@ def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
 
 def next_of(tensors: ir.Name) -> OnTensor:
     """Returns what puts the next of `tensors` in the place of a tensor."""
-    return lambda _: ir.Call(ir.Attribute(tensors, "pop"), (ir.Literal(0),))
+    return lambda _: ir.called(tensors, "pop", ir.Literal(0))
 
 
 def _lower_split(interface: Interface, method: Method, dim: int, source_names: SourceNames) -> ir.Function:
@@ -189,8 +189,8 @@ def _lower_split(interface: Interface, method: Method, dim: int, source_names: S
     where = ir.Literal(f"{interface.name}.{method.name}")
     returns = source_names.wire(method.many.returns)
     body = (
-        ir.Do(ir.Call(ir.Attribute(link, WAIT_HERE), (pending,))),
-        ir.Assign((received.id,), ir.Call(ir.Attribute(pending, "wait"))),
+        ir.Do(ir.called(link, WAIT_HERE, pending)),
+        ir.Assign((received.id,), ir.called(pending, "wait")),
         ir.Assign((results.id,), ir.Empty("[]"), returns),
         *split_result(method, "cut", received, (rows, ir.Literal(dim), where), results, names, source_names),
         ir.Return(results),
@@ -221,13 +221,13 @@ def split_result(
     pieces, number, parts = (ir.Name(names.fresh(name)) for name in ("pieces", "number", "parts"))
 
     def take(tensor: ir.Expression) -> ir.Expression:
-        return ir.Call(ir.Name(cut), (tensor, pieces, *given))
+        return ir.call(cut, tensor, pieces, *given)
 
     taking, _ = walk_tensors(received, method.returns, take, names, source_names)
     putting, result = walk_tensors(received, method.returns, next_of(parts), names, source_names)
-    numbers = ir.Call(ir.Name("range"), (ir.length(given[0]),))
+    numbers = ir.call("range", ir.length(given[0]))
     each = (
-        ir.Assign((parts.id,), ir.Call(ir.Name("pieces_of"), (pieces, number))),
+        ir.Assign((parts.id,), ir.call("pieces_of", pieces, number)),
         *putting,
         ir.append(results, result),
     )

@@ -79,7 +79,7 @@ class Converter:
                 return self._move_any(value)
             case TranslateEnum(), EnumType():
                 function = self._source_names.pack if self._packs else self._source_names.unpack
-                return ir.Call(ir.Name(function[kind]), (value,))
+                return ir.call(function[kind], value)
             case WalkTuple(plans), TupleType() | NamedTupleType():
                 return self._convert_tuple(self._named(value, stem, into), kind, plans, stem, into)
             case WalkUnion(plans), UnionType():
@@ -103,7 +103,7 @@ class Converter:
                 stored_key = self.convert(ir.Name(key), key_type, key_plan, stem, body)
                 stored = self.convert(ir.Name(element), value_type, value_plan, stem, body)
                 body.append(ir.AssignItem(ir.Name(done), stored_key, stored))
-                into.append(ir.For((key, element), ir.Call(ir.Attribute(value, "items")), tuple(body)))
+                into.append(ir.For((key, element), ir.called(value, "items"), tuple(body)))
                 return ir.Name(done)
         raise AssertionError(f"no walk {plan} through {kind}")
 
@@ -121,7 +121,7 @@ class Converter:
                 self.convert(ir.Item(value, index), item, plan, stem, into)
                 for index, (item, plan) in enumerate(zip(kind.items, plans, strict=True))
             ]
-            return ir.Call(ir.Name(self._source_names.classes[kind]), tuple(items))
+            return ir.call(self._source_names.classes[kind], *items)
         done = ir.Name(self._names.numbered(stem))
         into.append(ir.Assign((done.id,), ir.TupleOf(), "Tuple[()]"))
         for index, (item_type, plan) in enumerate(zip(kind.items, plans, strict=True)):
@@ -222,6 +222,6 @@ def restoring(names: Names, source_names: SourceNames) -> Converter:
         names,
         source_names,
         Direction.UNPACK,
-        lambda tensor: ir.Call(ir.Name("restored"), (tensor,)),
-        lambda value: ir.Call(ir.Name("restored_any"), (value,)),
+        lambda tensor: ir.call("restored", tensor),
+        lambda value: ir.call("restored_any", value),
     )

@@ -105,7 +105,7 @@ def _lower_batch(interface: Interface, method: Method, dim: int, source_names: S
         (
             ir.Assign((opened.id,), ir.Attribute(groups, _opened(method))),
             ir.Assign((batch.id,), ir.Attribute(group, "batch")),
-            ir.Do(ir.Call(ir.Name("begin_work"), (ir.Attribute(batch, "turns"), ir.Attribute(batch, "number")))),
+            ir.Do(ir.call("begin_work", ir.Attribute(batch, "turns"), ir.Attribute(batch, "number"))),
             take_hosted(hosted, current),
             # It is closed. If too many were open, it has been since.
             ir.If(_is_filled(opened), (ir.If(is_oldest, (_drop_first(opened),)),)),
@@ -150,7 +150,7 @@ def _lower_joined(
             values.append(copied)
         else:
             values.append(value)
-    run = ir.Call(ir.Name(source_names.gathered[method.name]), (*ran, *values))
+    run = ir.call(source_names.gathered[method.name], *ran, *values)
     given = (rows, ir.Literal(dim), where)
     return [
         *body,
@@ -170,20 +170,20 @@ def _lower_find(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
     group, opened, batch = (ir.Name(names.fresh(name)) for name in ("group", "opened", "batch"))
     limits = (tensors, ir.Literal(dim), ir.Attribute(groups, "most"), turns, flags)
     takes = ir.called(ir.Attribute(group, "batch"), "takes", *limits)
-    alike = ir.Call(ir.Name(source_names.alike[method.name]), (ir.Attribute(group, "first"), call))
+    alike = ir.call(source_names.alike[method.name], ir.Attribute(group, "first"), call)
     run = ir.Call(ir.FORK, (ir.Name(source_names.batch[method.name]), groups, group, current))
     body: list[ir.Statement] = [
         ir.Assign((opened.id,), ir.Attribute(groups, _opened(method))),
         ir.For((group.id,), opened, (ir.If(takes, (ir.If(alike, (ir.Return(group),)),)),)),
-        ir.Assign((batch.id,), ir.Call(ir.Name("open_batch"), (turns, flags, ir.Literal(method.idempotent)))),
-        ir.Assign((group.id,), ir.Call(ir.Name(source_names.group[method.name]), (batch, call))),
+        ir.Assign((batch.id,), ir.call("open_batch", turns, flags, ir.Literal(method.idempotent))),
+        ir.Assign((group.id,), ir.call(source_names.group[method.name], batch, call)),
         ir.append(ir.Attribute(group, "running"), run),
     ]
     if method.idempotent:
         body.append(ir.append(ir.Attribute(batch, "watching"), ir.Call(ir.FORK, (ir.Name("watch"), batch))))
     body += [
         ir.append(opened, group),
-        ir.If(ir.Call(ir.Name("are_too_many"), (ir.length(opened),)), (_drop_first(opened),)),
+        ir.If(ir.call("are_too_many", ir.length(opened)), (_drop_first(opened),)),
         ir.Return(group),
     ]
     parameters = (ir.Parameter(name.id, kind) for name, kind in zip((groups, *others), kinds.values(), strict=True))

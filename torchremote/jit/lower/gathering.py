@@ -54,7 +54,7 @@ def lower_gathering(interface: Interface, source_names: SourceNames, native: boo
         parts += (_lower_by_itself(message, source_names), lower(message, source_names))
     parts.append(_lower_class(interface, source_names, starting))
     limits = (ir.Parameter("most", "int"), ir.Parameter("learns", "bool"))
-    groups = ir.Call(ir.Name("Groups"), tuple(ir.Name(parameter.name) for parameter in limits))
+    groups = ir.call("Groups", *(ir.Name(parameter.name) for parameter in limits))
     parts.append(lower_host_in_turn(interface, part, "gather", limits, "Gathering", groups))
     return unit(interface, part, "Gathers the calls of batched methods.", *parts)
 
@@ -70,19 +70,19 @@ def _lower_queue_of_batched(method: Method, source_names: SourceNames) -> ir.Fun
     by_itself, given = ir.Name(source_names.by_itself[method.name]), (current, flags, *values)
     gradients = (ir.Attribute(groups, "learns"), ir.Literal(method.carries_gradients))
     alone = (ir.Return(_forked(by_itself, turns, _take_place(turns, flags), *given)),)
-    find = ir.Call(ir.Name(source_names.find[method.name]), (*first, ir.TupleOf(values), tensors))
+    find = ir.call(source_names.find[method.name], *first, ir.TupleOf(values), tensors)
     body: list[ir.Statement] = [
         wait_for_turn(turns, flags),
-        ir.If(ir.negated(ir.Call(ir.Name("can_gather"), (flags, tensors, *gradients))), alone),
+        ir.If(ir.negated(ir.call("can_gather", flags, tensors, *gradients)), alone),
         ir.Assign((group.id,), find),
         ir.Assign((batch.id,), ir.Attribute(group, "batch")),
-        ir.Do(ir.Call(ir.Name("set_last"), (turns, flags, ir.Attribute(batch, "number")))),
+        ir.Do(ir.call("set_last", turns, flags, ir.Attribute(batch, "number"))),
         ir.Assign((place.id,), ir.called(batch, "add", tensors)),
     ]
     if method.idempotent:
         number = ir.Attribute(batch, "number")
         again = (
-            ir.Do(ir.Call(ir.Name("begin_call"), (turns, number))),
+            ir.Do(ir.call("begin_call", turns, number)),
             ir.Return(ir.Call(by_itself, (turns, ir.Literal(0), *given))),
         )
         body += [
@@ -116,14 +116,14 @@ def _lower_by_itself(message: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that runs a call which is in no batch, or runs again. It is given the number of its work."""
     names, (turns, *first), packed = turn_scope(message, source_names)
     number = ir.Parameter(names.fresh("number"), "int")
-    begin = ir.Do(ir.Call(ir.Name("begin_work"), (ir.Name(turns.name), ir.Name(number.name))))
+    begin = ir.Do(ir.call("begin_work", ir.Name(turns.name), ir.Name(number.name)))
     body = (begin, *run_in_turn(message, first, packed, names, source_names))
     name, returns = source_names.by_itself[message.name], source_names.wire(message.returns)
     return ir.Function(name, (turns, number, *first, *packed), returns, body)
 
 
 def _take_place(turns: ir.Expression, flags: ir.Expression) -> ir.Expression:
-    return ir.Call(ir.Name("take_place"), (turns, flags))
+    return ir.call("take_place", turns, flags)
 
 
 def _lower_class(interface: Interface, source_names: SourceNames, starting: Starting) -> ir.Class:

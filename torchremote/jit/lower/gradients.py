@@ -42,7 +42,7 @@ def lower_search_in_arguments(
     body: list[ir.Statement] = []
     for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
         body += search.through(ir.Name(parameter.name), wire_type(argument.type), plan)
-    looks = ir.If(ir.Call(ir.Name("needs_grad"), (flags,)), tuple(body))
+    looks = ir.If(ir.call("needs_grad", flags), tuple(body))
     return [ir.Assign((found.id,), ir.Literal(False)), looks]
 
 
@@ -59,7 +59,7 @@ def lower_search_in_result(
             (
                 ir.Assign((found.id,), ir.Literal(False)),
                 *search.through(packed, wire, plan_type(wire, tensors=True, translates=False)),
-                ir.If(ir.negated(found), (ir.Do(ir.Call(ir.Name("refuse_without_gradient"), (ir.Literal(where),))),)),
+                ir.If(ir.negated(found), (ir.Do(ir.call("refuse_without_gradient", ir.Literal(where))),)),
             ),
         )
     ]
@@ -92,7 +92,7 @@ class _Search:
             case WalkDict(key_plan, value_plan), DictType(key_type, value_type):
                 key, element = (ir.Name(self.names.numbered("part")) for _ in range(2))
                 inside = (*self.through(key, key_type, key_plan), *self.through(element, value_type, value_plan))
-                return (ir.For((key.id, element.id), ir.Call(ir.Attribute(value, "items")), inside),)
+                return (ir.For((key.id, element.id), ir.called(value, "items"), inside),)
             case WalkTuple(plans), TupleType(items):
                 parts = enumerate(zip(items, plans, strict=True))
                 walks = [self.through(ir.Item(value, index), item, item_plan) for index, (item, item_plan) in parts]
@@ -100,4 +100,4 @@ class _Search:
         raise AssertionError(f"no walk {plan} through {kind}")
 
     def _tested(self, test: str, value: ir.Expression) -> tuple[ir.Statement, ...]:
-        return (ir.If(ir.Call(ir.Name(test), (value,)), (ir.Assign((self.found.id,), ir.Literal(True)),)),)
+        return (ir.If(ir.call(test, value), (ir.Assign((self.found.id,), ir.Literal(True)),)),)

@@ -57,7 +57,7 @@ def lower_hosting(interface: Interface, source_names: SourceNames) -> ir.Unit:
     parts: list[ir.Definition] = [lower_hosted("ModuleInterface"), *definitions("hosting")]
     for method in interface.methods:
         parts += [lower_run(interface, method, source_names), _lower_run_many(method, source_names)]
-    made = ir.Call(ir.Name("AtOnce"), (HOSTED_HERE,))
+    made = ir.call("AtOnce", HOSTED_HERE)
     parts += [
         _lower_class(interface, source_names),
         lower_host(interface, "hosting", "host", (), (), made, ir.Literal(None)),
@@ -73,7 +73,7 @@ def lower_hosted(module_type: str) -> ir.Class:
     return ir.Class("Hosted", (ir.Function("__init__", (SELF, *given), None, tuple(body)),))
 
 
-HOSTED_HERE: Final = ir.Call(ir.Name("Hosted"), (ir.Name("module"), ir.Name("device"), ir.Name("moves")))
+HOSTED_HERE: Final = ir.call("Hosted", ir.Name("module"), ir.Name("device"), ir.Name("moves"))
 """Makes a `Hosted` of the parameters of a function that puts a module into the table."""
 
 
@@ -96,7 +96,7 @@ def lower_host(
     """
     first = {"table": "Table", "handle": "int", "module": "ModuleInterface", "device": "torch.device", "moves": "bool"}
     given = (ir.Parameter(name, kind) for name, kind in first.items())
-    put = ir.Do(ir.Call(ir.Name("put"), (ir.Name("table"), ir.Name("handle"), runs, turns)))
+    put = ir.Do(ir.call("put", ir.Name("table"), ir.Name("handle"), runs, turns))
     registered = f"{scope_of(interface)}.{part}.registered.{name}"
     return ir.Function(name, (*given, *parameters), "None", (*begin, put), endpoint=registered)
 
@@ -159,7 +159,7 @@ def begin_run(
 
 def run_of(message: Method, given: tuple[ir.Expression, ...], source_names: SourceNames) -> ir.Call:
     """Returns the expression that runs a call, which has waited for its turn. `given`: as `lower_run` says."""
-    return ir.Call(ir.Name(source_names.run[message.name]), given)
+    return ir.call(source_names.run[message.name], *given)
 
 
 def finish_run(
@@ -169,7 +169,7 @@ def finish_run(
     if not returns_tensors(message):
         return (ir.Return(run),)
     result = ir.Name(names.fresh("result"))
-    finish = ir.Do(ir.Call(ir.Name("finish"), (flags, ir.Attribute(hosted, "device"))))
+    finish = ir.Do(ir.call("finish", flags, ir.Attribute(hosted, "device")))
     return (ir.Assign((result.id,), run), finish, ir.Return(result))
 
 
@@ -191,7 +191,7 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
     position = ir.Operation("+", ir.Name(batch.name), ir.length(results))
     run = run_of(method, (hosted, flags, *sent, *arguments), source_names)
     loop = (
-        ir.Do(ir.Call(ir.Name("note_progress"), (progress, position))),
+        ir.Do(ir.call("note_progress", progress, position)),
         ir.append(results, run),
     )
     returns = source_names.wire(many.returns)
@@ -223,10 +223,10 @@ def lower_run(interface: Interface, method: Method, source_names: SourceNames) -
         names,
         source_names,
         Direction.UNPACK,
-        lambda tensor: ir.Call(ir.Attribute(tensor, "to"), (device,)),
-        lambda value: ir.Call(ir.Name("move_any"), (value, device)),
+        lambda tensor: ir.called(tensor, "to", device),
+        lambda value: ir.call("move_any", value, device),
     )
-    has_sparse = ir.Call(ir.Name("has_sparse"), (flags,))
+    has_sparse = ir.call("has_sparse", flags)
     recorded = ir.Name(names.fresh("recorded"))
     body: list[ir.Statement] = []
     if method.carries_gradients:  # see Note [Gradients that never come]
@@ -239,20 +239,20 @@ def lower_run(interface: Interface, method: Method, source_names: SourceNames) -
         for parameter, argument, plan in zip(parameters, method.arguments, plan_stub(method).arguments, strict=True)
     )
     result = ir.Name(names.fresh("result"))
-    call = ir.Assign((result.id,), ir.Call(ir.Attribute(module, method.name), arguments))
-    body.append(ir.If(ir.Call(ir.Name("needs_grad"), (flags,)), (call,), (ir.WithoutGradients((call,)),)))
+    call = ir.Assign((result.id,), ir.called(module, method.name, *arguments))
+    body.append(ir.If(ir.call("needs_grad", flags), (call,), (ir.WithoutGradients((call,)),)))
     packed: ir.Expression = result
     if plan_result(method) != KEEP:
         changes = ir.Name(names.fresh("changes"))
         changes_of = "detaching_changes_of" if method.detached else "changes_of"
-        body.append(ir.Assign((changes.id,), ir.Call(ir.Name(changes_of), (flags, moves))))
+        body.append(ir.Assign((changes.id,), ir.call(changes_of, flags, moves)))
         where = ir.Literal(f"{interface.name}.{method.name}.return")
         outward = Converter(
             names,
             source_names,
             Direction.PACK,
-            lambda tensor: ir.Call(ir.Name("returned"), (tensor, changes, where, *message)),
-            lambda value: ir.Call(ir.Name("returned_any"), (value, changes, where, *message)),
+            lambda tensor: ir.call("returned", tensor, changes, where, *message),
+            lambda value: ir.call("returned_any", value, changes, where, *message),
         )
         packed = outward.convert(result, method.returns, plan_result(method), "out", body)
     shares = has_plain_containers(method.returns)
@@ -263,7 +263,7 @@ def lower_run(interface: Interface, method: Method, source_names: SourceNames) -
         if shares:  # see runtime/turns.py, Note [Results of calls in turn]
             copying, copied = copy_containers(done, method.returns, names, source_names)
             copying.append(ir.Assign((done.id,), copied))
-            body.append(ir.If(ir.Call(ir.Name("is_in_turn"), (flags,)), tuple(copying)))
+            body.append(ir.If(ir.call("is_in_turn", flags), tuple(copying)))
         if method.carries_gradients:
             body += lower_search_in_result(method, done, recorded, names, f"{interface.name}.{method.name}")
         packed = done

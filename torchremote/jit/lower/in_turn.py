@@ -85,15 +85,15 @@ def lower_host_in_turn(
         parameters, given: more parameters of the function, and what of them the class is given.
     """
     turns = ir.Name("turns")
-    of_handle = ir.Call(ir.Name("turns_of"), (ir.Name("table"), ir.Name("handle"), ir.Name("strand")))
-    current = ir.Call(ir.Name("current_of"), (turns, HOSTED_HERE, ir.Name("is_same")))
+    of_handle = ir.call("turns_of", ir.Name("table"), ir.Name("handle"), ir.Name("strand"))
+    current = ir.call("current_of", turns, HOSTED_HERE, ir.Name("is_same"))
     return lower_host(
         interface,
         part,
         name,
         (ir.Parameter("strand", "Any"), ir.Parameter("is_same", "bool"), *parameters),
         (ir.Assign((turns.id,), of_handle),),
-        ir.Call(ir.Name(cls), (current, turns, *given)),
+        ir.call(cls, current, turns, *given),
         turns,
     )
 
@@ -122,7 +122,7 @@ def lower_start(
     self = ir.Name(SELF.name)
     turns = ir.Attribute(self, _TURNS)
     (*progress, flags), packed = split_first(message, parameters)
-    in_turn = ir.Call(ir.Name("as_in_turn"), (flags,))
+    in_turn = ir.call("as_in_turn", flags)
     given = (*before, turns, *progress, ir.Attribute(self, ITS_MODULE), in_turn, *packed)
     body: list[ir.Statement] = []
     if takes_tensors:
@@ -133,7 +133,7 @@ def lower_start(
         body += wait_for_arrival(message, flags, packed, names, source_names)
     returns = source_names.wire(message.returns)
     started = starting.start(function, turns, flags, given, returns)
-    body.append(ir.Return(ir.Call(ir.Attribute(started, "wait"))))
+    body.append(ir.Return(ir.called(started, "wait")))
     return ir.Function(message.name, (SELF, *parameters), returns, tuple(body))
 
 
@@ -153,11 +153,11 @@ def _list_and_wait(
     """Returns the statements that list the tensors of a call, the one that waits for these, and the list."""
     tensors = ir.Name(names.fresh("tensors"))
     listed = _list_tensors(message, packed, tensors, names, source_names)
-    return listed, ir.Do(ir.Call(ir.Name("wait_for_tensors"), (tensors,))), tensors
+    return listed, ir.Do(ir.call("wait_for_tensors", tensors)), tensors
 
 
 def _has_device_map(flags: ir.Expression) -> ir.Expression:
-    return ir.Call(ir.Name("has_device_map"), (flags,))
+    return ir.call("has_device_map", flags)
 
 
 def _list_tensors(
@@ -166,10 +166,10 @@ def _list_tensors(
     """Returns the statements that put the tensors of a call into a new list."""
 
     def take(tensor: ir.Expression) -> ir.Expression:
-        return ir.Call(ir.Name("listed"), (tensor, tensors))
+        return ir.call("listed", tensor, tensors)
 
     def take_any(value: ir.Expression) -> ir.Expression:
-        return ir.Call(ir.Name("listed_any"), (value, tensors))
+        return ir.call("listed_any", value, tensors)
 
     body: list[ir.Statement] = [ir.Assign((tensors.id,), ir.Empty("[]"), "List[Tensor]")]
     for value, argument, plan in zip(packed, message.arguments, plan_tensors(message), strict=False):  # or a batch
@@ -219,7 +219,7 @@ def run_and_finish(
 
 def finishing(flags: ir.Expression, hosted: ir.Expression, body: tuple[ir.Statement, ...]) -> ir.Statement:
     """Returns the statement that ends when the accelerator has done the work of `body`."""
-    return ir.With(ir.Call(ir.Name("Finishing"), (flags, ir.Attribute(hosted, "device"))), body)
+    return ir.With(ir.call("Finishing", flags, ir.Attribute(hosted, "device")), body)
 
 
 def turn_scope(
@@ -252,7 +252,7 @@ def message_scope(
 
 
 def wait_for_turn(turns: ir.Expression, flags: ir.Expression) -> ir.Statement:
-    return ir.Do(ir.Call(ir.Name("wait_for_turn"), (turns, flags)))
+    return ir.Do(ir.call("wait_for_turn", turns, flags))
 
 
 def _lower_function(message: Method, source_names: SourceNames) -> ir.Function:

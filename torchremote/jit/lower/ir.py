@@ -303,7 +303,12 @@ class Unit:
 # -- expressions and statements that many make
 
 
-def called(value: Expression, name: str, *arguments: Expression) -> Expression:
+def call(function: str, *arguments: Expression) -> Call:
+    """Returns the call of a function that the unit knows by its name."""
+    return Call(Name(function), arguments)
+
+
+def called(value: Expression, name: str, *arguments: Expression) -> Call:
     """Returns the call of a method of `value`."""
     return Call(Attribute(value, name), arguments)
 

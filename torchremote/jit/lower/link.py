@@ -96,15 +96,15 @@ def _more_parts(sending: Sending) -> dict[str, str]:
 
 def _lower_attach(name: str, link: str, parts: dict[str, str]) -> ir.Function:
     """Lowers the function that gives `stub` a new link."""
-    made = ir.Call(ir.Name(link), tuple(ir.Name(part) for part in parts))
-    body = ir.Do(ir.Call(ir.Attribute(ir.Name("stub"), ATTACH), (made,)))
+    made = ir.call(link, *(ir.Name(part) for part in parts))
+    body = ir.Do(ir.called(ir.Name("stub"), ATTACH, made))
     parameters = (ir.Parameter("stub", "Attachable"), *(ir.Parameter(part, kind) for part, kind in parts.items()))
     return ir.Function(name, parameters, "None", (body,))
 
 
 def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.Class:
     """Lowers the link that refuses calls."""
-    why = ir.Call(ir.Name("disconnected"), (ir.Name("worker"), ir.Name("name")))
+    why = ir.call("disconnected", ir.Name("worker"), ir.Name("name"))
     init = _lower_init({}, ir.AssignAttribute(ir.Name("self"), _field_name("refusal"), why, "str"))
     refuse = ir.Raise(ir.Operation("+", ir.Literal(f"torchremote: {interface.name}: "), _field("refusal")))
     flags = ir.Function(FLAGS, (SELF,), "int", (refuse,))
@@ -121,8 +121,8 @@ def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.C
 
 def _lower_connected(sending: Sending) -> ir.Class:
     """Lowers the link that sends calls."""
-    flags = ir.Call(ir.Name("in_stream"), (ir.Call(ir.Name("flags_of"), (ir.Name("devices"),)), ir.Name("stream")))
-    tickets = ir.Call(ir.Name("tickets_of"), (ir.Name("stream"),))
+    flags = ir.call("in_stream", ir.call("flags_of", ir.Name("devices")), ir.Name("stream"))
+    tickets = ir.call("tickets_of", ir.Name("stream"))
     kept = [
         ir.AssignAttribute(ir.Name("self"), _field_name("worker"), ir.Name("worker"), "str"),
         ir.AssignAttribute(ir.Name("self"), _field_name("timeout"), ir.Name("timeout"), "float"),
@@ -198,13 +198,13 @@ def _lower_init(route: dict[str, str], *calls: ir.Statement, more: dict[str, str
 _RETURN_ADDRESS: Final = ir.Function(ADDRESS, (SELF,), ADDRESS_TYPE, (ir.Return(_field("address")),))
 
 
-_NOW: Final = ir.Call(ir.Name("with_ticket"), (ir.Call(ir.Name("flags_now"), (_field("flags"),)), _field("tickets")))
+_NOW: Final = ir.call("with_ticket", ir.call("flags_now", _field("flags")), _field("tickets"))
 
 
 def _call_flags(sending: Sending) -> ir.Expression:
     """Returns the flags of a call that is made here and now."""
     # The native part itself gives a ticket to a call that follows its module.
-    return _NOW if sending.native else ir.Call(ir.Attribute(ir.Name("self"), FLAGS))
+    return _NOW if sending.native else ir.called(ir.Name("self"), FLAGS)
 
 
 # -- calls
@@ -226,7 +226,7 @@ def _lower_call(method: Method, sending: Sending) -> ir.Function:
     flags = _call_flags(sending)  # after the tensors: a call that is refused takes no ticket, and they have a flag
     if any(plan != KEEP for plan in plan_tensors(method)):
         body.insert(0, begin_message(message))
-        flags = ir.Call(ir.Name("with_sparse"), (flags, message))
+        flags = ir.call("with_sparse", flags, message)
     call = sending.send(method, [*values, flags], _field("worker"), _field("timeout"), _field(_NATIVE_ROUTE))
     body.append(ir.Return(call))
     return ir.Function(method.name, (SELF, *parameters), future(source_names.wire(method.returns)), tuple(body))
@@ -244,7 +244,7 @@ def _lower_many(method: Method, sending: Sending) -> ir.Function:
     of_calls = many.arguments[0].type
     loop: list[ir.Statement] = [
         ir.If(
-            ir.Call(ir.Name("begins_message"), (message, sizes)),
+            ir.call("begins_message", message, sizes),
             (
                 ir.Assign((part.id,), ir.Empty("[]"), source_names.wire(of_calls)),
                 ir.append(parts, part),
@@ -273,7 +273,7 @@ def _lower_many(method: Method, sending: Sending) -> ir.Function:
         ir.Assign((flags.id,), ir.Literal(0)),
         ir.If(
             ir.Operation("!=", ir.length(parts), ir.Literal(0)),  # no call, no ticket
-            (ir.Assign((flags.id,), ir.Call(ir.Name("with_sparse"), (_call_flags(sending), message))),),
+            (ir.Assign((flags.id,), ir.call("with_sparse", _call_flags(sending), message)),),
         ),
         ir.If(ir.Operation("==", ir.length(parts), ir.Literal(1)), (one,)),
         ir.Return(ir.Call(ir.FORK, several)),
@@ -296,10 +296,10 @@ def _lower_in_parts(many: Method, sending: Sending) -> ir.Function:
     sent = sending.send(many, [handle, part, ir.Operation("+", batch, done), flags], worker, timeout, route)
     loop = (
         ir.Assign((pending.id,), sent),
-        ir.Do(ir.Call(ir.Attribute(results, "extend"), (ir.Call(ir.Attribute(pending, "wait")),))),
+        ir.Do(ir.called(results, "extend", ir.called(pending, "wait"))),
         *sending.lower_arrival(devices, names),
         # The first message had the ticket. The others follow it anyhow.
-        ir.Assign((flags.id,), ir.Call(ir.Name("without_ticket"), (flags,))),
+        ir.Assign((flags.id,), ir.call("without_ticket", flags)),
     )
     of_parts = source_names.wire(ListType(many.arguments[0].type))
     kinds = {worker: "str", timeout: "float", handle: "int", flags: "int", devices: _ROUTE_PARTS["devices"]}
@@ -313,7 +313,7 @@ def _lower_in_parts(many: Method, sending: Sending) -> ir.Function:
             ir.Assign((results.id,), ir.Empty("[]"), returns),
             ir.For((part.id,), parts, loop),
             # The stub may be gone by then, and would take the module with it.
-            ir.Do(ir.Call(ir.Name("hold"), (lease,))),
+            ir.Do(ir.call("hold", lease)),
             ir.Return(results),
         ),
     )

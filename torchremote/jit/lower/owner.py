@@ -47,7 +47,7 @@ def _lower_endpoint(interface: Interface, message: Method, source_names: SourceN
     flags = ir.Name(names.fresh("flags"))
     progress = () if message.each is None else (ir.Attribute(table, "progress"),)
     values = (ir.Name(parameter.name) for parameter in parameters)
-    run = ir.Attribute(ir.Call(ir.Name("find"), (table, handle)), message.name)
+    run = ir.Attribute(ir.call("find", table, handle), message.name)
     return ir.Function(
         endpoint(message),
         (ir.Parameter(table.id, "Table"), ir.Parameter(handle.id, "int"), *parameters, ir.Parameter(flags.id, "int")),

@@ -54,11 +54,11 @@ def _lower_remote(interface: Interface, method: Method, source_names: SourceName
         converter = preparing(Direction.UNPACK, method, names, source_names, devices, where, message)
         kind = wire_type(argument.type)
         values.append(converter.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
-    flags: ir.Expression = ir.Call(ir.Attribute(stub, FLAGS))  # after the tensors: a refused call takes no ticket
+    flags: ir.Expression = ir.called(stub, FLAGS)  # after the tensors: a refused call takes no ticket
     if any(plan != KEEP for plan in plan_tensors(method)):
-        flags = ir.Call(ir.Name("with_sparse"), (flags, message))
+        flags = ir.call("with_sparse", flags, message)
     sent = (worker, ir.Name(endpoint(method)), ir.TupleOf((*values, flags)), ir.Empty("{}"), _NO_LIMIT)
-    body.append(ir.Return(ir.Call(ir.Attribute(ir.Name("rpc"), "remote"), sent)))
+    body.append(ir.Return(ir.called(ir.Name("rpc"), "remote", *sent)))
     own = tuple(ir.Parameter(name.id, kind) for name, kind in kinds.items())
     returns = f"RRef[{source_names.wire(method.returns)}]"
     return ir.Function(remote_name(method), (*own, *parameters), returns, tuple(body))

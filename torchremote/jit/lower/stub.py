@@ -81,7 +81,7 @@ def lower_receiving(methods: Iterable[Method], source_names: SourceNames) -> lis
             pending, received = ir.Name(names.fresh("pending")), ir.Name(names.fresh("received"))
             arriving = ir.Parameter(pending.id, future(source_names.wire(method.returns)))
             returns = source_names.declared(method.returns)
-            body: list[ir.Statement] = [ir.Assign((received.id,), ir.Call(ir.Attribute(pending, "wait")))]
+            body: list[ir.Statement] = [ir.Assign((received.id,), ir.called(pending, "wait"))]
             result = restoring(names, source_names).convert(received, method.returns, plan, "out", body)
             receive = source_names.receive[method.returns]
             functions[receive] = ir.Function(receive, (arriving,), returns, (*body, ir.Return(result)))
@@ -95,7 +95,7 @@ def _lower_stub_module(interface: Interface, source_names: SourceNames) -> ir.Mo
     """Lowers the stub itself."""
     self = ir.Name("self")
     nowhere = ir.Literal((PROTOCOL, interface.qualified_name, interface.declaration, "", "", -1.0))
-    parent = ir.Do(ir.Call(ir.Attribute(ir.Call(ir.Name("super")), "__init__")))
+    parent = ir.Do(ir.called(ir.call("super"), "__init__"))
     methods = [ir.Function("__init__", (SELF,), None, (parent, _disconnect(nowhere)))]
     for method in interface.messages:
         methods += _lower_stub_methods(method, source_names)
@@ -108,7 +108,7 @@ def _lower_stub_module(interface: Interface, source_names: SourceNames) -> ir.Mo
     attach = (SELF, ir.Parameter("link", "Link"))
     methods.append(ir.Function(ATTACH, attach, "None", (ir.AssignAttribute(self, LINK, ir.Name("link")),)))
     for getter, kind in ((ADDRESS, ADDRESS_TYPE), (ROUTE, ROUTE_TYPE), (FLAGS, "int")):
-        asked = ir.Call(ir.Attribute(ir.Attribute(self, LINK), getter))
+        asked = ir.called(ir.Attribute(self, LINK), getter)
         methods.append(ir.Function(getter, (SELF,), kind, (ir.Return(asked),)))
     return ir.Module("Stub", (*methods, *_lower_state(interface)), fields=((LINK, "Link"),))
 
@@ -124,7 +124,7 @@ def _lower_state(interface: Interface) -> tuple[ir.Function, ir.Function]:
         )
     )
     getstate: tuple[ir.Statement, ...] = (
-        ir.Assign((address.id,), ir.Call(ir.Attribute(self, ADDRESS))),
+        ir.Assign((address.id,), ir.called(self, ADDRESS)),
         ir.Assign(ADDRESS_PARTS, address),
         ir.If(ir.Operation("==", ir.Name("name"), ir.Literal("")), (nameless,)),
         ir.Return(ir.TupleOf((address, ir.Attribute(self, training.id)))),
@@ -220,13 +220,13 @@ def _pass_on(
 ) -> ir.Expression:
     """Returns the expression for the Future of a call with the packed `values`."""
     if method.each is not None and method.each.batched is not None:
-        return ir.Call(ir.Name(source_names.join[method.each.name]), (link, *values))
-    return ir.Call(ir.Attribute(link, method.name), values)
+        return ir.call(source_names.join[method.each.name], link, *values)
+    return ir.called(link, method.name, *values)
 
 
 def _disconnect(address: ir.Expression) -> ir.Statement:
     """Returns the statement that gives a stub a `Disconnected`."""
-    return ir.AssignAttribute(ir.Name("self"), LINK, ir.Call(ir.Name("Disconnected"), (address,)))
+    return ir.AssignAttribute(ir.Name("self"), LINK, ir.call("Disconnected", address))
 
 
 def _lower_stub_methods(method: Method, source_names: SourceNames) -> tuple[ir.Function, ir.Function]:
@@ -236,7 +236,7 @@ def _lower_stub_methods(method: Method, source_names: SourceNames) -> tuple[ir.F
     link = ir.Attribute(ir.Name(own), LINK)
     arguments = tuple(ir.Name(argument.name) for argument in method.arguments)
     if any(walk != KEEP for walk in plan.arguments):
-        pending: ir.Expression = ir.Call(ir.Name(source_names.send[method.name]), (link, *arguments))
+        pending: ir.Expression = ir.call(source_names.send[method.name], link, *arguments)
     else:
         pending = _send(method, link, arguments, source_names)
     return lower_pair(method, ir.Parameter(own), pending, source_names, link)
@@ -262,12 +262,12 @@ def lower_pair(
     if link is not None:
         sent = ir.Name(source_names.scope(parameter.name for parameter in parameters).fresh("pending"))
         waiting.append(ir.Assign((sent.id,), pending))
-        waiting.append(ir.Do(ir.Call(ir.Attribute(link, WAIT_HERE), (sent,))))
-    awaited, deferred = ir.Call(ir.Attribute(sent, "wait")), pending
+        waiting.append(ir.Do(ir.called(link, WAIT_HERE, sent)))
+    awaited, deferred = ir.called(sent, "wait"), pending
     if plan_result(method) != KEEP or _hides_torch(method):
-        awaited = ir.Call(ir.Name(source_names.receive[method.returns]), (sent,))
+        awaited = ir.call(source_names.receive[method.returns], sent)
     if plan.result != KEEP:
-        deferred = ir.Call(ir.Name(source_names.defer[method.returns]), (pending,))
+        deferred = ir.call(source_names.defer[method.returns], pending)
     returns = source_names.declared(method.returns)
     return (
         ir.Function(method.name, parameters, returns, (*waiting, ir.Return(awaited))),
