@@ -129,7 +129,7 @@ def _grad_mode(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], wr
     before, lowering.without_gradients = lowering.without_gradients, True
     results = lowering.region(region, inside, body)
     lowering.without_gradients = before
-    into.append(ir.WithoutGradients(tuple(body) or (ir.Pass(),)))
+    into.append(ir.without_gradients(*(body or (ir.Pass(),))))
     results = [detached.get(result, result) if isinstance(result, ir.Name) else result for result in results]
     changed = _changed_in_place(region)
     return [given[changed[place]] if place in changed else result for place, result in enumerate(results)]

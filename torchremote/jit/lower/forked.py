@@ -34,7 +34,7 @@ def lower_forked(interface: Interface, source_names: SourceNames) -> ir.Unit:
         "Runs each call in a fork.",
         *functions,
         ir.Class("Forked", (lower_init(), *starts)),
-        lower_host(interface, "forked", "host_forked", (), (), made, ir.Literal(None)),
+        lower_host("host_forked", made),
     )
 
 

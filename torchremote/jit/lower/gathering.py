@@ -55,7 +55,7 @@ def lower_gathering(interface: Interface, source_names: SourceNames, native: boo
     parts.append(_lower_class(interface, source_names, starting))
     limits = (ir.Parameter("most", "int"), ir.Parameter("learns", "bool"))
     groups = ir.call("Groups", *(ir.Name(parameter.name) for parameter in limits))
-    parts.append(lower_host_in_turn(interface, part, "gather", limits, "Gathering", groups))
+    parts.append(lower_host_in_turn("gather", limits, "Gathering", groups))
     return unit(interface, part, "Gathers the calls of batched methods.", *parts)
 
 

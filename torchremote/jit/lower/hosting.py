@@ -44,7 +44,6 @@ from .units import (
     crossing,
     renamed,
     run_scope,
-    scope_of,
     unit,
 )
 
@@ -57,11 +56,7 @@ def lower_hosting(interface: Interface, source_names: SourceNames) -> ir.Unit:
     parts: list[ir.Definition] = [lower_hosted("ModuleInterface"), *definitions("hosting")]
     for method in interface.methods:
         parts += [lower_run(interface, method, source_names), _lower_run_many(method, source_names)]
-    made = ir.call("AtOnce", HOSTED_HERE)
-    parts += [
-        _lower_class(interface, source_names),
-        lower_host(interface, "hosting", "host", (), (), made, ir.Literal(None)),
-    ]
+    parts += [_lower_class(interface, source_names), lower_host("host", ir.call("AtOnce", HOSTED_HERE))]
     return unit(interface, "hosting", "What runs the calls of hosted modules.", *parts)
 
 
@@ -76,29 +71,27 @@ def lower_hosted(module_type: str) -> ir.Class:
 HOSTED_HERE: Final = ir.call("Hosted", ir.Name("module"), ir.Name("device"), ir.Name("moves"))
 """Makes a `Hosted` of the parameters of a function that puts a module into the table."""
 
+_AT_ONCE: Final = ir.Literal(None)  # in place of an order of calls
+
 
 def lower_host(
-    interface: Interface,
-    part: str,
     name: str,
-    parameters: tuple[ir.Parameter, ...],
-    begin: tuple[ir.Statement, ...],
     runs: ir.Expression,
-    turns: ir.Expression,
+    turns: ir.Expression = _AT_ONCE,
+    parameters: tuple[ir.Parameter, ...] = (),
+    begin: tuple[ir.Statement, ...] = (),
 ) -> ir.Function:
     """Lowers a function that Python calls, and that makes a handle lead to a module.
 
     Args:
-        part: the unit.
+        runs, turns: what runs the module's calls, and the order of these.
         parameters: those that it has beside the handle, and the module with its device.
         begin: what it begins with.
-        runs, turns: what runs the module's calls, and the order of these.
     """
     first = {"table": "Table", "handle": "int", "module": "ModuleInterface", "device": "torch.device", "moves": "bool"}
     given = (ir.Parameter(name, kind) for name, kind in first.items())
     put = ir.Do(ir.call("put", ir.Name("table"), ir.Name("handle"), runs, turns))
-    registered = f"{scope_of(interface)}.{part}.registered.{name}"
-    return ir.Function(name, (*given, *parameters), "None", (*begin, put), endpoint=registered)
+    return ir.Function(name, (*given, *parameters), "None", (*begin, put), bound=True)
 
 
 def _lower_class(interface: Interface, source_names: SourceNames) -> ir.Class:
@@ -240,7 +233,7 @@ def lower_run(interface: Interface, method: Method, source_names: SourceNames) -
     )
     result = ir.Name(names.fresh("result"))
     call = ir.Assign((result.id,), ir.called(module, method.name, *arguments))
-    body.append(ir.If(ir.call("needs_grad", flags), (call,), (ir.WithoutGradients((call,)),)))
+    body.append(ir.If(ir.call("needs_grad", flags), (call,), (ir.without_gradients(call),)))
     packed: ir.Expression = result
     if plan_result(method) != KEEP:
         changes = ir.Name(names.fresh("changes"))

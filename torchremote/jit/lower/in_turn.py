@@ -71,30 +71,25 @@ def lower_in_turn(interface: Interface, source_names: SourceNames, native: bool 
     parts: list[ir.Definition] = [*definitions("current")]
     parts += (_lower_function(message, source_names) for message in interface.messages)
     parts.append(_lower_class(interface, source_names, starting))
-    parts.append(lower_host_in_turn(interface, "in_turn", "host_in_turn", (), "InTurn"))
+    parts.append(lower_host_in_turn("host_in_turn", (), "InTurn"))
     return unit(interface, "in_turn", "Has calls wait for their turn.", *parts)
 
 
-def lower_host_in_turn(
-    interface: Interface, part: str, name: str, parameters: tuple[ir.Parameter, ...], cls: str, *given: ir.Expression
-) -> ir.Function:
+def lower_host_in_turn(name: str, parameters: tuple[ir.Parameter, ...], cls: str, *given: ir.Expression) -> ir.Function:
     """Lowers a function that puts a module into the table, whose calls a `cls` runs in turn.
 
     Args:
-        part: the unit.
         parameters, given: more parameters of the function, and what of them the class is given.
     """
     turns = ir.Name("turns")
     of_handle = ir.call("turns_of", ir.Name("table"), ir.Name("handle"), ir.Name("strand"))
     current = ir.call("current_of", turns, HOSTED_HERE, ir.Name("is_same"))
     return lower_host(
-        interface,
-        part,
         name,
-        (ir.Parameter("strand", "Any"), ir.Parameter("is_same", "bool"), *parameters),
-        (ir.Assign((turns.id,), of_handle),),
         ir.call(cls, current, turns, *given),
         turns,
+        (ir.Parameter("strand", "Any"), ir.Parameter("is_same", "bool"), *parameters),
+        (ir.Assign((turns.id,), of_handle),),
     )
 
 

@@ -172,13 +172,6 @@ class While:
 
 
 @dataclass(frozen=True)
-class WithoutGradients:
-    """`with torch.no_grad():`"""
-
-    body: tuple[Statement, ...]
-
-
-@dataclass(frozen=True)
 class With:
     """`with context:`"""
 
@@ -214,7 +207,6 @@ Statement = Union[
     For,
     If,
     While,
-    WithoutGradients,
     With,
     Raise,
     Return,
@@ -237,8 +229,8 @@ class Parameter:
 class Function:
     """A function, or a method of a class.
 
-    `endpoint`: the name under which TorchScript registers the function, and which calls over RPC carry. The function's
-    first parameter is the owner's table; scripting makes it a constant of the graph.
+    `bound`: its first parameter is the owner's table. Scripting makes it a constant of the graph, and registers the
+    function in its unit's scope, under its own name, which calls over RPC carry.
 
     `placed`: tracebacks say where in the text it stands. TorchScript's frontend reads it, which takes longer.
 
@@ -250,19 +242,19 @@ class Function:
     parameters: tuple[Parameter, ...]
     returns: str | None
     body: tuple[Statement, ...]
-    endpoint: str | None = None
+    bound: bool = False
     scripted: bool = True
     placed: bool = False
 
 
 @dataclass(frozen=True)
 class Interface:
-    """A TorchScript interface, of modules or of classes. `qualified_name`: the name that TorchScript gets for it."""
+    """A TorchScript interface, of modules or of classes. `qualified_name`: if not its name in its unit's scope."""
 
     name: str
-    qualified_name: str
     methods: tuple[Function, ...]
     of_modules: bool
+    qualified_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -319,6 +311,10 @@ def append(values: Expression, value: Expression) -> Statement:
 
 def negated(value: Expression) -> Operation:
     return Operation("not", None, value)
+
+
+def without_gradients(*body: Statement) -> With:
+    return With(called(Name("torch"), "no_grad"), body)
 
 
 def length(values: Expression) -> Expression:

@@ -27,7 +27,7 @@ from .plan import KEEP, plan_tensors, wire_type
 from .prepare import preparing
 from .send import WAIT_HERE, WAIT_HERE_PARAMETERS, Sending
 from .source_names import SourceNames
-from .units import SELF, begin_message, crossing, declare, future, scope_of, unit
+from .units import SELF, begin_message, crossing, declare, future, unit
 
 LINK: Final = f"{RESERVED_PREFIX}_link"
 ATTACH: Final = f"{RESERVED_PREFIX}_attach"
@@ -62,7 +62,6 @@ def lower_link(interface: Interface, source_names: SourceNames, native: bool = F
         native: whether calls are sent by the native part: see send.py, Note [Native calls].
         cuda: whether torch has operators for CUDA: see send.py, Note [Results on an accelerator].
     """
-    scope = f"{scope_of(interface)}.link"
     sending = Sending(interface, source_names, native, cuda)
     link = (
         *(
@@ -79,8 +78,8 @@ def lower_link(interface: Interface, source_names: SourceNames, native: bool = F
         interface,
         "link",
         "The links through which a stub calls.",
-        ir.Interface("Link", f"{scope}.Link", link, of_modules=False),
-        ir.Interface("Attachable", f"{scope}.Attachable", (attach,), of_modules=True),
+        ir.Interface("Link", link, of_modules=False),
+        ir.Interface("Attachable", (attach,), of_modules=True),
         _lower_disconnected(interface, source_names),
         *(_lower_in_parts(method.many, sending) for method in interface.methods),
         _lower_connected(sending),

@@ -15,7 +15,7 @@ from .link import FLAGS
 from .plan import KEEP, plan_tensors, wire_type
 from .prepare import preparing
 from .source_names import SourceNames, endpoint
-from .units import begin_message, crossing, declare, scope_of, unit
+from .units import begin_message, crossing, declare, unit
 
 # torch would forget a call whose answer comes late, and not tell the owner, which then keeps the result for ever.
 # Whoever fetches the result does wait with a limit.
@@ -29,7 +29,7 @@ def lower_references(interface: Interface, methods: list[Method], source_names: 
         interface,
         "references",
         "Calls whose results stay where the module is.",
-        ir.Interface("Flagging", f"{scope_of(interface)}.references.Flagging", (flags,), of_modules=True),
+        ir.Interface("Flagging", (flags,), of_modules=True),
         *(_lower_remote(interface, method, source_names) for method in methods),
     )
 

@@ -23,7 +23,7 @@ from .names import REPLACED, Names
 from .plan import KEEP, is_called_packed, plan_result, plan_stub
 from .send import WAIT_HERE
 from .source_names import SourceNames
-from .units import SELF, crossing, declare, future, renamed, scope_of, unit
+from .units import SELF, crossing, declare, future, renamed, unit
 
 
 def lower_stub(interface: Interface, source_names: SourceNames) -> ir.Unit:
@@ -44,8 +44,8 @@ def lower_stub(interface: Interface, source_names: SourceNames) -> ir.Unit:
         interface,
         "stub",
         f"{interface.qualified_name} as TorchScript knows it, and the stub that implements it.",
-        ir.Interface("Local", interface.qualified_name, tuple(local), of_modules=True),
-        ir.Interface("Remote", f"{scope_of(interface)}.stub.Remote", tuple(remote), of_modules=True),
+        ir.Interface("Local", tuple(local), of_modules=True, qualified_name=interface.qualified_name),
+        ir.Interface("Remote", tuple(remote), of_modules=True),
         *functions,
         _lower_stub_module(interface, source_names),
     )

@@ -99,7 +99,7 @@ def _emit_definition(definition: ir.Definition, lines: Lines) -> dict[str, Span]
             if not definition.scripted:
                 _emit_keyword_defaults(name, definition, lines)
             return {}
-        case ir.Interface(name, _, methods, of_modules):
+        case ir.Interface(name, methods, of_modules):
             return _emit_class(f"{name}(torch.nn.Module)" if of_modules else name, methods, lines)
         case ir.Class(name, methods):
             return _emit_class(name, methods, lines)
@@ -185,9 +185,6 @@ def _emit_statement(statement: ir.Statement, lines: Lines) -> None:
                 _emit_block(otherwise, lines)
         case ir.While(test, body):
             lines.add(f"while {_expression(test)}:")
-            _emit_block(body, lines)
-        case ir.WithoutGradients(body):
-            lines.add("with torch.no_grad():")
             _emit_block(body, lines)
         case ir.With(context, body):
             lines.add(f"with {_expression(context)}:")
