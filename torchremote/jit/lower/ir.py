@@ -249,7 +249,10 @@ class Function:
 
 @dataclass(frozen=True)
 class Interface:
-    """A TorchScript interface, of modules or of classes. `qualified_name`: if not its name in its unit's scope."""
+    """A TorchScript interface, of modules or of classes.
+
+    `qualified_name`: the name that TorchScript gets for it, if not its own in its unit's scope.
+    """
 
     name: str
     methods: tuple[Function, ...]
