@@ -19,6 +19,7 @@ from ... import _torch
 from ...errors import CreationError, InternalError
 from ..lower import SourceNames, ir
 from ..lower.names import Names
+from ..lower.units import SELF, renamed
 from ..read.literals import MemberValue
 from ..read.model import REQUIRED, Interface, Method, Required
 from ..read.types import DictType, EnumType, ListType, NamedTupleType, OptionalType, TupleType, Type
@@ -35,7 +36,6 @@ from .holder import Holder
 from .operators import NEGATIVE_ZERO, Operators
 from .values import Constant, Leaf, Several, Tree
 
-SELF: Final = ir.Parameter("self")
 MODES: Final = "torchremote_modes"
 DEVICES: Final = "torchremote_devices"
 COMPILED: Final = "torchremote_compiled"
@@ -175,7 +175,7 @@ class ModuleLowering:
     def _lower_question(self, method: Method, captured: Captured, name: str, where: str) -> None:
         """Lowers the method that says how arguments differ from what a graph is right for."""
         names = self._source_names.scope(["self"])
-        parameters = self._renamed(method, names)
+        parameters = renamed(method, names, self._source_names.declared)
         guards = Guards(captured, method, names, self._source_names, lambda said, _: ir.Return(said), where)
         body = (*guards.lower(parameters), ir.Return(ir.Literal("")))
         self._methods.append(ir.Function(name, (SELF, *parameters), "str", body))
@@ -183,7 +183,7 @@ class ModuleLowering:
     def _lower_graph(self, method: Method, captured: Captured, name: str, where: str, checked: bool) -> None:
         """Lowers the method that runs a graph. `checked`: it compares the arguments itself."""
         names = self._source_names.scope(["self"])
-        parameters = self._renamed(method, names)
+        parameters = renamed(method, names, self._source_names.declared)
 
         def fail(said: ir.Expression, another: bool) -> ir.Statement:
             said = ir.Operation("+", ir.Literal(f"{OTHERWISE}{where}: "), said)
@@ -233,11 +233,6 @@ class ModuleLowering:
             )
             parameters.append(ir.Parameter(one.name, self._source_names.declared(one.type), default))
         return tuple(reversed(parameters))
-
-    def _renamed(self, method: Method, names: Names) -> tuple[ir.Parameter, ...]:
-        return tuple(
-            ir.Parameter(names.fresh(one.name), self._source_names.declared(one.type)) for one in method.arguments
-        )
 
     def _held(self, spec: Any, captured: Captured) -> ir.Expression | None:
         """Returns the expression for a parameter, buffer or constant of a graph."""

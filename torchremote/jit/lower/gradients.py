@@ -28,8 +28,8 @@ from .plan import (
     WalkList,
     WalkOptional,
     WalkTuple,
+    plan_arrival,
     plan_tensors,
-    plan_type,
     wire_type,
 )
 
@@ -52,13 +52,12 @@ def lower_search_in_result(
     """Lowers the search in the packed result, if the call is recorded, and the error if it has no gradient."""
     found = ir.Name(names.fresh("found"))
     search = _Search(names, found, "is_differentiable", "is_differentiable_any")
-    wire = wire_type(method.returns)
     return [
         ir.If(
             recorded,
             (
                 ir.Assign((found.id,), ir.Literal(False)),
-                *search.through(packed, wire, plan_type(wire, tensors=True, translates=False)),
+                *search.through(packed, wire_type(method.returns), plan_arrival(method.returns)),
                 ir.If(ir.negated(found), (ir.Do(ir.call("refuse_without_gradient", ir.Literal(where))),)),
             ),
         )

@@ -33,7 +33,7 @@ from .convert import Converter, Direction, restoring
 from .copies import copy_containers, has_plain_containers
 from .gradients import lower_search_in_arguments, lower_search_in_result
 from .names import Names
-from .plan import KEEP, plan_result, plan_stub, plan_tensors, returns_tensors, wire_type
+from .plan import KEEP, plan_result, plan_stub, plan_tensors, wire_type
 from .source_names import SourceNames
 from .units import (
     MESSAGE_TYPE,
@@ -143,7 +143,7 @@ def begin_run(
         first: the progress of many calls; the `Hosted`; and the flags.
     """
     begun: list[ir.Statement] = []
-    if message.each is None and returns_tensors(message):
+    if message.each is None and message.returns_tensors:
         sent = ir.Name(names.fresh("message"))
         begun.append(begin_message(sent))
         first = (*first, sent)
@@ -159,7 +159,7 @@ def finish_run(
     message: Method, run: ir.Expression, hosted: ir.Expression, flags: ir.Expression, names: Names
 ) -> tuple[ir.Statement, ...]:
     """Returns the statements that run a call, and return its result: see runtime/accelerator.py."""
-    if not returns_tensors(message):
+    if not message.returns_tensors:
         return (ir.Return(run),)
     result = ir.Name(names.fresh("result"))
     finish = ir.Do(ir.call("finish", flags, ir.Attribute(hosted, "device")))
@@ -177,7 +177,7 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
     arguments = (ir.Item(call, index) for index in range(len(method.arguments)))
     begun: list[ir.Statement] = []
     sent: list[ir.Expression] = []
-    if returns_tensors(method):  # the results of all calls are in one message
+    if method.returns_tensors:  # the results of all calls are in one message
         message = ir.Name(names.fresh("message"))
         begun.append(begin_message(message))
         sent.append(message)
@@ -208,10 +208,10 @@ def lower_run(interface: Interface, method: Method, source_names: SourceNames) -
     tensors; and the packed arguments. See Note [One function for all devices].
     """
     names = source_names.scope()
-    kinds = {**RUN_PARAMETERS, "message": MESSAGE_TYPE} if returns_tensors(method) else RUN_PARAMETERS
+    kinds = {**RUN_PARAMETERS, "message": MESSAGE_TYPE} if method.returns_tensors else RUN_PARAMETERS
     hosted, flags, *message = first = [ir.Name(names.fresh(name)) for name in kinds]
     module, device, moves = (ir.Attribute(hosted, name) for name in ("module", "device", "moves"))
-    parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
+    parameters = renamed(method, names, source_names.wire)
     moving = Converter(
         names,
         source_names,

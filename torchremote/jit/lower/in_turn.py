@@ -136,7 +136,7 @@ def wait_for_arrival(
     message: Method, flags: ir.Expression, packed: tuple[ir.Expression, ...], names: Names, source_names: SourceNames
 ) -> list[ir.Statement]:
     """Returns the statements that wait until the tensors of a call are there: see runtime/accelerator.py."""
-    if all(plan == KEEP for plan in plan_tensors(message)):
+    if not message.takes_tensors:
         return []
     listed, wait, _ = _list_and_wait(message, packed, names, source_names)
     return [ir.If(_has_device_map(flags), (*listed, wait))]

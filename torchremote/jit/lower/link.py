@@ -23,7 +23,7 @@ from ..read.model import RESERVED_PREFIX, Interface, Method
 from ..read.types import ListType
 from . import ir
 from .convert import Direction
-from .plan import KEEP, plan_tensors, wire_type
+from .plan import plan_tensors, wire_type
 from .prepare import preparing
 from .send import WAIT_HERE, WAIT_HERE_PARAMETERS, Sending
 from .source_names import SourceNames
@@ -223,7 +223,7 @@ def _lower_call(method: Method, sending: Sending) -> ir.Function:
         kind = wire_type(argument.type)
         values.append(converter.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
     flags = _call_flags(sending)  # after the tensors: a call that is refused takes no ticket, and they have a flag
-    if any(plan != KEEP for plan in plan_tensors(method)):
+    if method.takes_tensors:
         body.insert(0, begin_message(message))
         flags = ir.call("with_sparse", flags, message)
     call = sending.send(method, [*values, flags], _field("worker"), _field("timeout"), _field(_NATIVE_ROUTE))

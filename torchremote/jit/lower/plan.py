@@ -117,11 +117,6 @@ def plan_arrival(kind: Type) -> Plan:
     return plan_type(wire_type(kind), tensors=True, translates=False)
 
 
-def returns_tensors(method: Method) -> bool:
-    """Says whether a result may have tensors."""
-    return plan_arrival(method.returns) != KEEP
-
-
 def plan_result(method: Method) -> Plan:
     """Plans the work on a result. An owner checks and moves its tensors, and packs it. A stub does the reverse."""
     return plan_type(method.returns, tensors=True, translates=True)

@@ -12,7 +12,7 @@ from ..read.model import Interface, Method
 from . import ir
 from .convert import Direction
 from .link import FLAGS
-from .plan import KEEP, plan_tensors, wire_type
+from .plan import plan_tensors, wire_type
 from .prepare import preparing
 from .source_names import SourceNames, endpoint
 from .units import begin_message, crossing, declare, unit
@@ -55,7 +55,7 @@ def _lower_remote(interface: Interface, method: Method, source_names: SourceName
         kind = wire_type(argument.type)
         values.append(converter.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
     flags: ir.Expression = ir.called(stub, FLAGS)  # after the tensors: a refused call takes no ticket
-    if any(plan != KEEP for plan in plan_tensors(method)):
+    if method.takes_tensors:
         flags = ir.call("with_sparse", flags, message)
     sent = (worker, ir.Name(endpoint(method)), ir.TupleOf((*values, flags)), ir.Empty("{}"), _NO_LIMIT)
     body.append(ir.Return(ir.called(ir.Name("rpc"), "remote", *sent)))

@@ -59,7 +59,7 @@ def _lower_send(method: Method, source_names: SourceNames) -> list[ir.Function]:
     body: list[ir.Statement] = []
     names = source_names.scope()
     link = names.fresh("link")
-    parameters = renamed(method, names, [source_names.declared(argument.type) for argument in method.arguments])
+    parameters = renamed(method, names, source_names.declared)
     packing = Converter(names, source_names, Direction.PACK)
     packed = tuple(
         packing.convert(ir.Name(parameter.name), argument.type, walk, parameter.name, body)

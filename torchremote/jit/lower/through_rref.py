@@ -13,7 +13,7 @@ from . import ir
 from .convert import Direction
 from .hosting import begin_run, finish_run, lower_hosted, lower_run
 from .names import Names
-from .plan import KEEP, plan_tensors, plan_type
+from .plan import plan_type
 from .prepare import preparing
 from .source_names import SourceNames, endpoint
 from .stub import lower_pair, lower_receiving
@@ -61,7 +61,7 @@ def _lower_remote(method: Method, moves: bool, source_names: SourceNames) -> ir.
     names = source_names.scope()
     rref, device, is_mapped = torchs = _torchs_parameters(names)
     module, there, flags, on_device = (ir.Name(names.fresh(name)) for name in ("module", "there", "flags", "hosted"))
-    parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
+    parameters = renamed(method, names, source_names.wire)
     device_of = ir.called(ir.Name("torch"), "device", ir.Name(device.name))
     on_accelerator = ir.Operation("!=", ir.Attribute(there, "type"), ir.Literal("cpu"))
     hosted = ir.call("Hosted", module, there, on_accelerator if moves else ir.Literal(False))
@@ -82,10 +82,10 @@ def _lower_send(interface: Interface, method: Method, source_names: SourceNames)
     """Lowers the function that packs and checks the arguments, and sends the call."""
     names = source_names.scope([endpoint(method)])
     torchs = _torchs_parameters(names)
-    parameters = renamed(method, names, [source_names.declared(argument.type) for argument in method.arguments])
+    parameters = renamed(method, names, source_names.declared)
     message = ir.Name(names.fresh("message"))
     body: list[ir.Statement] = []
-    if any(plan != KEEP for plan in plan_tensors(method)):
+    if method.takes_tensors:
         body.append(begin_message(message))
     values: list[ir.Expression] = [ir.Name(parameter.name) for parameter in torchs]
     for parameter, argument in zip(parameters, method.arguments, strict=True):
