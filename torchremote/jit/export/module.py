@@ -167,7 +167,7 @@ class ModuleLowering:
             ask = self._names.fresh(f"differs_{run}")
             self._lower_question(method, captured, ask, where)
             differs = ir.Name(own.fresh(f"differs_{number}"))
-            chosen.append(ir.Assign((differs.id,), ir.called(this, ask, *arguments)))
+            chosen.append(ir.assign(differs, ir.called(this, ask, *arguments)))
             chosen.append(ir.If(ir.Operation("==", differs, ir.Literal("")), (call,)))
             said = ir.Operation("+", ir.Operation("+", said, ir.Literal(f"\n  {number}: ")), differs)
         return [*chosen, ir.Raise(ir.Operation("+", said, ir.Literal(f"\n{self._remedy}")))]

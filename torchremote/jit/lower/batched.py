@@ -38,8 +38,8 @@ def call_type(method: Method) -> TupleType:
 def _lower_tensors(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that takes the tensors out of a call, and checks that they can be sent."""
     names = source_names.scope()
-    call, tensors = ir.Name(names.fresh("call")), ir.Name(names.fresh("tensors"))
-    body: list[ir.Statement] = [ir.Assign((tensors.id,), ir.Empty("[]"), "List[Tensor]")]
+    call, tensors = ir.variables(names, "call", "tensors")
+    body: list[ir.Statement] = [ir.new_list(tensors, "List[Tensor]")]
     for position, argument in enumerate(method.arguments):
         where = ir.Literal(f"{interface.name}.{method.many.name}.{argument.name}")
         if plan_arrival(argument.type) == KEEP:
@@ -66,13 +66,13 @@ def walk_tensors(
     done = ir.Name(names.numbered("out"))
     walk = Converter(names, source_names, Direction.UNPACK, on_tensor, on_any)
     changed = walk.convert(value, wire_type(kind), plan_arrival(kind), "part", body)
-    return [*body, ir.Assign((done.id,), changed)], done  # assigned, so that tensors are taken in their order
+    return [*body, ir.assign(done, changed)], done  # assigned, so that tensors are taken in their order
 
 
 def lower_alike(method: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the test whether two calls are equal in all but their tensors."""
     names = source_names.scope()
-    first, other = ir.Name(names.fresh("first")), ir.Name(names.fresh("other"))
+    first, other = ir.variables(names, "first", "other")
     kind = call_type(method)
     body = (*_compare(first, other, kind, names), ir.Return(ir.Literal(True)))
     parameters = tuple(ir.Parameter(name.id, source_names.declared(kind)) for name in (first, other))
@@ -97,7 +97,7 @@ def _compare(first: ir.Expression, other: ir.Expression, kind: Type, names: Name
             one, two = named("optional")
             absent = (ir.If(ir.IsPresent(two.id), (_NO,)),)
             present = (ir.If(ir.IsPresent(two.id), _compare(one, two, item, names) or (ir.Pass(),), (_NO,)),)
-            assigned = (ir.Assign((one.id,), first), ir.Assign((two.id,), other))
+            assigned = (ir.assign(one, first), ir.assign(two, other))
             return (*assigned, ir.If(ir.IsPresent(one.id), present, absent))
         case ListType(item):
             one, two = named("item")
@@ -141,24 +141,24 @@ def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
     """Lowers the function that makes one call of many, or sends them one by one if they are not joinable."""
     calls, batch = parameters = crossing(method.many, source_names)
     names = source_names.scope(parameter.name for parameter in parameters)
-    link, first, columns, call, rows, joined, pending = (
-        ir.Name(names.fresh(name)) for name in ("link", "first", "columns", "call", "rows", "joined", "pending")
+    link, first, columns, call, rows, joined, pending = ir.variables(
+        names, "link", "first", "columns", "call", "rows", "joined", "pending"
     )
     many = ir.Return(ir.called(link, method.many.name, ir.Name(calls.name), ir.Name(batch.name)))
     tensors = ir.call(source_names.tensors[method.name], call)
     alike = ir.call(source_names.alike[method.name], first, call)
     body: list[ir.Statement] = [
         ir.If(ir.Operation("==", ir.length(ir.Name(calls.name)), ir.Literal(0)), (many,)),
-        ir.Assign((first.id,), ir.Item(ir.Name(calls.name), 0)),
-        ir.Assign((columns.id,), ir.Empty("[]"), "List[List[Tensor]]"),
+        ir.assign(first, ir.Item(ir.Name(calls.name), 0)),
+        ir.new_list(columns, "List[List[Tensor]]"),
         ir.For(
             (call.id,),
             ir.Name(calls.name),
             (ir.If(ir.negated(alike), (many,)), ir.append(columns, tensors)),
         ),
-        ir.Assign((rows.id,), ir.call("rows_of", columns, ir.Literal(dim))),
+        ir.assign(rows, ir.call("rows_of", columns, ir.Literal(dim))),
         ir.If(ir.Operation("==", ir.length(rows), ir.Literal(0)), (many,)),
-        ir.Assign((joined.id,), ir.call("concatenated", columns, ir.Literal(dim))),
+        ir.assign(joined, ir.call("concatenated", columns, ir.Literal(dim))),
     ]
     values = []
     for position, argument in enumerate(method.arguments):
@@ -166,7 +166,7 @@ def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
         body += statements
         values.append(value)
     body += [
-        ir.Assign((pending.id,), ir.called(link, method.name, *values)),
+        ir.assign(pending, ir.called(link, method.name, *values)),
         ir.Return(ir.Call(ir.FORK, (ir.Name(source_names.split[method.name]), link, pending, rows))),
     ]
     returns = future(source_names.wire(method.many.returns))
@@ -183,15 +183,13 @@ def next_of(tensors: ir.Name) -> OnTensor:
 def _lower_split(interface: Interface, method: Method, dim: int, source_names: SourceNames) -> ir.Function:
     """Lowers the function that waits for the joined result, and cuts it into one for each call."""
     names = source_names.scope()
-    link, pending, rows, received, results = (
-        ir.Name(names.fresh(name)) for name in ("link", "pending", "rows", "received", "results")
-    )
+    link, pending, rows, received, results = ir.variables(names, "link", "pending", "rows", "received", "results")
     where = ir.Literal(f"{interface.name}.{method.name}")
     returns = source_names.wire(method.many.returns)
     body = (
         ir.Do(ir.called(link, WAIT_HERE, pending)),
-        ir.Assign((received.id,), ir.called(pending, "wait")),
-        ir.Assign((results.id,), ir.Empty("[]"), returns),
+        ir.assign(received, ir.called(pending, "wait")),
+        ir.new_list(results, returns),
         *split_result(method, "cut", received, (rows, ir.Literal(dim), where), results, names, source_names),
         ir.Return(results),
     )
@@ -218,7 +216,7 @@ def split_result(
         cut: the function that cuts a tensor: see runtime/batches.py.
         given: its last arguments. The first of them are the rows.
     """
-    pieces, number, parts = (ir.Name(names.fresh(name)) for name in ("pieces", "number", "parts"))
+    pieces, number, parts = ir.variables(names, "pieces", "number", "parts")
 
     def take(tensor: ir.Expression) -> ir.Expression:
         return ir.call(cut, tensor, pieces, *given)
@@ -227,12 +225,12 @@ def split_result(
     putting, result = walk_tensors(received, method.returns, next_of(parts), names, source_names)
     numbers = ir.call("range", ir.length(given[0]))
     each = (
-        ir.Assign((parts.id,), ir.call("pieces_of", pieces, number)),
+        ir.assign(parts, ir.call("pieces_of", pieces, number)),
         *putting,
         ir.append(results, result),
     )
     return [
-        ir.Assign((pieces.id,), ir.Empty("[]"), "List[List[Tensor]]"),
+        ir.new_list(pieces, "List[List[Tensor]]"),
         *taking,
         ir.For((number.id,), numbers, each),
     ]

@@ -123,11 +123,11 @@ class Converter:
             ]
             return ir.call(self._source_names.classes[kind], *items)
         done = ir.Name(self._names.numbered(stem))
-        into.append(ir.Assign((done.id,), ir.TupleOf(), "Tuple[()]"))
+        into.append(ir.assign(done, ir.TupleOf(), "Tuple[()]"))
         for index, (item_type, plan) in enumerate(zip(kind.items, plans, strict=True)):
             item = self.convert(ir.Item(value, index), item_type, plan, stem, into)
             grown = ir.Name(self._names.numbered(stem))
-            into.append(ir.Assign((grown.id,), ir.Operation("+", done, ir.TupleOf((item,)))))
+            into.append(ir.assign(grown, ir.Operation("+", done, ir.TupleOf((item,)))))
             done = grown
         return done
 
@@ -153,7 +153,7 @@ class Converter:
             into.append(ir.Assign((place,), ir.Literal(None), self._target(OptionalType(item))))
             # Each `if` tests its own name, because TorchScript may have another type for the name after an `if`.
             candidate = ir.Name(self._names.numbered(stem))
-            into.append(ir.Assign((candidate.id,), value))
+            into.append(ir.assign(candidate, value))
             body: list[ir.Statement] = []
             packed = self.convert(candidate, item, plan, stem, body)
             body.append(ir.Assign((place,), packed))
@@ -203,7 +203,7 @@ class Converter:
     def _fresh_list(self, kind: Type, stem: str, into: list[ir.Statement]) -> ir.Name:
         """Assigns an empty list of `kind` to a new variable."""
         name = ir.Name(self._names.numbered(stem))
-        into.append(ir.Assign((name.id,), ir.Empty("[]"), self._target(ListType(kind))))
+        into.append(ir.new_list(name, self._target(ListType(kind))))
         return name
 
     def _named(self, value: ir.Expression, stem: str, into: list[ir.Statement]) -> ir.Name:
@@ -212,7 +212,7 @@ class Converter:
         if isinstance(value, ir.Name):
             return value
         name = ir.Name(self._names.numbered(stem))
-        into.append(ir.Assign((name.id,), value))
+        into.append(ir.assign(name, value))
         return name
 
 

@@ -59,10 +59,10 @@ def _lower_end(source_names: SourceNames) -> ir.Function:
 
 def _lower_method(method: Method, source_names: SourceNames, native: bool) -> ir.Function:
     names = Names((argument.name for argument in method.arguments), frozenset())
-    self, counting, result = (ir.Name(names.fresh(name)) for name in ("self", "counting", "result"))
+    self, counting, result = ir.variables(names, "self", "counting", "result")
     parameters = [ir.Parameter(part.name, source_names.declared(part.type)) for part in method.arguments]
-    values = tuple(ir.Name(parameter.name) for parameter in parameters)
-    result_of_call = ir.Assign((result.id,), ir.called(ir.Attribute(self, COUNTED), method.name, *values))
+    values = ir.named(parameters)
+    result_of_call = ir.assign(result, ir.called(ir.Attribute(self, COUNTED), method.name, *values))
     key = ir.Literal(method.name if native else f"{method.name} ")
     begin = ir.call(source_names.begin_counting, ir.Attribute(self, COUNTS), key)
     if native:
@@ -75,5 +75,5 @@ def _lower_method(method: Method, source_names: SourceNames, native: bool) -> ir
         method.name,
         (ir.Parameter(self.id), *parameters),
         source_names.declared(method.returns),
-        (ir.Assign((counting.id,), begin), *body, ir.Return(result)),
+        (ir.assign(counting, begin), *body, ir.Return(result)),
     )

@@ -43,7 +43,7 @@ def lower_search_in_arguments(
     for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
         body += search.through(ir.Name(parameter.name), wire_type(argument.type), plan)
     looks = ir.If(ir.call("needs_grad", flags), tuple(body))
-    return [ir.Assign((found.id,), ir.Literal(False)), looks]
+    return [ir.assign(found, ir.Literal(False)), looks]
 
 
 def lower_search_in_result(
@@ -56,7 +56,7 @@ def lower_search_in_result(
         ir.If(
             recorded,
             (
-                ir.Assign((found.id,), ir.Literal(False)),
+                ir.assign(found, ir.Literal(False)),
                 *search.through(packed, wire_type(method.returns), plan_arrival(method.returns)),
                 ir.If(ir.negated(found), (ir.Do(ir.call("refuse_without_gradient", ir.Literal(where))),)),
             ),
@@ -84,7 +84,7 @@ class _Search:
             case WalkOptional(item), OptionalType(item_type):
                 name = ir.Name(self.names.numbered("part"))
                 present = ir.If(ir.IsPresent(name.id), self.through(name, item_type, item))
-                return (ir.Assign((name.id,), value), present)
+                return (ir.assign(name, value), present)
             case WalkList(item), ListType(item_type):
                 element = ir.Name(self.names.numbered("part"))
                 return (ir.For((element.id,), value, self.through(element, item_type, item)),)
@@ -99,4 +99,4 @@ class _Search:
         raise AssertionError(f"no walk {plan} through {kind}")
 
     def _tested(self, test: str, value: ir.Expression) -> tuple[ir.Statement, ...]:
-        return (ir.If(ir.call(test, value), (ir.Assign((self.found.id,), ir.Literal(True)),)),)
+        return (ir.If(ir.call(test, value), (ir.assign(self.found, ir.Literal(True)),)),)

@@ -35,17 +35,7 @@ from .gradients import lower_search_in_arguments, lower_search_in_result
 from .names import Names
 from .plan import KEEP, plan_result, plan_stub, plan_tensors, wire_type
 from .source_names import SourceNames
-from .units import (
-    MESSAGE_TYPE,
-    PROGRESS_TYPE,
-    RUN_PARAMETERS,
-    SELF,
-    begin_message,
-    crossing,
-    renamed,
-    run_scope,
-    unit,
-)
+from .units import MESSAGE_TYPE, PROGRESS_TYPE, RUN_PARAMETERS, SELF, begin_message, crossing, renamed, run_scope, unit
 
 ITS_MODULE: Final = f"{RESERVED_PREFIX}_its_module"
 """The field with the module of what runs its calls. These classes also have methods with the names of the user's."""
@@ -125,7 +115,7 @@ def split_first(
     message: Method, parameters: tuple[ir.Parameter, ...]
 ) -> tuple[tuple[ir.Expression, ...], tuple[ir.Expression, ...]]:
     """Splits the parameters of a method of `Runs`: its progress, if it has one, and flags; and the packed arguments."""
-    values = tuple(ir.Name(parameter.name) for parameter in parameters)
+    values = ir.named(parameters)
     count = 1 if message.each is None else 2
     return values[:count], values[count:]
 
@@ -163,7 +153,7 @@ def finish_run(
         return (ir.Return(run),)
     result = ir.Name(names.fresh("result"))
     finish = ir.Do(ir.call("finish", flags, ir.Attribute(hosted, "device")))
-    return (ir.Assign((result.id,), run), finish, ir.Return(result))
+    return (ir.assign(result, run), finish, ir.Return(result))
 
 
 def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
@@ -171,9 +161,9 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
     many = method.many
     names = source_names.scope()
     kinds = {"progress": PROGRESS_TYPE, **RUN_PARAMETERS}
-    progress, hosted, flags = first = [ir.Name(names.fresh(name)) for name in kinds]
+    progress, hosted, flags = first = ir.variables(names, *kinds)
     calls, batch = parameters = crossing(many, source_names, names)
-    results, call = ir.Name(names.fresh("results")), ir.Name(names.fresh("call"))
+    results, call = ir.variables(names, "results", "call")
     arguments = (ir.Item(call, index) for index in range(len(method.arguments)))
     begun: list[ir.Statement] = []
     sent: list[ir.Expression] = []
@@ -190,11 +180,11 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
     returns = source_names.wire(many.returns)
     return ir.Function(
         source_names.run[many.name],
-        (*(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds.values(), strict=True)), *parameters),
+        (*ir.typed(first, kinds), *parameters),
         returns,
         (
             *begun,
-            ir.Assign((results.id,), ir.Empty("[]"), returns),
+            ir.new_list(results, returns),
             ir.For((call.id,), ir.Name(calls.name), loop),
             ir.Return(results),
         ),
@@ -209,7 +199,7 @@ def lower_run(interface: Interface, method: Method, source_names: SourceNames) -
     """
     names = source_names.scope()
     kinds = {**RUN_PARAMETERS, "message": MESSAGE_TYPE} if method.returns_tensors else RUN_PARAMETERS
-    hosted, flags, *message = first = [ir.Name(names.fresh(name)) for name in kinds]
+    hosted, flags, *message = first = ir.variables(names, *kinds)
     module, device, moves = (ir.Attribute(hosted, name) for name in ("module", "device", "moves"))
     parameters = renamed(method, names, source_names.wire)
     moving = Converter(
@@ -232,13 +222,13 @@ def lower_run(interface: Interface, method: Method, source_names: SourceNames) -
         for parameter, argument, plan in zip(parameters, method.arguments, plan_stub(method).arguments, strict=True)
     )
     result = ir.Name(names.fresh("result"))
-    call = ir.Assign((result.id,), ir.called(module, method.name, *arguments))
+    call = ir.assign(result, ir.called(module, method.name, *arguments))
     body.append(ir.If(ir.call("needs_grad", flags), (call,), (ir.without_gradients(call),)))
     packed: ir.Expression = result
     if plan_result(method) != KEEP:
         changes = ir.Name(names.fresh("changes"))
         changes_of = "detaching_changes_of" if method.detached else "changes_of"
-        body.append(ir.Assign((changes.id,), ir.call(changes_of, flags, moves)))
+        body.append(ir.assign(changes, ir.call(changes_of, flags, moves)))
         where = ir.Literal(f"{interface.name}.{method.name}.return")
         outward = Converter(
             names,
@@ -252,17 +242,17 @@ def lower_run(interface: Interface, method: Method, source_names: SourceNames) -
     if shares or method.carries_gradients:
         done = packed if isinstance(packed, ir.Name) else ir.Name(names.fresh("done"))
         if done is not packed:
-            body.append(ir.Assign((done.id,), packed))
+            body.append(ir.assign(done, packed))
         if shares:  # see runtime/turns.py, Note [Results of calls in turn]
             copying, copied = copy_containers(done, method.returns, names, source_names)
-            copying.append(ir.Assign((done.id,), copied))
+            copying.append(ir.assign(done, copied))
             body.append(ir.If(ir.call("is_in_turn", flags), tuple(copying)))
         if method.carries_gradients:
             body += lower_search_in_result(method, done, recorded, names, f"{interface.name}.{method.name}")
         packed = done
     return ir.Function(
         source_names.run[method.name],
-        (*(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds.values(), strict=True)), *parameters),
+        (*ir.typed(first, kinds), *parameters),
         source_names.wire(method.returns),
         (*body, ir.Return(packed)),
         placed=True,  # so that the traceback of an error of the module shows where it was called
@@ -278,5 +268,5 @@ def _on_tensors(
         if plan != KEEP:
             name = ir.Name(parameter.name)
             converted = converter.convert(name, wire_type(argument.type), plan, parameter.name, body)
-            body.append(ir.Assign((parameter.name,), converted))
+            body.append(ir.assign(name, converted))
     return [ir.If(condition, tuple(body))] if body else []

@@ -89,7 +89,7 @@ def lower_host_in_turn(name: str, parameters: tuple[ir.Parameter, ...], cls: str
         ir.call(cls, current, turns, *given),
         turns,
         (ir.Parameter("strand", "Any"), ir.Parameter("is_same", "bool"), *parameters),
-        (ir.Assign((turns.id,), of_handle),),
+        (ir.assign(turns, of_handle),),
     )
 
 
@@ -166,7 +166,7 @@ def _list_tensors(
     def take_any(value: ir.Expression) -> ir.Expression:
         return ir.call("listed_any", value, tensors)
 
-    body: list[ir.Statement] = [ir.Assign((tensors.id,), ir.Empty("[]"), "List[Tensor]")]
+    body: list[ir.Statement] = [ir.new_list(tensors, "List[Tensor]")]
     for value, argument, plan in zip(packed, message.arguments, plan_tensors(message), strict=False):  # or a batch
         if plan != KEEP:
             body += walk_tensors(value, argument.type, take, names, source_names, take_any)[0]
@@ -189,7 +189,7 @@ def run_in_turn(
 
 def take_hosted(hosted: ir.Name, current: ir.Expression) -> ir.Statement:
     """Returns the statement that finds out which module a call runs on that has its turn."""
-    return ir.Assign((hosted.id,), ir.Attribute(current, "hosted"))
+    return ir.assign(hosted, ir.Attribute(current, "hosted"))
 
 
 def run_and_finish(
@@ -205,11 +205,11 @@ def run_and_finish(
         first: the parameters with the progress of many calls, the `Hosted` and the flags.
         packed: those with the packed arguments.
     """
-    given, values = (tuple(ir.Name(parameter.name) for parameter in some) for some in (first, packed))
+    given, values = (ir.named(some) for some in (first, packed))
     *_, hosted, flags = given
     begun, run = begin_run(message, given, values, names, source_names)
     result = ir.Name(names.fresh("result"))
-    return (*begun, finishing(flags, hosted, (ir.Assign((result.id,), run),)), ir.Return(result))
+    return (*begun, finishing(flags, hosted, (ir.assign(result, run),)), ir.Return(result))
 
 
 def finishing(flags: ir.Expression, hosted: ir.Expression, body: tuple[ir.Statement, ...]) -> ir.Statement:

@@ -5,12 +5,14 @@ A type is the text that TorchScript reads, because nothing looks into types afte
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Union
 
 from ..read.literals import Value
 from ..read.model import REQUIRED, Required
 from ..runtime import Definition as Prewritten
+from .names import Names
 
 # -- expressions
 
@@ -308,6 +310,14 @@ def called(value: Expression, name: str, *arguments: Expression) -> Call:
     return Call(Attribute(value, name), arguments)
 
 
+def assign(target: Name, value: Expression, kind: str | None = None) -> Assign:
+    return Assign((target.id,), value, kind)
+
+
+def new_list(target: Name, kind: str) -> Assign:
+    return assign(target, Empty("[]"), kind)
+
+
 def append(values: Expression, value: Expression) -> Statement:
     return Do(called(values, "append", value))
 
@@ -321,4 +331,18 @@ def without_gradients(*body: Statement) -> With:
 
 
 def length(values: Expression) -> Expression:
-    return Call(Name("len"), (values,))
+    return call("len", values)
+
+
+def variables(names: Names, *wanted: str) -> list[Name]:
+    """Returns new variables of a scope, under names that are free in it."""
+    return [Name(names.fresh(name)) for name in wanted]
+
+
+def named(parameters: Iterable[Parameter]) -> tuple[Name, ...]:
+    return tuple(Name(parameter.name) for parameter in parameters)
+
+
+def typed(variables: Iterable[Name], kinds: Mapping[str, str]) -> tuple[Parameter, ...]:
+    """Returns the parameters that these variables are. `kinds`: their types, by other names, in the same order."""
+    return tuple(Parameter(name.id, kind) for name, kind in zip(variables, kinds.values(), strict=True))

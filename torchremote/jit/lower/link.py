@@ -237,15 +237,13 @@ def _lower_many(method: Method, sending: Sending) -> ir.Function:
     many = method.many
     calls, batch = parameters = crossing(many, source_names)
     names = source_names.scope(["self", *(parameter.name for parameter in parameters)])
-    parts, part, message, sizes, call, flags = (
-        ir.Name(names.fresh(name)) for name in ("parts", "part", "message", "sizes", "call", "flags")
-    )
+    parts, part, message, sizes, call, flags = ir.variables(names, "parts", "part", "message", "sizes", "call", "flags")
     of_calls = many.arguments[0].type
     loop: list[ir.Statement] = [
         ir.If(
             ir.call("begins_message", message, sizes),
             (
-                ir.Assign((part.id,), ir.Empty("[]"), source_names.wire(of_calls)),
+                ir.new_list(part, source_names.wire(of_calls)),
                 ir.append(parts, part),
             ),
         ),
@@ -265,14 +263,14 @@ def _lower_many(method: Method, sending: Sending) -> ir.Function:
         *([_field(_NATIVE_ROUTE)] if sending.native else []),
     )
     body = (
-        ir.Assign((parts.id,), ir.Empty("[]"), source_names.wire(ListType(of_calls))),
+        ir.new_list(parts, source_names.wire(ListType(of_calls))),
         begin_message(message),
-        ir.Assign((sizes.id,), ir.ListOf((ir.Literal(0), ir.Literal(0)))),
+        ir.assign(sizes, ir.ListOf((ir.Literal(0), ir.Literal(0)))),
         ir.For((call.id,), ir.Name(calls.name), tuple(loop)),
-        ir.Assign((flags.id,), ir.Literal(0)),
+        ir.assign(flags, ir.Literal(0)),
         ir.If(
             ir.Operation("!=", ir.length(parts), ir.Literal(0)),  # no call, no ticket
-            (ir.Assign((flags.id,), ir.call("with_sparse", _call_flags(sending), message)),),
+            (ir.assign(flags, ir.call("with_sparse", _call_flags(sending), message)),),
         ),
         ir.If(ir.Operation("==", ir.length(parts), ir.Literal(1)), (one,)),
         ir.Return(ir.Call(ir.FORK, several)),
@@ -287,18 +285,17 @@ def _lower_in_parts(many: Method, sending: Sending) -> ir.Function:
     """
     source_names = sending.source_names
     names = source_names.scope()
-    worker, timeout, handle, flags, devices, lease, parts, batch, part, results, pending, route = (
-        ir.Name(names.fresh(name))
-        for name in "worker timeout handle flags devices lease parts batch part results pending route".split()
+    worker, timeout, handle, flags, devices, lease, parts, batch, part, results, pending, route = ir.variables(
+        names, *"worker timeout handle flags devices lease parts batch part results pending route".split()
     )
     done = ir.length(results)
     sent = sending.send(many, [handle, part, ir.Operation("+", batch, done), flags], worker, timeout, route)
     loop = (
-        ir.Assign((pending.id,), sent),
+        ir.assign(pending, sent),
         ir.Do(ir.called(results, "extend", ir.called(pending, "wait"))),
         *sending.lower_arrival(devices, names),
         # The first message had the ticket. The others follow it anyhow.
-        ir.Assign((flags.id,), ir.call("without_ticket", flags)),
+        ir.assign(flags, ir.call("without_ticket", flags)),
     )
     of_parts = source_names.wire(ListType(many.arguments[0].type))
     kinds = {worker: "str", timeout: "float", handle: "int", flags: "int", devices: _ROUTE_PARTS["devices"]}
@@ -309,7 +306,7 @@ def _lower_in_parts(many: Method, sending: Sending) -> ir.Function:
         tuple(ir.Parameter(name.id, kind) for name, kind in kinds.items()),
         returns,
         (
-            ir.Assign((results.id,), ir.Empty("[]"), returns),
+            ir.new_list(results, returns),
             ir.For((part.id,), parts, loop),
             # The stub may be gone by then, and would take the module with it.
             ir.Do(ir.call("hold", lease)),

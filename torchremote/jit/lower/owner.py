@@ -41,11 +41,11 @@ def lower_endpoints(interface: Interface, source_names: SourceNames) -> ir.Unit:
 
 def _lower_endpoint(message: Method, source_names: SourceNames) -> ir.Function:
     names = source_names.scope()
-    table, handle = (ir.Name(names.fresh(name)) for name in ("table", "handle"))
+    table, handle = ir.variables(names, "table", "handle")
     parameters = crossing(message, source_names, names)
     flags = ir.Name(names.fresh("flags"))
     progress = () if message.each is None else (ir.Attribute(table, "progress"),)
-    values = (ir.Name(parameter.name) for parameter in parameters)
+    values = ir.named(parameters)
     run = ir.Attribute(ir.call("find", table, handle), message.name)
     return ir.Function(
         endpoint(message),

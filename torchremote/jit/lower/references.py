@@ -42,9 +42,7 @@ def remote_name(method: Method) -> str:
 def _lower_remote(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that checks packed arguments, sends a call, and returns an RRef of the result."""
     names = source_names.scope([endpoint(method)])
-    stub, worker, handle, devices, message = (
-        ir.Name(names.fresh(name)) for name in ("stub", "worker", "handle", "devices", "message")
-    )
+    stub, worker, handle, devices, message = ir.variables(names, "stub", "worker", "handle", "devices", "message")
     kinds = {stub: "Flagging", worker: "str", handle: "int", devices: "List[torch.device]"}
     parameters = crossing(method, source_names, names)
     body: list[ir.Statement] = [begin_message(message)]

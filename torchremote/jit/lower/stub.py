@@ -78,10 +78,10 @@ def lower_receiving(methods: Iterable[Method], source_names: SourceNames) -> lis
         plan = plan_result(method)
         if plan != KEEP or _hides_torch(method):
             names = source_names.scope()
-            pending, received = ir.Name(names.fresh("pending")), ir.Name(names.fresh("received"))
+            pending, received = ir.variables(names, "pending", "received")
             arriving = ir.Parameter(pending.id, future(source_names.wire(method.returns)))
             returns = source_names.declared(method.returns)
-            body: list[ir.Statement] = [ir.Assign((received.id,), ir.called(pending, "wait"))]
+            body: list[ir.Statement] = [ir.assign(received, ir.called(pending, "wait"))]
             result = restoring(names, source_names).convert(received, method.returns, plan, "out", body)
             receive = source_names.receive[method.returns]
             functions[receive] = ir.Function(receive, (arriving,), returns, (*body, ir.Return(result)))
@@ -101,7 +101,7 @@ def _lower_stub_module(interface: Interface, source_names: SourceNames) -> ir.Mo
         methods += _lower_stub_methods(method, source_names)
         if is_called_packed(method):
             parameters = crossing(method, source_names)
-            values = tuple(ir.Name(parameter.name) for parameter in parameters)
+            values = ir.named(parameters)
             call = _pass_on(method, ir.Attribute(self, LINK), values, source_names)
             returns = future(source_names.wire(method.returns))
             methods.append(ir.Function(packed_name(method.name), (SELF, *parameters), returns, (ir.Return(call),)))
@@ -124,7 +124,7 @@ def _lower_state(interface: Interface) -> tuple[ir.Function, ir.Function]:
         )
     )
     getstate: tuple[ir.Statement, ...] = (
-        ir.Assign((address.id,), ir.called(self, ADDRESS)),
+        ir.assign(address, ir.called(self, ADDRESS)),
         ir.Assign(ADDRESS_PARTS, address),
         ir.If(ir.Operation("==", ir.Name("name"), ir.Literal("")), (nameless,)),
         ir.Return(ir.TupleOf((address, ir.Attribute(self, training.id)))),
@@ -261,7 +261,7 @@ def lower_pair(
     sent = pending
     if link is not None:
         sent = ir.Name(source_names.scope(parameter.name for parameter in parameters).fresh("pending"))
-        waiting.append(ir.Assign((sent.id,), pending))
+        waiting.append(ir.assign(sent, pending))
         waiting.append(ir.Do(ir.called(link, WAIT_HERE, sent)))
     awaited, deferred = ir.called(sent, "wait"), pending
     if plan_result(method) != KEEP or _hides_torch(method):

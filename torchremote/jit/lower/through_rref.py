@@ -60,18 +60,18 @@ def _lower_remote(method: Method, moves: bool, source_names: SourceNames) -> ir.
     """Lowers what runs on the owner."""
     names = source_names.scope()
     rref, device, is_mapped = torchs = _torchs_parameters(names)
-    module, there, flags, on_device = (ir.Name(names.fresh(name)) for name in ("module", "there", "flags", "hosted"))
+    module, there, flags, on_device = ir.variables(names, "module", "there", "flags", "hosted")
     parameters = renamed(method, names, source_names.wire)
     device_of = ir.called(ir.Name("torch"), "device", ir.Name(device.name))
     on_accelerator = ir.Operation("!=", ir.Attribute(there, "type"), ir.Literal("cpu"))
     hosted = ir.call("Hosted", module, there, on_accelerator if moves else ir.Literal(False))
-    values = tuple(ir.Name(parameter.name) for parameter in parameters)
+    values = ir.named(parameters)
     begun, run = begin_run(method, (on_device, flags), values, names, source_names)
     body = (
-        ir.Assign((module.id,), ir.called(ir.Name(rref.name), "local_value")),
-        ir.Assign((there.id,), device_of),
-        ir.Assign((flags.id,), ir.call("flags_of_torchs_call", ir.Name(is_mapped.name))),
-        ir.Assign((on_device.id,), hosted),
+        ir.assign(module, ir.called(ir.Name(rref.name), "local_value")),
+        ir.assign(there, device_of),
+        ir.assign(flags, ir.call("flags_of_torchs_call", ir.Name(is_mapped.name))),
+        ir.assign(on_device, hosted),
         *begun,
         *finish_run(method, run, on_device, flags, names),
     )
@@ -87,7 +87,7 @@ def _lower_send(interface: Interface, method: Method, source_names: SourceNames)
     body: list[ir.Statement] = []
     if method.takes_tensors:
         body.append(begin_message(message))
-    values: list[ir.Expression] = [ir.Name(parameter.name) for parameter in torchs]
+    values: list[ir.Expression] = [*ir.named(torchs)]
     for parameter, argument in zip(parameters, method.arguments, strict=True):
         plan = plan_type(argument.type, tensors=True, translates=True)
         where = ir.Literal(f"{interface.name}.{method.name}.{argument.name}")

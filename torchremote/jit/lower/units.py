@@ -81,7 +81,7 @@ QUEUE_PARAMETERS: Final = {"current": "Current", "flags": "int"}
 
 def begin_message(message: ir.Name) -> ir.Statement:
     """Returns the statement for a message that has no tensors yet."""
-    return ir.Assign((message.id,), ir.Empty("[]"), MESSAGE_TYPE)
+    return ir.new_list(message, MESSAGE_TYPE)
 
 
 def future(kind: str) -> str:
