@@ -112,7 +112,7 @@ class Guards:
         """Takes a value apart."""
         match tree, kind:
             case Constant(None), OptionalType():
-                self._check(ir.IsPresent(value.id), where, "None", ir.Literal("a value"), into)
+                self._check(ir.is_present(value), where, "None", ir.Literal("a value"), into)
             case _, OptionalType(item):
                 # Compared or not, TorchScript has to see that it is present.
                 said = ir.Literal(f"{where}: {self._how} for a value; came None")

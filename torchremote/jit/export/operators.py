@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import functools
 import math
 import operator
@@ -49,12 +48,12 @@ _FUNCTIONS: Final[dict[Any, str]] = {
     torch.sym_float: "float",
     torch.sym_max: "max",
     torch.sym_min: "min",
-    builtins.max: "max",
-    builtins.min: "min",
-    builtins.int: "int",
-    builtins.float: "float",
-    builtins.bool: "bool",
-    builtins.abs: "abs",
+    max: "max",
+    min: "min",
+    int: "int",
+    float: "float",
+    bool: "bool",
+    abs: "abs",
     operator.abs: "abs",
     math.trunc: "int",
     math.ceil: "math.ceil",
@@ -114,8 +113,7 @@ class Operators:
         for key, value in keywords.items():
             given.append(ir.Keyword(key, self._argument(value, by_name[key], write, schema.name)))
         self.expected[schema.name, schema.overload_name] += 1
-        function = ir.Attribute(ir.Attribute(ir.Attribute(_TORCH, "ops"), space), name)
-        return ir.Call(function, tuple(given))
+        return ir.Call(ir.operator_of(space, name), tuple(given))
 
     def _in_one_dtype(
         self, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any], write: Argument
@@ -144,7 +142,7 @@ class Operators:
     def aten(self, name: str, overload: str, *arguments: ir.Expression) -> ir.Expression:
         """Writes an operator of ATen that the graph does not have."""
         self.expected[f"aten::{name}", overload] += 1
-        return ir.called(ir.Attribute(ir.Attribute(_TORCH, "ops"), "aten"), name, *arguments)
+        return ir.Call(ir.operator_of("aten", name), arguments)
 
     def _tensor_of(self, number: Any, arguments: tuple[Any, ...], write: Argument) -> ir.Expression:
         """Writes a number that an operator takes for its first tensor, in the dtype to which its tensors promote it."""
@@ -159,12 +157,10 @@ class Operators:
         kind = str(declared.type)
         if isinstance(value, (list, tuple)):
             if not value:
-                return _annotated(declared.type.annotation_str, ir.ListOf(()))
+                return ir.annotated(declared.type.annotation_str, ir.ListOf(()))
             items = ir.ListOf(tuple(self._number(item, kind, write) for item in value))
-            return _annotated(kind, items) if kind == "List[Optional[Tensor]]" else items
-        if kind == "Tensor" and not isinstance(value, torch.fx.Node):
-            self.loose.add(name)
-        if isinstance(value, torch.fx.Node) and kind == "Tensor" and not _is_tensor(value):
+            return ir.annotated(kind, items) if kind == "List[Optional[Tensor]]" else items
+        if kind == "Tensor" and not (isinstance(value, torch.fx.Node) and _is_tensor(value)):
             self.loose.add(name)
         return self._number(value, kind, write)
 
@@ -215,10 +211,7 @@ class Operators:
             return ir.call(of_floats, *floats)
         if target in _SHIFTS:
             return ir.call(_SHIFTS[target], *map(write, arguments))
-        if target is builtins.round and arguments[1:] in (
-            (),
-            (None,),
-        ):  # to an integer, which is a float in TorchScript
+        if target is round and arguments[1:] in ((), (None,)):  # to an integer, which is a float in TorchScript
             return ir.call("int", ir.call("round", write(arguments[0])))
         if target in _FUNCTIONS:
             return ir.call(_FUNCTIONS[target], *map(write, arguments))
@@ -252,10 +245,6 @@ class Operators:
             f"{self.where}: its graph has {what}, which cannot run without Python; compute that part in tensors and "
             "operators of torch, or leave it out of the method"
         )
-
-
-def _annotated(kind: str, value: ir.Expression) -> ir.Expression:
-    return ir.called(ir.Attribute(_TORCH, "jit"), "annotate", ir.Name(kind), value)
 
 
 _INTEGERS: Final = (int, torch.SymInt)

@@ -95,10 +95,10 @@ def _compare(first: ir.Expression, other: ir.Expression, kind: Type, names: Name
             return (_unless(ir.call("same_float", first, other)),)
         case OptionalType(item):
             one, two = named("optional")
-            absent = (ir.If(ir.IsPresent(two.id), (_NO,)),)
-            present = (ir.If(ir.IsPresent(two.id), _compare(one, two, item, names) or (ir.Pass(),), (_NO,)),)
+            absent = (ir.If(ir.is_present(two), (_NO,)),)
+            present = (ir.If(ir.is_present(two), _compare(one, two, item, names) or (ir.Pass(),), (_NO,)),)
             assigned = (ir.assign(one, first), ir.assign(two, other))
-            return (*assigned, ir.If(ir.IsPresent(one.id), present, absent))
+            return (*assigned, ir.If(ir.is_present(one), present, absent))
         case ListType(item):
             one, two = named("item")
             inner = _compare(one, two, item, names)

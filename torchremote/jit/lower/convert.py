@@ -140,7 +140,7 @@ class Converter:
         body: list[ir.Statement] = []
         present = self.convert(value, item_type, item, stem, body)
         body.append(ir.Assign((done,), present))
-        into.append(ir.If(ir.IsPresent(value.id), tuple(body)))
+        into.append(ir.If(ir.is_present(value), tuple(body)))
         return ir.Name(done)
 
     def _pack_union(
@@ -177,7 +177,7 @@ class Converter:
         body: list[ir.Statement] = []
         assert isinstance(kind.item, UnionType)
         self._unpack_members(value, kind.item, plans, stem, found, body)
-        into.append(ir.If(ir.IsPresent(value.id), tuple(body)))
+        into.append(ir.If(ir.is_present(value), tuple(body)))
         count = ir.length(found)
         into.append(ir.If(ir.Operation("==", count, ir.Literal(0)), (ir.append(found, ir.Literal(None)),)))
         return ir.Item(found, 0)
@@ -198,7 +198,7 @@ class Converter:
             body: list[ir.Statement] = []
             unpacked = self.convert(ir.Name(place), item, plan, stem, body)
             body.append(ir.append(found, unpacked))
-            into.append(ir.If(ir.IsPresent(place), tuple(body)))
+            into.append(ir.If(ir.is_present(ir.Name(place)), tuple(body)))
 
     def _fresh_list(self, kind: Type, stem: str, into: list[ir.Statement]) -> ir.Name:
         """Assigns an empty list of `kind` to a new variable."""

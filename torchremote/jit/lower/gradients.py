@@ -83,7 +83,7 @@ class _Search:
                 return self._tested(self.test_any, value)
             case WalkOptional(item), OptionalType(item_type):
                 name = ir.Name(self.names.numbered("part"))
-                present = ir.If(ir.IsPresent(name.id), self.through(name, item_type, item))
+                present = ir.If(ir.is_present(name), self.through(name, item_type, item))
                 return (ir.assign(name, value), present)
             case WalkList(item), ListType(item_type):
                 element = ir.Name(self.names.numbered("part"))

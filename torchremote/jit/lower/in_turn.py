@@ -55,7 +55,7 @@ class Starting:
         """
         if not self.native:
             return ir.Call(ir.FORK, (ir.Name(function), *arguments))
-        like = ir.Call(ir.JIT_ANNOTATE, (ir.Name(f"List[{returns}]"), ir.Empty("[]")))
+        like = ir.annotated(f"List[{returns}]", ir.Empty("[]"))
         may_run_here = ir.negated(_has_device_map(flags))
         first = (ir.Attribute(turns, "strand"), ir.Literal(f"{self.scope}.{function}"), like, may_run_here)
         return ir.Call(ir.native("in_strand"), (*first, *arguments))

@@ -80,13 +80,6 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class IsPresent:
-    """`name is not None`. It is a name, because TorchScript refines nothing else."""
-
-    name: str
-
-
-@dataclass(frozen=True)
 class IsInstance:
     """`isinstance(name, types)`."""
 
@@ -105,13 +98,11 @@ Expression = Union[
     Empty,
     Literal,
     Operation,
-    IsPresent,
     IsInstance,
 ]
 
 FORK: Final = Attribute(Attribute(Name("torch"), "jit"), "fork")
 """Starts a task of TorchScript's own, which holds no thread while it waits."""
-JIT_ANNOTATE: Final = Attribute(Attribute(Name("torch"), "jit"), "annotate")
 
 
 def native(operator: str) -> Expression:
@@ -322,12 +313,22 @@ def append(values: Expression, value: Expression) -> Statement:
     return Do(called(values, "append", value))
 
 
+def is_present(value: Name) -> Operation:
+    """Returns the test that a variable is not None. TorchScript refines nothing else."""
+    return Operation("is not", value, Literal(None))
+
+
 def negated(value: Expression) -> Operation:
     return Operation("not", None, value)
 
 
 def without_gradients(*body: Statement) -> With:
     return With(called(Name("torch"), "no_grad"), body)
+
+
+def annotated(kind: str, value: Expression) -> Call:
+    """Returns a value whose type TorchScript is told."""
+    return called(Attribute(Name("torch"), "jit"), "annotate", Name(kind), value)
 
 
 def length(values: Expression) -> Expression:

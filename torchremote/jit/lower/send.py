@@ -68,8 +68,7 @@ class Sending:
         if not self.native:
             arguments = (worker, ir.Name(endpoint(method)), ir.TupleOf(tuple(values)), ir.Empty("{}"), timeout)
             return ir.called(ir.Name("rpc"), "rpc_async", *arguments)
-        answers = ir.Name(f"List[{self.source_names.wire(method.returns)}]")
-        like = ir.Call(ir.JIT_ANNOTATE, (answers, ir.Empty("[]")))
+        like = ir.annotated(f"List[{self.source_names.wire(method.returns)}]", ir.Empty("[]"))
         name = ir.Literal(endpoint_name(self.interface, method))
         return ir.Call(ir.native("send"), (worker, name, timeout, like, route, *values))
 

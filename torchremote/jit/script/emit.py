@@ -228,8 +228,6 @@ def _expression(expression: ir.Expression) -> str:
         case ir.Operation(sign, left, right):
             before = "" if left is None else f"{_operand(left)} "
             return f"{before}{sign} {_operand(right)}"
-        case ir.IsPresent(name):
-            return f"{name} is not None"
         case ir.IsInstance(name, types):
             # TorchScript takes a tuple of several types, but not of one.
             wanted = types[0] if len(types) == 1 else tuple_of(*types)
@@ -239,5 +237,5 @@ def _expression(expression: ir.Expression) -> str:
 def _operand(expression: ir.Expression) -> str:
     """Writes an expression that stands beside a sign, in parentheses where another sign could take a part of it."""
     text = _expression(expression)
-    is_bare = not isinstance(expression, (ir.Operation, ir.IsPresent, ir.IsInstance)) and not text.startswith("-")
+    is_bare = not isinstance(expression, (ir.Operation, ir.IsInstance)) and not text.startswith("-")
     return text if is_bare else f"({text})"
