@@ -108,8 +108,7 @@ class Lowering:
             if lower is None:
                 raise self.operators.refused(f"the operator {target.name()}")
             self._comment(node, into)
-            arguments = [known[one] if isinstance(one, torch.fx.Node) else one for one in node.args]
-            known[node] = lower(self, node, arguments, write, into)
+            known[node] = lower(self, node, node.args, write, into)
         elif target is operator.getitem:
             items: Any = node.args[0]
             index: Any = node.args[1]
