@@ -271,7 +271,7 @@ class RunsPart(nn.Module):
 def test_names_of_methods_and_parts_that_generated_text_uses_itself(cls, interface):
     methods = [name for name in vars(interface) if not name.startswith("_")]
     module = cls()
-    exported = tr.exported(module, interface, {name: (X[0],) for name in methods})
+    exported = tr.exported(module, interface, dict.fromkeys(methods, (X[0],)))
     for name in methods:
         assert torch.equal(getattr(exported, name)(X[0]), getattr(module, name)(X[0]))
 
