@@ -17,6 +17,7 @@ import torch
 from ... import _torch
 from ...errors import InternalError
 from ..lower import ir
+from ..read.literals import CONSTANTS
 from ..runtime import Span
 from .emit import Source
 
@@ -53,7 +54,7 @@ def script(
 
 
 _INDENT: Final = " " * 4
-_RESERVED: Final = re.compile(r"\b(Ellipsis|NoneType)\b")  # by TorchScript's parser; in Python, these are names
+_RESERVED: Final = re.compile(rf"\b({'|'.join(sorted(CONSTANTS))})\b")
 
 
 def _needed_in_python(unit: ir.Unit, source: Source) -> str:
