@@ -33,7 +33,7 @@ from .convert import Converter, Direction, restoring
 from .copies import copy_containers, has_plain_containers
 from .gradients import lower_search_in_arguments, lower_search_in_result
 from .names import Names
-from .plan import KEEP, plan_result, plan_stub, plan_tensors, wire_type
+from .plan import KEEP, plan_packing, plan_result, plan_tensors, wire_type
 from .source_names import SourceNames
 from .units import MESSAGE_TYPE, PROGRESS_TYPE, RUN_PARAMETERS, SELF, begin_message, crossing, renamed, run_scope, unit
 
@@ -218,8 +218,8 @@ def lower_run(interface: Interface, method: Method, source_names: SourceNames) -
     body += _on_tensors(moving, moves, method, parameters)
     inward = Converter(names, source_names, Direction.UNPACK)
     arguments = tuple(
-        inward.convert(ir.Name(parameter.name), argument.type, plan, parameter.name, body)
-        for parameter, argument, plan in zip(parameters, method.arguments, plan_stub(method).arguments, strict=True)
+        inward.convert(ir.Name(parameter.name), argument.type, plan_packing(argument.type), parameter.name, body)
+        for parameter, argument in zip(parameters, method.arguments, strict=True)
     )
     result = ir.Name(names.fresh("result"))
     call = ir.assign(result, ir.called(module, method.name, *arguments))
