@@ -34,11 +34,8 @@ from .script.emit import emit
 
 Host = Callable[..., None]
 
-_at_once: Cache[Contract, dict[str, Any]] = Cache()
-_forked: Cache[Contract, dict[str, Any]] = Cache()
-_in_turn: Cache[Contract, dict[str, Any]] = Cache()
+_units: Cache[tuple[object, ...], dict[str, Any]] = Cache()  # by contract, and what else the unit depends on
 _counted: Cache[Contract, torch.jit.ScriptModule] = Cache()
-_gathering: Cache[tuple[Contract, tuple[Method, ...]], dict[str, Any]] = Cache()
 
 
 def host_at_once(contract: Contract) -> Host:
@@ -49,33 +46,23 @@ def host_at_once(contract: Contract) -> Host:
 
 def host_forked(contract: Contract) -> Host:
     """Compiles what runs the calls of a module at once, each in a fork."""
-
-    def compile_unit() -> dict[str, Any]:
-        return _script(contract, lower_forked(contract.interface, contract.source_names))
-
-    host: Host = _forked.get(contract, compile_unit)["host_forked"]
-    return host
+    return _host(contract, "host_forked", lambda: lower_forked(contract.interface, contract.source_names))
 
 
 def host_in_turn(contract: Contract) -> Host:
     """Compiles what runs the calls of a module one after another."""
-
-    def compile_unit() -> dict[str, Any]:
-        return _script(contract, lower_in_turn(contract.interface, contract.source_names, native.available()))
-
-    host: Host = _in_turn.get(contract, compile_unit)["host_in_turn"]
-    return host
+    interface, names = contract.interface, contract.source_names
+    return _host(contract, "host_in_turn", lambda: lower_in_turn(interface, names, native.available()))
 
 
 def host_gathering(contract: Contract, methods: tuple[Method, ...]) -> Host:
     """Compiles what gathers the calls of a module. `methods` are the contract's, with the marks of whoever hosts it."""
 
-    def compile_unit() -> dict[str, Any]:
+    def lower() -> ir.Unit:
         interface = Interface(contract.interface.qualified_name, methods)
-        return _script(contract, lower_gathering(interface, SourceNames(interface), native.available()))
+        return lower_gathering(interface, SourceNames(interface), native.available())
 
-    host: Host = _gathering.get((contract, methods), compile_unit)["gather"]
-    return host
+    return _host(contract, "gather", lower, methods)
 
 
 def _hosting(contract: Contract) -> dict[str, Any]:
@@ -85,11 +72,18 @@ def _hosting(contract: Contract) -> dict[str, Any]:
         unit = lower_hosting(contract.interface, contract.source_names)
         return script(unit, emit(unit), around=contract.defined, table=contract.constant)
 
-    return _at_once.get(contract, compile_unit)
+    return _units.get((contract,), compile_unit)
 
 
-def _script(contract: Contract, unit: ir.Unit) -> dict[str, Any]:
-    return script(unit, emit(unit), around={**contract.defined, **_hosting(contract)}, table=contract.constant)
+def _host(contract: Contract, name: str, lower: Callable[[], ir.Unit], *depends: object) -> Host:
+    """Compiles a unit, and returns its function of that name. `depends`: what it depends on beside the contract."""
+
+    def compile_unit() -> dict[str, Any]:
+        unit, around = lower(), {**contract.defined, **_hosting(contract)}
+        return script(unit, emit(unit), around=around, table=contract.constant)
+
+    host: Host = _units.get((contract, name, *depends), compile_unit)[name]
+    return host
 
 
 def counted_module(contract: Contract, module: torch.jit.ScriptModule, counts: object) -> torch.jit.ScriptModule:

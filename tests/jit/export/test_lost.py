@@ -211,15 +211,25 @@ def test_a_class_that_a_method_changes(do, name):
 
 
 class Remembers(nn.Module):
+    def log(self, calls=[]):  # noqa: B006
+        calls.append(1)
+        return len(calls)
+
     def forward(self, x, calls=[]):  # noqa: B006
         calls.append(1)
         return x * len(calls)
 
 
-def test_a_default_that_a_method_changes():
-    with pytest.raises(CreationError, match=r"changes its attribute Remembers\.forward"):
-        export(Remembers())
-    assert Remembers.forward.__defaults__ == ([],)
+class RemembersInAnother(Remembers):
+    def forward(self, x):
+        return x * self.log()
+
+
+@pytest.mark.parametrize(("cls", "name"), [(Remembers, "forward"), (RemembersInAnother, "log")])
+def test_a_default_that_a_method_changes(cls, name):
+    with pytest.raises(CreationError, match=rf"changes its attribute Remembers\.{name}"):
+        export(cls())
+    assert getattr(Remembers, name).__defaults__ == ([],)
 
 
 def test_data_of_a_tensor_is_the_tensor_without_gradients():

@@ -235,3 +235,63 @@ def test_names_that_generated_text_uses_itself():
     module = Clash()
     exported = tr.exported(module, Clashing, {"forward": (X[0], X[0], X[0])})
     assert torch.equal(exported(*X, *X, *X), module(*X, *X, *X))
+
+
+class OnConstants:
+    def constant_0(self, input: Tensor) -> Tensor: ...
+    def run_forward(self, input: Tensor) -> Tensor: ...
+    def forward(self, input: Tensor) -> Tensor: ...
+
+
+class Constants(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.constant_1, self.ones, self.twos = nn.ReLU(), torch.ones(()), torch.full((), 2.0)
+
+    def constant_0(self, input):
+        return self.constant_1(input) + self.ones
+
+    def run_forward(self, input):
+        return input * self.twos
+
+    def forward(self, input):
+        return self.constant_1(input) * self.twos - self.ones
+
+
+class RunsPart(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.run_forward = nn.ReLU()
+
+    def forward(self, input):
+        return self.run_forward(input)
+
+
+@pytest.mark.parametrize(("cls", "interface"), [(Constants, OnConstants), (RunsPart, OnTensor)])
+def test_names_of_methods_and_parts_that_generated_text_uses_itself(cls, interface):
+    methods = [name for name in vars(interface) if not name.startswith("_")]
+    module = cls()
+    exported = tr.exported(module, interface, dict.fromkeys(methods, (X[0],)))
+    for name in methods:
+        assert torch.equal(getattr(exported, name)(X[0]), getattr(module, name)(X[0]))
+
+
+class OnPart:
+    def encoder(self, input: Tensor) -> Tensor: ...
+
+
+class PartForMethod(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(4, 4)
+
+    def forward(self, input):
+        return self.encoder(input)
+
+
+def test_a_part_with_the_name_of_a_method_is_refused():
+    with pytest.raises(MismatchError, match=r"^OnPart\.encoder: PartForMethod has a part or tensor of that name"):
+        tr.exported(PartForMethod(), OnPart, {"encoder": (X[0],)})
+    program = torch.export.export(PartForMethod(), (X[0],))
+    with pytest.raises(MismatchError, match=r"^OnPart\.encoder: ExportedOnPart has a part or tensor of that name"):
+        tr.exported({"encoder": program}, OnPart)

@@ -5,14 +5,13 @@ from torchremote.jit.lower.plan import (
     MOVE,
     MOVE_ANY,
     TRANSLATE_ENUM,
-    MethodPlan,
     WalkDict,
     WalkList,
     WalkOptional,
     WalkTuple,
     WalkUnion,
+    plan_packing,
     plan_result,
-    plan_stub,
     plan_tensors,
     plan_type,
     wire_type,
@@ -69,4 +68,4 @@ def test_who_walks_to_what():
     ).methods
     assert plan_tensors(method) == (WalkTuple((MOVE, KEEP)), KEEP)  # of packed arguments
     assert plan_result(method) == MOVE
-    assert plan_stub(method) == MethodPlan((WalkTuple((KEEP, TRANSLATE_ENUM)), KEEP), KEEP)
+    assert [plan_packing(kind) for kind in method.types] == [WalkTuple((KEEP, TRANSLATE_ENUM)), KEEP, KEEP]

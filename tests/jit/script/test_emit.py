@@ -30,7 +30,6 @@ from torchremote.jit.lower import (
     lower_stub,
     lower_table,
 )
-from torchremote.jit.lower.plan import returns_tensors
 from torchremote.jit.read.annotations import read_type
 from torchremote.jit.read.interface import read_interface
 from torchremote.jit.read.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, literal
@@ -414,7 +413,7 @@ def test_a_call_moves_and_translates_as_the_reference_does(moves, flags, data):
     assert same_objects(results, fakes_in(result) if arguments else [])
     assert refused == ["Written.forward"] * bool(arguments and not results)
     assert had_gradients == [not flags & tensors.NO_GRAD]
-    assert finished == [(flags, "accelerator")] * returns_tensors(method)
+    assert finished == [(flags, "accelerator")] * method.returns_tensors
     assert alike(result, packer.pack(outward, returned_type, "out"))
     assert set(sent) <= {"Written.forward.return"}
     assert not restored or flags & message.HAS_SPARSE

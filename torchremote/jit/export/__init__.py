@@ -45,7 +45,7 @@ def export_module(
         both_modes: exports it for training, too, if it is in evaluation mode, and the other way round.
         compiled: has AOTInductor compile the graphs. The result has no parameters of its own.
     """
-    holder = Holder(None if compiled else module)
+    holder = Holder(None if compiled else module, interface)
     finish = RUN_BY_AOTINDUCTOR if compiled else RUN_BY_TORCHSCRIPT
     lowering = ModuleLowering(interface, type(module).__name__, holder, "an example")
     shapes = _by_method("dynamic_shapes", {} if dynamic_shapes is None else dynamic_shapes, interface)
@@ -96,7 +96,7 @@ def export_programs(
     programs: Mapping[str, Any], interface: Interface, defined: Mapping[str, Any], compiled: bool = False
 ) -> torch.jit.ScriptModule:
     """Makes one module of exported programs, one or a list of them for each method of an interface."""
-    holder = Holder(None)
+    holder = Holder(None, interface)
     finish = RUN_BY_AOTINDUCTOR if compiled else RUN_BY_TORCHSCRIPT
     captured: dict[str, Sequence[Captured]] = {}
     training: dict[bool, str] = {}

@@ -30,8 +30,8 @@ def is_another(value: ir.Expression, number: float | complex) -> ir.Expression:
     given = [ir.Literal(part if part else 0.0) for part in parts]
     signs = [ir.Literal(math.copysign(1.0, part) < 0) for part in parts]
     if isinstance(number, float):
-        return ir.negated(ir.Call(ir.Name("is_alike"), (value, *given, *signs)))
-    return ir.negated(ir.Call(ir.Name("is_complex_alike"), (value, ir.ListOf(tuple(given)), ir.ListOf(tuple(signs)))))
+        return ir.negated(ir.call("is_alike", value, *given, *signs))
+    return ir.negated(ir.call("is_complex_alike", value, ir.ListOf(tuple(given)), ir.ListOf(tuple(signs))))
 
 
 def any_of(tests: list[ir.Expression]) -> ir.Expression:
@@ -44,4 +44,4 @@ def any_of(tests: list[ir.Expression]) -> ir.Expression:
 
 def text_of(value: ir.Expression) -> ir.Expression:
     """Writes a value as text, for an error."""
-    return ir.Call(ir.Name("str"), (value,))
+    return ir.call("str", value)

@@ -68,7 +68,7 @@ def run_package(
 ) -> list[ir.Expression]:
     """Adds the statement that runs a package. Returns what its outputs are."""
     name = names.fresh("results")
-    into.append(ir.Assign((name,), ir.Call(ir.Attribute(package, "run"), (ir.ListOf(tuple(inputs)),))))
+    into.append(ir.Assign((name,), ir.called(package, "run", ir.ListOf(tuple(inputs)))))
     output = next(node for node in captured.program.graph.nodes if node.op == "output")
     results: list[ir.Expression] = []
     for place, value in enumerate(output.args[0]):
@@ -76,7 +76,7 @@ def run_package(
         result: ir.Expression = ir.Item(ir.Name(name), place)
         for symbolic, kind in _NUMBERS.items():
             if isinstance(known, symbolic):
-                result = ir.Call(ir.Name(kind), (ir.Call(ir.Attribute(result, "item")),))
+                result = ir.call(kind, ir.called(result, "item"))
         results.append(result)
     return results
 

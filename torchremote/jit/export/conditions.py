@@ -75,7 +75,7 @@ def condition(text: str, find: Find, where: str, divisors: list[ir.Expression] |
             divisors.append(divisor)
         if sign == "/":
             return ir.Operation(sign, read(left), divisor)
-        return ir.Call(ir.Name(_OF_INTEGERS[sign]), (read(left), divisor))
+        return ir.call(_OF_INTEGERS[sign], read(left), divisor)
 
     def read(node: ast.expr) -> ir.Expression:
         found = find(ast.unparse(node))
@@ -112,11 +112,11 @@ def condition(text: str, find: Find, where: str, divisors: list[ir.Expression] |
             case ast.UnaryOp(ast.USub(), value):
                 return ir.Operation("-", None, read(value))
             case ast.Call(function, [argument], []) if ast.unparse(function) in _FUNCTIONS:
-                return ir.Call(ir.Name(_FUNCTIONS[ast.unparse(function)]), (read(argument),))
+                return ir.call(_FUNCTIONS[ast.unparse(function)], read(argument))
             case ast.Call(function, [first, *others], []) if others and ast.unparse(function) in _OF_SEVERAL:
                 chosen = read(first)
                 for one in others:  # TorchScript's take two
-                    chosen = ir.Call(ir.Name(_OF_SEVERAL[ast.unparse(function)]), (chosen, read(one)))
+                    chosen = ir.call(_OF_SEVERAL[ast.unparse(function)], chosen, read(one))
                 return chosen
             case ast.Call(function, [left, right], []) if ast.unparse(function) in _OF_TWO:
                 return divided(_OF_TWO[ast.unparse(function)], left, right)

@@ -108,8 +108,7 @@ class Lowering:
             if lower is None:
                 raise self.operators.refused(f"the operator {target.name()}")
             self._comment(node, into)
-            arguments = [known[one] if isinstance(one, torch.fx.Node) else one for one in node.args]
-            known[node] = lower(self, node, arguments, write, into)
+            known[node] = lower(self, node, node.args, write, into)
         elif target is operator.getitem:
             items: Any = node.args[0]
             index: Any = node.args[1]
@@ -143,11 +142,11 @@ class Lowering:
             value = node.meta.get("val")
             number = "bool" if isinstance(value, (torch.SymBool, bool)) else "int"
             number = "float" if isinstance(value, (torch.SymFloat, float)) else number
-            return self.assign(node.name, ir.Call(ir.Name(number), (write(node.args[0]),)), into)
+            return self.assign(node.name, ir.call(number, write(node.args[0])), into)
         if name in _DROPOUTS and (node.args[1] == 0 or node.args[2] is False):  # eagerly, the result is the argument
             return write(node.args[0])
         if name == "aten::alias":  # what watching.py makes of contiguous() where it does nothing for the example
-            return self.assign(node.name, ir.Call(ir.Attribute(write(node.args[0]), "contiguous"), ()), into)
+            return self.assign(node.name, ir.called(write(node.args[0]), "contiguous"), into)
         if name == "aten::dropout" and node.args[-1] is True:
             return self._dropout(node, write, into)
         call = self.operators.call(target, node.args, dict(node.kwargs), write)

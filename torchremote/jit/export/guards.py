@@ -81,7 +81,7 @@ class Guards:
         for guard in self._captured.guards:
             self._guard(guard, body)
         if GRAD_MODE in self._captured.asked:
-            enabled = ir.Call(ir.Attribute(ir.Name("torch"), "is_grad_enabled"))
+            enabled = ir.called(ir.Name("torch"), "is_grad_enabled")
             wrong = ir.Operation("!=", enabled, ir.Literal(self._captured.grad_mode))
             is_on = self._captured.grad_mode
             came = ir.Literal("one without" if is_on else "one with; call it under torch.no_grad()")
@@ -112,7 +112,7 @@ class Guards:
         """Takes a value apart."""
         match tree, kind:
             case Constant(None), OptionalType():
-                self._check(ir.IsPresent(value.id), where, "None", ir.Literal("a value"), into)
+                self._check(ir.is_present(value), where, "None", ir.Literal("a value"), into)
             case _, OptionalType(item):
                 # Compared or not, TorchScript has to see that it is present.
                 said = ir.Literal(f"{where}: {self._how} for a value; came None")
@@ -129,7 +129,7 @@ class Guards:
                 self._constant(value, found, kind, where, into)
             case Several(items, keys), DictType(_, item) if keys is not None:
                 listed = ir.ListOf(tuple(ir.Literal(key) for key in keys))
-                found = ir.Call(ir.Name("list"), (ir.Call(ir.Attribute(value, "keys")),))
+                found = ir.call("list", ir.called(value, "keys"))
                 wrong = ir.Operation("!=", found, listed) if keys else has_other_length(value, 0)
                 numbers = [(n, key) for n, key in enumerate(keys) if isinstance(key, (float, complex))]
                 wrong = any_of([wrong, *(is_another(ir.Item(found, n), key) for n, key in numbers)])
@@ -156,17 +156,17 @@ class Guards:
 
     def _constant(self, value: ir.Name, found: Any, kind: Type, where: str, into: list[ir.Statement]) -> None:
         """Compares a value with the one that is part of the graph."""
-        came: ir.Expression = ir.Call(ir.Name("str"), (value,))
+        came: ir.Expression = ir.call("str", value)
         if found is None:
             return
         if isinstance(kind, EnumType):
             member: ir.Expression = ir.Literal(MemberValue(self._source_names.classes[kind], found.name))
-            came = ir.Call(ir.Name("str"), (ir.Attribute(value, "name"),))
+            came = ir.call("str", ir.Attribute(value, "name"))
             self._check(ir.Operation("!=", value, member), where, found.name, came, into)
             return
         if isinstance(found, torch.dtype):
             wanted: ir.Expression = ir.Attribute(ir.Name("torch"), str(found).removeprefix("torch."))
-            came = ir.Call(ir.Name("shown_dtype"), (value,))
+            came = ir.call("shown_dtype", value)
         else:
             wanted = ir.Literal(DeviceValue(str(found)) if isinstance(found, torch.device) else found)
         wrong: ir.Expression = ir.Operation("!=", value, wanted)
@@ -187,7 +187,7 @@ class Guards:
     def _tensor(self, value: ir.Name, symbolic: torch.Tensor, where: str, into: list[ir.Statement]) -> None:
         dtype = str(symbolic.dtype).removeprefix("torch.")
         torch_name = ir.Name("torch")
-        rank = ir.Call(ir.Attribute(value, "dim"))
+        rank = ir.called(value, "dim")
         layout = str(symbolic.layout).removeprefix("torch.")
         wrong: list[ir.Expression] = [
             ir.Operation("!=", ir.Attribute(value, "layout"), ir.Attribute(torch_name, layout)),
@@ -195,10 +195,10 @@ class Guards:
             ir.Operation("!=", rank, ir.Literal(symbolic.dim())),
         ]
         sizes = [
-            self._size(ir.Call(ir.Attribute(value, "size"), (ir.Literal(n),)), size, f"{where}.size({n})", wrong)
+            self._size(ir.called(value, "size", ir.Literal(n)), size, f"{where}.size({n})", wrong)
             for n, size in enumerate(symbolic.shape)
         ]
-        came = ir.Call(ir.Name("shown_tensor"), (value,))
+        came = ir.call("shown_tensor", value)
         self._check(any_of(wrong), where, f"{dtype} [{', '.join(sizes)}]", came, into)
 
     def _asked(self, value: ir.Name, index: int, where: str, into: list[ir.Statement]) -> None:
@@ -211,7 +211,7 @@ class Guards:
         if self._captured.device is not None:
             self._packaged(value, self._captured.device, where, into)
         for method, wanted, exported, remedy in (_ASKED[one] for one in _ASKED if one in self._captured.asked):
-            found: ir.Expression = ir.Call(ir.Attribute(value, method))
+            found: ir.Expression = ir.called(value, method)
             wrong = ir.Operation("!=", found, ir.Literal(wanted))
             self._check(wrong, where, exported, ir.Literal(f"another; pass {remedy}"), into, another=False)
 
@@ -221,7 +221,7 @@ class Guards:
         self._check(
             ir.Operation("!=", own, ir.Literal(DeviceValue(str(device)))), where, str(device), text_of(own), into
         )
-        enabled = ir.Call(ir.Attribute(ir.Name("torch"), "is_grad_enabled"))
+        enabled = ir.called(ir.Name("torch"), "is_grad_enabled")
         wrong = ir.Operation("and", enabled, ir.Attribute(value, "requires_grad"))
         came = ir.Literal("one that requires a gradient")
         self._check(wrong, where, "calls without gradients, as in torch.no_grad()", came, into)
@@ -264,7 +264,7 @@ class Guards:
                     found = self.leaves[index]
                 elif text.startswith(f"{path}.size()[") and text[len(path) + 8 : -1].isdigit():
                     dimension = ir.Literal(int(text[len(path) + 8 : -1]))
-                    found = ir.Call(ir.Attribute(self.leaves[index], "size"), (dimension,))
+                    found = ir.called(self.leaves[index], "size", dimension)
                 else:
                     continue
                 used[text] = found

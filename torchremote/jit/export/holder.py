@@ -14,6 +14,8 @@ from torch import nn
 
 from ...errors import CreationError
 from ..lower import ir
+from ..lower.names import Names
+from ..read.model import Interface
 from ..read.types import check_name
 
 _SELF: Final = ir.Name("self")
@@ -28,16 +30,20 @@ class Holder:
 
     Args:
         module: the original; None if only exported programs are there.
+        interface: the one whose methods the generated module has.
     """
 
-    def __init__(self, module: nn.Module | None) -> None:
+    def __init__(self, module: nn.Module | None, interface: Interface) -> None:
         self._module = module
+        self._methods = {method.name for method in interface.methods}
+        self._parts: set[str] = set()
         self._parameters: dict[str, nn.Parameter] = {}
         self._buffers: dict[str, tuple[torch.Tensor, bool]] = {}  # with whether state_dict has it
         self._constants: dict[str, torch.Tensor] = {}
         self._packages: dict[str, Any] = {}
         if module is not None:
             for prefix, part in module.named_modules(remove_duplicate=False):
+                self._parts.add(prefix.partition(".")[0])
                 dotted = f"{prefix}." if prefix else ""
                 for name, parameter in part._parameters.items():
                     if parameter is not None:
@@ -72,22 +78,22 @@ class Holder:
 
     def constant(self, tensor: torch.Tensor) -> ir.Expression:
         """Keeps a constant of a graph. Returns the expression for it."""
-        name = next((name for name, known in self._constants.items() if known is tensor), None)
-        if name is None:
-            taken = {name.partition(".")[0] for name in (*self._parameters, *self._buffers)} | {*self._constants}
-            number = len(self._constants)
-            while f"constant_{number}" in taken:
-                number += 1
-            name = f"constant_{number}"
-            self._constants[name] = tensor
-        return ir.Attribute(_SELF, name)
+        return self._keep(tensor, self._constants, "constant")
 
     def package(self, package: Any, device: torch.device) -> ir.Expression:
         """Keeps what AOTInductor compiled of a graph. Returns the expression for it."""
         if device.type != "cpu":
-            self._buffers["package_device"] = torch.empty(0, device=device), False  # it shows where the module is
-        name = f"package_{len(self._packages)}"
-        self._packages[name] = package
+            self._buffers["torchremote_package_device"] = (
+                torch.empty(0, device=device),
+                False,
+            )  # it shows where the module is
+        return self._keep(package, self._packages, "package")
+
+    def _keep(self, value: Any, kept: dict[str, Any], stem: str) -> ir.Expression:
+        name = next((name for name, known in kept.items() if known is value), None)
+        if name is None:
+            name = Names(self.names | self._methods, frozenset()).numbered(stem)
+            kept[name] = value
         return ir.Attribute(_SELF, name)
 
     def attribute(self, name: str) -> ir.Expression | None:
@@ -105,7 +111,8 @@ class Holder:
     @property
     def names(self) -> set[str]:
         """Returns the names that the generated module's own attributes have."""
-        return {name.partition(".")[0] for name in (*self._parameters, *self._buffers, *self._constants)}
+        held = (*self._parameters, *self._buffers, *self._constants, *self._packages)
+        return self._parts.union(name.partition(".")[0] for name in held)
 
     def fill(self, root: nn.Module) -> None:
         """Gives a module the parameters, buffers, constants, and parts."""
@@ -147,7 +154,7 @@ def _attribute(value: ir.Expression, name: str) -> ir.Expression:
     try:
         check_name(name)
     except ValueError:  # such as "0", the name of a list's first part
-        return ir.Call(ir.Name("getattr"), (value, ir.Literal(name)))
+        return ir.call("getattr", value, ir.Literal(name))
     return ir.Attribute(value, name)
 
 
@@ -166,12 +173,17 @@ def _part(root: nn.Module, prefix: str, cls: str) -> nn.Module:
     return found
 
 
+def in_ascii(name: str) -> str:
+    """Returns a name of a class without the characters that TorchScript does not take in one."""
+    return re.sub(r"\W", "_", name, flags=re.ASCII)
+
+
 _classes: dict[str, type[Part]] = {}
 
 
 def _class(name: str) -> type[Part]:
     """Returns the class of the parts that stand for parts of a class of that name."""
-    name = re.sub(r"\W", "_", name.encode("ascii", "replace").decode())
+    name = in_ascii(name)
     if name not in _classes:
         _classes[name] = type(name, (Part,), {"__module__": __name__})
     return _classes[name]

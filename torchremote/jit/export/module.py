@@ -16,9 +16,10 @@ from typing import Any, Final
 import torch
 
 from ... import _torch
-from ...errors import CreationError, InternalError
+from ...errors import CreationError, InternalError, MismatchError
 from ..lower import SourceNames, ir
 from ..lower.names import Names
+from ..lower.units import SELF, renamed
 from ..read.literals import MemberValue
 from ..read.model import REQUIRED, Interface, Method, Required
 from ..read.types import DictType, EnumType, ListType, NamedTupleType, OptionalType, TupleType, Type
@@ -31,11 +32,10 @@ from .capture import Captured
 from .compiled import run_package
 from .graph import Lowering
 from .guards import Guards
-from .holder import Holder
+from .holder import Holder, in_ascii
 from .operators import NEGATIVE_ZERO, Operators
 from .values import Constant, Leaf, Several, Tree
 
-SELF: Final = ir.Parameter("self")
 MODES: Final = "torchremote_modes"
 DEVICES: Final = "torchremote_devices"
 COMPILED: Final = "torchremote_compiled"
@@ -73,7 +73,17 @@ class ModuleLowering:
         self._operators = Operators("")
 
     def script(self, modes: Sequence[Graphs], defined: Mapping[str, Any]) -> torch.jit.ScriptModule:
-        """Compiles the module. `defined`: the definitions of the interface's contract, by name."""
+        """Compiles the module. `defined`: the definitions of the interface's contract, by name.
+
+        Raises:
+            MismatchError: a method of the interface has the name of a part, parameter or buffer of the module.
+        """
+        for method in self._interface.methods:
+            if method.name in self._holder.names:
+                raise MismatchError(
+                    f"{self._interface.name}.{method.name}: {self._title} has a part or tensor of that name, which its "
+                    "state_dict shows; give that another name, and have a method of this name call it"
+                )
         scripted, text = self._script(modes, defined)
         misread = self._misread(scripted)
         if misread:  # with their names, arguments fit one overload alone
@@ -134,20 +144,19 @@ class ModuleLowering:
         own = Names(parameter.name for parameter in parameters)
         this = own.fresh("self")
         self_name = ir.Name(this)
-        body: list[ir.Statement] = []
+        in_modes: list[tuple[ir.Statement, ...]] = []
         for graphs in modes:
             prefix = f"run_{method.name}" if graphs is modes[0] else f"run_{method.name}_{MODE_NAMES[graphs.training]}"
             chosen = self._lower_graphs(method, graphs.of_methods[method.name], prefix, where, self_name, own)
-            mode = ir.Attribute(self_name, "training")
-            test: ir.Expression = mode if graphs.training else ir.negated(mode)
-            body.append(ir.If(test, tuple(chosen)))
+            in_modes.append(tuple(chosen))
+        first = modes[0].training
         if len(modes) == 1:
-            was = MODE_NAMES[modes[0].training]
-            body.append(ir.Raise(ir.Literal(_other_mode(where, was, self._holder.is_compiled))))
-        else:
-            body = [ir.If(body[0].test, body[0].body, body[1].body)]  # type: ignore[union-attr]
+            said = _other_mode(where, MODE_NAMES[first], self._holder.is_compiled)
+            in_modes.append((ir.Raise(ir.Literal(said)),))
+        mode = ir.Attribute(self_name, "training")
+        body = (ir.If(mode if first else ir.negated(mode), *in_modes),)
         returns = self._source_names.declared(method.returns)
-        self._methods.append(ir.Function(method.name, (ir.Parameter(this), *parameters), returns, tuple(body)))
+        self._methods.append(ir.Function(method.name, (ir.Parameter(this), *parameters), returns, body))
 
     def _lower_graphs(
         self, method: Method, graphs: Sequence[Captured], prefix: str, where: str, this: ir.Name, own: Names
@@ -161,13 +170,13 @@ class ModuleLowering:
         for number, captured in enumerate(graphs):
             run = self._names.fresh(prefix if alone else f"{prefix}_{number}")
             self._lower_graph(method, captured, run, where, checked=alone)
-            call = ir.Return(ir.Call(ir.Attribute(this, run), arguments))
+            call = ir.Return(ir.called(this, run, *arguments))
             if alone:
                 return [call]
             ask = self._names.fresh(f"differs_{run}")
             self._lower_question(method, captured, ask, where)
             differs = ir.Name(own.fresh(f"differs_{number}"))
-            chosen.append(ir.Assign((differs.id,), ir.Call(ir.Attribute(this, ask), arguments)))
+            chosen.append(ir.assign(differs, ir.called(this, ask, *arguments)))
             chosen.append(ir.If(ir.Operation("==", differs, ir.Literal("")), (call,)))
             said = ir.Operation("+", ir.Operation("+", said, ir.Literal(f"\n  {number}: ")), differs)
         return [*chosen, ir.Raise(ir.Operation("+", said, ir.Literal(f"\n{self._remedy}")))]
@@ -175,7 +184,7 @@ class ModuleLowering:
     def _lower_question(self, method: Method, captured: Captured, name: str, where: str) -> None:
         """Lowers the method that says how arguments differ from what a graph is right for."""
         names = self._source_names.scope(["self"])
-        parameters = self._renamed(method, names)
+        parameters = renamed(method, names, self._source_names.declared)
         guards = Guards(captured, method, names, self._source_names, lambda said, _: ir.Return(said), where)
         body = (*guards.lower(parameters), ir.Return(ir.Literal("")))
         self._methods.append(ir.Function(name, (SELF, *parameters), "str", body))
@@ -183,7 +192,7 @@ class ModuleLowering:
     def _lower_graph(self, method: Method, captured: Captured, name: str, where: str, checked: bool) -> None:
         """Lowers the method that runs a graph. `checked`: it compares the arguments itself."""
         names = self._source_names.scope(["self"])
-        parameters = self._renamed(method, names)
+        parameters = renamed(method, names, self._source_names.declared)
 
         def fail(said: ir.Expression, another: bool) -> ir.Statement:
             said = ir.Operation("+", ir.Literal(f"{OTHERWISE}{where}: "), said)
@@ -196,11 +205,12 @@ class ModuleLowering:
         inputs: dict[str, ir.Expression] = {
             name: guards.leaves[index] for index, name in enumerate(captured.inputs) if index in guards.leaves
         }
+        state: dict[str, ir.Expression] = {}
         for spec in signature.input_specs:
             if spec.target is not None:
                 held = self._held(spec, captured)
                 if held is not None:
-                    inputs[spec.arg.name] = held
+                    inputs[spec.arg.name] = state[spec.target] = held
         if captured.package is not None and captured.device is not None:
             package = self._holder.package(captured.package, captured.device)
             self._operators.devices.add(str(captured.device))
@@ -214,7 +224,7 @@ class ModuleLowering:
             if kind == "USER_OUTPUT":
                 results.append(output)
             elif kind in ("BUFFER_MUTATION", "USER_INPUT_MUTATION"):
-                target = inputs[spec.target] if kind == "USER_INPUT_MUTATION" else self._target(spec.target, captured)
+                target = (inputs if kind == "USER_INPUT_MUTATION" else state)[spec.target]
                 body.append(ir.Do(self._operators.aten("copy_", "", target, output)))
             else:
                 raise self._operators.refused(f"an output of kind {kind}")
@@ -234,11 +244,6 @@ class ModuleLowering:
             parameters.append(ir.Parameter(one.name, self._source_names.declared(one.type), default))
         return tuple(reversed(parameters))
 
-    def _renamed(self, method: Method, names: Names) -> tuple[ir.Parameter, ...]:
-        return tuple(
-            ir.Parameter(names.fresh(one.name), self._source_names.declared(one.type)) for one in method.arguments
-        )
-
     def _held(self, spec: Any, captured: Captured) -> ir.Expression | None:
         """Returns the expression for a parameter, buffer or constant of a graph."""
         own = self._holder.attribute(captured.attributes[spec.arg.name])
@@ -246,12 +251,6 @@ class ModuleLowering:
             return own
         constant = captured.program.constants.get(spec.target)
         return self._holder.constant(constant) if isinstance(constant, torch.Tensor) else None
-
-    def _target(self, target: str, captured: Captured) -> ir.Expression:
-        name = next(spec.arg.name for spec in captured.program.graph_signature.input_specs if spec.target == target)
-        found = self._holder.attribute(captured.attributes[name])
-        assert found is not None, target
-        return found
 
     def _result(
         self, tree: Tree, kind: Type, leaves: list[ir.Expression], names: Names, into: list[ir.Statement]
@@ -279,7 +278,7 @@ class ModuleLowering:
             case Several(items), TupleType(kinds) | NamedTupleType(items=kinds):
                 parts = tuple(self._result(p, item, leaves, names, into) for p, item in zip(items, kinds, strict=True))
                 if isinstance(kind, NamedTupleType):
-                    return ir.Call(ir.Name(self._source_names.classes[kind]), parts)
+                    return ir.call(self._source_names.classes[kind], *parts)
                 return ir.TupleOf(parts)
         raise AssertionError((tree, kind))
 
@@ -321,5 +320,5 @@ def _other_mode(where: str, was: str, is_compiled: bool) -> str:
 
 
 def _class_name(title: str) -> str:
-    name = "".join(one if one.isascii() and (one.isalnum() or one == "_") else "_" for one in title)
+    name = in_ascii(title)
     return name if name.isidentifier() else f"Exported_{name}"

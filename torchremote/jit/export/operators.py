@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import functools
 import math
 import operator
@@ -49,12 +48,12 @@ _FUNCTIONS: Final[dict[Any, str]] = {
     torch.sym_float: "float",
     torch.sym_max: "max",
     torch.sym_min: "min",
-    builtins.max: "max",
-    builtins.min: "min",
-    builtins.int: "int",
-    builtins.float: "float",
-    builtins.bool: "bool",
-    builtins.abs: "abs",
+    max: "max",
+    min: "min",
+    int: "int",
+    float: "float",
+    bool: "bool",
+    abs: "abs",
     operator.abs: "abs",
     math.trunc: "int",
     math.ceil: "math.ceil",
@@ -95,7 +94,7 @@ class Operators:
         """Writes the call of an operator of ATen, or of another library."""
         schema = _torch.operator_schema(target)
         if schema.name in _SIZES:
-            return ir.Call(ir.Attribute(write(arguments[0]), _SIZES[schema.name]), tuple(map(write, arguments[1:])))
+            return ir.called(write(arguments[0]), _SIZES[schema.name], *map(write, arguments[1:]))
         if _torch.has_python_kernels(target):
             raise self.refused(f"the operator {schema.name}, which is written in Python and takes the GIL")
         write = self._in_one_dtype(schema.name, arguments, keywords, write)
@@ -114,8 +113,7 @@ class Operators:
         for key, value in keywords.items():
             given.append(ir.Keyword(key, self._argument(value, by_name[key], write, schema.name)))
         self.expected[schema.name, schema.overload_name] += 1
-        function = ir.Attribute(ir.Attribute(ir.Attribute(_TORCH, "ops"), space), name)
-        return ir.Call(function, tuple(given))
+        return ir.Call(ir.operator_of(space, name), tuple(given))
 
     def _in_one_dtype(
         self, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any], write: Argument
@@ -144,7 +142,7 @@ class Operators:
     def aten(self, name: str, overload: str, *arguments: ir.Expression) -> ir.Expression:
         """Writes an operator of ATen that the graph does not have."""
         self.expected[f"aten::{name}", overload] += 1
-        return ir.Call(ir.Attribute(ir.Attribute(ir.Attribute(_TORCH, "ops"), "aten"), name), arguments)
+        return ir.Call(ir.operator_of("aten", name), arguments)
 
     def _tensor_of(self, number: Any, arguments: tuple[Any, ...], write: Argument) -> ir.Expression:
         """Writes a number that an operator takes for its first tensor, in the dtype to which its tensors promote it."""
@@ -159,12 +157,10 @@ class Operators:
         kind = str(declared.type)
         if isinstance(value, (list, tuple)):
             if not value:
-                return _annotated(declared.type.annotation_str, ir.ListOf(()))
+                return ir.annotated(declared.type.annotation_str, ir.ListOf(()))
             items = ir.ListOf(tuple(self._number(item, kind, write) for item in value))
-            return _annotated(kind, items) if kind == "List[Optional[Tensor]]" else items
-        if kind == "Tensor" and not isinstance(value, torch.fx.Node):
-            self.loose.add(name)
-        if isinstance(value, torch.fx.Node) and kind == "Tensor" and not _is_tensor(value):
+            return ir.annotated(kind, items) if kind == "List[Optional[Tensor]]" else items
+        if kind == "Tensor" and not (isinstance(value, torch.fx.Node) and _is_tensor(value)):
             self.loose.add(name)
         return self._number(value, kind, write)
 
@@ -174,7 +170,7 @@ class Operators:
             if isinstance(value, int) and not isinstance(value, bool):
                 return ir.Literal(float(value))
             if isinstance(value, torch.fx.Node) and isinstance(value.meta.get("val"), (torch.SymInt, int)):
-                return ir.Call(ir.Name("float"), (write(value),))
+                return ir.call("float", write(value))
         return write(value)
 
     def constant(self, value: Any) -> ir.Expression:
@@ -187,7 +183,7 @@ class Operators:
             self.has_negative_zero = True
             return ir.Attribute(ir.Name("self"), NEGATIVE_ZERO)
         if isinstance(value, complex):
-            return ir.Call(ir.Name("complex"), (self.constant(value.real), self.constant(value.imag)))
+            return ir.call("complex", self.constant(value.real), self.constant(value.imag))
         if value is None or isinstance(value, (bool, int, float, str)):
             return ir.Literal(value)
         if isinstance(value, (torch.dtype, torch.layout, torch.memory_format)):
@@ -210,18 +206,15 @@ class Operators:
         if target in _DIVISIONS:
             of_integers, of_floats = _DIVISIONS[target]
             if target is not operator.truediv and all(_is_a(one, _INTEGERS) for one in arguments):
-                return ir.Call(ir.Name(of_integers), tuple(map(write, arguments)))
-            floats = tuple(ir.Call(ir.Name("float"), (write(one),)) for one in arguments)
-            return ir.Call(ir.Name(of_floats), floats)
+                return ir.call(of_integers, *map(write, arguments))
+            floats = tuple(ir.call("float", write(one)) for one in arguments)
+            return ir.call(of_floats, *floats)
         if target in _SHIFTS:
-            return ir.Call(ir.Name(_SHIFTS[target]), tuple(map(write, arguments)))
-        if target is builtins.round and arguments[1:] in (
-            (),
-            (None,),
-        ):  # to an integer, which is a float in TorchScript
-            return ir.Call(ir.Name("int"), (ir.Call(ir.Name("round"), (write(arguments[0]),)),))
+            return ir.call(_SHIFTS[target], *map(write, arguments))
+        if target is round and arguments[1:] in ((), (None,)):  # to an integer, which is a float in TorchScript
+            return ir.call("int", ir.call("round", write(arguments[0])))
         if target in _FUNCTIONS:
-            return ir.Call(ir.Name(_FUNCTIONS[target]), tuple(map(write, arguments)))
+            return ir.call(_FUNCTIONS[target], *map(write, arguments))
         if target is operator.pow:
             return self._power(arguments[0], arguments[1], write)
         if target is operator.neg:
@@ -230,7 +223,7 @@ class Operators:
             return ir.negated(write(arguments[0]))
         if target is torch.sym_ite:
             test, yes, no = map(write, arguments)
-            return ir.Item(ir.ListOf((no, yes)), ir.Call(ir.Name("int"), (test,)))
+            return ir.Item(ir.ListOf((no, yes)), ir.call("int", test))
         name = getattr(target, "__name__", str(target))
         if name == "sym_sum":
             total = write(arguments[0][0])
@@ -238,24 +231,20 @@ class Operators:
                 total = ir.Operation("+", total, write(one))
             return total
         if name in ("sym_sqrt", "_sym_sqrt"):
-            return ir.Call(ir.Name("math.sqrt"), (ir.Call(ir.Name("float"), (write(arguments[0]),)),))
+            return ir.call("math.sqrt", ir.call("float", write(arguments[0])))
         raise self.refused(f"{getattr(target, '__module__', '')}.{name}")
 
     def _power(self, base: Any, exponent: Any, write: Argument) -> ir.Expression:
         """Writes a power. TorchScript's power of two integers is a float."""
         if _is_a(base, _INTEGERS) and _is_a(exponent, _INTEGERS):
-            return ir.Call(ir.Name("power"), (write(base), write(exponent)))
-        return ir.Operation("**", *(ir.Call(ir.Name("float"), (write(one),)) for one in (base, exponent)))
+            return ir.call("power", write(base), write(exponent))
+        return ir.Operation("**", *(ir.call("float", write(one)) for one in (base, exponent)))
 
     def refused(self, what: str) -> CreationError:
         return CreationError(
             f"{self.where}: its graph has {what}, which cannot run without Python; compute that part in tensors and "
             "operators of torch, or leave it out of the method"
         )
-
-
-def _annotated(kind: str, value: ir.Expression) -> ir.Expression:
-    return ir.Call(ir.Attribute(ir.Attribute(_TORCH, "jit"), "annotate"), (ir.Name(kind), value))
 
 
 _INTEGERS: Final = (int, torch.SymInt)

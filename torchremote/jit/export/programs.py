@@ -44,12 +44,7 @@ def read_program(program: Any, method: Method, where: str) -> Captured:
         MismatchError: it takes or returns something else than the method.
     """
     signature = program.graph_signature
-    arguments, keywords = _children(program.call_spec.in_spec)
-    named = _children(keywords)
-    names = list(program.module_call_graph[0].signature.forward_arg_names or ())
-    specs = [*_children(arguments), *named]
-    if len(names) != len(specs):
-        names = [f"arg{n}" for n in range(len(specs) - len(named))] + list(keywords.context)
+    names, specs = _arguments(program)
     reader = _Reader([spec.arg for spec in signature.input_specs if spec.kind.name == "USER_INPUT"])
     order = _order(method, names, where)
     trees: dict[str, Tree] = {}
@@ -100,13 +95,22 @@ def interface_of(program: Any, name: str) -> Interface:
         MismatchError: no interface can have what it takes or returns.
     """
     signature = program.graph_signature
-    arguments, keywords = _children(program.call_spec.in_spec)
-    specs = [*_children(arguments), *_children(keywords)]
-    names = list(program.module_call_graph[0].signature.forward_arg_names or [f"arg{n}" for n in range(len(specs))])
+    names, specs = _arguments(program)
     taken = iter([spec.arg for spec in signature.input_specs if spec.kind.name == "USER_INPUT"])
     given = iter([spec.arg for spec in signature.output_specs if spec.kind.name == "USER_OUTPUT"])
     declared = tuple(Argument(name, _type_of(spec, taken)) for name, spec in zip(names, specs, strict=True))
     return Interface(f"__torch__.{name}", (Method("forward", declared, _type_of(program.call_spec.out_spec, given)),))
+
+
+def _arguments(program: Any) -> tuple[list[str], list[Any]]:
+    """Returns the names of a program's arguments, and how torch takes each apart."""
+    arguments, keywords = _children(program.call_spec.in_spec)
+    named = _children(keywords)
+    specs = [*_children(arguments), *named]
+    names = list(program.module_call_graph[0].signature.forward_arg_names or ())
+    if len(names) != len(specs):
+        names = [f"arg{n}" for n in range(len(specs) - len(named))] + list(keywords.context)
+    return names, specs
 
 
 def _type_of(spec: Any, found: Iterator[Any]) -> Type:

@@ -27,7 +27,7 @@ Write = Callable[[Any], Any]
 Into = list[ir.Statement]
 
 
-def _condition(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+def _condition(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """`torch.cond`: an if."""
     test, yes, no, operands = arguments
     given = [write(operand) for operand in operands]
@@ -35,15 +35,15 @@ def _condition(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], wr
     branches: list[tuple[ir.Statement, ...]] = []
     for branch in (yes, no):
         body: Into = []
-        results = lowering.region(branch, given, body)
+        results = lowering.region(write(branch), given, body)
         names = names or [lowering.fresh(node.name) for _ in results]
         body += [ir.Assign((name,), result) for name, result in zip(names, results, strict=True)]
         branches.append(tuple(body) or (ir.Pass(),))
-    into.append(ir.If(_true(test, write), branches[0], branches[1]))
+    into.append(ir.If(ir.call("bool", write(test)), branches[0], branches[1]))
     return [ir.Name(name) for name in names]
 
 
-def _while(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+def _while(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """`while_loop`: a loop whose variables are those that it carries."""
     test, step, carried, others = arguments
     names = [lowering.fresh(node.name) for _ in carried]
@@ -52,29 +52,28 @@ def _while(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write:
     going = lowering.fresh("going")
 
     def ask(body: Into) -> None:
-        [answer] = lowering.region(test, given, body)
-        body.append(ir.Assign((going,), ir.Call(ir.Name("bool"), (answer,))))
+        [answer] = lowering.region(write(test), given, body)
+        body.append(ir.Assign((going,), ir.call("bool", answer)))
 
     ask(into)
     body: Into = []
     # A body may return what it was given in another order, so its results are put away first.
-    results = [lowering.assign("next", result, body) for result in lowering.region(step, given, body)]
+    results = [lowering.assign("next", result, body) for result in lowering.region(write(step), given, body)]
     body += [ir.Assign((name,), result) for name, result in zip(names, results, strict=True)]
     ask(body)
     into.append(ir.While(ir.Name(going), tuple(body)))
     return [ir.Name(name) for name in names]
 
 
-def _map(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+def _map(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """`map`: a loop over the first dimension, which stacks the results."""
     step, over, others = arguments
     return _loop(lowering, node, (step, [], over, others), write, into)
 
 
-def _scan(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+def _scan(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """`scan`: a loop over the first dimension that carries values, and stacks the other results."""
-    step, first, over, others = arguments
-    return _loop(lowering, node, (step, first, over, others), write, into)
+    return _loop(lowering, node, arguments, write, into)
 
 
 def _loop(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
@@ -88,29 +87,29 @@ def _loop(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write,
         lowering.assign("item", lowering.operators.aten("select", "int", source, ir.Literal(0), position), body)
         for source in sources
     ]
-    results = lowering.region(step, [*map(ir.Name, names), *items, *map(write, others)], body)
+    results = lowering.region(write(step), [*map(ir.Name, names), *items, *map(write, others)], body)
     results = [lowering.assign("next", result, body) for result in results]
     body += [ir.Assign((name,), result) for name, result in zip(names, results[: len(names)], strict=True)]
     collected = [lowering.fresh("collected") for _ in results[len(names) :]]
     for name, result in zip(collected, results[len(names) :], strict=True):
         into.append(ir.Assign((name,), ir.Empty("[]"), "List[Tensor]"))
         body.append(ir.append(ir.Name(name), result))
-    length = ir.Call(ir.Attribute(sources[0], "size"), (ir.Literal(0),))
-    into.append(ir.For((position.id,), ir.Call(ir.Name("range"), (length,)), tuple(body)))
+    length = ir.called(sources[0], "size", ir.Literal(0))
+    into.append(ir.For((position.id,), ir.call("range", length), tuple(body)))
     stacked = [
         lowering.assign(node.name, lowering.operators.aten("stack", "", ir.Name(name)), into) for name in collected
     ]
     return [*map(ir.Name, names), *stacked]
 
 
-def _grad_mode(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+def _grad_mode(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """A region with another grad mode. What it computes is known after it, too.
 
     TorchScript has no grad mode that is on inside of one that is off. And it takes equal operators, one with and one
     without gradients, for the same: it would compute only the first. So a region without them has operands of its own.
     """
-    enabled, region, *operands = arguments
-    given = _written(operands, write)
+    enabled, *written = arguments
+    region, *given = map(write, written)
     if enabled:
         if lowering.without_gradients:
             raise lowering.operators.refused("a region with gradients inside of one without")
@@ -129,7 +128,7 @@ def _grad_mode(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], wr
     before, lowering.without_gradients = lowering.without_gradients, True
     results = lowering.region(region, inside, body)
     lowering.without_gradients = before
-    into.append(ir.WithoutGradients(tuple(body) or (ir.Pass(),)))
+    into.append(ir.without_gradients(*(body or (ir.Pass(),))))
     results = [detached.get(result, result) if isinstance(result, ir.Name) else result for result in results]
     changed = _changed_in_place(region)
     return [given[changed[place]] if place in changed else result for place, result in enumerate(results)]
@@ -150,9 +149,10 @@ def _changed_in_place(region: Any) -> dict[int, int]:
     return found
 
 
-def _autocast(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+def _autocast(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """An autocast region: the casts that it makes are written out."""
-    device, dtype, enabled, _, region, *operands = arguments
+    device, dtype, enabled, _, *written = arguments
+    region, *given = map(write, written)
     if enabled:
         graphs = [part.graph for part in region.modules() if isinstance(part, torch.fx.GraphModule)]
         targets = [str(inner.target) for graph in graphs for inner in graph.nodes]
@@ -162,31 +162,20 @@ def _autocast(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], wri
         if not any(isinstance(one, torch.Tensor) for one in operands_in_graph):
             raise lowering.operators.refused("an autocast region without tensors, or one inside of another region")
         region = _torch.with_casts(region, operands_in_graph, device, dtype)
-    return lowering.region(region, _written(operands, write), into)
+    return lowering.region(region, given, into)
 
 
-def _inlined(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+def _inlined(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """A region that only marks a part of the graph, such as what a checkpoint computes again."""
-    region, *operands = arguments
-    return lowering.region(region, _written(operands, write), into)
+    region, *given = map(write, arguments)
+    return lowering.region(region, given, into)
 
 
-def _named(lowering: Lowering, node: torch.fx.Node, arguments: list[Any], write: Write, into: Into) -> list[Any]:
+def _named(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """A region that is called by a name."""
-    region, _, *operands = arguments
-    return lowering.region(region, _written(operands, write), into)
+    region, _, *given = map(write, arguments)
+    return lowering.region(region, given, into)
 
-
-def _written(operands: list[Any], write: Write) -> list[Any]:
-    return [one if isinstance(one, _EXPRESSIONS) else write(one) for one in operands]
-
-
-def _true(test: Any, write: Write) -> ir.Expression:
-    written = test if isinstance(test, _EXPRESSIONS) else write(test)
-    return ir.Call(ir.Name("bool"), (written,))
-
-
-_EXPRESSIONS: Final = (ir.Name, ir.Attribute, ir.Item, ir.Call, ir.Literal, ir.Operation, ir.ListOf)
 
 REGIONS: Final[dict[str, Callable[..., list[Any]]]] = {
     "cond": _condition,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import copy
-import inspect
 import types
 from typing import Any, Final
 
@@ -43,8 +42,9 @@ class State:
             self._walk(f"{kind.__name__}.{name}", value, 0)
 
     def _walk(self, name: str, value: Any, depth: int) -> None:
-        if isinstance(value, types.FunctionType) and depth == 0:  # a method's defaults
-            value = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+        if isinstance(value, types.FunctionType) and depth == 0:
+            for default in _defaults_of(value):
+                self._walk(name, default, 1)
         if id(value) in self._seen or depth > _DEEPEST or isinstance(value, (*_CODE, nn.Parameter)):
             return
         self._seen.add(id(value))
@@ -57,7 +57,7 @@ class State:
         elif isinstance(value, tuple):
             for item in value:
                 self._walk(name, item, depth + 1)
-        elif isinstance(fields := getattr(value, "__dict__", None), dict) and _root(value) not in _APART:
+        elif isinstance(fields := getattr(value, "__dict__", None), dict) and _root_of(type(value)) not in _APART:
             self._containers.append((name, fields, copy.copy(fields)))
             for item in list(fields.values()):
                 self._walk(name, item, depth + 1)
@@ -92,10 +92,6 @@ def _refill(container: Any, kept: Any) -> None:
         container.extend(kept)
 
 
-def _root(value: Any) -> str:
-    return _root_of(type(value))
-
-
 def _root_of(kind: type) -> str:
     return kind.__module__.partition(".")[0]
 
@@ -127,11 +123,15 @@ def _of_classes(module: nn.Module) -> list[tuple[type, str, Any]]:
     for kind in kinds - {object}:
         for name, value in vars(kind).items():
             if isinstance(value, types.FunctionType):
-                kept = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
-                found += [(kind, name, value)] if any(isinstance(one, _CONTAINERS) for one in kept) else []
+                kept = any(isinstance(one, _CONTAINERS) for one in _defaults_of(value))
+                found += [(kind, name, value)] if kept else []
             elif not name.startswith("__") and isinstance(value, (int, float, str, tuple, torch.Tensor, *_CONTAINERS)):
                 found.append((kind, name, value))
     return found
+
+
+def _defaults_of(function: types.FunctionType) -> tuple[Any, ...]:
+    return (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -143,9 +143,5 @@ def _same(one: Any, other: Any) -> bool:
         return list(one) == list(other) and all(map(_same, one.values(), other.values()))
     if isinstance(one, (int, float, str, set)) and type(one) is type(other):
         return bool(one == other)
-    return (isinstance(one, torch.Size) and tuple(one) == other) or _is_same_code(one, other)
-
-
-def _is_same_code(one: Any, other: Any) -> bool:
-    """Says whether two values are one dtype, or one function of one object, of which Python makes a new one each."""
-    return (isinstance(one, (torch.dtype, torch.device)) and one == other) or (inspect.ismethod(one) and one == other)
+    # An object's method is a new object each time.
+    return isinstance(one, (torch.Size, torch.dtype, torch.device, types.MethodType)) and bool(one == other)

@@ -13,8 +13,9 @@ Note [Units]
     only in their defaults share them. The stub unit is the caller's own. Text that depends on no interface is in two
     units that a process compiles once: `common` and `any` (units.py). More units are compiled when they are first used:
     calls whose results stay at the owner (references.py), and calls through RRefs (through_rref.py), which only the
-    drop-in makes. Owners alone have those that run calls: `hosting` (hosting.py), `in_turn` (in_turn.py), and what
-    gathers calls (gathering.py). Those that count calls have two more, `counting` and `counted` (counted.py).
+    drop-in makes. Owners alone have those that run calls: `hosting` (hosting.py), `forked` (forked.py), `in_turn`
+    (in_turn.py), and what gathers calls (gathering.py). Those that count calls have two more, `counting` and `counted`
+    (counted.py).
 """
 
 from __future__ import annotations

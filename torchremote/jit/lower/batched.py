@@ -38,15 +38,15 @@ def call_type(method: Method) -> TupleType:
 def _lower_tensors(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that takes the tensors out of a call, and checks that they can be sent."""
     names = source_names.scope()
-    call, tensors = ir.Name(names.fresh("call")), ir.Name(names.fresh("tensors"))
-    body: list[ir.Statement] = [ir.Assign((tensors.id,), ir.Empty("[]"), "List[Tensor]")]
+    call, tensors = ir.variables(names, "call", "tensors")
+    body: list[ir.Statement] = [ir.new_list(tensors, "List[Tensor]")]
     for position, argument in enumerate(method.arguments):
         where = ir.Literal(f"{interface.name}.{method.many.name}.{argument.name}")
         if plan_arrival(argument.type) == KEEP:
             continue
 
         def take(tensor: ir.Expression, where: ir.Expression = where) -> ir.Expression:
-            return ir.Call(ir.Name("taken"), (tensor, tensors, where))
+            return ir.call("taken", tensor, tensors, where)
 
         body += walk_tensors(ir.Item(call, position), argument.type, take, names, source_names)[0]
     parameters = (ir.Parameter(call.id, source_names.declared(call_type(method))),)
@@ -66,13 +66,13 @@ def walk_tensors(
     done = ir.Name(names.numbered("out"))
     walk = Converter(names, source_names, Direction.UNPACK, on_tensor, on_any)
     changed = walk.convert(value, wire_type(kind), plan_arrival(kind), "part", body)
-    return [*body, ir.Assign((done.id,), changed)], done  # assigned, so that tensors are taken in their order
+    return [*body, ir.assign(done, changed)], done  # assigned, so that tensors are taken in their order
 
 
 def lower_alike(method: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the test whether two calls are equal in all but their tensors."""
     names = source_names.scope()
-    first, other = ir.Name(names.fresh("first")), ir.Name(names.fresh("other"))
+    first, other = ir.variables(names, "first", "other")
     kind = call_type(method)
     body = (*_compare(first, other, kind, names), ir.Return(ir.Literal(True)))
     parameters = tuple(ir.Parameter(name.id, source_names.declared(kind)) for name in (first, other))
@@ -92,21 +92,21 @@ def _compare(first: ir.Expression, other: ir.Expression, kind: Type, names: Name
         case TensorType() | ScalarType("None"):
             return ()
         case ScalarType("float"):
-            return (_unless(ir.Call(ir.Name("same_float"), (first, other))),)
+            return (_unless(ir.call("same_float", first, other)),)
         case OptionalType(item):
             one, two = named("optional")
-            absent = (ir.If(ir.IsPresent(two.id), (_NO,)),)
-            present = (ir.If(ir.IsPresent(two.id), _compare(one, two, item, names) or (ir.Pass(),), (_NO,)),)
-            assigned = (ir.Assign((one.id,), first), ir.Assign((two.id,), other))
-            return (*assigned, ir.If(ir.IsPresent(one.id), present, absent))
+            absent = (ir.If(ir.is_present(two), (_NO,)),)
+            present = (ir.If(ir.is_present(two), _compare(one, two, item, names) or (ir.Pass(),), (_NO,)),)
+            assigned = (ir.assign(one, first), ir.assign(two, other))
+            return (*assigned, ir.If(ir.is_present(one), present, absent))
         case ListType(item):
             one, two = named("item")
             inner = _compare(one, two, item, names)
             return (_same_length(first, other), *_pairs((one, two), (first, other), inner))
         case DictType(key, value):
             keys, values = named("key"), named("value")
-            listed = tuple(ir.Call(ir.Attribute(one, "keys")) for one in (first, other))
-            content = tuple(ir.Call(ir.Attribute(one, "values")) for one in (first, other))
+            listed = tuple(ir.called(one, "keys") for one in (first, other))
+            content = tuple(ir.called(one, "values") for one in (first, other))
             return (
                 _same_length(first, other),
                 *_pairs(keys, listed, _compare(*keys, key, names)),
@@ -134,31 +134,31 @@ def _pairs(
     names: tuple[ir.Name, ir.Name], lists: tuple[ir.Expression, ...], body: tuple[ir.Statement, ...]
 ) -> tuple[ir.Statement, ...]:
     """Returns the loop over the pairs of two lists, if it does anything."""
-    return (ir.For(tuple(name.id for name in names), ir.Call(ir.Name("zip"), lists), body),) if body else ()
+    return (ir.For(tuple(name.id for name in names), ir.call("zip", *lists), body),) if body else ()
 
 
 def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Function:
     """Lowers the function that makes one call of many, or sends them one by one if they are not joinable."""
     calls, batch = parameters = crossing(method.many, source_names)
     names = source_names.scope(parameter.name for parameter in parameters)
-    link, first, columns, call, rows, joined, pending = (
-        ir.Name(names.fresh(name)) for name in ("link", "first", "columns", "call", "rows", "joined", "pending")
+    link, first, columns, call, rows, joined, pending = ir.variables(
+        names, "link", "first", "columns", "call", "rows", "joined", "pending"
     )
-    many = ir.Return(ir.Call(ir.Attribute(link, method.many.name), (ir.Name(calls.name), ir.Name(batch.name))))
-    tensors = ir.Call(ir.Name(source_names.tensors[method.name]), (call,))
-    alike = ir.Call(ir.Name(source_names.alike[method.name]), (first, call))
+    many = ir.Return(ir.called(link, method.many.name, ir.Name(calls.name), ir.Name(batch.name)))
+    tensors = ir.call(source_names.tensors[method.name], call)
+    alike = ir.call(source_names.alike[method.name], first, call)
     body: list[ir.Statement] = [
         ir.If(ir.Operation("==", ir.length(ir.Name(calls.name)), ir.Literal(0)), (many,)),
-        ir.Assign((first.id,), ir.Item(ir.Name(calls.name), 0)),
-        ir.Assign((columns.id,), ir.Empty("[]"), "List[List[Tensor]]"),
+        ir.assign(first, ir.Item(ir.Name(calls.name), 0)),
+        ir.new_list(columns, "List[List[Tensor]]"),
         ir.For(
             (call.id,),
             ir.Name(calls.name),
             (ir.If(ir.negated(alike), (many,)), ir.append(columns, tensors)),
         ),
-        ir.Assign((rows.id,), ir.Call(ir.Name("rows_of"), (columns, ir.Literal(dim)))),
+        ir.assign(rows, ir.call("rows_of", columns, ir.Literal(dim))),
         ir.If(ir.Operation("==", ir.length(rows), ir.Literal(0)), (many,)),
-        ir.Assign((joined.id,), ir.Call(ir.Name("concatenated"), (columns, ir.Literal(dim)))),
+        ir.assign(joined, ir.call("concatenated", columns, ir.Literal(dim))),
     ]
     values = []
     for position, argument in enumerate(method.arguments):
@@ -166,7 +166,7 @@ def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
         body += statements
         values.append(value)
     body += [
-        ir.Assign((pending.id,), ir.Call(ir.Attribute(link, method.name), tuple(values))),
+        ir.assign(pending, ir.called(link, method.name, *values)),
         ir.Return(ir.Call(ir.FORK, (ir.Name(source_names.split[method.name]), link, pending, rows))),
     ]
     returns = future(source_names.wire(method.many.returns))
@@ -177,21 +177,19 @@ def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
 
 def next_of(tensors: ir.Name) -> OnTensor:
     """Returns what puts the next of `tensors` in the place of a tensor."""
-    return lambda _: ir.Call(ir.Attribute(tensors, "pop"), (ir.Literal(0),))
+    return lambda _: ir.called(tensors, "pop", ir.Literal(0))
 
 
 def _lower_split(interface: Interface, method: Method, dim: int, source_names: SourceNames) -> ir.Function:
     """Lowers the function that waits for the joined result, and cuts it into one for each call."""
     names = source_names.scope()
-    link, pending, rows, received, results = (
-        ir.Name(names.fresh(name)) for name in ("link", "pending", "rows", "received", "results")
-    )
+    link, pending, rows, received, results = ir.variables(names, "link", "pending", "rows", "received", "results")
     where = ir.Literal(f"{interface.name}.{method.name}")
     returns = source_names.wire(method.many.returns)
     body = (
-        ir.Do(ir.Call(ir.Attribute(link, WAIT_HERE), (pending,))),
-        ir.Assign((received.id,), ir.Call(ir.Attribute(pending, "wait"))),
-        ir.Assign((results.id,), ir.Empty("[]"), returns),
+        ir.Do(ir.called(link, WAIT_HERE, pending)),
+        ir.assign(received, ir.called(pending, "wait")),
+        ir.new_list(results, returns),
         *split_result(method, "cut", received, (rows, ir.Literal(dim), where), results, names, source_names),
         ir.Return(results),
     )
@@ -218,21 +216,21 @@ def split_result(
         cut: the function that cuts a tensor: see runtime/batches.py.
         given: its last arguments. The first of them are the rows.
     """
-    pieces, number, parts = (ir.Name(names.fresh(name)) for name in ("pieces", "number", "parts"))
+    pieces, number, parts = ir.variables(names, "pieces", "number", "parts")
 
     def take(tensor: ir.Expression) -> ir.Expression:
-        return ir.Call(ir.Name(cut), (tensor, pieces, *given))
+        return ir.call(cut, tensor, pieces, *given)
 
     taking, _ = walk_tensors(received, method.returns, take, names, source_names)
     putting, result = walk_tensors(received, method.returns, next_of(parts), names, source_names)
-    numbers = ir.Call(ir.Name("range"), (ir.length(given[0]),))
+    numbers = ir.call("range", ir.length(given[0]))
     each = (
-        ir.Assign((parts.id,), ir.Call(ir.Name("pieces_of"), (pieces, number))),
+        ir.assign(parts, ir.call("pieces_of", pieces, number)),
         *putting,
         ir.append(results, result),
     )
     return [
-        ir.Assign((pieces.id,), ir.Empty("[]"), "List[List[Tensor]]"),
+        ir.new_list(pieces, "List[List[Tensor]]"),
         *taking,
         ir.For((number.id,), numbers, each),
     ]

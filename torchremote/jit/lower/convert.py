@@ -79,7 +79,7 @@ class Converter:
                 return self._move_any(value)
             case TranslateEnum(), EnumType():
                 function = self._source_names.pack if self._packs else self._source_names.unpack
-                return ir.Call(ir.Name(function[kind]), (value,))
+                return ir.call(function[kind], value)
             case WalkTuple(plans), TupleType() | NamedTupleType():
                 return self._convert_tuple(self._named(value, stem, into), kind, plans, stem, into)
             case WalkUnion(plans), UnionType():
@@ -103,7 +103,7 @@ class Converter:
                 stored_key = self.convert(ir.Name(key), key_type, key_plan, stem, body)
                 stored = self.convert(ir.Name(element), value_type, value_plan, stem, body)
                 body.append(ir.AssignItem(ir.Name(done), stored_key, stored))
-                into.append(ir.For((key, element), ir.Call(ir.Attribute(value, "items")), tuple(body)))
+                into.append(ir.For((key, element), ir.called(value, "items"), tuple(body)))
                 return ir.Name(done)
         raise AssertionError(f"no walk {plan} through {kind}")
 
@@ -121,13 +121,13 @@ class Converter:
                 self.convert(ir.Item(value, index), item, plan, stem, into)
                 for index, (item, plan) in enumerate(zip(kind.items, plans, strict=True))
             ]
-            return ir.Call(ir.Name(self._source_names.classes[kind]), tuple(items))
+            return ir.call(self._source_names.classes[kind], *items)
         done = ir.Name(self._names.numbered(stem))
-        into.append(ir.Assign((done.id,), ir.TupleOf(), "Tuple[()]"))
+        into.append(ir.assign(done, ir.TupleOf(), "Tuple[()]"))
         for index, (item_type, plan) in enumerate(zip(kind.items, plans, strict=True)):
             item = self.convert(ir.Item(value, index), item_type, plan, stem, into)
             grown = ir.Name(self._names.numbered(stem))
-            into.append(ir.Assign((grown.id,), ir.Operation("+", done, ir.TupleOf((item,)))))
+            into.append(ir.assign(grown, ir.Operation("+", done, ir.TupleOf((item,)))))
             done = grown
         return done
 
@@ -140,7 +140,7 @@ class Converter:
         body: list[ir.Statement] = []
         present = self.convert(value, item_type, item, stem, body)
         body.append(ir.Assign((done,), present))
-        into.append(ir.If(ir.IsPresent(value.id), tuple(body)))
+        into.append(ir.If(ir.is_present(value), tuple(body)))
         return ir.Name(done)
 
     def _pack_union(
@@ -153,7 +153,7 @@ class Converter:
             into.append(ir.Assign((place,), ir.Literal(None), self._target(OptionalType(item))))
             # Each `if` tests its own name, because TorchScript may have another type for the name after an `if`.
             candidate = ir.Name(self._names.numbered(stem))
-            into.append(ir.Assign((candidate.id,), value))
+            into.append(ir.assign(candidate, value))
             body: list[ir.Statement] = []
             packed = self.convert(candidate, item, plan, stem, body)
             body.append(ir.Assign((place,), packed))
@@ -177,7 +177,7 @@ class Converter:
         body: list[ir.Statement] = []
         assert isinstance(kind.item, UnionType)
         self._unpack_members(value, kind.item, plans, stem, found, body)
-        into.append(ir.If(ir.IsPresent(value.id), tuple(body)))
+        into.append(ir.If(ir.is_present(value), tuple(body)))
         count = ir.length(found)
         into.append(ir.If(ir.Operation("==", count, ir.Literal(0)), (ir.append(found, ir.Literal(None)),)))
         return ir.Item(found, 0)
@@ -198,12 +198,12 @@ class Converter:
             body: list[ir.Statement] = []
             unpacked = self.convert(ir.Name(place), item, plan, stem, body)
             body.append(ir.append(found, unpacked))
-            into.append(ir.If(ir.IsPresent(place), tuple(body)))
+            into.append(ir.If(ir.is_present(ir.Name(place)), tuple(body)))
 
     def _fresh_list(self, kind: Type, stem: str, into: list[ir.Statement]) -> ir.Name:
         """Assigns an empty list of `kind` to a new variable."""
         name = ir.Name(self._names.numbered(stem))
-        into.append(ir.Assign((name.id,), ir.Empty("[]"), self._target(ListType(kind))))
+        into.append(ir.new_list(name, self._target(ListType(kind))))
         return name
 
     def _named(self, value: ir.Expression, stem: str, into: list[ir.Statement]) -> ir.Name:
@@ -212,7 +212,7 @@ class Converter:
         if isinstance(value, ir.Name):
             return value
         name = ir.Name(self._names.numbered(stem))
-        into.append(ir.Assign((name.id,), value))
+        into.append(ir.assign(name, value))
         return name
 
 
@@ -222,6 +222,6 @@ def restoring(names: Names, source_names: SourceNames) -> Converter:
         names,
         source_names,
         Direction.UNPACK,
-        lambda tensor: ir.Call(ir.Name("restored"), (tensor,)),
-        lambda value: ir.Call(ir.Name("restored_any"), (value,)),
+        lambda tensor: ir.call("restored", tensor),
+        lambda value: ir.call("restored_any", value),
     )

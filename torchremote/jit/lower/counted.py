@@ -25,7 +25,7 @@ def lower_counted(interface: Interface, source_names: SourceNames, native: bool 
     Args:
         native: whether the native part counts, in an object of its own. Otherwise torch's logger does, under keys.
     """
-    parent = ir.Do(ir.Call(ir.Attribute(ir.Call(ir.Name("super")), "__init__")))
+    parent = ir.Do(ir.called(ir.call("super"), "__init__"))
     nothing = ir.AssignAttribute(ir.Name("self"), COUNTS, ir.Literal(None if native else ""))
     methods = [ir.Function("__init__", (SELF,), None, (parent, nothing))]
     methods += [_lower_method(method, source_names, native) for method in interface.methods]
@@ -44,7 +44,7 @@ def lower_counted(interface: Interface, source_names: SourceNames, native: bool 
 def _lower_begin(source_names: SourceNames, native: bool) -> ir.Function:
     """Lowers the function that is called before a method."""
     counts, method = ir.Name("counts"), ir.Name("method")
-    begun = ir.Call(ir.Name("Counting"), (ir.Operation("+", counts, method),))
+    begun = ir.call("Counting", ir.Operation("+", counts, method))
     if native:
         begun = ir.Call(ir.native("begin_call"), (counts, method))
     parameters = (ir.Parameter(counts.id, "Any" if native else "str"), ir.Parameter(method.id, "str"))
@@ -59,14 +59,14 @@ def _lower_end(source_names: SourceNames) -> ir.Function:
 
 def _lower_method(method: Method, source_names: SourceNames, native: bool) -> ir.Function:
     names = Names((argument.name for argument in method.arguments), frozenset())
-    self, counting, result = (ir.Name(names.fresh(name)) for name in ("self", "counting", "result"))
+    self, counting, result = ir.variables(names, "self", "counting", "result")
     parameters = [ir.Parameter(part.name, source_names.declared(part.type)) for part in method.arguments]
-    values = tuple(ir.Name(parameter.name) for parameter in parameters)
-    result_of_call = ir.Assign((result.id,), ir.Call(ir.Attribute(ir.Attribute(self, COUNTED), method.name), values))
+    values = ir.named(parameters)
+    result_of_call = ir.assign(result, ir.called(ir.Attribute(self, COUNTED), method.name, *values))
     key = ir.Literal(method.name if native else f"{method.name} ")
-    begin = ir.Call(ir.Name(source_names.begin_counting), (ir.Attribute(self, COUNTS), key))
+    begin = ir.call(source_names.begin_counting, ir.Attribute(self, COUNTS), key)
     if native:
-        end = ir.Do(ir.Call(ir.Name(source_names.end_counting), (counting,)))
+        end = ir.Do(ir.call(source_names.end_counting, counting))
         body: tuple[ir.Statement, ...] = (result_of_call, end)
     else:
         done = ir.AssignAttribute(counting, "done", ir.Literal(True))
@@ -75,5 +75,5 @@ def _lower_method(method: Method, source_names: SourceNames, native: bool) -> ir
         method.name,
         (ir.Parameter(self.id), *parameters),
         source_names.declared(method.returns),
-        (ir.Assign((counting.id,), begin), *body, ir.Return(result)),
+        (ir.assign(counting, begin), *body, ir.Return(result)),
     )

@@ -20,7 +20,7 @@ def lower_enums(interface: Interface, source_names: SourceNames) -> ir.Unit:
 def _lower_pack(enum: EnumType, source_names: SourceNames) -> ir.Function:
     """Lowers the function that finds the position of a member by its name."""
     names = ir.ListOf(tuple(ir.Literal(name) for name, _ in enum.members))
-    position = ir.Call(ir.Attribute(names, "index"), (ir.Attribute(ir.Name("value"), "name"),))
+    position = ir.called(names, "index", ir.Attribute(ir.Name("value"), "name"))
     parameters = (ir.Parameter("value", source_names.declared(enum)),)
     return ir.Function(source_names.pack[enum], parameters, "int", (ir.Return(position),))
 
@@ -28,9 +28,9 @@ def _lower_pack(enum: EnumType, source_names: SourceNames) -> ir.Function:
 def _lower_unpack(enum: EnumType, source_names: SourceNames) -> ir.Function:
     """Lowers the function that returns the member at a position."""
     # TorchScript makes a constant of the list of all members. Where the text names a member, it reads the whole class.
-    members = ir.Call(ir.Name("list"), (ir.Name(source_names.classes[enum]),))
+    members = ir.call("list", ir.Name(source_names.classes[enum]))
     count, name = ir.Literal(len(enum.members)), ir.Literal(enum.name)
-    position = ir.Call(ir.Name("position_in"), (count, ir.Name("position"), name))
+    position = ir.call("position_in", count, ir.Name("position"), name)
     parameters = (ir.Parameter("position", "int"),)
     body = (ir.Return(ir.Item(members, position)),)
     return ir.Function(source_names.unpack[enum], parameters, source_names.declared(enum), body)

@@ -27,14 +27,14 @@ def lower_forked(interface: Interface, source_names: SourceNames) -> ir.Unit:
     """Lowers the unit. Its function `host_forked` puts a module into the table."""
     functions = (_lower_function(message, source_names) for message in interface.messages)
     starts = (_lower_start(message, source_names) for message in interface.messages)
-    made = ir.Call(ir.Name("Forked"), (HOSTED_HERE,))
+    made = ir.call("Forked", HOSTED_HERE)
     return unit(
         interface,
         "forked",
         "Runs each call in a fork.",
         *functions,
         ir.Class("Forked", (lower_init(), *starts)),
-        lower_host(interface, "forked", "host_forked", (), (), made, ir.Literal(None)),
+        lower_host("host_forked", made),
     )
 
 
@@ -51,6 +51,6 @@ def _lower_start(message: Method, source_names: SourceNames) -> ir.Function:
     (*progress, flags), packed = split_first(message, parameters)
     function, hosted = ir.Name(source_names.forked[message.name]), ir.Attribute(ir.Name(SELF.name), ITS_MODULE)
     forked = ir.Call(ir.FORK, (function, *progress, hosted, flags, *packed))
-    result = ir.Return(ir.Call(ir.Attribute(forked, "wait")))
+    result = ir.Return(ir.called(forked, "wait"))
     body = (*wait_for_arrival(message, flags, packed, names, source_names), result)
     return ir.Function(message.name, (SELF, *parameters), source_names.wire(message.returns), body)

@@ -70,8 +70,8 @@ def _lower_gathered(method: Method, source_names: SourceNames) -> ir.Function:
     kinds = {name: ir.Parameter(names.fresh(name), kind) for name, kind in RUN_PARAMETERS.items()}
     message = ir.Name(names.fresh("message"))
     parameters = crossing(method, source_names, names)
-    given = tuple(ir.Name(parameter.name) for parameter in kinds.values())
-    values = tuple(ir.Name(parameter.name) for parameter in parameters)
+    given = ir.named(kinds.values())
+    values = ir.named(parameters)
     return ir.Function(
         source_names.gathered[method.name],
         (*kinds.values(), *parameters),
@@ -85,9 +85,9 @@ def _lower_batch(interface: Interface, method: Method, dim: int, source_names: S
     """Lowers the function that closes a batch and runs it. It returns a result for each call."""
     names = source_names.scope()
     kinds = {"groups": "Groups", "group": source_names.group[method.name], "current": "Current"}
-    groups, group, current = first = [ir.Name(names.fresh(name)) for name in kinds]
-    opened, batch, hosted, call, message, results = (
-        ir.Name(names.fresh(name)) for name in ("opened", "batch", "hosted", "call", "message", "results")
+    groups, group, current = first = ir.variables(names, *kinds)
+    opened, batch, hosted, call, message, results = ir.variables(
+        names, "opened", "batch", "hosted", "call", "message", "results"
     )
     ran: tuple[ir.Expression, ...] = (hosted, ir.Attribute(batch, "flags"))
     values = tuple(ir.Item(call, position) for position in range(len(method.arguments)))
@@ -100,17 +100,17 @@ def _lower_batch(interface: Interface, method: Method, dim: int, source_names: S
     returns = source_names.wire(method.many.returns)
     return ir.Function(
         source_names.batch[method.name],
-        tuple(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds.values(), strict=True)),
+        ir.typed(first, kinds),
         returns,
         (
-            ir.Assign((opened.id,), ir.Attribute(groups, _opened(method))),
-            ir.Assign((batch.id,), ir.Attribute(group, "batch")),
-            ir.Do(ir.Call(ir.Name("begin_work"), (ir.Attribute(batch, "turns"), ir.Attribute(batch, "number")))),
+            ir.assign(opened, ir.Attribute(groups, _opened(method))),
+            ir.assign(batch, ir.Attribute(group, "batch")),
+            ir.Do(ir.call("begin_work", ir.Attribute(batch, "turns"), ir.Attribute(batch, "number"))),
             take_hosted(hosted, current),
             # It is closed. If too many were open, it has been since.
             ir.If(_is_filled(opened), (ir.If(is_oldest, (_drop_first(opened),)),)),
-            ir.Assign((call.id,), ir.Attribute(group, "first")),
-            ir.Assign((results.id,), ir.Empty("[]"), returns),
+            ir.assign(call, ir.Attribute(group, "first")),
+            ir.new_list(results, returns),
             begin_message(message),
             ir.With(batch, (finishing(ir.Attribute(batch, "flags"), hosted, (run,)),)),
             ir.Return(results),
@@ -134,11 +134,11 @@ def _lower_joined(
         of_batch: the batch, its first call, and the list for the results.
     """
     batch, call, results = of_batch
-    tensors, rows, result = (ir.Name(names.fresh(name)) for name in ("tensors", "rows", "result"))
+    tensors, rows, result = ir.variables(names, "tensors", "rows", "result")
     where = ir.Literal(f"{interface.name}.{method.name}")
     body: list[ir.Statement] = [
-        ir.Assign((tensors.id,), ir.called(batch, "joined", ir.Literal(dim))),
-        ir.Assign((rows.id,), ir.called(batch, "rows", ir.Literal(dim))),
+        ir.assign(tensors, ir.called(batch, "joined", ir.Literal(dim))),
+        ir.assign(rows, ir.called(batch, "rows", ir.Literal(dim))),
     ]
     values: list[ir.Expression] = []
     for position, argument in enumerate(method.arguments):
@@ -150,11 +150,11 @@ def _lower_joined(
             values.append(copied)
         else:
             values.append(value)
-    run = ir.Call(ir.Name(source_names.gathered[method.name]), (*ran, *values))
+    run = ir.call(source_names.gathered[method.name], *ran, *values)
     given = (rows, ir.Literal(dim), where)
     return [
         *body,
-        ir.Assign((result.id,), run),
+        ir.assign(result, run),
         ir.AssignAttribute(batch, "ran", ir.Literal(True)),
         *split_result(method, "sliced", result, given, results, names, source_names),
     ]
@@ -165,29 +165,30 @@ def _lower_find(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
     names = source_names.scope()
     kinds = {"groups": "Groups", "turns": "Turns", **QUEUE_PARAMETERS}
     kinds |= {"call": source_names.declared(call_type(method)), "tensors": "List[Tensor]"}
-    groups, *others = (ir.Name(names.fresh(name)) for name in kinds)
+    groups, *others = first = ir.variables(names, *kinds)
     turns, current, flags, call, tensors = others
-    group, opened, batch = (ir.Name(names.fresh(name)) for name in ("group", "opened", "batch"))
+    group, opened, batch = ir.variables(names, "group", "opened", "batch")
     limits = (tensors, ir.Literal(dim), ir.Attribute(groups, "most"), turns, flags)
     takes = ir.called(ir.Attribute(group, "batch"), "takes", *limits)
-    alike = ir.Call(ir.Name(source_names.alike[method.name]), (ir.Attribute(group, "first"), call))
+    alike = ir.call(source_names.alike[method.name], ir.Attribute(group, "first"), call)
     run = ir.Call(ir.FORK, (ir.Name(source_names.batch[method.name]), groups, group, current))
     body: list[ir.Statement] = [
-        ir.Assign((opened.id,), ir.Attribute(groups, _opened(method))),
+        ir.assign(opened, ir.Attribute(groups, _opened(method))),
         ir.For((group.id,), opened, (ir.If(takes, (ir.If(alike, (ir.Return(group),)),)),)),
-        ir.Assign((batch.id,), ir.Call(ir.Name("open_batch"), (turns, flags, ir.Literal(method.idempotent)))),
-        ir.Assign((group.id,), ir.Call(ir.Name(source_names.group[method.name]), (batch, call))),
+        ir.assign(batch, ir.call("open_batch", turns, flags, ir.Literal(method.idempotent))),
+        ir.assign(group, ir.call(source_names.group[method.name], batch, call)),
         ir.append(ir.Attribute(group, "running"), run),
     ]
     if method.idempotent:
         body.append(ir.append(ir.Attribute(batch, "watching"), ir.Call(ir.FORK, (ir.Name("watch"), batch))))
     body += [
         ir.append(opened, group),
-        ir.If(ir.Call(ir.Name("are_too_many"), (ir.length(opened),)), (_drop_first(opened),)),
+        ir.If(ir.call("are_too_many", ir.length(opened)), (_drop_first(opened),)),
         ir.Return(group),
     ]
-    parameters = (ir.Parameter(name.id, kind) for name, kind in zip((groups, *others), kinds.values(), strict=True))
-    return ir.Function(source_names.find[method.name], tuple(parameters), source_names.group[method.name], tuple(body))
+    return ir.Function(
+        source_names.find[method.name], ir.typed(first, kinds), source_names.group[method.name], tuple(body)
+    )
 
 
 def is_alone(batch: ir.Expression) -> ir.Expression:

@@ -54,35 +54,33 @@ def lower_gathering(interface: Interface, source_names: SourceNames, native: boo
         parts += (_lower_by_itself(message, source_names), lower(message, source_names))
     parts.append(_lower_class(interface, source_names, starting))
     limits = (ir.Parameter("most", "int"), ir.Parameter("learns", "bool"))
-    groups = ir.Call(ir.Name("Groups"), tuple(ir.Name(parameter.name) for parameter in limits))
-    parts.append(lower_host_in_turn(interface, part, "gather", limits, "Gathering", groups))
+    groups = ir.call("Groups", *ir.named(limits))
+    parts.append(lower_host_in_turn("gather", limits, "Gathering", groups))
     return unit(interface, part, "Gathers the calls of batched methods.", *parts)
 
 
 def _lower_queue_of_batched(method: Method, source_names: SourceNames) -> ir.Function:
     """Lowers what the call of a batched method does when it has its turn: it joins a batch, and takes its result."""
     names, parameters, packed = turn_scope(method, source_names, _OF_QUEUE)
-    groups, turns, current, flags = first = tuple(ir.Name(parameter.name) for parameter in parameters)
-    values = tuple(ir.Name(parameter.name) for parameter in packed)
-    tensors, group, batch, place, results = (
-        ir.Name(names.fresh(name)) for name in ("tensors", "group", "batch", "place", "results")
-    )
+    groups, turns, current, flags = first = ir.named(parameters)
+    values = ir.named(packed)
+    tensors, group, batch, place, results = ir.variables(names, "tensors", "group", "batch", "place", "results")
     by_itself, given = ir.Name(source_names.by_itself[method.name]), (current, flags, *values)
     gradients = (ir.Attribute(groups, "learns"), ir.Literal(method.carries_gradients))
     alone = (ir.Return(_forked(by_itself, turns, _take_place(turns, flags), *given)),)
-    find = ir.Call(ir.Name(source_names.find[method.name]), (*first, ir.TupleOf(values), tensors))
+    find = ir.call(source_names.find[method.name], *first, ir.TupleOf(values), tensors)
     body: list[ir.Statement] = [
         wait_for_turn(turns, flags),
-        ir.If(ir.negated(ir.Call(ir.Name("can_gather"), (flags, tensors, *gradients))), alone),
-        ir.Assign((group.id,), find),
-        ir.Assign((batch.id,), ir.Attribute(group, "batch")),
-        ir.Do(ir.Call(ir.Name("set_last"), (turns, flags, ir.Attribute(batch, "number")))),
-        ir.Assign((place.id,), ir.called(batch, "add", tensors)),
+        ir.If(ir.negated(ir.call("can_gather", flags, tensors, *gradients)), alone),
+        ir.assign(group, find),
+        ir.assign(batch, ir.Attribute(group, "batch")),
+        ir.Do(ir.call("set_last", turns, flags, ir.Attribute(batch, "number"))),
+        ir.assign(place, ir.called(batch, "add", tensors)),
     ]
     if method.idempotent:
         number = ir.Attribute(batch, "number")
         again = (
-            ir.Do(ir.Call(ir.Name("begin_call"), (turns, number))),
+            ir.Do(ir.call("begin_call", turns, number)),
             ir.Return(ir.Call(by_itself, (turns, ir.Literal(0), *given))),
         )
         body += [
@@ -90,7 +88,7 @@ def _lower_queue_of_batched(method: Method, source_names: SourceNames) -> ir.Fun
             ir.If(ir.negated(ir.Attribute(batch, "ran")), (ir.If(ir.negated(is_alone(batch)), again),)),
         ]
     body += [
-        ir.Assign((results.id,), ir.called(ir.Item(ir.Attribute(group, "running"), 0), "wait")),
+        ir.assign(results, ir.called(ir.Item(ir.Attribute(group, "running"), 0), "wait")),
         ir.Return(ir.Item(results, place)),
     ]
     returns = source_names.wire(method.returns)
@@ -101,7 +99,7 @@ def _lower_queue_of_batched(method: Method, source_names: SourceNames) -> ir.Fun
 def _lower_queue(message: Method, source_names: SourceNames) -> ir.Function:
     """Lowers what a call that is never gathered does when it has its turn: it queues its work."""
     _, parameters, packed = turn_scope(message, source_names, _OF_QUEUE)
-    _, turns, *given = (ir.Name(parameter.name) for parameter in (*parameters, *packed))
+    _, turns, *given = ir.named((*parameters, *packed))
     flags = ir.Name(parameters[-1].name)
     by_itself = ir.Name(source_names.by_itself[message.name])
     body = (
@@ -116,14 +114,14 @@ def _lower_by_itself(message: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that runs a call which is in no batch, or runs again. It is given the number of its work."""
     names, (turns, *first), packed = turn_scope(message, source_names)
     number = ir.Parameter(names.fresh("number"), "int")
-    begin = ir.Do(ir.Call(ir.Name("begin_work"), (ir.Name(turns.name), ir.Name(number.name))))
+    begin = ir.Do(ir.call("begin_work", ir.Name(turns.name), ir.Name(number.name)))
     body = (begin, *run_in_turn(message, first, packed, names, source_names))
     name, returns = source_names.by_itself[message.name], source_names.wire(message.returns)
     return ir.Function(name, (turns, number, *first, *packed), returns, body)
 
 
 def _take_place(turns: ir.Expression, flags: ir.Expression) -> ir.Expression:
-    return ir.Call(ir.Name("take_place"), (turns, flags))
+    return ir.call("take_place", turns, flags)
 
 
 def _lower_class(interface: Interface, source_names: SourceNames, starting: Starting) -> ir.Class:

@@ -28,8 +28,8 @@ from .plan import (
     WalkList,
     WalkOptional,
     WalkTuple,
+    plan_arrival,
     plan_tensors,
-    plan_type,
     wire_type,
 )
 
@@ -42,8 +42,8 @@ def lower_search_in_arguments(
     body: list[ir.Statement] = []
     for parameter, argument, plan in zip(parameters, method.arguments, plan_tensors(method), strict=True):
         body += search.through(ir.Name(parameter.name), wire_type(argument.type), plan)
-    looks = ir.If(ir.Call(ir.Name("needs_grad"), (flags,)), tuple(body))
-    return [ir.Assign((found.id,), ir.Literal(False)), looks]
+    looks = ir.If(ir.call("needs_grad", flags), tuple(body))
+    return [ir.assign(found, ir.Literal(False)), looks]
 
 
 def lower_search_in_result(
@@ -52,14 +52,13 @@ def lower_search_in_result(
     """Lowers the search in the packed result, if the call is recorded, and the error if it has no gradient."""
     found = ir.Name(names.fresh("found"))
     search = _Search(names, found, "is_differentiable", "is_differentiable_any")
-    wire = wire_type(method.returns)
     return [
         ir.If(
             recorded,
             (
-                ir.Assign((found.id,), ir.Literal(False)),
-                *search.through(packed, wire, plan_type(wire, tensors=True, translates=False)),
-                ir.If(ir.negated(found), (ir.Do(ir.Call(ir.Name("refuse_without_gradient"), (ir.Literal(where),))),)),
+                ir.assign(found, ir.Literal(False)),
+                *search.through(packed, wire_type(method.returns), plan_arrival(method.returns)),
+                ir.If(ir.negated(found), (ir.Do(ir.call("refuse_without_gradient", ir.Literal(where))),)),
             ),
         )
     ]
@@ -84,15 +83,15 @@ class _Search:
                 return self._tested(self.test_any, value)
             case WalkOptional(item), OptionalType(item_type):
                 name = ir.Name(self.names.numbered("part"))
-                present = ir.If(ir.IsPresent(name.id), self.through(name, item_type, item))
-                return (ir.Assign((name.id,), value), present)
+                present = ir.If(ir.is_present(name), self.through(name, item_type, item))
+                return (ir.assign(name, value), present)
             case WalkList(item), ListType(item_type):
                 element = ir.Name(self.names.numbered("part"))
                 return (ir.For((element.id,), value, self.through(element, item_type, item)),)
             case WalkDict(key_plan, value_plan), DictType(key_type, value_type):
                 key, element = (ir.Name(self.names.numbered("part")) for _ in range(2))
                 inside = (*self.through(key, key_type, key_plan), *self.through(element, value_type, value_plan))
-                return (ir.For((key.id, element.id), ir.Call(ir.Attribute(value, "items")), inside),)
+                return (ir.For((key.id, element.id), ir.called(value, "items"), inside),)
             case WalkTuple(plans), TupleType(items):
                 parts = enumerate(zip(items, plans, strict=True))
                 walks = [self.through(ir.Item(value, index), item, item_plan) for index, (item, item_plan) in parts]
@@ -100,4 +99,4 @@ class _Search:
         raise AssertionError(f"no walk {plan} through {kind}")
 
     def _tested(self, test: str, value: ir.Expression) -> tuple[ir.Statement, ...]:
-        return (ir.If(ir.Call(ir.Name(test), (value,)), (ir.Assign((self.found.id,), ir.Literal(True)),)),)
+        return (ir.If(ir.call(test, value), (ir.assign(self.found, ir.Literal(True)),)),)

@@ -33,20 +33,9 @@ from .convert import Converter, Direction, restoring
 from .copies import copy_containers, has_plain_containers
 from .gradients import lower_search_in_arguments, lower_search_in_result
 from .names import Names
-from .plan import KEEP, plan_result, plan_stub, plan_tensors, returns_tensors, wire_type
+from .plan import KEEP, plan_packing, plan_result, plan_tensors, wire_type
 from .source_names import SourceNames
-from .units import (
-    MESSAGE_TYPE,
-    PROGRESS_TYPE,
-    RUN_PARAMETERS,
-    SELF,
-    begin_message,
-    crossing,
-    renamed,
-    run_scope,
-    scope_of,
-    unit,
-)
+from .units import MESSAGE_TYPE, PROGRESS_TYPE, RUN_PARAMETERS, SELF, begin_message, crossing, renamed, run_scope, unit
 
 ITS_MODULE: Final = f"{RESERVED_PREFIX}_its_module"
 """The field with the module of what runs its calls. These classes also have methods with the names of the user's."""
@@ -57,11 +46,7 @@ def lower_hosting(interface: Interface, source_names: SourceNames) -> ir.Unit:
     parts: list[ir.Definition] = [lower_hosted("ModuleInterface"), *definitions("hosting")]
     for method in interface.methods:
         parts += [lower_run(interface, method, source_names), _lower_run_many(method, source_names)]
-    made = ir.Call(ir.Name("AtOnce"), (HOSTED_HERE,))
-    parts += [
-        _lower_class(interface, source_names),
-        lower_host(interface, "hosting", "host", (), (), made, ir.Literal(None)),
-    ]
+    parts += [_lower_class(interface, source_names), lower_host("host", ir.call("AtOnce", HOSTED_HERE))]
     return unit(interface, "hosting", "What runs the calls of hosted modules.", *parts)
 
 
@@ -73,32 +58,30 @@ def lower_hosted(module_type: str) -> ir.Class:
     return ir.Class("Hosted", (ir.Function("__init__", (SELF, *given), None, tuple(body)),))
 
 
-HOSTED_HERE: Final = ir.Call(ir.Name("Hosted"), (ir.Name("module"), ir.Name("device"), ir.Name("moves")))
+HOSTED_HERE: Final = ir.call("Hosted", ir.Name("module"), ir.Name("device"), ir.Name("moves"))
 """Makes a `Hosted` of the parameters of a function that puts a module into the table."""
+
+_AT_ONCE: Final = ir.Literal(None)  # in place of an order of calls
 
 
 def lower_host(
-    interface: Interface,
-    part: str,
     name: str,
-    parameters: tuple[ir.Parameter, ...],
-    begin: tuple[ir.Statement, ...],
     runs: ir.Expression,
-    turns: ir.Expression,
+    turns: ir.Expression = _AT_ONCE,
+    parameters: tuple[ir.Parameter, ...] = (),
+    begin: tuple[ir.Statement, ...] = (),
 ) -> ir.Function:
     """Lowers a function that Python calls, and that makes a handle lead to a module.
 
     Args:
-        part: the unit.
+        runs, turns: what runs the module's calls, and the order of these.
         parameters: those that it has beside the handle, and the module with its device.
         begin: what it begins with.
-        runs, turns: what runs the module's calls, and the order of these.
     """
     first = {"table": "Table", "handle": "int", "module": "ModuleInterface", "device": "torch.device", "moves": "bool"}
     given = (ir.Parameter(name, kind) for name, kind in first.items())
-    put = ir.Do(ir.Call(ir.Name("put"), (ir.Name("table"), ir.Name("handle"), runs, turns)))
-    registered = f"{scope_of(interface)}.{part}.registered.{name}"
-    return ir.Function(name, (*given, *parameters), "None", (*begin, put), endpoint=registered)
+    put = ir.Do(ir.call("put", ir.Name("table"), ir.Name("handle"), runs, turns))
+    return ir.Function(name, (*given, *parameters), "None", (*begin, put), bound=True)
 
 
 def _lower_class(interface: Interface, source_names: SourceNames) -> ir.Class:
@@ -132,7 +115,7 @@ def split_first(
     message: Method, parameters: tuple[ir.Parameter, ...]
 ) -> tuple[tuple[ir.Expression, ...], tuple[ir.Expression, ...]]:
     """Splits the parameters of a method of `Runs`: its progress, if it has one, and flags; and the packed arguments."""
-    values = tuple(ir.Name(parameter.name) for parameter in parameters)
+    values = ir.named(parameters)
     count = 1 if message.each is None else 2
     return values[:count], values[count:]
 
@@ -150,7 +133,7 @@ def begin_run(
         first: the progress of many calls; the `Hosted`; and the flags.
     """
     begun: list[ir.Statement] = []
-    if message.each is None and returns_tensors(message):
+    if message.each is None and message.returns_tensors:
         sent = ir.Name(names.fresh("message"))
         begun.append(begin_message(sent))
         first = (*first, sent)
@@ -159,18 +142,18 @@ def begin_run(
 
 def run_of(message: Method, given: tuple[ir.Expression, ...], source_names: SourceNames) -> ir.Call:
     """Returns the expression that runs a call, which has waited for its turn. `given`: as `lower_run` says."""
-    return ir.Call(ir.Name(source_names.run[message.name]), given)
+    return ir.call(source_names.run[message.name], *given)
 
 
 def finish_run(
     message: Method, run: ir.Expression, hosted: ir.Expression, flags: ir.Expression, names: Names
 ) -> tuple[ir.Statement, ...]:
     """Returns the statements that run a call, and return its result: see runtime/accelerator.py."""
-    if not returns_tensors(message):
+    if not message.returns_tensors:
         return (ir.Return(run),)
     result = ir.Name(names.fresh("result"))
-    finish = ir.Do(ir.Call(ir.Name("finish"), (flags, ir.Attribute(hosted, "device"))))
-    return (ir.Assign((result.id,), run), finish, ir.Return(result))
+    finish = ir.Do(ir.call("finish", flags, ir.Attribute(hosted, "device")))
+    return (ir.assign(result, run), finish, ir.Return(result))
 
 
 def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
@@ -178,30 +161,30 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
     many = method.many
     names = source_names.scope()
     kinds = {"progress": PROGRESS_TYPE, **RUN_PARAMETERS}
-    progress, hosted, flags = first = [ir.Name(names.fresh(name)) for name in kinds]
+    progress, hosted, flags = first = ir.variables(names, *kinds)
     calls, batch = parameters = crossing(many, source_names, names)
-    results, call = ir.Name(names.fresh("results")), ir.Name(names.fresh("call"))
+    results, call = ir.variables(names, "results", "call")
     arguments = (ir.Item(call, index) for index in range(len(method.arguments)))
     begun: list[ir.Statement] = []
     sent: list[ir.Expression] = []
-    if returns_tensors(method):  # the results of all calls are in one message
+    if method.returns_tensors:  # the results of all calls are in one message
         message = ir.Name(names.fresh("message"))
         begun.append(begin_message(message))
         sent.append(message)
     position = ir.Operation("+", ir.Name(batch.name), ir.length(results))
     run = run_of(method, (hosted, flags, *sent, *arguments), source_names)
     loop = (
-        ir.Do(ir.Call(ir.Name("note_progress"), (progress, position))),
+        ir.Do(ir.call("note_progress", progress, position)),
         ir.append(results, run),
     )
     returns = source_names.wire(many.returns)
     return ir.Function(
         source_names.run[many.name],
-        (*(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds.values(), strict=True)), *parameters),
+        (*ir.typed(first, kinds), *parameters),
         returns,
         (
             *begun,
-            ir.Assign((results.id,), ir.Empty("[]"), returns),
+            ir.new_list(results, returns),
             ir.For((call.id,), ir.Name(calls.name), loop),
             ir.Return(results),
         ),
@@ -215,18 +198,18 @@ def lower_run(interface: Interface, method: Method, source_names: SourceNames) -
     tensors; and the packed arguments. See Note [One function for all devices].
     """
     names = source_names.scope()
-    kinds = {**RUN_PARAMETERS, "message": MESSAGE_TYPE} if returns_tensors(method) else RUN_PARAMETERS
-    hosted, flags, *message = first = [ir.Name(names.fresh(name)) for name in kinds]
+    kinds = {**RUN_PARAMETERS, "message": MESSAGE_TYPE} if method.returns_tensors else RUN_PARAMETERS
+    hosted, flags, *message = first = ir.variables(names, *kinds)
     module, device, moves = (ir.Attribute(hosted, name) for name in ("module", "device", "moves"))
-    parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
+    parameters = renamed(method, names, source_names.wire)
     moving = Converter(
         names,
         source_names,
         Direction.UNPACK,
-        lambda tensor: ir.Call(ir.Attribute(tensor, "to"), (device,)),
-        lambda value: ir.Call(ir.Name("move_any"), (value, device)),
+        lambda tensor: ir.called(tensor, "to", device),
+        lambda value: ir.call("move_any", value, device),
     )
-    has_sparse = ir.Call(ir.Name("has_sparse"), (flags,))
+    has_sparse = ir.call("has_sparse", flags)
     recorded = ir.Name(names.fresh("recorded"))
     body: list[ir.Statement] = []
     if method.carries_gradients:  # see Note [Gradients that never come]
@@ -235,41 +218,41 @@ def lower_run(interface: Interface, method: Method, source_names: SourceNames) -
     body += _on_tensors(moving, moves, method, parameters)
     inward = Converter(names, source_names, Direction.UNPACK)
     arguments = tuple(
-        inward.convert(ir.Name(parameter.name), argument.type, plan, parameter.name, body)
-        for parameter, argument, plan in zip(parameters, method.arguments, plan_stub(method).arguments, strict=True)
+        inward.convert(ir.Name(parameter.name), argument.type, plan_packing(argument.type), parameter.name, body)
+        for parameter, argument in zip(parameters, method.arguments, strict=True)
     )
     result = ir.Name(names.fresh("result"))
-    call = ir.Assign((result.id,), ir.Call(ir.Attribute(module, method.name), arguments))
-    body.append(ir.If(ir.Call(ir.Name("needs_grad"), (flags,)), (call,), (ir.WithoutGradients((call,)),)))
+    call = ir.assign(result, ir.called(module, method.name, *arguments))
+    body.append(ir.If(ir.call("needs_grad", flags), (call,), (ir.without_gradients(call),)))
     packed: ir.Expression = result
     if plan_result(method) != KEEP:
         changes = ir.Name(names.fresh("changes"))
         changes_of = "detaching_changes_of" if method.detached else "changes_of"
-        body.append(ir.Assign((changes.id,), ir.Call(ir.Name(changes_of), (flags, moves))))
+        body.append(ir.assign(changes, ir.call(changes_of, flags, moves)))
         where = ir.Literal(f"{interface.name}.{method.name}.return")
         outward = Converter(
             names,
             source_names,
             Direction.PACK,
-            lambda tensor: ir.Call(ir.Name("returned"), (tensor, changes, where, *message)),
-            lambda value: ir.Call(ir.Name("returned_any"), (value, changes, where, *message)),
+            lambda tensor: ir.call("returned", tensor, changes, where, *message),
+            lambda value: ir.call("returned_any", value, changes, where, *message),
         )
         packed = outward.convert(result, method.returns, plan_result(method), "out", body)
     shares = has_plain_containers(method.returns)
     if shares or method.carries_gradients:
         done = packed if isinstance(packed, ir.Name) else ir.Name(names.fresh("done"))
         if done is not packed:
-            body.append(ir.Assign((done.id,), packed))
+            body.append(ir.assign(done, packed))
         if shares:  # see runtime/turns.py, Note [Results of calls in turn]
             copying, copied = copy_containers(done, method.returns, names, source_names)
-            copying.append(ir.Assign((done.id,), copied))
-            body.append(ir.If(ir.Call(ir.Name("is_in_turn"), (flags,)), tuple(copying)))
+            copying.append(ir.assign(done, copied))
+            body.append(ir.If(ir.call("is_in_turn", flags), tuple(copying)))
         if method.carries_gradients:
             body += lower_search_in_result(method, done, recorded, names, f"{interface.name}.{method.name}")
         packed = done
     return ir.Function(
         source_names.run[method.name],
-        (*(ir.Parameter(name.id, kind) for name, kind in zip(first, kinds.values(), strict=True)), *parameters),
+        (*ir.typed(first, kinds), *parameters),
         source_names.wire(method.returns),
         (*body, ir.Return(packed)),
         placed=True,  # so that the traceback of an error of the module shows where it was called
@@ -285,5 +268,5 @@ def _on_tensors(
         if plan != KEEP:
             name = ir.Name(parameter.name)
             converted = converter.convert(name, wire_type(argument.type), plan, parameter.name, body)
-            body.append(ir.Assign((parameter.name,), converted))
+            body.append(ir.assign(name, converted))
     return [ir.If(condition, tuple(body))] if body else []

@@ -55,7 +55,7 @@ class Starting:
         """
         if not self.native:
             return ir.Call(ir.FORK, (ir.Name(function), *arguments))
-        like = ir.Call(ir.JIT_ANNOTATE, (ir.Name(f"List[{returns}]"), ir.Empty("[]")))
+        like = ir.annotated(f"List[{returns}]", ir.Empty("[]"))
         may_run_here = ir.negated(_has_device_map(flags))
         first = (ir.Attribute(turns, "strand"), ir.Literal(f"{self.scope}.{function}"), like, may_run_here)
         return ir.Call(ir.native("in_strand"), (*first, *arguments))
@@ -71,30 +71,25 @@ def lower_in_turn(interface: Interface, source_names: SourceNames, native: bool 
     parts: list[ir.Definition] = [*definitions("current")]
     parts += (_lower_function(message, source_names) for message in interface.messages)
     parts.append(_lower_class(interface, source_names, starting))
-    parts.append(lower_host_in_turn(interface, "in_turn", "host_in_turn", (), "InTurn"))
+    parts.append(lower_host_in_turn("host_in_turn", (), "InTurn"))
     return unit(interface, "in_turn", "Has calls wait for their turn.", *parts)
 
 
-def lower_host_in_turn(
-    interface: Interface, part: str, name: str, parameters: tuple[ir.Parameter, ...], cls: str, *given: ir.Expression
-) -> ir.Function:
+def lower_host_in_turn(name: str, parameters: tuple[ir.Parameter, ...], cls: str, *given: ir.Expression) -> ir.Function:
     """Lowers a function that puts a module into the table, whose calls a `cls` runs in turn.
 
     Args:
-        part: the unit.
         parameters, given: more parameters of the function, and what of them the class is given.
     """
     turns = ir.Name("turns")
-    of_handle = ir.Call(ir.Name("turns_of"), (ir.Name("table"), ir.Name("handle"), ir.Name("strand")))
-    current = ir.Call(ir.Name("current_of"), (turns, HOSTED_HERE, ir.Name("is_same")))
+    of_handle = ir.call("turns_of", ir.Name("table"), ir.Name("handle"), ir.Name("strand"))
+    current = ir.call("current_of", turns, HOSTED_HERE, ir.Name("is_same"))
     return lower_host(
-        interface,
-        part,
         name,
-        (ir.Parameter("strand", "Any"), ir.Parameter("is_same", "bool"), *parameters),
-        (ir.Assign((turns.id,), of_handle),),
-        ir.Call(ir.Name(cls), (current, turns, *given)),
+        ir.call(cls, current, turns, *given),
         turns,
+        (ir.Parameter("strand", "Any"), ir.Parameter("is_same", "bool"), *parameters),
+        (ir.assign(turns, of_handle),),
     )
 
 
@@ -122,7 +117,7 @@ def lower_start(
     self = ir.Name(SELF.name)
     turns = ir.Attribute(self, _TURNS)
     (*progress, flags), packed = split_first(message, parameters)
-    in_turn = ir.Call(ir.Name("as_in_turn"), (flags,))
+    in_turn = ir.call("as_in_turn", flags)
     given = (*before, turns, *progress, ir.Attribute(self, ITS_MODULE), in_turn, *packed)
     body: list[ir.Statement] = []
     if takes_tensors:
@@ -133,7 +128,7 @@ def lower_start(
         body += wait_for_arrival(message, flags, packed, names, source_names)
     returns = source_names.wire(message.returns)
     started = starting.start(function, turns, flags, given, returns)
-    body.append(ir.Return(ir.Call(ir.Attribute(started, "wait"))))
+    body.append(ir.Return(ir.called(started, "wait")))
     return ir.Function(message.name, (SELF, *parameters), returns, tuple(body))
 
 
@@ -141,7 +136,7 @@ def wait_for_arrival(
     message: Method, flags: ir.Expression, packed: tuple[ir.Expression, ...], names: Names, source_names: SourceNames
 ) -> list[ir.Statement]:
     """Returns the statements that wait until the tensors of a call are there: see runtime/accelerator.py."""
-    if all(plan == KEEP for plan in plan_tensors(message)):
+    if not message.takes_tensors:
         return []
     listed, wait, _ = _list_and_wait(message, packed, names, source_names)
     return [ir.If(_has_device_map(flags), (*listed, wait))]
@@ -153,11 +148,11 @@ def _list_and_wait(
     """Returns the statements that list the tensors of a call, the one that waits for these, and the list."""
     tensors = ir.Name(names.fresh("tensors"))
     listed = _list_tensors(message, packed, tensors, names, source_names)
-    return listed, ir.Do(ir.Call(ir.Name("wait_for_tensors"), (tensors,))), tensors
+    return listed, ir.Do(ir.call("wait_for_tensors", tensors)), tensors
 
 
 def _has_device_map(flags: ir.Expression) -> ir.Expression:
-    return ir.Call(ir.Name("has_device_map"), (flags,))
+    return ir.call("has_device_map", flags)
 
 
 def _list_tensors(
@@ -166,12 +161,12 @@ def _list_tensors(
     """Returns the statements that put the tensors of a call into a new list."""
 
     def take(tensor: ir.Expression) -> ir.Expression:
-        return ir.Call(ir.Name("listed"), (tensor, tensors))
+        return ir.call("listed", tensor, tensors)
 
     def take_any(value: ir.Expression) -> ir.Expression:
-        return ir.Call(ir.Name("listed_any"), (value, tensors))
+        return ir.call("listed_any", value, tensors)
 
-    body: list[ir.Statement] = [ir.Assign((tensors.id,), ir.Empty("[]"), "List[Tensor]")]
+    body: list[ir.Statement] = [ir.new_list(tensors, "List[Tensor]")]
     for value, argument, plan in zip(packed, message.arguments, plan_tensors(message), strict=False):  # or a batch
         if plan != KEEP:
             body += walk_tensors(value, argument.type, take, names, source_names, take_any)[0]
@@ -194,7 +189,7 @@ def run_in_turn(
 
 def take_hosted(hosted: ir.Name, current: ir.Expression) -> ir.Statement:
     """Returns the statement that finds out which module a call runs on that has its turn."""
-    return ir.Assign((hosted.id,), ir.Attribute(current, "hosted"))
+    return ir.assign(hosted, ir.Attribute(current, "hosted"))
 
 
 def run_and_finish(
@@ -210,16 +205,16 @@ def run_and_finish(
         first: the parameters with the progress of many calls, the `Hosted` and the flags.
         packed: those with the packed arguments.
     """
-    given, values = (tuple(ir.Name(parameter.name) for parameter in some) for some in (first, packed))
+    given, values = (ir.named(some) for some in (first, packed))
     *_, hosted, flags = given
     begun, run = begin_run(message, given, values, names, source_names)
     result = ir.Name(names.fresh("result"))
-    return (*begun, finishing(flags, hosted, (ir.Assign((result.id,), run),)), ir.Return(result))
+    return (*begun, finishing(flags, hosted, (ir.assign(result, run),)), ir.Return(result))
 
 
 def finishing(flags: ir.Expression, hosted: ir.Expression, body: tuple[ir.Statement, ...]) -> ir.Statement:
     """Returns the statement that ends when the accelerator has done the work of `body`."""
-    return ir.With(ir.Call(ir.Name("Finishing"), (flags, ir.Attribute(hosted, "device"))), body)
+    return ir.With(ir.call("Finishing", flags, ir.Attribute(hosted, "device")), body)
 
 
 def turn_scope(
@@ -252,7 +247,7 @@ def message_scope(
 
 
 def wait_for_turn(turns: ir.Expression, flags: ir.Expression) -> ir.Statement:
-    return ir.Do(ir.Call(ir.Name("wait_for_turn"), (turns, flags)))
+    return ir.Do(ir.call("wait_for_turn", turns, flags))
 
 
 def _lower_function(message: Method, source_names: SourceNames) -> ir.Function:

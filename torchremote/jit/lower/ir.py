@@ -5,12 +5,14 @@ A type is the text that TorchScript reads, because nothing looks into types afte
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Union
 
 from ..read.literals import Value
 from ..read.model import REQUIRED, Required
 from ..runtime import Definition as Prewritten
+from .names import Names
 
 # -- expressions
 
@@ -78,13 +80,6 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class IsPresent:
-    """`name is not None`. It is a name, because TorchScript refines nothing else."""
-
-    name: str
-
-
-@dataclass(frozen=True)
 class IsInstance:
     """`isinstance(name, types)`."""
 
@@ -103,13 +98,11 @@ Expression = Union[
     Empty,
     Literal,
     Operation,
-    IsPresent,
     IsInstance,
 ]
 
 FORK: Final = Attribute(Attribute(Name("torch"), "jit"), "fork")
 """Starts a task of TorchScript's own, which holds no thread while it waits."""
-JIT_ANNOTATE: Final = Attribute(Attribute(Name("torch"), "jit"), "annotate")
 
 
 def native(operator: str) -> Expression:
@@ -172,13 +165,6 @@ class While:
 
 
 @dataclass(frozen=True)
-class WithoutGradients:
-    """`with torch.no_grad():`"""
-
-    body: tuple[Statement, ...]
-
-
-@dataclass(frozen=True)
 class With:
     """`with context:`"""
 
@@ -214,7 +200,6 @@ Statement = Union[
     For,
     If,
     While,
-    WithoutGradients,
     With,
     Raise,
     Return,
@@ -237,8 +222,8 @@ class Parameter:
 class Function:
     """A function, or a method of a class.
 
-    `endpoint`: the name under which TorchScript registers the function, and which calls over RPC carry. The function's
-    first parameter is the owner's table; scripting makes it a constant of the graph.
+    `bound`: its first parameter is the owner's table. Scripting makes it a constant of the graph, and registers the
+    function in its unit's scope, under its own name, which calls over RPC carry.
 
     `placed`: tracebacks say where in the text it stands. TorchScript's frontend reads it, which takes longer.
 
@@ -250,19 +235,22 @@ class Function:
     parameters: tuple[Parameter, ...]
     returns: str | None
     body: tuple[Statement, ...]
-    endpoint: str | None = None
+    bound: bool = False
     scripted: bool = True
     placed: bool = False
 
 
 @dataclass(frozen=True)
 class Interface:
-    """A TorchScript interface, of modules or of classes. `qualified_name`: the name that TorchScript gets for it."""
+    """A TorchScript interface, of modules or of classes.
+
+    `qualified_name`: the name that TorchScript gets for it, if not its own in its unit's scope.
+    """
 
     name: str
-    qualified_name: str
     methods: tuple[Function, ...]
     of_modules: bool
+    qualified_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -303,18 +291,59 @@ class Unit:
 # -- expressions and statements that many make
 
 
-def called(value: Expression, name: str, *arguments: Expression) -> Expression:
+def call(function: str, *arguments: Expression) -> Call:
+    """Returns the call of a function that the unit knows by its name."""
+    return Call(Name(function), arguments)
+
+
+def called(value: Expression, name: str, *arguments: Expression) -> Call:
     """Returns the call of a method of `value`."""
     return Call(Attribute(value, name), arguments)
+
+
+def assign(target: Name, value: Expression, kind: str | None = None) -> Assign:
+    return Assign((target.id,), value, kind)
+
+
+def new_list(target: Name, kind: str) -> Assign:
+    return assign(target, Empty("[]"), kind)
 
 
 def append(values: Expression, value: Expression) -> Statement:
     return Do(called(values, "append", value))
 
 
+def is_present(value: Name) -> Operation:
+    """Returns the test that a variable is not None. TorchScript refines nothing else."""
+    return Operation("is not", value, Literal(None))
+
+
 def negated(value: Expression) -> Operation:
     return Operation("not", None, value)
 
 
+def without_gradients(*body: Statement) -> With:
+    return With(called(Name("torch"), "no_grad"), body)
+
+
+def annotated(kind: str, value: Expression) -> Call:
+    """Returns a value whose type TorchScript is told."""
+    return called(Attribute(Name("torch"), "jit"), "annotate", Name(kind), value)
+
+
 def length(values: Expression) -> Expression:
-    return Call(Name("len"), (values,))
+    return call("len", values)
+
+
+def variables(names: Names, *wanted: str) -> list[Name]:
+    """Returns new variables of a scope, under names that are free in it."""
+    return [Name(names.fresh(name)) for name in wanted]
+
+
+def named(parameters: Iterable[Parameter]) -> tuple[Name, ...]:
+    return tuple(Name(parameter.name) for parameter in parameters)
+
+
+def typed(variables: Iterable[Name], kinds: Mapping[str, str]) -> tuple[Parameter, ...]:
+    """Returns the parameters that these variables are. `kinds`: their types, by other names, in the same order."""
+    return tuple(Parameter(name.id, kind) for name, kind in zip(variables, kinds.values(), strict=True))

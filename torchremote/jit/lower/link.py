@@ -23,11 +23,11 @@ from ..read.model import RESERVED_PREFIX, Interface, Method
 from ..read.types import ListType
 from . import ir
 from .convert import Direction
-from .plan import KEEP, plan_tensors, wire_type
+from .plan import plan_tensors, wire_type
 from .prepare import preparing
 from .send import WAIT_HERE, WAIT_HERE_PARAMETERS, Sending
 from .source_names import SourceNames
-from .units import SELF, begin_message, crossing, declare, future, scope_of, unit
+from .units import SELF, begin_message, crossing, declare, future, unit
 
 LINK: Final = f"{RESERVED_PREFIX}_link"
 ATTACH: Final = f"{RESERVED_PREFIX}_attach"
@@ -62,7 +62,6 @@ def lower_link(interface: Interface, source_names: SourceNames, native: bool = F
         native: whether calls are sent by the native part: see send.py, Note [Native calls].
         cuda: whether torch has operators for CUDA: see send.py, Note [Results on an accelerator].
     """
-    scope = f"{scope_of(interface)}.link"
     sending = Sending(interface, source_names, native, cuda)
     link = (
         *(
@@ -79,8 +78,8 @@ def lower_link(interface: Interface, source_names: SourceNames, native: bool = F
         interface,
         "link",
         "The links through which a stub calls.",
-        ir.Interface("Link", f"{scope}.Link", link, of_modules=False),
-        ir.Interface("Attachable", f"{scope}.Attachable", (attach,), of_modules=True),
+        ir.Interface("Link", link, of_modules=False),
+        ir.Interface("Attachable", (attach,), of_modules=True),
         _lower_disconnected(interface, source_names),
         *(_lower_in_parts(method.many, sending) for method in interface.methods),
         _lower_connected(sending),
@@ -96,15 +95,15 @@ def _more_parts(sending: Sending) -> dict[str, str]:
 
 def _lower_attach(name: str, link: str, parts: dict[str, str]) -> ir.Function:
     """Lowers the function that gives `stub` a new link."""
-    made = ir.Call(ir.Name(link), tuple(ir.Name(part) for part in parts))
-    body = ir.Do(ir.Call(ir.Attribute(ir.Name("stub"), ATTACH), (made,)))
+    made = ir.call(link, *(ir.Name(part) for part in parts))
+    body = ir.Do(ir.called(ir.Name("stub"), ATTACH, made))
     parameters = (ir.Parameter("stub", "Attachable"), *(ir.Parameter(part, kind) for part, kind in parts.items()))
     return ir.Function(name, parameters, "None", (body,))
 
 
 def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.Class:
     """Lowers the link that refuses calls."""
-    why = ir.Call(ir.Name("disconnected"), (ir.Name("worker"), ir.Name("name")))
+    why = ir.call("disconnected", ir.Name("worker"), ir.Name("name"))
     init = _lower_init({}, ir.AssignAttribute(ir.Name("self"), _field_name("refusal"), why, "str"))
     refuse = ir.Raise(ir.Operation("+", ir.Literal(f"torchremote: {interface.name}: "), _field("refusal")))
     flags = ir.Function(FLAGS, (SELF,), "int", (refuse,))
@@ -121,8 +120,8 @@ def _lower_disconnected(interface: Interface, source_names: SourceNames) -> ir.C
 
 def _lower_connected(sending: Sending) -> ir.Class:
     """Lowers the link that sends calls."""
-    flags = ir.Call(ir.Name("in_stream"), (ir.Call(ir.Name("flags_of"), (ir.Name("devices"),)), ir.Name("stream")))
-    tickets = ir.Call(ir.Name("tickets_of"), (ir.Name("stream"),))
+    flags = ir.call("in_stream", ir.call("flags_of", ir.Name("devices")), ir.Name("stream"))
+    tickets = ir.call("tickets_of", ir.Name("stream"))
     kept = [
         ir.AssignAttribute(ir.Name("self"), _field_name("worker"), ir.Name("worker"), "str"),
         ir.AssignAttribute(ir.Name("self"), _field_name("timeout"), ir.Name("timeout"), "float"),
@@ -198,13 +197,13 @@ def _lower_init(route: dict[str, str], *calls: ir.Statement, more: dict[str, str
 _RETURN_ADDRESS: Final = ir.Function(ADDRESS, (SELF,), ADDRESS_TYPE, (ir.Return(_field("address")),))
 
 
-_NOW: Final = ir.Call(ir.Name("with_ticket"), (ir.Call(ir.Name("flags_now"), (_field("flags"),)), _field("tickets")))
+_NOW: Final = ir.call("with_ticket", ir.call("flags_now", _field("flags")), _field("tickets"))
 
 
 def _call_flags(sending: Sending) -> ir.Expression:
     """Returns the flags of a call that is made here and now."""
     # The native part itself gives a ticket to a call that follows its module.
-    return _NOW if sending.native else ir.Call(ir.Attribute(ir.Name("self"), FLAGS))
+    return _NOW if sending.native else ir.called(ir.Name("self"), FLAGS)
 
 
 # -- calls
@@ -224,9 +223,9 @@ def _lower_call(method: Method, sending: Sending) -> ir.Function:
         kind = wire_type(argument.type)
         values.append(converter.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
     flags = _call_flags(sending)  # after the tensors: a call that is refused takes no ticket, and they have a flag
-    if any(plan != KEEP for plan in plan_tensors(method)):
+    if method.takes_tensors:
         body.insert(0, begin_message(message))
-        flags = ir.Call(ir.Name("with_sparse"), (flags, message))
+        flags = ir.call("with_sparse", flags, message)
     call = sending.send(method, [*values, flags], _field("worker"), _field("timeout"), _field(_NATIVE_ROUTE))
     body.append(ir.Return(call))
     return ir.Function(method.name, (SELF, *parameters), future(source_names.wire(method.returns)), tuple(body))
@@ -238,15 +237,13 @@ def _lower_many(method: Method, sending: Sending) -> ir.Function:
     many = method.many
     calls, batch = parameters = crossing(many, source_names)
     names = source_names.scope(["self", *(parameter.name for parameter in parameters)])
-    parts, part, message, sizes, call, flags = (
-        ir.Name(names.fresh(name)) for name in ("parts", "part", "message", "sizes", "call", "flags")
-    )
+    parts, part, message, sizes, call, flags = ir.variables(names, "parts", "part", "message", "sizes", "call", "flags")
     of_calls = many.arguments[0].type
     loop: list[ir.Statement] = [
         ir.If(
-            ir.Call(ir.Name("begins_message"), (message, sizes)),
+            ir.call("begins_message", message, sizes),
             (
-                ir.Assign((part.id,), ir.Empty("[]"), source_names.wire(of_calls)),
+                ir.new_list(part, source_names.wire(of_calls)),
                 ir.append(parts, part),
             ),
         ),
@@ -266,14 +263,14 @@ def _lower_many(method: Method, sending: Sending) -> ir.Function:
         *([_field(_NATIVE_ROUTE)] if sending.native else []),
     )
     body = (
-        ir.Assign((parts.id,), ir.Empty("[]"), source_names.wire(ListType(of_calls))),
+        ir.new_list(parts, source_names.wire(ListType(of_calls))),
         begin_message(message),
-        ir.Assign((sizes.id,), ir.ListOf((ir.Literal(0), ir.Literal(0)))),
+        ir.assign(sizes, ir.ListOf((ir.Literal(0), ir.Literal(0)))),
         ir.For((call.id,), ir.Name(calls.name), tuple(loop)),
-        ir.Assign((flags.id,), ir.Literal(0)),
+        ir.assign(flags, ir.Literal(0)),
         ir.If(
             ir.Operation("!=", ir.length(parts), ir.Literal(0)),  # no call, no ticket
-            (ir.Assign((flags.id,), ir.Call(ir.Name("with_sparse"), (_call_flags(sending), message))),),
+            (ir.assign(flags, ir.call("with_sparse", _call_flags(sending), message)),),
         ),
         ir.If(ir.Operation("==", ir.length(parts), ir.Literal(1)), (one,)),
         ir.Return(ir.Call(ir.FORK, several)),
@@ -288,18 +285,17 @@ def _lower_in_parts(many: Method, sending: Sending) -> ir.Function:
     """
     source_names = sending.source_names
     names = source_names.scope()
-    worker, timeout, handle, flags, devices, lease, parts, batch, part, results, pending, route = (
-        ir.Name(names.fresh(name))
-        for name in "worker timeout handle flags devices lease parts batch part results pending route".split()
+    worker, timeout, handle, flags, devices, lease, parts, batch, part, results, pending, route = ir.variables(
+        names, *"worker timeout handle flags devices lease parts batch part results pending route".split()
     )
     done = ir.length(results)
     sent = sending.send(many, [handle, part, ir.Operation("+", batch, done), flags], worker, timeout, route)
     loop = (
-        ir.Assign((pending.id,), sent),
-        ir.Do(ir.Call(ir.Attribute(results, "extend"), (ir.Call(ir.Attribute(pending, "wait")),))),
+        ir.assign(pending, sent),
+        ir.Do(ir.called(results, "extend", ir.called(pending, "wait"))),
         *sending.lower_arrival(devices, names),
         # The first message had the ticket. The others follow it anyhow.
-        ir.Assign((flags.id,), ir.Call(ir.Name("without_ticket"), (flags,))),
+        ir.assign(flags, ir.call("without_ticket", flags)),
     )
     of_parts = source_names.wire(ListType(many.arguments[0].type))
     kinds = {worker: "str", timeout: "float", handle: "int", flags: "int", devices: _ROUTE_PARTS["devices"]}
@@ -310,10 +306,10 @@ def _lower_in_parts(many: Method, sending: Sending) -> ir.Function:
         tuple(ir.Parameter(name.id, kind) for name, kind in kinds.items()),
         returns,
         (
-            ir.Assign((results.id,), ir.Empty("[]"), returns),
+            ir.new_list(results, returns),
             ir.For((part.id,), parts, loop),
             # The stub may be gone by then, and would take the module with it.
-            ir.Do(ir.Call(ir.Name("hold"), (lease,))),
+            ir.Do(ir.call("hold", lease)),
             ir.Return(results),
         ),
     )

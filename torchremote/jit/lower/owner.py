@@ -10,7 +10,7 @@ from ..read.model import Interface, Method
 from ..runtime import definitions
 from . import ir
 from .source_names import SourceNames, endpoint
-from .units import crossing, declare, endpoint_name, run_scope, scope_of, unit
+from .units import crossing, declare, run_scope, unit
 
 
 def lower_table(interface: Interface, source_names: SourceNames) -> ir.Unit:
@@ -23,35 +23,34 @@ def lower_table(interface: Interface, source_names: SourceNames) -> ir.Unit:
         declare(message.name, run_scope(message, source_names)[1], source_names.wire(message.returns))
         for message in interface.messages
     )
-    scope = f"{scope_of(interface)}.table"
     return unit(
         interface,
         "table",
         "The owner's table of modules.",
-        ir.Interface("ModuleInterface", f"{scope}.ModuleInterface", tuple(modules), of_modules=True),
-        ir.Interface("Runs", f"{scope}.Runs", tuple(runs), of_modules=False),
+        ir.Interface("ModuleInterface", tuple(modules), of_modules=True),
+        ir.Interface("Runs", tuple(runs), of_modules=False),
         *definitions("table"),
     )
 
 
 def lower_endpoints(interface: Interface, source_names: SourceNames) -> ir.Unit:
     """Lowers the unit of the functions that calls run on the owner."""
-    functions = (_lower_endpoint(interface, message, source_names) for message in interface.messages)
+    functions = (_lower_endpoint(message, source_names) for message in interface.messages)
     return unit(interface, "endpoints", "The endpoints, which calls run on the owner.", *functions)
 
 
-def _lower_endpoint(interface: Interface, message: Method, source_names: SourceNames) -> ir.Function:
+def _lower_endpoint(message: Method, source_names: SourceNames) -> ir.Function:
     names = source_names.scope()
-    table, handle = (ir.Name(names.fresh(name)) for name in ("table", "handle"))
+    table, handle = ir.variables(names, "table", "handle")
     parameters = crossing(message, source_names, names)
     flags = ir.Name(names.fresh("flags"))
     progress = () if message.each is None else (ir.Attribute(table, "progress"),)
-    values = (ir.Name(parameter.name) for parameter in parameters)
-    run = ir.Attribute(ir.Call(ir.Name("find"), (table, handle)), message.name)
+    values = ir.named(parameters)
+    run = ir.Attribute(ir.call("find", table, handle), message.name)
     return ir.Function(
         endpoint(message),
         (ir.Parameter(table.id, "Table"), ir.Parameter(handle.id, "int"), *parameters, ir.Parameter(flags.id, "int")),
         source_names.wire(message.returns),
         (ir.Return(ir.Call(run, (*progress, flags, *values))),),
-        endpoint=endpoint_name(interface, message),
+        bound=True,
     )

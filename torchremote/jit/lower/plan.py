@@ -99,14 +99,6 @@ MOVE_ANY: Final = MoveAny()
 TRANSLATE_ENUM: Final = TranslateEnum()
 
 
-@dataclass(frozen=True)
-class MethodPlan:
-    """The plans for a method's arguments and its result."""
-
-    arguments: tuple[Plan, ...]
-    result: Plan
-
-
 def plan_tensors(method: Method) -> tuple[Plan, ...]:
     """Plans the walks to the tensors in packed arguments. The caller checks these, and the owner moves them."""
     return tuple(plan_arrival(argument.type) for argument in method.arguments)
@@ -117,22 +109,14 @@ def plan_arrival(kind: Type) -> Plan:
     return plan_type(wire_type(kind), tensors=True, translates=False)
 
 
-def returns_tensors(method: Method) -> bool:
-    """Says whether a result may have tensors."""
-    return plan_arrival(method.returns) != KEEP
-
-
 def plan_result(method: Method) -> Plan:
     """Plans the work on a result. An owner checks and moves its tensors, and packs it. A stub does the reverse."""
     return plan_type(method.returns, tensors=True, translates=True)
 
 
-def plan_stub(method: Method) -> MethodPlan:
-    """Plans a stub's work: it packs the arguments and unpacks the result. An owner does the reverse."""
-    return MethodPlan(
-        tuple(plan_type(argument.type, tensors=False, translates=True) for argument in method.arguments),
-        plan_type(method.returns, tensors=False, translates=True),
-    )
+def plan_packing(kind: Type) -> Plan:
+    """Plans the walk to the parts of a value that cross as another type, which a stub packs and an owner unpacks."""
+    return plan_type(kind, tensors=False, translates=True)
 
 
 def plan_type(kind: Type, tensors: bool, translates: bool) -> Plan:

@@ -32,13 +32,13 @@ def preparing(
 
     def prepare(tensor: ir.Expression) -> ir.Expression:
         if not method.carries_gradients:
-            tensor = ir.Call(ir.Name("detached"), (tensor,))
+            tensor = ir.call("detached", tensor)
         if sizes is not None:
-            return ir.Call(ir.Name("counted"), (tensor, devices, where, message, sizes))
-        return ir.Call(ir.Name("prepared"), (tensor, devices, where, message))
+            return ir.call("counted", tensor, devices, where, message, sizes)
+        return ir.call("prepared", tensor, devices, where, message)
 
     def prepare_any(value: ir.Expression) -> ir.Expression:
         function = "prepared_any" if method.carries_gradients else "detached_any"
-        return ir.Call(ir.Name(function), (value, devices, where, message))
+        return ir.call(function, value, devices, where, message)
 
     return Converter(names, source_names, direction, prepare, prepare_any)

@@ -12,10 +12,10 @@ from ..read.model import Interface, Method
 from . import ir
 from .convert import Direction
 from .link import FLAGS
-from .plan import KEEP, plan_tensors, wire_type
+from .plan import plan_tensors, wire_type
 from .prepare import preparing
 from .source_names import SourceNames, endpoint
-from .units import begin_message, crossing, declare, scope_of, unit
+from .units import begin_message, crossing, declare, unit
 
 # torch would forget a call whose answer comes late, and not tell the owner, which then keeps the result for ever.
 # Whoever fetches the result does wait with a limit.
@@ -29,7 +29,7 @@ def lower_references(interface: Interface, methods: list[Method], source_names: 
         interface,
         "references",
         "Calls whose results stay where the module is.",
-        ir.Interface("Flagging", f"{scope_of(interface)}.references.Flagging", (flags,), of_modules=True),
+        ir.Interface("Flagging", (flags,), of_modules=True),
         *(_lower_remote(interface, method, source_names) for method in methods),
     )
 
@@ -42,9 +42,7 @@ def remote_name(method: Method) -> str:
 def _lower_remote(interface: Interface, method: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that checks packed arguments, sends a call, and returns an RRef of the result."""
     names = source_names.scope([endpoint(method)])
-    stub, worker, handle, devices, message = (
-        ir.Name(names.fresh(name)) for name in ("stub", "worker", "handle", "devices", "message")
-    )
+    stub, worker, handle, devices, message = ir.variables(names, "stub", "worker", "handle", "devices", "message")
     kinds = {stub: "Flagging", worker: "str", handle: "int", devices: "List[torch.device]"}
     parameters = crossing(method, source_names, names)
     body: list[ir.Statement] = [begin_message(message)]
@@ -54,11 +52,11 @@ def _lower_remote(interface: Interface, method: Method, source_names: SourceName
         converter = preparing(Direction.UNPACK, method, names, source_names, devices, where, message)
         kind = wire_type(argument.type)
         values.append(converter.convert(ir.Name(parameter.name), kind, plan, parameter.name, body))
-    flags: ir.Expression = ir.Call(ir.Attribute(stub, FLAGS))  # after the tensors: a refused call takes no ticket
-    if any(plan != KEEP for plan in plan_tensors(method)):
-        flags = ir.Call(ir.Name("with_sparse"), (flags, message))
+    flags: ir.Expression = ir.called(stub, FLAGS)  # after the tensors: a refused call takes no ticket
+    if method.takes_tensors:
+        flags = ir.call("with_sparse", flags, message)
     sent = (worker, ir.Name(endpoint(method)), ir.TupleOf((*values, flags)), ir.Empty("{}"), _NO_LIMIT)
-    body.append(ir.Return(ir.Call(ir.Attribute(ir.Name("rpc"), "remote"), sent)))
+    body.append(ir.Return(ir.called(ir.Name("rpc"), "remote", *sent)))
     own = tuple(ir.Parameter(name.id, kind) for name, kind in kinds.items())
     returns = f"RRef[{source_names.wire(method.returns)}]"
     return ir.Function(remote_name(method), (*own, *parameters), returns, tuple(body))

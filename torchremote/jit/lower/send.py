@@ -67,9 +67,8 @@ class Sending:
         """
         if not self.native:
             arguments = (worker, ir.Name(endpoint(method)), ir.TupleOf(tuple(values)), ir.Empty("{}"), timeout)
-            return ir.Call(ir.Attribute(ir.Name("rpc"), "rpc_async"), arguments)
-        answers = ir.Name(f"List[{self.source_names.wire(method.returns)}]")
-        like = ir.Call(ir.JIT_ANNOTATE, (answers, ir.Empty("[]")))
+            return ir.called(ir.Name("rpc"), "rpc_async", *arguments)
+        like = ir.annotated(f"List[{self.source_names.wire(method.returns)}]", ir.Empty("[]"))
         name = ir.Literal(endpoint_name(self.interface, method))
         return ir.Call(ir.native("send"), (worker, name, timeout, like, route, *values))
 
@@ -82,7 +81,7 @@ class Sending:
         pending = ir.Name(_PENDING.name)
         body: ir.Statement = ir.Pass()
         if self.cuda:
-            wait = ir.Do(ir.Call(ir.Attribute(pending, "wait")))
+            wait = ir.Do(ir.called(pending, "wait"))
             body = ir.If(self._is_mapped(devices), (wait, self._synchronize(devices, "device")))
         if self.native:
             waits = ir.Call(ir.native("wait_here"), (pending,))

@@ -8,22 +8,21 @@ Note [Saved stubs]
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from ..._version import PROTOCOL
-from ..read.literals import CONSTANTS, NamedTupleValue, Value, string
+from ..read.literals import Value
 from ..read.model import REQUIRED, Argument, Interface, Method, Required
-from ..read.types import EnumType, NamedTupleType
 from . import ir
 from .batched import lower_batched
 from .convert import Converter, Direction, restoring
 from .link import ADDRESS, ADDRESS_PARTS, ADDRESS_TYPE, ATTACH, FLAGS, LINK, ROUTE, ROUTE_TYPE, packed_name
-from .names import REPLACED, Names
-from .plan import KEEP, is_called_packed, plan_result, plan_stub
+from .names import Names
+from .plan import KEEP, is_called_packed, plan_packing, plan_result
 from .send import WAIT_HERE
 from .source_names import SourceNames
-from .units import SELF, crossing, declare, future, renamed, scope_of, unit
+from .units import SELF, crossing, declare, future, renamed, unit
+from .unsavable import why_unsavable
 
 
 def lower_stub(interface: Interface, source_names: SourceNames) -> ir.Unit:
@@ -44,8 +43,8 @@ def lower_stub(interface: Interface, source_names: SourceNames) -> ir.Unit:
         interface,
         "stub",
         f"{interface.qualified_name} as TorchScript knows it, and the stub that implements it.",
-        ir.Interface("Local", interface.qualified_name, tuple(local), of_modules=True),
-        ir.Interface("Remote", f"{scope_of(interface)}.stub.Remote", tuple(remote), of_modules=True),
+        ir.Interface("Local", tuple(local), of_modules=True, qualified_name=interface.qualified_name),
+        ir.Interface("Remote", tuple(remote), of_modules=True),
         *functions,
         _lower_stub_module(interface, source_names),
     )
@@ -53,17 +52,16 @@ def lower_stub(interface: Interface, source_names: SourceNames) -> ir.Unit:
 
 def _lower_send(method: Method, source_names: SourceNames) -> list[ir.Function]:
     """Lowers the function that packs a method's arguments, if that is needed."""
-    plan = plan_stub(method)
-    if all(walk == KEEP for walk in plan.arguments):
+    if not _packs(method):
         return []
     body: list[ir.Statement] = []
     names = source_names.scope()
     link = names.fresh("link")
-    parameters = renamed(method, names, [source_names.declared(argument.type) for argument in method.arguments])
+    parameters = renamed(method, names, source_names.declared)
     packing = Converter(names, source_names, Direction.PACK)
     packed = tuple(
-        packing.convert(ir.Name(parameter.name), argument.type, walk, parameter.name, body)
-        for parameter, argument, walk in zip(parameters, method.arguments, plan.arguments, strict=True)
+        packing.convert(ir.Name(parameter.name), argument.type, plan_packing(argument.type), parameter.name, body)
+        for parameter, argument in zip(parameters, method.arguments, strict=True)
     )
     body.append(ir.Return(_send(method, ir.Name(link), packed, source_names)))
     returns = future(source_names.wire(method.returns))
@@ -78,14 +76,14 @@ def lower_receiving(methods: Iterable[Method], source_names: SourceNames) -> lis
         plan = plan_result(method)
         if plan != KEEP or _hides_torch(method):
             names = source_names.scope()
-            pending, received = ir.Name(names.fresh("pending")), ir.Name(names.fresh("received"))
+            pending, received = ir.variables(names, "pending", "received")
             arriving = ir.Parameter(pending.id, future(source_names.wire(method.returns)))
             returns = source_names.declared(method.returns)
-            body: list[ir.Statement] = [ir.Assign((received.id,), ir.Call(ir.Attribute(pending, "wait")))]
+            body: list[ir.Statement] = [ir.assign(received, ir.called(pending, "wait"))]
             result = restoring(names, source_names).convert(received, method.returns, plan, "out", body)
             receive = source_names.receive[method.returns]
             functions[receive] = ir.Function(receive, (arriving,), returns, (*body, ir.Return(result)))
-        if plan_stub(method).result != KEEP:
+        if plan_packing(method.returns) != KEEP:
             defer, forked = source_names.defer[method.returns], ir.Call(ir.FORK, (ir.Name(receive), pending))
             functions[defer] = ir.Function(defer, (arriving,), future(returns), (ir.Return(forked),))
     return list(functions.values())
@@ -95,20 +93,20 @@ def _lower_stub_module(interface: Interface, source_names: SourceNames) -> ir.Mo
     """Lowers the stub itself."""
     self = ir.Name("self")
     nowhere = ir.Literal((PROTOCOL, interface.qualified_name, interface.declaration, "", "", -1.0))
-    parent = ir.Do(ir.Call(ir.Attribute(ir.Call(ir.Name("super")), "__init__")))
+    parent = ir.Do(ir.called(ir.call("super"), "__init__"))
     methods = [ir.Function("__init__", (SELF,), None, (parent, _disconnect(nowhere)))]
     for method in interface.messages:
         methods += _lower_stub_methods(method, source_names)
         if is_called_packed(method):
             parameters = crossing(method, source_names)
-            values = tuple(ir.Name(parameter.name) for parameter in parameters)
+            values = ir.named(parameters)
             call = _pass_on(method, ir.Attribute(self, LINK), values, source_names)
             returns = future(source_names.wire(method.returns))
             methods.append(ir.Function(packed_name(method.name), (SELF, *parameters), returns, (ir.Return(call),)))
     attach = (SELF, ir.Parameter("link", "Link"))
     methods.append(ir.Function(ATTACH, attach, "None", (ir.AssignAttribute(self, LINK, ir.Name("link")),)))
     for getter, kind in ((ADDRESS, ADDRESS_TYPE), (ROUTE, ROUTE_TYPE), (FLAGS, "int")):
-        asked = ir.Call(ir.Attribute(ir.Attribute(self, LINK), getter))
+        asked = ir.called(ir.Attribute(self, LINK), getter)
         methods.append(ir.Function(getter, (SELF,), kind, (ir.Return(asked),)))
     return ir.Module("Stub", (*methods, *_lower_state(interface)), fields=((LINK, "Link"),))
 
@@ -124,12 +122,12 @@ def _lower_state(interface: Interface) -> tuple[ir.Function, ir.Function]:
         )
     )
     getstate: tuple[ir.Statement, ...] = (
-        ir.Assign((address.id,), ir.Call(ir.Attribute(self, ADDRESS))),
+        ir.assign(address, ir.called(self, ADDRESS)),
         ir.Assign(ADDRESS_PARTS, address),
         ir.If(ir.Operation("==", ir.Name("name"), ir.Literal("")), (nameless,)),
         ir.Return(ir.TupleOf((address, ir.Attribute(self, training.id)))),
     )
-    unsavable = _unsavable(interface)
+    unsavable = why_unsavable(interface)
     if unsavable is not None:
         getstate = (ir.Raise(ir.Literal(f"torchremote: {interface.name}: this stub cannot be saved: {unsavable}")),)
     setstate = (
@@ -140,71 +138,6 @@ def _lower_state(interface: Interface) -> tuple[ir.Function, ir.Function]:
         ir.Function("__getstate__", (SELF,), state_type, getstate),
         ir.Function("__setstate__", (SELF, ir.Parameter(state.id, state_type)), "None", setstate),
     )
-
-
-def _unsavable(interface: Interface) -> str | None:
-    """Names a part that TorchScript would save in a form that it cannot load, and the remedy. None if all is well."""
-    if interface.name in CONSTANTS:
-        return f"torch cannot load an interface called {interface.name}; rename it"
-    for named in interface.named_types:
-        if isinstance(named, NamedTupleType) and not named.fields:
-            return f"torch cannot load a NamedTuple without fields, as {named.name}; give it one"
-        names: list[str] = [name for name, _ in (named.members if isinstance(named, EnumType) else named.fields)]
-        for name in CONSTANTS.intersection(names):
-            return f"torch cannot load the name {named.name}.{name}; rename it"
-        for name, value in named.members if isinstance(named, EnumType) else ():
-            if isinstance(value, str) and string(value) != f'"{value}"':
-                return f"torch cannot load an enum with a value as {named.name}.{name}'s; use plain letters"
-            if isinstance(value, float) and not math.isfinite(value):
-                return f"torch cannot load an enum with a value as {named.name}.{name}'s; use a finite one"
-            if isinstance(value, float) and _is_written_as_int(value):
-                return f"torch cannot load an enum with a value as {named.name}.{name}'s; use another, or ints"
-    for method in interface.methods:
-        for argument in method.arguments:
-            if argument.name in REPLACED:
-                return f"torch gives {method.name}'s argument {argument.name!r} another name in an archive; rename it"
-            wrong = None if isinstance(argument.default, Required) else _unsavable_default(argument.default)
-            if wrong is not None:
-                return (
-                    f"torch cannot load {method.name}'s argument {argument.name!r} with {wrong} as its default; "
-                    "declare it Optional with the default None, and have the module put the value there"
-                )
-        defaults = [argument.has_default for argument in method.arguments]  # an archive knows no keyword-only ones
-        if defaults != sorted(defaults):
-            shown = method.declaration
-            return f"torch cannot load a required argument behind one with a default; give it one, too: {shown}"
-    return None
-
-
-def _unsavable_default(default: Value) -> str | None:
-    """Names a part of a default that does not come back from an archive, or as another value. None if all is well."""
-    values = list(_values_in(default))
-    if any(isinstance(value, NamedTupleValue) for value in values) and not all(
-        value.isascii() for value in values if isinstance(value, str)
-    ):
-        return "characters beyond ASCII beside a NamedTuple"
-    for value in values:
-        match value:
-            case str() if "\r" in value:
-                return "a carriage return"
-            case float() if _is_written_as_int(value):
-                return f"{value!r}, which torch writes as an int,"
-            case complex() if any(part == 0 and math.copysign(1, part) < 0 for part in (value.real, value.imag)):
-                return "a negative zero in a complex number"
-    return None
-
-
-def _values_in(value: Value) -> Iterator[Value]:
-    """Yields a default and the values that it is made of."""
-    yield value
-    items = value.items if isinstance(value, NamedTupleValue) else value if isinstance(value, tuple) else ()
-    for item in items:
-        yield from _values_in(item)
-
-
-def _is_written_as_int(value: float) -> bool:
-    """Says whether torch writes a float without a point. It does so for these whole numbers."""
-    return 1e10 <= abs(value) < 1e17 and value.is_integer()
 
 
 def _send(
@@ -220,23 +153,22 @@ def _pass_on(
 ) -> ir.Expression:
     """Returns the expression for the Future of a call with the packed `values`."""
     if method.each is not None and method.each.batched is not None:
-        return ir.Call(ir.Name(source_names.join[method.each.name]), (link, *values))
-    return ir.Call(ir.Attribute(link, method.name), values)
+        return ir.call(source_names.join[method.each.name], link, *values)
+    return ir.called(link, method.name, *values)
 
 
 def _disconnect(address: ir.Expression) -> ir.Statement:
     """Returns the statement that gives a stub a `Disconnected`."""
-    return ir.AssignAttribute(ir.Name("self"), LINK, ir.Call(ir.Name("Disconnected"), (address,)))
+    return ir.AssignAttribute(ir.Name("self"), LINK, ir.call("Disconnected", address))
 
 
 def _lower_stub_methods(method: Method, source_names: SourceNames) -> tuple[ir.Function, ir.Function]:
     """Lowers a stub's methods `<m>` and `<m>_async`."""
-    plan = plan_stub(method)
     own = Names(argument.name for argument in method.arguments).fresh("self")
     link = ir.Attribute(ir.Name(own), LINK)
     arguments = tuple(ir.Name(argument.name) for argument in method.arguments)
-    if any(walk != KEEP for walk in plan.arguments):
-        pending: ir.Expression = ir.Call(ir.Name(source_names.send[method.name]), (link, *arguments))
+    if _packs(method):
+        pending: ir.Expression = ir.call(source_names.send[method.name], link, *arguments)
     else:
         pending = _send(method, link, arguments, source_names)
     return lower_pair(method, ir.Parameter(own), pending, source_names, link)
@@ -255,24 +187,28 @@ def lower_pair(
         pending: a Future of the packed result.
         link: is told before `<m>` waits: see send.py, Note [Native calls].
     """
-    plan = plan_stub(method)
     parameters = (self, *_declared(method, source_names))
     waiting: list[ir.Statement] = []
     sent = pending
     if link is not None:
         sent = ir.Name(source_names.scope(parameter.name for parameter in parameters).fresh("pending"))
-        waiting.append(ir.Assign((sent.id,), pending))
-        waiting.append(ir.Do(ir.Call(ir.Attribute(link, WAIT_HERE), (sent,))))
-    awaited, deferred = ir.Call(ir.Attribute(sent, "wait")), pending
+        waiting.append(ir.assign(sent, pending))
+        waiting.append(ir.Do(ir.called(link, WAIT_HERE, sent)))
+    awaited, deferred = ir.called(sent, "wait"), pending
     if plan_result(method) != KEEP or _hides_torch(method):
-        awaited = ir.Call(ir.Name(source_names.receive[method.returns]), (sent,))
-    if plan.result != KEEP:
-        deferred = ir.Call(ir.Name(source_names.defer[method.returns]), (pending,))
+        awaited = ir.call(source_names.receive[method.returns], sent)
+    if plan_packing(method.returns) != KEEP:
+        deferred = ir.call(source_names.defer[method.returns], pending)
     returns = source_names.declared(method.returns)
     return (
         ir.Function(method.name, parameters, returns, (*waiting, ir.Return(awaited))),
         ir.Function(f"{method.name}_async", parameters, future(returns), (ir.Return(deferred),)),
     )
+
+
+def _packs(method: Method) -> bool:
+    """Says whether one of a method's arguments crosses as another type."""
+    return any(plan_packing(argument.type) != KEEP for argument in method.arguments)
 
 
 def _hides_torch(method: Method) -> bool:

@@ -13,7 +13,7 @@ from . import ir
 from .convert import Direction
 from .hosting import begin_run, finish_run, lower_hosted, lower_run
 from .names import Names
-from .plan import KEEP, plan_tensors, plan_type
+from .plan import plan_type
 from .prepare import preparing
 from .source_names import SourceNames, endpoint
 from .stub import lower_pair, lower_receiving
@@ -60,18 +60,18 @@ def _lower_remote(method: Method, moves: bool, source_names: SourceNames) -> ir.
     """Lowers what runs on the owner."""
     names = source_names.scope()
     rref, device, is_mapped = torchs = _torchs_parameters(names)
-    module, there, flags, on_device = (ir.Name(names.fresh(name)) for name in ("module", "there", "flags", "hosted"))
-    parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
-    device_of = ir.Call(ir.Attribute(ir.Name("torch"), "device"), (ir.Name(device.name),))
+    module, there, flags, on_device = ir.variables(names, "module", "there", "flags", "hosted")
+    parameters = renamed(method, names, source_names.wire)
+    device_of = ir.called(ir.Name("torch"), "device", ir.Name(device.name))
     on_accelerator = ir.Operation("!=", ir.Attribute(there, "type"), ir.Literal("cpu"))
-    hosted = ir.Call(ir.Name("Hosted"), (module, there, on_accelerator if moves else ir.Literal(False)))
-    values = tuple(ir.Name(parameter.name) for parameter in parameters)
+    hosted = ir.call("Hosted", module, there, on_accelerator if moves else ir.Literal(False))
+    values = ir.named(parameters)
     begun, run = begin_run(method, (on_device, flags), values, names, source_names)
     body = (
-        ir.Assign((module.id,), ir.Call(ir.Attribute(ir.Name(rref.name), "local_value"))),
-        ir.Assign((there.id,), device_of),
-        ir.Assign((flags.id,), ir.Call(ir.Name("flags_of_torchs_call"), (ir.Name(is_mapped.name),))),
-        ir.Assign((on_device.id,), hosted),
+        ir.assign(module, ir.called(ir.Name(rref.name), "local_value")),
+        ir.assign(there, device_of),
+        ir.assign(flags, ir.call("flags_of_torchs_call", ir.Name(is_mapped.name))),
+        ir.assign(on_device, hosted),
         *begun,
         *finish_run(method, run, on_device, flags, names),
     )
@@ -82,12 +82,12 @@ def _lower_send(interface: Interface, method: Method, source_names: SourceNames)
     """Lowers the function that packs and checks the arguments, and sends the call."""
     names = source_names.scope([endpoint(method)])
     torchs = _torchs_parameters(names)
-    parameters = renamed(method, names, [source_names.declared(argument.type) for argument in method.arguments])
+    parameters = renamed(method, names, source_names.declared)
     message = ir.Name(names.fresh("message"))
     body: list[ir.Statement] = []
-    if any(plan != KEEP for plan in plan_tensors(method)):
+    if method.takes_tensors:
         body.append(begin_message(message))
-    values: list[ir.Expression] = [ir.Name(parameter.name) for parameter in torchs]
+    values: list[ir.Expression] = [*ir.named(torchs)]
     for parameter, argument in zip(parameters, method.arguments, strict=True):
         plan = plan_type(argument.type, tensors=True, translates=True)
         where = ir.Literal(f"{interface.name}.{method.name}.{argument.name}")
@@ -95,10 +95,8 @@ def _lower_send(interface: Interface, method: Method, source_names: SourceNames)
         anywhere = ir.Literal(None)
         converter = preparing(Direction.PACK, method, names, source_names, anywhere, where, message)
         values.append(converter.convert(ir.Name(parameter.name), argument.type, plan, parameter.name, body))
-    owner = ir.Call(ir.Attribute(ir.Name(torchs[0].name), "owner"))
-    call = ir.Call(
-        ir.Attribute(ir.Name("rpc"), "rpc_async"), (owner, ir.Name(endpoint(method)), ir.TupleOf(tuple(values)))
-    )
+    owner = ir.called(ir.Name(torchs[0].name), "owner")
+    call = ir.called(ir.Name("rpc"), "rpc_async", owner, ir.Name(endpoint(method)), ir.TupleOf(tuple(values)))
     returns = future(source_names.wire(method.returns))
     return ir.Function(source_names.send[method.name], (*torchs, *parameters), returns, (*body, ir.Return(call)))
 
@@ -108,7 +106,7 @@ def _lower_methods(method: Method, source_names: SourceNames) -> list[ir.Functio
     self = Names(argument.name for argument in method.arguments).fresh("self")
     torchs = tuple(ir.Attribute(ir.Name(self), parameter.name) for parameter in _torchs_parameters(Names()))
     arguments = tuple(ir.Name(argument.name) for argument in method.arguments)
-    pending = ir.Call(ir.Name(source_names.send[method.name]), (*torchs, *arguments))
+    pending = ir.call(source_names.send[method.name], *torchs, *arguments)
     return [
         replace(function, name=method_name(function.name), scripted=False)
         for function in lower_pair(method, ir.Parameter(self), pending, source_names)

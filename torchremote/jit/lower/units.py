@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 from typing import Final
 
 from ..._version import PROTOCOL
 from ..read.model import Interface, Method
+from ..read.types import Type
 from ..runtime import definitions
 from . import ir
 from .names import Names
@@ -79,7 +81,7 @@ QUEUE_PARAMETERS: Final = {"current": "Current", "flags": "int"}
 
 def begin_message(message: ir.Name) -> ir.Statement:
     """Returns the statement for a message that has no tensors yet."""
-    return ir.Assign((message.id,), ir.Empty("[]"), MESSAGE_TYPE)
+    return ir.new_list(message, MESSAGE_TYPE)
 
 
 def future(kind: str) -> str:
@@ -100,7 +102,7 @@ def crossing(method: Method, source_names: SourceNames, names: Names | None = No
     implement it share these names.
     """
     names = names or source_names.scope(["self"])
-    parameters = renamed(method, names, [source_names.wire(argument.type) for argument in method.arguments])
+    parameters = renamed(method, names, source_names.wire)
     # The caller asks by the batch's number which call failed: see runtime/table.py, Note [Which call failed].
     return parameters if method.each is None else (*parameters, ir.Parameter(names.fresh("batch"), "int"))
 
@@ -116,8 +118,6 @@ def run_scope(message: Method, source_names: SourceNames) -> tuple[Names, tuple[
     return names, (*first, *crossing(message, source_names, names))
 
 
-def renamed(method: Method, names: Names, kinds: list[str]) -> tuple[ir.Parameter, ...]:
-    """Returns parameters of the types `kinds` for a method's arguments, under names that are free in `names`."""
-    return tuple(
-        ir.Parameter(names.fresh(argument.name), kind) for argument, kind in zip(method.arguments, kinds, strict=True)
-    )
+def renamed(method: Method, names: Names, write: Callable[[Type], str]) -> tuple[ir.Parameter, ...]:
+    """Returns parameters for a method's arguments, under names that are free in `names`. `write` writes their types."""
+    return tuple(ir.Parameter(names.fresh(argument.name), write(argument.type)) for argument in method.arguments)

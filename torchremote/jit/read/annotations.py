@@ -5,7 +5,6 @@ Abstract containers, aliases and the like mean the nearest type; tools/type_tabl
 
 from __future__ import annotations
 
-import builtins
 import collections.abc
 import enum
 import types
@@ -126,9 +125,9 @@ def _read(annotation: Any, within: tuple[Any, ...]) -> Type:
         if is_one_of(origin, within):
             raise never(annotation, _CONTAINS_ITSELF)
         return _read(_filled_in(origin, items), (*within, origin))
-    if is_one_of(origin, (typing.Annotated, typing.Final, typing_extensions.Required, typing_extensions.NotRequired)):
+    if is_one_of(origin, (typing.Annotated, typing.Final, typing.Required, typing.NotRequired)):
         return _read(items[0], within)
-    if is_one_of(origin, (typing.Literal, typing_extensions.Literal)):
+    if origin is typing.Literal:
         return _read_literal(annotation, items)
     if is_one_of(origin, (Union, types.UnionType)):
         return _read_union(annotation, tuple(_read(item, within) for item in items))
@@ -255,13 +254,13 @@ def read_named_tuple(cls: type, within: tuple[Any, ...] = ()) -> NamedTupleType:
     for name in cls._fields:  # type: ignore[attr-defined]
         try:
             # As TorchScript has it: a field of collections.namedtuple is a Tensor.
-            type = _read(hints[name], (*within, cls)) if name in hints else TENSOR
-            if ANY in walk(type):
+            kind = _read(hints[name], (*within, cls)) if name in hints else TENSOR
+            if ANY in walk(kind):
                 raise never(hints[name], "TorchScript has no NamedTuples with Any in them; name the type")
-            _check_field_default(cls, name, type)
-            fields.append((name, type))
+            _check_field_default(cls, name, kind)
+            fields.append((name, kind))
         except CannotCross as error:
-            raise builtins.type(error)(f"field {name} of {spell(cls)}: {error}") from None
+            raise type(error)(f"field {name} of {spell(cls)}: {error}") from None
     try:
         return NamedTupleType(path_of(cls), tuple(fields))
     except ValueError as error:

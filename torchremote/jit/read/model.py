@@ -93,10 +93,17 @@ class Method:
         return (*(argument.type for argument in self.arguments), self.returns)
 
     @property
+    def takes_tensors(self) -> bool:
+        return holds_tensors(argument.type for argument in self.arguments)
+
+    @property
+    def returns_tensors(self) -> bool:
+        return holds_tensors([self.returns])
+
+    @property
     def carries_gradients(self) -> bool:
         """Says whether gradients can flow through a call: from a tensor in its result to one in its arguments."""
-        arguments = [argument.type for argument in self.arguments]
-        return not self.detached and holds_tensors([self.returns]) and holds_tensors(arguments)
+        return not self.detached and self.returns_tensors and self.takes_tensors
 
     @functools.cached_property
     def many(self) -> Method:

@@ -173,15 +173,8 @@ Type = Union[
 ]
 
 SCALARS: Final = ("int", "float", "bool", "complex", "str", "None", "device", "dtype")
-DICT_KEYS: Final = (
-    "str",
-    "int",
-    "float",
-    "bool",
-    "complex",
-    "dtype",
-    "Tensor",
-)  # of others, TorchScript reads no items
+DICT_KEYS: Final = ("str", "int", "float", "bool", "complex", "dtype", "Tensor")
+"""Of Dicts with other keys, TorchScript reads no items."""
 TENSOR: Final = TensorType()
 NONE: Final = ScalarType("None")
 _NUMBERS: Final = ("", "bool", "int", "float", "complex")  # each includes those before it

@@ -12,6 +12,8 @@ Note [Walking down]
 """
 
 # TorchScript asks for types that Python's isinstance does not take, and a name has another type in each branch.
+# It joins tuples with + alone.
+# ruff: noqa: RUF005
 # mypy: disable-error-code="misc,arg-type,no-redef,assignment"
 
 from __future__ import annotations
@@ -107,6 +109,10 @@ class Walk(Protocol):
         pass
 
 
+def carry_pair(first: Any, second: Any, carrier: Carrier, inner: Walk) -> Tuple[Any, Any]:
+    return inner.carry_all(first, carrier), inner.carry_all(second, carrier)
+
+
 def carry_nest(value: Any, carrier: Carrier, inner: Walk) -> Any:
     # Carries the parts of a tuple, and of a list or dict of Any.
     if isinstance(value, Tuple[()]):
@@ -114,61 +120,41 @@ def carry_nest(value: Any, carrier: Carrier, inner: Walk) -> Any:
     if isinstance(value, Tuple[Any]):
         return (inner.carry_all(value[0], carrier),)
     if isinstance(value, Tuple[Any, Any]):
-        return (inner.carry_all(value[0], carrier), inner.carry_all(value[1], carrier))
+        return carry_pair(value[0], value[1], carrier, inner)
     if isinstance(value, Tuple[Any, Any, Any]):
-        return (
-            inner.carry_all(value[0], carrier),
-            inner.carry_all(value[1], carrier),
-            inner.carry_all(value[2], carrier),
-        )
+        return carry_pair(value[0], value[1], carrier, inner) + (inner.carry_all(value[2], carrier),)
     if isinstance(value, Tuple[Any, Any, Any, Any]):
-        return (
-            inner.carry_all(value[0], carrier),
-            inner.carry_all(value[1], carrier),
-            inner.carry_all(value[2], carrier),
-            inner.carry_all(value[3], carrier),
-        )
+        return carry_pair(value[0], value[1], carrier, inner) + carry_pair(value[2], value[3], carrier, inner)
     if isinstance(value, Tuple[Any, Any, Any, Any, Any]):
         return (
-            inner.carry_all(value[0], carrier),
-            inner.carry_all(value[1], carrier),
-            inner.carry_all(value[2], carrier),
-            inner.carry_all(value[3], carrier),
-            inner.carry_all(value[4], carrier),
+            carry_pair(value[0], value[1], carrier, inner)
+            + carry_pair(value[2], value[3], carrier, inner)
+            + (inner.carry_all(value[4], carrier),)
         )
     if isinstance(value, Tuple[Any, Any, Any, Any, Any, Any]):
         return (
-            inner.carry_all(value[0], carrier),
-            inner.carry_all(value[1], carrier),
-            inner.carry_all(value[2], carrier),
-            inner.carry_all(value[3], carrier),
-            inner.carry_all(value[4], carrier),
-            inner.carry_all(value[5], carrier),
+            carry_pair(value[0], value[1], carrier, inner)
+            + carry_pair(value[2], value[3], carrier, inner)
+            + carry_pair(value[4], value[5], carrier, inner)
         )
     if isinstance(value, Tuple[Any, Any, Any, Any, Any, Any, Any]):
         return (
-            inner.carry_all(value[0], carrier),
-            inner.carry_all(value[1], carrier),
-            inner.carry_all(value[2], carrier),
-            inner.carry_all(value[3], carrier),
-            inner.carry_all(value[4], carrier),
-            inner.carry_all(value[5], carrier),
-            inner.carry_all(value[6], carrier),
+            carry_pair(value[0], value[1], carrier, inner)
+            + carry_pair(value[2], value[3], carrier, inner)
+            + carry_pair(value[4], value[5], carrier, inner)
+            + (inner.carry_all(value[6], carrier),)
         )
     if isinstance(value, Tuple[Any, Any, Any, Any, Any, Any, Any, Any]):
         return (
-            inner.carry_all(value[0], carrier),
-            inner.carry_all(value[1], carrier),
-            inner.carry_all(value[2], carrier),
-            inner.carry_all(value[3], carrier),
-            inner.carry_all(value[4], carrier),
-            inner.carry_all(value[5], carrier),
-            inner.carry_all(value[6], carrier),
-            inner.carry_all(value[7], carrier),
+            carry_pair(value[0], value[1], carrier, inner)
+            + carry_pair(value[2], value[3], carrier, inner)
+            + carry_pair(value[4], value[5], carrier, inner)
+            + carry_pair(value[6], value[7], carrier, inner)
         )
     if isinstance(value, List[Any]):
         carried: List[Any] = [inner.carry_all(part, carrier) for part in value]
         return carried
+    # A comprehension that makes a Dict of Any fails in TorchScript's compiler.
     if isinstance(value, Dict[str, Any]):
         carried: Dict[str, Any] = {}
         for key, part in value.items():

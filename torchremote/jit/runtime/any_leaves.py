@@ -36,38 +36,23 @@ def carry_list(values: List[Tensor], carrier: Carrier) -> List[Tensor]:
 
 
 def carry_optionals(values: List[Optional[Tensor]], carrier: Carrier) -> List[Optional[Tensor]]:
-    carried: List[Optional[Tensor]] = []
-    for value in values:
-        carried.append(None if value is None else carrier.carry(value))
-    return carried
+    return [None if value is None else carrier.carry(value) for value in values]
 
 
 def carry_by_name(values: Dict[str, Tensor], carrier: Carrier) -> Dict[str, Tensor]:
-    carried: Dict[str, Tensor] = {}
-    for key, value in values.items():
-        carried[key] = carrier.carry(value)
-    return carried
+    return {key: carrier.carry(value) for key, value in values.items()}
 
 
 def carry_by_number(values: Dict[int, Tensor], carrier: Carrier) -> Dict[int, Tensor]:
-    carried: Dict[int, Tensor] = {}
-    for key, value in values.items():
-        carried[key] = carrier.carry(value)
-    return carried
+    return {key: carrier.carry(value) for key, value in values.items()}
 
 
 def carry_optionals_by_name(values: Dict[str, Optional[Tensor]], carrier: Carrier) -> Dict[str, Optional[Tensor]]:
-    carried: Dict[str, Optional[Tensor]] = {}
-    for key, value in values.items():
-        carried[key] = None if value is None else carrier.carry(value)
-    return carried
+    return {key: None if value is None else carrier.carry(value) for key, value in values.items()}
 
 
 def carry_optionals_by_number(values: Dict[int, Optional[Tensor]], carrier: Carrier) -> Dict[int, Optional[Tensor]]:
-    carried: Dict[int, Optional[Tensor]] = {}
-    for key, value in values.items():
-        carried[key] = None if value is None else carrier.carry(value)
-    return carried
+    return {key: None if value is None else carrier.carry(value) for key, value in values.items()}
 
 
 # fmt: off
@@ -155,53 +140,41 @@ def carry_leaf(value: Any, carrier: Carrier) -> Any:
         carried: List[List[Tensor]] = [carry_list(part, carrier) for part in value]
         return carried
     if isinstance(value, Dict[str, List[Tensor]]):
-        carried: Dict[str, List[Tensor]] = {}
-        for key, part in value.items():
-            carried[key] = carry_list(part, carrier)
+        carried: Dict[str, List[Tensor]] = {key: carry_list(part, carrier) for key, part in value.items()}
         return carried
     if isinstance(value, Dict[int, List[Tensor]]):
-        carried: Dict[int, List[Tensor]] = {}
-        for key, part in value.items():
-            carried[key] = carry_list(part, carrier)
+        carried: Dict[int, List[Tensor]] = {key: carry_list(part, carrier) for key, part in value.items()}
         return carried
     if isinstance(value, List[Dict[str, Tensor]]):
         carried: List[Dict[str, Tensor]] = [carry_by_name(part, carrier) for part in value]
         return carried
     if isinstance(value, Dict[str, Dict[str, Tensor]]):
-        carried: Dict[str, Dict[str, Tensor]] = {}
-        for key, part in value.items():
-            carried[key] = carry_by_name(part, carrier)
+        carried: Dict[str, Dict[str, Tensor]] = {key: carry_by_name(part, carrier) for key, part in value.items()}
         return carried
     if isinstance(value, Dict[int, Dict[str, Tensor]]):
-        carried: Dict[int, Dict[str, Tensor]] = {}
-        for key, part in value.items():
-            carried[key] = carry_by_name(part, carrier)
+        carried: Dict[int, Dict[str, Tensor]] = {key: carry_by_name(part, carrier) for key, part in value.items()}
         return carried
     if isinstance(value, List[Dict[int, Tensor]]):
         carried: List[Dict[int, Tensor]] = [carry_by_number(part, carrier) for part in value]
         return carried
     if isinstance(value, Dict[str, Dict[int, Tensor]]):
-        carried: Dict[str, Dict[int, Tensor]] = {}
-        for key, part in value.items():
-            carried[key] = carry_by_number(part, carrier)
+        carried: Dict[str, Dict[int, Tensor]] = {key: carry_by_number(part, carrier) for key, part in value.items()}
         return carried
     if isinstance(value, Dict[int, Dict[int, Tensor]]):
-        carried: Dict[int, Dict[int, Tensor]] = {}
-        for key, part in value.items():
-            carried[key] = carry_by_number(part, carrier)
+        carried: Dict[int, Dict[int, Tensor]] = {key: carry_by_number(part, carrier) for key, part in value.items()}
         return carried
     if isinstance(value, List[List[Optional[Tensor]]]):
         carried: List[List[Optional[Tensor]]] = [carry_optionals(part, carrier) for part in value]
         return carried
     if isinstance(value, Dict[str, List[Optional[Tensor]]]):
-        carried: Dict[str, List[Optional[Tensor]]] = {}
-        for key, part in value.items():
-            carried[key] = carry_optionals(part, carrier)
+        carried: Dict[str, List[Optional[Tensor]]] = {
+            key: carry_optionals(part, carrier) for key, part in value.items()
+        }
         return carried
     if isinstance(value, Dict[int, List[Optional[Tensor]]]):
-        carried: Dict[int, List[Optional[Tensor]]] = {}
-        for key, part in value.items():
-            carried[key] = carry_optionals(part, carrier)
+        carried: Dict[int, List[Optional[Tensor]]] = {
+            key: carry_optionals(part, carrier) for key, part in value.items()
+        }
         return carried
     if isinstance(value, (None, List[None], Dict[str, None], Dict[int, None])) or holds_integers(value):
         return value

@@ -17,6 +17,7 @@ import torch
 from ... import _torch
 from ...errors import InternalError
 from ..lower import ir
+from ..read.literals import CONSTANTS
 from ..runtime import Span
 from .emit import Source
 
@@ -53,7 +54,7 @@ def script(
 
 
 _INDENT: Final = " " * 4
-_RESERVED: Final = re.compile(r"\b(Ellipsis|NoneType)\b")  # by TorchScript's parser; in Python, these are names
+_RESERVED: Final = re.compile(rf"\b({'|'.join(sorted(CONSTANTS))})\b")
 
 
 def _needed_in_python(unit: ir.Unit, source: Source) -> str:
@@ -114,8 +115,8 @@ class _Scripting:
         """Compiles the definitions, and puts the results into the namespace."""
         for definition in filter(_is_scripted, self._unit.definitions):
             match _kind(definition):
-                case "function" if isinstance(definition, ir.Function) and definition.endpoint is not None:
-                    self._script_endpoint(definition, definition.endpoint)
+                case "function" if isinstance(definition, ir.Function) and definition.bound:
+                    self._script_bound(definition)
                 case "function":
                     self._script_function(definition)
                 case "interface":
@@ -125,13 +126,14 @@ class _Scripting:
                 case "module":
                     self._script_module(definition.name)
 
-    def _script_endpoint(self, definition: ir.Function, endpoint: str) -> None:
-        """Compiles an endpoint, binds it to the table, and registers it."""
-        assert self._table is not None, "an endpoint is bound to a table"
+    def _script_bound(self, definition: ir.Function) -> None:
+        """Compiles a function, binds it to the table, and registers it."""
+        assert self._table is not None, "such a function is bound to a table"
         name = definition.name
+        registered = f"{self._unit.scope}.{name}"
         unbound = _torch.compile_function(f"{self._unit.scope}.unbound.{name}", self._read(definition), self._resolve)
         # It exists if an earlier attempt stopped after it: TorchScript cannot remove a function.
-        function = _torch.find_function(endpoint) or _torch.register_bound(endpoint, unbound, self._table)
+        function = _torch.find_function(registered) or _torch.register_bound(registered, unbound, self._table)
         self._namespace[name] = function
 
     def _script_function(self, definition: ir.Definition) -> None:
@@ -149,7 +151,7 @@ class _Scripting:
         tree = self._class(definition.name, self._methods(definition.name))
         qualified_name, of_modules = f"{self._unit.scope}.{definition.name}", False
         if isinstance(definition, ir.Interface):
-            qualified_name, of_modules = definition.qualified_name, definition.of_modules
+            qualified_name, of_modules = definition.qualified_name or qualified_name, definition.of_modules
         name = _torch.compile_interface(qualified_name, tree, self._resolve, of_modules)
         cls = self._namespace[definition.name]
         cls.__torch_script_interface__ = name

@@ -99,7 +99,7 @@ def _emit_definition(definition: ir.Definition, lines: Lines) -> dict[str, Span]
             if not definition.scripted:
                 _emit_keyword_defaults(name, definition, lines)
             return {}
-        case ir.Interface(name, _, methods, of_modules):
+        case ir.Interface(name, methods, of_modules):
             return _emit_class(f"{name}(torch.nn.Module)" if of_modules else name, methods, lines)
         case ir.Class(name, methods):
             return _emit_class(name, methods, lines)
@@ -186,9 +186,6 @@ def _emit_statement(statement: ir.Statement, lines: Lines) -> None:
         case ir.While(test, body):
             lines.add(f"while {_expression(test)}:")
             _emit_block(body, lines)
-        case ir.WithoutGradients(body):
-            lines.add("with torch.no_grad():")
-            _emit_block(body, lines)
         case ir.With(context, body):
             lines.add(f"with {_expression(context)}:")
             _emit_block(body, lines)
@@ -231,8 +228,6 @@ def _expression(expression: ir.Expression) -> str:
         case ir.Operation(sign, left, right):
             before = "" if left is None else f"{_operand(left)} "
             return f"{before}{sign} {_operand(right)}"
-        case ir.IsPresent(name):
-            return f"{name} is not None"
         case ir.IsInstance(name, types):
             # TorchScript takes a tuple of several types, but not of one.
             wanted = types[0] if len(types) == 1 else tuple_of(*types)
@@ -242,5 +237,5 @@ def _expression(expression: ir.Expression) -> str:
 def _operand(expression: ir.Expression) -> str:
     """Writes an expression that stands beside a sign, in parentheses where another sign could take a part of it."""
     text = _expression(expression)
-    is_bare = not isinstance(expression, (ir.Operation, ir.IsPresent, ir.IsInstance)) and not text.startswith("-")
+    is_bare = not isinstance(expression, (ir.Operation, ir.IsInstance)) and not text.startswith("-")
     return text if is_bare else f"({text})"
