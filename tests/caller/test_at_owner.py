@@ -105,9 +105,8 @@ def test_a_state_that_does_not_fit_changes_nothing(encoder):
     with pytest.raises(MismatchError, match=r"linear\.bias is missing"):
         tr.at_owner(encoder).load_state_dict({"linear.weight": torch.zeros(8, 8)})
     assert same(tr.at_owner(encoder).state_dict(), before)
-    more = {"more": X, "epoch": 3, "part._extra_state": {"a": 1}, "empty": torch.empty(1, device="meta")}
-    keys = tr.at_owner(encoder).load_state_dict({"linear.bias": torch.zeros(8), **more}, strict=False)
-    assert keys == (["linear.weight"], list(more))
+    keys = tr.at_owner(encoder).load_state_dict({"linear.bias": torch.zeros(8), "more": X}, strict=False)
+    assert keys == (["linear.weight"], ["more"])
     assert torch.equal(tr.at_owner(encoder).state_dict()["linear.bias"], torch.zeros(8))
 
 
