@@ -379,16 +379,19 @@ def test_a_call_that_ran_is_not_taken_for_one_that_was_refused(owner, monkeypatc
 @in_a_group()
 def test_a_callback_of_a_call_that_failed_may_wait_for_another_one(nursery):
     owner = owner_with_encoder(nursery)
-    stub, patient = tr.connect("ps", zoo.Encoder, "encoder"), scripted(Patient, Asking, timeout=60)
-    lose(owner)
+    stub, patient = tr.connect("ps", zoo.Encoder, "encoder", timeout=60), scripted(Patient, Asking, timeout=60)
     results, done = [], threading.Event()
 
     def when_failed(_):
-        owner_with_encoder(nursery)
-        results.append(patient(X))  # it is lost at first, too
-        done.set()
+        try:
+            results.append(patient(X))  # it is lost at first, too
+        finally:
+            done.set()
 
-    tr.with_timeout(stub, 60).forward_async(X).add_done_callback(when_failed)
+    owner.stop()  # so that it does not answer
+    stub.forward_async(X).add_done_callback(when_failed)
+    lose(owner)
+    owner_with_encoder(nursery)
     assert done.wait(100)
     assert is_from(0, results[0])
 

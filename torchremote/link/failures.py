@@ -5,11 +5,11 @@ markers.
 
 Note [Refused calls]
     An owner that does not have a module any more refuses its calls. A call that was refused has not run, so it may be
-    sent again. But the method of a call that did run may have called a module that is gone: any module, or even its own.
-    Then the refusal of that call ends this one. No handle tells the two apart. The traceback does. When a call that an
-    endpoint runs has failed, TorchScript adds the endpoint's definition, `def _remote_m(`. The refusal itself is in
-    `find` (jit/runtime/table.py), which is inlined: it adds lines of `find`, under the endpoint's name. So an error with
-    the definition of an endpoint is of a call that ran. native/following.cpp has the same rule.
+    sent again. But the method of a call that did run may have called a module that is gone, even its own one. Then the
+    refusal of that call ends this one. No handle tells the two apart. The traceback does. When a call that an endpoint
+    runs has failed, TorchScript adds the endpoint's definition, `def _remote_m(`. The refusal itself is in `find`
+    (jit/runtime/table.py), which is inlined: it adds lines of `find`, under the endpoint's name. So an error with the
+    definition of an endpoint is of a call that ran. native/following.cpp has the same rule.
 """
 
 from __future__ import annotations
