@@ -87,10 +87,11 @@ class _Later:
             self._give(Failure.of(error))
 
     def _end(self, result: Any) -> None:
+        give = partial(_call, partial(self._give, result))
         try:
-            threading.Thread(target=self._give, args=(result,), name="torchremote-result", daemon=True).start()
+            threading.Thread(target=give, name="torchremote-result", daemon=True).start()
         except RuntimeError:  # no more threads can be started
-            self._give(result)
+            give()
 
     def _after(self, seconds: float) -> None:
         _clock.call_after(seconds, partial(self._go_on, partial(next, self._steps)))
@@ -151,6 +152,13 @@ def call_soon(do: Callable[[], None]) -> None:
     _clock.call_after(0.0, do)
 
 
+def _call(do: Callable[[], None]) -> None:
+    try:
+        do()
+    except BaseException:  # see owner/create.py, Note [What is no Exception]
+        _log.exception("torchremote: a bug; a call that is sent again never ends")
+
+
 class _Entry(NamedTuple):
     """What a clock calls, and when. Numbers differ, so no more is compared."""
 
@@ -204,10 +212,7 @@ class _Clock:
                 self._cancelled -= 1
                 return
             do = entry.do.pop()
-        try:
-            do()
-        except BaseException:  # see owner/create.py, Note [What is no Exception]
-            _log.exception("torchremote: a bug; a call that is sent again never ends")
+        _call(do)
 
 
 _clock = _Clock()
