@@ -1,10 +1,14 @@
 """What waits without a thread, and the thread that keeps the time for all of it."""
 
 import threading
+import time
 
 import pytest
+import torch
 
 from torchremote.caller.messages import steps
+
+from ..waiting import until
 
 
 def test_what_no_thread_could_be_started_for_is_never_called(monkeypatch):
@@ -39,3 +43,51 @@ def test_the_thread_that_keeps_the_time_outlives_what_is_no_exception():
         steps.run_later(exits(), gives, True)
         assert done.acquire(timeout=10)
     assert [type(failure.new()) for failure in given] == [SystemExit, SystemExit]
+
+
+def test_a_callback_of_a_result_may_wait_for_what_the_thread_that_keeps_the_time_does():
+    def returns():
+        yield 0.0
+        return "result"
+
+    def gives(value):  # as a callback of the user's may, which calls another stub
+        steps.run_later(returns(), lambda other: given.append((value, other)) or inner.set(), True)
+        assert inner.wait(10)
+        outer.set()
+
+    given, inner, outer = [], threading.Event(), threading.Event()
+    steps.run_later(returns(), gives, True)
+    assert outer.wait(20)
+    assert given == [("result", "result")]
+
+
+def test_a_result_is_given_where_no_thread_can_be_started(monkeypatch):
+    def returns():
+        yield 0.0
+        return "result"
+
+    steps.call_soon(lambda: None)  # the thread that keeps the time runs
+    real, given, done = threading.Thread.start, [], threading.Event()
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    steps.run_later(returns(), lambda value: given.append(value) or done.set(), True)
+    assert done.wait(10)
+    monkeypatch.setattr(threading.Thread, "start", real)
+    assert given == ["result"]
+
+
+def test_deadlines_of_what_has_ended_are_not_kept(monkeypatch):
+    clock = steps._Clock()
+    monkeypatch.setattr(steps, "_clock", clock)
+    futures = [torch.futures.Future() for _ in range(50)]
+    end = time.monotonic() + 3600
+    waiting = [steps.at_latest(end, future, TimeoutError("late")) for future in futures]
+    assert len(clock._due) == 50
+    for number, future in enumerate(futures):
+        future.set_result(number)
+    assert torch.futures.wait_all(waiting) == list(range(50))
+    until(lambda: not clock._due)
+    assert steps.at_latest(end, futures[0], TimeoutError("late")) is futures[0]

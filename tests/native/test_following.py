@@ -21,6 +21,8 @@ from ..groups import roles
 from ..groups.nursery import elapsed, in_a_group
 from ..groups.test_follow import Holding, X, found_once, is_from, lose, owner_with_encoder
 from ..groups.test_idempotent import Asking, Patient
+from ..groups.test_refused_within import Stepping as Steps
+from ..groups.test_refused_within import withdrawn_in_a_step
 from ..owner.test_turns import Hidden, Keeping, Log, LogModule, Recurrent
 from ..waiting import until
 from .test_calls import hold_gil
@@ -353,6 +355,45 @@ def test_a_name_that_is_served_again_by_a_worker_that_lives_is_followed(owner):
         rpc.rpc_sync(owner, roles.serve_encoder, (seed, "moving on"))
         assert is_from(seed, model(X))
     rpc.rpc_sync(owner, tr.withdraw, ("moving on",))
+
+
+class Stepper(nn.Module):
+    stepping: Steps
+
+    def __init__(self, stepping):
+        super().__init__()
+        self.stepping = stepping
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stepping.step(x)
+
+
+def test_a_call_that_ran_is_not_taken_for_one_that_was_refused(owner, monkeypatch):
+    searches = []
+    monkeypatch.setattr(failed_calls, "_search", lambda address, call: searches.append(address) or call.end())
+    error = withdrawn_in_a_step(owner, lambda stub: torch.jit.script(Stepper(stub))(X))
+    assert "stale handle" in str(error)
+    assert searches == []
+
+
+@in_a_group()
+def test_a_callback_of_a_call_that_failed_may_wait_for_another_one(nursery):
+    owner = owner_with_encoder(nursery)
+    stub, patient = tr.connect("ps", zoo.Encoder, "encoder", timeout=60), scripted(Patient, Asking, timeout=60)
+    results, done = [], threading.Event()
+
+    def when_failed(_):
+        try:
+            results.append(patient(X))  # it is lost at first, too
+        finally:
+            done.set()
+
+    owner.stop()  # so that it does not answer
+    stub.forward_async(X).add_done_callback(when_failed)
+    lose(owner)
+    owner_with_encoder(nursery)
+    assert done.wait(100)
+    assert is_from(0, results[0])
 
 
 # -- processes

@@ -2,6 +2,14 @@
 
 torch reports a failure as text. `_TABLE` tells the texts apart. Generated code begins its own messages with the same
 markers.
+
+Note [Refused calls]
+    An owner that does not have a module any more refuses its calls. A call that was refused has not run, so it may be
+    sent again. But the method of a call that did run may have called a module that is gone, even its own one. Then the
+    refusal of that call ends this one. No handle tells the two apart. The traceback does. When a call that an endpoint
+    runs has failed, TorchScript adds the endpoint's definition, `def _remote_m(`. The refusal itself is in `find`
+    (jit/runtime/table.py), which is inlined: it adds lines of `find`, under the endpoint's name. So an error with the
+    definition of an endpoint is of a call that ran. native/following.cpp has the same rule.
 """
 
 from __future__ import annotations
@@ -109,6 +117,11 @@ _GATHERED: Final = (
     "the owner made one call of this one and others, and it failed for all (declare the method "
     "@torchremote.idempotent, and each runs again by itself): "
 )
+_REFUSED: Final = re.compile(r'"<torchremote (\w+)#\w+ table>", line \d+, in _remote_(\w+)\n')
+_GONE_WITHIN: Final = (
+    "it led to a call of {}, whose module is gone: it was withdrawn, or its worker was restarted; if it has a name, "
+    "torchremote.reconnect(...) has the module that called find it again, and the native part does that by itself"
+)
 _EXCEPTION: Final = re.compile(r"^(?!else|try|finally|class|def)[A-Za-z_][\w.]*: ", re.MULTILINE)
 _HERE: Final = "<--- HERE"
 _CHECKING: Final = re.compile(r"in (is_ordinary|sendable)\n")
@@ -124,13 +137,10 @@ def check_not_forked(asked: str = "") -> None:
         raise NotInitializedError(f"{asked}{FORKED}")
 
 
-def explain(
-    error: Exception, method: str, worker: str, handle: int | None = None, which: Callable[[], str] = str
-) -> TorchRemoteError:
+def explain(error: Exception, method: str, worker: str, which: Callable[[], str] = str) -> TorchRemoteError:
     """Makes the error to raise after a call of `method` ("Interface.method") on `worker` ended with `error`.
 
     Args:
-        handle: the handle that was called. It tells this stub's stale handle from one that the module itself called.
         which: says which call of a batch failed. It is asked only if the method itself raised.
     """
     text = str(error)
@@ -142,14 +152,14 @@ def explain(
         # TorchScript raised while it converted the arguments. Nothing was sent.
         return ArgumentError(f"{method}: {text[refused.end() :]}")
     message = message_of(error)
-    if message.startswith(MISFIT):
-        return MismatchError(message.removeprefix(MISFIT))
-    if handle is not None and f"{STALE}{handle}" in message:
-        return StaleStubError(f"{where}: {NO_MODULE}")
     # If the traceback has the endpoint, or the function that runs its calls, the call got through. Then the message is
     # the module's own, and may be about a call that the module made. Many calls of a batched method may be one call.
     one = name.removesuffix("_many")
-    if not re.search(rf"def _remote_{one}(_many)?\(|in _(remote|run)_{one}(_many|_\d+)?\n", text):
+    if not re.search(rf"def _remote_{one}(_many)?\(|in _run_{one}(_many|_\d+)?\n", text):
+        if message.startswith(MISFIT):
+            return MismatchError(message.removeprefix(MISFIT))
+        if message.startswith(STALE) and re.search(rf"in _remote_{one}(_many)?\n", text):
+            return StaleStubError(f"{where}: {NO_MODULE}")  # see Note [Refused calls]
         refusal = refusal_of(message)
         if refusal is not None:
             return ArgumentError(refusal)
@@ -168,10 +178,19 @@ def explain(
                 said = kind.says.format(message=first, worker=worker, unsure=unsure)
                 is_traced = kind.traced and "\n" in text.strip()
                 return kind.error(f"{where}: {said}\n\n{text}" if is_traced else f"{where}: {said}")
+    called = _REFUSED.findall(text)
+    if called and message.startswith(STALE):
+        message = _GONE_WITHIN.format(".".join(called[-1]))
     said = message.removeprefix(CANNOT_SEND).removeprefix(OTHERWISE).removeprefix(f"{method.removesuffix('_many')}: ")
     gathered = _GATHERED if re.search(rf"in _gathered_{name}(_\d+)?\n", text) else ""
     traced = "" if message.startswith(OTHERWISE) else f"\n\n{text}"  # generated code is of no use to the reader
     return RemoteError(f"{where}: {which()}{gathered}{said}{traced}")
+
+
+def refused_handle(error: Exception) -> int | None:
+    """Returns the handle in an owner's refusal of a call: see Note [Refused calls]. None: `error` is none."""
+    found = re.search(rf"{STALE}(-?\d+)", str(error))
+    return int(found[1]) if found else None
 
 
 def refusal_of(message: str) -> str | None:

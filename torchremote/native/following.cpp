@@ -17,6 +17,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -51,9 +52,8 @@ using torchremote::Target;
 using Clock = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
 
-// As in jit/runtime/table.py.
-constexpr auto kStale = "torchremote: stale handle ";
-// The beginning of an endpoint's name, and what a traceback has of an endpoint that ran.
+// The beginning of an endpoint's name, and what a traceback has of an endpoint that ran: see link/failures.py, Note
+// [Refused calls].
 constexpr auto kEndpoint = "_remote_";
 constexpr auto kInEndpoint = "def _remote_";
 
@@ -163,15 +163,13 @@ class RoutedCall : public torch::CustomClassHolder {
   // This and the following do nothing if the deadline was first. It ends the call with its last error.
   void end() {
     if (take()) {
-      result_->setError(error_);
-      arrive();
+      end_apart(error_);
     }
   }
 
   void end_with(std::string message) {
     if (take()) {
-      result_->setError(std::make_exception_ptr(std::runtime_error(message)));
-      arrive();
+      end_apart(std::make_exception_ptr(std::runtime_error(message)));
     }
   }
 
@@ -199,8 +197,7 @@ class RoutedCall : public torch::CustomClassHolder {
   // Goes on when the waiting is over. Without RPC there is nobody to call.
   void go_on() {
     if (Clock::now() >= deadline_ || !RpcAgent::isCurrentRpcAgentSet()) {
-      result_->setError(error_);
-      return arrive();
+      return end_apart(error_);
     }
     if (is_held_) {
       wait_until(deadline_);
@@ -212,6 +209,17 @@ class RoutedCall : public torch::CustomClassHolder {
 
  private:
   friend void wait_with(Failed* failed);
+
+  // Ends the call in a thread of its own. A callback of its Future may wait for another call that failed, for which the
+  // threads that decide and wait are needed.
+  void end_apart(std::exception_ptr error) {
+    arrive();
+    try {
+      std::thread([result = result_, error] { result->setError(error); }).detach();
+    } catch (const std::system_error&) { // no more threads can be started
+      result_->setError(error);
+    }
+  }
 
   // Has the route keep the call, if it holds calls by now, until it lets go of it, or until the deadline. Returns
   // whether it does. A call that torch records has to be sent where it was made.
@@ -309,8 +317,7 @@ class RoutedCall : public torch::CustomClassHolder {
     error_ = std::move(error);
     is_rested_ = false;
     set_deadline();
-    auto message = message_of(error_);
-    bool has_run = message.find(kInEndpoint) != std::string::npos && message.find(kStale) == std::string::npos;
+    bool has_run = message_of(error_).find(kInEndpoint) != std::string::npos;
     if (has_run || Clock::now() >= deadline_ || !RpcAgent::isCurrentRpcAgentSet()) {
       result_->setError(error_);
       return arrive();

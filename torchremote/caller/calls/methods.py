@@ -28,7 +28,6 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -38,7 +37,6 @@ import torch
 from ... import _torch
 from ...errors import CallTimeoutError, NotInGroupError, StaleStubError, TorchRemoteError
 from ...jit import CompiledInterface
-from ...jit.runtime.table import STALE
 from ...link.route import Route, route_of
 from ...link.timeouts import seconds_of, timeout_of
 from ...locks import new_lock
@@ -53,7 +51,6 @@ DEVICES: Final = "_torchremote_devices"
 """The attribute in which a stub keeps the devices in the device map to its owner."""
 
 _SHORTEST_SEARCH: Final = 0.01  # seconds
-_REMEMBERED: Final = 8  # handles of a stub that led to modules before
 
 
 class NamedStubMethods(dict[str, Any]):
@@ -76,7 +73,6 @@ class NamedStubMethods(dict[str, Any]):
         self.worker = route.worker
         self.followed = route.followed
         self.withdrawn = False  # why it is empty: the worker lives, and does not have the module any more
-        self.before: deque[int] = deque(maxlen=_REMEMBERED)  # handles
         self.when_lost: Callable[[], None] | None = None  # is called when it is empty
         self._module = _torch.object_of(stub)  # not the stub: that holds this, and has to go with its last reference
         self._all = dict(self)
@@ -169,17 +165,6 @@ class NamedStubMethods(dict[str, Any]):
         stub = _torch.as_python_module(self._module)
         assert isinstance(stub, torch.jit.ScriptModule)
         return stub
-
-    def handle_in(self, message: str, current: int) -> int:
-        """Returns the handle that `message` refuses, if it is one of this stub's, or else the current one."""
-        for handle in (*self.before, *left_natively):
-            if f"{STALE}{handle}" in message:
-                return handle
-        return current
-
-
-left_natively: deque[int] = deque(maxlen=256)
-"""Handles from which the native part has led links of this process away: see finding/failed_calls.py."""
 
 
 def find_if_lost(stub: Any) -> None:

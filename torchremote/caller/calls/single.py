@@ -16,14 +16,14 @@ from ...jit import CompiledInterface
 from ...jit.lower import packed_name
 from ...jit.lower.plan import is_called_packed
 from ...jit.read.model import Method, Required
-from ...link.failures import explain
+from ...link.failures import explain, refused_handle
 from ...link.route import route_of
 from ...link.tensors import restorer
 from ...link.values import PythonPacker
 from ..messages.exchange import Failing, Settle, at_once, later, pass_on, send, send_to_wait
 from .again import sent_again, sent_until_timeout, sent_until_timeout_later
 from .described import describe
-from .methods import DEVICES, METHODS, NamedStubMethods, note_failure
+from .methods import DEVICES, METHODS, note_failure
 from .profiled import profiled
 from .quick_check import TENSORS, exact_classes, exact_test
 
@@ -217,13 +217,11 @@ class Calls:
 
 def failure_of(stub: Any, error: Exception, where: str, which: Callable[[], str] = str) -> TorchRemoteError:
     """Makes the error to raise for one of torch's. If the stub has to find its module, its next call does."""
-    route, methods = route_of(stub), stub.__dict__[METHODS]
+    route = route_of(stub)
     assert route is not None, "a stub has its Python methods from when it is connected"
-    if not isinstance(methods, NamedStubMethods):
-        return explain(error, where, route.worker, route.handle, which)
-    handle = methods.handle_in(str(error), route.handle)
-    failure = explain(error, where, route.worker, handle, which)
-    note_failure(stub, handle, failure)
+    failure = explain(error, where, route.worker, which)
+    refused = refused_handle(error)  # the stub may have followed its module meanwhile
+    note_failure(stub, route.handle if refused is None else refused, failure)
     return failure
 
 

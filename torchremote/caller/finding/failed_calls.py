@@ -46,7 +46,7 @@ from ...link.route import Address, Route, new_stream
 from ...link.stubs import compiled_at
 from ...link.timeouts import seconds_of
 from ...locks import new_lock
-from ..calls.methods import NamedStubMethods, left_natively, lost_workers
+from ..calls.methods import NamedStubMethods, lost_workers
 from ..creating.pending_stub import PendingStub, find_served, when_answered
 from ..messages.pauses import pause_of
 from ..stubs.modes import follow_mode, keep_mode
@@ -118,7 +118,7 @@ def _decide(call: Call) -> None:
             call.send_again()
         return
     interface, _ = _facts(address.qualified_name, address.declaration)
-    failure = explain(RuntimeError(call.error()), f"{interface}.{call.method()}", address.worker, call.handle())
+    failure = explain(RuntimeError(call.error()), f"{interface}.{call.method()}", address.worker)
     if isinstance(failure, StaleStubError):
         _search(address, call)
     elif isinstance(failure, WireError):
@@ -196,8 +196,6 @@ def _end_search(key: Key, found: Route | None = None) -> list[Call]:
     """Has the links lead to the module, if it was found. Returns the calls that wait. Later ones ask anew."""
     with _lock:
         calls = _searches.pop(key)
-        if found is not None:
-            left_natively.append(key[1])
         for call in calls:
             if found is not None and call.reached() == call.handle():  # it is the first of its link
                 call.exchange(found.handle, found.device, new_stream(found))

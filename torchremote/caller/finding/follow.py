@@ -89,7 +89,6 @@ def _found(methods: NamedStubMethods, route: Route, pending: PendingStub) -> Rou
 
 def _lead(methods: NamedStubMethods, before: int, found: Route) -> None:
     """Has a stub, whose handle was `before`, lead to the module that was found."""
-    methods.before.append(before)
     exchange_route(methods.scripted(), methods.compiled, found)
     follow_mode(before, found)
 

@@ -5,6 +5,10 @@ Note [Steps]
     rules for that are in generators, which yield what they wait for: seconds, or a Future. `run_here` waits in its own
     thread, as a blocking call does. `run_later` needs no thread while it waits, so there may be any number of them: one
     thread of ours keeps the time, and takes the steps of all.
+
+    That thread must not wait for anything. A result completes a Future of the user's, and torch calls what was given to
+    its `then` in the thread that does so. That may wait for another call, whose steps the same thread has to take. So
+    each result is given in a thread of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -59,9 +63,10 @@ def run_here(steps: Steps[Result]) -> Result:
 
 
 def run_later(steps: Steps[Any], give: Callable[[Any], None], grad_mode: bool) -> None:
-    """Runs steps on the thread of `call_soon`, and has `give` take their result, or a `Failure`. Returns at once.
+    """Runs steps on the thread of `call_soon`. Returns at once.
 
     Args:
+        give: takes their result, or a `Failure`, in a thread of its own.
         grad_mode: that of the thread that makes the call. Each thread has its own.
     """
     _Later(steps, give, grad_mode).begin()
@@ -81,6 +86,13 @@ class _Later:
         except Exception as error:  # no more threads can be started, say
             self._give(Failure.of(error))
 
+    def _end(self, result: Any) -> None:
+        give = partial(_call, partial(self._give, result))
+        try:
+            threading.Thread(target=give, name="torchremote-result", daemon=True).start()
+        except RuntimeError:  # no more threads can be started
+            give()
+
     def _after(self, seconds: float) -> None:
         _clock.call_after(seconds, partial(self._go_on, partial(next, self._steps)))
 
@@ -89,9 +101,9 @@ class _Later:
             with torch.set_grad_enabled(self._grad_mode):
                 waits_for = step()
         except StopIteration as end:
-            self._give(end.value)
+            self._end(end.value)
         except BaseException as error:  # see owner/create.py, Note [What is no Exception]
-            self._give(Failure.of(error))
+            self._end(Failure.of(error))
         else:
             if isinstance(waits_for, float):
                 self._after(waits_for)
@@ -114,7 +126,7 @@ def at_latest(end: float, future: torch.futures.Future[Any], late: Exception) ->
     Args:
         end: as `time.monotonic` has it; may be infinite.
     """
-    if end == math.inf:
+    if end == math.inf or future.done():
         return future
     first: Answer[Any] = Answer()
     _torch.check_on_unwrap(first, raise_failure)
@@ -124,13 +136,14 @@ def at_latest(end: float, future: torch.futures.Future[Any], late: Exception) ->
             first.set_result(value)
 
     def take() -> None:
+        _clock.cancel(deadline)
         try:
             give(future.wait())
         except BaseException as error:
             give(Failure.of(error))
 
+    deadline = _clock.call_after(end - time.monotonic(), partial(give, Failure.of(late)))
     _torch.when_done(future, lambda _: call_soon(take))
-    _clock.call_after(end - time.monotonic(), partial(give, Failure.of(late)))
     return first
 
 
@@ -139,22 +152,52 @@ def call_soon(do: Callable[[], None]) -> None:
     _clock.call_after(0.0, do)
 
 
+def _call(do: Callable[[], None]) -> None:
+    try:
+        do()
+    except BaseException:  # see owner/create.py, Note [What is no Exception]
+        _log.exception("torchremote: a bug; a call that is sent again never ends")
+
+
+class _Entry(NamedTuple):
+    """What a clock calls, and when. Numbers differ, so no more is compared."""
+
+    time: float
+    number: int
+    do: list[Callable[[], None]]  # empty: it was called, or cancelled
+
+
 class _Clock:
     """A thread that calls functions when it is time. They wait for no other process. It ends with this one."""
 
     def __init__(self) -> None:
-        self._due: list[tuple[float, int, Callable[[], None]]] = []  # a heap
+        self._due: list[_Entry] = []  # a heap
+        self._cancelled = 0  # how many of these
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._is_running = False
 
-    def call_after(self, seconds: float, do: Callable[[], None]) -> None:
+    def call_after(self, seconds: float, do: Callable[[], None]) -> _Entry:
         with self._changed:
             if not self._is_running:  # before: if no thread can be started, `do` is never called
                 threading.Thread(target=self._run, name="torchremote-again", daemon=True).start()
                 self._is_running = True
-            heapq.heappush(self._due, (time.monotonic() + seconds, next(self._numbers), do))
+            entry = _Entry(time.monotonic() + seconds, next(self._numbers), [do])
+            heapq.heappush(self._due, entry)
             self._changed.notify()
+            return entry
+
+    def cancel(self, entry: _Entry) -> None:
+        """Has a function not be called any more. At most half of what is kept are such."""
+        with self._changed:
+            if not entry.do:
+                return
+            entry.do.clear()
+            self._cancelled += 1
+            if self._cancelled * 2 > len(self._due):
+                self._due = [entry for entry in self._due if entry.do]
+                heapq.heapify(self._due)
+                self._cancelled = 0
 
     def _run(self) -> None:
         while True:
@@ -164,11 +207,12 @@ class _Clock:
         with self._changed:
             while (left := self._due[0][0] - time.monotonic() if self._due else None) is None or left > 0:
                 self._changed.wait(left)
-            _, _, do = heapq.heappop(self._due)
-        try:
-            do()
-        except BaseException:  # see owner/create.py, Note [What is no Exception]
-            _log.exception("torchremote: a bug; a call that is sent again never ends")
+            entry = heapq.heappop(self._due)
+            if not entry.do:
+                self._cancelled -= 1
+                return
+            do = entry.do.pop()
+        _call(do)
 
 
 _clock = _Clock()
