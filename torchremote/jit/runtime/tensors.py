@@ -66,7 +66,7 @@ NEVER_COMES: Final = (
     ": an argument requires a gradient and nothing in the result does, so dist_autograd.backward would wait for ever "
     "in this context; call it under torch.no_grad(), or declare the method with @torchremote.detached"
 )
-"""The end of the refusal of a call whose gradients would never come: see lower/gradients.py."""
+"""The end of the refusal of a call whose gradients would never come. A RemoteError begins with the method already."""
 FIRST_QUANTIZED: Final = 12
 BFLOAT16: Final = 15
 FIRST_PACKED: Final = 16
@@ -215,4 +215,4 @@ def is_differentiable(value: Tensor) -> bool:
 
 
 def refuse_without_gradient(where: str) -> None:
-    raise RuntimeError("torchremote: " + where + NEVER_COMES)
+    raise RuntimeError(where + NEVER_COMES)
