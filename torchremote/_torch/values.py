@@ -73,7 +73,7 @@ def in_dual_level() -> bool:
 
 def is_view(tensor: torch.Tensor) -> bool:
     """Says whether a tensor is a view, which cannot be detached in place."""
-    return tensor._is_view()  # type: ignore[no-any-return,no-untyped-call]
+    return tensor._is_view()
 
 
 def indices_of(sparse: torch.Tensor) -> torch.Tensor:

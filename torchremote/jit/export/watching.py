@@ -42,6 +42,12 @@ _SETS_DATA: Final = frozenset((getattr(torch.Tensor, "data").__set__,))  # noqa:
 _SQUEEZES: Final = frozenset((torch.squeeze, torch.Tensor.squeeze, torch.Tensor.squeeze_))
 _HOOKS: Final = frozenset((torch.Tensor.register_hook, torch.Tensor.register_post_accumulate_grad_hook))
 _SEEDS: Final = ("manual_seed", "seed", "set_rng_state")
+_SEEDING: Final = "an exported module would lose; seed before the call"
+_BACKWARD: Final = ("grad", "backward")
+_DIFFERENTIATING: Final = (
+    "a graph does not have; return what is to be differentiated, and take its gradient where the method is called, or "
+    "write the derivative in operators of torch"
+)
 _WITHOUT: Final = (
     "which an exported module would lose; leave it out of the method, or run that part under torch.no_grad() if its "
     "callers need no gradients"
@@ -155,7 +161,9 @@ class Watching(TorchFunctionMode):
             (region, "__exit__", left),
         ]
         for module in (torch, torch.random):
-            patched += [(module, name, self._refusing(getattr(module, name), name, here)) for name in _SEEDS]
+            patched += [(module, name, self._refusing(module, name, _SEEDING, here)) for name in _SEEDS]
+        autograd = torch.autograd
+        patched += [(autograd, name, self._refusing(autograd, name, _DIFFERENTIATING, here)) for name in _BACKWARD]
         before = [(owner, name, owner.__dict__[name]) for owner, name, _ in patched]
         for owner, name, value in patched:
             setattr(owner, name, value)
@@ -165,16 +173,17 @@ class Watching(TorchFunctionMode):
             for owner, name, value in before:
                 setattr(owner, name, value)
 
-    def _refusing(self, function: Callable[..., Any], name: str, thread: int) -> Callable[..., Any]:
-        """Makes a function that refuses to seed torch's generator in this thread."""
+    def _refusing(self, module: Any, name: str, said: str, thread: int) -> Callable[..., Any]:
+        """Makes a function that refuses a call of the user's to a function of torch in this thread."""
+        function = getattr(module, name)
 
         def refuse(*args: Any, **kwargs: Any) -> Any:
             file = sys._getframe(1).f_code.co_filename
-            of_user = not file.startswith(_TORCH) or file.endswith("random.py")  # dynamo puts back what it drew
+            # Dynamo puts back what it drew. And a tensor's own backward is in _tensor.py.
+            of_user = not file.startswith(_TORCH) or file.endswith(("random.py", "_tensor.py"))
             if threading.get_ident() == thread and of_user:
-                raise CreationError(
-                    f"{self._where}: it calls torch.{name}, which an exported module would lose; seed before the call"
-                )
+                called = f"torch.autograd.{name}" if name in _BACKWARD else f"torch.{name}"
+                raise CreationError(f"{self._where}: it calls {called}, which {said}")
             return function(*args, **kwargs)
 
         return refuse
