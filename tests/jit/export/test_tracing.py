@@ -203,7 +203,7 @@ def causal(self, x):
         (seeded, "it calls torch.manual_seed, which an exported module would lose; seed before the call"),
         (forked, "it calls torch.set_rng_state"),
         (force, "it calls torch.autograd.grad, which a graph does not have; return what"),
-        (learn, "it calls torch.autograd.backward, which a graph does not have"),
+        (learn, "it calls backward, which a graph does not have"),
         (causal, "a bool that depends on a size. Pass a mask"),
     ],
 )

@@ -41,13 +41,8 @@ _GETS_DATA: Final = frozenset((getattr(torch.Tensor, "data").__get__,))  # noqa:
 _SETS_DATA: Final = frozenset((getattr(torch.Tensor, "data").__set__,))  # noqa: B009
 _SQUEEZES: Final = frozenset((torch.squeeze, torch.Tensor.squeeze, torch.Tensor.squeeze_))
 _HOOKS: Final = frozenset((torch.Tensor.register_hook, torch.Tensor.register_post_accumulate_grad_hook))
+_DERIVES: Final = {torch.autograd.grad: "torch.autograd.grad", torch.Tensor.backward: "backward"}
 _SEEDS: Final = ("manual_seed", "seed", "set_rng_state")
-_SEEDING: Final = "an exported module would lose; seed before the call"
-_BACKWARD: Final = ("grad", "backward")
-_DIFFERENTIATING: Final = (
-    "a graph does not have; return what is to be differentiated, and take its gradient where the method is called, or "
-    "write the derivative in operators of torch"
-)
 _WITHOUT: Final = (
     "which an exported module would lose; leave it out of the method, or run that part under torch.no_grad() if its "
     "callers need no gradients"
@@ -93,6 +88,11 @@ class Watching(TorchFunctionMode):
             _ask_for_1(*args, **(kwargs or {}))
         if function in _HOOKS and torch.is_grad_enabled():
             raise CreationError(f"{self._where}: it registers a hook for gradients on a tensor, {_WITHOUT}")
+        if function in _DERIVES and not self._is_in_operator:
+            raise CreationError(
+                f"{self._where}: it calls {_DERIVES[function]}, which a graph does not have; return what is to be "
+                "differentiated, and take its gradient where the method is called, or write the derivative in operators"
+            )
         result = function(*args, **(kwargs or {}))
         if function is torch.Tensor.contiguous and result is args[0]:
             if len(args) > 1 or kwargs:
@@ -161,9 +161,7 @@ class Watching(TorchFunctionMode):
             (region, "__exit__", left),
         ]
         for module in (torch, torch.random):
-            patched += [(module, name, self._refusing(module, name, _SEEDING, here)) for name in _SEEDS]
-        autograd = torch.autograd
-        patched += [(autograd, name, self._refusing(autograd, name, _DIFFERENTIATING, here)) for name in _BACKWARD]
+            patched += [(module, name, self._refusing(getattr(module, name), name, here)) for name in _SEEDS]
         before = [(owner, name, owner.__dict__[name]) for owner, name, _ in patched]
         for owner, name, value in patched:
             setattr(owner, name, value)
@@ -173,17 +171,16 @@ class Watching(TorchFunctionMode):
             for owner, name, value in before:
                 setattr(owner, name, value)
 
-    def _refusing(self, module: Any, name: str, said: str, thread: int) -> Callable[..., Any]:
-        """Makes a function that refuses a call of the user's to a function of torch in this thread."""
-        function = getattr(module, name)
+    def _refusing(self, function: Callable[..., Any], name: str, thread: int) -> Callable[..., Any]:
+        """Makes a function that refuses to seed torch's generator in this thread."""
 
         def refuse(*args: Any, **kwargs: Any) -> Any:
             file = sys._getframe(1).f_code.co_filename
-            # Dynamo puts back what it drew. And a tensor's own backward is in _tensor.py.
-            of_user = not file.startswith(_TORCH) or file.endswith(("random.py", "_tensor.py"))
+            of_user = not file.startswith(_TORCH) or file.endswith("random.py")  # dynamo puts back what it drew
             if threading.get_ident() == thread and of_user:
-                called = f"torch.autograd.{name}" if name in _BACKWARD else f"torch.{name}"
-                raise CreationError(f"{self._where}: it calls {called}, which {said}")
+                raise CreationError(
+                    f"{self._where}: it calls torch.{name}, which an exported module would lose; seed before the call"
+                )
             return function(*args, **kwargs)
 
         return refuse
