@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -88,7 +89,7 @@ class Watching(TorchFunctionMode):
             _ask_for_1(*args, **(kwargs or {}))
         if function in _HOOKS and torch.is_grad_enabled():
             raise CreationError(f"{self._where}: it registers a hook for gradients on a tensor, {_WITHOUT}")
-        if function in _DERIVES and not self._is_in_operator:
+        if function in _DERIVES and not self._is_in_operator and not _in_transform():
             raise CreationError(
                 f"{self._where}: it calls {_DERIVES[function]}, which a graph does not have; return what is to be "
                 "differentiated, and take its gradient where the method is called, or write the derivative in operators"
@@ -184,6 +185,11 @@ class Watching(TorchFunctionMode):
             return function(*args, **kwargs)
 
         return refuse
+
+
+def _in_transform() -> bool:
+    """Says whether torch.func differentiates, which calls torch.autograd.grad itself."""
+    return any(frame.filename.endswith("eager_transforms.py") for frame in traceback.extract_stack())
 
 
 def _ask_for_1(tensor: Any, dim: Any = None, **ignored: Any) -> None:
