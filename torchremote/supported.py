@@ -56,7 +56,7 @@ PRIVATE: Final = {
     "torch.autograd.profiler.record_function": "_call_end_callbacks_on_future",
     "torch._C._functorch": "peek_interpreter_stack is_functorch_wrapped_tensor",
     "torch": "_check _is_functional_tensor _make_per_channel_quantized_tensor",
-    "torch.Tensor": "_indices _values _nnz _coalesced_ _is_zerotensor",
+    "torch.Tensor": "_indices _values _nnz _coalesced_ _is_view _is_zerotensor",
     "torch.autograd.forward_ad": "_current_level",
     "torch.ops.aten": "_has_same_storage_numel _sparse_coo_tensor_unsafe _neg_view",
     "torch.utils._pytree": "tree_map",

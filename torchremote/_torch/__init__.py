@@ -126,6 +126,7 @@ from .values import (
     is_functional,
     is_of_transform,
     is_transforming,
+    is_view,
     map_leaves,
     references_in_cpp,
     set_coalesced,

@@ -57,7 +57,7 @@ def export_program(
     """
     arguments = tuple(leaves)
     dynamic = {"leaves": tuple(shapes)} if leaves else None
-    with undisturbed(), _without_partial_graphs(), _any_integers(), torch.set_grad_enabled(gradients):
+    with undisturbed(), _without_partial_graphs(), _any_integers(shapes), torch.set_grad_enabled(gradients):
         if hinted:
             # It fails for some methods that torch.export captures otherwise: a branch of torch.cond if a size may be
             # 0, a slice up to a size. If it captures them no other way, its last error is the one to read.
@@ -152,10 +152,13 @@ def _without_partial_graphs() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _any_integers() -> Iterator[None]:
+def _any_integers(shapes: list[Any]) -> Iterator[None]:
     """Has torch.export give integers the limits that the method asks for alone, in this thread.
 
     torch takes an integer for a size, which is not negative. So it refuses negative ones, or fails with one as example.
+
+    Args:
+        shapes: as for `export_program`.
     """
     from torch.export import _trace  # only then, because it takes a while
 
@@ -163,16 +166,16 @@ def _any_integers() -> Iterator[None]:
     make = names["make_constraints"]
 
     @functools.wraps(make)
-    def make_of_sizes(fake_mode: Any, gm: Any, combined_args: Any, dynamic_shapes: Any, *others: Any) -> Any:
+    def make_of_sizes(fake_mode: Any, gm: Any, *others: Any) -> Any:
         hidden = {}
-        if threading.get_ident() == here and dynamic_shapes:
-            inputs = gm.graph.find_nodes(op="placeholder")[-len(dynamic_shapes["leaves"]) :]
-            for node, hint in zip(inputs, dynamic_shapes["leaves"], strict=True):
+        if threading.get_ident() == here and shapes:
+            inputs = gm.graph.find_nodes(op="placeholder")[-len(shapes) :]
+            for node, hint in zip(inputs, shapes, strict=True):
                 value = node.meta.get("val")
                 if isinstance(value, torch.SymInt) and hint.min is None and hint.max is None:
                     hidden[node] = node.meta.pop("val")
         try:
-            ranges = make(fake_mode, gm, combined_args, dynamic_shapes, *others)
+            ranges = make(fake_mode, gm, *others)
         finally:
             for node, value in hidden.items():
                 node.meta["val"] = value

@@ -71,6 +71,11 @@ def in_dual_level() -> bool:
     return forward_ad._current_level >= 0
 
 
+def is_view(tensor: torch.Tensor) -> bool:
+    """Says whether a tensor is a view, which cannot be detached in place."""
+    return tensor._is_view()
+
+
 def indices_of(sparse: torch.Tensor) -> torch.Tensor:
     """Returns the indices of a sparse COO tensor, which need not be coalesced."""
     indices: torch.Tensor = sparse._indices()

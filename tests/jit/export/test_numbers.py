@@ -139,6 +139,8 @@ def test_conditions_keep_their_divisors():
         lambda x: torch.nn.functional.interpolate(x[None, None], size=x.shape[0]),
         lambda x: 3 // (x * 10).int(),
         lambda x: 7.5 // (x + 1),
+        lambda x: torch.concat([x, x.clip(max=x * 0.7)]) + torch.cat([x.clip(1.2), x]).clamp(0, 1.5),
+        lambda x: torch.multiply(x, 2) + torch.multiply(x, x) * x.absolute() - x.abs(),
     ],
 )
 def test_operators_with_overloads_that_look_alike(compute):

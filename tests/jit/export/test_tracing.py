@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import torchremote as tr
 from torchremote.errors import CreationError
 
-from .zoo import OnTensor
+from .zoo import OnInput, OnTensor
 
 ONES = torch.ones(2, 3)
 
@@ -182,12 +182,29 @@ def forked(self, x):
         return x + torch.rand(3)
 
 
+def force(self, x):
+    given = x.detach().requires_grad_()
+    return torch.autograd.grad(self.linear(given).sum(), given)[0]
+
+
+def learn(self, x):
+    self.linear(x).sum().backward()
+    return x
+
+
+def causal(self, x):
+    return nn.functional.scaled_dot_product_attention(x, x, x, is_causal=x.shape[0] > 1)
+
+
 @pytest.mark.parametrize(
     ("do", "said"),
     [
         (hook, "it registers a hook for gradients on a tensor"),
         (seeded, "it calls torch.manual_seed, which an exported module would lose; seed before the call"),
         (forked, "it calls torch.set_rng_state"),
+        (force, "it calls torch.autograd.grad, which a graph does not have; return what"),
+        (learn, "it calls backward, which a graph does not have"),
+        (causal, "a bool that depends on a size. Pass a mask"),
     ],
 )
 def test_what_a_graph_would_lose_is_refused(do, said):
@@ -195,6 +212,11 @@ def test_what_a_graph_would_lose_is_refused(do, said):
     with pytest.raises(CreationError, match=said):
         tr.exported(Does(do), OnTensor, {"forward": (ONES,)})
     assert (torch.autograd.Function.__dict__["apply"], torch.manual_seed, torch.is_grad_enabled) == before
+
+
+def test_a_batch_norm_that_averages_is_refused_with_a_reason():
+    with pytest.raises(CreationError, match="A batch norm with momentum=None averages"):
+        tr.exported(nn.Sequential(nn.BatchNorm1d(3, momentum=None)), OnInput, {"forward": (ONES,)})
 
 
 def test_a_function_of_autograd_runs_without_gradients():

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import torch
+import torch.nn.utils.prune
 from torch import Tensor, nn
 
 
@@ -245,6 +246,11 @@ def weight_normed():
         return nn.utils.weight_norm(nn.Linear(4, 4))
 
 
+def pruned():
+    linear = nn.utils.prune.l1_unstructured(nn.Linear(4, 4), "weight", 0.5)
+    return nn.utils.prune.random_unstructured(nn.utils.prune.l1_unstructured(linear, "bias", 2), "weight", 0.5)
+
+
 class OnInput:
     def forward(self, input: Tensor) -> Tensor: ...
 
@@ -284,5 +290,6 @@ PETS = {
     "a decorator": (OnTensor, Decorated, X, rows(1, 6)),
     "a parametrization": (OnInput, parametrized, X, rows(1, 6)),
     "weight norm": (OnInput, weight_normed, X, rows(1, 6)),
+    "pruned": (OnInput, pruned, X, rows(1, 6)),
     "vmap": (OnTensor, PerRow, X, rows(2, 6)),
 }

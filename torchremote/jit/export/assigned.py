@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ... import _torch
 from ...errors import CreationError
 
 Assigned = set[tuple[str, str]]
@@ -58,8 +59,11 @@ class Buffers:
                 if (path, name) not in self._assigned:
                     self._assigned.add((path, name))
                     is_stale = True
-                with torch.no_grad():
-                    buffer.copy_(value)
+                if _torch.is_view(buffer):
+                    with torch.no_grad():
+                        buffer.copy_(value)
+                else:  # with its gradient, and without that of what was assigned before
+                    buffer.detach_().copy_(value)
         return is_stale
 
     def restore(self) -> None:

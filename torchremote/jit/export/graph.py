@@ -147,8 +147,6 @@ class Lowering:
             return write(node.args[0])
         if name == "aten::alias":  # what watching.py makes of contiguous() where it does nothing for the example
             return self.assign(node.name, ir.called(write(node.args[0]), "contiguous"), into)
-        if name == "aten::dropout" and node.args[-1] is True:
-            return self._dropout(node, write, into)
         call = self.operators.call(target, node.args, dict(node.kwargs), write)
         if not node.users:
             into.append(ir.Do(call))
@@ -166,16 +164,6 @@ class Lowering:
             f"the method was exported for {assumed}, of a number that it computes{near}, and this call has another; "
             "call it with values like the example's, or have the method do without that number"
         )
-
-    def _dropout(self, node: torch.fx.Node, write: Any, into: list[ir.Statement]) -> ir.Name:
-        """Writes dropout so that it draws the numbers that it draws eagerly.
-
-        Where gradients are needed, TorchScript puts another one in the place of `dropout`, and has none for `dropout_`.
-        """
-        value, probability, training = node.args
-        copied = self.assign("copied", self.operators.aten("clone", "", write(value)), into)
-        dropped = self.operators.aten("dropout_", "", copied, write(probability), write(training))
-        return self.assign(node.name, dropped, into)
 
     def _constrain(self, node: torch.fx.Node, write: Any, into: list[ir.Statement]) -> None:
         """Compares a number that was read out of a tensor with its limits."""

@@ -289,17 +289,17 @@ class ModuleLowering:
         return ir.Name(name)
 
     def _misread(self, scripted: torch.jit.ScriptModule) -> dict[str, str]:
-        """Returns the operators that TorchScript took for another one of the same name: its overload, by name."""
+        """Returns the operators that TorchScript took for another one of the same name: its overload, by name.
+
+        Then it found the right one too few times. It counts aliases as one, such as `clip` with `clamp`.
+        """
         names = {name for name, _ in self._operators.expected}
         found: Counter[tuple[str, str]] = Counter()
         for method in self._methods:
             found.update(one for one in _torch.operators_of(scripted, method.name) if one[0] in names)
         expected, loose = self._operators.expected, self._operators.loose
-        return {
-            name: overload
-            for (name, overload), count in found.items()
-            if count > expected[name, overload] and name not in loose
-        }
+        missing = {name for name, _ in expected - found}
+        return {name: overload for name, overload in found - expected if name in missing - loose}
 
 
 _sources: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDictionary()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import operator
 from collections import Counter
@@ -16,6 +15,7 @@ from ... import _torch
 from ...errors import CreationError
 from ..lower import ir
 from ..read.literals import DeviceValue
+from . import derivatives
 
 Argument = Callable[[Any], ir.Expression]
 """Writes a value of the graph: a node, or a constant."""
@@ -69,15 +69,6 @@ _SIZES: Final = {
     "aten::sym_storage_offset": "storage_offset",
 }
 
-_PROMOTING: Final = frozenset(
-    f"aten::{name}"
-    for name in "add sub rsub mul div where pow maximum minimum fmax fmin fmod remainder atan2 hypot lerp addcmul "
-    "addcdiv true_divide".split()
-)
-"""Operators that promote tensors of several dtypes to one."""
-_IN_A_DTYPE: Final = frozenset(f"aten::{name}" for name in "softmax log_softmax sum mean prod cumsum cumprod".split())
-"""Operators that convert their tensor to the dtype that they are given."""
-
 
 @dataclass
 class Operators:
@@ -97,7 +88,9 @@ class Operators:
             return ir.called(write(arguments[0]), _SIZES[schema.name], *map(write, arguments[1:]))
         if _torch.has_python_kernels(target):
             raise self.refused(f"the operator {schema.name}, which is written in Python and takes the GIL")
-        write = self._in_one_dtype(schema.name, arguments, keywords, write)
+        differ = derivatives.differ(schema, (*arguments, *keywords.values()))
+        if differ:
+            write = self._apart(write)
         space, name = schema.name.split("::")
         given: list[ir.Expression] = []
         in_full = schema.name in self.by_keyword
@@ -113,31 +106,18 @@ class Operators:
         for key, value in keywords.items():
             given.append(ir.Keyword(key, self._argument(value, by_name[key], write, schema.name)))
         self.expected[schema.name, schema.overload_name] += 1
-        return ir.Call(ir.operator_of(space, name), tuple(given))
+        call = ir.Call(ir.operator_of(space, name), tuple(given))
+        is_tensor = [str(one.type) for one in schema.returns] == ["Tensor"]
+        return self.aten("resolve_neg", "", call) if differ and is_tensor else call
 
-    def _in_one_dtype(
-        self, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any], write: Argument
-    ) -> Argument:
-        """Returns what writes the arguments of an operator, and converts its tensors where they are of several dtypes.
+    def _apart(self, write: Argument) -> Argument:
+        """Returns what writes the arguments of an operator that TorchScript shall not differentiate."""
 
-        The operator would convert them by itself. But where TorchScript differentiates it, the gradients would be of
-        another dtype than the tensors. A tensor without dimensions takes no part in the promotion.
-        """
-        if name in _PROMOTING:
-            dtypes = {tensor.dtype for value in arguments if (tensor := _float_of(value)) is not None}
-            dtype = functools.reduce(torch.promote_types, dtypes) if dtypes else None
-        elif name in _IN_A_DTYPE:
-            dtype = next((one for one in (*arguments, *keywords.values()) if isinstance(one, torch.dtype)), None)
-        else:
-            return write
+        def written(value: Any) -> ir.Expression:
+            is_tensor = isinstance(value, torch.fx.Node) and isinstance(value.meta.get("val"), torch.Tensor)
+            return self.aten("resolve_neg", "", write(value)) if is_tensor else write(value)
 
-        def converted(value: Any) -> ir.Expression:
-            tensor = _float_of(value)
-            if dtype is None or tensor is None or tensor.dtype == dtype:
-                return write(value)
-            return self.aten("_to_copy", "", write(value), ir.Keyword("dtype", self.constant(dtype)))
-
-        return converted
+        return written
 
     def aten(self, name: str, overload: str, *arguments: ir.Expression) -> ir.Expression:
         """Writes an operator of ATen that the graph does not have."""
@@ -261,11 +241,3 @@ def _is_a(value: Any, kinds: tuple[type, ...]) -> bool:
 def _is_tensor(node: torch.fx.Node) -> bool:
     value = node.meta.get("val")
     return value is None or isinstance(value, torch.Tensor)
-
-
-def _float_of(value: Any) -> torch.Tensor | None:
-    """Returns the tensor that an argument in a graph stands for, if it has dimensions and may have a gradient."""
-    found = value.meta.get("val") if isinstance(value, torch.fx.Node) else None
-    if isinstance(found, torch.Tensor) and found.dim() and (found.is_floating_point() or found.is_complex()):
-        return found
-    return None

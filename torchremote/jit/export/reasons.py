@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,14 @@ _ON_VALUES: Final = (
     "It needs the value of a tensor while it is traced. Write tensor.item() in the place of int(tensor) and "
     "float(tensor), and torch.cond or torch.where in the place of a branch"
 )
+_ON_SIZES: Final = (
+    "It is a bool that depends on a size. Pass a mask that is computed from sizes instead, or fix the size with "
+    "exported(..., dynamic_shapes=)"
+)
+_ON_BATCHES: Final = (
+    "A batch norm with momentum=None averages by the number of batches that it has seen, which is in a tensor. Give it "
+    "a momentum, or export the module in evaluation mode"
+)
 
 
 def reason_of(error: Exception) -> str:
@@ -31,5 +40,8 @@ def reason_of(error: Exception) -> str:
     cause = error.__cause__ or error.__context__
     first = f"{type(error).__name__}: " + "\n".join(kept[:12])
     if "data-dependent" in said:
-        first = f"{first}\n{_ON_VALUES}"
+        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        first = f"{first}\n{_ON_BATCHES if any(file.endswith('batchnorm.py') for file in files) else _ON_VALUES}"
+    if "must be bool, not SymBool" in said:
+        first = f"{first}\n{_ON_SIZES}"
     return first if cause is None or str(cause) in said else f"{first}\nbecause of {type(cause).__name__}: {cause}"

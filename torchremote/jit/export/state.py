@@ -104,8 +104,9 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
             continue  # it keeps a list of its parameters, and makes it anew
         dotted = f"{prefix}." if prefix else ""
         hooks = part._forward_pre_hooks.values()
-        # torch's own hooks compute these anew in every call: weight_norm and spectral_norm.
-        computed = {hook.name for hook in hooks if type(hook).__module__.startswith("torch.nn.utils.")}
+        # torch's own hooks compute these anew in every call: weight_norm, spectral_norm and those that prune.
+        torchs = [hook for hook in hooks if type(hook).__module__.startswith("torch.nn.utils.")]
+        computed = {getattr(hook, "name", getattr(hook, "_tensor_name", None)) for hook in torchs}
         for name, value in vars(part).items():
             if name not in _OWN and name not in computed:
                 found[dotted + name] = value

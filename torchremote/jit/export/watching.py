@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -41,6 +42,7 @@ _GETS_DATA: Final = frozenset((getattr(torch.Tensor, "data").__get__,))  # noqa:
 _SETS_DATA: Final = frozenset((getattr(torch.Tensor, "data").__set__,))  # noqa: B009
 _SQUEEZES: Final = frozenset((torch.squeeze, torch.Tensor.squeeze, torch.Tensor.squeeze_))
 _HOOKS: Final = frozenset((torch.Tensor.register_hook, torch.Tensor.register_post_accumulate_grad_hook))
+_DERIVES: Final = {torch.autograd.grad: "torch.autograd.grad", torch.Tensor.backward: "backward"}
 _SEEDS: Final = ("manual_seed", "seed", "set_rng_state")
 _WITHOUT: Final = (
     "which an exported module would lose; leave it out of the method, or run that part under torch.no_grad() if its "
@@ -87,6 +89,11 @@ class Watching(TorchFunctionMode):
             _ask_for_1(*args, **(kwargs or {}))
         if function in _HOOKS and torch.is_grad_enabled():
             raise CreationError(f"{self._where}: it registers a hook for gradients on a tensor, {_WITHOUT}")
+        if function in _DERIVES and not self._is_in_operator and not _in_transform():
+            raise CreationError(
+                f"{self._where}: it calls {_DERIVES[function]}, which a graph does not have; return what is to be "
+                "differentiated, and take its gradient where the method is called, or write the derivative in operators"
+            )
         result = function(*args, **(kwargs or {}))
         if function is torch.Tensor.contiguous and result is args[0]:
             if len(args) > 1 or kwargs:
@@ -178,6 +185,11 @@ class Watching(TorchFunctionMode):
             return function(*args, **kwargs)
 
         return refuse
+
+
+def _in_transform() -> bool:
+    """Says whether torch.func differentiates, which calls torch.autograd.grad itself."""
+    return any(frame.filename.endswith("eager_transforms.py") for frame in traceback.extract_stack())
 
 
 def _ask_for_1(tensor: Any, dim: Any = None, **ignored: Any) -> None:

@@ -1,0 +1,51 @@
+"""Knows which operators TorchScript differentiates otherwise than torch, and writes those so that torch does it.
+
+From a method's second or third call on, TorchScript differentiates operators that follow one another by formulas of its
+own, if it has one for each of them. Some differ from torch's: at ties, at bounds, for bounds that are tensors, where a
+gradient is inf, for complex numbers, for several dtypes. An operator that stands alone is left to torch. So those
+get neighbors for which TorchScript has no formula, and which do nothing: `resolve_neg` returns its argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import torch
+
+_DIFFERENT: Final = frozenset(
+    f"aten::{name}"
+    for name in "clamp clip max.other min.other where relu relu6 hardtanh hardswish hardshrink threshold softplus pow "
+    "dropout nll_loss type_as".split()
+)
+"""Operators whose formula differs on some numbers. Of `dropout`, it also draws others."""
+_CONVERSIONS: Final = ("aten::_to_copy", "aten::to")
+
+
+def differ(schema: Any, arguments: Iterable[Any]) -> bool:
+    """Says whether TorchScript's derivatives of an operator may differ from torch's, for these arguments."""
+    if any(declared.alias_info for declared in schema.arguments):
+        return False  # a view or a change in place: TorchScript has no formula, or an equal one
+    if schema.name in _DIFFERENT or f"{schema.name}.{schema.overload_name}" in _DIFFERENT:
+        return True
+    values = list(_values(arguments))
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    dtypes = {one.dtype for one in tensors if one.is_floating_point() or one.is_complex()}
+    dtypes |= {one for one in values if isinstance(one, torch.dtype)}
+    if schema.name not in _CONVERSIONS and len(dtypes) > 1:
+        return True
+    if any(one.is_complex for one in dtypes) or any(isinstance(value, complex) for value in values):
+        return True
+    ranks = [one.dim() for one in tensors]
+    if schema.name in ("aten::cat", "aten::concat"):  # with an empty tensor of one dimension
+        return len(set(ranks)) > 1
+    return schema.name == "aten::linear" and ranks[1] == 1
+
+
+def _values(arguments: Iterable[Any]) -> Iterator[Any]:
+    """Yields what arguments in a graph stand for."""
+    for argument in arguments:
+        if isinstance(argument, (list, tuple)):
+            yield from _values(argument)
+        else:
+            yield argument.meta.get("val") if isinstance(argument, torch.fx.Node) else argument
