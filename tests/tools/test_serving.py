@@ -308,7 +308,7 @@ def test_what_torchscript_refuses_is_told_what_to_give_at_the_command_line(capsy
 
 
 def test_extras_that_are_not_there_are_named(capsys, monkeypatch):
-    for package in ("rich", "rich.console", "prometheus_client"):
+    for package in ("rich", "rich.live", "rich.table", "prometheus_client"):
         monkeypatch.setitem(sys.modules, package, None)
     for module in ("drawn", "metrics"):
         monkeypatch.delitem(sys.modules, f"torchremote.tools.{module}", raising=False)
