@@ -42,7 +42,7 @@ CALLS := tests/native tests/jit/script/test_emit.py tests/link/test_cuda.py \
   $(patsubst %,tests/owner/test_%.py,turns streams beside_calls results_in_turn self_changing methods_that_wait) \
   $(wildcard tests/owner/test_gathering*.py) \
   $(patsubst %,tests/caller/test_%.py,calls awaiting interrupts timeouts grad_mode autocast batches failures_let_go kept_tensors not_utf8) \
-  $(patsubst %,tests/groups/test_%.py,follow idempotent replicas rounds)
+  $(patsubst %,tests/groups/test_%.py,follow idempotent refused_within replicas rounds)
 
 native: $(READY)
 	if ! command -v $${CXX:-c++}; then echo "no C++ compiler: the native part is neither built nor tested"; exit 0; fi; \
