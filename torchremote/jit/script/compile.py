@@ -7,6 +7,7 @@ Tracebacks show file name and line for endpoints and runtime functions, and the 
 
 from __future__ import annotations
 
+import io
 import linecache
 import re
 from collections.abc import Callable, Mapping
@@ -43,8 +44,9 @@ def script(
         InternalError: TorchScript refuses the text.
     """
     namespace: dict[str, Any] = {**around, "__name__": unit.scope.removeprefix("__torch__.")}
-    # An mtime of None keeps the entry: linecache.checkcache drops others whose file is not on the disk.
-    linecache.cache[unit.title] = (len(source.text), None, source.text.splitlines(keepends=True), unit.title)
+    # An mtime of None keeps the entry: linecache.checkcache drops others whose file is not on the disk. Lines end as in
+    # a file: a text that is a default may have characters at which `splitlines` would end one.
+    linecache.cache[unit.title] = (len(source.text), None, io.StringIO(source.text).readlines(), unit.title)
     try:
         exec(compile(_needed_in_python(unit, source), unit.title, "exec", dont_inherit=True), namespace)
         _Scripting(unit, source, namespace, table, fill).script_all()
