@@ -77,6 +77,11 @@ def test_a_timeout_that_is_no_number_of_seconds_is_refused(timeout):
     assert tr.rpc_options(rpc_timeout=np.float32(1.5)).rpc_timeout == 1.5
 
 
+@pytest.mark.parametrize(("given", "taken"), [(0, 0), (0.0004, 0.001), (1e10, 2_147_483), (10**400, 2_147_483)])
+def test_timeouts_are_whole_milliseconds_and_not_too_long(given, taken):
+    assert tr.rpc_options(rpc_timeout=given).rpc_timeout == pytest.approx(taken)
+
+
 def test_an_address_that_is_no_text_is_refused():
     with pytest.raises(ValueError, match="init_method=3: a text is wanted"):
         tr.rpc_options(init_method=3)

@@ -64,6 +64,11 @@ class Holder(nn.Module):
         return self.part(x)
 
 
+class Empty(Holder):
+    def __len__(self):
+        return 0
+
+
 class HelperIsDecorated(nn.Module):
     @doubled
     def helper(self, x: Tensor) -> Tensor:
@@ -162,6 +167,7 @@ def test_a_module_and_its_parts_prepare_themselves():
     module = Holder(Holder(part))
     assert torch.equal(hosted(module)(X * 5), X)
     assert module.part.part is part  # the user's own module is as it was
+    assert torch.equal(hosted(Holder(Empty(part)))(X * 5), X)
     with pytest.raises(MismatchError, match="__prepare_scriptable__ returns None, which is no module"):
         hosted(PreparesNothing())
 
