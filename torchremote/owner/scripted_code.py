@@ -22,9 +22,8 @@ import torch
 
 from .. import _torch
 
-_SIGNATURE: Final = re.compile(
-    r"^\s*#\s*type:\s*\(.*\)\s*->\s*(.+?)\s*$", re.MULTILINE
-)  # a comment instead of annotations
+# A comment in the place of annotations.
+_SIGNATURE: Final = re.compile(r"^\s*#\s*type:\s*\(.*\)\s*->\s*(.+?)\s*$", re.MULTILINE)
 _OWN: Final = frozenset(vars(torch.nn.Module()))
 _THEIRS: Final = frozenset("torch torchremote typing builtins abc enum collections dataclasses functools".split())
 

@@ -160,7 +160,7 @@ def _call(do: Callable[[], None]) -> None:
 
 
 class _Entry(NamedTuple):
-    """What a clock calls, and when. Numbers differ, so no more is compared."""
+    """Holds a function that a clock calls, and when. Numbers differ, so no more is compared."""
 
     time: float
     number: int

@@ -1,1 +1,1 @@
-"""What a stub is and does beside its calls: as a module, at its owner, shown, saved and sent."""
+"""Stubs, but for their calls: as modules, at their owners, shown, saved and sent."""
