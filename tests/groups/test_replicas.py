@@ -8,11 +8,13 @@ import time
 import pytest
 import torch
 import torch.distributed.rpc as rpc
+from torch import Tensor
 
 import torchremote as tr
 from torchremote import _torch
 from torchremote.caller.replicas import calls as replica_calls
-from torchremote.errors import CallTimeoutError, NotInGroupError, ServedNameError, WireError
+from torchremote.errors import CallTimeoutError, NotInGroupError, ServedNameError, StaleStubError, WireError
+from torchremote.jit.runtime.batches import MOST_CALLS
 
 from .. import zoo
 from ..waiting import until
@@ -126,6 +128,45 @@ def test_a_call_that_was_refused_goes_to_another_one(nursery):
         assert from_which(call(X)) != where
         serve(where)
         comes_back(replicas, where)
+
+
+class Counting(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = torch.zeros(1)
+
+    def forward(self, x: Tensor, rounds: int) -> Tensor:
+        self.calls.add_(1)
+        for _ in range(rounds):
+            x = x + 1
+        return x
+
+
+_counting = []  # on an owner
+
+
+def serve_counting():
+    _counting.append(Counting())
+    tr.serve(_counting[-1], zoo.Sleeper, "counting")
+
+
+def counted():
+    return int(_counting[-1].calls)
+
+
+@in_a_group()
+def test_a_batch_of_several_messages_that_is_refused_within_goes_to_no_other_one(nursery):
+    start(nursery)
+    for where in OWNERS[:2]:
+        rpc.rpc_sync(where, serve_counting)
+    replicas = tr.connect(OWNERS[:2], zoo.Sleeper, "counting", timeout=60)
+    share = MOST_CALLS + 1  # for each replica, in two messages
+    results = replicas.forward_many_async([(X, 500)] * (2 * share))
+    until(lambda: rpc.rpc_sync(OWNERS[0], counted) > 0)
+    tr.withdraw("counting", OWNERS[0])
+    with pytest.raises(StaleStubError, match="went in several messages, so some may have run$"):
+        results.wait()
+    assert [rpc.rpc_sync(where, counted) for where in OWNERS[:2]] == [MOST_CALLS, share]
 
 
 @in_a_group()

@@ -79,10 +79,13 @@ FORKED: Final = (
     "this process was forked from one in which RPC was running, and has none of its threads; fork before init_rpc, or "
     "start processes with the 'spawn' or 'forkserver' method of multiprocessing"
 )
-GONE: Final = "the worker has left the group or crashed, and is not back; nothing was sent"
+_LEFT: Final = "the worker has left the group or crashed, and is not back"
+GONE: Final = f"{_LEFT}; nothing was sent"
 NO_MODULE: Final = (
     "its module is gone: it was withdrawn, or its worker was restarted; create it again, or connect if it has a name"
 )
+SOME_MAY_HAVE_RUN: Final = "the calls went in several messages, so some may have run"
+"""The end of an error of `<m>_many` that would else mean that none of its calls ran."""
 _TABLE: Final = (
     _Kind(re.compile(re.escape(NOT_CONNECTED)), DisconnectedError, "{message}", traced=False),
     _Kind(
@@ -156,10 +159,12 @@ def explain(error: Exception, method: str, worker: str, which: Callable[[], str]
     # the module's own, and may be about a call that the module made. Many calls of a batched method may be one call.
     one = name.removesuffix("_many")
     if not re.search(rf"def _remote_{one}(_many)?\(|in _run_{one}(_many|_\d+)?\n", text):
+        in_parts = re.search(rf"fork\(in_parts_{name}(_\d+)?,[^\n]*\n[ ~]*{_HERE}", text)
         if message.startswith(MISFIT):
             return MismatchError(message.removeprefix(MISFIT))
         if message.startswith(STALE) and re.search(rf"in _remote_{one}(_many)?\n", text):
-            return StaleStubError(f"{where}: {NO_MODULE}")  # see Note [Refused calls]
+            # See Note [Refused calls].
+            return StaleStubError(f"{where}: {NO_MODULE}" + (f"; {SOME_MAY_HAVE_RUN}" if in_parts else ""))
         refusal = refusal_of(message)
         if refusal is not None:
             return ArgumentError(refusal)
@@ -173,6 +178,8 @@ def explain(error: Exception, method: str, worker: str, which: Callable[[], str]
             )
         for kind in _TABLE:
             if kind.marker.search(message):
+                if kind.error is NotInGroupError and in_parts:
+                    return NotInGroupError(f"{where}: {_LEFT}; {SOME_MAY_HAVE_RUN}")
                 unsure = "the method ran" if "." in method else "it was done"
                 first = _without_code(message).partition("\n")[0]
                 said = kind.says.format(message=first, worker=worker, unsure=unsure)
