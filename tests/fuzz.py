@@ -27,7 +27,7 @@ from torchremote import _torch, testing
 from torchremote.archive.inspect import stubs_in_archive
 from torchremote.caller.stubs.stub import attach, make_stub
 from torchremote.errors import NotSavableError
-from torchremote.jit import compile_interface
+from torchremote.jit import compile_interface, has_cuda
 from torchremote.jit.lower import SourceNames
 from torchremote.jit.read.model import Interface
 from torchremote.jit.read.parse import parse_interface
@@ -125,7 +125,8 @@ def check_calls(interface, owner, draw, ways=WAYS):
                 if archived is not None:
                     loaded = getattr(archived, method.name)(*args, **kwargs)
                     assert testing.same(loaded, expected), (interface.text, args, kwargs, loaded, expected)
-                if can_be_converted(method):
+                # With devices, TorchScript waits for them if torch is built for CUDA. The CPU stands for one here.
+                if can_be_converted(method) and not (devices and has_cuda()):
                     scripted = _torch.scripted_method(stub, method.name)(*args, **kwargs)
                     seen = as_torchscript_shows(expected, method.returns)
                     assert testing.same(plain(scripted), plain(seen)), (interface.text, args, kwargs, scripted, seen)

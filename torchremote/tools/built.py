@@ -108,7 +108,7 @@ def _reason(error: BaseException) -> str:
     return said.splitlines()[0]
 
 
-_UNKNOWN_CLASS: Final = re.compile(r"Deserializing (\S+) in pytree is not registered")
+_UNKNOWN_CLASS: Final = re.compile(r"Deserializing (\S+) in pytree (failed .*)?is not registered")
 
 
 def program_interface(program: torch.export.ExportedProgram, file: str) -> Interface:

@@ -235,7 +235,8 @@ def test_an_alias_that_contains_itself_is_refused():
     assert str(read_type("x", Tuple[Pairs, Pairs])) == "Tuple[List[Tuple[int, Tensor]], List[Tuple[int, Tensor]]]"
     if sys.version_info >= (3, 12):
         names = {}
-        exec("type Looping = list[Looping]", names)
+        exec("type Looping = list[Looping]\ntype Numbers = list[int]\ntype Each[T] = dict[str, T]", names)
+        assert str(read_type("x", eval("Each[Numbers]", names))) == "Dict[str, List[int]]"
         looping = names["Looping"]
     else:
         looping = typing_extensions.TypeAliasType("Looping", List[Tensor])

@@ -78,6 +78,8 @@ _DICTS: Final = (
     collections.abc.MutableMapping,
 )
 
+_ALIASES: Final = (typing_extensions.TypeAliasType, getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType))
+"""The classes of type aliases. From Python 3.12 on, a `type` statement makes those of typing, which may be others."""
 _CONTAINS_ITSELF = "TorchScript has no types that contain themselves; refer to rows of a List by their index"
 _DEEPEST: Final = 60
 """The most types inside each other. Python and TorchScript read 200 brackets, and a Union needs several."""
@@ -117,11 +119,11 @@ def _read(annotation: Any, within: tuple[Any, ...]) -> Type:
         return _read_class(annotation, within)
     if isinstance(annotation, typing.NewType):
         return _read(annotation.__supertype__, within)
-    if isinstance(annotation, typing_extensions.TypeAliasType):
+    if isinstance(annotation, _ALIASES):
         if is_one_of(annotation, within):
             raise never(annotation, _CONTAINS_ITSELF)
         return _read(annotation.__value__, (*within, annotation))
-    if isinstance(origin, typing_extensions.TypeAliasType):
+    if isinstance(origin, _ALIASES):
         if is_one_of(origin, within):
             raise never(annotation, _CONTAINS_ITSELF)
         return _read(_filled_in(origin, items), (*within, origin))
