@@ -30,7 +30,7 @@ SWITCH: Final = "TORCHREMOTE_NATIVE"
 COMMAND: Final = "python -m torchremote build-native"
 NAMESPACE: Final = "torchremote_native"
 _HERE: Final = Path(__file__).parent
-_PARTS: Final = ("caller", "route", "following", "strand", "counting", "compiled")
+_PARTS: Final = ("caller", "tensors", "route", "following", "strand", "counting", "compiled")
 SOURCES: Final = tuple(_HERE / f"{name}.cpp" for name in _PARTS)
 HEADERS: Final = tuple(_HERE / f"{name}.h" for name in ("route", "following"))
 

@@ -23,6 +23,8 @@ from torchremote.jit import common_source, compile_interface, has_cuda
 from torchremote.jit.lower import (
     SourceNames,
     ir,
+    lower_any,
+    lower_common,
     lower_counted,
     lower_gathering,
     lower_hosting,
@@ -112,12 +114,14 @@ def test_operators_for_cuda_are_named_in_connected_links_alone():
         assert log == done
 
 
-def test_the_native_part_is_named_in_connected_links_and_calls_in_turn_alone():
+def test_the_native_part_is_named_in_connected_links_calls_in_turn_and_what_looks_at_tensors_alone():
     interface = read_interface(zoo.Encoder)
     *others, link, hosting, forked, in_turn, stub = (source.text for source in units(interface, native=True))
     plain = [source.text for source in units(interface)]
     *plain_others, plain_link, plain_hosting, plain_forked, plain_in_turn, plain_stub = plain
-    assert "torchremote_native" not in whole_text(interface)
+    common = emit(lower_common(native=True)).text
+    assert re.findall(r"torch\.ops\.torchremote_native\.(\w+)", common) == ["is_ordinary", "unknown_to_python"]
+    assert "torchremote_native" not in whole_text(interface) + emit(lower_common()).text
     assert [*others, hosting, forked, stub] == [*plain_others, plain_hosting, plain_forked, plain_stub]
     lines = zip(in_turn.splitlines(), plain_in_turn.splitlines(), strict=True)
     starting = [pair for pair in lines if pair[0] != pair[1]]  # each call in turn
@@ -160,10 +164,12 @@ def test_no_local_name_hides_one_to_which_the_text_refers(cls, native):
 
 
 def test_the_recorded_common_source(record):
+    text = "\n\n".join(emit(unit).text for unit in (lower_common(), lower_any()))
     path = RECORDED / "common.py.txt"
     if record:
-        path.write_text(common_source())
-    assert common_source() == path.read_text(), "pytest --record writes what is emitted now"
+        path.write_text(text)
+    assert text == path.read_text(), "pytest --record writes what is emitted now"
+    assert (common_source() == text) is not native.available()
 
 
 def test_no_method_of_an_interface_takes_an_interface_of_all_methods():

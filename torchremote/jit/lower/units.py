@@ -46,9 +46,14 @@ def unit(interface: Interface, part: str, comment: str, *parts: ir.Definition) -
 
 
 @functools.cache
-def lower_common() -> ir.Unit:
-    """Returns the unit that every interface uses. It is looked up for each tensor of some calls, so it is made once."""
-    files = ("tensors", "message", "batches", "enums", "link", "turns", "accelerator")
+def lower_common(native: bool = False) -> ir.Unit:
+    """Returns the unit that every interface uses. It is looked up for each tensor of some calls, so it is made once.
+
+    Args:
+        native: whether the native part looks at tensors before they are sent.
+    """
+    ordinary = "native_ordinary" if native else "ordinary"
+    files = ("tensors", ordinary, "message", "batches", "enums", "link", "turns", "accelerator")
     parts = tuple(definition for file in files for definition in definitions(file))
     return ir.Unit(f"{_ROOT}.common", "<torchremote common>", "The same for every interface.", parts)
 

@@ -39,18 +39,8 @@ from typing import Final, List, Optional, Protocol
 import torch
 from torch import Tensor
 
-from .tensors import (
-    COPY,
-    DETACH,
-    FIRST_OF_BITS,
-    HAS_DEVICE_MAP,
-    TO_CPU,
-    is_by_channel,
-    is_ordinary,
-    like_it,
-    sendable,
-    unknown_to_python,
-)
+from .ordinary import is_ordinary, unknown_to_python
+from .tensors import COPY, DETACH, FIRST_OF_BITS, HAS_DEVICE_MAP, TO_CPU, is_by_channel, like_it, sendable
 
 HAS_SPARSE: Final = 4
 """The flag of a call with sparse tensors, beside those of tensors.py."""

@@ -128,25 +128,10 @@ def has_values(value: Tensor) -> bool:
     return not value.is_quantized and value.is_set_to(value)
 
 
-def is_ordinary(value: Tensor) -> bool:
-    # Says whether a tensor is one of nearly all: such a one is sent as it is. Others are looked at more closely.
-    is_common = value.dtype < FIRST_QUANTIZED or value.dtype == BFLOAT16
-    if value.is_cpu and value.layout == 0 and is_common and value.numel() > 0 and not value.is_nested:
-        return not value._is_zerotensor() and has_room(value)
-    return False
-
-
 def like_it(copy: Tensor, value: Tensor) -> Tensor:
     if value.requires_grad and not copy.requires_grad:  # the grad mode is off
         return copy.requires_grad_()
     return copy
-
-
-def unknown_to_python(value: Tensor) -> Tensor:
-    # See Note [Tensors that Python knows]. One that autograd may record stays: see caller/messages/kept_tensors.py.
-    if value.requires_grad and torch.is_grad_enabled():
-        return value
-    return like_it(value.data, value)
 
 
 def can_cross(value: Tensor, devices: Optional[List[torch.device]]) -> bool:

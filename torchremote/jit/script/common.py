@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ... import _torch
+from ... import _torch, native
 from ..lower import lower_any, lower_common, lower_counting
 from ..read.model import Interface
 from ..read.types import ANY, walk
@@ -18,7 +18,7 @@ _shared: Cache[str, dict[str, Any]] = Cache()
 
 def common_definitions(interface: Interface | None = None) -> dict[str, Any]:
     """Compiles, once a process, the units that all interfaces share. Includes `any` only if `interface` uses Any."""
-    common = lower_common()
+    common = lower_common(native.available())
     defined = _shared.get(common.scope, lambda: script(common, emit(common), around={}))
     methods = () if interface is None else interface.methods
     if any(part == ANY for method in methods for kind in method.types for part in walk(kind)):
@@ -41,4 +41,4 @@ def sendable() -> _torch.ScriptFunction:
 
 def common_source() -> str:
     """Returns the text that is the same for every interface."""
-    return "\n\n".join(emit(unit).text for unit in (lower_common(), lower_any()))
+    return "\n\n".join(emit(unit).text for unit in (lower_common(native.available()), lower_any()))

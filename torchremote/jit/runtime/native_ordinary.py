@@ -1,0 +1,19 @@
+"""Has the native part do what ordinary.py does: see native/tensors.cpp.
+
+A process that uses the native part compiles this text in the place of that.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def is_ordinary(value: Tensor) -> bool:
+    found: bool = torch.ops.torchremote_native.is_ordinary(value)
+    return found
+
+
+def unknown_to_python(value: Tensor) -> Tensor:
+    made: Tensor = torch.ops.torchremote_native.unknown_to_python(value)
+    return made
