@@ -85,8 +85,8 @@ rounds: $(READY)
 
 compat: $(READY) .venv-oldest/ready .venv-newest/ready
 	$(BIN)/python -W ignore -m tests.compat $(BIN)/python .venv-oldest/bin/python .venv-newest/bin/python
-	.venv-oldest/bin/python -m pytest
-	.venv-newest/bin/python -m pytest
+	.venv-oldest/bin/python -m pytest -n $(JOBS)
+	.venv-newest/bin/python -m pytest -n $(JOBS)
 
 models: .venv-models/ready
 	.venv-models/bin/python -W ignore -m tests.models
