@@ -226,3 +226,45 @@ def test_tensors_whose_storage_suffices_cross(owner, make):
     sent = make()
     back = tr.create(owner, Carrier, CarrierModule, args=(torch.Tensor,))(sent)
     assert (back.dtype, back.shape, back.layout) == (sent.dtype, sent.shape, sent.layout)
+
+
+class Listing(nn.Module):
+    carrier: Carrier
+
+    def __init__(self, carrier):
+        super().__init__()
+        self.carrier = carrier
+
+    def forward(self, xs: List[Dict[str, Tensor]]) -> List[Dict[str, Tensor]]:
+        return self.carrier.listed(xs)
+
+
+def resolved(tensors):
+    return {name: tensor.resolve_conj().resolve_neg() for name, tensor in tensors.items()}
+
+
+def test_tensors_that_operators_see_resolved_keep_dtypes_and_values_in_inference_mode(owner):
+    carrier = tr.create(owner, Carrier, CarrierModule, args=(torch.Tensor,))
+    values = torch.complex(torch.arange(2000.0), torch.ones(2000))
+    negated = values.conj().imag
+    shared = [
+        {"a": values.conj(), "b": torch.view_as_real(values).view(torch.int64)},  # one storage, two dtypes
+        {"a": negated, "b": torch.view_as_real(values)[:, 1].view(torch.int32)},
+        {"a": zero_tensor(), "b": torch.ones(2, dtype=torch.int8)},
+    ]
+    expected = [{name: tensor.clone() for name, tensor in some.items()} for some in shared]
+    model = torch.jit.script(Listing(carrier))
+    with torch.inference_mode():
+        for _ in range(3):  # TorchScript optimises it meanwhile
+            for some, same in zip(shared, expected, strict=True):
+                for call in (carrier.listed, model, lambda xs: carrier.listed_many([(xs,)])[0]):
+                    assert testing.same(resolved(call([some])[0]), resolved(same))
+
+
+def test_an_inference_tensor_that_requires_a_gradient_crosses_where_none_is_recorded(owner):
+    carrier = tr.create(owner, Carrier, CarrierModule, args=(torch.Tensor,))
+    with torch.inference_mode():
+        x = torch.ones(3, requires_grad=True)
+    with torch.no_grad():
+        for call in (carrier, torch.jit.script(Calling(carrier))):
+            assert testing.same(call(x), torch.ones(3))

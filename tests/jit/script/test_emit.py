@@ -120,7 +120,9 @@ def test_the_native_part_is_named_in_connected_links_calls_in_turn_and_what_look
     plain = [source.text for source in units(interface)]
     *plain_others, plain_link, plain_hosting, plain_forked, plain_in_turn, plain_stub = plain
     common = emit(lower_common(native=True)).text
-    assert re.findall(r"torch\.ops\.torchremote_native\.(\w+)", common) == ["is_ordinary", "unknown_to_python"]
+    assert re.findall(r"torch\.ops\.torchremote_native\.(\w+)", common) == [
+        *("has_room", "like_it", "is_ordinary", "unknown_to_python")
+    ]
     assert "torchremote_native" not in whole_text(interface) + emit(lower_common()).text
     assert [*others, hosting, forked, stub] == [*plain_others, plain_hosting, plain_forked, plain_stub]
     lines = zip(in_turn.splitlines(), plain_in_turn.splitlines(), strict=True)

@@ -53,7 +53,7 @@ def lower_common(native: bool = False) -> ir.Unit:
         native: whether the native part looks at tensors before they are sent.
     """
     ordinary = "native_ordinary" if native else "ordinary"
-    files = ("tensors", ordinary, "message", "batches", "enums", "link", "turns", "accelerator")
+    files = (ordinary, "tensors", "message", "batches", "enums", "link", "turns", "accelerator")
     parts = tuple(definition for file in files for definition in definitions(file))
     return ir.Unit(f"{_ROOT}.common", "<torchremote common>", "The same for every interface.", parts)
 

@@ -39,8 +39,8 @@ from typing import Final, List, Optional, Protocol
 import torch
 from torch import Tensor
 
-from .ordinary import is_ordinary, unknown_to_python
-from .tensors import COPY, DETACH, FIRST_OF_BITS, HAS_DEVICE_MAP, TO_CPU, is_by_channel, like_it, sendable
+from .ordinary import is_ordinary, like_it, unknown_to_python
+from .tensors import COPY, DETACH, FIRST_OF_BITS, HAS_DEVICE_MAP, TO_CPU, is_by_channel, sendable
 
 HAS_SPARSE: Final = 4
 """The flag of a call with sparse tensors, beside those of tensors.py."""
@@ -212,10 +212,12 @@ class OutOfLine:
 
 
 def prepared(value: Tensor, devices: Optional[List[torch.device]], where: str, message: List[Tensor]) -> Tensor:
-    # Checks a tensor and adds it to the message. Returns what is sent in its place.
-    if is_ordinary(value) and (len(message) == 0 or message[0].dtype == value.dtype):
+    # Checks a tensor and adds it to the message. Returns what is sent in its place. That is what is checked: a mode of
+    # torch's, as FakeTensorMode, may have made it.
+    sent = unknown_to_python(value)
+    if is_ordinary(sent) and (len(message) == 0 or message[0].dtype == value.dtype):
         message.append(value)
-        return unknown_to_python(value)
+        return sent
     return OutOfLine(PreparingAny()).preparing.prepared(value, devices, where, message)
 
 

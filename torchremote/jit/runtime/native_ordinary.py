@@ -9,6 +9,16 @@ import torch
 from torch import Tensor
 
 
+def has_room(value: Tensor) -> bool:
+    found: bool = torch.ops.torchremote_native.has_room(value)
+    return found
+
+
+def like_it(copy: Tensor, value: Tensor) -> Tensor:
+    made: Tensor = torch.ops.torchremote_native.like_it(copy, value)
+    return made
+
+
 def is_ordinary(value: Tensor) -> bool:
     found: bool = torch.ops.torchremote_native.is_ordinary(value)
     return found

@@ -1,6 +1,6 @@
 """Checks tensors that are sent, and moves or detaches those that an owner returns.
 
-A process compiles this text once, for all interfaces.
+A process compiles this text once, for all interfaces, on top of the text of ordinary.py.
 
 Note [Tensors that hurt]
     torch's pickler asks a tensor for its storage on a thread of its own. A tensor that has none ends the process there:
@@ -26,8 +26,14 @@ Note [Tensors that hurt]
     quantized by channel, it sends the scales and zero points, so these are checked, too. Tensors on an accelerator are
     not checked for their storage.
 
-    Python refuses subclasses that answer for a tensor inside them, functional tensors, and those that a transform of
-    torch.func has left behind (link/tensors.py). Only callers in Python have those.
+    Some tensors keep their values in another one, and answer for it: subclasses, functional tensors, and those that a
+    transform of torch.func has left behind. Python refuses them (link/tensors.py). In a scripted model, and as a
+    result, only the native part can tell them: it looks at the tensor, and does not ask it.
+
+Note [Tensors in inference mode]
+    Operators see a resolved copy of a tensor that is conjugated or negated lazily, and of a ZeroTensor. Those that ask
+    for these flags see the tensor itself, but not in inference mode: there they say that it is plain. But `is_set_to`
+    compares two copies then, so such a tensor is not set to itself. A copy of it is sent.
 
 Note [Tensors that Python knows]
     A message that was written lets go of its tensors. Whoever lets go of a tensor that Python knows takes the GIL. Here
@@ -46,6 +52,8 @@ from typing import Final, List, Optional
 
 import torch
 from torch import Tensor
+
+from .ordinary import has_room
 
 HAS_DEVICE_MAP: Final = 1
 NO_GRAD: Final = 2
@@ -67,14 +75,12 @@ NEVER_COMES: Final = (
     "in this context; call it under torch.no_grad(), or declare the method with @torchremote.detached"
 )
 """The end of the refusal of a call whose gradients would never come. A RemoteError begins with the method already."""
-FIRST_QUANTIZED: Final = 12
-BFLOAT16: Final = 15
 FIRST_PACKED: Final = 16
 LAST_PACKED: Final = 17
 FIRST_OF_BITS: Final = 30
 LAST_OF_BITS: Final = 43
 """Dtypes, which are integers in TorchScript. The packed ones are quint4x2 and quint2x4. Those of bits are uint1 to
-uint7 and int1 to int7. Those before the quantized ones, and bfloat16, are nearly all that are used."""
+uint7 and int1 to int7."""
 PER_CHANNEL: Final = "134"
 """The numbers of quantization schemes with parameters for each channel. TorchScript knows them as text alone."""
 
@@ -113,13 +119,6 @@ def refuse_tensor(value: Tensor, where: str) -> None:
     raise RuntimeError(CANNOT_SEND + where + ": " + found)
 
 
-def has_room(value: Tensor) -> bool:
-    # False if the storage is empty. Raises if it is too small, or if there is none.
-    if torch.ops.aten._has_same_storage_numel(value, torch.zeros([0])):
-        return False
-    return value.unsqueeze(0).storage_offset() >= 0
-
-
 def has_values(value: Tensor) -> bool:
     if value._is_zerotensor() or is_packed(value) or is_of_bits(value):
         return False
@@ -128,10 +127,10 @@ def has_values(value: Tensor) -> bool:
     return not value.is_quantized and value.is_set_to(value)
 
 
-def like_it(copy: Tensor, value: Tensor) -> Tensor:
-    if value.requires_grad and not copy.requires_grad:  # the grad mode is off
-        return copy.requires_grad_()
-    return copy
+def is_replaced(value: Tensor) -> bool:
+    # Says whether torch shows operators another tensor in the place of `value`, and nothing else says so: see
+    # Note [Tensors in inference mode].
+    return not value.is_set_to(value) and not value.is_conj() and not value.is_neg()
 
 
 def can_cross(value: Tensor, devices: Optional[List[torch.device]]) -> bool:
@@ -157,6 +156,8 @@ def sendable(value: Tensor, devices: Optional[List[torch.device]], where: str) -
     # Returns the tensor, or what is sent in its place.
     if not can_cross(value, devices):
         refuse_tensor(value, where)
+    if value.layout == 0 and not value.is_quantized and is_replaced(value):
+        return value.clone()
     if value.is_cpu and value.layout == 0 and value.numel() == 0 and value.storage_offset() > 0:
         return value.clone()
     return value
