@@ -45,7 +45,7 @@ CHOSEN = "TP_SOCKET_IFNAME"
 def test_a_second_group_on_another_interface_is_refused_as_torch_keeps_the_first(nursery):
     assert "://127.0.0.1:" in joining._membership._agent.own.url
     assert CHOSEN not in os.environ, "it was not the user's choice"
-    command = [sys.executable, "-I", hub.__file__, "--address", f"{BESIDE_LOOPBACK}:0"]
+    command = [sys.executable, "-I", hub.__file__, f"{BESIDE_LOOPBACK}:0"]
     said = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=True).stdout
     beside = re.search(r"listens on (\S+)", said)[1]
     other = nursery.start("other", beside, rpc_timeout=20).joined()

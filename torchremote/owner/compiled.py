@@ -64,7 +64,7 @@ def compiled(
         if interface is not None or examples is not None or dynamic_shapes is not None:
             raise ArgumentError("compiled: a file has its interface and examples; give the path alone")
         return _load(Path(module))
-    supported.check_ahead()
+    supported.check_has("compiled", supported.AHEAD, "use exported")
     if interface is None:
         raise ArgumentError("compiled: no interface; give the class that declares the methods, or the path of a file")
     read = compile_interface(interface)
