@@ -15,6 +15,7 @@ import threading
 import time
 import types
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed.rpc as rpc
@@ -144,6 +145,8 @@ def test_what_is_no_timeout_is_refused(nursery):
         with pytest.raises(ValueError, match=f"timeout={timeout!r}: seconds, more than 0"):
             tr.join("main", timeout=timeout)
     tr.join("main", timeout=1e12, shared_memory=False)
+    tr.leave(timeout=np.int64(1))
+    tr.join("main", timeout=np.int64(60), shared_memory=False)
     for timeout in (0, None, float("inf")):
         with pytest.raises(ValueError, match=f"timeout={timeout!r}: seconds, more than 0"):
             tr.spawn("ps", timeout=timeout)
