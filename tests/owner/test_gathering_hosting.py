@@ -18,7 +18,7 @@ from torchremote.jit import compile_interface
 from torchremote.jit.runtime.tensors import HAS_DEVICE_MAP, NO_GRAD
 from torchremote.owner import modules, scripting
 from torchremote.owner.create import CreateRequest
-from torchremote.owner.gathering import Gather
+from torchremote.owner.gathering import Gather, Ways
 
 from .. import zoo
 from ..group import one_thread_for_forks, play
@@ -169,7 +169,7 @@ def mapped(store):
     module.linear.to("toy")
     scripted = scripting.scripted_module(module, compiled.contract.interface)
     gather = Gather(8, compiled.interface)
-    handle = modules.add(compiled.contract, scripted, toy.DEVICE, gather=gather)
+    handle = modules.add(compiled.contract, scripted, toy.DEVICE, Ways(gather=gather))
     forward = _torch.find_function(compiled.contract.endpoints["forward"])
     hold = _torch.find_function(compiled.contract.endpoints["hold"])
 

@@ -11,7 +11,7 @@ from torchremote import _torch
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime.tensors import HAS_DEVICE_MAP, NO_GRAD
 from torchremote.owner import modules, scripting
-from torchremote.owner.gathering import Gather
+from torchremote.owner.gathering import Gather, Ways
 
 from ..group import play
 
@@ -63,7 +63,7 @@ def role(store):
     x = torch.ones(2, 3).to("toy")
     for in_turn, gather in ((False, None), (True, None), (True, Gather(8, compiled.interface))):
         scripted = scripting.scripted_module(TangentsModule().to("toy"), compiled.contract.interface)
-        handle = modules.add(compiled.contract, scripted, toy.DEVICE, in_turn=in_turn, gather=gather)
+        handle = modules.add(compiled.contract, scripted, toy.DEVICE, Ways(in_turn, gather))
 
         def call(method, *arguments, flags, handle=handle):
             toy.log.clear()

@@ -137,7 +137,7 @@ def _state_to_write(hosting: Hosting) -> dict[str, torch.Tensor]:
     """Returns the state of a hosted module; copied, if a call could change it while it is written."""
     check_has_state(hosting.module)
     state = state_of(hosting.module)
-    return copy.deepcopy(state) if hosting.takes_turns else state  # tensors that share memory go on sharing it
+    return copy.deepcopy(state) if hosting.ways.takes_turns else state  # tensors that share memory go on sharing it
 
 
 def _replace(state: dict[str, torch.Tensor], target: str, path: str) -> None:

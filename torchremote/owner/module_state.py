@@ -171,7 +171,7 @@ def requires_grad_here(handle: int, requires_grad: bool) -> None:
     def set_them(hosting: Hosting) -> None:
         for parameter in _parameters_of(hosting):
             parameter.requires_grad_(requires_grad)
-        if hosting.gather is not None:  # on it depends which calls can be gathered
+        if hosting.ways.gather is not None:  # on it depends which calls can be gathered
             modules.exchange_in_turn(entry, hosting, hosting.module, hosting.device)
 
     modules.in_turn(entry, set_them)

@@ -70,7 +70,7 @@ def take_turn(hosting: Hosting, function: Callable[[], T]) -> T:
             torch.cuda.synchronize(hosting.device)
         return function()
 
-    if not hosting.takes_turns:
+    if not hosting.ways.takes_turns:
         return run()
     if hosting.strand is None:
         result: T = _torch.run_as_fork(run)
