@@ -15,9 +15,12 @@ from ..errors import ArgumentError, CreationError, MismatchError, NativeError
 from ..jit import compile_interface
 from ..jit.export import COMPILED, DEVICES, check_examples, export_programs
 from ..jit.script.cache import READING_MODULES
+from ..link.places import device_of
 from ..link.route import address_of
 from ..link.stubs import is_stub
 from .exported import complete_examples, export_for
+
+_CPU = torch.device("cpu")
 
 
 def compiled(
@@ -119,6 +122,13 @@ _OURS = "torchremote: "  # so begin the errors of native/compiled.cpp
 def is_compiled(module: torch.nn.Module) -> bool:
     """Says whether AOTInductor compiled a module."""
     return bool(getattr(module, COMPILED, False))
+
+
+def own_device(module: torch.nn.Module, otherwise: torch.device = _CPU) -> torch.device:
+    """Returns the device for which AOTInductor compiled `module`, or that of its tensors, or else `otherwise`."""
+    if is_compiled(module):
+        return torch.device(getattr(module, DEVICES).split()[0])
+    return device_of(module, otherwise)
 
 
 def check_place(module: torch.nn.Module, device: torch.device) -> None:

@@ -28,13 +28,13 @@ from ..errors import CreationError, InterfaceError, RemoteError, ServedNameError
 from ..jit import Contract, compile_contract
 from ..jit.read.parse import parse_interface
 from ..link.failures import missing_operator
-from ..link.places import check_device, device_of
+from ..link.places import check_device
 from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
 from ..locks import new_lock
 from . import leases, modules, served
 from .checkpoints import restore
-from .compiled import check_place
+from .compiled import check_place, own_device
 from .exported import export_for
 from .gathering import Gather, Ways
 from .modes import is_training
@@ -123,7 +123,7 @@ def _create(request: CreateRequest) -> Created | Refusal:
         module = build(contract, request, device)
         if request.checkpoint is not None:
             modules.beside_calls(module, partial(restore, module, request.checkpoint))
-        device = modules.beside_calls(module, partial(device_of, module, device))
+        device = modules.beside_calls(module, partial(own_device, module, device))
         in_turn, warning = _turns(request, module)
         ways = Ways(in_turn, _gather(request))
         made = Created(0, str(device), in_turn, is_training(module), warning=warning)

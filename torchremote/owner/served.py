@@ -14,8 +14,8 @@ import torch.distributed.rpc as rpc
 from .. import _torch
 from ..errors import ServedNameError, StaleStubError
 from ..jit import Contract, compile_interface
-from ..link.places import device_of
 from .checkpoints import check_path, restore
+from .compiled import own_device
 from .exported import complete_examples, export_for
 from .gathering import Gather, Ways, check_gather
 from .implements import check_implements
@@ -93,7 +93,7 @@ def serve(
         scripted = scripted_module(module, contract.interface)
     else:
         scripted = export_for(module, contract, complete_examples(examples, compiled.interface, contract))
-    device = beside_calls(scripted, partial(device_of, scripted))
+    device = beside_calls(scripted, partial(own_device, scripted))
     takes_turns = runs_in_turn(scripted, in_turn, gather)
     path = check_path(checkpoint)
     if path is not None:
