@@ -64,7 +64,7 @@ def restore(module: torch.jit.ScriptModule, path: str) -> None:
     state = state_of(module)
     if os.path.exists(path):
         saved = _read(path)
-        wrong = differences({name: tuple(value.shape) for name, value in state.items()}, versions_in(module), saved)
+        wrong = differences(state, versions_in(module), saved)
         wrong = wrong or kinds(state, saved)  # before the first is copied
         if wrong:
             raise MismatchError(

@@ -28,21 +28,13 @@ from .compiled import check_has_state
 from .exported import check_movable
 from .hosting import Hosting, wait_for_device
 from .modes import set_modes
-from .state_names import copy_names, state_of, versions_in
+from .state_names import Part, copy_names, state_of, versions_in
 from .state_versions import Versions
 
 T = TypeVar("T")
 
 PIECE: Final = 64 << 20
 """The most bytes in a message of pieces."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """The shape and dtype of a tensor of a state."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
 
 
 @dataclass(frozen=True)

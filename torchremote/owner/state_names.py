@@ -30,6 +30,14 @@ _SHOWN: Final = 5  # names in a message
 
 
 @dataclass(frozen=True)
+class Part:
+    """The shape and dtype of a tensor of a state."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
 class StateNames:
     """The names of a module's state."""
 
@@ -91,8 +99,6 @@ def kinds(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) ->
         saved = state[name]
         if _kind(saved) != _kind(tensor):
             found.append(f"{name} is {_kind(saved)}, and {_kind(tensor)} in the module")
-        elif saved.is_complex() and not tensor.is_complex():
-            found.append(f"{name} is complex, and {tensor.dtype} in the module")
     return "; ".join(found)
 
 
@@ -103,7 +109,7 @@ def _kind(tensor: torch.Tensor) -> str:
 
 
 def differences(
-    own: Mapping[str, tuple[int, ...]],
+    own: Mapping[str, Part] | Mapping[str, torch.Tensor],
     versions: Versions,
     state: Mapping[str, torch.Tensor],
     same_names: bool = True,
@@ -111,14 +117,18 @@ def differences(
     """Says in words why a state does not fit a module. "" if it fits.
 
     Args:
-        own, versions: the shapes of the module's own state, by name, and its versions.
+        own, versions: the module's own state, by name, and its versions.
         same_names: whether the state has to have all these names and no others.
     """
     found = [f"{name} is missing" for name in own if name not in state] if same_names else []
     found += [f"{name} is not the module's" for name in state if name not in own] if same_names else []
-    for name, shape in own.items():
-        if name in state and tuple(state[name].shape) != shape:
-            found.append(f"{name} has shape {tuple(state[name].shape)}, and {shape} in the module")
+    for name, part in own.items():
+        if name not in state:
+            continue
+        if state[name].shape != part.shape:
+            found.append(f"{name} has shape {tuple(state[name].shape)}, and {tuple(part.shape)} in the module")
+        if state[name].is_complex() and not part.dtype.is_complex:
+            found.append(f"{name} is complex, and {part.dtype} in the module")
     return "; ".join([*found, *versions.misfits(state)])
 
 
