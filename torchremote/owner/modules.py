@@ -15,9 +15,9 @@ Note [Whole modules]
 Note [Python beside calls]
     A call in turn may assign an attribute, and let go of the value that was there. Python that reads it at that moment
     reads freed memory, and what it writes may be lost. So Python reads, changes and copies a hosted module in a turn of
-    its own: in `in_turn`, as a whole. It looks up tensors, and exchanges the module, in the same turn as what it does
-    with them. A module that is hosted once more is also read in a turn: in `beside_calls`. All that is asked often is
-    found out when the module is hosted, and stands in its `Hosting`.
+    its own: in `between_calls`, as a whole. It looks up tensors, and exchanges the module, in the same turn as what it
+    does with them. A module that is hosted once more is also read in a turn: in `beside_calls`. All that is asked often
+    is found out when the module is hosted, and stands in its `Hosting`.
 
     A turn comes before all locks: what has `_exchanging` or LOCK never waits for a turn.
 """
@@ -184,7 +184,7 @@ def entries_here() -> list[Entry]:
 # -- between two calls
 
 
-def in_turn(entry: Entry, function: Callable[[Hosting], T]) -> T:
+def between_calls(entry: Entry, function: Callable[[Hosting], T]) -> T:
     """Calls `function` with what is hosted, between two calls if these take turns: see Note [Python beside calls]."""
     while True:
         hosting = entry.hosting

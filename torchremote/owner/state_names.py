@@ -22,11 +22,14 @@ from typing import Any, Final
 import torch
 
 from .. import _torch
-from ..errors import NotSavableError
+from ..errors import ArgumentError, NotSavableError
+from ..jit.export import is_compiled
+from ..link.route import address_of
 from ..link.stubs import is_stub
 from .state_versions import Versions, of_state, versions_of, with_versions
 
 _SHOWN: Final = 5  # names in a message
+_names_of: weakref.WeakKeyDictionary[torch.nn.Module, StateNames] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,6 @@ class StateNames:
     names: frozenset[str] | None  # None: all that its scripted module has
     lost: str  # why the state is not whole; "" if it is
     versions: Versions = field(default_factory=Versions)
-
-
-_names_of: weakref.WeakKeyDictionary[torch.nn.Module, StateNames] = weakref.WeakKeyDictionary()
 
 
 def remember_names(scripted: torch.jit.ScriptModule, names: StateNames) -> None:
@@ -71,12 +71,28 @@ def versions_in(scripted: torch.jit.ScriptModule) -> Versions:
     return _names_of[scripted].versions
 
 
+def check_has_state(module: torch.nn.Module) -> None:
+    """Raises ArgumentError for a hosted module whose state is not here: a compiled one, or a stub."""
+    if is_compiled(module):
+        raise ArgumentError(
+            "the module was compiled by AOTInductor, and its parameters and device are part of its code; change the "
+            "original, and compile that again"
+        )
+    if is_stub(module):
+        raise ArgumentError(
+            f"what is hosted is itself a stub, of a module on {address_of(module).worker}, which has the state; ask "
+            "with a stub of that one"
+        )
+
+
 def state_of(scripted: torch.jit.ScriptModule) -> OrderedDict[str, torch.Tensor]:
     """Returns the state of a hosted module, with its versions. Its tensors are the module's own.
 
     Raises:
+        ArgumentError: the state is not here.
         NotSavableError: the scripted module does not have the whole state.
     """
+    check_has_state(scripted)
     known = _names_of.get(scripted)
     if known is None:
         lost = _lost_in_scripted(scripted)
@@ -92,13 +108,12 @@ def state_of(scripted: torch.jit.ScriptModule) -> OrderedDict[str, torch.Tensor]
     return with_versions(kept, known.versions.of_parts)
 
 
-def kinds(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
-    """Says in words which tensors of a state cannot be copied into those of a module. "" if all can."""
+def misfits_of_kind(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
+    """Says in words which tensors of a state are of another kind than those of a module. "" if none is."""
     found = []
     for name, tensor in own.items():
-        saved = state[name]
-        if _kind(saved) != _kind(tensor):
-            found.append(f"{name} is {_kind(saved)}, and {_kind(tensor)} in the module")
+        if _kind(state[name]) != _kind(tensor):
+            found.append(f"{name} is {_kind(state[name])}, and {_kind(tensor)} in the module")
     return "; ".join(found)
 
 

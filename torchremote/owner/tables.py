@@ -28,6 +28,7 @@ crash only if the scheduler stopped it at that moment for this long, while the r
 LOCK = new_lock()
 _TOKEN_BITS: Final = 63 - INDEX_BITS
 _tables: dict[tuple[str, str], OwnerTable] = {}
+_kept: deque[tuple[float, object]] = deque()  # by `keep_for_readers`, with the time until which it is kept
 
 
 def table_for(contract: Contract) -> OwnerTable:
@@ -45,11 +46,8 @@ def _drop_retired() -> None:
             _kept.popleft()
 
 
-_kept: deque[tuple[float, object]] = deque()
-
-
 def keep_for_readers(what: object) -> None:
-    """Keeps an object that calls may be reading for `GRACE`. Takes LOCK."""
+    """Keeps what calls that this process makes may be reading, as a stub's link is, for `GRACE`. Takes LOCK."""
     with LOCK:
         _kept.append((time.monotonic() + GRACE, what))
     sweeper.regularly(_drop_retired)
