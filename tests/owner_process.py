@@ -16,6 +16,7 @@ from torchremote.jit import compile_contract, compile_interface
 from torchremote.jit.lower import SourceNames
 from torchremote.jit.read.parse import parse_interface
 from torchremote.owner import modules, scripting
+from torchremote.owner.gathering import Ways
 
 from . import zoo
 from .group import end_with_the_parent
@@ -83,7 +84,7 @@ def host_source(name, text, source, moves):
     """
     contract = compile_contract(parse_interface(name, text))
     module = scripting.scripted_module(module_of(contract, source), contract.interface)
-    return modules.add(contract, module, torch.device("cpu"), moves)
+    return modules.add(contract, module, torch.device("cpu"), Ways(moves=moves))
 
 
 def module_of(contract, source):

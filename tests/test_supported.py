@@ -137,8 +137,7 @@ def fail(*args):
     raise RuntimeError("nothing compiles")
 
 
-def test_a_torch_that_cannot_compile_ahead(monkeypatch):
-    supported.check_ahead()
-    monkeypatch.setattr(supported, "AHEAD", {"torch": "no_such_name"})
+def test_a_torch_that_cannot_compile_ahead():
+    supported.check_has("compiled", supported.AHEAD, "use exported")
     with pytest.raises(ImportError, match=r"compiled: this is torch .*, which has no torch.no_such_name; use exported"):
-        supported.check_ahead()
+        supported.check_has("compiled", {"torch": "no_such_name"}, "use exported")

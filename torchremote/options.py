@@ -100,7 +100,8 @@ def rpc_options(
         raise ValueError("large_tensors=True chooses the channels; give only one of it and _channels")
     if not shared_memory and "_transports" in options:
         raise ValueError("shared_memory=False chooses the transports; give only one of it and _transports")
-    _check_seconds(options.get("rpc_timeout", 0))
+    if not is_seconds(seconds := options.get("rpc_timeout", 0)):
+        raise ValueError(f"rpc_timeout={seconds!r}: seconds, or 0 for no limit; leave it out for torch's 60")
     if not isinstance(address := options.get("init_method", ""), str):
         raise ValueError(f"init_method={address!r}: a text is wanted, as in 'tcp://host:29500'")
     _check_number("threads", threads)
@@ -134,10 +135,9 @@ def _check_number(what: str, given: object) -> None:
         raise ValueError(f"{what}={given!r}: a positive number of threads is wanted")
 
 
-def _check_seconds(given: object) -> None:
-    """Raises ValueError if `given` is no timeout for all calls."""
-    if isinstance(given, bool) or not isinstance(given, Real) or given < 0 or not given < math.inf:
-        raise ValueError(f"rpc_timeout={given!r}: seconds, or 0 for no limit; leave it out for torch's 60")
+def is_seconds(given: object) -> bool:
+    """Says whether `given` is a number of seconds, and no infinite one."""
+    return not isinstance(given, bool) and isinstance(given, Real) and not given < 0 and given < math.inf
 
 
 LONGEST_TIMEOUT: Final = 2_147_483.0

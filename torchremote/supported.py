@@ -117,25 +117,8 @@ def check_import() -> None:
         warnings.warn(f"{here}: this is Python {dotted(sys.version_info[:2])}, which was not tested", stacklevel=2)
 
 
-def check_groups() -> None:
-    """Checks that torch can have groups whose members come and go.
-
-    Raises:
-        ImportError: it cannot; the message says what it lacks.
-    """
-    _check_has("join", GROUPS, "use init_rpc with a world size")
-
-
-def check_ahead() -> None:
-    """Checks that torch can compile modules ahead of time.
-
-    Raises:
-        ImportError: it cannot; the message says what it lacks.
-    """
-    _check_has("compiled", AHEAD, "use exported")
-
-
-def _check_has(what: str, wanted: Mapping[str, str], instead: str) -> None:
+def check_has(what: str, wanted: Mapping[str, str], instead: str) -> None:
+    """Raises ImportError if this torch lacks one of the names that `what` needs. `instead`: what to use then."""
     missing = list(missing_names(wanted))
     if missing:
         raise ImportError(

@@ -26,7 +26,8 @@ from torchremote.errors import (
 )
 from torchremote.link.route import route_of
 from torchremote.owner import checkpoints, module_state, served
-from torchremote.owner.module_state import Part, Piece, pieces
+from torchremote.owner.module_state import Piece, pieces
+from torchremote.owner.state_names import Part
 from torchremote.testing import same
 
 from .. import gallery, zoo
@@ -104,6 +105,8 @@ def test_a_state_that_does_not_fit_changes_nothing(encoder):
         tr.at_owner(encoder).load_state_dict(wrong)
     with pytest.raises(MismatchError, match=r"linear\.bias is missing"):
         tr.at_owner(encoder).load_state_dict({"linear.weight": torch.zeros(8, 8)})
+    with pytest.raises(MismatchError, match=r"linear\.bias is complex, and torch\.float32 in the module"):
+        tr.at_owner(encoder).load_state_dict({**before, "linear.bias": torch.zeros(8, dtype=torch.complex64)})
     assert same(tr.at_owner(encoder).state_dict(), before)
     keys = tr.at_owner(encoder).load_state_dict({"linear.bias": torch.zeros(8), "more": X}, strict=False)
     assert keys == (["linear.weight"], ["more"])

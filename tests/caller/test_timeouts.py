@@ -3,7 +3,9 @@
 import math
 import os
 import signal
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed.rpc as rpc
@@ -32,6 +34,9 @@ from ..waiting import holding_the_gil, stop
         (0.3, 0.3),
         (0.1 + 0.2, 0.3),
         (7, 7.0),
+        (np.int64(3), 3.0),
+        (np.float32(0.5), 0.5),
+        (Fraction(1, 3), 0.334),
         (1e9, LONGEST_TIMEOUT),
         (1e308, LONGEST_TIMEOUT),
         (10**400, LONGEST_TIMEOUT),
@@ -41,7 +46,7 @@ def test_timeouts_are_whole_milliseconds_and_not_too_long(given, taken):
     assert check_timeout(given) == taken
 
 
-@pytest.mark.parametrize("given", [-1, -1e-9, math.inf, -math.inf, math.nan, True, "5", 1j])
+@pytest.mark.parametrize("given", [-1, -1e-9, math.inf, -math.inf, math.nan, True, np.True_, "5", 1j])
 def test_what_is_no_timeout(given):
     with pytest.raises(ValueError, match="timeout=.*: seconds, 0 for no limit, or None for RPC's default"):
         check_timeout(given)

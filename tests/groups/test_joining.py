@@ -15,6 +15,7 @@ import threading
 import time
 import types
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed.rpc as rpc
@@ -45,7 +46,7 @@ CHOSEN = "TP_SOCKET_IFNAME"
 def test_a_second_group_on_another_interface_is_refused_as_torch_keeps_the_first(nursery):
     assert "://127.0.0.1:" in joining._membership._agent.own.url
     assert CHOSEN not in os.environ, "it was not the user's choice"
-    command = [sys.executable, "-I", hub.__file__, "--address", f"{BESIDE_LOOPBACK}:0"]
+    command = [sys.executable, "-I", hub.__file__, f"{BESIDE_LOOPBACK}:0"]
     said = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=True).stdout
     beside = re.search(r"listens on (\S+)", said)[1]
     other = nursery.start("other", beside, rpc_timeout=20).joined()
@@ -144,6 +145,8 @@ def test_what_is_no_timeout_is_refused(nursery):
         with pytest.raises(ValueError, match=f"timeout={timeout!r}: seconds, more than 0"):
             tr.join("main", timeout=timeout)
     tr.join("main", timeout=1e12, shared_memory=False)
+    tr.leave(timeout=np.int64(1))
+    tr.join("main", timeout=np.int64(60), shared_memory=False)
     for timeout in (0, None, float("inf")):
         with pytest.raises(ValueError, match=f"timeout={timeout!r}: seconds, more than 0"):
             tr.spawn("ps", timeout=timeout)

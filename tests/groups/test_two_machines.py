@@ -57,7 +57,7 @@ def run(name, machines):
     machines.enter("there")
     there = Nursery()
     machines.enter("here")
-    command = [sys.executable, "-I", hub.__file__, "--address", machines.hub]
+    command = [sys.executable, "-I", hub.__file__, machines.hub]
     subprocess.run(command, timeout=30, check=True)
     tr.join("main", machines.hub, rpc_timeout=20)
     globals()[name].body(machines, there)

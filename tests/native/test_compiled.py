@@ -12,6 +12,7 @@ from typing import Dict, List, NamedTuple, Optional
 
 import pytest
 import torch
+import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
@@ -501,9 +502,14 @@ def test_a_compiler_with_a_library_of_its_own_is_refused(monkeypatch):
 def test_on_a_gpu(owner, tmp_path):
     module = tr.compiled(seeded().cuda(), Scorer, {"forward": inputs(3), "parts": EXAMPLES["parts"]})
     torch.jit.save(module, tmp_path / "model.pt2")
-    stub = tr.create(f"{owner}/cuda:0", Scorer, tr.compiled, args=(str(tmp_path / "model.pt2"),))
+    file = str(tmp_path / "model.pt2")
+    tr.serve(module, Scorer, "compiled on the GPU")
+    served = tr.connect(rpc.get_worker_info().name, Scorer, "compiled on the GPU")
     x, y = inputs(6)
-    torch.testing.assert_close(stub(x, y).score.cpu(), seeded()(x, y, scale=2.0, mode=1).score, atol=1e-3, rtol=1e-3)
+    for stub in (tr.create(f"{owner}/cuda:0", Scorer, tr.compiled, args=(file,)), served):
+        score = stub(x, y).score
+        torch.testing.assert_close(score.cpu(), seeded()(x, y, scale=2.0, mode=1).score, atol=1e-3, rtol=1e-3)
+    tr.withdraw("compiled on the GPU")
     with pytest.raises(torch.jit.Error, match="x: compiled for cuda:0; came cpu"):
         module(x, y)
 

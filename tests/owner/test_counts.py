@@ -116,7 +116,6 @@ def test_quantiles_and_differences():
     assert new == CallStats(2, {10: 10, 40: 90})
     assert new.calls == 102
     assert upper_bound(9) < new.quantile(0.1) < upper_bound(10) < upper_bound(39) < new.quantile(0.2) < upper_bound(40)
-    assert CallStats.sum_of([before, new]) == now
     assert 1.0 < upper_bound(80) < 1.3  # 20 octaves above a microsecond
 
 

@@ -101,8 +101,15 @@ def test_examples_that_do_not_fit(owner, examples, error, said):
 
 
 def test_a_scripted_module_takes_no_examples(owner):
-    with pytest.raises(MismatchError, match="is scripted already; leave out examples="):
-        tr.create(owner, OnTwo, torch.jit.script(nn.Identity()), examples={"forward": X})
+    scripted = torch.jit.script(nn.Identity())
+    for host in (
+        lambda: tr.create(owner, OnTwo, scripted, examples={"forward": X}),
+        lambda: tr.serve(scripted, OnTwo, "not served", examples={"forward": X}),
+        lambda: tr.exported(scripted, OnTwo, {"forward": X}),
+        lambda: tr.exported(scripted, OnTwo),
+    ):
+        with pytest.raises(MismatchError, match="is scripted already, .* create and serve host it .* without examples"):
+            host()
 
 
 def test_a_call_does_not_wait_for_the_owners_gil(owner):

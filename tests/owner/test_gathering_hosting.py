@@ -18,7 +18,7 @@ from torchremote.jit import compile_interface
 from torchremote.jit.runtime.tensors import HAS_DEVICE_MAP, NO_GRAD
 from torchremote.owner import modules, scripting
 from torchremote.owner.create import CreateRequest
-from torchremote.owner.gathering import Gather
+from torchremote.owner.gathering import Gather, Ways
 
 from .. import zoo
 from ..group import one_thread_for_forks, play
@@ -103,19 +103,33 @@ def test_nothing_is_kept(owner, scaler):
     assert rpc.rpc_sync(owner, resident) - before < 20 << 20  # the tensors of all calls have 72 MB
 
 
+class Counting(ScalerModule):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor, scale: float) -> Tuple[Tensor, Tensor]:
+        self.calls += 1
+        return x * scale, torch.full([x.size(0)], x.size(0))
+
+
 def too_late(store):
     torch.set_num_interop_threads(2)
-    with pytest.raises(CreationError) as refused:
-        tr.serve(ScalerModule(), Scaler, "scaler", gather=64)
-    print("said:", refused.value)
+    for module, in_turn in ((ScalerModule(), None), (ScalerModule(), True), (Counting(), None)):
+        with pytest.raises(CreationError) as refused:
+            tr.serve(module, Scaler, "scaler", gather=64, in_turn=in_turn)
+        print("said:", refused.value)
 
 
 @one_thread_for_forks
 def test_an_owner_that_cannot_says_what_to_write(tmp_path):
-    printed = play(tmp_path, too_late)[0]
-    assert "said: ScalerModule: its calls have to run one after another (gather=64), and this process cannot" in printed
-    assert "rpc_options(in_turn=True)" in printed
-    assert "gather=None" in printed
+    gathered, both, changes = play(tmp_path, too_late)[0].split("said: ")[1:]
+    assert gathered.startswith("ScalerModule: its calls have to run one after another (gather=64), and this process")
+    assert "rpc_options(in_turn=True)" in gathered
+    assert gathered.endswith("Or say gather=None\n")
+    for said in (both, changes):
+        assert "Or say gather=None and in_turn=False, if no two calls of the module ever run at once" in said
+    assert "Counting.forward assigns self.calls" in changes
 
 
 class OnlyExported(ScalerModule):
@@ -169,7 +183,7 @@ def mapped(store):
     module.linear.to("toy")
     scripted = scripting.scripted_module(module, compiled.contract.interface)
     gather = Gather(8, compiled.interface)
-    handle = modules.add(compiled.contract, scripted, toy.DEVICE, gather=gather)
+    handle = modules.add(compiled.contract, scripted, toy.DEVICE, Ways(gather=gather))
     forward = _torch.find_function(compiled.contract.endpoints["forward"])
     hold = _torch.find_function(compiled.contract.endpoints["hold"])
 

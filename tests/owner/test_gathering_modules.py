@@ -222,7 +222,7 @@ def test_parameters_that_begin_to_learn(owner):
 
 
 def require_gradients_of_the_last():
-    for parameter in list(modules._by_handle.values())[-1].hosting.module.parameters():
+    for parameter in modules.entries_here()[-1].hosting.module.parameters():
         parameter.requires_grad_(True)
 
 

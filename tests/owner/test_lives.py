@@ -15,6 +15,7 @@ from torchremote.jit import compile_interface
 from torchremote.jit.runtime import table
 from torchremote.link.route import route_of
 from torchremote.owner import leases, served, tables
+from torchremote.owner.gathering import AT_ONCE
 from torchremote.owner.hosting import hosting_of, put_of
 
 from .. import owner_process as remote
@@ -249,7 +250,7 @@ def test_a_slot_outlives_its_module_by_the_grace_period():
     compiled = compile_interface(zoo.interface_of("forward(x: Tensor) -> Tensor", "Buried"))
     contract = compiled.contract
     books = tables.OwnerTable(contract)
-    hosting = hosting_of(torch.jit.script(ExportedEncoder(1.0)), torch.device("cpu"), None, False, None)
+    hosting = hosting_of(torch.jit.script(ExportedEncoder(1.0)), torch.device("cpu"), AT_ONCE)
     put = put_of(contract, hosting, None)
     with tables.LOCK:
         handle = books.insert(put)

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 import torchremote as tr
 from torchremote import _torch
 from torchremote.jit import compile_interface
+from torchremote.jit.export.module import COMPILED, DEVICES
 from torchremote.jit.runtime.tensors import HAS_DEVICE_MAP, NO_GRAD
 from torchremote.owner import modules, scripting
-from torchremote.owner.gathering import Gather
+from torchremote.owner.gathering import Gather, Ways
 
 from ..group import play
 
@@ -63,7 +64,7 @@ def role(store):
     x = torch.ones(2, 3).to("toy")
     for in_turn, gather in ((False, None), (True, None), (True, Gather(8, compiled.interface))):
         scripted = scripting.scripted_module(TangentsModule().to("toy"), compiled.contract.interface)
-        handle = modules.add(compiled.contract, scripted, toy.DEVICE, in_turn=in_turn, gather=gather)
+        handle = modules.add(compiled.contract, scripted, toy.DEVICE, Ways(in_turn, gather))
 
         def call(method, *arguments, flags, handle=handle):
             toy.log.clear()
@@ -93,3 +94,43 @@ def role(store):
 
 def test_work_is_handed_over_when_the_accelerator_has_done_it(tmp_path):
     assert "said: all" in play(tmp_path, role)[0]
+
+
+# -- modules that were compiled for it
+
+
+@tr.remote_scriptable
+class Layer:
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+class Tangent(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.tan()
+
+
+def stand_in(device: str) -> torch.jit.ScriptModule:
+    """Makes a module that says what one that AOTInductor compiled says of itself. It has no parameters."""
+    module = Tangent()
+    setattr(module, DEVICES, device)
+    setattr(module, COMPILED, True)
+    return torch.jit.script(module)
+
+
+def hosts_compiled(store):
+    from .. import accelerator as toy
+
+    tr.serve(stand_in(str(toy.DEVICE)), Layer, "served")
+    stub = tr.connect("hosts_compiled", Layer, "served")
+    rref = tr.at_owner(stub).module_rref()
+    for call in (stub, tr.RemoteModule.init_from_module_rref("hosts_compiled", rref, Layer)):
+        hosting = modules.entries_here()[-1].hosting
+        assert (hosting.device, hosting.moves) == (toy.DEVICE, True)
+        toy.log.clear()
+        assert torch.equal(call(torch.ones(3)), torch.ones(3).tan())
+        assert "tan" in [operator for operator, _ in toy.log]
+    print("said: all")
+
+
+def test_a_compiled_module_is_hosted_where_it_was_compiled(tmp_path):
+    assert "said: all" in play(tmp_path, hosts_compiled)[0]

@@ -21,6 +21,7 @@ from torchremote.jit import compile_interface
 from torchremote.jit.runtime import turns
 from torchremote.jit.script.common import common_definitions
 from torchremote.owner import modules, scripting
+from torchremote.owner.gathering import Ways
 
 from ..group import one_thread_for_forks, play
 
@@ -401,7 +402,7 @@ def test_the_user_decides(owner, in_turn):
 
 
 def entries_in_turn():
-    return [entry.hosting.in_turn for entry in dict.fromkeys(modules._by_handle.values())]
+    return [entry.hosting.ways.in_turn for entry in modules.entries_here()]
 
 
 def test_create_many_and_remote_modules_run_in_turn(owner):
@@ -531,7 +532,7 @@ def ordered(store):
     torch.set_num_interop_threads(1)
     contract = compile_interface(Log).contract
     scripted = scripting.scripted_module(LogModule(), contract.interface)
-    handle = modules.add(contract, scripted, torch.device("cpu"), in_turn=True)
+    handle = modules.add(contract, scripted, torch.device("cpu"), Ways(in_turn=True))
     add = _torch.find_function(contract.endpoints["add"])
 
     def tickets(stream, count):

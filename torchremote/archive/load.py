@@ -29,7 +29,7 @@ from ..jit.export import MODE_NAMES
 from ..link.failures import GONE
 from ..link.places import find_worker
 from ..link.route import Route, address_of
-from ..link.stubs import compiled_of, stubs_in
+from ..link.stubs import compiled_at, stubs_in
 
 _log = logging.getLogger("torchremote")
 _WAITS: Final = "torchremote.reconnect(model, wait=seconds) waits until the workers are there and serve the names"
@@ -165,7 +165,7 @@ class _Saved:
         address = address_of(stub)
         self.saved_worker, self.name, self.timeout = address.worker, address.name, address.seconds
         self.where = workers.get(address.worker, address.worker)
-        self.compiled = compiled_of(stub)
+        self.compiled = compiled_at(address)
 
 
 def _routes(saved: list[_Saved], within: float | None) -> list[Route]:

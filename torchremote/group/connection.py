@@ -171,13 +171,10 @@ class HubConnection:
                 return None
             self._unread += received
         line, _, self._unread = self._unread.partition(b"\n")
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            raise ValueError(_shortened(line)) from None
-        if not isinstance(message, dict):
-            raise ValueError(_shortened(line))
-        return message
+        with suppress(ValueError, RecursionError):
+            if isinstance(message := json.loads(line), dict):
+                return message
+        raise ValueError(_shortened(line))
 
     def look_every(self, seconds: float) -> None:
         """Has `read` raise TimeoutError whenever nothing came for so long."""

@@ -28,7 +28,6 @@ Note [The hub]
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -37,7 +36,7 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 GROUP_PROTOCOL: Final = 1
@@ -259,27 +258,28 @@ class Hub:
                 worker.send(message)
 
 
-async def _serve(listening: socket.socket, ends_with_last: bool, says: str | None) -> None:
+async def _serve(listening: socket.socket, says: str | None) -> None:
+    """Serves until it is told to end. `says` None: a hub for `join`, which also ends with its last worker."""
     loop, hub, ended = asyncio.get_running_loop(), Hub(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     server = await loop.create_server(lambda: _Worker(hub), sock=listening)
-    if says is not None:
-        print(says, flush=True)
-    if ends_with_last:
+    if says is None:
         hub.when_empty = ended.set
         loop.call_later(UNUSED, hub.end_if_empty)
+    else:
+        print(says, flush=True)
     await ended.wait()
     server.close()
 
 
-def run_hub(address: str, *, ends_with_last: bool = False, in_background: bool = False) -> None:
+def run_hub(address: str, *, for_join: bool = False) -> None:
     """Runs a hub until it is told to end by SIGTERM or Ctrl-C. It prints where it listens.
 
     Args:
         address: "host:port" to listen on. The port 0 takes a free one.
-        ends_with_last: ends also when the last worker has left, or when none comes within `UNUSED`.
-        in_background: goes on in a process of its own, once it listens.
+        for_join: goes on in a process of its own once it listens, which ends also when the last worker has left, or
+            when none comes within `UNUSED`.
 
     Raises:
         ValueError: `address` is no address.
@@ -289,7 +289,7 @@ def run_hub(address: str, *, ends_with_last: bool = False, in_background: bool =
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     listening = socket.create_server((host, port), family=family, backlog=512)
     says: str | None = f"torchremote hub: listens on {written_address(*listening.getsockname()[:2])}"
-    if in_background:
+    if for_join:
         print(says, flush=True)
         says = None
         if os.fork():
@@ -298,18 +298,8 @@ def run_hub(address: str, *, ends_with_last: bool = False, in_background: bool =
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(nowhere, stream)
-    asyncio.run(_serve(listening, ends_with_last, says))
-    if in_background:
-        os._exit(0)
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Runs a hub for `join`, from this file alone: importing torch would take seconds."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--address", required=True)
-    options = parser.parse_args(arguments)
-    run_hub(options.address, ends_with_last=True, in_background=True)
+    asyncio.run(_serve(listening, says))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_hub(sys.argv[1], for_join=True)  # by `join`, from this file alone: importing torch would take seconds

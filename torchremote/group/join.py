@@ -81,19 +81,8 @@ def join(
 
 
 def visit(name: str, address: str, *, timeout: float, **options: Any) -> None:
-    """Joins as `join` does, for a look or a call. Members that do not answer in time are no error.
-
-    Args:
-        name, address, timeout, **options: as for `join`.
-
-    Raises:
-        GroupError: as from `join`; also if `timeout` is no number of seconds, as somebody gave it to a command.
-    """
-    try:
-        seconds = check_seconds(timeout)
-    except ValueError as error:
-        raise join_error(name, str(error)) from None
-    _enter(name, address, rpc_options(**options), seconds, visits=True)
+    """Joins as `join` does, for a look or a call. Members that do not answer in time are no error."""
+    _enter(name, address, rpc_options(**options), timeout, visits=True)
 
 
 def _enter(
@@ -101,7 +90,7 @@ def _enter(
 ) -> None:
     global _membership
     _check_thread("join")
-    supported.check_groups()
+    supported.check_has("join", supported.GROUPS, "use init_rpc with a world size")
     if _torch.was_forked_from_rpc():
         raise join_error(name, FORKED)
     with _lock:
@@ -199,7 +188,7 @@ def joined(asked: str) -> Membership:
 
 def _start_hub(name: str) -> str:
     """Starts a hub on this machine, for the worker `name`, that ends with its last worker. Returns its address."""
-    command = [sys.executable, "-I", hub.__file__, "--address", "127.0.0.1:0"]
+    command = [sys.executable, "-I", hub.__file__, "127.0.0.1:0"]
     try:
         started = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=_STARTING, check=False)
     except subprocess.TimeoutExpired:

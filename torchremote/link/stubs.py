@@ -12,7 +12,7 @@ from ..errors import ArchiveError
 from ..jit import CompiledInterface, compile_interface
 from ..jit.lower import ADDRESS
 from ..jit.read.parse import parse_interface
-from .route import Address, address_of
+from .route import Address
 
 
 def is_stub(module: object) -> TypeGuard[torch.jit.ScriptModule]:
@@ -20,18 +20,12 @@ def is_stub(module: object) -> TypeGuard[torch.jit.ScriptModule]:
     return isinstance(module, torch.jit.ScriptModule) and _torch.has_method(module, ADDRESS)
 
 
-def compiled_of(stub: torch.jit.ScriptModule) -> CompiledInterface:
-    """Compiles the interface of a stub that was made or loaded in this process.
+def compiled_at(address: Address) -> CompiledInterface:
+    """Compiles the interface of the stubs that have this address.
 
     Raises:
         ArchiveError: this release of torchremote cannot read the interface that an archive has.
-        ProtocolError: the stub was saved by a release that this one does not understand.
     """
-    return compiled_at(address_of(stub))
-
-
-def compiled_at(address: Address) -> CompiledInterface:
-    """Compiles the interface of the stubs that have this address. Raises ArchiveError as `compiled_of` does."""
     try:
         return compile_interface(parse_interface(address.qualified_name, address.declaration))
     except ValueError as error:  # the parser raises it for any text that it cannot read

@@ -8,7 +8,7 @@ import torch.distributed.rpc as rpc
 
 from .. import _torch
 from ..errors import NotInitializedError
-from ..options import LONGEST_TIMEOUT, whole_milliseconds
+from ..options import LONGEST_TIMEOUT, is_seconds, whole_milliseconds
 from .failures import WHEN_RUNNING, check_not_forked
 
 
@@ -20,7 +20,7 @@ def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
     """
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < math.inf:
+    if not is_seconds(timeout):
         what = "seconds, 0 for no limit, or None for RPC's default" if name == "timeout" else "seconds, or None"
         raise ValueError(f"{name}={timeout!r}: {what}")
     return whole_milliseconds(timeout)
@@ -32,10 +32,9 @@ def check_seconds(timeout: float, more_than_none: bool = True) -> float:
     Raises:
         ValueError: it is no number of seconds, or is 0 and has to be `more_than_none`.
     """
-    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if not number or not 0 <= timeout < math.inf or (more_than_none and timeout == 0):
+    if not is_seconds(timeout) or (more_than_none and timeout == 0):
         raise ValueError(f"timeout={timeout!r}: seconds, {'more than 0' if more_than_none else '0 or more'}")
-    return min(timeout, LONGEST_TIMEOUT)
+    return float(min(timeout, LONGEST_TIMEOUT))
 
 
 def seconds_of(timeout: float | None) -> float:
@@ -49,7 +48,7 @@ def seconds_of(timeout: float | None) -> float:
 
 
 def check_running() -> None:
-    """Raises NotInitializedError if RPC is not running in this process, so that no search finds a module again."""
+    """Raises NotInitializedError if RPC is not running in this process."""
     check_not_forked()
     if not _torch.rpc_running():
         raise NotInitializedError(f"RPC is not running in this process; {WHEN_RUNNING}")

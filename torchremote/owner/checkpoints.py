@@ -20,12 +20,13 @@ import torch
 
 from ..errors import ArgumentError, CreationError, MismatchError, RemoteError
 from . import modules
-from .compiled import check_has_state
 from .hosting import Hosting
 from .scripting import words_of
-from .state_names import differences, kinds, state_of, versions_in
+from .state_names import differences, misfits_of_kind, state_of, versions_in
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_NO_FOLDER: Final = "its folder is not there; make it on the owner"
+_ANEW: Final = "move it away to begin without it"
 
 _path_of: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDictionary()
 """For each module that has a checkpoint of its own: where that is."""
@@ -56,16 +57,16 @@ def restore(module: torch.jit.ScriptModule, path: str) -> None:
 
     Raises:
         CreationError: the file cannot be read, or its folder is not there.
+        ArgumentError: the module's state is not here.
         MismatchError: the state in it is not that of such a module. Nothing was changed.
         NotSavableError: the module has no whole state.
     """
-    check_has_state(module)
     path = os.path.abspath(path)
     state = state_of(module)
     if os.path.exists(path):
         saved = _read(path)
-        wrong = differences({name: tuple(value.shape) for name, value in state.items()}, versions_in(module), saved)
-        wrong = wrong or kinds(state, saved)  # before the first is copied
+        wrong = differences(state, versions_in(module), saved)
+        wrong = wrong or misfits_of_kind(state, saved)  # before the first is copied
         if wrong:
             raise MismatchError(
                 f"checkpoint {path!r} does not fit the module: {wrong}; create the module from which it was "
@@ -93,10 +94,6 @@ def _read(path: str) -> Mapping[str, torch.Tensor]:
     return saved
 
 
-_NO_FOLDER: Final = "its folder is not there; make it on the owner"
-_ANEW: Final = "move it away to begin without it"
-
-
 def copy_path(copied: torch.jit.ScriptModule, module: torch.jit.ScriptModule) -> None:
     """Makes the checkpoint of `module` also that of a copy of it."""
     path = _path_of.get(module)
@@ -122,7 +119,7 @@ def checkpoint_here(handle: int, path: str | None) -> None:
             "checkpoint(): the module was made without a checkpoint; give a path, or create or serve it with "
             "checkpoint=path"
         )
-    state = modules.in_turn(entry, _state_to_write)
+    state = modules.between_calls(entry, _state_to_write)
     target = os.path.realpath(path)
     try:
         _replace(state, target, path)
@@ -135,9 +132,8 @@ def checkpoint_here(handle: int, path: str | None) -> None:
 
 def _state_to_write(hosting: Hosting) -> dict[str, torch.Tensor]:
     """Returns the state of a hosted module; copied, if a call could change it while it is written."""
-    check_has_state(hosting.module)
     state = state_of(hosting.module)
-    return copy.deepcopy(state) if hosting.takes_turns else state  # tensors that share memory go on sharing it
+    return copy.deepcopy(state) if hosting.ways.takes_turns else state  # tensors that share memory go on sharing it
 
 
 def _replace(state: dict[str, torch.Tensor], target: str, path: str) -> None:

@@ -1,4 +1,4 @@
-"""Modules that AOTInductor compiled: `compiled`, and what such a module refuses."""
+"""Modules that AOTInductor compiled: `compiled`, and where such a module can be."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import torch
 from .. import native, supported
 from ..errors import ArgumentError, CreationError, MismatchError, NativeError
 from ..jit import compile_interface
-from ..jit.export import COMPILED, DEVICES, check_examples, export_programs
+from ..jit.export import DEVICES, check_examples, export_programs, is_compiled
 from ..jit.script.cache import READING_MODULES
-from ..link.route import address_of
-from ..link.stubs import is_stub
+from ..link.places import device_of
 from .exported import complete_examples, export_for
+
+_CPU = torch.device("cpu")
 
 
 def compiled(
@@ -64,7 +65,7 @@ def compiled(
         if interface is not None or examples is not None or dynamic_shapes is not None:
             raise ArgumentError("compiled: a file has its interface and examples; give the path alone")
         return _load(Path(module))
-    supported.check_ahead()
+    supported.check_has("compiled", supported.AHEAD, "use exported")
     if interface is None:
         raise ArgumentError("compiled: no interface; give the class that declares the methods, or the path of a file")
     read = compile_interface(interface)
@@ -116,9 +117,11 @@ def _is_bare_package(path: Path) -> bool:
 _OURS = "torchremote: "  # so begin the errors of native/compiled.cpp
 
 
-def is_compiled(module: torch.nn.Module) -> bool:
-    """Says whether AOTInductor compiled a module."""
-    return bool(getattr(module, COMPILED, False))
+def own_device(module: torch.nn.Module, otherwise: torch.device = _CPU) -> torch.device:
+    """Returns the device for which AOTInductor compiled `module`, or that of its tensors, or else `otherwise`."""
+    if is_compiled(module):
+        return torch.device(getattr(module, DEVICES).split()[0])
+    return device_of(module, otherwise)
 
 
 def check_place(module: torch.nn.Module, device: torch.device) -> None:
@@ -127,18 +130,4 @@ def check_place(module: torch.nn.Module, device: torch.device) -> None:
     if is_compiled(module) and str(device) not in own.split():
         raise CreationError(
             f"the module was compiled on {own}, and cannot be on {device}; create it there, or host it with exported()"
-        )
-
-
-def check_has_state(module: torch.nn.Module) -> None:
-    """Raises ArgumentError for a hosted module without a state here, that cannot be moved: a compiled one or a stub."""
-    if is_compiled(module):
-        raise ArgumentError(
-            "the module was compiled by AOTInductor, and its parameters and device are part of its code; change the "
-            "original, and compile that again"
-        )
-    if is_stub(module):
-        raise ArgumentError(
-            f"what is hosted is itself a stub, of a module on {address_of(module).worker}, which has the state; ask "
-            "with a stub of that one"
         )

@@ -6,7 +6,7 @@ What counts is in jit/runtime/counting.py, Note [Counting].
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,16 +52,6 @@ class CallStats:
         return CallStats(
             self.failures - before.failures, {bucket: count for bucket, count in durations.items() if count}
         )
-
-    @staticmethod
-    def sum_of(every: Iterable[CallStats]) -> CallStats:
-        """Adds counts up."""
-        failures, durations = 0, dict[int, int]()
-        for one in every:
-            failures += one.failures
-            for bucket, count in one.durations.items():
-                durations[bucket] = durations.get(bucket, 0) + count
-        return CallStats(failures, durations)
 
 
 def upper_bound(bucket: int) -> float:

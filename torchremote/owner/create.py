@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
 import torch
 import torch.distributed.rpc as rpc
@@ -28,15 +28,15 @@ from ..errors import CreationError, InterfaceError, RemoteError, ServedNameError
 from ..jit import Contract, compile_contract
 from ..jit.read.parse import parse_interface
 from ..link.failures import missing_operator
-from ..link.places import check_device, device_of
+from ..link.places import check_device
 from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
 from ..locks import new_lock
 from . import leases, modules, served
 from .checkpoints import restore
-from .compiled import check_place
+from .compiled import check_place, own_device
 from .exported import export_for
-from .gathering import Gather
+from .gathering import Gather, Ways
 from .modes import is_training
 from .scripting import scripted_module, words_of
 from .state_names import StateNames, remember_names
@@ -107,7 +107,7 @@ def create_here(protocol: int, oldest: int, asked: list[Mapping[str, Any]]) -> l
     requests = [CreateRequest(**fields) for fields in asked]
     answers = [_with_ticket(request, _create(request)) for request in requests]
     handles = [answer.handle for answer in answers if isinstance(answer, Created) and answer.is_new]
-    if _is_cancelled(requests[0].ticket, partial(modules.remove_all, handles)):
+    if _remove_if_cancelled(requests[0].ticket, handles):
         return [Refusal(CreationError, "the caller gave up")] * len(requests)
     return answers
 
@@ -123,19 +123,18 @@ def _create(request: CreateRequest) -> Created | Refusal:
         module = build(contract, request, device)
         if request.checkpoint is not None:
             modules.beside_calls(module, partial(restore, module, request.checkpoint))
-        device = modules.beside_calls(module, partial(device_of, module, device))
+        device = modules.beside_calls(module, partial(own_device, module, device))
         in_turn, warning = _turns(request, module)
-        hosting: _Hosting = {"in_turn": in_turn, "gather": _gather(request)}
+        ways = Ways(in_turn, _gather(request))
         made = Created(0, str(device), in_turn, is_training(module), warning=warning)
         if request.name is None:
-            return replace(made, handle=modules.add(contract, module, device, **hosting))
+            return replace(made, handle=modules.add(contract, module, device, ways))
         if request.if_exists == "replace":
-            handle, is_new = served.put_named(module, device, contract, request.name, **hosting)
+            handle, is_new = served.put_named(module, device, contract, request.name, ways)
             return replace(made, handle=handle, is_new=is_new, training=is_training(module))
         try:
-            handle = served.add_named(
-                module, device, contract, request.name, **hosting, owner=rpc.get_worker_info().name
-            )
+            own = rpc.get_worker_info().name
+            handle = served.add_named(module, device, contract, request.name, ways, own)
         except ServedNameError:
             if request.if_exists != "connect":
                 raise
@@ -143,11 +142,6 @@ def _create(request: CreateRequest) -> Created | Refusal:
         return replace(made, handle=handle)
     except BaseException as error:  # see Note [What is no Exception]
         return _refusal(error, CreationError)
-
-
-class _Hosting(TypedDict):
-    in_turn: bool
-    gather: Gather | None
 
 
 def _gather(request: CreateRequest) -> Gather | None:
@@ -161,7 +155,7 @@ def _find(contract: Contract, name: str) -> Created:
     """Finds a served module."""
     handle, entry = served.find_served(contract, name)
     hosting = entry.hosting
-    return Created(handle, str(hosting.device), hosting.in_turn, is_training(hosting.module), is_new=False)
+    return Created(handle, str(hosting.device), hosting.ways.in_turn, is_training(hosting.module), is_new=False)
 
 
 def _turns(request: CreateRequest, module: torch.jit.ScriptModule) -> tuple[bool, str]:
@@ -259,28 +253,27 @@ def connect_here(protocol: int, oldest: int, interface: str, text: str, name: st
 _REMEMBERED: Final = 1024  # entries of each kind; a caller cancels at about the time of the answer, or never
 
 _lock = new_lock()
-_undo: OrderedDict[str, Callable[[], None]] = OrderedDict()  # by the ticket of a message that is done
-_tickets: deque[str] = deque(maxlen=_REMEMBERED)  # of those that were cancelled, and were not done
+_made: OrderedDict[str, list[int]] = OrderedDict()  # handles, by the ticket of a message that is done
+_cancelled: deque[str] = deque(maxlen=_REMEMBERED)  # tickets of messages that were cancelled before they were done
 
 
-def _is_cancelled(ticket: str, undo: Callable[[], None]) -> bool:
-    """Says whether the message was cancelled. If so, calls `undo`; if not, keeps it for `cancel_here`."""
+def _remove_if_cancelled(ticket: str, handles: list[int]) -> bool:
+    """Removes the modules of a message if it was cancelled, and says so. If not, keeps them for `cancel_here`."""
     with _lock:
-        cancelled = ticket in _tickets
+        cancelled = ticket in _cancelled
         if not cancelled:
-            _undo[ticket] = undo
-            while len(_undo) > _REMEMBERED:
-                _undo.popitem(last=False)
+            _made[ticket] = handles
+            while len(_made) > _REMEMBERED:
+                _made.popitem(last=False)
     if cancelled:
-        undo()
+        modules.remove_all(handles)
     return cancelled
 
 
 def cancel_here(ticket: str) -> None:
     """Removes the modules that the message with `ticket` created, now or when it is done."""
     with _lock:
-        undo = _undo.pop(ticket, None)
-        if undo is None:
-            _tickets.append(ticket)
-    if undo is not None:
-        undo()
+        handles = _made.pop(ticket, None)
+        if handles is None:
+            _cancelled.append(ticket)
+    modules.remove_all(handles or [])

@@ -72,8 +72,9 @@ def exported(
         programs = check_examples(module, compiled.interface)
         with READING_MODULES:
             return export_programs(programs, contract.interface, contract.defined)
+    python = _python_module(module, contract.interface.name)
     complete = complete_examples(examples, compiled.interface, contract)
-    return export_for(module, contract, complete, dynamic_shapes=dynamic_shapes, both_modes=both_modes)
+    return export_for(python, contract, complete, dynamic_shapes=dynamic_shapes, both_modes=both_modes)
 
 
 def export_for(
@@ -92,12 +93,7 @@ def export_for(
         device: where the module runs, if it has no tensors that show it.
         compiled: has AOTInductor compile the graphs. The module has no state then.
     """
-    name = contract.interface.name
-    if isinstance(module, torch.jit.ScriptModule):
-        raise MismatchError(f"{name}: {type(module).__name__} is scripted already; leave out examples=")
-    if not isinstance(module, torch.nn.Module):
-        raise MismatchError(f"{name}: {module!r} is not a torch.nn.Module; what is hosted has to be one")
-    module = _torch.not_compiled(module)
+    module = _python_module(module, contract.interface.name)
     check_backward_hooks(module)
     with READING_MODULES:
         scripted = export_module(
@@ -114,6 +110,18 @@ def export_for(
     if not compiled:
         remember_names(scripted, read_names(scripted, module))
     return scripted
+
+
+def _python_module(module: object, name: str) -> torch.nn.Module:
+    """Returns a module that torch.export can take, or raises MismatchError. `name`: that of the interface."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise MismatchError(
+            f"{name}: {type(module).__name__} is scripted already, and cannot be exported; create and serve host it as "
+            "it is: give it to them without examples"
+        )
+    if not isinstance(module, torch.nn.Module):
+        raise MismatchError(f"{name}: {module!r} is not a torch.nn.Module; what is hosted has to be one")
+    return _torch.not_compiled(module)
 
 
 def complete_examples(examples: object, interface: Interface, contract: Contract) -> dict[str, Any]:

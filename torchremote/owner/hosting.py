@@ -14,7 +14,7 @@ from ..errors import CreationError
 from ..jit import Contract
 from ..jit.hosting import counted_module, host_at_once, host_forked, host_gathering, host_in_turn
 from . import sweeper
-from .gathering import Gather, gathered_methods
+from .gathering import Ways, gathered_methods
 
 Put = Callable[[int], None]
 """Makes a handle lead to a module, for calls that begin from then on. Called under tables.LOCK."""
@@ -30,9 +30,8 @@ class Hosting:
 
     module: torch.jit.ScriptModule
     device: torch.device
+    ways: Ways
     moves: bool  # whether tensors move to the device and back
-    in_turn: bool  # whether calls run one after another
-    gather: Gather | None  # how calls are gathered, if they are
     strand: Any  # in which calls in turn run, with the native part
     exchanged: int  # how often the module was exchanged
     bytes: int  # of its parameters and buffers
@@ -40,39 +39,26 @@ class Hosting:
     parts: frozenset[object]  # the objects in C++ of its parts, itself included, if it takes turns
     since: float = field(default_factory=time.time)  # when the module came, in seconds of Unix time
 
-    @property
-    def takes_turns(self) -> bool:
-        """Says whether calls run one after another, or wait to be gathered."""
-        return self.in_turn or self.gather is not None
-
 
 def hosting_of(
-    module: torch.jit.ScriptModule,
-    device: torch.device,
-    moves: bool | None,
-    in_turn: bool,
-    gather: Gather | None,
-    before: Hosting | None = None,
+    module: torch.jit.ScriptModule, device: torch.device, ways: Ways, before: Hosting | None = None
 ) -> Hosting:
     """Looks into a module that is to be hosted. If it is hosted already, only a turn may call this.
 
     Args:
-        moves: None: tensors move if `device` is an accelerator.
         before: how the module is hosted in whose place this one comes.
     """
     strand = None if before is None else before.strand
-    takes_turns = in_turn or gather is not None
     return Hosting(
         module,
         device,
-        device.type != "cpu" if moves is None else moves,
-        in_turn,
-        gather,
-        _strand_of(module, strand) if takes_turns else strand,
+        ways,
+        device.type != "cpu" if ways.moves is None else ways.moves,
+        _strand_of(module, strand) if ways.takes_turns else strand,
         0 if before is None else before.exchanged + 1,
         _bytes_of(module),
         any(parameter.requires_grad for parameter in _parameters_of(module)),
-        parts_of(module) if takes_turns else frozenset(),
+        parts_of(module) if ways.takes_turns else frozenset(),
     )
 
 
@@ -128,14 +114,14 @@ def put_of(contract: Contract, hosting: Hosting, counts: object, is_same: bool =
             has to be called in turn: see jit/runtime/current.py.
     """
     wait_for_device(hosting.device)
-    module, gather = hosting.module, hosting.gather
+    module, gather = hosting.module, hosting.ways.gather
     called = module if counts is None else counted_module(contract, module, counts)
     methods = gathered_methods(gather, contract)
     given: tuple[object, ...] = (called, hosting.device, hosting.moves)
     if gather is not None and methods is not None:
         host = host_gathering(contract, methods)
         given = (*given, hosting.strand, is_same, gather.most, hosting.learns)
-    elif hosting.in_turn:
+    elif hosting.ways.in_turn:
         host = host_in_turn(contract)
         given = (*given, hosting.strand, is_same)
     else:

@@ -30,7 +30,7 @@ def check_implements(module: torch.jit.ScriptModule, contract: Contract) -> None
     if wrong:
         many = "\n".join(f"  {line}" for line in lines)
         raise MismatchError(
-            f"{name}: {_class_of(module)} does not implement it, method by method:\n{many}\n"
+            f"{name}: {module.original_name} does not implement it, method by method:\n{many}\n"
             "what to do: make the module's signatures the interface's, or the other way round"
         )
 
@@ -115,7 +115,3 @@ def _shown(schema: _torch.FunctionSchema) -> str:
     """Shows a signature as an interface declares it."""
     arguments = ", ".join(f"{argument.name}: {argument.type.annotation_str}" for argument in schema.arguments[1:])
     return f"{schema.name}({arguments}) -> {schema.returns[0].type.annotation_str}"
-
-
-def _class_of(module: torch.jit.ScriptModule) -> str:
-    return str(getattr(module, "original_name", type(module).__name__))

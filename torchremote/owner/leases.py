@@ -110,11 +110,7 @@ class Lease:
                     leased.arrived.append(ticket)  # the stub arrived before `hold_here` was called
 
     def __del__(self) -> None:
-        sweeper.soon(partial(_end, self._handle, self._number))
-
-
-def _end(handle: int, number: int) -> None:
-    _end_all([(handle, number)])
+        sweeper.soon(partial(_end_all, [(self._handle, self._number)]))
 
 
 def _end_all(leases: list[tuple[int, int]]) -> None:

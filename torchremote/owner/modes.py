@@ -41,7 +41,7 @@ def set_modes(entries: Sequence[Entry], mode: bool) -> None:
     for entry in entries:
         check_mode(entry.hosting.module, mode)  # no call changes what it reads, so it needs no turn
     for entry in entries:
-        while not modules.in_turn(entry, partial(_set_mode, entry, mode)):
+        while not modules.between_calls(entry, partial(_set_mode, entry, mode)):
             pass  # another module took its place
 
 

@@ -24,25 +24,16 @@ from ..link.places import check_device
 from ..link.stubs import is_stub
 from . import modules
 from .checkpoints import copy_path
-from .compiled import check_has_state
 from .exported import check_movable
 from .hosting import Hosting, wait_for_device
 from .modes import set_modes
-from .state_names import copy_names, state_of, versions_in
+from .state_names import Part, check_has_state, copy_names, state_of, versions_in
 from .state_versions import Versions
 
 T = TypeVar("T")
 
 PIECE: Final = 64 << 20
 """The most bytes in a message of pieces."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """The shape and dtype of a tensor of a state."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -85,7 +76,7 @@ def pieces(parts: dict[str, Part], size: int = PIECE) -> Iterator[list[Piece]]:
 
 def parameters_here(handle: int, recurse: bool) -> list[PyRRef[Any]]:
     """Returns an RRef to each parameter."""
-    return [rpc.RRef(parameter) for parameter in _in_turn(handle, partial(_parameters_of, recurse=recurse))]
+    return [rpc.RRef(parameter) for parameter in _between_calls(handle, partial(_parameters_of, recurse=recurse))]
 
 
 def module_rref_here(handle: int, interface_name: str) -> PyRRef[Any]:
@@ -112,7 +103,7 @@ def parts_here(handle: int) -> tuple[int, dict[str, Part], Versions]:
             parts[name] = Part(tuple(tensor.shape), tensor.dtype)
         return hosting.exchanged, parts, versions_in(hosting.module)
 
-    return _in_turn(handle, list_parts)
+    return _between_calls(handle, list_parts)
 
 
 def read_here(handle: int, exchanged: int, message: Sequence[Piece]) -> list[torch.Tensor]:
@@ -122,7 +113,7 @@ def read_here(handle: int, exchanged: int, message: Sequence[Piece]) -> list[tor
         state = _state_of(hosting, exchanged)
         return [piece.of(state[piece.name]).detach().cpu().clone() for piece in message]
 
-    return _in_turn(handle, read)
+    return _between_calls(handle, read)
 
 
 def write_here(handle: int, exchanged: int, message: Sequence[Piece], values: Sequence[torch.Tensor]) -> None:
@@ -136,7 +127,7 @@ def write_here(handle: int, exchanged: int, message: Sequence[Piece], values: Se
         for device in {state[piece.name].device for piece in message}:
             wait_for_device(device)
 
-    _in_turn(handle, write)
+    _between_calls(handle, write)
 
 
 def train_here(handle: int, mode: bool) -> None:
@@ -161,7 +152,7 @@ def zero_grad_here(handle: int) -> None:
         for parameter in _parameters_of(hosting):
             parameter.grad = None
 
-    _in_turn(handle, zero_grad)
+    _between_calls(handle, zero_grad)
 
 
 def requires_grad_here(handle: int, requires_grad: bool) -> None:
@@ -171,10 +162,10 @@ def requires_grad_here(handle: int, requires_grad: bool) -> None:
     def set_them(hosting: Hosting) -> None:
         for parameter in _parameters_of(hosting):
             parameter.requires_grad_(requires_grad)
-        if hosting.gather is not None:  # on it depends which calls can be gathered
+        if hosting.ways.gather is not None:  # on it depends which calls can be gathered
             modules.exchange_in_turn(entry, hosting, hosting.module, hosting.device)
 
-    modules.in_turn(entry, set_them)
+    modules.between_calls(entry, set_them)
 
 
 def move_here(handle: int, where: str) -> str:
@@ -189,7 +180,7 @@ def move_here(handle: int, where: str) -> str:
         check_movable(hosting.module, device)
         return modules.exchange_in_turn(entry, hosting, _copy_on(device, hosting.module), device)
 
-    while not modules.in_turn(entry, move):
+    while not modules.between_calls(entry, move):
         pass  # another module took its place
     return str(device)
 
@@ -225,9 +216,9 @@ def _copy_on(device: torch.device, module: torch.jit.ScriptModule) -> torch.jit.
     return copied
 
 
-def _in_turn(handle: int, function: Callable[[Hosting], T]) -> T:
+def _between_calls(handle: int, function: Callable[[Hosting], T]) -> T:
     """Calls `function` with the module that `handle` leads to: see modules.py, Note [Python beside calls]."""
-    return modules.in_turn(modules.entry_at(handle)[0], function)
+    return modules.between_calls(modules.entry_at(handle)[0], function)
 
 
 def _parameters_of(hosting: Hosting, recurse: bool = True) -> list[torch.nn.Parameter]:
@@ -244,5 +235,4 @@ def _state_of(hosting: Hosting, exchanged: int | None = None) -> dict[str, torch
     """
     if exchanged not in (None, hosting.exchanged):
         raise StaleStubError("its module was moved or replaced meanwhile; ask again")
-    check_has_state(hosting.module)
     return state_of(hosting.module)

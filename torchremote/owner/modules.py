@@ -15,9 +15,9 @@ Note [Whole modules]
 Note [Python beside calls]
     A call in turn may assign an attribute, and let go of the value that was there. Python that reads it at that moment
     reads freed memory, and what it writes may be lost. So Python reads, changes and copies a hosted module in a turn of
-    its own: in `in_turn`, as a whole. It looks up tensors, and exchanges the module, in the same turn as what it does
-    with them. A module that is hosted once more is also read in a turn: in `beside_calls`. All that is asked often is
-    found out when the module is hosted, and stands in its `Hosting`.
+    its own: in `between_calls`, as a whole. It looks up tensors, and exchanges the module, in the same turn as what it
+    does with them. A module that is hosted once more is also read in a turn: in `beside_calls`. All that is asked often
+    is found out when the module is hosted, and stands in its `Hosting`.
 
     A turn comes before all locks: what has `_exchanging` or LOCK never waits for a turn.
 """
@@ -35,19 +35,20 @@ import torch
 from .. import _torch
 from ..errors import InterfaceError, StaleStubError
 from ..jit import Contract, Interface
+from ..jit.runtime.table import POSITION_BITS
 from ..link.failures import NO_MODULE
 from ..locks import new_lock
 from . import leases
 from .counts import new_counts
-from .gathering import Gather
-from .hosting import Hosting, Put, hosting_of, parts_of, put_of
+from .gathering import AT_ONCE, Ways
+from .hosting import Hosting, hosting_of, parts_of, put_of
 from .implements import check_implements
-from .tables import LOCK, table_for, table_of
+from .tables import LOCK, OwnerTable, table_for
 from .turns import take_turn
 
 T = TypeVar("T")
 
-_by_handle: dict[int, Entry] = {}
+_by_handle: dict[int, tuple[Entry, OwnerTable]] = {}
 _by_part: dict[object, list[Hosting]] = {}  # by the parts of modules that take turns
 by_name: dict[str, Entry] = {}  # for served.py, under LOCK
 _exchanging = new_lock()  # one exchange at a time, so that each sees the result of the last one
@@ -60,7 +61,7 @@ class Entry:
     hosting: Hosting  # read it once for all that belongs together
     interface: Interface  # with which it was hosted
     name: str | None
-    handles: dict[str, int] = field(default_factory=dict)  # by the scope of the interface that calls it
+    handles: dict[OwnerTable, int] = field(default_factory=dict)  # by the table of the interface that calls it
     number: int = field(default_factory=itertools.count(1).__next__)  # counts all modules ever hosted here
     gone: bool = False
     mode: bool | None = None  # that a caller set last: see modes.py
@@ -68,38 +69,16 @@ class Entry:
 
 
 def new_entry(
-    module: torch.jit.ScriptModule,
-    device: torch.device,
-    contract: Contract,
-    name: str | None,
-    moves: bool | None = None,
-    in_turn: bool = False,
-    gather: Gather | None = None,
+    module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str | None, ways: Ways
 ) -> Entry:
-    """Makes an entry. `moves` None: tensors move if `device` is an accelerator."""
-    hosting = beside_calls(module, partial(hosting_of, module, device, moves, in_turn, gather))
+    """Makes an entry."""
+    hosting = beside_calls(module, partial(hosting_of, module, device, ways))
     return Entry(hosting, contract.interface, name)
 
 
-def add(
-    contract: Contract,
-    module: torch.jit.ScriptModule,
-    device: torch.device,
-    moves: bool | None = None,
-    in_turn: bool = False,
-    gather: Gather | None = None,
-) -> int:
-    """Hosts a scripted module without a name. Returns its handle.
-
-    Args:
-        moves: whether tensors move to the device and back. None: they do on an accelerator. Tests set it otherwise.
-        in_turn: whether calls run one after another: see turns.py.
-        gather: how they are gathered, if they are: see gathering.py.
-
-    Raises:
-        As `handle_for`.
-    """
-    return handle_for(new_entry(module, device, contract, None, moves, in_turn, gather), contract)
+def add(contract: Contract, module: torch.jit.ScriptModule, device: torch.device, ways: Ways = AT_ONCE) -> int:
+    """Hosts a scripted module without a name. Returns its handle. Raises as `handle_for`."""
+    return handle_for(new_entry(module, device, contract, None, ways), contract)
 
 
 def handle_for(entry: Entry, contract: Contract) -> int:
@@ -121,14 +100,15 @@ def handle_for(entry: Entry, contract: Contract) -> int:
         with LOCK:
             if entry.gone:
                 raise _stale()
-            if contract.scope not in entry.handles and put is not None and prepared_for is entry.hosting:
-                handle = table_for(contract).insert(put)
+            table = table_for(contract)
+            if table not in entry.handles and put is not None and prepared_for is entry.hosting:
+                handle = table.insert(put)
                 if not entry.handles:
                     _note_parts(entry.hosting)
-                entry.handles[contract.scope] = handle
-                _by_handle[handle] = entry
-            if contract.scope in entry.handles:
-                return entry.handles[contract.scope]
+                entry.handles[table] = handle
+                _by_handle[handle] = entry, table
+            if table in entry.handles:
+                return entry.handles[table]
             prepared_for = entry.hosting
         check_implements(prepared_for.module, contract)
         put = put_of(contract, prepared_for, entry.counts)
@@ -137,9 +117,8 @@ def handle_for(entry: Entry, contract: Contract) -> int:
 def remove(handle: int) -> None:
     """Stops hosting the module that `handle` leads to. Does nothing when it is gone already."""
     with LOCK:
-        entry = _by_handle.get(handle)
-        if entry is not None:
-            remove_entry(entry)
+        if handle in _by_handle:
+            remove_entry(_by_handle[handle][0])
 
 
 def remove_all(handles: list[int]) -> None:
@@ -155,9 +134,9 @@ def remove_entry(entry: Entry) -> None:
         _forget_parts(entry.hosting)
     if entry.name is not None and by_name.get(entry.name) is entry:
         del by_name[entry.name]
-    for handle in entry.handles.values():
+    for table, handle in entry.handles.items():
         del _by_handle[handle]
-        table_of(handle).remove(handle)
+        table.remove(handle)
         leases.remove(handle)
 
 
@@ -168,10 +147,10 @@ def entry_at(handle: int) -> tuple[Entry, Contract]:
         StaleStubError: the module is gone.
     """
     with LOCK:
-        entry = _by_handle.get(handle)
-        if entry is None:
+        if handle not in _by_handle:
             raise _stale()
-        return entry, table_of(handle).contract
+        entry, table = _by_handle[handle]
+        return entry, table.contract
 
 
 def is_hosted_here(handle: int) -> bool:
@@ -184,15 +163,28 @@ def _stale() -> StaleStubError:
     return StaleStubError(NO_MODULE)
 
 
+def progress_here(handle: int, batch: int) -> int | None:
+    """Returns the position of the last call of a batch that began. None if it is no longer known.
+
+    See jit/runtime/table.py, Note [Which call failed].
+    """
+    with LOCK:
+        if handle in _by_handle:
+            noted: int = _by_handle[handle][1].contract.table.progress(batch)
+            if noted >> POSITION_BITS == batch >> POSITION_BITS:
+                return noted - batch
+    return None
+
+
 def entries_here() -> list[Entry]:
     """Lists what this process hosts, in the order in which it was added. Called under LOCK."""
-    return list(dict.fromkeys(_by_handle.values()))
+    return list(dict.fromkeys(entry for entry, _ in _by_handle.values()))
 
 
 # -- between two calls
 
 
-def in_turn(entry: Entry, function: Callable[[Hosting], T]) -> T:
+def between_calls(entry: Entry, function: Callable[[Hosting], T]) -> T:
     """Calls `function` with what is hosted, between two calls if these take turns: see Note [Python beside calls]."""
     while True:
         hosting = entry.hosting
@@ -230,14 +222,12 @@ def _forget_parts(hosting: Hosting) -> None:
 # -- exchanging a module for another
 
 
-def exchange(
-    entry: Entry, module: torch.jit.ScriptModule, device: torch.device, in_turn: bool, gather: Gather | None
-) -> None:
+def exchange(entry: Entry, module: torch.jit.ScriptModule, device: torch.device, ways: Ways) -> None:
     """Puts `module` in the place of the hosted one, or raises and changes nothing: see Note [Whole modules].
 
     Args:
         device: the device of `module`.
-        in_turn, gather: whether its calls run one after another, and how they are gathered.
+        ways: how its calls run.
 
     Raises:
         MismatchError: `module` does not implement every interface through which the hosted one is called.
@@ -248,7 +238,7 @@ def exchange(
         with _exchanging:
             before = entry.hosting
             is_same = _torch.object_of(before.module) == _torch.object_of(module)
-            _exchange(entry, hosting_of(module, device, None, in_turn, gather, before), is_same)
+            _exchange(entry, hosting_of(module, device, ways, before), is_same)
 
     beside_calls(module, run)
 
@@ -262,14 +252,14 @@ def exchange_in_turn(entry: Entry, before: Hosting, module: torch.jit.ScriptModu
     with _exchanging:
         if entry.hosting is not before:
             return False
-        _exchange(entry, hosting_of(module, device, None, before.in_turn, before.gather, before), True)
+        _exchange(entry, hosting_of(module, device, before.ways, before), True)
     return True
 
 
 def check_exchange(entry: Entry, module: torch.jit.ScriptModule) -> None:
     """Raises MismatchError if `module` does not implement every interface through which the hosted one is called."""
     with LOCK:
-        contracts = [] if entry.gone else [table_of(handle).contract for handle in entry.handles.values()]
+        contracts = [] if entry.gone else [table.contract for table in entry.handles]
     for contract in contracts:
         check_implements(module, contract)
 
@@ -280,17 +270,15 @@ def _exchange(entry: Entry, hosting: Hosting, is_same: bool) -> None:
         with LOCK:
             if entry.gone:
                 raise _stale()
-            tables = {handle: table_of(handle) for handle in entry.handles.values()}
-        for table in tables.values():
+            handles = dict(entry.handles)
+        for table in handles:
             check_implements(hosting.module, table.contract)
-        puts: dict[int, Put] = {}
-        for handle, table in tables.items():
-            puts[handle] = put_of(table.contract, hosting, entry.counts, is_same)
+        puts = {table: put_of(table.contract, hosting, entry.counts, is_same) for table in handles}
         with LOCK:
-            if not entry.gone and set(entry.handles.values()) == tables.keys():  # or a handle was added meanwhile
+            if not entry.gone and entry.handles == handles:  # or a handle was added meanwhile
                 _note_parts(hosting)
                 _forget_parts(entry.hosting)
                 entry.hosting = hosting
-                for handle, table in tables.items():
-                    table.replace(handle, puts[handle])
+                for table, put in puts.items():
+                    table.replace(handles[table], put)
                 return

@@ -14,10 +14,10 @@ import torch.distributed.rpc as rpc
 from .. import _torch
 from ..errors import ServedNameError, StaleStubError
 from ..jit import Contract, compile_interface
-from ..link.places import device_of
 from .checkpoints import check_path, restore
+from .compiled import own_device
 from .exported import complete_examples, export_for
-from .gathering import Gather, check_gather
+from .gathering import Gather, Ways, check_gather
 from .implements import check_implements
 from .modes import give_mode, set_if_changed
 from .modules import (
@@ -93,7 +93,7 @@ def serve(
         scripted = scripted_module(module, contract.interface)
     else:
         scripted = export_for(module, contract, complete_examples(examples, compiled.interface, contract))
-    device = beside_calls(scripted, partial(device_of, scripted))
+    device = beside_calls(scripted, partial(own_device, scripted))
     takes_turns = runs_in_turn(scripted, in_turn, gather)
     path = check_path(checkpoint)
     if path is not None:
@@ -101,7 +101,7 @@ def serve(
         beside_calls(scripted, partial(restore, scripted, path))
     host = put_named if replace else add_named
     gathers = None if gather is None else Gather(gather, compiled.interface)
-    host(scripted, device, contract, name, in_turn=takes_turns, gather=gathers)
+    host(scripted, device, contract, name, Ways(takes_turns, gathers))
 
 
 def _check_may_serve(module: torch.jit.ScriptModule, contract: Contract, name: str, replace: bool) -> None:
@@ -123,13 +123,7 @@ def _taken(name: str, entry: Entry) -> ServedNameError:
 
 
 def put_named(
-    module: torch.jit.ScriptModule,
-    device: torch.device,
-    contract: Contract,
-    name: str,
-    *,
-    in_turn: bool,
-    gather: Gather | None = None,
+    module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str, ways: Ways
 ) -> tuple[int, bool]:
     """Hosts a scripted module under a name, in the place of the one that has the name, if there is one.
 
@@ -146,11 +140,11 @@ def put_named(
         # Another thread may take the name meanwhile, or withdraw what has it.
         with suppress(ServedNameError, StaleStubError):
             if taken is None:
-                return add_named(module, device, contract, name, in_turn=in_turn, gather=gather), True
+                return add_named(module, device, contract, name, ways), True
             check_implements(module, contract)
             check_exchange(taken, module)
             mode = give_mode(taken, module)
-            exchange(taken, module, device, in_turn, gather)
+            exchange(taken, module, device, ways)
             set_if_changed(taken, mode)
             return handle_for(taken, contract), False
 
@@ -160,19 +154,17 @@ def add_named(
     device: torch.device,
     contract: Contract,
     name: str,
-    moves: bool | None = None,
-    in_turn: bool = False,
-    gather: Gather | None = None,
+    ways: Ways,
     owner: str | None = None,
 ) -> int:
     """Hosts a scripted module under a name, or raises and hosts nothing. Returns its handle.
 
     Args:
-        moves, in_turn, gather: as for `add`.
+        ways: how its calls run.
         owner: how this worker is called, if a caller on another one is to read the error.
     """
     check_name(name)
-    entry = new_entry(module, device, contract, name, moves, in_turn, gather)
+    entry = new_entry(module, device, contract, name, ways)
     handle = handle_for(entry, contract)
     with LOCK:
         # The module is hosted before it is named: a caller that finds the name must be able to call.

@@ -22,11 +22,22 @@ from typing import Any, Final
 import torch
 
 from .. import _torch
-from ..errors import NotSavableError
+from ..errors import ArgumentError, NotSavableError
+from ..jit.export import is_compiled
+from ..link.route import address_of
 from ..link.stubs import is_stub
 from .state_versions import Versions, of_state, versions_of, with_versions
 
 _SHOWN: Final = 5  # names in a message
+_names_of: weakref.WeakKeyDictionary[torch.nn.Module, StateNames] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Part:
+    """The shape and dtype of a tensor of a state."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -36,9 +47,6 @@ class StateNames:
     names: frozenset[str] | None  # None: all that its scripted module has
     lost: str  # why the state is not whole; "" if it is
     versions: Versions = field(default_factory=Versions)
-
-
-_names_of: weakref.WeakKeyDictionary[torch.nn.Module, StateNames] = weakref.WeakKeyDictionary()
 
 
 def remember_names(scripted: torch.jit.ScriptModule, names: StateNames) -> None:
@@ -63,12 +71,28 @@ def versions_in(scripted: torch.jit.ScriptModule) -> Versions:
     return _names_of[scripted].versions
 
 
+def check_has_state(module: torch.nn.Module) -> None:
+    """Raises ArgumentError for a hosted module whose state is not here: a compiled one, or a stub."""
+    if is_compiled(module):
+        raise ArgumentError(
+            "the module was compiled by AOTInductor, and its parameters and device are part of its code; change the "
+            "original, and compile that again"
+        )
+    if is_stub(module):
+        raise ArgumentError(
+            f"what is hosted is itself a stub, of a module on {address_of(module).worker}, which has the state; ask "
+            "with a stub of that one"
+        )
+
+
 def state_of(scripted: torch.jit.ScriptModule) -> OrderedDict[str, torch.Tensor]:
     """Returns the state of a hosted module, with its versions. Its tensors are the module's own.
 
     Raises:
+        ArgumentError: the state is not here.
         NotSavableError: the scripted module does not have the whole state.
     """
+    check_has_state(scripted)
     known = _names_of.get(scripted)
     if known is None:
         lost = _lost_in_scripted(scripted)
@@ -84,15 +108,12 @@ def state_of(scripted: torch.jit.ScriptModule) -> OrderedDict[str, torch.Tensor]
     return with_versions(kept, known.versions.of_parts)
 
 
-def kinds(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
-    """Says in words which tensors of a state cannot be copied into those of a module. "" if all can."""
+def misfits_of_kind(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
+    """Says in words which tensors of a state are of another kind than those of a module. "" if none is."""
     found = []
     for name, tensor in own.items():
-        saved = state[name]
-        if _kind(saved) != _kind(tensor):
-            found.append(f"{name} is {_kind(saved)}, and {_kind(tensor)} in the module")
-        elif saved.is_complex() and not tensor.is_complex():
-            found.append(f"{name} is complex, and {tensor.dtype} in the module")
+        if _kind(state[name]) != _kind(tensor):
+            found.append(f"{name} is {_kind(state[name])}, and {_kind(tensor)} in the module")
     return "; ".join(found)
 
 
@@ -103,7 +124,7 @@ def _kind(tensor: torch.Tensor) -> str:
 
 
 def differences(
-    own: Mapping[str, tuple[int, ...]],
+    own: Mapping[str, Part] | Mapping[str, torch.Tensor],
     versions: Versions,
     state: Mapping[str, torch.Tensor],
     same_names: bool = True,
@@ -111,14 +132,18 @@ def differences(
     """Says in words why a state does not fit a module. "" if it fits.
 
     Args:
-        own, versions: the shapes of the module's own state, by name, and its versions.
+        own, versions: the module's own state, by name, and its versions.
         same_names: whether the state has to have all these names and no others.
     """
     found = [f"{name} is missing" for name in own if name not in state] if same_names else []
     found += [f"{name} is not the module's" for name in state if name not in own] if same_names else []
-    for name, shape in own.items():
-        if name in state and tuple(state[name].shape) != shape:
-            found.append(f"{name} has shape {tuple(state[name].shape)}, and {shape} in the module")
+    for name, part in own.items():
+        if name not in state:
+            continue
+        if state[name].shape != part.shape:
+            found.append(f"{name} has shape {tuple(state[name].shape)}, and {tuple(part.shape)} in the module")
+        if state[name].is_complex() and not part.dtype.is_complex:
+            found.append(f"{name} is complex, and {part.dtype} in the module")
     return "; ".join([*found, *versions.misfits(state)])
 
 

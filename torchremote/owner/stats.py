@@ -11,7 +11,7 @@ from .. import _torch
 from . import leases
 from .counts import CallStats, read_counts
 from .modules import Entry, entries_here
-from .tables import LOCK, table_of
+from .tables import LOCK
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,7 @@ def stats_here(worker: str) -> WorkerStats:
 
 def _methods_of(entry: Entry) -> list[str]:
     """Lists the methods that stubs of any interface call. Called under LOCK."""
-    interfaces = [table_of(handle).contract.interface for handle in entry.handles.values()]
-    return sorted({method.name for interface in interfaces for method in interface.methods})
+    return sorted({method.name for table in entry.handles for method in table.contract.interface.methods})
 
 
 def _started() -> float:

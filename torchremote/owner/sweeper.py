@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from ..locks import new_lock
 
@@ -24,63 +24,58 @@ INTERVAL: Final = 2.5
 Chore = Callable[[], None]
 _log = logging.getLogger("torchremote")
 
-
-class _Sweeper:
-    """A thread, and its chores."""
-
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Chore | None] = queue.SimpleQueue()  # None: stop
-        self._regularly: list[Chore] = []
-        self._thread: threading.Thread | None = None
-        self._lock = new_lock()
-
-    def soon(self, chore: Chore) -> None:
-        """Gives the thread a chore. Takes no lock, so a finaliser may call it."""
-        self._queue.put(chore)
-
-    def regularly(self, chore: Chore) -> None:
-        """Adds a chore for every `INTERVAL`, and starts the thread."""
-        with self._lock:
-            if chore not in self._regularly:
-                self._regularly.append(chore)
-        self.start()
-
-    def start(self) -> None:
-        """Starts the thread, unless it runs. What `soon` was given is done from then on."""
-        with self._lock:
-            if self._thread is None or not self._thread.is_alive():  # a forked process has no thread
-                self._thread = threading.Thread(target=self._run, name="torchremote-sweeper", daemon=True)
-                self._thread.start()
-                # A thread that is inside torch when the interpreter ends would abort the process.
-                atexit.register(self._stop)
-
-    def _run(self) -> None:
-        due = time.monotonic() + INTERVAL
-        while True:
-            with suppress(queue.Empty):
-                chore = self._queue.get(timeout=max(0.0, due - time.monotonic()))
-                if chore is None:
-                    return
-                self._do(chore)
-            if time.monotonic() >= due:
-                for chore in self._regularly:
-                    self._do(chore)
-                due = time.monotonic() + INTERVAL
-
-    def _do(self, chore: Chore) -> None:
-        """Does a chore, and logs its exception."""
-        try:
-            chore()
-        except Exception:
-            _log.exception("torchremote's sweeper goes on after this failed")
-
-    def _stop(self) -> None:
-        self._queue.put(None)
-        if self._thread is not None:
-            self._thread.join()
+_soon: queue.SimpleQueue[Chore | None] = queue.SimpleQueue()  # None: stop
+_regularly: list[Chore] = []
+_thread: threading.Thread | None = None
+_lock = new_lock()
 
 
-_sweeper = _Sweeper()
-soon: Callable[[Any], None] = _sweeper.soon
-regularly: Callable[[Any], None] = _sweeper.regularly
-start: Callable[[], None] = _sweeper.start
+def soon(chore: Chore) -> None:
+    """Gives the thread a chore. Takes no lock, so a finaliser may call it."""
+    _soon.put(chore)
+
+
+def regularly(chore: Chore) -> None:
+    """Adds a chore for every `INTERVAL`, and starts the thread."""
+    with _lock:
+        if chore not in _regularly:
+            _regularly.append(chore)
+    start()
+
+
+def start() -> None:
+    """Starts the thread, unless it runs. What `soon` was given is done from then on."""
+    global _thread
+    with _lock:
+        if _thread is None or not _thread.is_alive():  # a forked process has no thread
+            _thread = threading.Thread(target=_run, name="torchremote-sweeper", daemon=True)
+            _thread.start()
+            # A thread that is inside torch when the interpreter ends would abort the process.
+            atexit.register(_stop, _thread)
+
+
+def _run() -> None:
+    due = time.monotonic() + INTERVAL
+    while True:
+        with suppress(queue.Empty):
+            chore = _soon.get(timeout=max(0.0, due - time.monotonic()))
+            if chore is None:
+                return
+            _do(chore)
+        if time.monotonic() >= due:
+            for chore in _regularly:
+                _do(chore)
+            due = time.monotonic() + INTERVAL
+
+
+def _do(chore: Chore) -> None:
+    """Does a chore, and logs its exception."""
+    try:
+        chore()
+    except Exception:
+        _log.exception("torchremote's sweeper goes on after this failed")
+
+
+def _stop(thread: threading.Thread) -> None:
+    _soon.put(None)
+    thread.join()

@@ -11,13 +11,12 @@ import os
 import secrets
 import time
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from ..errors import CapacityError
 from ..jit import Contract
-from ..jit.runtime.table import CAPACITY, INDEX_BITS, POSITION_BITS, SLOT_BITS
+from ..jit.runtime.table import CAPACITY, INDEX_BITS, SLOT_BITS
 from ..locks import new_lock
 from . import sweeper
 from .hosting import Put
@@ -29,17 +28,12 @@ crash only if the scheduler stopped it at that moment for this long, while the r
 LOCK = new_lock()
 _TOKEN_BITS: Final = 63 - INDEX_BITS
 _tables: dict[tuple[str, str], OwnerTable] = {}
-_table_of: dict[int, OwnerTable] = {}
+_kept: deque[tuple[float, object]] = deque()  # by `keep_for_readers`, with the time until which it is kept
 
 
 def table_for(contract: Contract) -> OwnerTable:
     """Returns the table of an interface's modules. Makes it if there is none."""
     return _tables.setdefault((contract.interface.name, contract.interface.text), OwnerTable(contract))
-
-
-def table_of(handle: int) -> OwnerTable:
-    """Returns the table that `handle` leads to. Raises KeyError if its module is gone."""
-    return _table_of[handle]
 
 
 def _drop_retired() -> None:
@@ -52,17 +46,14 @@ def _drop_retired() -> None:
             _kept.popleft()
 
 
-_kept: deque[tuple[float, object]] = deque()
-
-
 def keep_for_readers(what: object) -> None:
-    """Keeps an object that calls may be reading for `GRACE`. Takes LOCK."""
+    """Keeps what calls that this process makes may be reading, as a stub's link is, for `GRACE`. Takes LOCK."""
     with LOCK:
         _kept.append((time.monotonic() + GRACE, what))
     sweeper.regularly(_drop_retired)
 
 
-@dataclass
+@dataclass(eq=False)
 class OwnerTable:
     """The owner's books of one interface's table: the free indices, and the times at which slots were retired."""
 
@@ -84,7 +75,6 @@ class OwnerTable:
         except BaseException:
             heapq.heappush(self.free, index)
             raise
-        _table_of[handle] = self
         return handle
 
     def replace(self, handle: int, put: Put) -> None:
@@ -94,7 +84,6 @@ class OwnerTable:
 
     def remove(self, handle: int) -> None:
         """Refuses calls of `handle` from now on, and frees its slot."""
-        del _table_of[handle]
         self.contract.table.remove(handle)
         self._retire()
         heapq.heappush(self.free, handle & (CAPACITY - 1))
@@ -125,18 +114,6 @@ class OwnerTable:
             )
         self.unused += 1
         return self.unused - 1
-
-
-def progress_here(handle: int, batch: int) -> int | None:
-    """Returns the position of the last call of a batch that began. None if it is no longer known. Takes LOCK.
-
-    See jit/runtime/table.py, Note [Which call failed].
-    """
-    with LOCK, suppress(KeyError):
-        noted: int = table_of(handle).contract.table.progress(batch)
-        if noted >> POSITION_BITS == batch >> POSITION_BITS:
-            return noted - batch
-    return None
 
 
 # -- handles

@@ -47,14 +47,15 @@ def runs_in_turn(module: torch.jit.ScriptModule, wanted: bool | None, gather: in
         return in_turn
     name = module.original_name
     why = "in_turn=True" if gather is None else f"gather={gather}"
-    remedy = "in_turn=False, if no two calls of the module ever run at once" if gather is None else "gather=None"
     if change is not None:
         why = f"{name}.{change}, which is not safe in two calls at once"
+    ways_out = ["gather=None"] * (gather is not None)
+    ways_out += ["in_turn=False, if no two calls of the module ever run at once"] * in_turn
     raise CreationError(
         f"{name}: its calls have to run one after another ({why}), and this process cannot do that any more: it has "
         f"{torch.get_num_interop_threads()} threads for forks, and torch does not let them be changed after the first "
         "use. When the owner starts, give init_rpc the options of torchremote.rpc_options(in_turn=True), or call "
-        f"torch.set_num_interop_threads(1). Or say {remedy}"
+        f"torch.set_num_interop_threads(1). Or say {' and '.join(ways_out)}"
     )
 
 
@@ -70,7 +71,7 @@ def take_turn(hosting: Hosting, function: Callable[[], T]) -> T:
             torch.cuda.synchronize(hosting.device)
         return function()
 
-    if not hosting.takes_turns:
+    if not hosting.ways.takes_turns:
         return run()
     if hosting.strand is None:
         result: T = _torch.run_as_fork(run)

@@ -22,6 +22,7 @@ from ..jit import CompiledInterface, compile_interface
 from ..jit.read.model import Method
 from ..link.values import PythonPacker
 from ..owner import served
+from ..owner.gathering import Ways
 from ..owner.scripting import scripted_module
 from .strategies import calls
 
@@ -68,7 +69,7 @@ def check_interface(
     with _running() as worker:
         for moves, devices in WAYS:
             name = f"check-{uuid.uuid4()}"
-            served.add_named(scripted, _CPU, compiled.contract, name, moves=moves)
+            served.add_named(scripted, _CPU, compiled.contract, name, Ways(moves=moves))
             try:
                 stub = connect(worker, interface, name)
                 route, _ = route_and_interface(stub, "check_interface")

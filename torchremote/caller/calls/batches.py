@@ -28,7 +28,7 @@ from ...jit.read.types import TupleType
 from ...jit.runtime.table import PAGE_MASK, POSITION_BITS
 from ...link.failures import FAILURES
 from ...link.route import Route, route_of
-from ...owner.tables import progress_here
+from ...owner.modules import progress_here
 from ..messages.awaiting import Answer
 from ..messages.exchange import Failing, ask, later, send, settle, when_all
 from .again import sent_until_timeout, sent_until_timeout_later

@@ -150,9 +150,9 @@ class AtOwner:
             The names that were left out, as from `torch.nn.Module.load_state_dict`.
 
         Raises:
-            MismatchError: shapes differ, or names do and `strict` is True. Or a part converts states of other versions
-                as it loads them, in a `_load_from_state_dict` or a hook of its own, and `state` is one. Nothing was
-                changed.
+            MismatchError: shapes differ, or names do and `strict` is True, or a tensor is complex and the module's is
+                not. Or a part converts states of other versions as it loads them, in a `_load_from_state_dict` or a
+                hook of its own, and `state` is one. Nothing was changed.
             ArgumentError: `state` is no mapping, or what it has under a name of the module is no strided tensor.
                 Nothing was changed.
             NotSavableError: as from `state_dict`. Nothing was changed.
@@ -175,7 +175,7 @@ class AtOwner:
         keys = IncompatibleKeys(
             [name for name in parts if name not in state], [name for name in state if name not in parts]
         )
-        wrong = differences({name: part.shape for name, part in parts.items()}, versions, state, strict)
+        wrong = differences(parts, versions, state, strict)
         if wrong:
             raise MismatchError(f"{self._where}: the state does not fit: {wrong}")
         for message in module_state.pieces(common):

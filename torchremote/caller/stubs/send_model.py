@@ -16,8 +16,8 @@ from ... import _torch
 from ...errors import NotSavableError
 from ...jit import Interface, compile_interface
 from ...link.failures import message_of
-from ...link.route import clear_route, route_of
-from ...link.stubs import compiled_of, is_stub, stubs_in
+from ...link.route import address_of, clear_route, route_of
+from ...link.stubs import compiled_at, is_stub, stubs_in
 from .send_stub import SentRoute
 from .stub import attach
 
@@ -70,7 +70,7 @@ def _without_routes(
         route = route_of(module)
         if route is None:
             return module
-        compiled = compiled_of(module)
+        compiled = compiled_at(address_of(module))
         routes[path] = compiled.interface, SentRoute.of(route)
         copied = _torch.copy_module(module)
         clear_route(copied, compiled, route)

@@ -20,7 +20,7 @@ from ..script.classes import Classes
 from .capture import RUN_BY_TORCHSCRIPT, Captured, Finish, capture
 from .compiled import RUN_BY_AOTINDUCTOR
 from .holder import Holder
-from .module import COMPILED, DEVICES, MODE_NAMES, MODES, SETS, Graphs, ModuleLowering, source_of
+from .module import DEVICES, MODE_NAMES, MODES, SETS, Graphs, ModuleLowering, is_compiled, source_of
 from .programs import interface_of, is_training, read_program, state_of
 
 

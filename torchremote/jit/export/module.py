@@ -46,6 +46,11 @@ SETS: Final = {"training": "train()", "evaluation": "eval()"}
 """Names the call that sets each mode."""
 
 
+def is_compiled(module: torch.nn.Module) -> bool:
+    """Says whether AOTInductor compiled a module."""
+    return bool(getattr(module, COMPILED, False))
+
+
 @dataclass(frozen=True)
 class Graphs:
     """The graphs of one mode of a module, by method."""
