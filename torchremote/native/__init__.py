@@ -1,6 +1,7 @@
 """The optional part in C++: with it, calls do not wait for the caller's Python, nor modules for another's turn.
 
-caller.cpp, following.cpp, strand.cpp and counting.cpp say how. compiled.cpp runs what AOTInductor compiled.
+caller.cpp, following.cpp, strand.cpp and counting.cpp say how. tensors.cpp looks at the tensors that are sent, and
+compiled.cpp runs what AOTInductor compiled.
 
 It is built once for a torch and a Python, into the user's cache, and found there on import. Without it, everything
 works the same, but `compiled`, which needs compiled.cpp. The compiler, `caller` and `owner` ask this file which of the
