@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 
 import torchremote
-from torchremote.errors import NativeError
 
 from .exported import EXPORTED, LOCAL_EXPORTED, LOCAL_SCRIPTED, SCRIPTED, Block
 from .findings import Findings, Target
-from .group import in_group
 from .timing import Rounds, interleave, timed
 from .work import Layer
 
@@ -27,14 +25,10 @@ TARGETS = tuple(
 )
 
 
+GROUP = {"native": True}
+
+
 def measure(quick: bool) -> Findings:
-    try:
-        return in_group(_measure, quick, native=True)
-    except NativeError as error:
-        return Findings(QUESTION, "us", 1e6, {}, left_out={COMPILED: str(error)})
-
-
-def _measure(quick: bool) -> Findings:
     examples = {"forward": [(torch.randn(n, 16, 64),) for n in SIZES]}
     # A graph for each size, which is fixed: what differs in size is compiled again for 1.
     module = torchremote.compiled(Block(), Layer, examples, dynamic_shapes={"forward": [(None,)] * len(SIZES)})

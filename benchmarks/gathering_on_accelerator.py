@@ -8,21 +8,17 @@ import torchremote
 
 from .findings import Findings, Target
 from .gathering import GATHERED, PLAIN, WIDTH, Network, Rows, Window, rate
-from .group import in_group
-from .movement import MAPPED, STAGED, without_accelerator
+from .movement import MAPPED, STAGED
 from .timing import Block, interleave
 
 DEPTHS = (1, 4, 16, 64, 256)
 QUESTION = "Gathered calls on an accelerator"
 
 
-def measure(quick: bool, native: bool = False) -> Findings:
-    return without_accelerator(QUESTION, "calls/s", 1) or in_group(
-        _measure, quick, ("staged", "mapped"), mapped=("mapped",), native=native
-    )
+GROUP = {"others": ("staged", "mapped"), "mapped": ("mapped",)}
 
 
-def _measure(quick: bool) -> Findings:
+def measure(quick: bool) -> Findings:
     device = torch.device(f"{torch.accelerator.current_accelerator()}:0")
     x = torch.randn(1, WIDTH)
     blocks: dict[str, Block] = {}
