@@ -82,21 +82,21 @@ def build() -> Path:
             return built
         cpp_extension = _tools()
         built.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=built.parent) as folder:
+            try:
+                cpp_extension.load(
+                    NAMESPACE,
+                    [*map(str, SOURCES)],
+                    extra_cflags=["-O2"],
+                    build_directory=folder,
+                    with_cuda=False,
+                    is_python_module=False,
+                )
+            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                raise NativeError(f"build-native: {SOURCES[0].parent} does not compile here: {error}") from error
+            Path(folder, f"{NAMESPACE}.so").replace(built)  # at once: others may be looking for it
     except OSError as error:
         raise NativeError(f"build-native: {built.parent}: {error}; name another folder in XDG_CACHE_HOME") from error
-    with tempfile.TemporaryDirectory(dir=built.parent) as folder:
-        try:
-            cpp_extension.load(
-                NAMESPACE,
-                [*map(str, SOURCES)],
-                extra_cflags=["-O2"],
-                build_directory=folder,
-                with_cuda=False,
-                is_python_module=False,
-            )
-        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-            raise NativeError(f"build-native: {SOURCES[0].parent} does not compile here: {error}") from error
-        Path(folder, f"{NAMESPACE}.so").replace(built)  # at once: others may be looking for it
     return built
 
 
