@@ -1,4 +1,4 @@
-"""The interfaces and modules that tests share. Importable by every worker; nothing here is specific to one test."""
+"""Interfaces and modules for tests, where every worker can import them."""
 
 import collections
 import enum
