@@ -13,7 +13,6 @@ from .work import Layer
 
 COMPILED = "torchremote, compiled"
 LOCAL_COMPILED = "compiled, here"
-QUESTION = "A transformer block that AOTInductor compiled, [n, 16, 64] float32"
 SIZES = (2, 64)
 TARGETS = tuple(
     target
@@ -52,4 +51,4 @@ def measure(quick: bool) -> Findings:
                     rounds = interleave(blocks, rounds=1, calls=20 if n > 2 else 50, warm_up=10)
                     for name, values in rounds.items():
                         found.setdefault(name, []).extend(values)
-    return Findings(QUESTION, "us", 1e6, found, TARGETS)
+    return Findings("A transformer block that AOTInductor compiled, [n, 16, 64] float32", "us", 1e6, found, TARGETS)

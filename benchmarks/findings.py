@@ -29,7 +29,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Ratio:
-    """What came of a target: the median over rounds of the ratio within a round."""
+    """Tells what came of a target: the median over rounds of the ratio within a round."""
 
     target: Target
     value: float

@@ -12,8 +12,6 @@ from .movement import MAPPED, STAGED
 from .timing import Block, interleave
 
 DEPTHS = (1, 4, 16, 64, 256)
-QUESTION = "Gathered calls on an accelerator"
-
 
 GROUP = {"others": ("staged", "mapped"), "mapped": ("mapped",)}
 
@@ -42,4 +40,4 @@ def measure(quick: bool) -> Findings:
         for depth, bound in ((1, 0.85), (64, 2))
     ]
     notes = (f"A network of {WIDTH}, {2 * WIDTH}, {WIDTH}, one row a call, {max(DEPTHS)} calls of a batch at most.",)
-    return Findings(QUESTION, "calls/s", 1, rounds, targets, notes=notes)
+    return Findings("Gathered calls on an accelerator", "calls/s", 1, rounds, targets, notes=notes)

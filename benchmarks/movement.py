@@ -63,9 +63,6 @@ def pass_on(worker: str, value: Nested) -> Nested:
     return rpc.rpc_async(worker, passed_on, (value,)).wait()
 
 
-QUESTION = "Movement: 17 tensors, to an accelerator and back"
-
-
 GROUP = {"others": ("staged", "mapped"), "mapped": ("mapped",)}
 
 
@@ -84,7 +81,7 @@ def measure(quick: bool) -> Findings:
         targets.append(Target(f"{OURS}, {STAGED}, {size}", f"{BY_HAND}, {STAGED}, {size}", 1.05))
     with torch.no_grad():
         found = interleave(blocks, rounds=9 if quick else 25, calls=10, warm_up=20)
-    return Findings(QUESTION, "us", 1e6, found, targets)
+    return Findings("Movement: 17 tensors, to an accelerator and back", "us", 1e6, found, targets)
 
 
 def nested(tensor: Tensor) -> Nested:

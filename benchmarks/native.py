@@ -17,7 +17,6 @@ from .findings import OURS, Findings, Target
 from .timing import Block, Rounds, interleave, timed
 from .work import BY_HAND, TORCH, Layer, Linear, by_hand, register_by_hand, torch_scripted
 
-QUESTION = "One call through the native part"
 NATIVE = f"{OURS}, native"
 LOOP, HAND_LOOP, TORCHS_LOOP = (f"{name}, scripted loop" for name in (NATIVE, BY_HAND, TORCH))
 BUSY, BUSY_TORCH = f"{LOOP}, caller busy", f"{TORCHS_LOOP}, caller busy"
@@ -70,7 +69,7 @@ def measure(quick: bool) -> Findings:
             stop_being_busy()
             for name, values in (idle | busy).items():
                 found.setdefault(name, []).extend(values)
-    return Findings(QUESTION, "us", 1e6, found, TARGETS)
+    return Findings("One call through the native part", "us", 1e6, found, TARGETS)
 
 
 class TorchsLoop(nn.Module):

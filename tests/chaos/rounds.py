@@ -52,12 +52,12 @@ class Settings:
 
     @property
     def parts(self):
-        """How often the workers rest."""
+        """Says how often the workers rest."""
         return 1 if self.kills else 8 if self.kind == "calm" else 4
 
     @property
     def compares_memory(self):
-        """Whether the last parts are compared. In a shorter round, they have too few calls."""
+        """Says whether the last parts are compared. In a shorter round, they have too few calls."""
         return self.kind == "calm" and self.seconds >= 60
 
 
