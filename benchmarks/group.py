@@ -27,17 +27,17 @@ class NoAccelerator(Exception):
 def in_group(
     measure: Callable[[bool], Found],
     quick: bool,
+    native: bool,
     others: tuple[str, ...] = ("owner",),
     options: dict[str, Any] | None = None,
     mapped: tuple[str, ...] = (),
-    native: bool = False,
 ) -> Found:
     """Returns what `measure(quick)` returns in the worker "caller" of a group that also has `others`.
 
     Args:
+        native: whether the processes use the native part, which is built if it is not there.
         options: what `torchremote.rpc_options` is called with.
         mapped: those of `others` to which the worker "caller" has a device map.
-        native: whether the processes use the native part, which is built if it is not there.
 
     Raises:
         NativeError: it cannot be built here.

@@ -45,7 +45,7 @@ def interleave(contenders: Mapping[str, Block], rounds: int, calls: int, warm_up
 
 
 def interleave_rates(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, amount: float, warm_up: int = 2
+    contenders: Mapping[str, Callable[[], object]], rounds: int, amount: float, warm_up: int
 ) -> Rounds:
     """Returns how much is done in a second, where each contender's call does `amount`: one value a round."""
     blocks = {name: timed(call) for name, call in contenders.items()}

@@ -61,8 +61,8 @@ class Settings:
         return self.kind == "calm" and self.seconds >= 60
 
 
-def settings_of(seed, folder, seconds=None, kind=None):
-    """Draws the settings of the round with this seed."""
+def settings_of(seed, folder, seconds, kind):
+    """Draws the settings of the round with this seed, but for `seconds` and `kind` that are not None."""
     draw = random.Random(seed)
     drawn, length = draw.choices(["kills", "stops", "calm"], [6, 2, 2])[0], draw.uniform(20, 40)
     kind = kind or drawn

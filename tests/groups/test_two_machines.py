@@ -64,9 +64,9 @@ def run(name, machines, folder):
     assert elapsed(tr.leave) < 15
 
 
-def owner_there(machines, there, name="ps"):
-    owner = there.start(name, machines.hub, rpc_timeout=20).joined()
-    rpc.rpc_sync(name, roles.serve_encoder)
+def owner_there(machines, there):
+    owner = there.start("ps", machines.hub, rpc_timeout=20).joined()
+    rpc.rpc_sync("ps", roles.serve_encoder)
     return owner
 
 

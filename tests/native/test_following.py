@@ -279,14 +279,14 @@ class Adding(nn.Module):
         return [one.wait() for one in pending]
 
 
-def renew(where, module, interface, name="renewed"):
+def renew(where, module, interface):
     """Serves a new module, whose handle is another one."""
-    rpc.rpc_sync(where, tr.withdraw, (name,))
-    rpc.rpc_sync(where, serve_new, (module, interface, name))
+    rpc.rpc_sync(where, tr.withdraw, ("renewed",))
+    rpc.rpc_sync(where, serve_new, (module, interface))
 
 
-def serve_new(module, interface, name="renewed"):
-    tr.serve(module(), interface, name)
+def serve_new(module, interface):
+    tr.serve(module(), interface, "renewed")
 
 
 def test_refused_calls_in_turn_keep_their_order(owner):
