@@ -18,6 +18,7 @@ from torchremote.errors import NativeError
 
 from . import report
 from .findings import OURS, Findings
+from .group import NoAccelerator, in_group
 from .machine import machine
 from .questions import QUESTIONS, RESULTS
 
@@ -60,15 +61,21 @@ def asking(question: str, quick: bool) -> Ask:
 
 
 def measure(question: str, quick: bool) -> Findings:
-    """Asks a question. If it begins with "native_", that is the question of the rest, with the native part."""
+    """Asks a question. If it begins with "native_", that is the question of the rest, with the native part.
+
+    The `measure` of its file runs in a group, made with the file's GROUP; by itself where GROUP is None.
+    """
+    native = question.startswith("native_")
     of = importlib.import_module(f"benchmarks.{question.removeprefix('native_')}")
-    if not question.startswith("native_"):
-        return of.measure(quick)  # type: ignore[no-any-return]
+    group = getattr(of, "GROUP", {})
     try:
-        found: Findings = of.measure(quick, native=True)
-    except NativeError as error:
+        found: Findings = (
+            of.measure(quick) if group is None else in_group(of.measure, quick, **{"native": native, **group})
+        )
+    except (NativeError, NoAccelerator) as error:
         return Findings(question, "", 1, {}, left_out={OURS: str(error)})
-    found.question += ", with the native part"
+    if native:
+        found.question += ", with the native part"
     return found
 
 

@@ -7,10 +7,9 @@ from torch import Tensor
 
 import torchremote
 
-from .findings import Findings, Target
-from .group import in_group
+from .findings import OURS, Findings, Target
 from .timing import interleave_rates
-from .work import OURS, TORCH, Layer, Linear, torch_scripted
+from .work import TORCH, Layer, Linear, torch_scripted
 
 CALLS = 100
 MANY, JOINED = f"{OURS}, forward_many", f"{OURS}, forward_many, @batched"
@@ -23,10 +22,6 @@ class BatchedLayer:
 
 
 def measure(quick: bool) -> Findings:
-    return in_group(_measure, quick)
-
-
-def _measure(quick: bool) -> Findings:
     x = torch.ones(4, 8)
     stub, scripted = torchremote.create("owner", Layer, Linear), torch_scripted("owner", Linear)
     joining = torchremote.create("owner", BatchedLayer, Linear)

@@ -7,19 +7,14 @@ import torch
 import torchremote
 
 from . import peers
-from .findings import Findings, Target
-from .group import in_group
+from .findings import OURS, Findings, Target
 from .timing import Rounds, interleave, timed
-from .work import OURS, Layer, Linear
+from .work import Layer, Linear
 
 BOUNDS = {"ray": 0.20, "monarch": 0.20, "grpc": 0.45}
 
 
 def measure(quick: bool) -> Findings:
-    return in_group(_measure, quick)
-
-
-def _measure(quick: bool) -> Findings:
     x = torch.ones(4, 8)
     stub = torchremote.create("owner", Layer, Linear)
     rounds: Rounds = {}

@@ -14,7 +14,6 @@ from . import peers
 from .busy_owner import start_being_busy, stop_being_busy
 from .findings import Findings, Target
 from .gathering import GATHERED, IN_FLIGHT, MANY, ONE, PYTHON, WIDTH, Network, Rows, Window, from_python, rate
-from .group import in_group
 from .timing import Block, interleave
 
 PEER = "torchrl"
@@ -45,11 +44,7 @@ NOTES = (
 )
 
 
-def measure(quick: bool, native: bool = False) -> Findings:
-    return in_group(_measure, quick, native=native)
-
-
-def _measure(quick: bool) -> Findings:
+def measure(quick: bool) -> Findings:
     question = "Gathered calls, beside TorchRL"
     x = torch.randn(1, WIDTH)
     stub = torchremote.create("owner", Rows, Network, gather=IN_FLIGHT)

@@ -9,10 +9,9 @@ import torch.distributed.rpc as rpc
 
 import torchremote
 
-from .findings import Findings, Target
-from .group import in_group
+from .findings import OURS, Findings, Target
 from .timing import Rounds, interleave, timed
-from .work import OURS, TORCH, TORCH_PYTHON, Layer, Linear, torch_python, torch_scripted
+from .work import TORCH, TORCH_PYTHON, Layer, Linear, torch_python, torch_scripted
 
 IDLE = f"{OURS}, owner idle"
 TARGETS = (
@@ -23,10 +22,6 @@ TARGETS = (
 
 
 def measure(quick: bool) -> Findings:
-    return in_group(_measure, quick)
-
-
-def _measure(quick: bool) -> Findings:
     x = torch.ones(4, 8)
     stub = torchremote.create("owner", Layer, Linear)
     scripted, python = torch_scripted("owner", Linear), torch_python("owner", Linear)

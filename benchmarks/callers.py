@@ -10,19 +10,17 @@ from torch import nn
 
 import torchremote
 
-from .findings import Findings, Target
-from .group import in_group
+from .findings import OURS, Findings, Target
 from .timing import Rounds
-from .work import OURS, TORCH, Layer, Linear, torch_scripted
+from .work import TORCH, Layer, Linear, torch_scripted
 
 CALLERS = tuple(f"caller{number}" for number in range(4))
 
 
+GROUP = {"others": ("owner", *CALLERS)}
+
+
 def measure(quick: bool) -> Findings:
-    return in_group(_measure, quick, others=("owner", *CALLERS))
-
-
-def _measure(quick: bool) -> Findings:
     found: Rounds = {OURS: [], TORCH: []}
     for caller in CALLERS:
         rpc.rpc_sync(caller, prepare)

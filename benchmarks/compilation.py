@@ -26,6 +26,7 @@ HOSTING = f"{HUNDRED}, what its owner compiles later"
 HIT, TORCH = "torchremote, compiled already", "torch's instantiator, one method"
 LIMIT = "20 us"
 METHODS = {ONE: 1, TEN: 10, HUNDRED: 100}
+GROUP = None  # it starts processes of its own
 
 
 def measure(quick: bool) -> Findings:

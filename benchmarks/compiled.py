@@ -5,17 +5,14 @@ from __future__ import annotations
 import torch
 
 import torchremote
-from torchremote.errors import NativeError
 
 from .exported import EXPORTED, LOCAL_EXPORTED, LOCAL_SCRIPTED, SCRIPTED, Block
 from .findings import Findings, Target
-from .group import in_group
 from .timing import Rounds, interleave, timed
 from .work import Layer
 
 COMPILED = "torchremote, compiled"
 LOCAL_COMPILED = "compiled, here"
-QUESTION = "A transformer block that AOTInductor compiled, [n, 16, 64] float32"
 SIZES = (2, 64)
 TARGETS = tuple(
     target
@@ -27,14 +24,10 @@ TARGETS = tuple(
 )
 
 
+GROUP = {"native": True}
+
+
 def measure(quick: bool) -> Findings:
-    try:
-        return in_group(_measure, quick, native=True)
-    except NativeError as error:
-        return Findings(QUESTION, "us", 1e6, {}, left_out={COMPILED: str(error)})
-
-
-def _measure(quick: bool) -> Findings:
     examples = {"forward": [(torch.randn(n, 16, 64),) for n in SIZES]}
     # A graph for each size, which is fixed: what differs in size is compiled again for 1.
     module = torchremote.compiled(Block(), Layer, examples, dynamic_shapes={"forward": [(None,)] * len(SIZES)})
@@ -58,4 +51,4 @@ def _measure(quick: bool) -> Findings:
                     rounds = interleave(blocks, rounds=1, calls=20 if n > 2 else 50, warm_up=10)
                     for name, values in rounds.items():
                         found.setdefault(name, []).extend(values)
-    return Findings(QUESTION, "us", 1e6, found, TARGETS)
+    return Findings("A transformer block that AOTInductor compiled, [n, 16, 64] float32", "us", 1e6, found, TARGETS)

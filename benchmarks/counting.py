@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 import torch
 import torch.distributed.rpc as rpc
-from torch import Tensor
 
 import torchremote
 from torchremote import native
 
 from .findings import OURS, Findings, Target
-from .group import in_group
-from .timing import Block, interleave, timed
+from .timing import Block, in_flight, interleave, timed
 from .work import Layer, Linear
 
 IN_FLIGHT = 100
@@ -23,11 +18,7 @@ MANY = f"{IN_FLIGHT} in flight, a call"
 UNCOUNTED, COUNTED = "not counted", f"{OURS}, counted"
 
 
-def measure(quick: bool, native: bool = False) -> Findings:
-    return in_group(_measure, quick, native=native)
-
-
-def _measure(quick: bool) -> Findings:
+def measure(quick: bool) -> Findings:
     x = torch.ones(4, 8)
     stubs = {UNCOUNTED: torchremote.create("owner", Layer, Linear)}
     rpc.rpc_sync("owner", _count)
@@ -35,7 +26,7 @@ def _measure(quick: bool) -> Findings:
     blocks: dict[str, Block] = {}
     for name, stub in stubs.items():
         blocks[f"{name}: {ONE}"] = timed(lambda stub=stub: stub(x))
-        blocks[f"{name}: {MANY}"] = _in_flight(stub, x)
+        blocks[f"{name}: {MANY}"] = in_flight(stub, x, IN_FLIGHT, every=20)
     with torch.no_grad():
         rounds = interleave(blocks, 9 if quick else 60, calls=100, warm_up=200)
     targets = (Target(f"{COUNTED}: {ONE}", f"{UNCOUNTED}: {ONE}", 1.01 if native.available() else 1.12),)
@@ -44,15 +35,3 @@ def _measure(quick: bool) -> Findings:
 
 def _count() -> None:
     torchremote.rpc_options(counts=True)
-
-
-def _in_flight(stub: Any, x: Tensor) -> Block:
-    def block(calls: int) -> list[float]:
-        seconds = []
-        for _ in range(max(1, calls // 20)):
-            start = time.perf_counter()
-            torch.futures.wait_all([stub.forward_async(x) for _ in range(IN_FLIGHT)])
-            seconds.append((time.perf_counter() - start) / IN_FLIGHT)
-        return seconds
-
-    return block

@@ -6,10 +6,9 @@ import gc
 
 import torchremote
 
-from .findings import Findings, Target
-from .group import in_group
+from .findings import OURS, Findings, Target
 from .timing import interleave, timed
-from .work import OURS, TORCH, Layer, Linear, torch_scripted
+from .work import TORCH, Layer, Linear, torch_scripted
 
 MODULES = 100
 ONE_BY_ONE = f"{OURS}, create one by one"
@@ -17,10 +16,6 @@ MANY = f"{OURS}, create_many"
 
 
 def measure(quick: bool) -> Findings:
-    return in_group(_measure, quick)
-
-
-def _measure(quick: bool) -> Findings:
     contenders = {
         MANY: lambda: torchremote.create_many(["owner"] * MODULES, Layer, Linear),
         ONE_BY_ONE: lambda: [torchremote.create("owner", Layer, Linear) for _ in range(MODULES)],

@@ -10,7 +10,6 @@ import torchremote
 
 from .busy_owner import start_being_busy, stop_being_busy
 from .findings import Findings, Target
-from .group import in_group
 from .timing import Rounds, interleave, timed
 from .work import TORCH_PYTHON, Layer, torch_python
 
@@ -47,10 +46,6 @@ class Block(nn.Module):
 
 
 def measure(quick: bool) -> Findings:
-    return in_group(_measure, quick)
-
-
-def _measure(quick: bool) -> Findings:
     x = torch.randn(2, 16, 64)
     examples = {"forward": (x,)}
     exported = torchremote.create("owner", Layer, Block, examples=examples)

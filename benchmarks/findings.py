@@ -25,12 +25,11 @@ class Target:
     bound: float
     at_least: bool = False
     statistic: str = "median"  # of a round's values, or "p99"
-    why: str = ""  # what stands in the way where it is missed
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """What came of a target: the median over rounds of the ratio within a round."""
+    """Tells what came of a target: the median over rounds of the ratio within a round."""
 
     target: Target
     value: float
@@ -38,10 +37,6 @@ class Ratio:
     high: float
     least: float  # the true median surely lies between these two
     most: float
-
-    @property
-    def met(self) -> bool:
-        return self.value >= self.target.bound if self.target.at_least else self.value <= self.target.bound
 
     @property
     def verdict(self) -> str:
@@ -74,7 +69,7 @@ class Findings:
             self.rounds[contender].extend(rounds)
 
     def summary(self, contender: str) -> dict[str, float]:
-        """In `unit`: of all values the median and p99, and the quartiles of the rounds' medians."""
+        """Returns, in `unit`, the median and p99 of all values, and the quartiles of the rounds' medians."""
         rounds = self.rounds[contender]
         every = sorted(value for values in rounds for value in values)
         low, high = quartiles([statistics.median(values) for values in rounds])
@@ -104,7 +99,7 @@ class Findings:
 
 
 def _ratio_as_json(ratio: Ratio) -> dict[str, Any]:
-    found = {**asdict(ratio.target), **asdict(ratio), "met": ratio.met, "verdict": ratio.verdict}
+    found = {**asdict(ratio.target), **asdict(ratio), "verdict": ratio.verdict}
     del found["target"]
     # JSON has no infinity.
     return {name: None if value in (-math.inf, math.inf) else value for name, value in found.items()}

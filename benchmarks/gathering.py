@@ -11,7 +11,6 @@ from torch.futures import Future
 import torchremote
 
 from .findings import OURS, Findings, Target
-from .group import in_group
 from .timing import Block, interleave
 
 WIDTH = 1024
@@ -68,11 +67,7 @@ def from_python(stub: Any, x: Tensor, calls: int) -> None:
             futures.append(stub.forward_async(x))
 
 
-def measure(quick: bool, native: bool = False) -> Findings:
-    return in_group(_measure, quick, native=native)
-
-
-def _measure(quick: bool) -> Findings:
+def measure(quick: bool) -> Findings:
     x = torch.randn(1, WIDTH)
     stubs = {
         PLAIN: torchremote.create("owner", Rows, Network),

@@ -8,21 +8,15 @@ import torchremote
 
 from .findings import Findings, Target
 from .gathering import GATHERED, PLAIN, WIDTH, Network, Rows, Window, rate
-from .group import in_group
-from .movement import MAPPED, STAGED, without_accelerator
+from .movement import MAPPED, STAGED
 from .timing import Block, interleave
 
 DEPTHS = (1, 4, 16, 64, 256)
-QUESTION = "Gathered calls on an accelerator"
+
+GROUP = {"others": ("staged", "mapped"), "mapped": ("mapped",)}
 
 
-def measure(quick: bool, native: bool = False) -> Findings:
-    return without_accelerator(QUESTION, "calls/s", 1) or in_group(
-        _measure, quick, ("staged", "mapped"), mapped=("mapped",), native=native
-    )
-
-
-def _measure(quick: bool) -> Findings:
+def measure(quick: bool) -> Findings:
     device = torch.device(f"{torch.accelerator.current_accelerator()}:0")
     x = torch.randn(1, WIDTH)
     blocks: dict[str, Block] = {}
@@ -46,4 +40,4 @@ def _measure(quick: bool) -> Findings:
         for depth, bound in ((1, 0.85), (64, 2))
     ]
     notes = (f"A network of {WIDTH}, {2 * WIDTH}, {WIDTH}, one row a call, {max(DEPTHS)} calls of a batch at most.",)
-    return Findings(QUESTION, "calls/s", 1, rounds, targets, notes=notes)
+    return Findings("Gathered calls on an accelerator", "calls/s", 1, rounds, targets, notes=notes)

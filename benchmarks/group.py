@@ -20,24 +20,31 @@ from torchremote import native as native_part
 Found = TypeVar("Found")
 
 
+class NoAccelerator(Exception):
+    """Raised where a group needs an accelerator."""
+
+
 def in_group(
     measure: Callable[[bool], Found],
     quick: bool,
+    native: bool,
     others: tuple[str, ...] = ("owner",),
     options: dict[str, Any] | None = None,
     mapped: tuple[str, ...] = (),
-    native: bool = False,
 ) -> Found:
-    """What `measure(quick)` returns in the worker "caller" of a group that has `others`, too.
+    """Returns what `measure(quick)` returns in the worker "caller" of a group that also has `others`.
 
     Args:
+        native: whether the processes use the native part, which is built if it is not there.
         options: what `torchremote.rpc_options` is called with.
         mapped: those of `others` to which the worker "caller" has a device map.
-        native: whether the processes use the native part, which is built if it is not there.
 
     Raises:
         NativeError: it cannot be built here.
+        NoAccelerator: there is none to map.
     """
+    if mapped and not torch.accelerator.is_available():
+        raise NoAccelerator("no accelerator on this machine")
     if native:
         native_part.build()
     os.environ[native_part.SWITCH] = str(int(native))  # for the processes, which import torchremote anew
@@ -66,7 +73,7 @@ def _process(
 
 
 def quiet() -> None:
-    """torch's own notices about RPC and TorchScript are not what is measured; and one thread a process computes."""
+    """Keeps torch's notices about RPC and TorchScript out of the output, and has one thread of the process compute."""
     warnings.filterwarnings("ignore", module="torch")
     warnings.filterwarnings("ignore", message=".*torch.jit.*deprecated.*")
     torch.set_num_threads(1)

@@ -13,7 +13,6 @@ from torchremote.jit import compile_interface
 from torchremote.owner import modules
 
 from .findings import Findings, Target
-from .group import in_group
 from .timing import Block, Rounds, interleave, timed
 from .work import Layer, Linear
 
@@ -26,13 +25,12 @@ ARGUMENTS = (1, 4, 16, 32, 64)
 DEPTHS = (1, 2, 4, 6, 8)
 
 
+# Over TCP. In shared memory, four processes would look for messages on two cores, and whether one has a core to
+# itself would decide how long its calls take.
+GROUP = {"others": ("alone", "crowded", "learned"), "options": {"shared_memory": False}}
+
+
 def measure(quick: bool) -> Findings:
-    # Over TCP. In shared memory, four processes would look for messages on two cores, and whether one has a core to
-    # itself would decide how long its calls take.
-    return in_group(_measure, quick, others=("alone", "crowded", "learned"), options={"shared_memory": False})
-
-
-def _measure(quick: bool) -> Findings:
     x = torch.ones(4, 8)
     calls = {}
     for worker in ("alone", "crowded", "learned"):

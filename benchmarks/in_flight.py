@@ -8,21 +8,16 @@ from torch import Tensor, nn
 
 import torchremote
 
-from .findings import Findings, Target
-from .group import in_group
+from .findings import OURS, Findings, Target
 from .timing import interleave_rates
-from .work import BY_HAND, OURS, TORCH, Layer, Linear, by_hand, register_by_hand, torch_scripted
+from .work import BY_HAND, TORCH, Layer, Linear, by_hand, register_by_hand, torch_scripted
 
 CALLS = 100
 HAND_LOOP = f"{BY_HAND}, in TorchScript"
 LOOP, TORCHS_LOOP = f"{OURS}, in TorchScript", f"{TORCH}, in TorchScript"
 
 
-def measure(quick: bool, native: bool = False) -> Findings:
-    return in_group(_measure, quick, native=native)
-
-
-def _measure(quick: bool) -> Findings:
+def measure(quick: bool) -> Findings:
     x = torch.ones(4, 8)
     stub, scripted = torchremote.create("owner", Layer, Linear), torch_scripted("owner", Linear)
     loop, torchs_loop = torch.jit.script(Loop(stub)), torch.jit.script(TorchsLoop(scripted))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +14,7 @@ import torchremote
 from torchremote import native
 
 from .findings import OURS, Findings, Target
-from .group import in_group
-from .timing import Block, interleave, timed
+from .timing import Block, in_flight, interleave, timed
 from .work import Layer, Linear
 
 IN_FLIGHT = 100
@@ -54,11 +52,10 @@ class Slow(nn.Module):
         return x + y[0, 0]
 
 
-def measure(quick: bool, native: bool = False) -> Findings:
-    return in_group(_measure, quick, options={"in_turn": True}, native=native)
+GROUP = {"options": {"in_turn": True}}
 
 
-def _measure(quick: bool) -> Findings:
+def measure(quick: bool) -> Findings:
     x = torch.ones(4, 8)
     # Eight on the owner run in turn. Of those that do not, one is called, by one caller at a time.
     stubs = {AT_ONCE: torchremote.create("owner", Layer, Recurrent, in_turn=False)}
@@ -72,7 +69,7 @@ def _measure(quick: bool) -> Findings:
         blocks[f"{name}: {BESIDE}"] = _beside(slow, x, timed(lambda stub=stub: stub(x)))
     # A module that changes itself would end its owner.
     for name, stub in ((AT_ONCE, stateless), (IN_TURN, others[0])):
-        blocks[f"{name}: {MANY}"] = _in_flight(stub, x)
+        blocks[f"{name}: {MANY}"] = in_flight(stub, x, IN_FLIGHT, every=10)
     with torch.no_grad():
         rounds = interleave(blocks, 9 if quick else 25, calls=20 if quick else 50, warm_up=20)
     targets = [
@@ -83,18 +80,6 @@ def _measure(quick: bool) -> Findings:
         targets.append(Target(f"{IN_TURN}: {BESIDE}", f"{AT_ONCE}: {BESIDE}", 1.3))
     notes = ("The slow module, which also runs in turn, takes some 5 ms, and is called all the time.",)
     return Findings("Calls in turn, of eight modules on one owner", "us", 1e6, rounds, targets, notes=notes)
-
-
-def _in_flight(stub: Any, x: Tensor) -> Block:
-    def block(calls: int) -> list[float]:
-        seconds = []
-        for _ in range(max(1, calls // 10)):
-            start = time.perf_counter()
-            torch.futures.wait_all([stub.forward_async(x) for _ in range(IN_FLIGHT)])
-            seconds.append((time.perf_counter() - start) / IN_FLIGHT)
-        return seconds
-
-    return block
 
 
 def _beside(slow: Any, x: Tensor, block: Block) -> Block:

@@ -22,6 +22,7 @@ TORCH = "torch's init_rpc without a world size"
 SHOWN = (2, 10, 20, 30)
 """Which workers are shown, by how many there are with them."""
 AT_ONCE = f"{SHOWN[-1] - 1} at once"
+GROUP = None  # it starts processes of its own
 
 
 def measure(quick: bool) -> Findings:

@@ -6,19 +6,14 @@ import torch
 
 import torchremote
 
-from .findings import Findings, Target
-from .group import in_group
+from .findings import OURS, Findings, Target
 from .timing import interleave_rates
-from .work import BY_HAND, OURS, TORCH, Echo, Layer, by_hand, torch_scripted
+from .work import BY_HAND, TORCH, Echo, Layer, by_hand, torch_scripted
 
 BYTES = 64 << 20
 
 
 def measure(quick: bool) -> Findings:
-    return in_group(_measure, quick)
-
-
-def _measure(quick: bool) -> Findings:
     x = torch.ones(BYTES // 4)
     stub = torchremote.create("owner", Layer, Echo)
     hand, scripted = by_hand("owner", Echo), torch_scripted("owner", Echo)

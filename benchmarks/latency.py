@@ -6,10 +6,9 @@ import torch
 
 import torchremote
 
-from .findings import Findings, Target
-from .group import in_group
+from .findings import OURS, Findings, Target
 from .timing import interleave, timed
-from .work import BY_HAND, OURS, TORCH, TORCH_PYTHON, Layer, Linear, by_hand, torch_python, torch_scripted
+from .work import BY_HAND, TORCH, TORCH_PYTHON, Layer, Linear, by_hand, torch_python, torch_scripted
 
 TARGETS = (
     Target(OURS, BY_HAND, 1.06),
@@ -19,10 +18,6 @@ TARGETS = (
 
 
 def measure(quick: bool) -> Findings:
-    return in_group(_measure, quick)
-
-
-def _measure(quick: bool) -> Findings:
     x = torch.ones(4, 8)
     stub = torchremote.create("owner", Layer, Linear)
     hand, scripted, python = by_hand("owner", Linear), torch_scripted("owner", Linear), torch_python("owner", Linear)

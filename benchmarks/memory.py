@@ -13,7 +13,6 @@ from torchremote.jit import compile_interface
 from torchremote.owner import modules
 
 from .findings import Findings, Target
-from .group import in_group
 from .timing import Rounds
 from .work import Layer, Linear
 
@@ -22,10 +21,6 @@ PAGE = resource.getpagesize()
 
 
 def measure(quick: bool) -> Findings:
-    return in_group(_measure, quick)
-
-
-def _measure(quick: bool) -> Findings:
     stub = torchremote.create("owner", Layer, Linear, name="one")
     found: Rounds = {HOSTED: [], STUB: [], LIMIT: []}
     count = 2000
@@ -41,14 +36,14 @@ def _measure(quick: bool) -> Findings:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has."""
+    """Returns the memory that this process has, in bytes."""
     gc.collect()
     with open("/proc/self/statm") as pages:
         return int(pages.read().split()[1]) * PAGE
 
 
 def hosted_bytes(count: int) -> float:
-    """What hosting one more module costs; they share one ScriptModule, whose own cost is not ours."""
+    """Returns what hosting one more module costs. They share one ScriptModule, whose own cost is not ours."""
     contract = compile_interface(Layer).contract
     module = torch.jit.script(Linear())
     before = resident()

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 
 import torchremote
 
-from .findings import Findings, Target
-from .group import in_group
+from .findings import OURS, Findings, Target
 from .timing import Block, interleave, timed
-from .work import OURS
 
 Nested = Tuple[Dict[str, List[Tensor]], Tensor]
 STAGED, MAPPED = "by way of the CPU", "with a device map"
@@ -65,23 +63,10 @@ def pass_on(worker: str, value: Nested) -> Nested:
     return rpc.rpc_async(worker, passed_on, (value,)).wait()
 
 
-QUESTION = "Movement: 17 tensors, to an accelerator and back"
-
-
-def without_accelerator(question: str, unit: str, scale: float) -> Findings | None:
-    """Returns what is found where there is no accelerator; None where there is one."""
-    if torch.accelerator.is_available():
-        return None
-    return Findings(question, unit, scale, {}, left_out={OURS: "no accelerator on this machine"})
+GROUP = {"others": ("staged", "mapped"), "mapped": ("mapped",)}
 
 
 def measure(quick: bool) -> Findings:
-    return without_accelerator(QUESTION, "us", 1e6) or in_group(
-        _measure, quick, ("staged", "mapped"), mapped=("mapped",)
-    )
-
-
-def _measure(quick: bool) -> Findings:
     device = f"{torch.accelerator.current_accelerator()}:0"
     staged, mapped = (torchremote.create(f"{worker}/{device}", Moving, Passing) for worker in ("staged", "mapped"))
     hand = torchremote.create("staged", MovingByHand, PassingByHand)
@@ -96,7 +81,7 @@ def _measure(quick: bool) -> Findings:
         targets.append(Target(f"{OURS}, {STAGED}, {size}", f"{BY_HAND}, {STAGED}, {size}", 1.05))
     with torch.no_grad():
         found = interleave(blocks, rounds=9 if quick else 25, calls=10, warm_up=20)
-    return Findings(QUESTION, "us", 1e6, found, targets)
+    return Findings("Movement: 17 tensors, to an accelerator and back", "us", 1e6, found, targets)
 
 
 def nested(tensor: Tensor) -> Nested:

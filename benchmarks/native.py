@@ -11,15 +11,12 @@ import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote
-from torchremote.errors import NativeError
 
 from .busy_owner import start_being_busy, stop_being_busy
-from .findings import Findings, Target
-from .group import in_group
+from .findings import OURS, Findings, Target
 from .timing import Block, Rounds, interleave, timed
-from .work import BY_HAND, OURS, TORCH, Layer, Linear, by_hand, register_by_hand, torch_scripted
+from .work import BY_HAND, TORCH, Layer, Linear, by_hand, register_by_hand, torch_scripted
 
-QUESTION = "One call through the native part"
 NATIVE = f"{OURS}, native"
 LOOP, HAND_LOOP, TORCHS_LOOP = (f"{name}, scripted loop" for name in (NATIVE, BY_HAND, TORCH))
 BUSY, BUSY_TORCH = f"{LOOP}, caller busy", f"{TORCHS_LOOP}, caller busy"
@@ -32,14 +29,10 @@ TARGETS = (
 )
 
 
+GROUP = {"native": True}
+
+
 def measure(quick: bool) -> Findings:
-    try:
-        return in_group(_measure, quick, native=True)
-    except NativeError as error:
-        return Findings(QUESTION, "us", 1e6, {}, left_out={NATIVE: str(error)})
-
-
-def _measure(quick: bool) -> Findings:
     x = torch.ones(4, 8)
     stub = torchremote.create("owner", Layer, Linear)
     hand, scripted = by_hand("owner", Linear), torch_scripted("owner", Linear)
@@ -76,7 +69,7 @@ def _measure(quick: bool) -> Findings:
             stop_being_busy()
             for name, values in (idle | busy).items():
                 found.setdefault(name, []).extend(values)
-    return Findings(QUESTION, "us", 1e6, found, TARGETS)
+    return Findings("One call through the native part", "us", 1e6, found, TARGETS)
 
 
 class TorchsLoop(nn.Module):

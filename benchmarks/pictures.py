@@ -176,8 +176,6 @@ def settings(found: Json) -> Figure:
         if read := re.fullmatch(r"(.*), (.*): (.*), (.* [KM]iB)", name):
             transport, channel, direction, size = read.groups()
             panels.setdefault(f"{transport}, {direction}", {}).setdefault(channel, {})[size] = summary["median"]
-    if not panels:  # results of before sizes were measured
-        return bars(found)
     subtitle = "How many times as long as with rpc_options(). Lower is better."
     figure, every = _figure(found, subtitle, [PANEL] * len(panels))
     for axes, (title, channels) in zip(every, panels.items(), strict=True):
@@ -297,10 +295,10 @@ def _times(value: float) -> str:
     return (f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2f}") + TIMES
 
 
-def plain(value: float, digits: int = 3) -> str:
-    """Writes a number with so many digits that count, and never with a power of ten: 0.0041, 1.04, 48,036."""
+def plain(value: float) -> str:
+    """Writes a number with three digits that count, and never with a power of ten: 0.0041, 1.04, 48,036."""
     if value == 0:
         return "0"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    places = max(0, 2 - math.floor(math.log10(abs(value))))
     text = f"{value:,.{places}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -9,7 +9,6 @@ from torch.distributed.rpc import RRef
 import torchremote
 
 from .findings import OURS, Findings, Target
-from .group import in_group
 from .timing import Block, interleave, timed
 
 SIZES = {"16 KiB": 1 << 12, "16 MiB": 1 << 22}  # numbers of float32
@@ -39,11 +38,10 @@ class Growing(nn.Module):
         return x.to_here()[:8].sum()
 
 
+GROUP = {"others": ("first", "second"), "options": {"large_tensors": True}}
+
+
 def measure(quick: bool) -> Findings:
-    return in_group(_measure, quick, others=("first", "second"), options={"large_tensors": True})
-
-
-def _measure(quick: bool) -> Findings:
     x = torch.ones(1)
     blocks: dict[str, Block] = {}
     for name, size in SIZES.items():

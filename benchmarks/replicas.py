@@ -8,7 +8,6 @@ import torch.distributed.rpc as rpc
 import torchremote
 
 from .findings import Findings, Target
-from .group import in_group
 from .timing import interleave, timed
 from .work import Layer, Linear
 
@@ -16,12 +15,11 @@ OWNERS = ("owner", "second", "third")
 ONE, OF_ONE, OF_THREE = "a stub", "one replica", "three replicas"
 
 
+# Over TCP: in shared memory, four processes would look for messages, on few cores.
+GROUP = {"others": OWNERS, "options": {"shared_memory": False}}
+
+
 def measure(quick: bool) -> Findings:
-    # Over TCP: in shared memory, four processes would look for messages, on few cores.
-    return in_group(_measure, quick, others=OWNERS, options={"shared_memory": False})
-
-
-def _measure(quick: bool) -> Findings:
     for owner in OWNERS:
         rpc.rpc_sync(owner, serve)
     x = torch.ones(4, 8)

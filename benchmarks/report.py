@@ -1,21 +1,19 @@
-"""Findings as text and JSON, and the tables of the README and of docs.
+"""Findings as text and JSON, and the table of the README.
 
-`python -m benchmarks.report` writes the README's rows and draws all pictures again, from the results that are kept;
-`--table` prints the full table instead.
+`python -m benchmarks.report` writes the README's rows and draws all pictures again, from the results that are kept.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import re
 from pathlib import Path
-from typing import Any
 
 from . import pictures
 from .findings import Findings, Ratio
-from .questions import QUESTIONS, RESULTS
+from .kept import Results, cells, read_results
+from .questions import RESULTS
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
@@ -42,9 +40,6 @@ TELLING = (
         "Calls a second, 64 in flight and gathered, to TorchRL's SharedMemoryTransport",
     ),
 )
-
-Results = dict[str, dict[str, Any]]
-"""By question, the JSON of its findings."""
 
 
 def as_text(findings: Findings) -> str:
@@ -75,30 +70,7 @@ def write(findings: Findings, path: Path, machine: dict[str, str]) -> None:
         pictures.draw(path.name, found, path.with_suffix(".png"))
 
 
-# -- tables
-
-
-def read_results(folder: Path = RESULTS) -> Results:
-    """Reads the results that are kept, in the order of the questions."""
-    paths = {name: folder / f"{name}.json" for name in QUESTIONS}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
-
-
-def full_table(results: Results | None = None) -> str:
-    """Returns a table of every ratio, in Markdown, below a line on the machine.
-
-    Args:
-        results: by question; those that are kept in benchmarks/results by default.
-    """
-    results = read_results() if results is None else results
-    lines = [heading(results), "", "| question | ratio to | measured | target | |", "|---|---|---|---|---|"]
-    for found in results.values():
-        for number, ratio in enumerate(found["ratios"]):
-            statistic = "" if ratio["statistic"] == "median" else f", {ratio['statistic']}"
-            to = f"{ratio['of'].removeprefix('torchremote, ')} / {ratio['to']}{statistic}"
-            question = found["question"] if number == 0 else ""
-            lines.append(f"| {question} | {to} | {_measured(ratio)} | {_bound(ratio)} | {_verdict(ratio)} |")
-    return "\n".join(lines)
+# -- the table
 
 
 def telling_table(results: Results) -> str:
@@ -107,7 +79,7 @@ def telling_table(results: Results) -> str:
     for question, of, to, shown in TELLING:
         for ratio in results.get(question, {"ratios": []})["ratios"]:
             if (ratio["of"], ratio["to"], ratio["statistic"]) == (of, to, "median"):
-                rows.append(f"| {shown} | {_measured(ratio)} | {_bound(ratio)} | {_verdict(ratio)} |")
+                rows.append(f"| {shown} | {cells(ratio)} |")
     told = {name: results[name] for name in dict.fromkeys(row[0] for row in TELLING) if name in results}
     return "\n".join([heading(told), "", "| | ratio | target | |", "|---|---|---|---|", *rows])
 
@@ -124,27 +96,8 @@ def heading(results: Results) -> str:
     )
 
 
-def _measured(ratio: dict[str, Any]) -> str:
-    return f"{ratio['value']:.3g} ({ratio['low']:.3g} to {ratio['high']:.3g})"
-
-
-def _bound(ratio: dict[str, Any]) -> str:
-    return f"{'≥' if ratio['at_least'] else '≤'} {ratio['bound']:g}"
-
-
-def _verdict(ratio: dict[str, Any]) -> str:
-    # Results of before there were intervals are met or missed by their median.
-    verdict = ratio.get("verdict", "met" if ratio["met"] else "missed")
-    return f"{verdict}: {ratio['why']}" if verdict != "met" and ratio["why"] else str(verdict)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
-    parser.add_argument("--table", action="store_true", help="print the full table, and write nothing")
     results = read_results()
-    if parser.parse_args().table:
-        print(full_table(results))
-        return
     for question, found in results.items():
         if found["contenders"]:
             pictures.draw(question, found, RESULTS / f"{question}.png")

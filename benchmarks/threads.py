@@ -6,9 +6,6 @@ OpenMP gives each thread that computes a team of its own, and an owner has sixte
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.distributed.rpc as rpc
@@ -18,8 +15,7 @@ import torchremote
 
 from .findings import OURS, Findings
 from .gathering import WIDTH, Network, Rows
-from .group import in_group
-from .timing import Block, interleave
+from .timing import Block, in_flight, interleave
 from .work import Layer, Linear
 
 CORES = os.cpu_count() or 1
@@ -29,13 +25,11 @@ ROWS = 64
 IN_FLIGHT = 64
 
 
+# Through shared memory, each of three processes would keep a core busy.
+GROUP = {"others": tuple(owner for owner, _ in OWNERS.values()), "options": {"shared_memory": False}}
+
+
 def measure(quick: bool) -> Findings:
-    # Through shared memory, each of three processes would keep a core busy.
-    others = tuple(owner for owner, _ in OWNERS.values())
-    return in_group(_measure, quick, others, options={"shared_memory": False})
-
-
-def _measure(quick: bool) -> Findings:
     small, large, row = torch.ones(4, 8), torch.randn(ROWS, WIDTH), torch.randn(1, WIDTH)
     blocks: dict[str, Block] = {}
     for name, (owner, threads) in OWNERS.items():
@@ -54,7 +48,7 @@ def _measure(quick: bool) -> Findings:
             ("many small operators on [64, 1024]", several, large, 1),
             ("many small operators on [64, 1024]", several, large, 16),
         ):
-            blocks[f"{OURS}, {name}: {work}, {depth} in flight"] = _in_flight(stub, x, depth)
+            blocks[f"{OURS}, {name}: {work}, {depth} in flight"] = in_flight(stub, x, depth)
     with torch.no_grad():
         rounds = interleave(blocks, 9 if quick else 25, calls=4 if quick else 8, warm_up=2)
     return Findings("A call, by the threads of its operators", "us", 1e6, rounds)
@@ -71,17 +65,3 @@ class Rounds(nn.Module):
         for _ in range(20):
             x = torch.tanh(x + 1)
         return x
-
-
-def _in_flight(stub: Any, x: torch.Tensor, depth: int) -> Callable[[int], list[float]]:
-    """Returns the seconds of a call, of so many under way at once."""
-
-    def block(calls: int) -> list[float]:
-        seconds = []
-        for _ in range(calls):
-            start = time.perf_counter()
-            torch.futures.wait_all([stub.forward_async(x) for _ in range(depth)])
-            seconds.append((time.perf_counter() - start) / depth)
-        return seconds
-
-    return block

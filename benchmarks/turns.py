@@ -35,7 +35,8 @@ class Pair:
         Raises:
             FileNotFoundError: there is no torchremote in that folder.
         """
-        check(checkout)
+        if not (checkout / "torchremote" / "__init__.py").exists():
+            raise FileNotFoundError(f"{checkout}: not a checkout of torchremote")
         self._folder = tempfile.TemporaryDirectory(prefix="torchremote-bench-")
         given = [f"{self._folder.name}/store", json.dumps(dict(options or {}))]
         self._owner = start(checkout, "owner", *given)
@@ -89,11 +90,6 @@ class Pair:
                 process.kill()
                 process.wait()
         self._folder.cleanup()
-
-
-def check(checkout: Path) -> None:
-    if not (checkout / "torchremote" / "__init__.py").exists():
-        raise FileNotFoundError(f"{checkout}: not a checkout of torchremote")
 
 
 def start(checkout: Path, *arguments: str) -> subprocess.Popen[str]:

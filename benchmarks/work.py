@@ -11,8 +11,6 @@ from torch.distributed.nn.api.remote_module import _RemoteModule
 
 import torchremote
 
-from .findings import OURS as OURS
-
 BY_HAND = "scripted RPC by hand"
 TORCH = "torch RemoteModule, scripted"
 TORCH_PYTHON = "torch RemoteModule, Python"
@@ -28,7 +26,7 @@ torchremote.remote_scriptable(Layer)
 
 
 class Linear(nn.Module):
-    """[n, 8] float32 -> [n, 8] float32. It is not trained: nor can the one be that is a constant of a graph, below."""
+    """Maps [n, 8] float32 to [n, 8] float32. It is not trained, as the one below cannot be: a constant of a graph."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +45,7 @@ BY_HAND_NAME = "__torch__.benchmarks.by_hand_{}"
 
 
 def register_by_hand(module_cls: type[nn.Module]) -> Any:
-    """A scripted function that has its module as constants of its graph, under one name on every worker.
+    """Returns a scripted function that has its module as constants of its graph, under one name on every worker.
 
     What somebody writes who knows the module beforehand, and needs but one: there is no address in the call.
     """
@@ -63,7 +61,7 @@ def register_by_hand(module_cls: type[nn.Module]) -> Any:
 
 
 def by_hand(owner: str, module_cls: type[nn.Module]) -> Any:
-    """A scripted function that calls it: (tensor) -> tensor."""
+    """Returns a function from a tensor to a tensor, which calls a scripted one on the owner."""
     function = register_by_hand(module_cls)
     rpc.rpc_sync(owner, _register, (module_cls,))
 

@@ -32,7 +32,7 @@ def start_server():
 
 
 class Fork:
-    """What runs `function`, of a module, with the environment of now; as if it were a Popen. It ends with this process.
+    """Runs `function`, of a module, with the environment of now, as if it were a Popen. It ends with this process.
 
     What it prints goes to a file of the path `output`, or to nobody.
     """

@@ -93,7 +93,7 @@ def _changed(name, type):
 
 
 def check_pure(interface):
-    """What needs no second process."""
+    """Checks what needs no second process."""
     again = parse_interface(interface.qualified_name, interface.text)
     assert (again.text, again.digest) == (interface.text, interface.digest)
     declared = parse_interface(interface.qualified_name, interface.declaration)
@@ -162,7 +162,7 @@ def arguments_of(stub, method, args, kwargs):
 
 
 def can_be_converted(method):
-    """Whether torch takes every Python value of the arguments."""
+    """Says whether torch takes every Python value of the arguments."""
     for argument in method.arguments:
         for part in walk(argument.type):
             if isinstance(part, (UnionType, AnyType)) or any(
@@ -175,7 +175,7 @@ def can_be_converted(method):
 
 
 class Tally:
-    """How many interfaces were run, and how deep their types were."""
+    """Counts how many interfaces were run, and how deep their types were."""
 
     def __init__(self):
         self.count, self.depths = 0, collections.Counter()

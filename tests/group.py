@@ -23,8 +23,8 @@ one_thread_for_forks = pytest.mark.skipif(
 )
 
 
-def play(tmp_path, *roles, timeout=80, python=None, **options):
-    """Runs every role, a function of a test module, in a worker of its name; what each printed, in order.
+def play(tmp_path, *roles, python=None, **options):
+    """Runs every role, a function of a test module, in a worker of its name. Returns what each printed, in order.
 
     `python`: an interpreter, of this environment or another, to start for each; without it, they are forked.
     `options`: of `rpc_options`, for workers that are forked.
@@ -35,12 +35,12 @@ def play(tmp_path, *roles, timeout=80, python=None, **options):
     folder.mkdir()
     outputs = [folder / f"{rank}.txt" for rank in range(len(roles))]
     workers = [
-        _fork(role, rank, len(roles), folder, output, options)
+        Fork(_work, role.__module__, role.__name__, rank, len(roles), folder, options, output=output)
         if python is None
         else _start(python, role, rank, len(roles), folder, output)
         for rank, (role, output) in enumerate(zip(roles, outputs, strict=True))
     ]
-    pause, end = threading.Event(), time.monotonic() + timeout
+    pause, end = threading.Event(), time.monotonic() + 80
     try:
         while any(worker.poll() is None for worker in workers) and time.monotonic() < end:
             if any(worker.poll() not in (None, 0, -signal.SIGKILL) for worker in workers):
@@ -57,10 +57,6 @@ def play(tmp_path, *roles, timeout=80, python=None, **options):
     return printed
 
 
-def _fork(role, rank, size, folder, output, options):
-    return Fork(_work, role.__module__, role.__name__, rank, size, folder, options, output=output)
-
-
 def _start(python, role, rank, size, folder, output):
     command = [python, "-m", "tests.group", role.__module__, role.__name__, str(rank), str(size), folder]
     with output.open("w") as file:
@@ -68,7 +64,10 @@ def _start(python, role, rank, size, folder, output):
 
 
 def end_with_the_parent():
-    """A test run that is killed ends nothing; and a worker whose group is gone waits for it, busily."""
+    """Ends this process with the one that started it.
+
+    A test run that is killed ends nothing, and a worker whose group is gone waits for it, busily.
+    """
     parent = os.getppid()
 
     def watch():

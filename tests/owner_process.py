@@ -28,7 +28,7 @@ def hosted_here():
 
 
 def resident():
-    """This process's memory, in bytes."""
+    """Returns this process's memory, in bytes."""
     gc.collect()
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -65,11 +65,10 @@ def churn(rounds):
 
 
 def host_many(count):
-    """Hosts one module `count` times; the handles of the first and the last, and how many there were before."""
+    """Hosts one module `count` times. Returns the handles."""
     contract = compile_interface(zoo.Sleeper).contract
     module = scripting.scripted_module(zoo.SlowLoop(), contract.interface)
-    handles = [modules.add(contract, module, torch.device("cpu")) for _ in range(count)]
-    return handles
+    return [modules.add(contract, module, torch.device("cpu")) for _ in range(count)]
 
 
 def release_all(handles):
@@ -78,7 +77,7 @@ def release_all(handles):
 
 
 def host_source(name, text, source, moves):
-    """Hosts a module with the methods that `source` defines, for an interface's canonical text; the handle.
+    """Hosts a module with the methods that `source` defines, for an interface's canonical text. Returns the handle.
 
     `moves`: whether tensors move to it, as if it were on an accelerator.
     """
@@ -88,7 +87,7 @@ def host_source(name, text, source, moves):
 
 
 def module_of(contract, source):
-    """A module with the methods that `source` defines; it may name the classes of the interface's types."""
+    """Makes a module with the methods that `source` defines, which may name the classes of the interface's types."""
     title = f"<module of {contract.interface.name}#{contract.interface.digest}>"
     linecache.cache[title] = (len(source), None, source.splitlines(keepends=True), title)
     source_names = SourceNames(contract.interface)

@@ -32,7 +32,7 @@ def room_of(path):
 
 
 def imports(path):
-    """What a file imports, anywhere in it: files of ours, and the first names of other packages."""
+    """Returns what a file imports, anywhere in it: files of ours, and the first names of other packages."""
     package = list(path.parts[:-1])
     for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
         if isinstance(node, ast.Import):

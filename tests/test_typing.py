@@ -46,7 +46,7 @@ def run(folder, *command, allowed=False):
 
 @pytest.fixture(scope="module", params=["mypy", "pyright"])
 def found(request, folder):
-    """What a checker found: by file and line, the message."""
+    """Returns what a checker found: by file and line, the message."""
     if request.param == "mypy":
         # With the options and the cache of `make lint`, which has read torch.
         options = ("--config-file", ROOT / "setup.cfg", "--cache-dir", ROOT / ".mypy_cache")

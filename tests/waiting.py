@@ -14,7 +14,7 @@ from . import owner_process as remote
 
 
 def hosted(owner):
-    """What it hosts, as a set: modules of tests before may be let go at any time, so how many there are says little."""
+    """Returns what it hosts, as a set. How many there are says little: modules of tests before may go at any time."""
     gc.collect()
     return rpc.rpc_sync(owner, remote.hosted_here)
 

@@ -1,4 +1,4 @@
-"""The interfaces and modules that tests share. Importable by every worker; nothing here is specific to one test."""
+"""Interfaces and modules for tests, where every worker can import them."""
 
 import collections
 import enum
@@ -91,7 +91,7 @@ class LinearEncoder(nn.Module):
     @classmethod
     @torch.jit.unused
     def output(cls, seed, x):
-        """What a module made with `seed` gives for `x`, computed here."""
+        """Returns what a module made with `seed` gives for `x`, computed here."""
         return cls(seed=seed)(x, 1.0)
 
     def forward(self, x: Tensor, scale: float) -> Tensor:

@@ -28,7 +28,7 @@ class Missing(Exception):
 
 @contextlib.contextmanager
 def running(name: str) -> Iterator[Callable[[str], Block]]:
-    """What a peer does, by the kind of work; it ends with the context.
+    """Starts a peer, which ends with the context. Yields what it does, by the kind of work.
 
     Raises:
         Missing: it is not installed, or does not start.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,13 +9,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from benchmarks.questions import QUESTIONS, RESULTS
-
-
-def found() -> dict[str, dict[str, Any]]:
-    """By question, in the order in which they are asked: what was measured last."""
-    paths = {question: RESULTS / f"{question}.json" for question in QUESTIONS}
-    return {question: json.loads(path.read_text()) for question, path in paths.items() if path.exists()}
+from benchmarks.kept import cells, read_results
+from benchmarks.questions import RESULTS
 
 
 def _shown(value: float) -> str:
@@ -26,14 +20,6 @@ def _shown(value: float) -> str:
 def _of(ratio: dict[str, Any]) -> str:
     statistic = "" if ratio["statistic"] == "median" else f" ({ratio['statistic']})"
     return f"{ratio['of']} / {ratio['to']}{statistic}"
-
-
-def _bound(ratio: dict[str, Any]) -> str:
-    return f"{'≥' if ratio['at_least'] else '≤'} {ratio['bound']:g}"
-
-
-def _measured(ratio: dict[str, Any]) -> str:
-    return f"{ratio['value']:.3g} ({ratio['low']:.3g} to {ratio['high']:.3g})"
 
 
 def machine_of(results: dict[str, dict[str, Any]]) -> str:
@@ -49,18 +35,13 @@ def machine_of(results: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def _verdict(ratio: dict[str, Any]) -> str:
-    verdict: str = ratio.get("verdict", "met" if ratio["met"] else "missed")
-    return f"{verdict}: {ratio['why']}" if verdict != "met" and ratio["why"] else verdict
-
-
 def _targets(results: dict[str, dict[str, Any]]) -> Iterator[str]:
     yield "| question | ratio | measured | target | |"
     yield "|---|---|---|---|---|"
     for name, result in results.items():
         for number, ratio in enumerate(result["ratios"]):
             question = "" if number else f"[{result['question']}](#{_anchor(name)})"
-            yield f"| {question} | {_of(ratio)} | {_measured(ratio)} | {_bound(ratio)} | {_verdict(ratio)} |"
+            yield f"| {question} | {_of(ratio)} | {cells(ratio)} |"
 
 
 def _anchor(name: str) -> str:
@@ -72,7 +53,7 @@ class Machine(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         return self.parse_text_to_nodes(
-            machine_of({name: result for name, result in found().items() if not _on_accelerator(result)})
+            machine_of({name: result for name, result in read_results().items() if not _on_accelerator(result)})
         )
 
 
@@ -84,14 +65,14 @@ class Targets(SphinxDirective):
     """The ratios that have a target."""
 
     def run(self) -> list[nodes.Node]:
-        return self.parse_text_to_nodes("\n".join(_targets(found())))
+        return self.parse_text_to_nodes("\n".join(_targets(read_results())))
 
 
 class Results(SphinxDirective):
     """All questions, each with its picture and its table."""
 
     def run(self) -> list[nodes.Node]:
-        return [self._section(name, result) for name, result in found().items()]
+        return [self._section(name, result) for name, result in read_results().items()]
 
     def _section(self, name: str, result: dict[str, Any]) -> nodes.Node:
         self.env.note_dependency(str(RESULTS / f"{name}.json"))

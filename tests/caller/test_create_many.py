@@ -22,7 +22,7 @@ def served(name):
 
 
 def hosted():
-    """How many modules the owner hosts."""
+    """Returns how many modules the owner hosts."""
     return len(tr.stats().modules)
 
 

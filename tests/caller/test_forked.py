@@ -23,7 +23,7 @@ X = torch.ones(1, 8)
 
 
 def told_in_a_child(ask):
-    """What `ask` raises in a forked child, its name and text, or "returned"; empty after ten seconds."""
+    """Returns what `ask` raises in a forked child, its name and text, or "returned"; empty after ten seconds."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:

@@ -64,7 +64,7 @@ def tensors_of(value):
 
 
 def results(stub, x):
-    """What every way to call gives."""
+    """Returns what every way to call gives."""
     yield from (stub(x), stub.forward_async(x).wait(), stub.parameter(), stub.echo(x), stub.anything(x), stub.named(x))
     yield from (stub.forward_many([(x,), (x,)]), stub.named_many_async([(x,)]).wait())
     yield from (stub.echo_many([(x,), (x,)], return_exceptions=True),)

@@ -36,7 +36,7 @@ class Joining:
     @tr.batched(0)
     def observe(self, seen: Observed, either: Union[int, Tensor, None] = None) -> Shown: ...
     def count(self) -> int:
-        """How many calls ran since the last count."""
+        """Returns how many calls ran since the last count."""
 
 
 class Joined(nn.Module):

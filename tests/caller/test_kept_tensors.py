@@ -36,7 +36,7 @@ def sleeper(owner):
 
 
 def references_meanwhile(sleeper, tensor, is_done):
-    """How many references C++ has to a tensor of a call that runs. Python's own is one of them."""
+    """Returns how many references C++ has to a tensor of a call that runs. Python's own is one of them."""
     sleeper(torch.ones(1), 1)  # the message before this one is written
     count = tensor._use_count()
     assert not is_done()

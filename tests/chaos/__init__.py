@@ -6,8 +6,9 @@ its group, because torch cannot take a lost worker back.
 * `modules.py`: what is hosted.
 * `books.py`: what was sent to a hosted module, and so which values may come back.
 * `forms.py`: the ways to make calls: blocking, asynchronous, many at once, with a short timeout.
-* `calls.py`: operations that call. `lives.py`: operations that create, send, save and drop stubs. `chances.py`: how
-  often each is drawn, and which errors it may raise.
+* `calls.py`: operations that call. `lives.py`: those that create, connect, withdraw and drop. `sending.py`: those that
+  send, fetch, copy and save stubs. `state.py`: those on a module's state. `chances.py`: how often each is drawn, and
+  with which stub.
 * `caller.py`: a thread that makes random operations. `housekeeping.py`: what an owner does with what it serves.
 * `watch.py`: notices what does not come back. `report.py`: counts, and tells of faults.
 * `board.py`: integers that all processes of a round share, also with one that was killed.

@@ -60,7 +60,7 @@ class Board:
         return bool(self.cells[_KILLED + WORKERS.index(worker)])
 
     def sums(self, owner):
-        """What each worker added to the adder that `owner` serves: for each worker, sent and done."""
+        """Returns what each worker added to the adder that `owner` serves: for each worker, sent and done."""
         first = _SUMS + OWNERS.index(owner) * 2 * len(WORKERS)
         return self.cells[first : first + 2 * len(WORKERS)]
 

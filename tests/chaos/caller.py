@@ -59,7 +59,7 @@ class Caller:
 
     @property
     def unquiet(self):
-        """Whether workers are killed or stopped in this round."""
+        """Says whether workers are killed or stopped in this round."""
         return self.settings.kind != "calm"
 
     def owner(self):

@@ -4,7 +4,7 @@ import re
 
 import torch
 
-from torchremote.errors import ArgumentError, RemoteError, StaleStubError
+from torchremote.errors import ArgumentError, RemoteError
 from torchremote.link.failures import FAILURES, explain
 from torchremote.link.route import route_of
 
@@ -185,4 +185,3 @@ def call_model(caller, arithmetic, adder, model):
 OF_ARITHMETIC = {scale: 10, spell: 2, be_slow: 2, raise_remotely: 1, misfit_remotely: 1, misuse: 2}
 OF_SUMS = {add: 4, read_total: 1}
 OF_LOGS = {append: 3, read_log: 1}
-STALE = (StaleStubError,)

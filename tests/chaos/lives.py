@@ -27,7 +27,7 @@ def seconds_of(caller, timeout):
 
 
 def _kinds(caller):
-    """What can be created: interface, class, arguments, book, operations, and whether order is checked."""
+    """Lists what can be created: interface, class, arguments, book, operations, and whether order is checked."""
     weight = caller.random.randint(1, 99)
     return [
         (modules.Arithmetic, modules.Scaling, (weight,), Weights(weight), OF_ARITHMETIC | OF_STATE, False),

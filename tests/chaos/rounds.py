@@ -52,17 +52,17 @@ class Settings:
 
     @property
     def parts(self):
-        """How often the workers rest."""
+        """Says how often the workers rest."""
         return 1 if self.kills else 8 if self.kind == "calm" else 4
 
     @property
     def compares_memory(self):
-        """Whether the last parts are compared. In a shorter round, they have too few calls."""
+        """Says whether the last parts are compared. In a shorter round, they have too few calls."""
         return self.kind == "calm" and self.seconds >= 60
 
 
-def settings_of(seed, folder, seconds=None, kind=None):
-    """Draws the settings of the round with this seed."""
+def settings_of(seed, folder, seconds, kind):
+    """Draws the settings of the round with this seed, but for `seconds` and `kind` that are not None."""
     draw = random.Random(seed)
     drawn, length = draw.choices(["kills", "stops", "calm"], [6, 2, 2])[0], draw.uniform(20, 40)
     kind = kind or drawn

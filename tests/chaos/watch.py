@@ -31,7 +31,7 @@ class Watch:
 
     @contextmanager
     def within(self, seconds, what):
-        """What is done inside must not take longer than `seconds` and the margin."""
+        """Notices if what is done inside takes longer than `seconds` and the margin."""
         thread = threading.get_ident()
         outer = self._waiting.get(thread)
         self._waiting[thread] = what, self._lived + seconds + MARGIN, seconds

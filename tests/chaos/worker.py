@@ -17,6 +17,7 @@ import torch.distributed.rpc as rpc
 import torchremote as tr
 from torchremote.owner import leases, sweeper, tables
 
+from ..owner_process import resident
 from . import board as boards
 from . import chances, housekeeping, lives, sending
 from .caller import Caller, run_thread
@@ -65,10 +66,8 @@ def main(worker, settings):
     pause = threading.Barrier(len(threads) + 1)
     board.reach(worker, boards.READY)
     _until(board, boards.WORKING)
-    if worker in boards.OWNERS:
-        run_thread(threads[0], pause, housekeeping.nothing, housekeeping.keep_house, housekeeping.nothing)
-    else:
-        run_thread(threads[0], pause, housekeeping.nothing, _do_nothing, housekeeping.nothing)
+    step = housekeeping.keep_house if worker in boards.OWNERS else _do_nothing
+    run_thread(threads[0], pause, housekeeping.nothing, step, housekeeping.nothing)
     for caller in threads[1:]:
         run_thread(caller, pause, chances.connect_to_served, chances.step, lives.withdraw)
     for part in range(settings.parts):
@@ -150,7 +149,7 @@ class _MallInfo(ctypes.Structure):
 
 
 def _memory():
-    """This process's memory, in bytes: what is allocated, and what is resident.
+    """Returns this process's memory, in bytes: what is allocated, and what is resident.
 
     Allocated is what malloc gave out and did not get back. Resident is also what malloc keeps for later.
     """
@@ -159,6 +158,4 @@ def _memory():
     libc.malloc_trim(0)
     libc.mallinfo2.restype = _MallInfo
     info = libc.mallinfo2()
-    with open("/proc/self/statm") as file:
-        resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return {"allocated": info.uordblks + info.hblkhd, "resident": resident}
+    return {"allocated": info.uordblks + info.hblkhd, "resident": resident()}

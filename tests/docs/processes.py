@@ -33,7 +33,7 @@ def started(command, folder, env=PYTHON):
 
 
 def finish(program, folder, seconds):
-    """What the program wrote. It has to end well, and in time."""
+    """Returns what the program wrote. It has to end well, and in time."""
     with suppress(subprocess.TimeoutExpired):
         program.wait(timeout=seconds)
     told = (folder / "output.txt").read_text()

@@ -11,7 +11,6 @@ import pathlib
 import signal
 import socket
 import sys
-import tempfile
 import time
 import traceback
 
@@ -34,7 +33,7 @@ class Worker:
         self.name, self.pid, self._said = name, pid, said
 
     def said(self):
-        """What it said of its join: "" if that succeeded; None as long as it has not."""
+        """Returns what it said of its join: "" if that succeeded; None as long as it has not."""
         return self._said.read_text() if self._said.exists() else None
 
     def joined(self):
@@ -59,8 +58,10 @@ class Worker:
 
 
 class Nursery:
-    def __init__(self):
-        self._folder = pathlib.Path(tempfile.mkdtemp())
+    """Starts workers, which say in files of `folder` whether they have joined."""
+
+    def __init__(self, folder):
+        self._folder = pathlib.Path(folder)
         self._count = 0
         self._ours, theirs = socket.socketpair()
         if os.fork() == 0:
@@ -131,7 +132,7 @@ def in_a_group(timeout=100, name="main", **options):
         @pytest.mark.timeout(timeout + 60)
         def test(tmp_path):
             output = tmp_path / "output"
-            process = Fork(_run_body, body.__module__, body.body_name, name, options, output=output)
+            process = Fork(_run_body, body.__module__, body.body_name, name, options, tmp_path, output=output)
             try:
                 status = process.wait(timeout)
                 assert status == 0, f"exit status {status}\n{output.read_text()}"
@@ -147,11 +148,11 @@ def in_a_group(timeout=100, name="main", **options):
     return decorate
 
 
-def _run_body(module, body, name, options):
+def _run_body(module, body, name, options, folder):
     import importlib
 
     torch.set_num_threads(1)
-    nursery = Nursery()
+    nursery = Nursery(folder)
     if name is not None:
         torchremote.join(name, **{"shared_memory": False, "rpc_timeout": 20, **options})
     getattr(importlib.import_module(module), body).body(nursery)
@@ -160,7 +161,7 @@ def _run_body(module, body, name, options):
 
 
 def elapsed(function, *args):
-    """The seconds that a call takes."""
+    """Returns the seconds that a call takes."""
     start = time.monotonic()
     function(*args)
     return time.monotonic() - start

@@ -73,7 +73,7 @@ def training(name="encoder"):
 
 
 def references():
-    """How many references torch counts to what this worker owns."""
+    """Returns how many references torch counts to what this worker owns."""
     return int(rpc._get_debug_info()["num_forks"])
 
 

@@ -9,11 +9,11 @@ memory, threads and files of the callers as the rounds go on.
 
 import argparse
 import faulthandler
-import gc
 import os
 import pathlib
 import random
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -26,6 +26,7 @@ from torchremote import native
 from torchremote.errors import WireError
 
 from .. import zoo
+from ..owner_process import resident
 from ..waiting import until
 from . import roles
 from .nursery import Nursery
@@ -122,11 +123,8 @@ def end():
 
 
 def usage():
-    """This process's resident memory in MiB, its threads, and its open files."""
-    gc.collect()
-    with open("/proc/self/statm") as pages:
-        resident = int(pages.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
-    return round(resident, 1), len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+    """Returns this process's resident memory in MiB, how many threads it has, and how many open files."""
+    return round(resident() / (1 << 20), 1), len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
 
 
 def wrong_so_far():
@@ -210,11 +208,12 @@ def main():
     options = parser.parse_args()
     faulthandler.enable()
     torch.set_num_threads(1)
-    nursery = Nursery()
-    tr.join("main", shared_memory=False, rpc_timeout=20)
-    began, faults, looks = time.monotonic(), 0, []
-    found = run(nursery, options.rounds, options.seed, looks)
-    seconds = time.monotonic() - began
+    with tempfile.TemporaryDirectory() as folder:
+        nursery = Nursery(folder)
+        tr.join("main", shared_memory=False, rpc_timeout=20)
+        began, faults, looks = time.monotonic(), 0, []
+        found = run(nursery, options.rounds, options.seed, looks)
+        seconds = time.monotonic() - began
     for who, (wrong, right, lost) in found.items():
         for kind in sorted(right):
             print(f"{who}: {kind}: {right[kind]} right, {lost[kind]} lost")

@@ -111,7 +111,7 @@ def test_what_is_no_hub_is_said_to_be_none(nursery):
 
 
 def said_by(*command):
-    """What a command that fails says on standard error."""
+    """Returns what a command that fails says on standard error."""
     with contextlib.redirect_stderr(io.StringIO()) as said:
         assert cli.main(list(command)) == 1
     return said.getvalue()

@@ -40,7 +40,7 @@ def on_two_machines(body):
             pytest.skip(f"no two machines here: {reason}")
         output = tmp_path / "output"
         with Machines("") as machines:
-            process = Fork(run, body.__name__, machines, output=output)
+            process = Fork(run, body.__name__, machines, tmp_path, output=output)
             try:
                 assert process.wait(150) == 0, output.read_text()
             finally:
@@ -52,10 +52,10 @@ def on_two_machines(body):
     return test
 
 
-def run(name, machines):
+def run(name, machines, folder):
     torch.set_num_threads(1)
     machines.enter("there")
-    there = Nursery()
+    there = Nursery(folder)
     machines.enter("here")
     command = [sys.executable, "-I", hub.__file__, machines.hub]
     subprocess.run(command, timeout=30, check=True)
@@ -64,9 +64,9 @@ def run(name, machines):
     assert elapsed(tr.leave) < 15
 
 
-def owner_there(machines, there, name="ps"):
-    owner = there.start(name, machines.hub, rpc_timeout=20).joined()
-    rpc.rpc_sync(name, roles.serve_encoder)
+def owner_there(machines, there):
+    owner = there.start("ps", machines.hub, rpc_timeout=20).joined()
+    rpc.rpc_sync("ps", roles.serve_encoder)
     return owner
 
 

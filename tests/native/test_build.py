@@ -127,6 +127,17 @@ def test_a_cache_that_may_not_be_read_is_not_used(cache, monkeypatch):
         native.build()
 
 
+def test_a_cache_that_may_not_be_written_is_named(cache, monkeypatch, capsys):
+    def make_folder(**_):
+        raise PermissionError(13, "Permission denied", str(cache))
+
+    monkeypatch.setattr(native, "_tools", lambda: cpp_extension)
+    monkeypatch.setattr(native.tempfile, "TemporaryDirectory", make_folder)
+    assert cli.main(["build-native"]) == 1
+    assert "Permission denied" in (said := capsys.readouterr().err)
+    assert "name another folder in XDG_CACHE_HOME" in said
+
+
 def test_what_is_built_is_not_built_again(cache, capsys):
     native.library().parent.mkdir(parents=True)
     native.library().write_text("")

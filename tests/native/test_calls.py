@@ -2,7 +2,6 @@
 
 import ctypes
 import io
-import resource
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from torchremote.errors import ArgumentError, CallTimeoutError, RemoteError
 from .. import zoo
 from ..caller.test_interrupts import Napping, Naps
 from ..group import play
+from ..owner_process import resident
 
 X = torch.ones(2, 8)
 HELD = 1.0
@@ -140,12 +140,6 @@ def test_a_future_may_lie_where_another_was(owner):
     for _ in range(100):
         assert not native.wait_for(torch.futures.Future(), 0.0)
         assert native.wait_for(stub.nap_async(0.0), 60.0)
-
-
-def resident():
-    """The bytes of memory that this process uses."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def test_an_archive_names_nothing_native(owner, tmp_path):

@@ -1,5 +1,8 @@
 """With the native part, scripted models follow modules by themselves, and lost idempotent calls are sent again."""
 
+import contextlib
+import pathlib
+import resource
 import subprocess
 import sys
 import threading
@@ -276,14 +279,14 @@ class Adding(nn.Module):
         return [one.wait() for one in pending]
 
 
-def renew(where, module, interface, name="renewed"):
+def renew(where, module, interface):
     """Serves a new module, whose handle is another one."""
-    rpc.rpc_sync(where, tr.withdraw, (name,))
-    rpc.rpc_sync(where, serve_new, (module, interface, name))
+    rpc.rpc_sync(where, tr.withdraw, ("renewed",))
+    rpc.rpc_sync(where, serve_new, (module, interface))
 
 
-def serve_new(module, interface, name="renewed"):
-    tr.serve(module(), interface, name)
+def serve_new(module, interface):
+    tr.serve(module(), interface, "renewed")
 
 
 def test_refused_calls_in_turn_keep_their_order(owner):
@@ -394,6 +397,40 @@ def test_a_callback_of_a_call_that_failed_may_wait_for_another_one(nursery):
     owner_with_encoder(nursery)
     assert done.wait(100)
     assert is_from(0, results[0])
+
+
+@contextlib.contextmanager
+def no_more_threads():
+    """Has this process be at its limit: it can start no thread."""
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (3 << 20), limits[1]))
+    done = threading.Event()
+    try:
+        with contextlib.suppress(RuntimeError):  # can't start new thread
+            while True:  # the stacks of threads that have ended are used again
+                threading.Thread(target=done.wait, daemon=True).start()
+        yield
+    finally:
+        done.set()
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+@in_a_group(timeout=60)
+def test_calls_that_fail_end_where_no_thread_can_be_started(nursery):
+    owner = owner_with_encoder(nursery)
+    model, patient = scripted(timeout=40), scripted(Patient, Asking, timeout=1)
+    assert is_from(0, model(X))
+    assert is_from(0, patient(X))
+    rpc.rpc_sync("ps", tr.withdraw, ("encoder",))
+    with no_more_threads(), pytest.raises(RuntimeError, match=REFUSED):
+        model(X)
+    rpc.rpc_sync("ps", roles.serve_encoder)
+    lose(owner)
+    with no_more_threads(), pytest.raises(RuntimeError, match="could not find destination"):
+        patient(X)  # nobody would end a pause
+    with pytest.raises(RuntimeError, match="could not find destination"):
+        patient(X)  # at its deadline, now that a thread can be started
 
 
 # -- processes

@@ -135,7 +135,7 @@ class Two(nn.Module):
 
 
 def are_one(first, second):
-    """Whether nobody can have the second strand while somebody has the first."""
+    """Says whether nobody can have the second strand while somebody has the first."""
     first.take()
     taken = threading.Event()
 

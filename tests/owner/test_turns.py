@@ -437,7 +437,7 @@ def say(*words):
 
 
 def said(printed):
-    """What a role said, without what torch prints."""
+    """Returns what a role said, without what torch prints."""
     return [line.removeprefix("said: ") for line in printed.splitlines() if line.startswith("said: ")]
 
 

@@ -137,6 +137,16 @@ def test_a_program_whose_interface_has_to_be_written(tmp_path, capsys):
     assert "torchremote serve takes it as --interface package.module:Interface" in said
 
 
+def test_an_archive_error_without_a_text_is_named(tmp_path, monkeypatch, capsys):
+    def load(*_, **__):
+        raise EOFError
+
+    monkeypatch.setattr(torch.jit, "load", load)
+    command = ["serve", str(tmp_path / "empty.pt"), "--interface", f"{HERE}:Doubler", *NOWHERE]
+    assert cli.main(command) == 1
+    assert "empty.pt: torch.jit cannot load it: EOFError; write it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("damage", [lambda whole: whole[:300], lambda whole: b"PK", lambda whole: b"hello"])
 def test_a_broken_program_is_one_line(damage, tmp_path):
     file = tmp_path / "linear.pt2"

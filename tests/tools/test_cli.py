@@ -121,13 +121,17 @@ def test_the_module_runs_as_a_command():
 
 @pytest.mark.timeout(200)
 def test_the_demo_trains_and_measures(tmp_path):
+    own = tmp_path / "temporary"
+    own.mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "torchremote", "demo", "--quick", "--output", str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=180,
         check=True,
+        env={**os.environ, "TMPDIR": str(own)},
     )
+    assert list(own.glob("torchremote-*")) == []
     assert "held-out accuracy: 0.9" in done.stdout
     for way in ("torchremote", "torch RemoteModule, scripted", "torch RemoteModule, Python"):
         assert f"\n{way} " in done.stdout

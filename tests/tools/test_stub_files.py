@@ -1,6 +1,8 @@
 """The .pyi files for type checkers: their text, and the command that writes them. test_typing.py runs the checkers."""
 
 import importlib
+import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -124,6 +126,45 @@ def test_what_is_written(module):
     compile(text, "parts.pyi", "exec")
 
 
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        lambda text: text.replace("\n", "\r\n").encode(),
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: f"# coding: latin-1\n{text}".encode("latin-1"),
+    ],
+)
+def test_a_source_may_have_any_encoding_and_ends_of_lines(module, encoded, capsys, tmp_path):
+    expected = stub_file(module)
+    source = pathlib.Path(module.__file__)
+    source.write_bytes(encoded(SOURCE))
+    importlib.reload(module)
+    assert stub_file(module).replace("# coding: latin-1\n", "") == expected
+    assert main(["stubs", module.__name__]) == 0
+    written = source.with_suffix(".pyi").read_bytes().decode("utf-8")
+    assert "\r" not in written
+    assert 'len("\u00e9")' in written
+    assert main(["stubs", "--check", module.__name__]) == 0, capsys.readouterr().err
+
+
+def test_texts_are_written_in_utf_8_wherever(module):
+    code = f"import sys; from torchremote.tools.cli import main; sys.exit(main(sys.argv[1:] + [{module.__name__!r}]))"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    folder = pathlib.Path(module.__file__).parent
+    for command in (["stubs"], ["stubs", "--check"]):
+        done = subprocess.run(
+            *([sys.executable, "-W", "ignore", "-c", code, *command],),
+            **{"cwd": folder, "env": environment, "capture_output": True, "text": True, "timeout": 100},
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_an_interface_with_two_names_is_written_once(module):
+    expected = stub_file(module)
+    module.Old = module.Scorer
+    assert stub_file(module) == expected
+
+
 def test_an_interface_that_is_not_decorated_is_named(module):
     assert "class PlainStub" not in stub_file(module)
     text = stub_file(module, ["Plain"])
@@ -203,6 +244,19 @@ def test_the_command_writes_and_checks(module, capsys, tmp_path):
     assert f"{path}: is not up to date; run `python -m torchremote stubs {module.__name__}:Plain`" in told
     assert main(["stubs", module.__name__, f"{module.__name__}:Plain"]) == 0
     assert path.read_text() == stub_file(module, ["Plain"])
+
+
+@pytest.mark.parametrize("check", [[], ["--check"]])
+def test_a_file_that_is_none_is_named(module, check, capsys, tmp_path):
+    (tmp_path / f"{module.__name__}.pyi").mkdir()
+    assert main(["stubs", *check, module.__name__]) == 1
+    assert capsys.readouterr().err == f"torchremote: {tmp_path / module.__name__}.pyi: Is a directory\n"
+
+
+def test_a_file_in_another_encoding_is_not_up_to_date(module, capsys, tmp_path):
+    (tmp_path / f"{module.__name__}.pyi").write_bytes("\u00e9".encode("latin-1"))
+    assert main(["stubs", "--check", module.__name__]) == 1
+    assert "is not up to date" in capsys.readouterr().err
 
 
 def test_what_the_command_refuses(capsys):

@@ -11,7 +11,8 @@ from torch import Tensor
 from torchremote.errors import ArgumentError
 from torchremote.jit import compile_interface
 from torchremote.tools.calling import _arguments
-from torchremote.tools.values import ValueReader, as_json, as_text, save_file
+from torchremote.tools.results import as_json, as_text, save_file
+from torchremote.tools.values import ValueReader, first_line
 
 from .. import zoo
 
@@ -115,6 +116,21 @@ def test_files_run_nothing(read, tmp_path):
     numpy.save(tmp_path / "objects.npy", numpy.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ArgumentError, match=r"objects.npy holds no tensors: "):
         read("tensor", str(tmp_path / "objects.npy"))
+
+
+@pytest.mark.parametrize("whole", [b"", b"\x80\x02"])
+@pytest.mark.parametrize("ending", [".pt", ".npy"])
+def test_an_empty_or_cut_file_is_an_error_of_its_own(read, tmp_path, whole, ending):
+    file = tmp_path / f"cut{ending}"
+    file.write_bytes(whole)
+    with pytest.raises(ArgumentError, match=rf"cut\{ending} holds no tensors: ."):
+        read("tensor", str(file))
+
+
+def test_what_an_error_says_in_a_line():
+    assert first_line(ValueError(" one\ntwo")) == "one"
+    assert first_line(EOFError()) == "EOFError"
+    assert first_line(RuntimeError("\n")) == "RuntimeError"
 
 
 def test_tensors_of_bits_are_shown_without_numbers():

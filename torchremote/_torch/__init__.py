@@ -60,7 +60,6 @@ from .rpc import (
     WorkerInfo,
     ask_for_a_sign,
     begin_future,
-    call_back,
     check_on_unwrap,
     complete,
     creation_of,

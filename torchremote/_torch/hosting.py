@@ -92,18 +92,13 @@ def functions_in(module: torch.jit.ScriptModule) -> list[Any]:
         for node in waiting.pop().nodes():
             waiting += node.blocks()
             if node.kind() == "prim::CallFunction":
-                name = _qualified_name_of(next(node.inputs()))
+                name = str(next(node.inputs()).type().annotation_str)  # a function that the graph has as a constant
                 if name in known and name not in found:
                     found[name] = known[name]
                     function = torch.jit._state._python_cu.find_function(name)
                     if function is not None:
                         waiting.append(function.graph)
     return list(found.values())
-
-
-def _qualified_name_of(function: Any) -> str:
-    """Returns the name of a function that a graph has as a constant."""
-    return str(function.type().annotation_str)
 
 
 def is_traced_only(function: Any) -> bool:

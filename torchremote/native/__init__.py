@@ -1,6 +1,7 @@
 """The optional part in C++: with it, calls do not wait for the caller's Python, nor modules for another's turn.
 
-caller.cpp, following.cpp, strand.cpp and counting.cpp say how. compiled.cpp runs what AOTInductor compiled.
+caller.cpp, following.cpp, strand.cpp and counting.cpp say how. tensors.cpp looks at the tensors that are sent, and
+compiled.cpp runs what AOTInductor compiled.
 
 It is built once for a torch and a Python, into the user's cache, and found there on import. Without it, everything
 works the same, but `compiled`, which needs compiled.cpp. The compiler, `caller` and `owner` ask this file which of the
@@ -81,21 +82,21 @@ def build() -> Path:
             return built
         cpp_extension = _tools()
         built.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=built.parent) as folder:
+            try:
+                cpp_extension.load(
+                    NAMESPACE,
+                    [*map(str, SOURCES)],
+                    extra_cflags=["-O2"],
+                    build_directory=folder,
+                    with_cuda=False,
+                    is_python_module=False,
+                )
+            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                raise NativeError(f"build-native: {SOURCES[0].parent} does not compile here: {error}") from error
+            Path(folder, f"{NAMESPACE}.so").replace(built)  # at once: others may be looking for it
     except OSError as error:
         raise NativeError(f"build-native: {built.parent}: {error}; name another folder in XDG_CACHE_HOME") from error
-    with tempfile.TemporaryDirectory(dir=built.parent) as folder:
-        try:
-            cpp_extension.load(
-                NAMESPACE,
-                [*map(str, SOURCES)],
-                extra_cflags=["-O2"],
-                build_directory=folder,
-                with_cuda=False,
-                is_python_module=False,
-            )
-        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-            raise NativeError(f"build-native: {SOURCES[0].parent} does not compile here: {error}") from error
-        Path(folder, f"{NAMESPACE}.so").replace(built)  # at once: others may be looking for it
     return built
 
 

@@ -1,8 +1,8 @@
 // Operators of TorchScript, for a caller whose calls do not wait for its Python.
 //
-// TorchScript's own prim::rpc_async takes the caller's GIL once a call, to find the target's schema among the functions of
-// Python. It needs the type of the result alone, and `send` has that from its own node. Both call torch's rpcTorchscript,
-// so timeouts, gradients, device maps and the profiler are torch's.
+// TorchScript's own prim::rpc_async takes the caller's GIL once a call, to find the target's schema among the functions
+// of Python. It needs the type of the result alone, and `send` has that from its own node. Both call torch's
+// rpcTorchscript, so timeouts, gradients, device maps and the profiler are torch's.
 //
 // This is the caller's part: owners need nothing of it. It uses libtorch, and one function of Python's stable ABI.
 #include "following.h"

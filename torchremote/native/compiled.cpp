@@ -1,7 +1,8 @@
 // A class of TorchScript that runs a package of AOTInductor, for owners of compiled modules.
 //
 // A module holds one Package for each graph. Its generated code compares the arguments before it calls `run`: a package
-// reads memory as it was compiled to, whatever comes. torch's loader takes no GIL, and has a model for each call at once.
+// reads memory as it was compiled to, whatever comes. torch's loader takes no GIL, and has a model for each call at
+// once.
 #include <unistd.h>
 
 #include <filesystem>

@@ -2,8 +2,8 @@
 //
 // This is the caller's part, for calls from TorchScript, which cannot catch an error. The link of a module with a name
 // has a Route. A call that fails is kept here, and a thread of Python decides what becomes of it, which knows torch's
-// messages and finds modules: see caller/finding/failed_calls.py. At its deadline, the call ends with its last error, whatever
-// Python does. Calls that succeed need none of this.
+// messages and finds modules: see caller/finding/failed_calls.py. At its deadline, the call ends with its last error,
+// whatever Python does. Calls that succeed need none of this.
 #include "following.h"
 #include "route.h"
 
@@ -177,7 +177,9 @@ class RoutedCall : public torch::CustomClassHolder {
     if (take()) {
       ++pauses_;
       arrive();
-      wait_until(Clock::now() + std::chrono::duration_cast<Clock::duration>(Seconds(seconds)));
+      if (!wait_until(Clock::now() + std::chrono::duration_cast<Clock::duration>(Seconds(seconds)))) {
+        end(); // the pause would have no end
+      }
     }
   }
 
@@ -259,7 +261,7 @@ class RoutedCall : public torch::CustomClassHolder {
       }
       lead(/*is_new=*/false);
     } catch (const std::exception&) {
-      return result_->setError(std::current_exception());
+      return end_apart(std::current_exception());
     }
     Seconds left = deadline_ - Clock::now();
     send(is_limited_ ? std::max(static_cast<float>(left.count()), 0.001F) : 0);
@@ -279,8 +281,8 @@ class RoutedCall : public torch::CustomClassHolder {
     }
   }
 
-  // Does what torch's rpcTorchscript does, which has a Future of its own: that would cost as much as all else here. Ranges
-  // of the profiler are left to it.
+  // Does what torch's rpcTorchscript does, which has a Future of its own: that would cost as much as all else here.
+  // Ranges of the profiler are left to it.
   void send(float timeout) {
     bool is_profiled = torch::profiler::impl::profilerEnabled();
     auto stack = arguments_;
@@ -346,8 +348,9 @@ class RoutedCall : public torch::CustomClassHolder {
     failed->any_undecided.notify_one();
   }
 
-  // Waits until then, or until the deadline, or until somebody takes the call.
-  void wait_until(Clock::time_point then);
+  // Waits until then, or until the deadline, or until somebody takes the call. Returns false if it waits for the last
+  // alone, because no thread can be started.
+  bool wait_until(Clock::time_point then);
 
   // Ends the waiting. Returns whether it lasted until now: whoever ends it decides what becomes of the call.
   bool take();
@@ -395,14 +398,19 @@ void wait_with(Failed* failed) {
   }
 }
 
-void RoutedCall::wait_until(Clock::time_point then) {
+bool RoutedCall::wait_until(Clock::time_point then) {
   auto* failed = failed_calls.load();
   std::lock_guard<std::mutex> lock(failed->mutex);
   place_ = failed->waiting.emplace(std::min(then, deadline_), CallPtr::reclaim_copy(this));
-  if (!std::exchange(failed->has_thread, true)) {
-    std::thread(wait_with, failed).detach();
+  if (!failed->has_thread) {
+    try {
+      std::thread(wait_with, failed).detach();
+      failed->has_thread = true;
+    } catch (const std::system_error&) { // the next call that waits tries again
+    }
   }
   failed->any_waiting.notify_one();
+  return failed->has_thread;
 }
 
 bool RoutedCall::take() {

@@ -25,9 +25,9 @@ constexpr int64_t kTickets = int64_t{1} << 31;
 
 // A link has it from when it is connected. It changes when the module is found elsewhere.
 //
-// The calls of a link with a stream run in the order in which they were made, so those that were refused have to be sent
-// again in this order, and before new ones. So they have numbers. When the module is found, the route holds all calls
-// until those that went to the old place have ended or are held, too. Then it lets go of them in their order.
+// The calls of a link with a stream run in the order in which they were made, so those that were refused have to be
+// sent again in this order, and before new ones. So they have numbers. When the module is found, the route holds all
+// calls until those that went to the old place have ended or are held, too. Then it lets go of them in their order.
 class Route : public torch::CustomClassHolder {
  public:
   // Of a stub: the parts of link/route.py's Address.

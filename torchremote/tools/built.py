@@ -20,6 +20,7 @@ from ..jit.read.model import Interface
 from ..link.places import check_device
 from ..owner.exported import check_movable, exported
 from .targets import UsageError, find_class, find_object
+from .values import first_line
 
 
 def build(
@@ -94,7 +95,7 @@ def _logged_errors() -> Iterator[list[BaseException]]:
 
 def _reason(error: BaseException) -> str:
     """Says why a program cannot be loaded, and what to do."""
-    said = str(error).strip() or type(error).__name__
+    said = str(error)
     unknown = _UNKNOWN_CLASS.search(said)
     if unknown is not None:
         cls = unknown[1].rpartition(".")[2]
@@ -105,7 +106,7 @@ def _reason(error: BaseException) -> str:
         )
     if "zip archive" in said:
         return "it is damaged, or no program; write it again with torch.export.save"
-    return said.splitlines()[0]
+    return first_line(error)
 
 
 _UNKNOWN_CLASS: Final = re.compile(r"Deserializing (\S+) in pytree (failed .*)?is not registered")
@@ -157,7 +158,7 @@ def _load_archive(file: str, device: torch.device | None) -> torch.jit.ScriptMod
         return loaded
     except Exception as error:  # torch may raise anything for a file
         raise ArchiveError(
-            f"{file}: torch.jit cannot load it: {str(error).splitlines()[0]}; write it with torch.jit.save, or serve a "
+            f"{file}: torch.jit cannot load it: {first_line(error)}; write it with torch.jit.save, or serve a "
             "factory that builds the module and loads its state_dict"
         ) from error
 

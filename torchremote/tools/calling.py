@@ -19,8 +19,9 @@ from ..jit.read.parse import parse_interface
 from ..link.places import Place
 from ..link.timeouts import check_timeout
 from ..owner.served import interface_here
+from .results import as_json, as_text, check_output, save_file
 from .targets import Served, UsageError, find_class, split_served
-from .values import ValueReader, as_json, as_text, check_output, save_file
+from .values import ValueReader
 from .visiting import add_address, find_there, seconds, tell, visiting
 
 _NEGATIVE: Final = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)

@@ -121,10 +121,15 @@ def _write_stubs(targets: Sequence[str], check: bool) -> int:
     for module in names:
         imported = import_module(module, module)
         path, text = file_of(imported).with_suffix(".pyi"), stub_file(imported, names[module])
+        try:
+            if not check:
+                path.write_text(text, "utf-8")
+            is_current = path.exists() and path.read_text("utf-8", "replace") == text
+        except OSError as error:
+            raise TorchRemoteError(f"{path}: {error.strerror}") from error
         if not check:
-            path.write_text(text)
             print(path)
-        elif not path.exists() or path.read_text() != text:
+        elif not is_current:
             stale += 1
             print(f"{path}: is not up to date; run `python -m torchremote stubs {' '.join(targets)}`", file=sys.stderr)
     return int(stale > 0)

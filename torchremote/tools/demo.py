@@ -61,8 +61,8 @@ class ConvExtractor(nn.Module):
 
 def run(output: str, quick: bool = False) -> None:
     """Runs the demo in two processes of its own; writes a picture to the folder `output`."""
-    folder = tempfile.mkdtemp(prefix="torchremote-demo-")
-    mp.spawn(_process, args=(f"file://{folder}/store", os.path.abspath(output), quick), nprocs=2)
+    with tempfile.TemporaryDirectory(prefix="torchremote-demo-") as folder:
+        mp.spawn(_process, args=(f"file://{folder}/store", os.path.abspath(output), quick), nprocs=2)
 
 
 def _process(rank: int, init_method: str, output: str, quick: bool) -> None:

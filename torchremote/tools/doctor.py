@@ -134,10 +134,10 @@ def _rpc(device: str, mapped: bool) -> Finding:
                 workers.append(subprocess.Popen([*command, str(rank)], stdout=file, stderr=subprocess.STDOUT))
         try:
             answered = workers[0].wait(timeout=60) == 0
-            failed = [worker.poll() not in (None, 0) for worker in workers]
         except subprocess.TimeoutExpired:
-            answered, failed = False, [worker.poll() not in (None, 0) for worker in workers]
+            answered = False
         finally:
+            failed = [worker.poll() not in (None, 0) for worker in workers]
             for worker in workers:
                 worker.kill()
                 worker.wait()

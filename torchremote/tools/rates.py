@@ -38,8 +38,9 @@ def rows_between(
         if stats is None:
             continue
         last = before.get(worker)
-        same = last is not None and last.process == stats.process
-        known = {module.number: module.calls or {} for module in last.modules} if same and last is not None else {}
+        known: Mapping[int, Mapping[str, CallStats] | None] = {}
+        if last is not None and last.process == stats.process:
+            known = {module.number: module.calls for module in last.modules}
         for module in stats.modules:
             rows += _rows_of(worker, module, known.get(module.number), seconds)
     return rows
@@ -67,17 +68,8 @@ def duration(seconds: float | None) -> str:
 
 def cells(row: Row) -> tuple[str, ...]:
     """Writes a row, without its worker."""
+    called = row.module if row.method is None else f"{row.module}.{row.method}"
+    about = (called, row.interface, row.device, size(row.bytes))
     if row.method is None:
-        return (row.module, row.interface, row.device, size(row.bytes), "not counted", "", "", "")
-    rate = f"{row.calls_a_second:.4g}"
-    called = f"{row.module}.{row.method}"
-    return (
-        called,
-        row.interface,
-        row.device,
-        size(row.bytes),
-        rate,
-        duration(row.p50),
-        duration(row.p99),
-        str(row.failures),
-    )
+        return (*about, "not counted", "", "", "")
+    return (*about, f"{row.calls_a_second:.4g}", duration(row.p50), duration(row.p99), str(row.failures))

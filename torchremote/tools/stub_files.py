@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import textwrap
+import tokenize
 import types
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -43,8 +44,9 @@ def stub_file(module: types.ModuleType, names: Collection[str] = ()) -> str:
         InterfaceError: the module has no interface, or a name is not that of a class at its top level.
     """
     path = file_of(module)
-    source = path.read_bytes()
-    tree = ast.parse(source)
+    with tokenize.open(path) as file:  # in the encoding that it says, and with any ends of lines
+        source = file.read().encode()
+    tree = ast.parse(source.decode())
     statements = list(_at_top_level(tree.body))
     classes = {node.name: node for node in statements if isinstance(node, ast.ClassDef)}
     text, writer = _Text(source), StubWriter(tree)
@@ -82,7 +84,7 @@ def _interfaces(module: types.ModuleType, names: Collection[str]) -> list[type]:
     for name in names:
         if name not in own:
             raise InterfaceError(f"{module.__name__}:{name}: no class of this module; it has {', '.join(own)}")
-    found = [cls for name, cls in own.items() if name in names or _DECORATED in vars(cls)]
+    found = list(dict.fromkeys(cls for name, cls in own.items() if name in names or _DECORATED in vars(cls)))
     if not found:
         raise InterfaceError(
             f"{module.__name__}: no class in it is decorated with @remote_scriptable; name those that are interfaces, "

@@ -1,18 +1,14 @@
-"""Reads the values of calls from the command line, by their types, and writes results."""
+"""Reads the values of calls from the command line, by their types."""
 
 from __future__ import annotations
 
 import json
-import os
 import pathlib
-from collections.abc import Mapping
 from contextlib import suppress
-from enum import Enum
 from typing import Any, Final
 
 import torch
 
-from .. import _torch
 from ..errors import ArgumentError
 from ..jit import Classes
 from ..jit.read.types import (
@@ -31,10 +27,8 @@ from ..jit.read.types import (
     walk,
 )
 from ..link.values import PythonPacker
-from .targets import UsageError
 
 _FILES: Final = (".pt", ".npy")
-_WRITTEN: Final = "write .pt or .json, or .npy for one tensor"
 
 
 class ValueReader:
@@ -103,7 +97,7 @@ class ValueReader:
                 try:
                     return torch.device(value)
                 except (RuntimeError, TypeError) as error:
-                    raise ArgumentError(f"{where}: {value!r} is no device: {str(error).splitlines()[0]}") from None
+                    raise ArgumentError(f"{where}: {value!r} is no device: {first_line(error)}") from None
             case ScalarType("dtype"):
                 dtype = getattr(torch, str(value).removeprefix("torch."), None)
                 if not isinstance(dtype, torch.dtype):
@@ -185,133 +179,23 @@ def load_file(path: str, where: str) -> Any:
     """
     try:
         if pathlib.Path(path).suffix == ".npy":
-            return torch.from_numpy(_numpy(where).load(path, allow_pickle=False))
+            return torch.from_numpy(the_numpy(where).load(path, allow_pickle=False))
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ArgumentError(f"{where}: {path}: {error.strerror}") from error
     except ArgumentError:
         raise
     except Exception as error:  # torch and numpy may raise anything for a file
-        raise ArgumentError(f"{where}: {path} holds no tensors: {str(error).splitlines()[0]}") from error
+        raise ArgumentError(f"{where}: {path} holds no tensors: {first_line(error)}") from error
 
 
-def check_output(path: str) -> None:
-    """Looks whether a result can be written to a file. That may still fail for the result's own sake.
-
-    Raises:
-        UsageError: the file's ending says nothing.
-        ArgumentError: the file cannot be written.
-    """
-    file = pathlib.Path(path)
-    if file.suffix not in (".pt", ".json", ".npy"):
-        raise UsageError(f"--output {path}: {_WRITTEN}")
-    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise ArgumentError(f"--output {path}: cannot be written; name a file in a folder that is there, and is yours")
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an error says; the name of its class if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def save_file(path: str, result: Any) -> None:
-    """Writes a result to a `.pt`, `.npy` or `.json` file.
-
-    Raises:
-        ArgumentError: it cannot be written there.
-    """
-    suffix = pathlib.Path(path).suffix
-    try:
-        if suffix == ".pt":
-            torch.save(_plain(result), path)
-        elif suffix == ".json":
-            pathlib.Path(path).write_text(json.dumps(as_json(result)) + "\n")
-        elif suffix == ".npy" and isinstance(result, torch.Tensor):
-            _numpy("--output").save(path, _array(result, path), allow_pickle=False)
-        else:
-            raise ArgumentError(f"--output {path}: {_WRITTEN}")
-    except OSError as error:
-        raise ArgumentError(f"--output {path}: {error.strerror}") from error
-    except RuntimeError as error:  # of torch
-        raise ArgumentError(f"--output {path}: {str(error).splitlines()[0]}") from error
-
-
-def _array(tensor: torch.Tensor, path: str) -> Any:
-    """Returns a tensor as an array of numpy. Raises ArgumentError if numpy has nothing like it."""
-    try:
-        return tensor.detach().numpy()
-    except (TypeError, RuntimeError) as error:
-        raise ArgumentError(f"--output {path}: numpy cannot have this tensor: {error}; write a .pt file") from None
-
-
-def as_json(value: Any) -> Any:
-    """Returns what JSON can write of a result: a tensor is a nested list of its numbers."""
-    match value:
-        case torch.Tensor():
-            dense = value if value.layout == torch.strided else value.to_dense()
-            try:
-                return as_json((dense.dequantize() if dense.is_quantized else dense).tolist())
-            except RuntimeError:
-                return str(_WithoutNumbers(value))
-        case Enum():
-            return value.name
-        case tuple() if hasattr(value, "_asdict"):
-            return {name: as_json(one) for name, one in value._asdict().items()}
-        case list() | tuple():
-            return [as_json(one) for one in value]
-        case dict():
-            return {str(key): as_json(one) for key, one in value.items()}
-        case None | bool() | int() | float() | str():
-            return value
-        case complex():
-            return [value.real, value.imag]
-    return str(value)
-
-
-def as_text(value: Any) -> str:
-    """Writes a result for people: each item of a tuple on lines of its own."""
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return "\n".join(f"{name}: {_text(one)}" for name, one in value._asdict().items())
-    if isinstance(value, (tuple, list)) and any(isinstance(one, torch.Tensor) for one in value):
-        return "\n".join(map(_text, value))
-    return _text(value)
-
-
-def _text(value: Any) -> str:
-    try:
-        return str(value)
-    except RuntimeError:
-        return str(_torch.map_leaves(_printable, value))
-
-
-def _printable(value: Any) -> Any:
-    try:
-        str(value)
-    except RuntimeError:
-        return _WithoutNumbers(value)
-    return value
-
-
-class _WithoutNumbers:
-    """Stands for a tensor whose dtype only has bits, so that torch shows no numbers of it."""
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._shown = f"tensor(dtype={tensor.dtype}, size={tuple(tensor.shape)})"
-
-    def __repr__(self) -> str:
-        return self._shown
-
-
-def _plain(value: Any) -> Any:
-    """Replaces NamedTuples and enums, whose classes a reader with weights_only would need."""
-    match value:
-        case Enum():
-            return value.name
-        case tuple() if hasattr(value, "_asdict"):
-            return {name: _plain(one) for name, one in value._asdict().items()}
-        case Mapping():
-            return {key: _plain(one) for key, one in value.items()}
-        case list() | tuple():
-            return type(value)(map(_plain, value))
-    return value
-
-
-def _numpy(where: str) -> Any:
+def the_numpy(where: str) -> Any:
+    """Imports numpy. Raises ArgumentError if it is not there."""
     try:
         import numpy
     except ImportError as error:

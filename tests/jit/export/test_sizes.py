@@ -52,7 +52,7 @@ REFUSED = {("torch.cond", 0), ("torch.cond", 3)}
 
 
 def given_by(exported, x):
-    """What an exported module gives, or None if it refuses the call."""
+    """Returns what an exported module gives, or None if it refuses the call."""
     try:
         return exported(x)
     except torch.jit.Error as error:

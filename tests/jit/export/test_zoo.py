@@ -50,7 +50,7 @@ def pet(name, training=False):
 
 
 def own(module, interface, call):
-    """What the module gives itself."""
+    """Returns what the module gives itself."""
     names = list(inspect.signature(interface.forward).parameters)[1:]
     return as_declared(module(**dict(zip(names, call, strict=False))))
 

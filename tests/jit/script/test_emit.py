@@ -433,7 +433,7 @@ def test_a_literal_reads_back_exactly(value):
 
 
 def read_back(value):
-    """What Python reads; TorchScript's reading is test_script's."""
+    """Returns what Python reads; TorchScript's reading is test_script's."""
     names = {"torch": torch, "float": float, "complex": complex}
     names |= {f"tests_zoo_{cls.__name__}": cls for cls in zoo.NAMED}
     return eval(literal(renamed(value)), names)
