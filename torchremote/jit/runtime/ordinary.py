@@ -27,7 +27,7 @@ def has_room(value: Tensor) -> bool:
 
 
 def like_it(copy: Tensor, value: Tensor) -> Tensor:
-    # If the grad mode is off, torch does not say it. It may not be said of an inference tensor outside of inference mode.
+    # If the grad mode is off, torch does not say it. Outside of inference mode, it may not be said of its tensors.
     if value.requires_grad and not copy.requires_grad and not value.is_inference():
         return copy.requires_grad_()
     return copy
