@@ -124,6 +124,16 @@ def test_a_stopped_worker_keeps_call_and_withdraw_for_their_timeout(start, addre
     assert time.monotonic() - began < 30  # RPC's default is 60
 
 
+def test_a_call_that_times_out_says_what_gives_it_more_time(start, address, tmp_path):
+    slow = ("tests.zoo:SlowLoop", "--interface", "tests.zoo:Sleeper", "--name", "slow", "--worker", "slow")
+    owner = served(start, address, tmp_path / "out", *slow)
+    call = ("call", "--address", address, "--patience", "2", "slow/slow", "[1.0]", "1000000000000")
+    ((status, _, said),) = run_commands(tmp_path, call)
+    owner.kill()
+    assert status == 3, said
+    assert "the owner's work goes on. Give it more time with --patience" in said
+
+
 def test_help_of_a_method_lists_its_arguments(ps, address, tmp_path):
     ((status, out, _),) = run_commands(tmp_path, ("call", "--address", address, "ps/encoder.topk", "--help"))
     assert status == 0

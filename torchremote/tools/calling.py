@@ -12,10 +12,11 @@ import torch
 
 from ..caller.creating.pending_stub import find_served
 from ..caller.messages.exchange import ask
-from ..errors import ArgumentError
+from ..errors import ArgumentError, CallTimeoutError
 from ..jit import CompiledInterface, compile_interface
 from ..jit.read.model import Method
 from ..jit.read.parse import parse_interface
+from ..link.failures import MORE_TIME
 from ..link.places import Place
 from ..link.timeouts import check_timeout
 from ..owner.served import interface_here
@@ -84,6 +85,8 @@ def _call(options: argparse.Namespace) -> None:
                 result = getattr(stub, method.name)(**given)
         except ArgumentError as error:
             raise UsageError(str(error)) from error
+        except CallTimeoutError as error:
+            raise CallTimeoutError(str(error).replace(MORE_TIME, "Give it more time with --patience")) from error
     if options.output is not None:
         try:
             save_file(options.output, result)

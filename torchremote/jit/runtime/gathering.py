@@ -44,7 +44,8 @@ from torch.futures import Future
 
 from .batches import MOST_BYTES, bytes_of, concatenated, cut, joins
 from .message import has_sparse, marked
-from .tensors import like_it, needs_grad
+from .ordinary import like_it
+from .tensors import needs_grad
 from .turns import FLAG_BITS, STREAM_MASK, Turns, step_aside, without_ticket
 
 MOST_OPEN: Final = 16
