@@ -111,9 +111,7 @@ def _functions(cls: type) -> Iterator[tuple[str, tuple[type, types.FunctionType]
         where = f"{cls.__name__}.{name}"
         if name.startswith("__") and name.endswith("__"):
             # Python's own machinery, which Protocol and others also fill in, is nobody's method.
-            if name in vars(object) or not isinstance(member, types.FunctionType):
-                continue
-            if name in _OF_DATACLASSES and dataclasses.is_dataclass(base):
+            if name in vars(object) or name in _OF_DATACLASSES or not isinstance(member, types.FunctionType):
                 continue
             remedy = "declare `forward`" if name == "__call__" else "declare a method with an ordinary name"
             raise InterfaceError(f"{where}: special methods cannot be called remotely; {remedy}")
@@ -129,8 +127,8 @@ def _functions(cls: type) -> Iterator[tuple[str, tuple[type, types.FunctionType]
             raise InterfaceError(f"{where}: a {kind} is no plain function and has no signature; declare a method")
 
 
-_OF_DATACLASSES: Final = ("__post_init__", "__replace__", "__setstate__")
-"""The special methods of a dataclass, written or generated, that object does not have."""
+_OF_DATACLASSES: Final = ("__post_init__", "__replace__", "__setstate__", "__attrs_post_init__")
+"""The special methods of dataclasses, and of those of attrs, written or generated, that object does not have."""
 _DATA: Final = (type, types.MemberDescriptorType, types.GetSetDescriptorType)
 
 
