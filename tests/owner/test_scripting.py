@@ -1,8 +1,12 @@
 """Modules that TorchScript refuses: the reason is the same each time, and nothing of a try is left."""
 
+from collections.abc import Sequence
+from typing import Annotated, Dict, List, NewType, Optional, Union
+
 import pytest
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeAliasType
 
 import torchremote as tr
 from torchremote.errors import CreationError
@@ -159,6 +163,82 @@ def test_a_failure_of_the_users_own_script_does_not_hide_the_reason():
     for _ in range(2):
         with pytest.raises(CreationError, match=NEXT):
             tr.serve(part(), Forward, "never")
+
+
+# -- annotations that an interface may have and TorchScript does not read
+
+Batch = TypeAliasType("Batch", List[Tensor])
+UserId = NewType("UserId", int)
+Plain = List[Tensor]
+
+
+class OfBatch(nn.Module):
+    def forward(self, x: Batch) -> Tensor:
+        return x[0]
+
+
+class OfUser(nn.Module):
+    def forward(self, x: "List[UserId]") -> Tensor:
+        return torch.ones(x[0])
+
+
+class OfAnnotated(nn.Module):
+    def forward(self, x: Annotated[int, "of a user"]) -> Tensor:
+        return torch.ones(x)
+
+
+class OfSequence(nn.Module):
+    def forward(self, x: Sequence[Tensor]) -> Tensor:
+        return x[0]
+
+
+class OfOptional(nn.Module):
+    def forward(self, x: Optional[Batch]) -> Tensor:
+        return torch.ones(1) if x is None else x[0]
+
+
+class OfDict(nn.Module):
+    def forward(self, x: Dict[str, Batch]) -> Tensor:
+        return x["a"][0]
+
+
+class InBody(nn.Module):
+    def forward(self, x: int) -> Tensor:
+        y: Batch = [torch.ones(x)]
+        return y[0]
+
+
+class OfPlain(nn.Module):
+    def forward(self, x: Plain) -> Tensor:
+        return x[0]
+
+
+class OfUnion(nn.Module):
+    def forward(self, x: Union[Batch, str]) -> Tensor:
+        return torch.ones(1)
+
+
+class OfBody(nn.Module):
+    Own = List[Tensor]
+
+    def forward(self, x: Own) -> Tensor:
+        return x[0]
+
+
+@pytest.mark.parametrize(
+    "module", [OfBatch, OfUser, OfAnnotated, OfSequence, OfOptional, OfDict, OfUnion, OfBody, InBody]
+)
+def test_an_annotation_that_torchscript_does_not_read(owner, module):
+    interface = type("Same", (), {"forward": module.forward})
+    for make in (module, lambda: Around(module())):
+        with pytest.raises(CreationError) as raised:
+            tr.create(owner, interface, make)
+        assert "what to do: TorchScript reads no `type` alias, NewType, Annotated" in str(raised.value)
+
+
+def test_an_alias_that_is_assigned_plainly(owner):
+    interface = type("Same", (), {"forward": OfPlain.forward})
+    assert tr.create(owner, interface, OfPlain)([torch.ones(1)]) == 1
 
 
 # -- what is no Exception

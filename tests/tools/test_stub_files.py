@@ -223,6 +223,58 @@ def test_names_of_a_class_body_are_written_with_the_class(tmp_path, monkeypatch)
     assert f"    def forward(self, x: _torch.Tensor, /, {modes}) -> _torch.Tensor: ...\n" in texts[1]
 
 
+ALIASES = """
+from typing import Final, Literal, NewType, Optional, TypeVar
+from typing_extensions import TypeAliasType
+from torch import Tensor
+T = TypeVar("T")
+UserId = NewType("UserId", int)
+Batch = TypeAliasType("Batch", "list[Tensor]")
+Maybe = TypeAliasType("Maybe", Optional[T], type_params=(T,))
+def made():
+    return TypeAliasType("Local", dict[str, Maybe[T]], type_params=(T,))
+Made = made()
+class Base:
+    Own = TypeAliasType("Own", tuple[Maybe[T], Made[T], Literal["a", None]], type_params=(T,))
+"""
+STATEMENTS = """
+from typing import Final, Literal, NewType
+from torch import Tensor
+UserId = NewType("UserId", int)
+type Batch = list["Tensor"]
+type Maybe[T] = T | None
+def made():
+    type Local[T] = dict[str, Maybe[T]]
+    return Local
+Made = made()
+class Base:
+    type Own[T] = tuple[Maybe[T], Made[T], Literal["a", None]]
+"""
+INHERITED = """
+    def forward(
+        self, x: Batch, y: "Maybe[list[UserId]]", z: Own[int], *, k: Final[Literal["b"]] = "b"
+    ) -> Made[Tensor]: ...
+"""
+SPELLED = (
+    "x: _{0}.Batch, y: _{0}.Maybe[_builtins.list[_{0}.UserId]], z: _builtins.tuple[_{0}.Maybe[_builtins.int], "
+    "_builtins.dict[_builtins.str, _{0}.Maybe[_builtins.int]], _typing.Literal['a', None]], *, "
+    "k: _typing.Literal['b'] = ...) -> _builtins.dict[_builtins.str, _{0}.Maybe[_torch.Tensor]]"
+)
+
+
+@pytest.mark.parametrize("aliases", [ALIASES, STATEMENTS] if sys.version_info >= (3, 12) else [ALIASES])
+def test_aliases_in_inherited_methods_are_written_by_name_or_spelled_out(tmp_path, monkeypatch, aliases):
+    monkeypatch.syspath_prepend(tmp_path)
+    base, derived = f"aliases_{len(aliases)}", f"of_aliases_{len(aliases)}"
+    (tmp_path / f"{base}.py").write_text(aliases + INHERITED)
+    (tmp_path / f"{derived}.py").write_text(DERIVED.replace("bodies_base", base))
+    for name in (base, derived):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    text = stub_file(importlib.import_module(derived))
+    assert f"    def forward(self, {SPELLED.format(base)}: ...\n" in text
+    assert f"import {base} as _{base}\n" in text
+
+
 def test_a_module_without_a_file_is_refused():
     with pytest.raises(InterfaceError, match=r"made: is in no \.py file"):
         stub_file(types.ModuleType("made"))

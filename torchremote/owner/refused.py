@@ -16,6 +16,12 @@ from .dropped import REMEDY
 _DEFAULTS: Final = "keyword-only arguments with defaults"
 """A part of what TorchScript says of methods with `*args`, `**kwargs`, or `*, k: int = 5`."""
 _INSTEAD: Final = "write each of these as an ordinary argument, `k: int = 5`; it may be passed by keyword all the same"
+_UNKNOWN_TYPE: Final = re.compile(r"Unknown type (name|constructor|annotation)\b|could not be resolved because")
+"""A part of what TorchScript says of an annotation that it does not read."""
+_STANDS_FOR: Final = (
+    "TorchScript reads no `type` alias, NewType, Annotated, Literal or Sequence, and no name of a class's body: write "
+    "what it stands for, or assign an alias plainly, at the top level, `Batch = list[Tensor]`"
+)
 _BY_NAME: Final = "name the parameters, buffers and parts that you mean, as in self.linear.weight"
 _PLACE: Final = re.compile(r'^ *File "(?P<file>[^"\n]+)", line (?P<line>\d+)$', re.MULTILINE)
 
@@ -34,7 +40,12 @@ def words_of_refusal(module: nn.Module, said: str) -> str:
         said = f"TorchScript does not compile {inherited}() of torch.nn.Module{called_in}\n\n{said}"
     if missing := missing_operator(said):
         said = f"{missing}\n\n{said}"
-    otherwise = _BY_NAME if inherited else _INSTEAD if _DEFAULTS in said else "write it otherwise"
+    if inherited:
+        otherwise = _BY_NAME
+    elif _DEFAULTS in said:
+        otherwise = _INSTEAD
+    else:
+        otherwise = _STANDS_FOR if _UNKNOWN_TYPE.search(said) else "write it otherwise"
     return f"{said}\n\nwhat to do: {otherwise}; or {REMEDY}"
 
 

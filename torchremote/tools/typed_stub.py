@@ -5,15 +5,17 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Union
 
 from ..caller.calls.described import ASYNC, REMOTE
 from ..jit import compile_interface
+from ..jit.read.aliases import ALIASES, value_of, variables_of
 from ..jit.read.interface import names_in_body
 
 IMPORTS: Final = {"_abc": "abc", "_typing": "typing", "_stubs": "torchremote.caller.typed"}
@@ -73,20 +75,43 @@ class StubWriter:
             parameters.insert(last, "/")
         return _Written(name, doc, ", ".join(parameters), annotations, optional, self._spelled(hints["return"]))
 
-    def _spelled(self, annotation: Any) -> str:
-        """Writes an annotation with the full names of classes. What has no such name is Any."""
-        origin, items = typing.get_origin(annotation), [self._spelled(it) for it in typing.get_args(annotation)]
+    def _spelled(self, annotation: Any, variables: Mapping[Any, str] = types.MappingProxyType({})) -> str:
+        """Writes an annotation with the full names of classes and aliases. An alias without such a name is spelled out.
+
+        Args:
+            variables: how the type variables of an alias that is spelled out are written.
+        """
+        origin, given = typing.get_origin(annotation), typing.get_args(annotation)
         if annotation is types.NoneType:
             return "None"
+        if isinstance(annotation, typing.TypeVar):
+            return variables.get(annotation, "_typing.Any")
+        if origin is typing.Literal:
+            return f"_typing.Literal[{', '.join(map(repr, given))}]"
+        items = [self._spelled(item, variables) for item in given]
         if origin in (Union, types.UnionType):
             return " | ".join(items)
-        if isinstance(origin, type):
-            return f"{self._spelled(origin)}[{', '.join(items) or '()'}]"
-        if isinstance(annotation, type) and "<" not in annotation.__qualname__:
-            name = f"_{annotation.__module__.replace('.', '_')}"
-            self.imports[name] = annotation.__module__
-            return f"{name}.{annotation.__qualname__}"
+        if origin is typing.Final:
+            return items[0]
+        named = annotation if origin is None else origin
+        if name := _name_of(named):
+            written = f"_{named.__module__.replace('.', '_')}"
+            self.imports[written] = named.__module__
+            return f"{written}.{name}" if origin is None else f"{written}.{name}[{', '.join(items) or '()'}]"
+        if isinstance(named, ALIASES):
+            inside: dict[Any, str] = {}
+            for variable, item in variables_of(named, given).items():
+                inside[variable] = items[len(inside)] if len(inside) < len(items) else self._spelled(item, inside)
+            return self._spelled(value_of(named), inside)
         return "_typing.Any"
+
+
+def _name_of(named: Any) -> str:
+    """Returns the name by which a module has a class or an alias, or ""."""
+    if isinstance(named, ALIASES):
+        name = named.__name__
+        return name if getattr(sys.modules.get(named.__module__ or ""), name, None) is named else ""
+    return named.__qualname__ if isinstance(named, type) and "<" not in named.__qualname__ else ""
 
 
 class _OfBody(ast.NodeTransformer):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import subprocess
@@ -434,6 +435,55 @@ def test_a_name_that_is_missing_is_an_error_that_says_where_to_define_it():
 
     with pytest.raises(InterfaceError, match=r"name 'Absent' is not defined; define or import it at the top level"):
         compile_interface(Missing)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"slots": True, "frozen": True}, {"order": True, "unsafe_hash": True}], ids=str
+)
+def test_a_dataclass_may_be_an_interface(options):
+    class Encoder:
+        size: int = 3
+
+        def __post_init__(self):
+            pass
+
+        def forward(self, x: Tensor) -> Tensor: ...
+
+    encoder = dataclasses.dataclass(**options)(Encoder)
+    assert read_interface(encoder).text == "forward(x: Tensor) -> Tensor"
+    with pytest.raises(
+        InterfaceError, match=r"^Called.__call__: special methods cannot be called remotely; declare `for"
+    ):
+        read_interface(dataclasses.dataclass(type("Called", (), {"__call__": Encoder.forward})))
+
+
+if sys.version_info >= (3, 12):
+    GENERIC = """
+    class OfMethod:
+        def forward[T: Tensor](self, x: "list[T]") -> None: ...
+
+    class OfClass[T]:
+        def forward(self, x: "T") -> None: ...
+
+    class Derived(OfClass[int]):
+        pass
+
+    class BodyFirst[T]:
+        T = int
+        def forward(self, x: "T") -> None: ...
+
+    class MethodFirst:
+        T = int
+        def forward[T](self, x: "T") -> None: ...
+    """
+
+    def test_text_with_a_type_variable_in_brackets_is_refused_as_one():
+        names = {"Tensor": Tensor, "__name__": "made"}
+        exec(textwrap.dedent(GENERIC), names)
+        for name in ("OfMethod", "OfClass", "Derived", "MethodFirst"):
+            with pytest.raises(UnsupportedTypeError, match=rf"^{name}.forward.x: T cannot cross.*no generic methods"):
+                read_interface(names[name])
+        assert read_interface(names["BodyFirst"]).text == "forward(x: int) -> None"
 
 
 @pytest.mark.parametrize(

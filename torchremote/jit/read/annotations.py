@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import collections.abc
 import enum
+import functools
 import types
 import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Union
 
 import torch
-import typing_extensions
 from torch.distributed.rpc import RRef
 
 from ... import _torch
 from ...errors import NotYetSupportedError, UnsupportedTypeError
+from .aliases import ALIASES, Alias, value_of, variables_of
 from .paths import find_class, path_as_named
 from .refusals import (
     BARE,
@@ -78,14 +81,25 @@ _DICTS: Final = (
     collections.abc.MutableMapping,
 )
 
-_ALIASES: Final = (typing_extensions.TypeAliasType, getattr(typing, "TypeAliasType", typing_extensions.TypeAliasType))
-"""The classes of type aliases. From Python 3.12 on, a `type` statement makes those of typing, which may be others."""
 _CONTAINS_ITSELF = "TorchScript has no types that contain themselves; refer to rows of a List by their index"
 _DEEPEST: Final = 60
 """The most types inside each other. Python and TorchScript read 200 brackets, and a Union needs several."""
 TOO_DEEP: Final = (
     f"a type that nests more than {_DEEPEST} deep cannot cross; pass a list of parts that refer to each other"
 )
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What an annotation stands in: the NamedTuples and aliases that are being read, and their type variables."""
+
+    named: tuple[Any, ...] = ()
+    variables: Mapping[typing.TypeVar, Callable[[], Type]] = field(default_factory=dict)  # each with what reads it
+
+    def inside(self, one: Any, variables: Mapping[typing.TypeVar, Callable[[], Type]]) -> _Around:
+        if is_one_of(one, self.named):
+            raise never(one, _CONTAINS_ITSELF)
+        return _Around((*self.named, one), variables)
 
 
 def read_type(where: str, annotation: Any) -> Type:
@@ -98,7 +112,7 @@ def read_type(where: str, annotation: Any) -> Type:
         UnsupportedTypeError: none of those that can cross; NotYetSupportedError if it could.
     """
     try:
-        kind = _read(annotation, ())
+        kind = _read(annotation, _Around())
         if depth(kind) > _DEEPEST:
             raise CannotCross(TOO_DEEP)
         return kind
@@ -109,43 +123,39 @@ def read_type(where: str, annotation: Any) -> Type:
         raise reason(f"{where}: {error}") from None
 
 
-def _read(annotation: Any, within: tuple[Any, ...]) -> Type:
+def _read(annotation: Any, around: _Around) -> Type:
     origin, items = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is None:
         return NONE
     if annotation is Any:
         return ANY
     if is_class(annotation):
-        return _read_class(annotation, within)
-    if isinstance(annotation, typing.NewType):
-        return _read(annotation.__supertype__, within)
-    if isinstance(annotation, _ALIASES):
-        if is_one_of(annotation, within):
-            raise never(annotation, _CONTAINS_ITSELF)
-        return _read(annotation.__value__, (*within, annotation))
-    if isinstance(origin, _ALIASES):
-        if is_one_of(origin, within):
-            raise never(annotation, _CONTAINS_ITSELF)
-        return _read(_filled_in(origin, items), (*within, origin))
+        return _read_class(annotation, around)
+    if isinstance(annotation, ALIASES):
+        return _read_alias(annotation, (), around)
+    if isinstance(origin, ALIASES):
+        return _read_alias(origin, items, around)
+    if isinstance(annotation, typing.TypeVar) and annotation in around.variables:
+        return around.variables[annotation]()
     if is_one_of(origin, (typing.Annotated, typing.Final, typing.Required, typing.NotRequired)):
-        return _read(items[0], within)
+        return _read(items[0], around)
     if origin is typing.Literal:
         return _read_literal(annotation, items)
     if is_one_of(origin, (Union, types.UnionType)):
-        return _read_union(annotation, tuple(_read(item, within) for item in items))
+        return _read_union(annotation, tuple(_read(item, around) for item in items))
     if is_one_of(origin, _LISTS) and len(items) == 1:
-        return ListType(_read(items[0], within))
+        return ListType(_read(items[0], around))
     if is_one_of(origin, _DICTS) and len(items) == 2:
-        return _read_dict(items, within)
+        return _read_dict(items, around)
     if origin is RRef:
-        item = _read(items[0], within)
+        item = _read(items[0], around)
         if named_types([item]):
             raise never(annotation, "torch mixes up the enums and NamedTuples that RRefs refer to; refer to its parts")
         return RRefType(item)
     if origin is tuple and annotation is not typing.Tuple:
         if Ellipsis in items:
             raise never(annotation, "a tuple's length is part of its type: name every item, or use List")
-        return TupleType(tuple(_read(item, within) for item in items))
+        return TupleType(tuple(_read(item, around) for item in items))
     raise _no_type(annotation, origin)
 
 
@@ -157,17 +167,16 @@ def _no_type(annotation: Any, kind: Any) -> CannotCross:
     return refusal(annotation, kind)
 
 
-def _filled_in(alias: typing_extensions.TypeAliasType, items: tuple[Any, ...]) -> Any:
-    """Returns what a generic type alias stands for, with `items` for its type variables."""
-    try:
-        given = dict(zip(alias.__type_params__, items, strict=True))
-        wanted = getattr(alias.__value__, "__parameters__", ())
-        return alias.__value__[tuple(given[one] for one in wanted)] if wanted else alias.__value__
-    except (ValueError, KeyError, TypeError):  # some other number of types, or a type variable of its own
-        raise never(alias, "write what it stands for here") from None
+def _read_alias(alias: Alias, items: tuple[Any, ...], around: _Around) -> Type:
+    """Reads an alias, with `items` for its type variables. They stand in `around`, and defaults in the alias."""
+    variables: dict[typing.TypeVar, Callable[[], Type]] = {}
+    inside = around.inside(alias, variables)
+    for index, (variable, item) in enumerate(variables_of(alias, items).items()):
+        variables[variable] = functools.partial(_read, item, around if index < len(items) else inside)
+    return _read(value_of(alias), inside)
 
 
-def _read_class(cls: type, within: tuple[Any, ...]) -> Type:
+def _read_class(cls: type, around: _Around) -> Type:
     for name, scalar in SCALAR_CLASSES.items():
         if cls is scalar:
             return ScalarType(name)
@@ -178,7 +187,7 @@ def _read_class(cls: type, within: tuple[Any, ...]) -> Type:
     if issubclass(cls, enum.Enum):
         return read_enum(cls)
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        return read_named_tuple(cls, within)
+        return read_named_tuple(cls, around)
     raise _no_type(cls, cls)
 
 
@@ -212,11 +221,11 @@ def _members(kind: Type) -> tuple[Type, ...]:
     return (kind,)
 
 
-def _read_dict(items: tuple[Any, ...], within: tuple[Any, ...]) -> Type:
-    key = _read(items[0], within)
+def _read_dict(items: tuple[Any, ...], around: _Around) -> Type:
+    key = _read(items[0], around)
     if str(key) not in DICT_KEYS:
         raise never(items[0], f"a Dict's key is one of {', '.join(DICT_KEYS)}")
-    return DictType(key, _read(items[1], within))
+    return DictType(key, _read(items[1], around))
 
 
 # -- named types
@@ -238,14 +247,13 @@ def read_enum(cls: type[enum.Enum]) -> EnumType:
         raise never(cls, f"{error}; TorchScript has no others") from None
 
 
-def read_named_tuple(cls: type, within: tuple[Any, ...] = ()) -> NamedTupleType:
-    """Reads a NamedTuple. `within`: the NamedTuples and aliases that are being read.
+def read_named_tuple(cls: type, around: _Around | None = None) -> NamedTupleType:
+    """Reads a NamedTuple.
 
     Raises:
         CannotCross: a field's type cannot cross.
     """
-    if is_one_of(cls, within):
-        raise never(cls, _CONTAINS_ITSELF)
+    inside = (around or _Around()).inside(cls, {})
     if typing.get_args(cls) or getattr(cls, "__parameters__", ()):
         raise never(cls, NO_GENERIC_CLASSES)
     try:
@@ -256,7 +264,7 @@ def read_named_tuple(cls: type, within: tuple[Any, ...] = ()) -> NamedTupleType:
     for name in cls._fields:  # type: ignore[attr-defined]
         try:
             # As TorchScript has it: a field of collections.namedtuple is a Tensor.
-            kind = _read(hints[name], (*within, cls)) if name in hints else TENSOR
+            kind = _read(hints[name], inside) if name in hints else TENSOR
             if ANY in walk(kind):
                 raise never(hints[name], "TorchScript has no NamedTuples with Any in them; name the type")
             _check_field_default(cls, name, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import functools
 import inspect
 import keyword
@@ -11,7 +12,6 @@ import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, Protocol
 
 import torch
@@ -42,7 +42,7 @@ _OVERLOADED: Final = typing.overload(lambda: None)
 _GENERATED = ("_async", "_many", "_many_async", "_remote")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class LocalNames:
     """The local names of a function or class body in which a class is decorated."""
 
@@ -111,7 +111,7 @@ def _functions(cls: type) -> Iterator[tuple[str, tuple[type, types.FunctionType]
         where = f"{cls.__name__}.{name}"
         if name.startswith("__") and name.endswith("__"):
             # Python's own machinery, which Protocol and others also fill in, is nobody's method.
-            if name in vars(object) or not isinstance(member, types.FunctionType):
+            if name in vars(object) or name in _OF_DATACLASSES or not isinstance(member, types.FunctionType):
                 continue
             remedy = "declare `forward`" if name == "__call__" else "declare a method with an ordinary name"
             raise InterfaceError(f"{where}: special methods cannot be called remotely; {remedy}")
@@ -127,6 +127,8 @@ def _functions(cls: type) -> Iterator[tuple[str, tuple[type, types.FunctionType]
             raise InterfaceError(f"{where}: a {kind} is no plain function and has no signature; declare a method")
 
 
+_OF_DATACLASSES: Final = ("__post_init__", "__replace__", "__setstate__", "__attrs_post_init__")
+"""The special methods of dataclasses, and of those of attrs, written or generated, that object does not have."""
 _DATA: Final = (type, types.MemberDescriptorType, types.GetSetDescriptorType)
 
 
@@ -170,7 +172,7 @@ class _Reader:
         # Annotations that are text mean what they mean where the method was written, also if it is wrapped.
         written: Any = inspect.unwrap(function)
         self._module: dict[str, Any] = getattr(written, "__globals__", function.__globals__)
-        self._names = names_in_body(base)
+        self._names = _type_variables(base) | names_in_body(base) | _type_variables(written)
         named = self._module.get(cls.__name__)
         if base is cls and (named is None or getattr(named, "__qualname__", "") == cls.__qualname__):
             self._names.setdefault(cls.__name__, cls)  # while it is decorated, its module lacks it, or has a former one
@@ -212,7 +214,7 @@ class _Reader:
             raise InterfaceError(f"{where}: the return type is missing; write `-> Tensor`, or `-> None` for no result")
         try:
             result = self._type(f"{where}.return", returns)
-            method = replace(Method(name, arguments, result), **marks_of(function))
+            method = dataclasses.replace(Method(name, arguments, result), **marks_of(function))
         except ValueError as error:
             raise InterfaceError(f"{where}: {error}") from error
         check_batched(where, method)
@@ -260,6 +262,11 @@ class _Reader:
 def names_in_body(cls: type) -> dict[str, Any]:
     """Returns what annotations in a class may refer to by the names of its body: a method may have that of a type."""
     return {name: member for name, member in vars(cls).items() if not hasattr(type(member), "__get__")}
+
+
+def _type_variables(generic: Any) -> dict[str, Any]:
+    """Returns the type variables of a class or function by name. From Python 3.12 on, they may stand in brackets."""
+    return {variable.__name__: variable for variable in getattr(generic, "__type_params__", ())}
 
 
 def caller_locals(depth: int) -> LocalNames | None:
