@@ -22,6 +22,7 @@ from .export import (
     any_size,
     are_hints,
     ask_for_1,
+    changes_any,
     changes_first,
     decompose,
     export_program,
