@@ -1,7 +1,7 @@
 """Scripts a user's module with the methods of an interface.
 
-What TorchScript would leave out in silence (dropped.py), answer wrongly (identity.py), or end this process with
-(lists_as_any.py), is refused before. What it refuses is worded in refused.py.
+What TorchScript would leave out in silence (dropped.py), answer wrongly (identity.py, dtypes_as_sizes.py), or end this
+process with (lists_as_any.py), is refused before. What it refuses is worded in refused.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ..errors import CreationError, MismatchError
 from ..jit import Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
 from .dropped import check_before, check_decorators, check_hooks, prepared
+from .dtypes_as_sizes import check_dtypes
 from .exported import check_mode
 from .identity import check_identity
 from .implements import chosen_overloads
@@ -53,6 +54,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
     for code in code_of(module, wanted):
         check_lists(code)
         check_identity(code)
+        check_dtypes(code)
     overloads = chosen_overloads(module, interface)
     try:
         with READING_MODULES, COMPILING:
