@@ -96,6 +96,7 @@ from .scripted import (
     inlined_graph,
     interface_called,
     interface_schema,
+    load_scripted,
     method_names,
     modules_in_attributes,
     object_of,
