@@ -1,6 +1,7 @@
 """Stubs that are saved, loaded, copied and frozen: with plain torch calls, and connected again by worker and name."""
 
 import copy
+import io
 import os
 import pickle
 import subprocess
@@ -36,7 +37,10 @@ def test_load_says_nothing_of_what_torch_deprecates(encoder, tmp_path):
     torch.jit.save(encoder, tmp_path / "stub.pt")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        from_path, from_file = tr.load(tmp_path / "stub.pt", "cpu"), tr.load((tmp_path / "stub.pt").open("rb"))
+        from_path, from_file = (
+            tr.load(tmp_path / "stub.pt", "cpu"),
+            tr.load(io.BytesIO((tmp_path / "stub.pt").read_bytes())),
+        )
     assert torch.equal(from_path(X, 2.0), from_file(X, 2.0))
 
 

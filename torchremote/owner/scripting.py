@@ -14,7 +14,7 @@ from .. import _torch
 from ..errors import CreationError, MismatchError
 from ..jit import Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
-from .dropped import check_before, check_decorators, check_hooks, prepared
+from .dropped import check_before, check_decorators, check_hooks, check_whole, prepared
 from .dtypes_as_sizes import check_dtypes
 from .exported import check_mode
 from .identity import check_identity
@@ -37,6 +37,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         if interface.method("forward") is not None:
             check_hooks(module)
         check_mode(module)
+        check_whole(module)
         return module
     if not isinstance(module, torch.nn.Module):
         remedy = "what is hosted has to be one"
@@ -44,6 +45,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
             remedy = f"pass an object of the class, as {module.__name__}(...)"
         raise MismatchError(f"{interface.name}: {module!r} is not a torch.nn.Module; {remedy}")
     module = prepared(module)
+    check_whole(module)
     for method in interface.methods:
         if not callable(getattr(module, method.name, None)):
             raise MismatchError(
