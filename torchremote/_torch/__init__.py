@@ -12,6 +12,7 @@ from .compile import (
     compile_function,
     compile_interface,
     compile_module,
+    keep_out_of_graphs,
     register_class,
 )
 from .compiled import assumed_of, compile_ahead
