@@ -16,7 +16,7 @@ from torchremote.tools import cli, doctor
 
 # Private names of objects that only a running agent, a scripted module or a program has, and of functions.
 OF_OBJECTS = set("_c _python_modules _concrete_type _cdata _modules _jit_override_qualname _guards_code".split())
-OF_OBJECTS |= {"_schema", "_overloadname"}
+OF_OBJECTS |= {"_schema", "_overloadname", "_torchdynamo_disable", "_torchdynamo_disable_msg"}
 # What torch itself calls, and makes something that is used.
 MAKE_OTHERS = {"_convert_guards_to_code"}
 PACKAGE = pathlib.Path(torchremote.__file__).parent

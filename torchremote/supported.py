@@ -28,6 +28,7 @@ PRIVATE: Final = {
     "make_stub_from_method make_stubs_from_exported_methods ConcreteTypeStore check_module_initialized "
     "AttributeTypeIsSupportedChecker wrap_cpp_module",
     "torch.jit._recursive.concrete_type_store": "methods_compiled",
+    "torch.jit._serialization": "validate_map_location",
     "torch.jit.RecursiveScriptModule": "_finalize_scriptmodule save save_to_buffer __copy__",
     "torch.jit._state": "_python_cu _add_script_class _script_classes _jit_caching_layer",
     "torch.jit._state._python_cu": "create_function find_function get_interface",
@@ -38,7 +39,8 @@ PRIVATE: Final = {
     "FunctionSchema DisableTorchFunctionSubclass _jit_try_infer_type _collect_all _is_any_autocast_enabled "
     "_len_torch_dispatch_stack _get_dispatch_mode "
     "_TorchDispatchModeKey _replace_overloaded_method_decl parse_schema LockingLogger _logging_set_logger "
-    "_jit_get_operation _jit_pass_inline ConcreteModuleType ScriptList",
+    "_jit_get_operation _jit_pass_inline ConcreteModuleType ScriptList CompilationUnit import_ir_module "
+    "import_ir_module_from_buffer",
     "torch._C.ScriptModule": "_get_method _has_method _method_names _type",
     "torch._ops": "OpOverload HigherOrderOperator",
     "torch.export._trace": "make_constraints",

@@ -1,10 +1,12 @@
 """Stubs that are saved, loaded, copied and frozen: with plain torch calls, and connected again by worker and name."""
 
 import copy
+import io
 import os
 import pickle
 import subprocess
 import sys
+import warnings
 from typing import Dict, List
 
 import pytest
@@ -29,6 +31,17 @@ X = torch.ones(2, 8)
 
 
 # -- alone, and inside models
+
+
+def test_load_says_nothing_of_what_torch_deprecates(encoder, tmp_path):
+    torch.jit.save(encoder, tmp_path / "stub.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_path, from_file = (
+            tr.load(tmp_path / "stub.pt", "cpu"),
+            tr.load(io.BytesIO((tmp_path / "stub.pt").read_bytes())),
+        )
+    assert torch.equal(from_path(X, 2.0), from_file(X, 2.0))
 
 
 def test_a_stub_alone(encoder, tmp_path):

@@ -115,6 +115,22 @@ def test_what_torch_compile_gives_of_a_stub_hands_its_mode_down(stub, counted):
         compiled.training = True
 
 
+@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")
+def test_a_graph_without_breaks_says_that_a_remote_call_has_none(stub):
+    calls = {
+        "forward": lambda x: stub(x) + 1,
+        "forward_async": lambda x: stub.forward_async(x).wait(),
+        "forward_many": lambda x: stub.forward_many([(x,)])[0],
+    }
+    for name, call in calls.items():
+        with pytest.raises(Exception, match=f"Dropping.{name}: a remote call has no graph; call it outside"):
+            torch.compile(call, backend="eager", fullgraph=True)(X)
+    with pytest.raises(Exception, match=r"Dropping.forward: a remote call has no graph; call it outside"):
+        torch.export.export(nn.Sequential(nn.ReLU(), stub), (X,), strict=True)
+    stub.eval()
+    assert torch.equal(torch.compile(lambda x: stub(x) + 1, backend="eager")(X), stub(X) + 1)
+
+
 def test_what_data_parallel_makes_of_a_stub_is_one(stub):
     stub.label = "mine"
     for copied in replicate(nn.Sequential(stub.eval(), nn.ReLU()), [0, 1]):

@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+import warnings
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch.distributed.rpc as rpc
 from torch import nn
 
 import torchremote as tr
+from torchremote.caller.stubs.send_model import Sent
 from torchremote.owner import leases, sweeper
 
 from .. import zoo
@@ -157,6 +159,34 @@ def test_models_without_stubs_are_taken_apart_by_torch(monkeypatch):
         rebuild, (content, routes) = reduced(model)
         assert routes == {}
         assert torch.equal(rebuild(content, routes)(X[:, :1]), model(X[:, :1]))
+
+
+def test_a_model_for_an_owner_crosses_without_words_of_torch():
+    model = torch.jit.script(nn.Linear(1, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sent = rpc.internal.serialize({"make": Sent(model)})
+        arrived = rpc.internal.deserialize(*sent)["make"]
+    assert torch.equal(arrived(X[:, :1]), model(X[:, :1]))
+
+
+def local_class():
+    class Doubling(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 2
+
+    return Doubling
+
+
+class OnTensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor: ...
+
+
+def test_a_class_that_the_owner_cannot_import_is_sent_without_words_of_torch(owner):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stub = tr.create(owner, OnTensor, local_class())
+    assert torch.equal(stub(X), 2 * X)
 
 
 def test_errors_of_models_without_stubs_are_torchs():

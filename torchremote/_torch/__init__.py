@@ -12,6 +12,7 @@ from .compile import (
     compile_function,
     compile_interface,
     compile_module,
+    keep_out_of_graphs,
     register_class,
 )
 from .compiled import assumed_of, compile_ahead
@@ -22,6 +23,7 @@ from .export import (
     any_size,
     are_hints,
     ask_for_1,
+    changes_any,
     changes_first,
     decompose,
     export_program,
@@ -94,6 +96,7 @@ from .scripted import (
     inlined_graph,
     interface_called,
     interface_schema,
+    load_scripted,
     method_names,
     modules_in_attributes,
     object_of,

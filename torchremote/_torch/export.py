@@ -242,6 +242,11 @@ def changes_first(operator: Any) -> bool:
     return first is not None and first.is_write and len(schema.returns) == 1
 
 
+def changes_any(operator: Any) -> bool:
+    """Says whether an `OpOverload` changes any of its arguments in place."""
+    return any(one.alias_info is not None and one.alias_info.is_write for one in operator_schema(operator).arguments)
+
+
 def has_python_kernels(operator: Any) -> bool:
     """Says whether an operator of another library is computed by Python."""
     name = operator_schema(operator).name

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import torch
 import torch._jit_internal
 from torch import nn
-from torch.jit import _recursive
+from torch.jit import _recursive, _serialization
 
 _C: Any = torch._C  # its type stubs lack many names
 
@@ -21,6 +22,20 @@ else:
 
 Node = torch._C.Node
 FunctionSchema = torch._C.FunctionSchema
+
+
+def load_scripted(file: str | os.PathLike[str] | IO[bytes], device: str | torch.device | None = None) -> Any:
+    """Does what torch.jit.load does, which warns that it is deprecated.
+
+    To silence the warning would also silence other threads' warnings for that time. To save, call `save_to_buffer`.
+    """
+    place = _serialization.validate_map_location(device)
+    unit = _C.CompilationUnit()
+    if isinstance(file, (str, os.PathLike)):
+        loaded = _C.import_ir_module(unit, os.fspath(file), place, {}, False)
+    else:
+        loaded = _C.import_ir_module_from_buffer(unit, file.read(), place, {}, False)
+    return _recursive.wrap_cpp_module(loaded)
 
 
 def constant_holding(module: torch.jit.ScriptModule) -> Node:

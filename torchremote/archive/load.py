@@ -67,7 +67,7 @@ def load(
         with open(file, "rb"):  # torch says less of a file that cannot be opened, and in a ValueError
             pass
     try:
-        model = torch.jit.load(file, map_location)
+        model = _torch.load_scripted(file, map_location)
     except RuntimeError as error:
         if not isinstance(file, (str, PathLike)):
             raise

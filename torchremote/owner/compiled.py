@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .. import native, supported
+from .. import _torch, native, supported
 from ..errors import ArgumentError, CreationError, MismatchError, NativeError
 from ..jit import compile_interface
 from ..jit.export import DEVICES, check_examples, export_programs, is_compiled
@@ -95,7 +95,7 @@ def _load(path: Path) -> torch.jit.ScriptModule:
             f"{remedy}"
         )
     try:
-        module: torch.jit.ScriptModule = torch.jit.load(path)
+        module: torch.jit.ScriptModule = _torch.load_scripted(path)
     except RuntimeError as error:
         said = next(filter(None, str(error).splitlines()), "")
         if said.startswith(_OURS):

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -52,6 +54,18 @@ def _prepared(module: nn.Module, known: dict[int, Any]) -> Any:
             found = known[id(module)] = copy.copy(module)
         found.__dict__["_modules"] = parts
     return found
+
+
+def check_whole(module: nn.Module) -> None:
+    """Raises CreationError for a parameter or buffer of which this process has a part. No call could use it."""
+    distributed: Any = sys.modules.get("torch.distributed.tensor")  # who has such a tensor has imported it
+    kind = getattr(distributed, "DTensor", ())
+    for name, tensor in itertools.chain(nn.Module.named_parameters(module), nn.Module.named_buffers(module)):
+        if isinstance(tensor, kind):
+            raise CreationError(
+                f"{type(module).__name__}: {name} is a DTensor, of which each process has a part; host a module with "
+                "whole ones, as .full_tensor() gives them"
+            )
 
 
 def check_before(module: nn.Module, methods: Iterable[str]) -> None:

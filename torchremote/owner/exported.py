@@ -16,7 +16,7 @@ from ..jit.script.cache import READING_MODULES
 from ..link.places import device_of
 from ..link.stubs import is_stub
 from ..link.values import PythonPacker
-from .dropped import check_backward_hooks
+from .dropped import check_backward_hooks, check_whole
 from .state_names import read_names, remember_names
 
 _CPU = torch.device("cpu")
@@ -95,6 +95,7 @@ def export_for(
     """
     module = _python_module(module, contract.interface.name)
     check_backward_hooks(module)
+    check_whole(module)
     with READING_MODULES:
         scripted = export_module(
             module,

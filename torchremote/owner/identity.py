@@ -21,13 +21,9 @@ _MEMBER = "an enum's member"
 
 def check_identity(code: Code) -> None:
     """Raises CreationError for an `is` with an enum's member or a string, with the line, and what to write."""
-    members = {argument.arg for argument in code.source.arguments if _is_enum(code, argument.annotation)}
-    for node in code.source.nodes:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and _is_enum(code, node.annotation):
-            members.add(node.target.id)
-    for target, value, loops in code.source.given:
-        if isinstance(target, ast.Name) and not loops and _copied(code, value, members) == _MEMBER:
-            members.add(target.id)
+    members = code.names(
+        lambda annotation: _is_enum(code, annotation), lambda value, names: _copied(code, value, names) == _MEMBER
+    )
     for node in code.source.nodes:
         if not isinstance(node, ast.Compare):
             continue

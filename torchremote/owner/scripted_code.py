@@ -14,7 +14,7 @@ import textwrap
 import types
 import typing
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,6 +60,24 @@ class Code:
         code = self.function.__code__
         is_local = isinstance(expression, ast.Name) and expression.id in (*code.co_varnames, *code.co_cellvars)
         return None if is_local else _named(self.function, expression)
+
+    def names(
+        self, declares: Callable[[ast.expr | None], bool], gives: Callable[[ast.expr, set[str]], bool]
+    ) -> set[str]:
+        """Returns the local names of values of some kind.
+
+        Args:
+            declares: says whether an annotation means that kind.
+            gives: says whether an expression is of that kind, if these names are.
+        """
+        found = {argument.arg for argument in self.source.arguments if declares(argument.annotation)}
+        for node in self.source.nodes:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and declares(node.annotation):
+                found.add(node.target.id)
+        for target, value, loops in self.source.given:
+            if isinstance(target, ast.Name) and not loops and gives(value, found):
+                found.add(target.id)
+        return found
 
     def alternatives(self, annotation: ast.expr | None) -> list[object]:
         """Lists the types that an annotation allows: its own, or those of an Optional or a Union."""

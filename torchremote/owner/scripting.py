@@ -1,7 +1,7 @@
 """Scripts a user's module with the methods of an interface.
 
-What TorchScript would leave out in silence (dropped.py), answer wrongly (identity.py), or end this process with
-(lists_as_any.py), is refused before. What it refuses is worded in refused.py.
+What TorchScript would leave out in silence (dropped.py), answer wrongly (identity.py, dtypes_as_sizes.py), or end this
+process with (lists_as_any.py), is refused before. What it refuses is worded in refused.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from .. import _torch
 from ..errors import CreationError, MismatchError
 from ..jit import Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
-from .dropped import check_before, check_decorators, check_hooks, prepared
+from .dropped import check_before, check_decorators, check_hooks, check_whole, prepared
+from .dtypes_as_sizes import check_dtypes
 from .exported import check_mode
 from .identity import check_identity
 from .implements import chosen_overloads
@@ -36,6 +37,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         if interface.method("forward") is not None:
             check_hooks(module)
         check_mode(module)
+        check_whole(module)
         return module
     if not isinstance(module, torch.nn.Module):
         remedy = "what is hosted has to be one"
@@ -43,6 +45,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
             remedy = f"pass an object of the class, as {module.__name__}(...)"
         raise MismatchError(f"{interface.name}: {module!r} is not a torch.nn.Module; {remedy}")
     module = prepared(module)
+    check_whole(module)
     for method in interface.methods:
         if not callable(getattr(module, method.name, None)):
             raise MismatchError(
@@ -53,6 +56,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
     for code in code_of(module, wanted):
         check_lists(code)
         check_identity(code)
+        check_dtypes(code)
     overloads = chosen_overloads(module, interface)
     try:
         with READING_MODULES, COMPILING:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import torch
 from torch.export.passes import move_to_device_pass
 
+from .. import _torch
 from ..errors import ArchiveError, CreationError, MismatchError, TorchRemoteError
 from ..jit import compile_interface
 from ..jit.export import interface_of
@@ -154,7 +155,7 @@ def value_of_text(text: str) -> Any:
 
 def _load_archive(file: str, device: torch.device | None) -> torch.jit.ScriptModule:
     try:
-        loaded: torch.jit.ScriptModule = torch.jit.load(file, map_location=device)
+        loaded: torch.jit.ScriptModule = _torch.load_scripted(file, device)
         return loaded
     except Exception as error:  # torch may raise anything for a file
         raise ArchiveError(

@@ -128,6 +128,50 @@ def test_a_decomposed_program_changes_its_buffers():
     assert exported.count == 2
 
 
+class TakesMany:
+    def forward(
+        self, none: Optional[Tensor], k: int, xs: Tuple[Tensor, Tensor], named: Dict[str, Tensor], n: int
+    ) -> Tensor: ...
+
+
+class TakingMany(nn.Module):
+    def forward(self, none, k, xs, named, n):
+        total = (xs[0] + xs[1] + named["a"]) * k
+        return total if n > 4 else -total
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_sizes_are_compared_whatever_the_mode_of_the_export(strict):
+    auto, one = {0: Dim.AUTO}, torch.ones(3, 2)
+    dynamic = {"none": None, "k": None, "xs": (auto, auto), "n": Dim.AUTO, "named": {"a": auto}}
+    given = torch.export.export(
+        TakingMany(), (None, 3, (one, one)), {"n": 5, "named": {"a": one}}, dynamic_shapes=dynamic, strict=strict
+    )
+    exported = tr.exported({"forward": given}, TakesMany)
+    x = torch.randn(5, 2)
+    assert torch.equal(exported(None, 3, (x, x), {"a": x}, 5), TakingMany()(None, 3, (x, x), {"a": x}, 5))
+    assert "named['a']: exported for float32 [xs[0].size(0), 2]; came float32 [1, 2]" in refusal(
+        exported, None, 3, (x, x), {"a": x[:1]}, 5
+    )
+    assert "came 3" in refusal(exported, None, 3, (x, x), {"a": x}, 3)
+
+
+def test_a_program_with_an_argument_that_is_called_as_strict_mode_calls_all():
+    class Listing:
+        def forward(self, first: Tensor, flat_args: List[Tensor]) -> Tensor: ...
+
+    class Lists(nn.Module):
+        def forward(self, first, flat_args):
+            return first.sum() + flat_args[0] + flat_args[1]
+
+    auto, one = {0: Dim.AUTO}, torch.ones(3)
+    given = torch.export.export(Lists(), (torch.ones(4), [one, one]), dynamic_shapes=(auto, [auto, auto]))
+    exported = tr.exported({"forward": given}, Listing)
+    x = torch.randn(5)
+    assert torch.equal(exported(x[:4], [x, x]), Lists()(x[:4], [x, x]))
+    assert "flat_args[1]" in refusal(exported, x, [x, x[:1]])
+
+
 def test_programs_that_branch_are_chosen_by_their_guards():
     dynamic = ({0: Dim.AUTO, 1: Dim.AUTO},)
     given = [

@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch.distributed.rpc import RRef
 
+from ... import _torch
 from ...jit import CompiledInterface
 from ...jit.read.model import Method
 
@@ -36,7 +37,7 @@ Returns:
 def describe(
     call: Callable[..., Any], compiled: CompiledInterface, method: Method, ending: str, model: inspect.Signature
 ) -> None:
-    """Gives a Python method of stubs the name, signature and docstring that people are to see.
+    """Gives a Python method of stubs the name, signature and docstring that people are to see, and keeps graphs off it.
 
     Args:
         ending: what its name has after the method's.
@@ -47,6 +48,9 @@ def describe(
     call.__name__ = call.__qualname__ = f"{method.name}{ending}"
     call.__signature__ = _signature(signature, ending)  # type: ignore[attr-defined]
     call.__doc__ = docstring(method.name, doc, ending)
+    _torch.keep_out_of_graphs(
+        call, f"{compiled.interface.name}.{call.__name__}: a remote call has no graph; call it outside"
+    )
 
 
 def docstring(method: str, doc: str | None, ending: str) -> str | None:

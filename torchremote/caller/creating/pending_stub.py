@@ -39,6 +39,7 @@ from ..calls.methods import lost_workers
 from ..messages.awaiting import until_done_in_loop
 from ..messages.exchange import send, settle
 from ..stubs.modes import show_answered
+from ..stubs.send_model import Sent
 from ..stubs.stub import make_stub
 from .built_here import built_here, is_only_here, is_unknown
 from .pending import Pending
@@ -107,7 +108,8 @@ def send_requests(compiled: CompiledInterface, place: Place, requests: list[Crea
 def _fields(request: CreateRequest) -> dict[str, Any]:
     """Returns the fields of a request. An owner of an earlier release does not know those that have a default."""
     defaults = {field.name: field.default for field in dataclasses.fields(request)}
-    return {name: value for name, value in vars(request).items() if value is not defaults[name]}
+    fields = {name: value for name, value in vars(request).items() if value is not defaults[name]}
+    return fields | {"make": Sent(request.make)} if isinstance(request.make, torch.jit.ScriptModule) else fields
 
 
 def cancel_message(place: Place, ticket: str) -> None:

@@ -27,22 +27,36 @@ _TORCHS: Final = "torch.distributed.nn.api.remote_module"
 
 def _reduce_for_rpc(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
     """Takes a model apart for RPC's pickler."""
-    found = [(parent, key) for parent, key, _ in stubs_in(model)]
-    if not found:
-        return _reduce_as_torch(model)
-    for parent, key in found:
+    return _reduce(model) if any(True for _ in stubs_in(model)) else _reduce_as_torch(model)
+
+
+class Sent:
+    """Stands for a scripted model on its way to a worker that has torchremote, and arrives as the model itself.
+
+    torch's own way warns that it is deprecated, at both ends.
+    """
+
+    def __init__(self, model: torch.jit.ScriptModule) -> None:
+        self._model = model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reduce(self._model)
+
+
+def _reduce(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
+    """Takes a model apart, with the stubs in it."""
+    for parent, key, _ in stubs_in(model):
         if parent is not None and key is None:
             raise NotSavableError(
                 f"{type(model).__name__}: a model with stubs in a list or dict is not sent; give each stub an "
                 "attribute of its own, or save the model, and load and reconnect it there"
             )
     routes: dict[Path, tuple[Interface, SentRoute]] = {}
-    file = io.BytesIO()
     try:
-        torch.jit.save(_without_routes(model, (), routes), file)
+        content = _without_routes(model, (), routes).save_to_buffer()
     except torch.jit.Error as error:  # raised by a stub; errors of the model's own modules pass
         raise NotSavableError(message_of(error).removeprefix("torchremote: ")) from error
-    return _rebuild, (file.getvalue(), routes)
+    return _rebuild, (content, routes)
 
 
 def _reduce_as_torch(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
@@ -54,9 +68,7 @@ def _reduce_as_torch(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
         if reduce is not None:
             reduced: tuple[Any, ...] = reduce(model)
             return reduced
-    file = io.BytesIO()
-    torch.jit.save(model, file)
-    return _rebuild, (file.getvalue(), {})
+    return _rebuild, (model.save_to_buffer(), {})
 
 
 def _without_routes(
@@ -91,7 +103,7 @@ def _without_routes(
 
 def _rebuild(content: bytes, routes: dict[Path, tuple[Interface, SentRoute]]) -> torch.jit.ScriptModule:
     """Makes the model again on the worker that receives it, and connects its stubs."""
-    model: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content))
+    model: torch.jit.ScriptModule = _torch.load_scripted(io.BytesIO(content))
     for path, (interface, route) in routes.items():
         parent: torch.nn.Module | None = None
         stub: Any = model

@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 
 from ... import _torch
+from ...errors import CreationError
 from ..lower import ir
 from ..lower.names import Names
 from .operators import Operators
@@ -42,6 +43,7 @@ class Lowering:
         self._hold = hold
         self.without_gradients = False  # inside of a region without them
         self._place = ""
+        self._viewed = ""  # a view of another dtype above, of which the method has a copy
 
     def lower(self, graph_module: Any, into: list[ir.Statement]) -> list[Any]:
         """Lowers a whole graph. Returns what its outputs are: expressions."""
@@ -147,7 +149,18 @@ class Lowering:
             return write(node.args[0])
         if name == "aten::alias":  # what watching.py makes of contiguous() where it does nothing for the example
             return self.assign(node.name, ir.called(write(node.args[0]), "contiguous"), into)
-        call = self.operators.call(target, node.args, dict(node.kwargs), write)
+        if self._viewed and _torch.changes_any(target):
+            raise CreationError(
+                f"{self.operators.where}: after {self._viewed}, of which an exported module makes a copy, it changes a "
+                "tensor in place or assigns a buffer; write torch.view_copy(x, dtype) for x.view(dtype)"
+            )
+        if target is torch.ops.aten.view.dtype:  # TorchScript would take the dtype for a size
+            self._viewed = f"x.view(dtype){self._near()}"
+            call = self.operators.aten(
+                "view_copy", "dtype", write(node.args[0]), ir.Keyword("dtype", write(node.args[1]))
+            )
+        else:
+            call = self.operators.call(target, node.args, dict(node.kwargs), write)
         if not node.users:
             into.append(ir.Do(call))
             return None
@@ -158,12 +171,15 @@ class Lowering:
         found = _ASSERTION.match(message)
         if found is None:
             return message
-        near = f", in or after {self._place}" if self._place else ""
         assumed = "any size but 1" if _NOT_1.fullmatch(found[1]) else found[1]
         return (
-            f"the method was exported for {assumed}, of a number that it computes{near}, and this call has another; "
-            "call it with values like the example's, or have the method do without that number"
+            f"the method was exported for {assumed}, of a number that it computes{self._near()}, and this call has "
+            "another; call it with values like the example's, or have the method do without that number"
         )
+
+    def _near(self) -> str:
+        """Words where in the user's code the operator is."""
+        return f", in or after {self._place}" if self._place else ""
 
     def _constrain(self, node: torch.fx.Node, write: Any, into: list[ir.Statement]) -> None:
         """Compares a number that was read out of a tensor with its limits."""

@@ -54,13 +54,16 @@ def read_program(program: Any, method: Method, where: str) -> Captured:
     given = _Reader([spec.arg for spec in signature.output_specs if spec.kind.name == "USER_OUTPUT"], counts_all=True)
     result = given.read(program.call_spec.out_spec, method.returns, f"{where}.return", "")
     attributes = {spec.arg.name: spec.target for spec in signature.input_specs if spec.target is not None}
+    paths, guards = reader.paths, _torch.guards_of(program)
+    if "flat_args" not in names:  # that is what strict mode calls the list of all leaves
+        paths, guards = reader.flat_paths | paths, tuple(map(reader.with_constants, guards))
     return Captured(
         program,
         tuple(trees[argument.name] for argument in method.arguments),
         result,
         tuple(reader.inputs),
-        reader.paths,
-        _torch.guards_of(program),
+        paths,
+        guards,
         attributes,
     )
 
@@ -153,8 +156,11 @@ class _Reader:
         self._found: Iterator[Any] = iter(found)
         self._counts_all = counts_all
         self._index = 0
+        self._place = 0  # among all leaves, constants too
+        self._constants: dict[str, Any] = {}
         self.inputs: list[str] = []
         self.paths: dict[str, int] = {}
+        self.flat_paths: dict[str, int] = {}  # those of strict mode
 
     def read(self, spec: Any, kind: Type, where: str, path: str) -> Tree:
         if isinstance(kind, OptionalType):
@@ -193,20 +199,28 @@ class _Reader:
 
     def _leaf(self, found: Any, kind: Type, where: str, path: str) -> Tree:
         name = _LEAVES.get(type(found).__name__)
-        index = self._index
+        index, flat_path = self._index, f"L['flat_args'][{self._place}]"
+        self._place += 1
         if name is None and type(found).__name__ == "ConstantArgument":
             self._index += self._counts_all
             value = found.value
             allowed = _NUMBERS.get(str(kind), (type(value),))
             if value is not None and (isinstance(kind, TensorType) or not isinstance(value, allowed)):
                 raise MismatchError(f"{where}: the program has {value!r}, which is no {kind}")
+            self._constants[flat_path] = value
             return Constant(value)
         if name != str(kind if isinstance(kind, (TensorType, ScalarType)) else None):
             raise MismatchError(f"{where}: the program has a {name or type(found).__name__}, which is no {kind}")
         self._index += 1
         self.inputs.append(found.name)
-        self.paths[path] = index
+        self.paths[path] = self.flat_paths[flat_path] = index
         return Leaf(index)
+
+    def with_constants(self, guard: str) -> str:
+        """Returns a guard of strict mode, which also asks of arguments that are constants, with their values."""
+        for path, value in self._constants.items():
+            guard = guard.replace(path, repr(value))
+        return guard
 
 
 def _names_of(spec: Any) -> list[Any] | None:
