@@ -110,7 +110,8 @@ class Lease:
                     leased.arrived.append(ticket)  # the stub arrived before `hold_here` was called
 
     def __del__(self) -> None:
-        sweeper.soon(partial(_end_all, [(self._handle, self._number)]))
+        if _end_all is not None:  # the interpreter may have cleared this module, at its end
+            sweeper.soon(partial(_end_all, [(self._handle, self._number)]))
 
 
 def _end_all(leases: list[tuple[int, int]]) -> None:
