@@ -156,7 +156,7 @@ def sendable(value: Tensor, devices: Optional[List[torch.device]], where: str) -
     # Returns the tensor, or what is sent in its place.
     if not can_cross(value, devices):
         refuse_tensor(value, where)
-    if value.layout == 0 and not value.is_quantized and is_replaced(value):
+    if (value.is_cpu or value.is_cuda) and value.layout == 0 and not value.is_quantized and is_replaced(value):
         return value.clone()
     if value.is_cpu and value.layout == 0 and value.numel() == 0 and value.storage_offset() > 0:
         return value.clone()
