@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from torchremote import _torch
 from torchremote.tools import cli
 
 from ..forks import Fork
@@ -141,7 +142,7 @@ def test_an_archive_error_without_a_text_is_named(tmp_path, monkeypatch, capsys)
     def load(*_, **__):
         raise EOFError
 
-    monkeypatch.setattr(torch.jit, "load", load)
+    monkeypatch.setattr(_torch, "load_scripted", load)
     command = ["serve", str(tmp_path / "empty.pt"), "--interface", f"{HERE}:Doubler", *NOWHERE]
     assert cli.main(command) == 1
     assert "empty.pt: torch.jit cannot load it: EOFError; write it" in capsys.readouterr().err
