@@ -7,6 +7,7 @@ process with (lists_as_any.py), is refused before. What it refuses is worded in 
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import torch
 
@@ -20,6 +21,7 @@ from .exported import check_mode
 from .identity import check_identity
 from .implements import chosen_overloads
 from .lists_as_any import check_lists
+from .modules import beside_calls
 from .refused import words_of_refusal
 from .scripted_code import code_of
 from .state_names import read_names, remember_names
@@ -37,7 +39,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         if interface.method("forward") is not None:
             check_hooks(module)
         check_mode(module)
-        check_whole(module)
+        beside_calls(module, partial(check_whole, module))  # it may be hosted already
         return module
     if not isinstance(module, torch.nn.Module):
         remedy = "what is hosted has to be one"
