@@ -10,22 +10,15 @@ from torchremote.errors import RemoteError
 from torchremote.link.failures import FAILURES
 
 from ..link.test_tensors import Calling, Carrier, CarrierModule
+from ..owner.test_values_elsewhere import Wrapped
 
 
-class Elsewhere(torch.Tensor):
-    """Keeps its values in another tensor, as DTensor does."""
-
-    @staticmethod
-    def __new__(cls, inside):
-        return torch.Tensor._make_wrapper_subclass(cls, inside.shape, dtype=inside.dtype)
-
-    def __init__(self, inside):
-        self.inside = inside
+class Elsewhere(Wrapped):
+    """Gives results of its own kind, as DTensor does."""
 
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
-        inside = torch.utils._pytree.tree_map_only(cls, lambda value: value.inside, (args, kwargs or {}))
-        made = function(*inside[0], **inside[1])
+        made = super().__torch_dispatch__(function, types, args, kwargs)
         return cls(made) if isinstance(made, torch.Tensor) else made
 
 

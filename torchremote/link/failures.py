@@ -87,7 +87,7 @@ NO_MODULE: Final = (
 SOME_MAY_HAVE_RUN: Final = "the calls went in several messages, so some may have run"
 """The end of an error of `<m>_many` that would else mean that none of its calls ran."""
 MORE_TIME: Final = "Give the stub more time with torchremote.with_timeout, or create it with timeout=..."
-"""What a program does about a call that timed out."""
+"""The remedy for a call that timed out, in a program."""
 _TABLE: Final = (
     _Kind(re.compile(re.escape(NOT_CONNECTED)), DisconnectedError, "{message}", traced=False),
     _Kind(

@@ -91,7 +91,7 @@ TOO_DEEP: Final = (
 
 @dataclass(frozen=True)
 class _Around:
-    """What an annotation stands in: the NamedTuples and aliases that are being read, and their type variables."""
+    """Holds the NamedTuples and aliases in which an annotation stands, and their type variables."""
 
     named: tuple[Any, ...] = ()
     variables: Mapping[typing.TypeVar, Callable[[], Type]] = field(default_factory=dict)  # each with what reads it
