@@ -6,7 +6,6 @@ import torch
 
 from torchremote.errors import ArgumentError, RemoteError
 from torchremote.link.failures import FAILURES, explain
-from torchremote.link.route import route_of
 
 from .books import Wrong
 from .forms import OfBatch, make_calls
@@ -175,7 +174,7 @@ def call_model(caller, arithmetic, adder, model):
             with caller.watch.within(seconds, "a scripted model"):
                 results = model.many(x, factor, random.choice([1, 5, 20]))
     except FAILURES as error:
-        found = explain(error, "Arithmetic.forward", arithmetic.owner, route_of(arithmetic.stub).handle)
+        found = explain(error, "Arithmetic.forward", arithmetic.owner)
         caller.judge(found, (*arithmetic.may_raise, *adder.may_raise), "a scripted model")
         return
     for y in results:
