@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 import torch
 import torch.distributed.rpc as rpc
@@ -42,8 +43,8 @@ class Callers:
     """The threads of one caller."""
 
     def __init__(self):
-        once = {"interface": zoo.Encoder, "name": "encoder", "timeout": 10}
-        patient = {"interface": Patient, "name": "encoder", "timeout": 50}
+        once: dict[str, Any] = {"interface": zoo.Encoder, "name": "encoder", "timeout": 10}
+        patient: dict[str, Any] = {"interface": Patient, "name": "encoder", "timeout": 50}
         self._model = torch.jit.script(Holding(tr.connect("ps0", **once)))
         follows, replicas = tr.connect("ps1", **patient), tr.connect(OWNERS, **patient)
         other, some = tr.connect("ps0", **once), tr.connect(OWNERS, **once)
