@@ -10,7 +10,7 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
-from torchremote.errors import WireError
+from torchremote.errors import RemoteError, WireError
 from torchremote.link.failures import explain, is_lost
 
 from .. import zoo
@@ -123,6 +123,22 @@ def test_any_error_of_a_connection_is_a_lost_connection(text):
         assert str(error) == f"{method} on owner: {told} ({first}); whether {unsure} is not known"
         longer = explain(RuntimeError(f"{text}\nmore"), method, "owner")
         assert str(longer) == f"{error}\n\n{text}\nmore"
+
+
+def test_a_connection_that_the_module_lost_is_not_that_of_the_caller():
+    lost = "eof (this error originated at tensorpipe/transport/shm/connection_impl.cc:259)"
+    report = (
+        "The following operation failed in the TorchScript interpreter.\n"
+        "Traceback of TorchScript (most recent call last):\n"
+        "def _remote_forward(table: Table, handle: int, x: Tensor, flags: int) -> Tensor:\n"
+        "    return find(table, handle).forward(flags, x)\n"
+        "           ~~~~~~~~~~~~~~~~~~~~~~~~~~~ <--- HERE\n"
+        f"RuntimeError: {lost}\n"
+    )
+    error = explain(RuntimeError(report), "Encoder.forward", "owner")
+    assert type(error) is RemoteError
+    told = "it called a worker, and the connection to that was lost: its process ended, or the network failed"
+    assert str(error).startswith(f"Encoder.forward on owner: {told} ({lost})\n\n")
 
 
 def test_an_error_of_the_method_that_names_a_connection_stays_one():

@@ -62,12 +62,13 @@ class _Kind:
     traced: bool = True
 
 
+_IN_TENSORPIPE: Final = "this error originated at tensorpipe/"
 # The words of TensorPipe and torch's agents for a lost peer. None of these errors has a type or a code. The last ones
 # are of torch's own assertion, which fails if the connection is lost just when a message is to be sent.
 _LOST: Final = re.compile(
     r"\A[^\n]*(\beof\b|end of file|connection (reset|refused|aborted|closed)|broken pipe|pipe closed|by peer|ECONN|"
     r"EPIPE|shutting down|RPC agent is not set|transport .* error|handshake|outside the thread pool|"
-    r"this error originated at tensorpipe/)",  # after any error in it, TensorPipe gives a connection up
+    rf"{_IN_TENSORPIPE})",  # after any error in it, TensorPipe gives a connection up
     re.IGNORECASE,
 )
 # Of a scripted call, and of torch's functions in Python.
@@ -125,6 +126,9 @@ _REFUSED: Final = re.compile(r'"<torchremote (\w+)#\w+ table>", line \d+, in _re
 _GONE_WITHIN: Final = (
     "it led to a call of {}, whose module is gone: it was withdrawn, or its worker was restarted; if it has a name, "
     "torchremote.reconnect(...) has the module that called find it again, and the native part does that by itself"
+)
+_LOST_WITHIN: Final = (
+    "it called a worker, and the connection to that was lost: its process ended, or the network failed ({})"
 )
 _EXCEPTION: Final = re.compile(r"^(?!else|try|finally|class|def)[A-Za-z_][\w.]*: ", re.MULTILINE)
 _HERE: Final = "<--- HERE"
@@ -189,6 +193,8 @@ def explain(error: Exception, method: str, worker: str, which: Callable[[], str]
     called = _REFUSED.findall(text)
     if called and message.startswith(STALE):
         message = _GONE_WITHIN.format(".".join(called[-1]))
+    elif _IN_TENSORPIPE in message.partition("\n")[0]:
+        message = _LOST_WITHIN.format(_without_code(message).partition("\n")[0])
     said = message.removeprefix(CANNOT_SEND).removeprefix(OTHERWISE).removeprefix(f"{method.removesuffix('_many')}: ")
     gathered = _GATHERED if re.search(rf"in _gathered_{name}(_\d+)?\n", text) else ""
     traced = "" if message.startswith(OTHERWISE) else f"\n\n{text}"  # generated code is of no use to the reader
