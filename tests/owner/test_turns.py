@@ -24,6 +24,7 @@ from torchremote.owner import modules, scripting
 from torchremote.owner.gathering import Ways
 
 from ..group import one_thread_for_forks, play
+from ..waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -294,22 +295,34 @@ class Slow:
 class SlowModule(nn.Module):
     def __init__(self):
         super().__init__()
-        self.calls = 0
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     def forward(self, rounds: int) -> int:
-        self.calls += 1
+        self.calls.add_(1)
         x = torch.ones(64, 64)
         for _ in range(rounds):
             x = x @ x / 64
-        return self.calls
+        return int(self.calls)
+
+
+_slow = []  # on the owner
+
+
+def make_slow_module():
+    _slow.append(SlowModule())
+    return _slow[-1]
+
+
+def calls_begun():
+    return int(_slow[-1].calls)  # the scripted module has the same buffer
 
 
 def test_timeouts_hold_while_calls_wait_for_their_turn(owner):
-    slow = tr.create(owner, Slow, SlowModule)
+    slow = tr.create(owner, Slow, make_slow_module, in_turn=True)
     slow(1)
     hasty = tr.with_timeout(slow, 0.1)
     working = slow.forward_async(100_000)
-    time.sleep(0.05)  # the two stubs have no order, and it shall come first
+    until(lambda: rpc.rpc_sync(owner, calls_begun) == 2)  # the two stubs have no order, and it shall come first
     began = time.monotonic()
     with pytest.raises(CallTimeoutError):
         hasty(1)
