@@ -10,6 +10,7 @@ two it is; nobody else has to know.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shutil
@@ -151,6 +152,10 @@ def _operator(name: str) -> Callable[..., Any]:
     return _torch.operator(f"{NAMESPACE}::{name}") if _is_loaded else _not_loaded
 
 
+def _function(name: str) -> Callable[[], int]:
+    return getattr(ctypes.PyDLL(str(library())), name) if _is_loaded else _not_loaded
+
+
 def _not_loaded(*_: object) -> Any:
     raise NativeError(f"the native part is {_why}")
 
@@ -160,8 +165,11 @@ def new_counts() -> Any:
     return getattr(torch.classes, NAMESPACE).Counts()
 
 
-be_patient: Final = _operator("be_patient")
-"""Has the next call of this thread wait for its answer, for so many seconds at most, before it returns the Future."""
+begin_call: Final = _function("torchremote_begin_call")
+"""Says whether the next call of this thread may wait in its scripted method: see caller.cpp, Note [Calls from Python
+that wait]. It is true but under a profiler, a transform, a mode or autocast, and where RPC is not running."""
+left_behind: Final = _operator("left_behind")
+"""Returns the Future that such a call left, because its answer is late or an error. None: it left none."""
 wait_for: Final = _operator("wait_for")
 """Waits for a Future, at most for so many seconds, without the GIL. Returns whether it has a value or an error."""
 pass_on: Final = _operator("pass_on")

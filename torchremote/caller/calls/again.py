@@ -37,8 +37,45 @@ _is_profiling = _torch.is_profiling
 _RECORDED: Final = "not sent again, because dist_autograd has recorded the call; begin the step again, in a new context"
 
 
-def sent_again(once: Callable[..., Any], in_range: Callable[..., Any] | None = None) -> Callable[..., Any]:
-    """Returns a method that does what `once` does, and sends a call again that has not run.
+Resume = Callable[[Any, tuple[Any, ...], dict[str, Any], float, TorchRemoteError], Any]
+"""Goes on with a call whose first message failed: it takes the stub, the arguments, when the call began, and the
+failure. Returns the result, or raises the last failure."""
+
+
+def once_more(once: Callable[..., Any]) -> Resume:
+    """Makes what sends a call again that has not run."""
+
+    def resume(
+        stub: Any, args: tuple[Any, ...], kwargs: dict[str, Any], began: float, failure: TorchRemoteError
+    ) -> Any:
+        if not (isinstance(failure, StaleStubError) and _follows(stub) and may_be_sent_again(failure)):
+            raise failure
+        return once(stub, *args, **kwargs)
+
+    return resume
+
+
+def until_timeout(once_async: Callable[..., Any]) -> Resume:
+    """Makes what sends a call again until its stub's timeout has passed.
+
+    Args:
+        once_async: makes the call, and returns a Future of its result.
+    """
+
+    def resume(
+        stub: Any, args: tuple[Any, ...], kwargs: dict[str, Any], began: float, failure: TorchRemoteError
+    ) -> Any:
+        if not (_follows(stub) and may_be_sent_again(failure)):
+            raise failure
+        return run_here(_tries(once_async, stub, args, kwargs, began, failure))
+
+    return resume
+
+
+def sent_again(
+    once: Callable[..., Any], resume: Resume, in_range: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
+    """Returns a method that does what `once` does, and goes on with `resume` if its message fails.
 
     Args:
         in_range: what it calls instead while a profiler records.
@@ -48,12 +85,11 @@ def sent_again(once: Callable[..., Any], in_range: Callable[..., Any] | None = N
     def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
         if in_range is not None and _is_profiling():
             return in_range(self_, *args, **kwargs)
+        began = time.monotonic()
         try:
             return once(self_, *args, **kwargs)
-        except StaleStubError as error:
-            if not (_follows(self_) and may_be_sent_again(error)):
-                raise
-        return once(self_, *args, **kwargs)
+        except (StaleStubError, WireError) as error:
+            return resume(self_, args, kwargs, began, error)
 
     return call
 
@@ -67,21 +103,13 @@ def sent_until_timeout(
         once_async: makes the same call, and returns a Future of its result.
         in_range: what it calls instead while a profiler records.
     """
+    sent = sent_again(once, until_timeout(once_async), in_range)
 
     @functools.wraps(once)
     def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if in_range is not None and _is_profiling():
-            return in_range(self_, *args, **kwargs)
-        began = time.monotonic()
-        failure: TorchRemoteError | None = None
-        if not _is_lost(self_):
-            try:
-                return once(self_, *args, **kwargs)
-            except (StaleStubError, WireError) as error:
-                if not (_follows(self_) and may_be_sent_again(error)):
-                    raise
-                failure = error
-        return run_here(_tries(once_async, self_, args, kwargs, began, failure))
+        if _is_lost(self_) and not (in_range is not None and _is_profiling()):
+            return run_here(_tries(once_async, self_, args, kwargs, time.monotonic(), None))
+        return sent(self_, *args, **kwargs)
 
     return call
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
-from ... import _torch
+from ... import _torch, native
 from ...errors import ArgumentError, TorchRemoteError
 from ...jit import CompiledInterface
 from ...jit.lower import packed_name
@@ -20,8 +20,9 @@ from ...link.failures import explain, refused_handle
 from ...link.route import route_of
 from ...link.tensors import restorer
 from ...link.values import PythonPacker
-from ..messages.exchange import Failing, Settle, at_once, later, pass_on, send, send_to_wait
-from .again import sent_again, sent_until_timeout, sent_until_timeout_later
+from ..messages.exchange import Failing, Settle, at_once, later, pass_on, send
+from .again import Resume, once_more, sent_again, sent_until_timeout, sent_until_timeout_later, until_timeout
+from .crossing import crossing_once
 from .described import describe
 from .methods import DEVICES, METHODS, note_failure
 from .profiled import profiled
@@ -47,6 +48,8 @@ def called_names(compiled: CompiledInterface) -> list[str]:
     names: list[str] = []
     for method in compiled.interface.messages:
         names.append(packed_name(method.name) if is_called_packed(method) else f"{method.name}_async")
+        if native.available() and not is_called_packed(method):
+            names.append(method.name)
     return names
 
 
@@ -85,11 +88,26 @@ class Calls:
             in_range, in_range_async: what they call while a profiler records. A wrapper would cost each call a frame.
         """
         make, settle_later = (self.packed, later) if is_called_packed(self.method) else (self.plain, pass_on)
-        once = make(send_to_wait, at_once)
+        once = make(send, at_once)
         if self.method.idempotent:
             once_async = make(send, settle_later)
-            return sent_until_timeout(once, once_async, in_range), sent_until_timeout_later(once_async, in_range_async)
-        return sent_again(once, in_range), make(send, settle_later, in_range_async)
+            now, later_ = (
+                sent_until_timeout(once, once_async, in_range),
+                sent_until_timeout_later(once_async, in_range_async),
+            )
+            resume = until_timeout(once_async)
+        else:
+            resume = once_more(once)
+            now, later_ = sent_again(once, resume, in_range), make(send, settle_later, in_range_async)
+        return self.crossing_once(now, resume), later_
+
+    def crossing_once(self, otherwise: Call, resume: Resume) -> Call:
+        """Makes a method that does what `otherwise` does. With the native part, it may do it with less."""
+        if not native.available() or is_called_packed(self.method):
+            return otherwise
+        restore = restorer(self.method.returns)
+        name, exact = self.method.name, self._tensors_among
+        return crossing_once(name, exact, otherwise, resume, restore, self.failure, self._precise)
 
     # -- methods whose values TorchScript takes as they are, and checks
 

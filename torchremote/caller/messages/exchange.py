@@ -32,7 +32,7 @@ from ...link.failures import FAILURES, check_not_forked, explain
 from ...owner.create import Refusal, answering
 from .awaiting import Answer
 from .kept_tensors import keep_tensors, may_be_recorded, until_answered
-from .waiting import begin_waiting, stop_waiting, wait_until_done
+from .waiting import wait_until_done
 
 Failing = Callable[[Exception], Exception]
 """Makes the error to raise for one of torch's."""
@@ -78,21 +78,6 @@ def send(
     if kept is not None:
         until_answered(answer, kept)
     return answer
-
-
-def _send_and_begin_waiting(
-    start: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], failing: Failing
-) -> Any:
-    begin_waiting()
-    try:
-        return send(start, args, kwargs, failing)
-    except BaseException:
-        stop_waiting()
-        raise
-
-
-send_to_wait: Final[Callable[..., Any]] = _send_and_begin_waiting if native.available() else send
-"""Sends a call as `send` does, whose answer `settle` waits for at once."""
 
 
 def settle(answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, catches: Catches = FAILURES) -> Any:

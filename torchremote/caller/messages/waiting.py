@@ -18,8 +18,7 @@ Note [Waiting and signals]
     waited for `PATIENCE` after the signal, which is longer than most calls take.
 
     With the native part it is simpler: C++ waits for `_TURN` at most, without the GIL, and then again. In
-    between, Python runs the handlers. The first of these waits is part of the sending: it costs less than another call
-    of C++.
+    between, Python runs the handlers. The first of these waits is mostly that of calls/crossing.py.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ class _Listener:
 
 
 _gate_of, _is_done = _torch.gate_of, _torch.is_done
-_is_native, _wait_for, _be_patient = native.available(), native.wait_for, native.be_patient
+_is_native, _wait_for = native.available(), native.wait_for
 _listener: _Listener | None = None
 _main_thread = threading.main_thread().ident
 _before = -1  # whose pipe it was before the last wait; -1: nobody's
@@ -158,17 +157,6 @@ def wait_until_done(answer: Any) -> None:
             listener.gate = None
     if arrived is None:
         _until_called_back(answer)
-
-
-def begin_waiting() -> None:
-    """Is called, with the native part, before a message is sent whose answer `wait_until_done` waits for at once."""
-    if get_ident() == _main_thread:
-        _be_patient(_TURN)
-
-
-def stop_waiting() -> None:
-    """Takes `begin_waiting` back: nothing was sent."""
-    _be_patient(0.0)
 
 
 def _start_listener() -> _Listener | None:
