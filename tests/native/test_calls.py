@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote import native
-from torchremote.errors import ArgumentError, CallTimeoutError, RemoteError
+from torchremote.errors import CallTimeoutError, RemoteError
 
 from .. import zoo
 from ..caller.test_interrupts import Napping, Naps
@@ -108,16 +108,6 @@ def test_none_is_a_value_as_any_other(owner):
     pending = stub.reset_async()
     assert pending.wait() is None
     assert pending.value() is None
-
-
-def test_a_call_that_is_refused_leaves_no_patience(owner):
-    stub = tr.create(owner, Naps, Napping)
-    assert stub.nap(0.0) == 1
-    with pytest.raises(ArgumentError):
-        stub.twice(torch.eye(2).to_mkldnn())  # refused in TorchScript
-    pending = stub.nap_async(1.0)
-    assert not pending.done()  # the call returned before its answer was there
-    assert pending.wait() == 1
 
 
 def test_a_wait_keeps_no_memory_for_its_turns():

@@ -20,7 +20,7 @@ from ...link.failures import explain, refused_handle
 from ...link.route import route_of
 from ...link.tensors import restorer
 from ...link.values import PythonPacker
-from ..messages.exchange import Failing, Settle, at_once, later, pass_on, send
+from ..messages.exchange import Settle, at_once, later, pass_on, send
 from .again import Resume, once_more, sent_again, sent_until_timeout, sent_until_timeout_later, until_timeout
 from .crossing import crossing_once
 from .described import describe
@@ -32,8 +32,6 @@ Call = Callable[..., Any]
 """A method of a stub, in Python."""
 Pair = tuple[Call, Call]
 """The methods `<m>` and `<m>_async`."""
-Sending = Callable[[Any, tuple[Any, ...], dict[str, Any], Failing], Any]
-"""Sends a call, as `send` does."""
 Unpack = Callable[[Any], Any] | None
 """Makes a result of what a message has; None: they are the same."""
 Settling = Callable[[Unpack], Settle]
@@ -88,21 +86,18 @@ class Calls:
             in_range, in_range_async: what they call while a profiler records. A wrapper would cost each call a frame.
         """
         make, settle_later = (self.packed, later) if is_called_packed(self.method) else (self.plain, pass_on)
-        once = make(send, at_once)
+        once = make(at_once)
         if self.method.idempotent:
-            once_async = make(send, settle_later)
-            now, later_ = (
-                sent_until_timeout(once, once_async, in_range),
-                sent_until_timeout_later(once_async, in_range_async),
-            )
+            once_async = make(settle_later)
             resume = until_timeout(once_async)
-        else:
-            resume = once_more(once)
-            now, later_ = sent_again(once, resume, in_range), make(send, settle_later, in_range_async)
-        return self.crossing_once(now, resume), later_
+            waiting = sent_until_timeout(once, once_async, in_range)
+            return self.in_one_crossing(waiting, resume), sent_until_timeout_later(once_async, in_range_async)
+        resume = once_more(once)
+        waiting = sent_again(once, resume, in_range)
+        return self.in_one_crossing(waiting, resume), make(settle_later, in_range_async)
 
-    def crossing_once(self, otherwise: Call, resume: Resume) -> Call:
-        """Makes a method that does what `otherwise` does. With the native part, it may do it with less."""
+    def in_one_crossing(self, otherwise: Call, resume: Resume) -> Call:
+        """Makes a method that does what `otherwise` does. With the native part, most calls cross to C++ once."""
         if not native.available() or is_called_packed(self.method):
             return otherwise
         restore = restorer(self.method.returns)
@@ -111,7 +106,7 @@ class Calls:
 
     # -- methods whose values TorchScript takes as they are, and checks
 
-    def plain(self, sending: Sending, settling: Settling, in_range: Call | None = None) -> Call:
+    def plain(self, settling: Settling, in_range: Call | None = None) -> Call:
         """Makes a method that passes exact arguments on unchanged, and packs others."""
         name, is_exact, is_transforming = f"{self.method.name}_async", self._is_exact, _torch.is_transforming
         tensors_among, failure, has_modes = self._tensors_among, self.failure, _torch.has_modes
@@ -134,11 +129,11 @@ class Calls:
             failing = partial(failure, self_)
             try:
                 if exact:
-                    answer = sending(self_.__dict__[METHODS][name], args, kwargs, failing)
+                    answer = send(self_.__dict__[METHODS][name], args, kwargs, failing)
                 else:
                     packed_args, packed_kwargs = self._packed_call(args, kwargs)
                     with _torch.as_plain_tensors():
-                        answer = sending(self_.__dict__[METHODS][name], packed_args, packed_kwargs, failing)
+                        answer = send(self_.__dict__[METHODS][name], packed_args, packed_kwargs, failing)
             except (ArgumentError, ValueError) as error:  # ValueError: torch shows an int of thousands of digits
                 raise self._precise(error, args, kwargs) from None
             return settle(answer, failing, self_.__dict__[DEVICES])
@@ -171,7 +166,7 @@ class Calls:
 
     # -- methods whose values Python packs and unpacks
 
-    def packed(self, sending: Sending, settling: Settling, in_range: Call | None = None) -> Call:
+    def packed(self, settling: Settling, in_range: Call | None = None) -> Call:
         """Makes a method that packs all arguments and unpacks the result."""
         name = packed_name(self.method.name)
         settle = settling(partial(self.packer.unpack, kind=self.method.returns))
@@ -182,7 +177,7 @@ class Calls:
             self.check_context()
             values, failing = self.pack(args, kwargs), partial(self.failure, self_)
             with _torch.as_plain_tensors():
-                answer = sending(self_.__dict__[METHODS][name], tuple(values), {}, failing)
+                answer = send(self_.__dict__[METHODS][name], tuple(values), {}, failing)
             return settle(answer, failing, self_.__dict__[DEVICES])
 
         return call

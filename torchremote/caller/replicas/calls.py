@@ -27,7 +27,7 @@ from ..calls.described import describe
 from ..calls.references import remote_call
 from ..calls.single import Calls, failure_of
 from ..messages.awaiting import Answer
-from ..messages.exchange import Failing, Failure, Settle, at_once, raise_failure, send, when_all
+from ..messages.exchange import Failing, Failure, Settle, at_once, raise_failure, when_all
 from ..messages.pauses import pause_of
 from ..messages.steps import Steps, run_here, run_later
 from ..stubs.stub import with_timeout
@@ -49,7 +49,7 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
     """Makes the five Python methods of replicas for one method of their interface."""
     calls, batches = Calls(compiled, method), Batches(compiled, method)
     make = calls.packed if is_called_packed(method) else calls.plain
-    once, begin = calls.crossing_once(make(send, at_once), _fail), make(send, _begun)
+    once, begin = calls.in_one_crossing(make(at_once), _raise), make(_begun)
     single = _Messages(begin, calls.where, method.idempotent)
     parts = _Messages(batches.begin, f"{compiled.interface.name}.{method.many.name}", method.idempotent)
 
@@ -97,7 +97,7 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
         yield call
 
 
-def _fail(stub: Any, args: tuple[Any, ...], kwargs: dict[str, Any], began: float, failure: TorchRemoteError) -> Any:
+def _raise(stub: Any, args: tuple[Any, ...], kwargs: dict[str, Any], began: float, failure: TorchRemoteError) -> Any:
     raise failure
 
 
