@@ -132,7 +132,7 @@ _LOST_WITHIN: Final = (
 )
 _EXCEPTION: Final = re.compile(r"^(?!else|try|finally|class|def)[A-Za-z_][\w.]*: ", re.MULTILINE)
 _HERE: Final = "<--- HERE"
-_CHECKING: Final = re.compile(r"in (is_ordinary|sendable)\n")
+_CHECKING: Final = re.compile(r"in (is_ordinary|sendable|unknown_to_python)\n")
 
 
 def check_not_forked(asked: str = "") -> None:
