@@ -1,9 +1,11 @@
 """Calls that wait in their scripted methods: what those leave to Python, and what a signal does just before."""
 
 import contextlib
+import gc
 import linecache
 import signal
 import sys
+import weakref
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from torchremote.errors import ArgumentError, CallTimeoutError, RemoteError
 
 from .. import zoo
 from ..caller.test_interrupts import Napping, Naps
+from ..waiting import until
 
 X = torch.ones(2, 8)
 LATE = 0.4
@@ -71,6 +74,22 @@ def test_a_call_that_is_refused_is_not_taken_for_the_next_one(naps):
     with pytest.raises(ArgumentError, match=r"^Naps\.twice\.x: "):
         naps.twice(torch.eye(2).to_mkldnn())  # refused in TorchScript
     assert model(LATE) == 1  # TorchScript waits for it, however long that takes
+
+
+@pytest.mark.parametrize("bad", [lambda: torch.ones(2, 3), lambda: torch.eye(8).to_mkldnn()])
+def test_a_call_that_fails_keeps_nothing(owner, bad):
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    stub(X)
+    x = bad()
+    gone = weakref.ref(x)
+    gc.disable()  # nothing is in a cycle
+    try:
+        with pytest.raises((ArgumentError, RemoteError)) as raised:
+            stub(x)
+        del x, raised
+        until(lambda: gone() is None)
+    finally:
+        gc.enable()
 
 
 class Mode(TorchDispatchMode):

@@ -18,7 +18,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 
@@ -37,45 +37,41 @@ _is_profiling = _torch.is_profiling
 _RECORDED: Final = "not sent again, because dist_autograd has recorded the call; begin the step again, in a new context"
 
 
-Resume = Callable[[Any, tuple[Any, ...], dict[str, Any], float, TorchRemoteError], Any]
-"""Goes on with a call whose first message failed: it takes the stub, the arguments, when the call began, and the
-failure. Returns the result, or raises the last failure."""
+class Resume(NamedTuple):
+    """How a call goes on whose first message failed."""
+
+    is_allowed: Callable[[Any, TorchRemoteError], bool]
+    """Says whether a stub's call may be sent again after a failure."""
+    go_on: Callable[[Any, tuple[Any, ...], dict[str, Any], float, TorchRemoteError], Any]
+    """Takes the stub, the arguments, when the call began, and the failure. Returns the result."""
 
 
 def once_more(once: Callable[..., Any]) -> Resume:
-    """Makes what sends a call again that has not run."""
+    """Has a call be sent again, once, that has not run."""
 
-    def resume(
-        stub: Any, args: tuple[Any, ...], kwargs: dict[str, Any], began: float, failure: TorchRemoteError
-    ) -> Any:
-        if not (isinstance(failure, StaleStubError) and _follows(stub) and may_be_sent_again(failure)):
-            raise failure
-        return once(stub, *args, **kwargs)
+    def is_allowed(stub: Any, failure: TorchRemoteError) -> bool:
+        return isinstance(failure, StaleStubError) and _follows(stub) and may_be_sent_again(failure)
 
-    return resume
+    return Resume(is_allowed, lambda stub, args, kwargs, began, failure: once(stub, *args, **kwargs))
 
 
 def until_timeout(once_async: Callable[..., Any]) -> Resume:
-    """Makes what sends a call again until its stub's timeout has passed.
+    """Has a call be sent again until its stub's timeout has passed.
 
     Args:
         once_async: makes the call, and returns a Future of its result.
     """
 
-    def resume(
-        stub: Any, args: tuple[Any, ...], kwargs: dict[str, Any], began: float, failure: TorchRemoteError
-    ) -> Any:
-        if not (_follows(stub) and may_be_sent_again(failure)):
-            raise failure
-        return run_here(_tries(once_async, stub, args, kwargs, began, failure))
+    def is_allowed(stub: Any, failure: TorchRemoteError) -> bool:
+        return _follows(stub) and may_be_sent_again(failure)
 
-    return resume
+    return Resume(is_allowed, lambda *call: run_here(_tries(once_async, *call)))
 
 
 def sent_again(
     once: Callable[..., Any], resume: Resume, in_range: Callable[..., Any] | None = None
 ) -> Callable[..., Any]:
-    """Returns a method that does what `once` does, and goes on with `resume` if its message fails.
+    """Returns a method that does what `once` does, and goes on as `resume` says if its message fails.
 
     Args:
         in_range: what it calls instead while a profiler records.
@@ -89,7 +85,10 @@ def sent_again(
         try:
             return once(self_, *args, **kwargs)
         except (StaleStubError, WireError) as error:
-            return resume(self_, args, kwargs, began, error)
+            if not resume.is_allowed(self_, error):
+                raise
+            failure = error.with_traceback(None)  # which refers to this frame
+        return resume.go_on(self_, args, kwargs, began, failure)
 
     return call
 

@@ -96,7 +96,7 @@ class Calls:
         waiting = sent_again(once, resume, in_range)
         return self.in_one_crossing(waiting, resume), make(settle_later, in_range_async)
 
-    def in_one_crossing(self, otherwise: Call, resume: Resume) -> Call:
+    def in_one_crossing(self, otherwise: Call, resume: Resume | None = None) -> Call:
         """Makes a method that does what `otherwise` does. With the native part, most calls cross to C++ once."""
         if not native.available() or is_called_packed(self.method):
             return otherwise

@@ -49,7 +49,7 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
     """Makes the five Python methods of replicas for one method of their interface."""
     calls, batches = Calls(compiled, method), Batches(compiled, method)
     make = calls.packed if is_called_packed(method) else calls.plain
-    once, begin = calls.in_one_crossing(make(at_once), _raise), make(_begun)
+    once, begin = calls.in_one_crossing(make(at_once)), make(_begun)
     single = _Messages(begin, calls.where, method.idempotent)
     parts = _Messages(batches.begin, f"{compiled.interface.name}.{method.many.name}", method.idempotent)
 
@@ -95,10 +95,6 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
     for ending, call in every.items():
         describe(call, compiled, method, ending, calls.signature)
         yield call
-
-
-def _raise(stub: Any, args: tuple[Any, ...], kwargs: dict[str, Any], began: float, failure: TorchRemoteError) -> Any:
-    raise failure
 
 
 def _begun(unpack: Callable[[Any], Any] | None) -> Settle:
