@@ -152,8 +152,12 @@ def _operator(name: str) -> Callable[..., Any]:
     return _torch.operator(f"{NAMESPACE}::{name}") if _is_loaded else _not_loaded
 
 
-def _function(name: str) -> Callable[[], int]:
-    return getattr(ctypes.PyDLL(str(library())), name) if _is_loaded else _not_loaded
+def _function(name: str, *argument_types: Any) -> Callable[..., int]:
+    if not _is_loaded:
+        return _not_loaded
+    function = getattr(ctypes.PyDLL(str(library())), name)
+    function.argtypes = argument_types
+    return function  # type: ignore[no-any-return]
 
 
 def _not_loaded(*_: object) -> Any:
@@ -165,11 +169,11 @@ def new_counts() -> Any:
     return getattr(torch.classes, NAMESPACE).Counts()
 
 
-begin_call: Final = _function("torchremote_begin_call")
-"""Says whether the next call of this thread may wait in its scripted method: see caller.cpp, Note [Calls from Python
-that wait]. It is true but under a profiler, a transform, a mode or autocast, and where RPC is not running."""
-left_behind: Final = _operator("left_behind")
-"""Returns the Future that such a call left, because its answer is late or an error. None: it left none."""
+begin_call: Final = _function("torchremote_begin_call", ctypes.c_double)
+"""Has the next call of this thread wait for its answer, for so many seconds at most, before it returns the Future. Does
+nothing, and returns 0, under a profiler, a transform of torch.func, a mode of torch's or autocast."""
+end_call: Final = _function("torchremote_end_call")
+"""Takes `begin_call` back: nothing was sent."""
 wait_for: Final = _operator("wait_for")
 """Waits for a Future, at most for so many seconds, without the GIL. Returns whether it has a value or an error."""
 pass_on: Final = _operator("pass_on")

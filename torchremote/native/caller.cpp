@@ -79,16 +79,8 @@ bool has_arrived(Future& pending, double seconds) {
   return arrival->changed.wait_for(lock, limit, [&] { return arrival->is_there; });
 }
 
-// Note [Calls from Python that wait]
-//   A stub's Python calls the scripted method that waits, and so crosses to C++ once. But Python has to run the handlers
-//   of signals now and then, and makes its own errors. So if the answer is late or an error, `wait_here` leaves it to
-//   Python, which asks for it with `left_behind`. Python says with `begin_call` that the next call of this thread is
-//   one of these. If a signal's handler makes a call between the two, that one is taken for it, and this one waits as
-//   one from TorchScript does.
-thread_local bool is_begun = false;
-thread_local c10::intrusive_ptr<Future> left;
-
-constexpr double turn = 0.1; // seconds; as in caller/messages/waiting.py
+// Seconds for which the next call of this thread waits for its answer before it returns the Future.
+thread_local double patience = 0;
 
 // Says whether nothing on this thread concerns a call from Python: no profiler, mode, transform of torch.func, or
 // autocast. All but the profiler show in the keys for which torch dispatches here.
@@ -99,12 +91,6 @@ bool is_usual() {
   auto keys = c10::impl::tls_local_dispatch_key_set();
   return !keys.included_.has_any(of_modes) && keys.excluded_.has_all(without_autocast) &&
       !torch::profiler::impl::profilerEnabled();
-}
-
-// left_behind(): returns the Future that the last call of this thread left to Python, or None.
-void left_behind(Stack& stack) {
-  is_begun = false;
-  torch::jit::push(stack, left ? IValue(std::exchange(left, nullptr)) : IValue());
 }
 
 // Says whether a value has a tensor that requires a gradient: autograd may record that it is sent.
@@ -133,6 +119,7 @@ Operation send(const Node* node) {
     IValue route = given[4];
     std::vector<IValue> arguments(given.begin() + 5, given.end());
     torch::jit::drop(stack, count);
+    auto seconds = std::exchange(patience, 0);
     auto kept = at::GradMode::is_enabled() && std::any_of(arguments.begin(), arguments.end(), requires_grad)
         ? arguments
         : std::vector<IValue>();
@@ -141,6 +128,9 @@ Operation send(const Node* node) {
                                  : torchremote::send_by_route(route, target, std::move(arguments), timeout);
     if (!kept.empty()) { // see caller/messages/kept_tensors.py
       answer->addCallback([kept = std::move(kept)](Future&) {}, /*uses_future=*/false);
+    }
+    if (seconds > 0) {
+      has_arrived(*answer, seconds);
     }
     torch::jit::push(stack, std::move(answer));
   };
@@ -151,14 +141,6 @@ Operation send(const Node* node) {
 // TorchScript's own wait lets them.
 void wait_here(Stack& stack) {
   auto pending = torch::jit::pop(stack).toFuture();
-  if (std::exchange(is_begun, false)) { // see Note [Calls from Python that wait]
-    if (!has_arrived(*pending, turn) || pending->hasError()) {
-      left = std::move(pending);
-      throw std::runtime_error("torchremote: the answer is left to Python");
-    }
-    torch::jit::push(stack, true);
-    return;
-  }
   bool is_pythons = PyGILState_GetThisThreadState() != nullptr;
   if (is_pythons) {
     pending->wait();
@@ -197,7 +179,6 @@ const torch::jit::RegisterOperators registered({
     Operator(
         "torchremote_native::send(str worker, str endpoint, float timeout, t[] like, Any route, ...) -> Future(t)",
         send, effects),
-    Operator("torchremote_native::left_behind() -> Any", left_behind, effects),
     Operator("torchremote_native::wait_here(Future(t) pending) -> bool", wait_here, effects),
     Operator("torchremote_native::wait_for(Future(t) pending, float seconds) -> bool", wait_for, effects),
     Operator("torchremote_native::pass_on(Future(t) answer, Future(u) later) -> ()", pass_on, effects),
@@ -205,10 +186,17 @@ const torch::jit::RegisterOperators registered({
 
 } // namespace
 
-// A function of C, which Python calls in a twentieth of the time of an operator. Returns whether the next call of this
-// thread may be one of Note [Calls from Python that wait].
-extern "C" __attribute__((visibility("default"))) int torchremote_begin_call() {
-  left.reset();
-  is_begun = is_usual();
+// Functions of C, which Python calls in a tenth of the time of an operator.
+
+// Says whether nothing is unusual on this thread. Then the next call of this thread waits so many seconds for its answer
+// before it returns the Future: a caller in Python that waits in any case crosses to C++ once less in this way.
+extern "C" __attribute__((visibility("default"))) int torchremote_begin_call(double seconds) {
+  bool is_begun = is_usual();
+  patience = is_begun ? seconds : 0;
   return is_begun;
+}
+
+// Takes `torchremote_begin_call` back: nothing was sent.
+extern "C" __attribute__((visibility("default"))) void torchremote_end_call() {
+  patience = 0;
 }

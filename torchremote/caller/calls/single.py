@@ -22,11 +22,11 @@ from ...link.tensors import restorer
 from ...link.values import PythonPacker
 from ..messages.exchange import Settle, at_once, later, pass_on, send
 from .again import Resume, once_more, sent_again, sent_until_timeout, sent_until_timeout_later, until_timeout
-from .crossing import crossing_once
 from .described import describe
 from .methods import DEVICES, METHODS, note_failure
 from .profiled import profiled
 from .quick_check import TENSORS, exact_classes, exact_test
+from .usual import usual_call
 
 Call = Callable[..., Any]
 """A method of a stub, in Python."""
@@ -46,8 +46,6 @@ def called_names(compiled: CompiledInterface) -> list[str]:
     names: list[str] = []
     for method in compiled.interface.messages:
         names.append(packed_name(method.name) if is_called_packed(method) else f"{method.name}_async")
-        if native.available() and not is_called_packed(method):
-            names.append(method.name)
     return names
 
 
@@ -91,18 +89,17 @@ class Calls:
             once_async = make(settle_later)
             resume = until_timeout(once_async)
             waiting = sent_until_timeout(once, once_async, in_range)
-            return self.in_one_crossing(waiting, resume), sent_until_timeout_later(once_async, in_range_async)
+            return self.usual(waiting, resume), sent_until_timeout_later(once_async, in_range_async)
         resume = once_more(once)
         waiting = sent_again(once, resume, in_range)
-        return self.in_one_crossing(waiting, resume), make(settle_later, in_range_async)
+        return self.usual(waiting, resume), make(settle_later, in_range_async)
 
-    def in_one_crossing(self, otherwise: Call, resume: Resume | None = None) -> Call:
-        """Makes a method that does what `otherwise` does. With the native part, most calls cross to C++ once."""
+    def usual(self, otherwise: Call, resume: Resume | None = None) -> Call:
+        """Makes a method that does what `otherwise` does. With the native part, most calls take less time by it."""
         if not native.available() or is_called_packed(self.method):
             return otherwise
-        restore = restorer(self.method.returns)
-        name, exact = self.method.name, self._tensors_among
-        return crossing_once(name, exact, otherwise, resume, restore, self.failure, self._precise)
+        name, restore = f"{self.method.name}_async", restorer(self.method.returns)
+        return usual_call(name, self._tensors_among, otherwise, resume, restore, self.failure, self._precise)
 
     # -- methods whose values TorchScript takes as they are, and checks
 

@@ -17,8 +17,9 @@ Note [Waiting and signals]
     So that the answer of a short call does not arrive between the two, a gate is completed only if the main thread has
     waited for `PATIENCE` after the signal, which is longer than most calls take.
 
-    With the native part it is simpler: C++ waits for `_TURN` at most, without the GIL, and then again. In
-    between, Python runs the handlers. The first of these waits is mostly that of calls/crossing.py.
+    With the native part it is simpler: C++ waits for `TURN` at most, without the GIL, and then again. In
+    between, Python runs the handlers. The first of these waits is part of the
+    sending, as in calls/usual.py: it costs less than another call of C++.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from ...link.failures import check_not_forked
 PATIENCE: Final = 0.1
 """Seconds between a signal and the end of the waiting."""
 
-_TURN: Final = 0.1
+TURN: Final = 0.1
 """Seconds of one wait in C++, after which handlers of signals run."""
 
 _AT_ONCE: Final = 4096  # signals that are read at once, each a byte
@@ -129,7 +130,7 @@ def wait_until_done(answer: Any) -> None:
     if get_ident() != _main_thread:
         return
     if _is_native:
-        while not _wait_for(answer, _TURN):
+        while not _wait_for(answer, TURN):
             pass
         return
     listener = _listener or _start_listener()

@@ -49,7 +49,7 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
     """Makes the five Python methods of replicas for one method of their interface."""
     calls, batches = Calls(compiled, method), Batches(compiled, method)
     make = calls.packed if is_called_packed(method) else calls.plain
-    once, begin = calls.in_one_crossing(make(at_once)), make(_begun)
+    once, begin = calls.usual(make(at_once)), make(_begun)
     single = _Messages(begin, calls.where, method.idempotent)
     parts = _Messages(batches.begin, f"{compiled.interface.name}.{method.many.name}", method.idempotent)
 

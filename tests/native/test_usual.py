@@ -1,20 +1,22 @@
-"""Calls that wait in their scripted methods: what those leave to Python, and what a signal does just before."""
+"""Calls that wait and are sent by less Python: what they do where something is unusual, late or an error."""
 
 import contextlib
+import dis
+import functools
 import gc
-import linecache
+import os
 import signal
 import sys
+import threading
 import weakref
 
 import pytest
 import torch
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import torchremote as tr
 from torchremote import native
-from torchremote.caller.calls import crossing
+from torchremote.caller.calls import usual
 from torchremote.errors import ArgumentError, CallTimeoutError, RemoteError
 
 from .. import zoo
@@ -23,7 +25,7 @@ from ..waiting import until
 
 X = torch.ones(2, 8)
 LATE = 0.4
-"""Seconds: a call that takes so long is left to Python."""
+"""Seconds, of a call for whose answer C++ does not wait in one turn."""
 
 
 @pytest.fixture
@@ -33,23 +35,11 @@ def naps(owner):
     return stub
 
 
-class Holding(nn.Module):
-    naps: Naps
-
-    def __init__(self, stub):
-        super().__init__()
-        self.naps = stub
-
-    def forward(self, seconds: float) -> int:
-        return self.naps.nap(seconds)
-
-
-def test_a_late_answer_is_left_to_python(naps):
+def test_late_answers_are_waited_for(naps):
     assert [naps.nap(LATE), naps.nap(0.0), naps.nap(LATE)] == [1, 1, 1]
-    assert native.left_behind() is None
 
 
-def test_an_error_is_left_to_python_and_reads_as_any_other(owner):
+def test_an_error_reads_as_any_other(owner):
     stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
     stub(X)
     with pytest.raises(RemoteError, match=r"Encoder\.forward on owner: (addmm: )?mat1 and mat2") as waited:
@@ -58,7 +48,6 @@ def test_an_error_is_left_to_python_and_reads_as_any_other(owner):
         stub.forward_async(torch.ones(2, 3)).wait()
     assert str(waited.value) == str(sent.value)
     assert waited.value.__cause__ is None
-    assert native.left_behind() is None
 
 
 def test_a_timeout_is_that_of_the_stub(naps):
@@ -68,12 +57,13 @@ def test_a_timeout_is_that_of_the_stub(naps):
         hasty.nap(3 * LATE)
 
 
-def test_a_call_that_is_refused_is_not_taken_for_the_next_one(naps):
-    model = torch.jit.script(Holding(naps))
+def test_a_call_that_is_refused_leaves_no_patience(naps):
     naps.twice(torch.ones(2))
     with pytest.raises(ArgumentError, match=r"^Naps\.twice\.x: "):
         naps.twice(torch.eye(2).to_mkldnn())  # refused in TorchScript
-    assert model(LATE) == 1  # TorchScript waits for it, however long that takes
+    pending = naps.nap_async(LATE)
+    assert not pending.done()  # the call returned before its answer was there
+    assert pending.wait() == 1
 
 
 @pytest.mark.parametrize("bad", [lambda: torch.ones(2, 3), lambda: torch.eye(8).to_mkldnn()])
@@ -116,8 +106,7 @@ def test_what_is_unusual_on_a_thread_is_seen(owner, name):
     stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
     expected = stub(X)
     with {**UNUSUAL, **USUAL}[name]():
-        assert bool(native.begin_call()) == (name in USUAL)
-        assert native.left_behind() is None
+        assert bool(native.begin_call(0.0)) == (name in USUAL)
         assert torch.equal(stub(X), expected)
 
 
@@ -127,7 +116,7 @@ def test_so_is_a_transform(owner, transform):
     stub(X)
 
     def look(x):
-        seen.append(native.begin_call())
+        seen.append(native.begin_call(0.0))
         with pytest.raises(ArgumentError, match="called under a torch.func transform"):
             stub(X)
         return x
@@ -140,18 +129,33 @@ def just_before_the_call(then):
     """Makes a tracer that does `then`, once, after a call has begun, where Python may run a signal's handler."""
     done = []
 
-    def line(frame, event, arg):
-        text = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-        if event == "line" and "method(*args)" in text and not done:
-            done.append(text)
+    def look(frame, event, arg):
+        if event == "opcode" and frame.f_lasti == after_begin_call(frame.f_code) and not done:
+            done.append(frame.f_lasti)
             then()
-        return line
+        return look
 
     def trace(frame, event, arg):
-        return line if frame.f_code.co_filename == crossing.__file__ else None
+        if frame.f_code.co_filename != usual.__file__ or frame.f_code.co_name != "call":
+            return None
+        frame.f_trace_opcodes = True
+        return look
 
     trace.done = done
     return trace
+
+
+@functools.cache
+def after_begin_call(code):
+    """Returns the position in `usual.call` at which `begin_call` has returned."""
+    instructions = iter(dis.get_instructions(code))
+    for instruction in instructions:
+        if instruction.argval == "begin_call":
+            break
+    for instruction in instructions:
+        if instruction.opname == "CALL":
+            return next(instructions).offset
+    raise AssertionError("it does not call begin_call")
 
 
 @contextlib.contextmanager
@@ -178,13 +182,44 @@ def test_a_handler_just_before_a_call_may_make_calls(naps):
     assert naps.nap(LATE) == 1
 
 
-def test_ctrl_c_just_before_a_call_leaves_nothing_begun(naps):
-    model = torch.jit.script(Holding(naps))
+def test_ctrl_c_just_before_a_call_leaves_no_patience(naps):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with traced(just_before_the_call(lambda: signal.raise_signal(signal.SIGINT))), pytest.raises(KeyboardInterrupt):
             naps.nap(0.0)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert model(LATE) == 1
-    assert naps.nap(0.0) == 1
+    pending = naps.nap_async(LATE)
+    assert not pending.done()
+    assert pending.wait() == 1
+
+
+class Mine(RuntimeError):
+    """As torch's errors are."""
+
+
+@pytest.mark.parametrize("seconds", [0.05, LATE], ids=["in the first turn", "later"])
+def test_what_a_handler_raises_or_calls_during_a_call_is_its_own(naps, seconds):
+    """The signal comes while C++ waits, so the handler runs when that returns."""
+
+    def fail(number, frame):
+        raise Mine("eof")
+
+    answers = []
+    handlers = {signal.SIGUSR1: fail, signal.SIGUSR2: lambda number, frame: answers.append(naps.nap(0.0))}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        for number in handlers:
+            sent = threading.Timer(0.02, os.kill, (os.getpid(), number))
+            sent.start()
+            if number == signal.SIGUSR1:
+                with pytest.raises(Mine) as raised:
+                    naps.nap(seconds)
+                assert raised.value.__context__ is None
+            else:
+                assert naps.nap(seconds) == 1
+            sent.join()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert answers == [1]
