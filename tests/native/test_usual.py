@@ -1,22 +1,19 @@
 """Calls that wait and are sent by less Python: what they do where something is unusual, late or an error."""
 
 import contextlib
-import dis
-import functools
 import gc
 import os
 import signal
-import sys
 import threading
 import weakref
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import torchremote as tr
 from torchremote import native
-from torchremote.caller.calls import usual
 from torchremote.errors import ArgumentError, CallTimeoutError, RemoteError
 
 from .. import zoo
@@ -101,7 +98,7 @@ USUAL = {
 
 
 @pytest.mark.parametrize("name", [*UNUSUAL, *USUAL])
-@pytest.mark.filterwarnings("ignore:Profiling a distributed call")
+@pytest.mark.filterwarnings("ignore::UserWarning:torch")
 def test_what_is_unusual_on_a_thread_is_seen(owner, name):
     stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
     expected = stub(X)
@@ -125,71 +122,55 @@ def test_so_is_a_transform(owner, transform):
     assert seen == [0]
 
 
-def just_before_the_call(then):
-    """Makes a tracer that does `then`, once, after a call has begun, where Python may run a signal's handler."""
-    done = []
-
-    def look(frame, event, arg):
-        if event == "opcode" and frame.f_lasti == after_begin_call(frame.f_code) and not done:
-            done.append(frame.f_lasti)
-            then()
-        return look
-
-    def trace(frame, event, arg):
-        if frame.f_code.co_filename != usual.__file__ or frame.f_code.co_name != "call":
-            return None
-        frame.f_trace_opcodes = True
-        return look
-
-    trace.done = done
-    return trace
+@tr.remote_scriptable
+class LaterNaps:
+    def nap(self, seconds: float) -> int: ...
+    def twice(self, x: Tensor) -> Tensor: ...
 
 
-@functools.cache
-def after_begin_call(code):
-    """Returns the position in `usual.call` at which `begin_call` has returned."""
-    instructions = iter(dis.get_instructions(code))
-    for instruction in instructions:
-        if instruction.argval == "begin_call":
-            break
-    for instruction in instructions:
-        if instruction.opname == "CALL":
-            return next(instructions).offset
-    raise AssertionError("it does not call begin_call")
+_when_begun = []
+"""What is done, once, where a call of `LaterNaps` has begun: Python may run a signal's handler there."""
 
 
-@contextlib.contextmanager
-def traced(trace):
-    sys.settrace(trace)
-    try:
-        yield
-    finally:
-        sys.settrace(None)
-    assert len(trace.done) == 1
+def begin_call(seconds, begin=native.begin_call):
+    begun = begin(seconds)
+    if _when_begun:
+        _when_begun.pop()()
+    return begun
 
 
-def test_a_handler_just_before_a_call_may_make_calls(naps):
+@pytest.fixture
+def later_naps(owner, monkeypatch):
+    monkeypatch.setattr(native, "begin_call", begin_call)  # the class of its stubs is made below, and keeps it
+    stub = tr.create(owner, LaterNaps, Napping)
+    assert stub.nap(0.0) == 1
+    stub.twice(torch.ones(2))
+    return stub
+
+
+def test_a_handler_just_before_a_call_may_make_calls(later_naps):
     found = []
 
     def handle():
-        found.append(naps.nap(LATE))
+        found.append(later_naps.nap(LATE))
         with pytest.raises(ArgumentError):
-            naps.twice(torch.eye(2).to_mkldnn())
+            later_naps.twice(torch.eye(2).to_mkldnn())
 
-    with traced(just_before_the_call(handle)):
-        assert naps.nap(LATE) == 1
+    _when_begun.append(handle)
+    assert later_naps.nap(LATE) == 1
     assert found == [1]
-    assert naps.nap(LATE) == 1
+    assert later_naps.nap(LATE) == 1
 
 
-def test_ctrl_c_just_before_a_call_leaves_no_patience(naps):
+def test_ctrl_c_just_before_a_call_leaves_no_patience(later_naps):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with traced(just_before_the_call(lambda: signal.raise_signal(signal.SIGINT))), pytest.raises(KeyboardInterrupt):
-            naps.nap(0.0)
+        _when_begun.append(lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            later_naps.nap(0.0)
     finally:
         signal.signal(signal.SIGINT, before)
-    pending = naps.nap_async(LATE)
+    pending = later_naps.nap_async(LATE)
     assert not pending.done()
     assert pending.wait() == 1
 
