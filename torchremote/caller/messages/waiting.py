@@ -17,9 +17,9 @@ Note [Waiting and signals]
     So that the answer of a short call does not arrive between the two, a gate is completed only if the main thread has
     waited for `PATIENCE` after the signal, which is longer than most calls take.
 
-    With the native part it is simpler: C++ waits for `TURN` at most, without the GIL, and then again. In
-    between, Python runs the handlers. The first of these waits is part of the
-    sending, as in calls/usual.py: it costs less than another call of C++.
+    With the native part it is simpler: C++ waits for `TURN` at most, without the GIL, and then again. In between,
+    Python runs the handlers. The first of these waits is part of the sending, in calls/usual.py: it costs less than
+    another call of C++.
 """
 
 from __future__ import annotations
