@@ -44,6 +44,8 @@ class Resume(NamedTuple):
     """Says whether a stub's call may be sent again after a failure."""
     go_on: Callable[[Any, tuple[Any, ...], dict[str, Any], float, TorchRemoteError], Any]
     """Takes the stub, the arguments, when the call began, and the failure. Returns the result."""
+    is_timed: bool
+    """Whether `go_on` needs to know when the call began. If not, it is 0."""
 
 
 def once_more(once: Callable[..., Any]) -> Resume:
@@ -52,7 +54,7 @@ def once_more(once: Callable[..., Any]) -> Resume:
     def is_allowed(stub: Any, failure: TorchRemoteError) -> bool:
         return isinstance(failure, StaleStubError) and _follows(stub) and may_be_sent_again(failure)
 
-    return Resume(is_allowed, lambda stub, args, kwargs, began, failure: once(stub, *args, **kwargs))
+    return Resume(is_allowed, lambda stub, args, kwargs, began, failure: once(stub, *args, **kwargs), is_timed=False)
 
 
 def until_timeout(once_async: Callable[..., Any]) -> Resume:
@@ -65,7 +67,7 @@ def until_timeout(once_async: Callable[..., Any]) -> Resume:
     def is_allowed(stub: Any, failure: TorchRemoteError) -> bool:
         return _follows(stub) and may_be_sent_again(failure)
 
-    return Resume(is_allowed, lambda *call: run_here(_tries(once_async, *call)))
+    return Resume(is_allowed, lambda *call: run_here(_tries(once_async, *call)), is_timed=True)
 
 
 def sent_again(
@@ -77,11 +79,13 @@ def sent_again(
         in_range: what it calls instead while a profiler records.
     """
 
+    is_timed = resume.is_timed
+
     @functools.wraps(once)
     def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
         if in_range is not None and _is_profiling():
             return in_range(self_, *args, **kwargs)
-        began = time.monotonic()
+        began = time.monotonic() if is_timed else 0.0
         try:
             return once(self_, *args, **kwargs)
         except (StaleStubError, WireError) as error:

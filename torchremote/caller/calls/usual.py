@@ -40,6 +40,7 @@ def usual_call(
         failure, precise: make the errors, as in single.py.
     """
     begin_call, end_call, in_dual_level = native.begin_call, native.end_call, _torch.in_dual_level
+    is_timed = resume is not None and resume.is_timed
 
     def explained(stub: Any, error: Exception, args: tuple[Any, ...]) -> Exception:
         check_not_forked()
@@ -52,7 +53,7 @@ def usual_call(
         method = self_.__dict__[METHODS].get(name)
         if method is None:  # the stub has to find its module
             return otherwise(self_, *args)
-        began = monotonic()
+        began = monotonic() if is_timed else 0.0
         try:
             try:
                 answer = method(*args) if begin_call(TURN) else None
