@@ -52,6 +52,7 @@ def test_a_tensor_that_keeps_its_values_elsewhere_is_refused_in_a_scripted_model
 def test_a_scripted_model_sends_the_tensor_itself_under_a_mode(owner):
     model = torch.jit.script(Calling(tr.create(owner, Carrier, CarrierModule, args=(torch.Tensor,))))
     x = torch.ones(3)
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        back = model(x)
-    assert testing.same(back, x)
+    for _ in range(100):  # some answers are there before torch looks for them: then it reads them in this thread
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            back = model(x)
+        assert testing.same(back, x)

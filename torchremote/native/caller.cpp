@@ -26,6 +26,7 @@ extern "C" void* PyGILState_GetThisThreadState();
 
 namespace {
 
+using c10::DispatchKey;
 using c10::IValue;
 using c10::ivalue::Future;
 using torch::jit::Node;
@@ -82,14 +83,19 @@ bool has_arrived(Future& pending, double seconds) {
 // Seconds for which the next call of this thread waits for its answer before it returns the Future.
 thread_local double patience = 0;
 
+// What torch dispatches for in a thread with a mode of Python's, as FakeTensorMode, or a transform of torch.func.
+constexpr c10::DispatchKeySet modes(
+    {DispatchKey::Python,
+     DispatchKey::PythonTLSSnapshot,
+     DispatchKey::FuncTorchDynamicLayerFrontMode,
+     DispatchKey::FuncTorchDynamicLayerBackMode});
+
 // Says whether nothing on this thread concerns a call from Python: no profiler, mode, transform of torch.func, or
 // autocast. All but the profiler show in the keys for which torch dispatches here.
 bool is_usual() {
-  using c10::DispatchKey;
-  constexpr c10::DispatchKeySet of_modes({DispatchKey::Python, DispatchKey::FuncTorchDynamicLayerFrontMode});
   constexpr c10::DispatchKeySet without_autocast({DispatchKey::AutocastCPU, DispatchKey::AutocastCUDA});
   auto keys = c10::impl::tls_local_dispatch_key_set();
-  return !keys.included_.has_any(of_modes) && keys.excluded_.has_all(without_autocast) &&
+  return !keys.included_.has_any(modes) && keys.excluded_.has_all(without_autocast) &&
       !torch::profiler::impl::profilerEnabled();
 }
 
@@ -123,6 +129,9 @@ Operation send(const Node* node) {
     auto kept = at::GradMode::is_enabled() && std::any_of(arguments.begin(), arguments.end(), requires_grad)
         ? arguments
         : std::vector<IValue>();
+    // An answer that is there already is read in this thread. A mode, or a transform of torch.func, would take part in
+    // that, and what it raised there would end the process.
+    c10::impl::ExcludeDispatchKeyGuard without_modes(modes);
     auto answer = route.isNone() ? torch::distributed::rpc::rpcTorchscript(
                                        worker, target->endpoint, target->schema, std::move(arguments), timeout)
                                  : torchremote::send_by_route(route, target, std::move(arguments), timeout);
