@@ -4,12 +4,12 @@ import contextlib
 import gc
 import os
 import signal
-import threading
+import time
 import weakref
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import torchremote as tr
@@ -48,17 +48,17 @@ def test_an_error_reads_as_any_other(owner):
 
 
 def test_a_timeout_is_that_of_the_stub(naps):
-    hasty = tr.with_timeout(naps, LATE)
+    hasty = tr.with_timeout(naps, 1.0)
     assert hasty.nap(0.0) == 1
     with pytest.raises(CallTimeoutError, match=r"^Naps\.nap on owner: "):
-        hasty.nap(3 * LATE)
+        hasty.nap(3.0)
 
 
 def test_a_call_that_is_refused_leaves_no_patience(naps):
     naps.twice(torch.ones(2))
     with pytest.raises(ArgumentError, match=r"^Naps\.twice\.x: "):
         naps.twice(torch.eye(2).to_mkldnn())  # refused in TorchScript
-    pending = naps.nap_async(LATE)
+    pending = naps.nap_async(1.0)
     assert not pending.done()  # the call returned before its answer was there
     assert pending.wait() == 1
 
@@ -170,7 +170,7 @@ def test_ctrl_c_just_before_a_call_leaves_no_patience(later_naps):
             later_naps.nap(0.0)
     finally:
         signal.signal(signal.SIGINT, before)
-    pending = later_naps.nap_async(LATE)
+    pending = later_naps.nap_async(1.0)
     assert not pending.done()
     assert pending.wait() == 1
 
@@ -179,27 +179,40 @@ class Mine(RuntimeError):
     """As torch's errors are."""
 
 
-@pytest.mark.parametrize("seconds", [0.05, LATE], ids=["in the first turn", "later"])
-def test_what_a_handler_raises_or_calls_during_a_call_is_its_own(naps, seconds):
+@tr.remote_scriptable
+class Signals:
+    def forward(self, process: int, number: int, seconds: float) -> int: ...
+
+
+class Signalling(nn.Module):
+    """Sends a signal to its caller, and answers some seconds later."""
+
+    @torch.jit.ignore
+    def send(self, process: int, number: int, seconds: float) -> int:
+        os.kill(process, number)
+        time.sleep(seconds)
+        return 1
+
+    def forward(self, process: int, number: int, seconds: float) -> int:
+        return self.send(process, number, seconds)
+
+
+@pytest.mark.parametrize("seconds", [0.03, LATE], ids=["in the first turn", "later"])
+def test_what_a_handler_raises_or_calls_during_a_call_is_its_own(owner, naps, seconds):
     """The signal comes while C++ waits, so the handler runs when that returns."""
 
     def fail(number, frame):
         raise Mine("eof")
 
-    answers = []
+    answers, signals = [], tr.create(owner, Signals, Signalling)
     handlers = {signal.SIGUSR1: fail, signal.SIGUSR2: lambda number, frame: answers.append(naps.nap(0.0))}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        for number in handlers:
-            sent = threading.Timer(0.02, os.kill, (os.getpid(), number))
-            sent.start()
-            if number == signal.SIGUSR1:
-                with pytest.raises(Mine) as raised:
-                    naps.nap(seconds)
-                assert raised.value.__context__ is None
-            else:
-                assert naps.nap(seconds) == 1
-            sent.join()
+        assert signals(os.getpid(), 0, 0.0) == 1  # sends none
+        with pytest.raises(Mine) as raised:
+            signals(os.getpid(), int(signal.SIGUSR1), seconds)
+        assert raised.value.__context__ is None
+        assert signals(os.getpid(), int(signal.SIGUSR2), seconds) == 1
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -83,7 +83,7 @@ bool has_arrived(Future& pending, double seconds) {
 // Seconds for which the next call of this thread waits for its answer before it returns the Future.
 thread_local double patience = 0;
 
-// What torch dispatches for in a thread with a mode of Python's, as FakeTensorMode, or a transform of torch.func.
+// The keys of a thread with a mode of Python's, as FakeTensorMode, or with a transform of torch.func.
 constexpr c10::DispatchKeySet modes(
     {DispatchKey::Python,
      DispatchKey::PythonTLSSnapshot,

@@ -59,7 +59,7 @@ def usual_call(
                 answer = method(*args) if begin_call(TURN) else None
             except BaseException as error:
                 end_call()
-                # What a signal's handler raises has a frame of its own.
+                # An exception of a signal's handler has a frame of its own.
                 is_torchs = error.__traceback__ is not None and error.__traceback__.tb_next is None
                 if not (is_torchs and isinstance(error, (*FAILURES, ValueError))):
                     raise
