@@ -3,6 +3,7 @@
 import importlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -61,6 +62,21 @@ def _start(python, role, rank, size, folder, output):
     command = [python, "-m", "tests.group", role.__module__, role.__name__, str(rank), str(size), folder]
     with output.open("w") as file:
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+
+
+def close_the_port():
+    """Has torch take no more connections of others, as after a port scan: one ends before torch has greeted it."""
+    closed = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            continue  # it is no socket, or was closed meanwhile
+        with found:
+            if found.family == socket.AF_INET and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                socket.create_connection(found.getsockname()).close()
+                closed += 1
+    assert closed == 1
 
 
 def end_with_the_parent():

@@ -16,7 +16,7 @@ import torchremote as tr
 from torchremote import remote_module
 from torchremote.caller.messages.kept_tensors import keep_tensors
 from torchremote.jit.script.common import common_definitions
-from torchremote.owner import leases
+from torchremote.owner import holders
 
 from .. import zoo
 from ..waiting import until
@@ -146,5 +146,5 @@ def test_a_module_without_an_interface_does_not_hold_it_alone(sleeper, owner):
 def test_an_owner_that_asks_for_a_sign_of_life_makes_no_tensor_for_it(monkeypatch):
     sent = []
     monkeypatch.setattr(rpc, "rpc_async", lambda worker, function, args: sent.append(weakref.ref(args[0])))
-    leases._ask(0)
+    holders._ask(0)
     assert sent[0]() is not None

@@ -14,7 +14,7 @@ from torchremote.errors import CapacityError, MismatchError, NotInitializedError
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime import table
 from torchremote.link.route import route_of
-from torchremote.owner import leases, served, tables
+from torchremote.owner import holders, leases, served, tables
 from torchremote.owner.gathering import AT_ONCE
 from torchremote.owner.hosting import hosting_of, put_of
 
@@ -184,11 +184,12 @@ def test_interfaces_of_one_text_and_two_names(owner):
 def test_a_lease_of_the_next_group_is_not_ended_by_what_was_asked_in_the_last(monkeypatch):
     ended = []
     monkeypatch.setattr(leases, "_leased", {})
-    monkeypatch.setattr(leases._torch, "own_id", lambda: 0)
-    monkeypatch.setattr(leases._torch, "rpc_running", lambda: True)
+    monkeypatch.setattr(holders._torch, "own_id", lambda: 0)
+    monkeypatch.setattr(holders._torch, "rpc_running", lambda: True)
     asked = torch.futures.Future()
-    monkeypatch.setattr(leases, "_ask", lambda holder: asked)
-    monkeypatch.setattr(leases, "_asked", {})
+    monkeypatch.setattr(holders, "_ask", lambda holder: asked)
+    monkeypatch.setattr(holders, "_holders", {})
+    monkeypatch.setattr(holders, "meet", lambda holder: None)  # it would ask in another thread
     leases.start(1, ended.append, holder=7, ticket="first")
     first = leases.Lease(1, holder=7, ticket="first")
     leases.watch()
@@ -197,7 +198,7 @@ def test_a_lease_of_the_next_group_is_not_ended_by_what_was_asked_in_the_last(mo
     second = leases.Lease(2, holder=7, ticket="second")
     leases.watch()
     assert ended == [1]
-    assert [handle for handle, _, _ in leases._leases()] == [2]
+    assert [handle for handle, _ in leases._leases()[7]] == [2]
     del first, second
 
 

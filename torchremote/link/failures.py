@@ -71,6 +71,7 @@ _LOST: Final = re.compile(
     rf"{_IN_TENSORPIPE})",  # after any error in it, TensorPipe gives a connection up
     re.IGNORECASE,
 )
+_REFUSES: Final = re.compile(r"\A[^\n]*ECONNREFUSED")
 # Of a scripted call, and of torch's functions in Python.
 _NOT_RUNNING: Final = re.compile(r"\A(Current RPC agent is not set|RPC has not been initialized)")
 MISFIT: Final = "torchremote: what is served by now does not fit: "
@@ -247,6 +248,14 @@ def missing_operator(message: str) -> str:
 def is_lost(message: str) -> bool:
     """Says whether torch's message reports that the peer, or the connection to it, is gone."""
     return _LOST.search(message) is not None
+
+
+def is_refused(message: str) -> bool:
+    """Says whether torch's message reports that nobody listens at the peer's port, and so that there was no connection.
+
+    The peer may live all the same: see group/listener.py, Note [Deaf workers].
+    """
+    return _REFUSES.search(message) is not None
 
 
 def message_of(error: Exception) -> str:

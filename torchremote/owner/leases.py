@@ -11,17 +11,10 @@ Note [Leases]
     are sent instead, and the receiver takes a lease with its ticket. For a stub on its way, the owner holds the module
     until the stub arrives, or for `ON_THE_WAY`. For an answer, it knows the receiver, and so holds the module as if the
     receiver had its lease already. A receiver that gives up cancels the creation.
-
-Note [Holders that die]
-    torch does not learn that a reference died with its worker. So every `INTERVAL`, an owner sends every holder an
-    operator that needs no Python there. A lost connection ends all leases of that holder: in one group, torch does not
-    connect to a worker twice. A holder that does not answer in time may be busy, or stopped by a debugger. It keeps its
-    leases.
 """
 
 from __future__ import annotations
 
-import itertools
 import secrets
 import time
 from collections import deque
@@ -29,21 +22,18 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
-import torch
 import torch.distributed.rpc as rpc
 
 from .. import _torch
 from .._torch import PyRRef
-from ..link.failures import FAILURES, is_lost
 from ..locks import new_lock
-from . import sweeper
+from . import holders, sweeper
 
 ON_THE_WAY: Final = 300.0
 """Seconds for which an owner holds a module for a stub that was sent and has not arrived."""
 
 _lock = new_lock()  # leases begin on RPC threads, and end on the sweeper's
 _leased: dict[int, _Leased] = {}
-_numbers = itertools.count()
 
 
 class _Leased:
@@ -70,11 +60,12 @@ def start(handle: int, end: Callable[[int], None], holder: int, ticket: str) -> 
         ticket: the ticket with which that worker takes its lease.
     """
     leased = _Leased(end)
-    number = next(_numbers)
+    number = next(holders.numbers)
     leased.holders[number], leased.answered[ticket] = holder, number
     with _lock:
         _leased[handle] = leased
     sweeper.regularly(watch)
+    holders.meet(holder)
 
 
 def remove(handle: int) -> None:
@@ -99,7 +90,7 @@ class Lease:
 
     def __init__(self, handle: int, holder: int, ticket: str) -> None:
         self._handle = handle
-        self._number = next(_numbers)
+        self._number = next(holders.numbers)
         with _lock:
             leased = _leased.get(handle)
             if leased is not None:
@@ -108,6 +99,7 @@ class Lease:
                     leased.holders.pop(leased.answered.pop(ticket), None)
                 elif leased.on_the_way.pop(ticket, None) is None:
                     leased.arrived.append(ticket)  # the stub arrived before `hold_here` was called
+        holders.meet(holder)
 
     def __del__(self) -> None:
         if _end_all is not None:  # the interpreter may have cleared this module, at its end
@@ -140,12 +132,14 @@ def _expire(now: float) -> None:
         leased.end(handle)
 
 
-def _leases() -> list[tuple[int, int, int]]:
-    """Lists all leases as (handle, number, holder)."""
+def _leases() -> dict[int, list[tuple[int, int]]]:
+    """Lists all leases, by the holder, as (handle, number)."""
+    found: dict[int, list[tuple[int, int]]] = {}
     with _lock:
-        return [
-            (handle, number, whose) for handle, leased in _leased.items() for number, whose in leased.holders.items()
-        ]
+        for handle, leased in _leased.items():
+            for number, holder in leased.holders.items():
+                found.setdefault(holder, []).append((handle, number))
+    return found
 
 
 # -- stubs on their way
@@ -161,6 +155,7 @@ def send(worker: str, handle: int, lease: PyRRef[Any]) -> str:
 
 def receive(worker: str, handle: int, ticket: str) -> PyRRef[Any]:
     """Takes a lease with a ticket that was sent to this worker. Does not wait."""
+    holders.give_signs(worker)
     lease: PyRRef[Any] = rpc.remote(worker, Lease, args=(handle, rpc.get_worker_info().id, ticket), timeout=0)
     return lease
 
@@ -180,48 +175,8 @@ def _let_go(lease: PyRRef[Any], held: object) -> None:
 
 # -- holders that die
 
-# For each holder that was asked: the Future of its answer, or None if torch could not send the question; and a number
-# above those of all leases at that time. In the next group, another worker may have the same id, but its leases have
-# higher numbers.
-_asked: dict[int, tuple[torch.futures.Future[Any] | None, int]] = {}
-
 
 def watch() -> None:
-    """Ends the leases of holders that are lost, and asks the others again: see Note [Holders that die]."""
+    """Ends the leases of holders that are lost: see holders.py."""
     _expire(time.monotonic())
-    own = _torch.own_id()
-    if own is None:  # RPC has ended, and all leases with it
-        _asked.clear()
-        _end_all([(handle, number) for handle, number, _ in _leases()])
-        return
-    holders = {holder for _, _, holder in _leases() if holder != own}
-    for holder in holders:
-        asked, limit = _asked.get(holder, (None, 0))
-        if holder in _asked and _is_lost(asked):
-            lost = [(handle, number) for handle, number, whose in _leases() if whose == holder and number < limit]
-            _end_all(lost)
-        if asked is None or asked.done():
-            _asked[holder] = _ask(holder), next(_numbers)
-    for stranger in _asked.keys() - holders:
-        del _asked[stranger]
-
-
-def _ask(holder: int) -> torch.futures.Future[Any] | None:
-    """Asks a holder for a sign of life. None if torch cannot send the question."""
-    try:
-        return _torch.ask_for_a_sign(holder)
-    except FAILURES:
-        return None
-
-
-def _is_lost(asked: torch.futures.Future[Any] | None) -> bool:
-    """Says whether the answer to `_ask` shows that the holder is lost."""
-    if asked is None:
-        return _torch.rpc_running()
-    if not asked.done():
-        return False
-    try:
-        asked.value()
-    except FAILURES as error:
-        return is_lost(str(error)) and _torch.rpc_running()
-    return False
+    _end_all(holders.find_lost(_leases()))

@@ -1,0 +1,171 @@
+"""Finds out which workers that hold leases have died.
+
+Note [Holders that die]
+    torch does not learn that a reference died with its worker. So every `INTERVAL`, an owner sends every holder an
+    operator that needs no Python there. A lost connection ends all leases of that holder: in one group, torch does not
+    connect to a worker twice. A holder that does not answer in time may be busy, or stopped by a debugger. It keeps its
+    leases.
+
+    A holder to which the owner cannot connect may live, and call: torch closes the port of a worker for good when a
+    connection ends too early (group/listener.py, Note [Deaf workers]). So every holder gives its owners signs of its
+    life. One that refuses the connection keeps its leases until there was no sign for `SILENCE` rounds of the sweeper.
+    Rounds, and not seconds: an owner that was stopped finds the signs of that time when it goes on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+import torch
+import torch.distributed.rpc as rpc
+
+from .. import _torch
+from ..link.failures import FAILURES, is_lost, is_refused
+from ..locks import new_lock
+from . import sweeper
+
+BETWEEN_SIGNS: Final = 12
+"""Rounds of the sweeper between two signs that a holder gives."""
+SILENCE: Final = 120
+"""Rounds without a sign after which a holder that takes no connection has died."""
+
+Answer: TypeAlias = torch.futures.Future[Any]
+
+numbers: Iterator[int] = itertools.count()
+"""Of leases and of questions, in the order in which they began."""
+
+# -- on the owner
+
+
+@dataclass
+class _Holder:
+    """A worker that holds leases.
+
+    Attributes:
+        asked: the Future of its next answer. None if torch could not send the question.
+        number: the question's. In the next group, another worker may have the same id, but its leases came later.
+        silent: the rounds for which it has given no sign, while it takes no connection.
+    """
+
+    asked: Answer | None
+    number: int
+    silent: int = 0
+
+
+_holders: dict[int, _Holder] = {}  # by id; only the sweeper's thread changes which are there
+
+
+def meet(holder: int) -> None:
+    """Has the sweeper ask a holder soon, if it is new: what ends a connection shows only if there was one."""
+    if holder not in _holders:
+        sweeper.soon(partial(_ask_if_new, holder))
+
+
+def _ask_if_new(holder: int) -> None:
+    if holder not in _holders and _torch.own_id() not in (None, holder):
+        _holders[holder] = _Holder(_ask(holder), next(numbers))
+
+
+def find_lost(leases: Mapping[int, list[tuple[int, int]]]) -> list[tuple[int, int]]:
+    """Returns the leases of holders that are lost, and asks the others again: see Note [Holders that die].
+
+    Args:
+        leases: for the id of each holder: its leases, as a handle and a number.
+    """
+    own = _torch.own_id()
+    if own is None:  # RPC has ended, and all leases with it
+        _holders.clear()
+        return [lease for of_holder in leases.values() for lease in of_holder]
+    lost: list[tuple[int, int]] = []
+    for whose in leases.keys() - {own}:
+        holder = _holders.get(whose)
+        if holder is None:
+            _ask_if_new(whose)
+        elif holder.asked is None or holder.asked.done():
+            older = [(handle, number) for handle, number in leases[whose] if number < holder.number]
+            if not _refuses(holder.asked):
+                holder.silent = 0
+            elif holder.silent < SILENCE:
+                holder.silent += 1
+                if len(older) == len(leases[whose]):
+                    continue  # torch would fail again, and warn again
+                older = []
+            if _is_lost(holder.asked):
+                lost += older
+            holder.asked, holder.number = _ask(whose), next(numbers)
+    for stranger in _holders.keys() - leases.keys():
+        del _holders[stranger]
+    return lost
+
+
+def _ask(holder: int) -> Answer | None:
+    """Asks a holder for a sign of life. None if torch cannot send the question."""
+    try:
+        return _torch.ask_for_a_sign(holder)
+    except FAILURES:
+        return None
+
+
+def _is_lost(asked: Answer | None) -> bool:
+    """Says whether what `_ask` returned, and is done, shows that the holder or the way to it is lost."""
+    return _torch.rpc_running() and (asked is None or is_lost(_failure(asked)))
+
+
+def _refuses(asked: Answer | None) -> bool:
+    """Says whether the holder takes no connection."""
+    return asked is not None and is_refused(_failure(asked))
+
+
+def _failure(answer: Answer) -> str:
+    """Returns the message of the error with which an answer ended; "" if it did not."""
+    try:
+        answer.value()
+    except FAILURES as error:
+        return str(error)
+    return ""
+
+
+def sign_here(holder: int) -> None:
+    """Notes that a holder lives."""
+    known = _holders.get(holder)
+    if known is not None:
+        known.silent = 0  # a round that counts just now may win; the next signs come long before `SILENCE`
+
+
+# -- on the holder
+
+_lock = new_lock()
+_owners: dict[str, Answer | None] = {}  # for each owner of which this process holds leases: the answer to its last sign
+_rounds = 0
+
+
+def give_signs(owner: str) -> None:
+    """Has the sweeper tell an owner, from now on, that this process lives."""
+    with _lock:
+        _owners[owner] = None  # it may have been restarted since the last sign
+    sweeper.regularly(_give_signs)
+
+
+def _give_signs() -> None:
+    global _rounds
+    own = _torch.own_id()
+    _rounds += 1
+    if own is None or _rounds % BETWEEN_SIGNS:
+        return
+    for owner, last in list(_owners.items()):
+        sign: Answer | None = None
+        if last is None or not (last.done() and is_lost(_failure(last))):
+            try:
+                sign = rpc.rpc_async(owner, sign_here, (own,))
+            except FAILURES:  # it is lost, or has left
+                sign = None
+        with _lock:
+            if _owners[owner] is last:
+                if sign is None:
+                    del _owners[owner]
+                else:
+                    _owners[owner] = sign
