@@ -2,6 +2,8 @@
 
 import contextlib
 import gc
+import importlib
+import inspect
 import os
 import signal
 import time
@@ -18,6 +20,7 @@ from torchremote.errors import ArgumentError, CallTimeoutError, RemoteError
 
 from .. import zoo
 from ..caller.test_interrupts import Napping, Naps
+from ..group import play
 from ..waiting import until
 
 X = torch.ones(2, 8)
@@ -61,6 +64,21 @@ def test_a_call_that_is_refused_leaves_no_patience(naps):
     pending = naps.nap_async(1.0)
     assert not pending.done()  # the call returned before its answer was there
     assert pending.wait() == 1
+
+
+def in_torchs_tests(store):
+    """Is refused a call where `torch.testing` has put functions of Python in the place of how methods are called."""
+    importlib.import_module("torch.testing._internal.common_utils")
+    assert inspect.isfunction(torch._C.ScriptMethod.__call__)
+    naps = tr.create("in_torchs_tests", Naps, Napping)
+    naps.twice(torch.ones(2))
+    with pytest.raises(ArgumentError, match=r"^Naps\.twice\.x: "):
+        naps.twice(torch.eye(2).to_mkldnn())
+    print("refused", flush=True)
+
+
+def test_an_error_is_explained_also_where_torch_wraps_methods(tmp_path):
+    assert "refused" in play(tmp_path, in_torchs_tests)[0]
 
 
 @pytest.mark.parametrize("bad", [lambda: torch.ones(2, 3), lambda: torch.eye(8).to_mkldnn()])
