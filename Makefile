@@ -38,7 +38,7 @@ test: lint docs
 	TORCHREMOTE_NATIVE=0 $(BIN)/python -m pytest -n $(JOBS)
 	$(MAKE) native
 
-CALLS := tests/native tests/jit/script/test_emit.py tests/link/test_cuda.py tests/link/test_values.py \
+CALLS := tests/native tests/test_chaos.py tests/jit/script/test_emit.py tests/link/test_cuda.py tests/link/test_values.py \
   $(patsubst %,tests/owner/test_%.py,turns streams beside_calls results_in_turn self_changing methods_that_wait) \
   $(wildcard tests/owner/test_gathering*.py) \
   $(patsubst %,tests/caller/test_%.py,calls awaiting interrupts timeouts grad_mode autocast batches failures_let_go kept_tensors not_utf8) \

@@ -1,5 +1,7 @@
 """What a caller does: how often each operation is drawn, and with which stub."""
 
+import threading
+
 import torch
 
 import torchremote as tr
@@ -55,10 +57,14 @@ def make_model(caller):
         caller.models.append((arithmetic, adder, model))
 
 
+_scripting = threading.Lock()  # torch cannot script a class in two threads at once
+
+
 def _scripted(model):
     while True:
         try:
-            return torch.jit.script(model)
+            with _scripting:
+                return torch.jit.script(model)
         except SystemError as error:  # Python's parser, which torch's compiler calls: cpython issue 106905
             if "recursion depth mismatch" not in str(error):
                 raise

@@ -44,6 +44,7 @@ class Settings:
     rpc_timeout: float
     shared_memory: bool
     large_tensors: bool
+    deaf: str | None  # a worker to which those cannot connect that have not called it before the work begins
     folder: Path
 
     @property
@@ -77,6 +78,7 @@ def settings_of(seed, folder, seconds, kind):
         rpc_timeout=30.0 if calm else 5.0,
         shared_memory=draw.random() < 0.3,
         large_tensors=draw.random() < 0.3,
+        deaf=draw.choice([None, None, None, *boards.WORKERS]) if kind == "kills" else None,
         folder=folder,
     )
 

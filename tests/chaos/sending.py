@@ -87,6 +87,8 @@ def _of_torch(caller, function, what):
             raised = re.match(r"(\w+): On WorkerInfo", text)
             if raised and hasattr(errors, raised[1]):
                 raise getattr(errors, raised[1])(text) from None  # what the function raised there
+            if raised:
+                text = text.partition("\n")[2]  # what torch raised there
             if is_lost(text) or re.search("RPC ran for more than set timeout|timed out", text):
                 raise TorchLost(text) from None
             raise

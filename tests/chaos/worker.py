@@ -15,8 +15,9 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
-from torchremote.owner import leases, sweeper, tables
+from torchremote.owner import holders, leases, sweeper, tables
 
+from ..group import close_the_port
 from ..owner_process import resident
 from . import board as boards
 from . import chances, housekeeping, lives, sending
@@ -41,6 +42,7 @@ def main(worker, settings):
     torch.manual_seed(settings.seed)
     # What takes long happens often in a short round.
     sweeper.INTERVAL, tables.GRACE, leases.ON_THE_WAY = 0.5, 2.0, 8.0
+    holders.BETWEEN_SIGNS, holders.SILENCE = 2, 40  # the longest stop takes 16 rounds
 
     board, report = boards.Board(settings.board), Report(settings.folder, worker)
     watch = Watch(board, worker, report)
@@ -64,6 +66,8 @@ def main(worker, settings):
         for n in range(1 + THREADS.get(worker, 0))
     ]
     pause = threading.Barrier(len(threads) + 1)
+    if worker == settings.deaf:
+        close_the_port()
     board.reach(worker, boards.READY)
     _until(board, boards.WORKING)
     step = housekeeping.keep_house if worker in boards.OWNERS else _do_nothing
