@@ -1,5 +1,8 @@
 """What a call does with gradients: a caller whose grad mode is off gets none, whatever the module is."""
 
+import contextlib
+import threading
+import time
 from typing import Any, Dict, List, Tuple
 
 import pytest
@@ -140,3 +143,25 @@ def test_a_call_that_fails_leaves_its_thread_as_it_was(owner):
                 encoder.fail(X)
     futures = [encoder.forward_async(X) for _ in range(50)]
     assert all(result.requires_grad for result in torch.futures.wait_all(futures))
+
+
+def test_threads_in_inference_mode_make_no_tensors_of_inference_of_others_results(owner):
+    """torch reads answers in the threads that send, too."""
+    stub = tr.create(owner, Giving, GivingModule)
+    stub(X)
+    found, end = [], time.monotonic() + 3
+
+    def call(mode):
+        with mode():
+            while time.monotonic() < end:
+                found.append(stub(X).is_inference())
+
+    threads = [
+        threading.Thread(target=call, args=(mode,)) for mode in 15 * [contextlib.nullcontext, torch.inference_mode]
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found
+    assert not any(found)

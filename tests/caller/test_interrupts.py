@@ -10,11 +10,13 @@ import time
 import pytest
 import torch
 import torch.distributed.autograd as dist_autograd
+import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote import _torch, native
 from torchremote.caller.messages import waiting
+from torchremote.errors import ServedNameError, StaleStubError
 
 from .. import zoo
 from ..group import play
@@ -417,3 +419,43 @@ def test_a_forked_child_has_a_listener_of_its_own(owner):
     if child == 0:
         os._exit(0 if waiting._listener is None else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+class Counting(nn.Module):
+    """Counts its naps. During one that takes time, a process gets a signal."""
+
+    def __init__(self, process: int):
+        super().__init__()
+        self.process = process
+        self.count = 0
+
+    @torch.jit.ignore
+    def sleep(self, process: int, seconds: float) -> int:
+        if seconds > 0:
+            os.kill(process, signal.SIGUSR1)
+        time.sleep(seconds)
+        return 1
+
+    def nap(self, seconds: float) -> int:
+        self.count += self.sleep(self.process, seconds)
+        return self.count
+
+    def twice(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+def test_what_a_handler_raises_has_no_call_sent_again(owner):
+    stub, gone = (tr.create(owner, Naps, Counting, (os.getpid(),), name=name) for name in ("counts naps", "is gone"))
+    gone = tr.with_timeout(gone, 0.3)
+    rpc.rpc_sync(owner, tr.withdraw, ("is gone",))
+    before = signal.signal(signal.SIGUSR1, lambda *_: gone.nap(0.0))
+    try:
+        count = stub.nap(0.0)
+        for seconds in (0.03, 2 * SOON):  # C++ waits in one turn, or in several
+            with pytest.raises((StaleStubError, ServedNameError), match="is gone"):
+                stub.nap(seconds)
+            count += 2
+            assert stub.nap(0.0) == count
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        rpc.rpc_sync(owner, tr.withdraw, ("counts naps",))

@@ -12,9 +12,12 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
+#include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/distributed/rpc/torchscript_functions.h>
 #include <torch/csrc/jit/ir/constants.h>
@@ -129,9 +132,16 @@ Operation send(const Node* node) {
     auto kept = at::GradMode::is_enabled() && std::any_of(arguments.begin(), arguments.end(), requires_grad)
         ? arguments
         : std::vector<IValue>();
-    // An answer that is there already is read in this thread. A mode, or a transform of torch.func, would take part in
-    // that, and what it raised there would end the process.
+    // Answers that are there already are read in this thread, those of other threads' calls, too. A mode, or a transform
+    // of torch.func, would take part in that, and what it raised there would end the process. Inference mode would make
+    // tensors of inference.
     c10::impl::ExcludeDispatchKeyGuard without_modes(modes);
+    std::optional<c10::InferenceMode> without_inference;
+    std::optional<at::NoGradGuard> without_gradients; // inference mode has none, either
+    if (c10::InferenceMode::is_enabled()) {
+      without_inference.emplace(false);
+      without_gradients.emplace();
+    }
     auto answer = route.isNone() ? torch::distributed::rpc::rpcTorchscript(
                                        worker, target->endpoint, target->schema, std::move(arguments), timeout)
                                  : torchremote::send_by_route(route, target, std::move(arguments), timeout);

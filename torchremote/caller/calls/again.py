@@ -30,6 +30,7 @@ from ..messages.awaiting import Answer
 from ..messages.exchange import Failure, raise_failure
 from ..messages.pauses import pause_of
 from ..messages.steps import Steps, run_here, run_later
+from ..messages.waiting import is_of_a_handler
 from .methods import DEVICES, METHODS, NamedStubMethods, note_failure
 
 _is_profiling = _torch.is_profiling
@@ -89,7 +90,7 @@ def sent_again(
         try:
             return once(self_, *args, **kwargs)
         except (StaleStubError, WireError) as error:
-            if not resume.is_allowed(self_, error):
+            if is_of_a_handler(error) or not resume.is_allowed(self_, error):
                 raise
             failure = error.with_traceback(None)  # which refers to this frame
         return resume.go_on(self_, args, kwargs, began, failure)

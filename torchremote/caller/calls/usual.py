@@ -16,7 +16,7 @@ from ... import _torch, native
 from ...errors import ArgumentError, StaleStubError, TorchRemoteError, WireError
 from ...link.failures import FAILURES, check_not_forked
 from ..messages.exchange import settle
-from ..messages.waiting import TURN
+from ..messages.waiting import TURN, is_of_a_handler
 from .again import Resume
 from .methods import METHODS
 
@@ -59,13 +59,13 @@ def usual_call(
                 answer = method(*args) if begin_call(TURN) else None
             except BaseException as error:
                 end_call()
-                if _is_of_a_handler(error) or not isinstance(error, (*FAILURES, ValueError)):
+                if is_of_a_handler(error) or not isinstance(error, (*FAILURES, ValueError)):
                     raise
                 raise explained(self_, error, args) from None
             if answer is not None:
                 return settle(answer, restore, partial(failure, self_))
         except (StaleStubError, WireError) as error:
-            if resume is None or not resume.is_allowed(self_, error):
+            if resume is None or is_of_a_handler(error) or not resume.is_allowed(self_, error):
                 raise
             failed = error.with_traceback(None)
             failed.__context__ = None  # both refer to this frame
@@ -74,14 +74,3 @@ def usual_call(
         return resume.go_on(self_, args, kwargs, began, failed)
 
     return call
-
-
-def _is_of_a_handler(error: BaseException) -> bool:
-    """Says whether a signal's handler raised what a scripted method ended with, from how it got to the frame above.
-
-    A handler has a frame. Of all others, torch has some where `torch.testing` has replaced how methods are called.
-    """
-    trace = error.__traceback__ and error.__traceback__.tb_next
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("torch."):
-        trace = trace.tb_next
-    return trace is not None

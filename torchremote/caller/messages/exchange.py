@@ -16,10 +16,11 @@ Note [Failures in Futures]
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -40,6 +41,19 @@ Catches = tuple[type[Exception], ...]
 
 
 _is_autocasting, _is_grad_enabled = _torch.is_autocasting, torch.is_grad_enabled
+_is_inferring = torch.is_inference_mode_enabled
+
+
+@contextlib.contextmanager
+def _without_inference() -> Iterator[None]:
+    """Turns inference mode off on this thread, and keeps gradients off where it is on."""
+    if not _is_inferring():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
 _PICKLE: Final = (rpc.rpc_async, rpc.remote)  # what they send
 
 
@@ -67,9 +81,11 @@ def send(
     if (is_pickled := start in _PICKLE) or (keeps_recorded and _is_grad_enabled() and may_be_recorded(args)):
         kept = keep_tensors(args, is_pickled)
     try:
-        if _is_autocasting():
-            # TorchScript would make float32 of every half tensor that it passes to an interface, as to the link.
-            with _torch.without_autocast():
+        if _is_autocasting() or _is_inferring():
+            # TorchScript would make float32 of every half tensor that it passes to an interface, as to the link. And
+            # torch may read answers in the thread that sends, those of other threads' calls, too, which would be
+            # tensors of inference.
+            with _torch.without_autocast(), _without_inference():
                 answer = start(*args, **kwargs)
         else:
             answer = start(*args, **kwargs)

@@ -24,12 +24,13 @@ Note [Waiting and signals]
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import threading
 import time
 from contextlib import suppress
-from signal import set_wakeup_fd
+from signal import getsignal, set_wakeup_fd, valid_signals
 from threading import get_ident
 from typing import Any, Final
 
@@ -178,3 +179,26 @@ def _until_called_back(answer: Any) -> None:
     arrived.acquire()
     _torch.when_done(answer, lambda _: arrived.release())
     arrived.acquire()
+
+
+def is_of_a_handler(error: BaseException) -> bool:
+    """Says whether a signal's handler raised `error`, to the frame that has just caught it.
+
+    A handler has a frame. Those of others, who may wrap the methods of torch, say nothing.
+    """
+    codes = {_code_of(getsignal(number)) for number in valid_signals()} - {None}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _code_of(handler: Any) -> Any:
+    """Returns the code that runs first when a handler is called. None: there is no Python in it."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    if not callable(handler):  # what is done by default, say
+        return None
+    return getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
