@@ -2,6 +2,7 @@
 
 import gc
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -200,6 +201,26 @@ def test_a_lease_of_the_next_group_is_not_ended_by_what_was_asked_in_the_last(mo
     assert ended == [1]
     assert [handle for handle, _ in leases._leases()[7]] == [2]
     del first, second
+
+
+def test_a_holder_that_refused_before_its_group_took_it_off_holds_nothing(monkeypatch):
+    ended, group = [], [SimpleNamespace(id=0), SimpleNamespace(id=7)]
+    monkeypatch.setattr(leases, "_leased", {})
+    monkeypatch.setattr(holders._torch, "own_id", lambda: 0)
+    monkeypatch.setattr(holders._torch, "rpc_running", lambda: True)
+    monkeypatch.setattr(holders._torch, "worker_infos", lambda: group)
+    asked = torch.futures.Future()
+    asked.set_exception(RuntimeError("ECONNREFUSED: connection refused (this error originated at tensorpipe/transport)"))
+    monkeypatch.setattr(holders, "_ask", lambda holder: asked)
+    monkeypatch.setattr(holders, "_holders", {})
+    monkeypatch.setattr(holders, "meet", lambda holder: None)  # it would ask in another thread
+    leases.start(1, ended.append, holder=7, ticket="ticket")
+    for _ in range(3):
+        leases.watch()
+    assert ended == []
+    del group[1]
+    leases.watch()
+    assert ended == [1]
 
 
 def test_hosting_on_oneself(owner):

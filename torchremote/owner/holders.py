@@ -8,8 +8,9 @@ Note [Holders that die]
 
     A holder to which the owner cannot connect may live, and call: torch closes the port of a worker for good when a
     connection ends too early (group/listener.py, Note [Deaf workers]). So every holder gives its owners signs of its
-    life. One that refuses the connection keeps its leases until there was no sign for `SILENCE` rounds of the sweeper.
-    Rounds, and not seconds: an owner that was stopped finds the signs of that time when it goes on.
+    life. One that refuses the connection keeps its leases until it is taken off the group, or there was no sign for
+    `SILENCE` rounds of the sweeper. Rounds, and not seconds: an owner that was stopped finds the signs of that time
+    when it goes on.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def find_lost(leases: Mapping[int, list[tuple[int, int]]]) -> list[tuple[int, in
             older = [(handle, number) for handle, number in leases[whose] if number < holder.number]
             if not _refuses(holder.asked):
                 holder.silent = 0
-            elif holder.silent < SILENCE:
+            elif holder.silent < SILENCE and _is_in_group(whose):
                 holder.silent += 1
                 if len(older) == len(leases[whose]):
                     continue  # torch would fail again, and warn again
@@ -113,6 +114,11 @@ def _ask(holder: int) -> Answer | None:
 def _is_lost(asked: Answer | None) -> bool:
     """Says whether what `_ask` returned, and is done, shows that the holder or the way to it is lost."""
     return _torch.rpc_running() and (asked is None or is_lost(_failure(asked)))
+
+
+def _is_in_group(holder: int) -> bool:
+    """Says whether a worker is in the group. One that workers join takes off those that have died."""
+    return any(worker.id == holder for worker in _torch.worker_infos())
 
 
 def _refuses(asked: Answer | None) -> bool:

@@ -32,7 +32,7 @@ from ...link.failures import FAILURES, GONE, explain, missing_operator
 from ...link.places import Place
 from ...link.protocol import SPOKEN
 from ...link.route import Route
-from ...owner import leases, sweeper
+from ...owner import holders, leases, sweeper
 from ...owner.create import Created, CreateRequest, Refusal, cancel_here, connect_here, create_here
 from ...typing import StubT
 from ..calls.methods import lost_workers
@@ -200,7 +200,7 @@ class PendingStub(Pending[StubT]):
         self.is_new = True  # False: the answer is that the module was there before
         self._lock = threading.RLock()  # a signal's handler may wait, too
         if name is None and ticket is not None:
-            sweeper.start()  # for __del__
+            holders.give_signs(place.worker.name)  # and start the sweeper, for __del__
 
     def __del__(self) -> None:
         # Nobody waited: the owner would hold the module for a stub that nobody makes. A module with a name stays.
