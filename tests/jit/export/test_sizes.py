@@ -135,3 +135,18 @@ def test_an_integer_is_refused_with_the_limit_that_the_method_asks_for():
     )
     with pytest.raises(torch.jit.Error, match="k: exported for >= 2 and <= 9; came -1"):
         exported(torch.ones(3, 4), -1)
+
+
+class Joining(nn.Module):
+    def forward(self, x, y):
+        return torch.cat([x, y])
+
+
+def test_an_example_may_be_empty():
+    class Pair:
+        def forward(self, x: Tensor, y: Tensor) -> Tensor: ...
+
+    joining = tr.exported(Joining(), Pair, {"forward": (torch.zeros(0, 3), torch.ones(2, 3))})
+    for rows in (0, 1, 4):
+        x = torch.ones(rows, 3)
+        assert torch.equal(joining(x, torch.ones(2, 3)), torch.ones(rows + 2, 3))

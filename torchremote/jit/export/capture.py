@@ -209,6 +209,7 @@ def _with_sizes_of(wanted: int, captured: Captured, leaves: list[Any]) -> Iterat
     groups = [
         group
         for size, group in places.items()
+        if all(leaves[index].size(dimension) > wanted for index, dimension in group)  # an example may be empty
         if least.get(size) == wanted + 1 or not _hold(captured.guards, narrowed(group))
     ][:_TRIED]
     if wanted == 1 and len(groups) > 1:

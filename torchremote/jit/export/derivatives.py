@@ -16,7 +16,7 @@ import torch
 _DIFFERENT: Final = frozenset(
     f"aten::{name}"
     for name in "clamp clip max.other min.other where relu relu6 hardtanh hardswish hardshrink threshold softplus pow "
-    "dropout nll_loss type_as".split()
+    "div divide true_divide std var dropout nll_loss type_as".split()
 )
 """Operators whose formula differs on some numbers. Of `dropout`, it also draws others."""
 _CONVERSIONS: Final = ("aten::_to_copy", "aten::to")
