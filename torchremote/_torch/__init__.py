@@ -135,4 +135,5 @@ from .values import (
     stands_for_another,
     stored_parts,
     without_autocast,
+    without_inference,
 )

@@ -103,6 +103,20 @@ is_autocasting: Callable[[], bool] = _C._is_any_autocast_enabled
 
 
 @contextlib.contextmanager
+def without_inference() -> Iterator[None]:
+    """Turns inference mode off on this thread, for sending, and keeps gradients off where it is on.
+
+    torch may read answers in the thread that sends, those of other threads' calls, too. They would be tensors of
+    inference.
+    """
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+@contextlib.contextmanager
 def without_autocast() -> Iterator[None]:
     """Turns autocast off on this thread, for the kinds of devices for which TorchScript asks."""
     with contextlib.ExitStack() as stack:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -165,10 +166,8 @@ def _give_signs() -> None:
     for owner, last in list(_owners.items()):
         sign: Answer | None = None
         if last is None or not (last.done() and is_lost(_failure(last))):
-            try:
+            with suppress(*FAILURES):  # raised if it is lost, or has left
                 sign = rpc.rpc_async(owner, sign_here, (own,))
-            except FAILURES:  # it is lost, or has left
-                sign = None
         with _lock:
             if _owners[owner] is last:
                 if sign is None:

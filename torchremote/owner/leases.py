@@ -148,15 +148,17 @@ def _leases() -> dict[int, list[tuple[int, int]]]:
 def send(worker: str, handle: int, lease: PyRRef[Any]) -> str:
     """Asks the owner to hold a module for a stub that is being sent. Returns the stub's ticket. Does not wait."""
     ticket = secrets.token_hex(8)
-    # This callback keeps our lease until the owner holds the module for the ticket.
-    _torch.when_done(rpc.rpc_async(worker, hold_here, (handle, ticket), timeout=0), partial(_let_go, lease))
+    with _torch.without_inference():
+        held = rpc.rpc_async(worker, hold_here, (handle, ticket), timeout=0)
+    _torch.when_done(held, partial(_let_go, lease))  # keeps our lease until the owner holds the module for the ticket
     return ticket
 
 
 def receive(worker: str, handle: int, ticket: str) -> PyRRef[Any]:
     """Takes a lease with a ticket that was sent to this worker. Does not wait."""
     holders.give_signs(worker)
-    lease: PyRRef[Any] = rpc.remote(worker, Lease, args=(handle, rpc.get_worker_info().id, ticket), timeout=0)
+    with _torch.without_inference():
+        lease: PyRRef[Any] = rpc.remote(worker, Lease, args=(handle, rpc.get_worker_info().id, ticket), timeout=0)
     return lease
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import torch
 import torch.distributed.rpc as rpc
 
+from ... import _torch
 from ...errors import ArgumentError, TorchRemoteError
 from ...jit import CompiledInterface, compile_interface
 from ...link.places import Place, find_place
@@ -279,6 +280,6 @@ def _send_removals(sent: list[Any], made: list[Any]) -> list[Any]:
             handles.setdefault(route.worker, []).append(route.handle)
     answers = []
     for worker, of_worker in handles.items():
-        with suppress(RuntimeError):  # the worker is lost, and its modules with it
+        with suppress(RuntimeError), _torch.without_inference():  # it raises if the worker, and its modules, are lost
             answers.append(rpc.rpc_async(worker, modules.remove_all, (of_worker,)))
     return answers

@@ -114,7 +114,7 @@ def _fields(request: CreateRequest) -> dict[str, Any]:
 
 def cancel_message(place: Place, ticket: str) -> None:
     """Has a worker remove what the message with `ticket` asks for, now or when it is done. Does not wait for that."""
-    with suppress(RuntimeError):  # the worker is lost, and its modules with it
+    with suppress(RuntimeError), _torch.without_inference():  # it raises if the worker, and its modules, are lost
         rpc.rpc_async(place.worker, cancel_here, (ticket,))
 
 

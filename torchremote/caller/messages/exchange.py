@@ -4,8 +4,8 @@ Calls, asynchronous calls, batches, creations and questions all go through `send
 belongs here: which errors its failures become, how the caller waits for it, how often it is sent.
 
 Messages whose answers nobody needs go out by torch's own functions: those that take back what others began
-(creating/pending_stub.py, creating/create_many.py), and those about leases (owner/leases.py). They have no tensor of a
-user's, and if one fails, nobody is told.
+(creating/pending_stub.py, creating/create_many.py), and those about leases (owner/leases.py, owner/holders.py). They
+have no tensor of a user's, and if one fails, nobody is told.
 
 Note [Failures in Futures]
     The Future of a failed call keeps the exception. An exception with a traceback refers to frames: those of who
@@ -16,11 +16,10 @@ Note [Failures in Futures]
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -42,18 +41,6 @@ Catches = tuple[type[Exception], ...]
 
 _is_autocasting, _is_grad_enabled = _torch.is_autocasting, torch.is_grad_enabled
 _is_inferring = torch.is_inference_mode_enabled
-
-
-@contextlib.contextmanager
-def _without_inference() -> Iterator[None]:
-    """Turns inference mode off on this thread, and keeps gradients off where it is on."""
-    if not _is_inferring():
-        yield
-        return
-    with torch.inference_mode(False), torch.no_grad():
-        yield
-
-
 _PICKLE: Final = (rpc.rpc_async, rpc.remote)  # what they send
 
 
@@ -82,10 +69,8 @@ def send(
         kept = keep_tensors(args, is_pickled)
     try:
         if _is_autocasting() or _is_inferring():
-            # TorchScript would make float32 of every half tensor that it passes to an interface, as to the link. And
-            # torch may read answers in the thread that sends, those of other threads' calls, too, which would be
-            # tensors of inference.
-            with _torch.without_autocast(), _without_inference():
+            # TorchScript would make float32 of every half tensor that it passes to an interface, as to the link.
+            with _torch.without_autocast(), _torch.without_inference():
                 answer = start(*args, **kwargs)
         else:
             answer = start(*args, **kwargs)
