@@ -163,6 +163,11 @@ def empty_zero_tensor():
     return torch._efficientzerotensor((0,))
 
 
+def conjugated_zero_tensor():
+    return torch._efficientzerotensor((2, 3), dtype=torch.complex64).t().conj()
+
+
+ZERO_TENSORS = (zero_tensor, empty_zero_tensor, conjugated_zero_tensor)
 TOO_SMALL = "torch cannot look at a tensor of it, and so not send it: .*out of bounds for storage"
 HURTING = {
     **dict.fromkeys((shrunk, shrunk_that_requires_grad, shrunk_by_one_byte, shrunk_behind_its_offset), TOO_SMALL),
@@ -174,7 +179,6 @@ HURTING = {
     sparse_with_freed_values: "a tensor without storage of its own",
     **dict.fromkeys((four_bits, two_bits), "a tensor with several elements in a byte cannot cross; pass value.deq"),
     **dict.fromkeys((view_of_three_bits, one_bit), "a tensor of 1 to 7 bits cannot cross"),
-    **dict.fromkeys((zero_tensor, empty_zero_tensor), r"a ZeroTensor has no values to send; pass value.clone\(\)"),
 }
 
 
@@ -226,6 +230,35 @@ def test_tensors_whose_storage_suffices_cross(owner, make):
     sent = make()
     back = tr.create(owner, Carrier, CarrierModule, args=(torch.Tensor,))(sent)
     assert (back.dtype, back.shape, back.layout) == (sent.dtype, sent.shape, sent.layout)
+
+
+@pytest.mark.parametrize("make", ZERO_TENSORS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_a_zero_tensor_crosses_as_a_tensor_of_zeros(owner, make, mode):
+    carrier, sent, zeros = tr.create(owner, Carrier, CarrierModule, args=(make,)), make(), make().clone()
+    calls = {
+        "an argument": lambda: carrier(sent),
+        "of a model": lambda: torch.jit.script(Calling(carrier))(sent),
+        "inside others": lambda: carrier.listed([{"a": sent}])[0]["a"],
+        "of any type": lambda: carrier.anything((1, [sent]))[1][0],
+        "of a batch": lambda: carrier.forward_many([(sent,)])[0],
+        "a result": carrier.give,
+        "inside a result": lambda: carrier.give_inside()["a"][1],
+        "a result of any type": lambda: carrier.give_any()[1]["a"],
+    }
+    with mode():
+        came = {where: call() for where, call in calls.items()}
+    assert all(testing.same(tensor, zeros) and not tensor._is_zerotensor() for tensor in came.values()), came
+
+
+@pytest.mark.parametrize("make", ZERO_TENSORS, ids=lambda make: make.__name__)
+def test_a_zero_tensor_of_inference_mode_crosses_too(owner, make):
+    with torch.inference_mode():
+        sent = make()
+    carrier = tr.create(owner, Carrier, CarrierModule, args=(torch.Tensor,))
+    with torch.no_grad():
+        for call in (carrier, torch.jit.script(Calling(carrier))):
+            assert testing.same(call(sent), sent.clone())
 
 
 class Listing(nn.Module):

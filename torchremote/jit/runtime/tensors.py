@@ -19,8 +19,8 @@ Note [Tensors that hurt]
     view, for which torch compares them, and raises. Of the operators that do so it costs least. TorchScript has none
     that says how large a storage is.
 
-    The sender aborts for a ZeroTensor. It also does for a small view of a large storage, which torch copies before it
-    sends it, if the dtype is one that torch cannot copy: the integers of 1 to 7 bits.
+    The sender aborts for a ZeroTensor, so a copy is sent. It also does for a small view of a large storage, which torch
+    copies before it sends it, if the dtype is one that torch cannot copy: the integers of 1 to 7 bits.
 
     Of a sparse tensor, torch sends the indices and the values, so these two are checked. Beside a tensor that is
     quantized by channel, it sends the scales and zero points, so these are checked, too. Tensors on an accelerator are
@@ -104,8 +104,6 @@ def refuse_tensor(value: Tensor, where: str) -> None:
         found = "a meta tensor has no values to send; pass its shape as a List[int]"
     elif value.layout > 1:
         found = "a tensor in a layout other than strided and sparse COO cannot cross; pass value.to_dense()"
-    elif value._is_zerotensor():
-        found = "a ZeroTensor has no values to send; pass value.clone()"
     elif is_packed(value):
         found = "a tensor with several elements in a byte cannot cross; pass value.dequantize()"
     elif is_of_bits(value):
@@ -120,17 +118,17 @@ def refuse_tensor(value: Tensor, where: str) -> None:
 
 
 def has_values(value: Tensor) -> bool:
-    if value._is_zerotensor() or is_packed(value) or is_of_bits(value):
+    if is_packed(value) or is_of_bits(value):
         return False
     if value.numel() > 0:
         return has_room(value)
-    return not value.is_quantized and value.is_set_to(value)
+    return not value.is_quantized and (value.is_set_to(value) or has_room(value))
 
 
 def is_replaced(value: Tensor) -> bool:
-    # Says whether torch shows operators another tensor in the place of `value`, and nothing else says so: see
+    # Says whether torch shows operators another tensor in the place of `value`, and cannot send it as it is: see
     # Note [Tensors in inference mode].
-    return not value.is_set_to(value) and not value.is_conj() and not value.is_neg()
+    return not value.is_set_to(value) and (value._is_zerotensor() or not (value.is_conj() or value.is_neg()))
 
 
 def can_cross(value: Tensor, devices: Optional[List[torch.device]]) -> bool:
