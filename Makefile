@@ -41,7 +41,7 @@ test: lint docs
 CALLS := tests/native tests/test_chaos.py tests/jit/script/test_emit.py tests/link/test_cuda.py tests/link/test_values.py \
   $(patsubst %,tests/owner/test_%.py,turns streams beside_calls results_in_turn self_changing methods_that_wait) \
   $(wildcard tests/owner/test_gathering*.py) \
-  $(patsubst %,tests/caller/test_%.py,calls awaiting interrupts timeouts grad_mode autocast batches failures_let_go kept_tensors not_utf8) \
+  $(patsubst %,tests/caller/test_%.py,calls awaiting interrupts timeouts recursion_limit grad_mode autocast batches failures_let_go kept_tensors not_utf8) \
   $(patsubst %,tests/groups/test_%.py,follow idempotent refused_within replicas rounds)
 
 native: $(READY)

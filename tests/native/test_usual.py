@@ -1,6 +1,7 @@
 """Calls that wait and are sent by less Python: what they do where something is unusual, late or an error."""
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import inspect
@@ -125,7 +126,7 @@ def test_what_is_unusual_on_a_thread_is_seen(owner, name):
     stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
     expected = stub(X)
     with {**UNUSUAL, **USUAL}[name]():
-        assert bool(native.begin_call(0.0)) == (name in USUAL)
+        assert bool(native.begin_call(ctypes.c_double(0.0))) == (name in USUAL)
         assert torch.equal(stub(X), expected)
 
 
@@ -135,7 +136,7 @@ def test_so_is_a_transform(owner, transform):
     stub(X)
 
     def look(x):
-        seen.append(native.begin_call(0.0))
+        seen.append(native.begin_call(ctypes.c_double(0.0)))
         with pytest.raises(ArgumentError, match="called under a torch.func transform"):
             stub(X)
         return x

@@ -21,13 +21,22 @@ map_leaves: Callable[..., Any] = torch.utils._pytree.tree_map
 as_plain_tensors = _C.DisableTorchFunctionSubclass
 
 
+def _recurse(frames: int) -> None:
+    """Raises RecursionError if the limit leaves fewer frames: where C++ finds a value's type, torch crashes then."""
+    if frames > 0:
+        _recurse(frames - 1)
+
+
 def has_type(value: object) -> bool:
     """Says whether TorchScript finds a type for `value`, as it does for an argument of type Any."""
+    _recurse(8)
     return bool(_C._jit_try_infer_type(value).success())
 
 
-references_in_cpp: Callable[[list[torch.Tensor]], object] = _C.ScriptList
-"""Returns an object of C++ that refers to tensors, so that Python is not alone in doing so."""
+def references_in_cpp(tensors: list[torch.Tensor]) -> object:
+    """Returns an object of C++ that refers to tensors, so that Python is not alone in doing so."""
+    _recurse(8)
+    return _C.ScriptList(tensors)
 
 
 is_functional: Callable[[torch.Tensor], bool] = torch._is_functional_tensor

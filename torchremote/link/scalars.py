@@ -23,6 +23,15 @@ from .misfits import Inside, misfit, shown
 
 def as_scalar(value: Any, name: str, exact: bool) -> Any:
     """Converts `value` to a scalar type as torch would. Raises TypeError, ValueError or OverflowError if it cannot."""
+    try:
+        return _converted(value, name, exact)
+    except RecursionError:
+        raise
+    except RuntimeError as error:  # torch's, for a tensor that is no single value
+        raise TypeError from error
+
+
+def _converted(value: Any, name: str, exact: bool) -> Any:
     if exact and type(value) is not SCALAR_CLASSES[name]:
         raise TypeError
     match name:
@@ -81,6 +90,8 @@ def is_integer(value: Any) -> bool:
     """Says whether `value` stands for an integer. Tensors and arrays have `__index__`, too, whatever is in them."""
     try:
         operator.index(value)
+    except RecursionError:
+        raise
     except (TypeError, ValueError, RuntimeError):
         return False
     return True

@@ -69,7 +69,7 @@ class PythonPacker:
             case ScalarType("dtype") if isinstance(value, torch.dtype):
                 return dtype_codes()[value]
             case ScalarType(name):
-                with suppress(TypeError, ValueError, OverflowError, RuntimeError):  # the last one of tensors
+                with suppress(TypeError, ValueError, OverflowError):
                     return as_scalar(value, name, exact)
             case AnyType():
                 return self._pack_any(value, where)

@@ -152,12 +152,8 @@ def _operator(name: str) -> Callable[..., Any]:
     return _torch.operator(f"{NAMESPACE}::{name}") if _is_loaded else _not_loaded
 
 
-def _function(name: str, *argument_types: Any) -> Callable[..., int]:
-    if not _is_loaded:
-        return _not_loaded
-    function = getattr(ctypes.PyDLL(str(library())), name)
-    function.argtypes = argument_types
-    return function  # type: ignore[no-any-return]
+def _function(name: str) -> Callable[..., int]:
+    return getattr(ctypes.PyDLL(str(library())), name) if _is_loaded else _not_loaded
 
 
 def _not_loaded(*_: object) -> Any:
@@ -169,9 +165,10 @@ def new_counts() -> Any:
     return getattr(torch.classes, NAMESPACE).Counts()
 
 
-begin_call: Final = _function("torchremote_begin_call", ctypes.c_double)
+begin_call: Final = _function("torchremote_begin_call")
 """Has the next call of this thread wait for its answer, for so many seconds at most, before it returns the Future. Does
-nothing, and returns 0, under a profiler, a transform of torch.func, a mode of torch's or autocast."""
+nothing, and returns 0, under a profiler, a transform of torch.func, a mode of torch's or autocast. The seconds are a
+`ctypes.c_double`: to convert a number takes time, and fails where the recursion limit is near."""
 end_call: Final = _function("torchremote_end_call")
 """Takes `begin_call` back: nothing was sent."""
 wait_for: Final = _operator("wait_for")

@@ -7,6 +7,7 @@ take the other way.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Container
 from functools import partial
 from time import monotonic
@@ -39,6 +40,7 @@ def usual_call(
         restore: changes the result into what the method returns.
         failure, precise: make the errors, as in single.py.
     """
+    turn = ctypes.c_double(TURN)
     begin_call, end_call, in_dual_level = native.begin_call, native.end_call, _torch.in_dual_level
     is_timed = resume is not None and resume.is_timed
 
@@ -56,7 +58,7 @@ def usual_call(
         began = monotonic() if is_timed else 0.0
         try:
             try:
-                answer = method(*args) if begin_call(TURN) else None
+                answer = method(*args) if begin_call(turn) else None
             except BaseException as error:
                 end_call()
                 if is_of_a_handler(error) or not isinstance(error, (*FAILURES, ValueError)):
