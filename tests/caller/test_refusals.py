@@ -237,6 +237,8 @@ def left_behind(store):
     lost = lost_stubs()
     pending = stub.forward_async(X)
     pending.wait()
+    creation = tr.create_async("gone", zoo.Encoder, zoo.LinearEncoder)
+    until(creation.done)
     rpc.shutdown()
     model = torch.jit.script(Ranker(stub))
     for name, act in {
@@ -249,6 +251,7 @@ def left_behind(store):
         "state_dict": tr.at_owner(stub).state_dict,
         "state_dict before": state.state_dict,
         "to": lambda: state.to("cpu"),
+        "creation": creation.wait,
         "create": lambda: tr.create("gone", zoo.Encoder, zoo.LinearEncoder),
         "create_many": lambda: tr.create_many(["gone"], zoo.Encoder, zoo.LinearEncoder),
         "connect": lambda: tr.connect("gone", zoo.Encoder, "name"),
@@ -281,5 +284,5 @@ def test_after_shutdown_everything_says_that_rpc_is_not_running(tmp_path):
     lines = told.strip().splitlines()
     found = dict(line.split(": ", 1) for line in lines if line.endswith((", True", ", False")))
     assert found.pop("model") == "RuntimeError, True"
-    assert len(found) == 27
+    assert len(found) == 28
     assert set(found.values()) == {"NotInitializedError, True"}, told

@@ -74,6 +74,7 @@ from .rpc import (
     running_calls,
     send_as,
     tensors_pickled,
+    threads_of_rpc,
     value_of,
     was_forked_from_rpc,
     when_done,

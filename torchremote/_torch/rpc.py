@@ -227,6 +227,15 @@ def mapped_devices(worker: WorkerInfo) -> list[torch.device]:
     return [device for device in mapped if device.type != "cpu"]
 
 
+def threads_of_rpc() -> tuple[int, int]:
+    """Counts the threads that run calls and callbacks in this process, and those of them that are idle."""
+    try:
+        metrics = _api._get_current_rpc_agent().get_metrics()
+    except RuntimeError:  # RPC has ended
+        return 0, 0
+    return int(metrics["agent.thread_pool_size"]), int(metrics["agent.num_idle_threads"])
+
+
 def running_calls() -> int:
     """Counts the calls that this worker runs for others, those that wait for their turn included."""
     # It has those that wait: torch also counts these alone, as server_active_async_calls.

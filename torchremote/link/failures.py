@@ -74,6 +74,7 @@ _LOST: Final = re.compile(
 _REFUSES: Final = re.compile(r"\A[^\n]*ECONNREFUSED")
 # Of a scripted call, and of torch's functions in Python.
 _NOT_RUNNING: Final = re.compile(r"\A(Current RPC agent is not set|RPC has not been initialized)")
+_ENDS: Final = re.compile(r"\A[^\n]*RPC is no longer running on this node")
 MISFIT: Final = "torchremote: what is served by now does not fit: "
 """The beginning of the error of a call of the native part whose module is not what its interface says any more."""
 WHEN_RUNNING: Final = "call stubs between init_rpc(...) and rpc.shutdown(), or join(...) and leave()"
@@ -178,10 +179,9 @@ def explain(error: Exception, method: str, worker: str, which: Callable[[], str]
             # torch raised while it checked a tensor. The traceback shows the call with the argument's name.
             place = re.search(rf'"({re.escape(method)}\.\w+)"', text)
             return ArgumentError(f"{place[1] if place else method}: {uncheckable(message)}")
-        if _NOT_RUNNING.search(message) and not _torch.rpc_running():
-            return NotInitializedError(
-                f"{where}: RPC is not running in this process, and nothing was sent; {WHEN_RUNNING}"
-            )
+        if _ENDS.search(message) or (_NOT_RUNNING.search(message) and not _torch.rpc_running()):
+            sent = "and nothing was sent" if "." in method else "or ends"
+            return NotInitializedError(f"{where}: RPC is not running in this process, {sent}; {WHEN_RUNNING}")
         for kind in _TABLE:
             if kind.marker.search(message):
                 if kind.error is NotInGroupError and in_parts:

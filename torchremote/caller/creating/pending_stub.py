@@ -28,7 +28,7 @@ from ...errors import (
     WireError,
 )
 from ...jit import CompiledInterface
-from ...link.failures import FAILURES, GONE, explain, missing_operator
+from ...link.failures import FAILURES, GONE, check_not_forked, explain, missing_operator
 from ...link.places import Place
 from ...link.protocol import SPOKEN
 from ...link.route import Route
@@ -225,6 +225,7 @@ class PendingStub(Pending[StubT]):
 
     def route(self) -> Route:
         """Waits for the owner's answer, and returns the route to the module. It makes no stub."""
+        check_not_forked()  # the answer may be there all the same
         # The owner's own functions answer with a refusal. torch may raise anything.
         answers: list[Created | Refusal] | None = None
         unknown = None
@@ -247,13 +248,13 @@ class PendingStub(Pending[StubT]):
         self.is_new = answer.is_new
         if answer.warning:
             warnings.warn(f"{self._where}: {answer.warning}", stacklevel=2)
-        devices = tuple(_torch.mapped_devices(self._place.worker))
         worker, lease = self._place.worker.name, None
-        if answer.ticket is not None:
-            try:
+        try:
+            devices = tuple(_torch.mapped_devices(self._place.worker))
+            if answer.ticket is not None:
                 lease = leases.receive(worker, answer.handle, answer.ticket)
-            except FAILURES as error:  # the owner was lost since
-                raise self._failure(error) from None
+        except FAILURES as error:  # the owner was lost since, or RPC has ended
+            raise self._failure(error) from None
         self._ticket = None  # from now on, the lease keeps the module
         reached = (worker, self._name, answer.device, answer.handle, devices, lease)
         return Route(*reached, self._timeout, answer.in_turn, answer.training, self._followed)

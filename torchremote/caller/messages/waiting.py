@@ -20,6 +20,12 @@ Note [Waiting and signals]
     With the native part it is simpler: C++ waits for `TURN` at most, without the GIL, and then again. In between,
     Python runs the handlers. The first of these waits is part of the sending, in calls/usual.py: it costs less than
     another call of C++.
+
+Note [Callbacks that wait]
+    Callbacks of Futures run on the threads of RPC, of which there are 16. So do the answers, and the timeouts: if each
+    thread waits in a callback for an answer, none arrives, and the process waits for ever. So those that wait there are
+    counted, and the one that would be the last does not wait: it raises. Scripted calls that wait in C++ are not
+    counted, but then none of RPC's threads is idle, and there are fewer of ours.
 """
 
 from __future__ import annotations
@@ -31,11 +37,13 @@ import threading
 import time
 from contextlib import suppress
 from signal import getsignal, set_wakeup_fd, valid_signals
-from threading import get_ident
+from threading import _DummyThread, current_thread, get_ident
 from typing import Any, Final
 
 from ... import _torch, native
+from ...errors import CallTimeoutError
 from ...link.failures import check_not_forked
+from ...locks import new_lock
 
 PATIENCE: Final = 0.1
 """Seconds between a signal and the end of the waiting."""
@@ -118,10 +126,11 @@ def wait(answer: Any) -> Any:
 def wait_until_done(answer: Any) -> None:
     """Waits until a Future has a value or an error: see Note [Waiting and signals].
 
-    In any thread but the main one, this leaves the waiting to the Future's `wait`.
+    In other threads of Python, this leaves the waiting to the Future's `wait`.
 
     Raises:
         BaseException: whatever the handler of a signal raises, as KeyboardInterrupt.
+        CallTimeoutError: this is a callback, and all other threads of RPC wait in callbacks: no answer would arrive.
         NotInitializedError: this process was forked from the one that waits for the answer.
     """
     global _before
@@ -129,6 +138,8 @@ def wait_until_done(answer: Any) -> None:
         return
     check_not_forked()
     if get_ident() != _main_thread:
+        if isinstance(current_thread(), _DummyThread):  # Python did not start it
+            _wait_in_callback(answer)
         return
     if _is_native:
         while not _wait_for(answer, TURN):
@@ -159,6 +170,31 @@ def wait_until_done(answer: Any) -> None:
             listener.gate = None
     if arrived is None:
         _until_called_back(answer)
+
+
+_waiting_lock = new_lock()
+_waiting = 0  # threads that Python did not start
+
+
+def _wait_in_callback(answer: Any) -> None:
+    """Waits on a thread of RPC: see Note [Callbacks that wait]."""
+    global _waiting
+    with _waiting_lock:
+        _waiting += 1
+        waiting = _waiting
+    try:
+        count, idle = _torch.threads_of_rpc()
+        if waiting >= count > 0 and idle == 0 and not _is_done(answer):
+            raise CallTimeoutError(
+                f"all {count} threads on which RPC runs callbacks wait for what callbacks called, so no answer would "
+                "arrive; in a callback, call <method>_async and add the next callback to its Future, or wait in a "
+                "thread of your own; rpc_options(threads=...) gives RPC more"
+            )
+        with suppress(Exception):  # the answer's, which its own `wait` raises
+            _gate_of(answer).wait()
+    finally:
+        with _waiting_lock:
+            _waiting -= 1
 
 
 def _start_listener() -> _Listener | None:
