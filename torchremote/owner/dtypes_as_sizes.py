@@ -41,7 +41,7 @@ def check_dtypes(code: Code) -> None:
 
     names: set[str] | None = None
     for node in code.source.nodes:
-        if not isinstance(node, ast.Call) or not _may_be_torchs(code.value(node.func)):
+        if not isinstance(node, ast.Call) or not may_be_torchs(code.value(node.func)):
             continue
         views = last_name(node.func) == "view" and isinstance(node.func, ast.Attribute)
         if not views and last_name(node.func) not in _FILLED:
@@ -61,6 +61,6 @@ def check_dtypes(code: Code) -> None:
             )
 
 
-def _may_be_torchs(function: object) -> bool:
+def may_be_torchs(function: object) -> bool:
     """Says whether a function is torch's, or unknown to the search, as a tensor's method is."""
     return function is None or isinstance(function, (types.BuiltinFunctionType, type(torch.ops.aten.view)))

@@ -7,6 +7,7 @@ source is left out, and so are the code of torch, and branches that TorchScript 
 from __future__ import annotations
 
 import ast
+import builtins
 import enum
 import inspect
 import re
@@ -54,7 +55,7 @@ class Code:
         """Returns what a global name or an attribute of a module has when the module is scripted. None if unknown."""
         if isinstance(expression, ast.Attribute) and not any(isinstance(one, ast.Call) for one in ast.walk(expression)):
             for module in _modules_of(expression.value, self.local):
-                found = inspect.getattr_static(module, expression.attr, None)
+                found = inspect.getattr_static(module, expression.attr, module._buffers.get(expression.attr))
                 if found is not None:
                     return found
         code = self.function.__code__
@@ -175,8 +176,7 @@ def _named(function: types.FunctionType, expression: ast.expr | None) -> object:
             return cells[expression.id].cell_contents
         except ValueError:  # it is not set yet
             return None
-    found = function.__globals__.get(expression.id)
-    return list if found is None and expression.id == "list" else found
+    return function.__globals__.get(expression.id, vars(builtins).get(expression.id))
 
 
 def is_taken(test: ast.expr) -> bool | None:

@@ -1,7 +1,7 @@
 """Scripts a user's module with the methods of an interface.
 
-What TorchScript would leave out in silence (dropped.py), answer wrongly (identity.py, dtypes_as_sizes.py), or end this
-process with (lists_as_any.py), is refused before. What it refuses is worded in refused.py.
+What TorchScript would leave out in silence (dropped.py), answer wrongly (identity.py, dtypes_as_sizes.py,
+bools_as_numbers.py), or end this process with (lists_as_any.py), is refused before. refused.py words what it refuses.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from .. import _torch
 from ..errors import CreationError, MismatchError
 from ..jit import Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
+from .bools_as_numbers import check_bools
 from .dropped import check_before, check_decorators, check_hooks, check_whole, prepared
 from .dtypes_as_sizes import check_dtypes
 from .exported import check_mode
@@ -59,6 +60,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         check_lists(code)
         check_identity(code)
         check_dtypes(code)
+        check_bools(code)
     overloads = chosen_overloads(module, interface)
     try:
         with READING_MODULES, COMPILING:

@@ -1,0 +1,152 @@
+"""A bool that TorchScript takes for an int in an operation on masks is refused; other code is not."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import torchremote as tr
+from torchremote.errors import CreationError
+
+
+class OnTensor:
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+class Masking(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.on = True
+        self.register_buffer("mask", torch.tensor([True, False]))
+
+
+class And(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > 0) & self.on
+
+
+class Undeclared(Masking):
+    def forward(self, x):
+        return (x.abs() > 1) | self.on
+
+
+class OfABuffer(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mask ^ self.on
+
+
+class Argument(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.masked(x > 0, self.on)
+
+    def masked(self, mask: Tensor, on: bool) -> Tensor:
+        return ~mask & on
+
+
+class InPlace(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        mask = x.isnan()
+        mask |= not self.on
+        return mask
+
+
+class OfASize(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        mask = x > 0
+        is_vector = x.dim() == 1
+        return mask & is_vector
+
+
+class Where(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, True, False)
+
+
+class WhereMask(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > 0).where(x < 2, False)
+
+
+class Function(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.bitwise_and(x > 0, self.on)
+
+
+class Full(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.full((x.size(0),), fill_value=True)
+
+
+REFUSED = {
+    And: "torch.tensor(self.on)",
+    Undeclared: "torch.tensor(self.on)",
+    OfABuffer: "torch.tensor(self.on)",
+    Argument: "torch.tensor(on)",
+    InPlace: "torch.tensor(not self.on)",
+    OfASize: "torch.tensor(is_vector)",
+    Where: "torch.tensor(True)",
+    WhereMask: "torch.tensor(False)",
+    Function: "torch.tensor(self.on)",
+    Full: "dtype=torch.bool",
+}
+
+
+@pytest.mark.parametrize(("make", "remedy"), REFUSED.items(), ids=lambda one: getattr(one, "__name__", ""))
+def test_what_would_have_integers_is_refused_with_method_line_and_remedy(make, remedy):
+    x = torch.tensor([-1.0, 3.0])
+    assert make()(x).dtype is torch.bool
+    assert torch.jit.script(make())(x).dtype is torch.int64  # the reason
+    with pytest.raises(CreationError) as found:
+        tr.serve(make(), OnTensor, "never")
+    assert str(found.value).endswith(f"takes for an int, so the result has integers for bools; write `{remedy}`")
+    place, _, what = str(found.value).partition(": `")
+    with open(__file__) as file:
+        text = file.read().splitlines()[int(place.rpartition(":")[2].rstrip(")")) - 1]
+    assert what.partition("`")[0] in text
+
+
+class Reversed(Masking):
+    """TorchScript would convert the tensor, which raises in each call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.on & (x > 0)
+
+
+def test_a_bool_on_the_left_is_refused_too():
+    with pytest.raises(CreationError, match=r"write `torch.tensor\(self.on\)`"):
+        tr.serve(Reversed(), OnTensor, "never")
+
+
+class Right(Masking):
+    """Has masks and bools side by side, each in its place."""
+
+    def __init__(self):
+        super().__init__()
+        self.bits = 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        on = self.on & (x.dim() == 1) | (x.size(0) > 2)
+        mask = (x > 0) & torch.tensor(on) & self.mask
+        mask |= torch.where(mask, torch.tensor(False), torch.tensor(on))
+        mask = mask & torch.full((2,), True, dtype=torch.bool) & torch.full_like(mask, on) & mask.new_full((2,), on)
+        mask = mask.logical_and(torch.tensor(not on)) | mask.masked_fill(x > 2, on)
+        bits = x.to(torch.int64) & self.bits
+        return torch.where(mask, x * self.on, torch.full((2,), 0.5)) + bits + where(x, self.on)
+
+
+def where(x: Tensor, on: bool) -> Tensor:
+    return x if on else -x
+
+
+class Taken(Masking):
+    """A function of the user's that is called as one of torch's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return where(x, self.on)
+
+
+@pytest.mark.parametrize("make", [Right, Taken])
+def test_other_code_is_hosted_and_right(owner, make):
+    x = torch.tensor([-1.0, 3.0])
+    stub = tr.create(owner, OnTensor, make)
+    for _ in range(3):
+        assert torch.equal(stub(x), make()(x))
