@@ -88,7 +88,7 @@ class Operators:
             return ir.called(write(arguments[0]), _SIZES[schema.name], *map(write, arguments[1:]))
         if _torch.has_python_kernels(target):
             raise self.refused(f"the operator {schema.name}, which is written in Python and takes the GIL")
-        differ = derivatives.differ(schema, (*arguments, *keywords.values()))
+        differ = derivatives.differ(schema, arguments, keywords)
         if differ:
             write = self._apart(write)
         space, name = schema.name.split("::")
