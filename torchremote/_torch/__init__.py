@@ -29,6 +29,7 @@ from .export import (
     export_program,
     guards_of,
     has_python_kernels,
+    operator_overloads,
     operator_schema,
     with_casts,
 )

@@ -233,6 +233,12 @@ def operator_schema(operator: Any) -> Any:
     return operator._schema
 
 
+def operator_overloads(operator: Any) -> list[Any]:
+    """Returns all overloads of the name that an `OpOverload` has."""
+    packet = operator.overloadpacket
+    return [getattr(packet, name) for name in packet.overloads()]
+
+
 def changes_first(operator: Any) -> bool:
     """Says whether an operator changes its first argument in place, and returns it."""
     if not isinstance(operator, OpOverload):

@@ -160,7 +160,7 @@ class Lowering:
                 "view_copy", "dtype", write(node.args[0]), ir.Keyword("dtype", write(node.args[1]))
             )
         else:
-            call = self.operators.call(target, node.args, dict(node.kwargs), write)
+            call = self.operators.call(node, write)
         if not node.users:
             into.append(ir.Do(call))
             return None

@@ -15,7 +15,7 @@ from ... import _torch
 from ...errors import CreationError
 from ..lower import ir
 from ..read.literals import DeviceValue
-from . import derivatives
+from . import bools, derivatives
 
 Argument = Callable[[Any], ir.Expression]
 """Writes a value of the graph: a node, or a constant."""
@@ -81,13 +81,20 @@ class Operators:
     by_keyword: set[str] = field(default_factory=set)  # names of operators whose arguments are all written by name
     has_negative_zero: bool = False  # a graph reads it
 
-    def call(self, target: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], write: Argument) -> ir.Expression:
+    def call(self, node: torch.fx.Node, write: Argument) -> ir.Expression:
         """Writes the call of an operator of ATen, or of another library."""
+        target: Any = node.target
+        arguments, keywords = node.args, dict(node.kwargs)
         schema = _torch.operator_schema(target)
         if schema.name in _SIZES:
             return ir.called(write(arguments[0]), _SIZES[schema.name], *map(write, arguments[1:]))
         if _torch.has_python_kernels(target):
             raise self.refused(f"the operator {schema.name}, which is written in Python and takes the GIL")
+        if bools.differs(target, node):
+            if schema.name == "aten::full":
+                keywords["dtype"] = torch.bool
+            else:
+                schema = self._for_tensors(target, node)
         differ = derivatives.differ(schema, arguments, keywords)
         if differ:
             write = self._apart(write)
@@ -109,6 +116,17 @@ class Operators:
         call = ir.Call(ir.operator_of(space, name), tuple(given))
         is_tensor = [str(one.type) for one in schema.returns] == ["Tensor"]
         return self.aten("resolve_neg", "", call) if differ and is_tensor else call
+
+    def _for_tensors(self, target: Any, node: torch.fx.Node) -> Any:
+        """Returns the schema of the overload that takes tensors for the bools that an operator takes for numbers."""
+        found = bools.with_tensors(target, node)
+        if found is None:
+            raise CreationError(
+                f"{self.where}: its graph has {_torch.operator_schema(target).name} with a bool for a number, of "
+                "which TorchScript makes an integer, and the result would be another; give the operator an integer, "
+                "or a tensor of bools"
+            )
+        return _torch.operator_schema(found)
 
     def _apart(self, write: Argument) -> Argument:
         """Returns what writes the arguments of an operator that TorchScript shall not differentiate."""
@@ -140,6 +158,8 @@ class Operators:
                 return ir.annotated(declared.type.annotation_str, ir.ListOf(()))
             items = ir.ListOf(tuple(self._number(item, kind, write) for item in value))
             return ir.annotated(kind, items) if kind == "List[Optional[Tensor]]" else items
+        if kind in ("Tensor", "Optional[Tensor]") and bools.is_bool(value):
+            return self.aten("scalar_tensor", "", write(value), ir.Keyword("dtype", self.constant(torch.bool)))
         if kind == "Tensor" and not (isinstance(value, torch.fx.Node) and _is_tensor(value)):
             self.loose.add(name)
         return self._number(value, kind, write)
