@@ -1,23 +1,33 @@
 """A child that was forked while RPC was running says so, whatever it asks for, and does not wait."""
 
 import asyncio
+import copy
+import gc
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 import torch
+import torch.distributed.rpc as rpc
 
 import torchremote as tr
+from torchremote import _torch
+from torchremote._torch import forked
 from torchremote.caller.calls import batches
 from torchremote.caller.messages.awaiting import Answer
+from torchremote.dropin.remote_module import _RemoteModule
 from torchremote.errors import GroupError, NotInitializedError
 from torchremote.link.failures import FORKED
+from torchremote.link.route import route_of
 
 from .. import zoo
 from ..group import play
+from ..waiting import hosted, until
 
 X = torch.ones(1, 8)
 
@@ -126,3 +136,130 @@ def test_forked_children_number_their_batches_differently():
     told = {told_in_a_child(tell) for _ in range(2)}
     assert len(told) == 2
     assert all(one.startswith("ValueError: ") for one in told)
+
+
+# -- what holds an RRef of another worker: torch may hold the locks for ever that its end would take in a child
+
+
+def create():
+    return tr.create("lending", zoo.Encoder, zoo.LinearEncoder)
+
+
+def waited(pending):
+    pending.wait()
+    return pending
+
+
+def with_interface():
+    return _RemoteModule("lending", zoo.LinearEncoder, _module_interface_cls=zoo.Encoder)
+
+
+def stays_in_a_child(held, reference):
+    """Checks that a part of what is in the list `held` outlives it in a forked child, and in a child of that."""
+
+    def drop():
+        held.clear()
+        gc.collect()
+        assert reference() is not None
+
+    def drop_there():
+        assert told_in_a_child(drop) == "returned"
+
+    for ask in (drop, drop_there):
+        assert told_in_a_child(ask) == "returned"
+
+
+def lending(store):
+    """Is the owner, and ends after its callers."""
+
+
+def dropping(store):
+    before = hosted("lending")
+    for make, holder in (
+        (create, lambda stub: stub._c),
+        (lambda: tr.with_timeout(create(), 5), lambda stub: stub._c),
+        (lambda: copy.copy(create()), lambda stub: stub._c),
+        (lambda: create().forward, lambda method: method.__self__._c),
+        (lambda: tr.create_many(["lending"], zoo.Encoder, zoo.LinearEncoder), lambda stubs: stubs[0]._c),
+        (lambda: waited(tr.create_async("lending", zoo.Encoder, zoo.LinearEncoder)), lambda made: made.wait()._c),
+        (lambda: rpc.rpc_sync("lending", create), lambda received: received._c),
+        (lambda: rpc.rpc_sync("lending", torch.jit.script, (Asking(create()),)), lambda model: model.stub._c),
+        (lambda: torch.jit.script(Asking(create())), lambda model: model.stub._c),
+        (with_interface, lambda module: module._c),
+        (lambda: tr.RemoteModule("lending", torch.nn.Linear, (8, 1)), lambda module: module.module_rref),
+        (lambda: create().forward_remote(X), lambda result: result),
+        (lambda: tr.at_owner(create()).module_rref(), lambda module: module),
+        (lambda: tr.at_owner(create()).parameters(), lambda parameters: parameters[0]),
+    ):
+        held = [make()]
+        reference = weakref.ref(holder(held[0]))
+        stays_in_a_child(held, reference)
+        held.clear()
+        gc.collect()
+        assert reference() is None  # here, it ends as ever
+    until(lambda: hosted("lending") <= before)
+
+
+def test_a_forked_child_ends_no_reference(tmp_path):
+    play(tmp_path, dropping, lending)
+
+
+def keeping_in_a_thread(store):
+    kept, references, ready, done = threading.local(), [], threading.Event(), threading.Event()
+
+    def keep():
+        kept.stub = create()
+        references.append(weakref.ref(kept.stub._c))
+        ready.set()
+        done.wait()
+
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    ready.wait()
+    stays_in_a_child([], references[0])  # Python drops it in the child before it calls anybody
+    done.set()
+    thread.join()
+    assert references[0]() is None
+
+
+def test_a_forked_child_ends_no_reference_of_other_threads(tmp_path):
+    play(tmp_path, keeping_in_a_thread, lending)
+
+
+def dropping_others(store):
+    named = tr.create("lending", zoo.Encoder, zoo.LinearEncoder, name="named")
+    connected = tr.connect("lending", zoo.Encoder, "named")
+    assert route_of(named).lease is route_of(connected).lease is None  # so they hold no reference
+    replicas = tr.connect(["lending"], zoo.Encoder, "named")
+    pending = tr.create_async("lending", zoo.Encoder, zoo.LinearEncoder)
+    held = [named, connected, replicas, pending]
+    assert told_in_a_child(held.clear) == "returned"
+    for stub in (named, connected, replicas, pending.wait()):
+        assert stub(X).shape == (1, 8)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map(abs, [-1, -2]) == [1, 2]
+
+
+def test_a_forked_child_may_drop_what_holds_no_reference(tmp_path):
+    play(tmp_path, dropping_others, lending, python=sys.executable)  # what the tests fork may have no children
+
+
+def test_holders_end_as_ever_in_a_process_that_forks():
+    class Holder:
+        __eq__ = __hash__ = None
+
+        def __len__(self):
+            return 0
+
+    held = [Holder(), Holder()]
+    references = [weakref.ref(holder) for holder in held]
+    before = len(forked._holders)
+    for holder in (*held, held[0]):
+        _torch.keep_in_forks(holder)
+    del holder
+    for reference in references:
+        stays_in_a_child(held, reference)
+    held.clear()
+    assert [reference() for reference in references] == [None, None]
+    assert len(forked._holders) == before
+    assert forked._forking == []

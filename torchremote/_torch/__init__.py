@@ -33,6 +33,7 @@ from .export import (
     operator_schema,
     with_casts,
 )
+from .forked import keep_in_forks
 from .forks import compile_starter, run_as_fork, use_one_thread_for_forks
 from .frontend import (
     ClassDef,
@@ -98,6 +99,7 @@ from .scripted import (
     inlined_graph,
     interface_called,
     interface_schema,
+    keep_module_in_forks,
     load_scripted,
     method_names,
     modules_in_attributes,

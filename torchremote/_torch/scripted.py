@@ -13,6 +13,8 @@ import torch._jit_internal
 from torch import nn
 from torch.jit import _recursive, _serialization
 
+from .forked import keep_in_forks
+
 _C: Any = torch._C  # its type stubs lack many names
 
 if TYPE_CHECKING:
@@ -114,6 +116,11 @@ def copy_module(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
 def as_class(module: torch.jit.ScriptModule, cls: type[Any]) -> Any:
     """Returns the same scripted module as an instance of `cls`, a subclass of RecursiveScriptModule."""
     return _wrap(module._c, cls, module._concrete_type)
+
+
+def keep_module_in_forks(module: torch.jit.ScriptModule) -> None:
+    """Has forked children never destroy a scripted module that holds RRefs: see forked.py."""
+    keep_in_forks(module._c)  # all Python objects that are made of it by `as_class` hold this one
 
 
 def _wrap(cpp_module: Any, cls: type[Any], concrete_type: Any) -> Any:

@@ -167,6 +167,8 @@ class Referenced:
 
     def parameters(self, recurse: bool) -> list[rpc.RRef[Any]]:
         found: list[rpc.RRef[Any]] = self._ask(_parameters_of, recurse)
+        for reference in found:
+            _torch.keep_in_forks(reference)
         return found
 
     def train(self, mode: bool) -> None:

@@ -58,6 +58,8 @@ def set_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, rou
     if native.available():
         parts = (*parts, route.followed)
     compiled.contract.defined["attach"](scripted, _address(compiled, route), *parts)
+    if route.lease is not None:
+        _torch.keep_module_in_forks(scripted)
 
 
 def new_stream(route: Route) -> int:

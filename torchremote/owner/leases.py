@@ -159,6 +159,7 @@ def receive(worker: str, handle: int, ticket: str) -> PyRRef[Any]:
     holders.give_signs(worker)
     with _torch.without_inference():
         lease: PyRRef[Any] = rpc.remote(worker, Lease, args=(handle, rpc.get_worker_info().id, ticket), timeout=0)
+    _torch.keep_in_forks(lease)
     return lease
 
 

@@ -38,7 +38,9 @@ def remote_call(compiled: CompiledInterface, method: Method) -> Callable[..., An
         sent = (self_, route.worker, route.handle, list(route.devices), *values)
         function = compile_references(compiled)[name]
         with _torch.as_plain_tensors():
-            return send(function, sent, {}, partial(calls.failure, self_), keeps_recorded=True)
+            result = send(function, sent, {}, partial(calls.failure, self_), keeps_recorded=True)
+        _torch.keep_in_forks(result)
+        return result
 
     made = call if can_stay(method) else refuse
     describe(made, compiled, method, "_remote", calls.signature)

@@ -103,6 +103,8 @@ class AtOwner:
         ['owner', 'owner']
         """
         found: list[rpc.RRef[Any]] = self._ask(module_state.parameters_here, recurse)
+        for reference in found:
+            _torch.keep_in_forks(reference)
         return found
 
     def state_dict(self) -> OrderedDict[str, torch.Tensor]:
@@ -220,6 +222,7 @@ class AtOwner:
         'owner'
         """
         found: rpc.RRef[Any] = self._ask(module_state.module_rref_here, self._compiled.interface.qualified_name)
+        _torch.keep_in_forks(found)
         return found
 
     def zero_grad(self) -> None:
