@@ -70,8 +70,11 @@ async def until_done(answer):
 def forking(store):
     stub = tr.create("forking", zoo.Encoder, zoo.LinearEncoder, name="forked")
     remote = tr.RemoteModule("forking", torch.nn.Linear, (8, 1))
+    creation = tr.create_async("forking", zoo.Encoder, zoo.LinearEncoder)
+    until(creation.done)
     for ask in (
         lambda: stub(X),
+        creation.wait,
         lambda: stub.forward_async(X),
         lambda: stub.forward_many([(X,)]),
         lambda: tr.at_owner(stub).state_dict(),
