@@ -31,7 +31,7 @@ def differ(schema: Any, arguments: Iterable[Any], keywords: Mapping[str, Any]) -
         return False  # a view or a change in place: TorchScript has no formula, or an equal one
     if schema.name in _DIFFERENT or f"{schema.name}.{schema.overload_name}" in _DIFFERENT:
         return True
-    given = dict(zip((one.name for one in schema.arguments), arguments, strict=False)) | keywords
+    given = {**dict(zip((one.name for one in schema.arguments), arguments, strict=False)), **keywords}
     values = list(_values(given.values()))
     tensors = [value for value in values if isinstance(value, torch.Tensor)]
     dtypes = {one.dtype for one in tensors if one.is_floating_point() or one.is_complex()}
