@@ -1,5 +1,7 @@
 """A bool that TorchScript takes for an int in an operation on masks is refused; other code is not."""
 
+from typing import Optional
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ class OnTensor:
 class Masking(nn.Module):
     def __init__(self):
         super().__init__()
-        self.on = True
+        self.on, self.mode = True, "causal"
         self.register_buffer("mask", torch.tensor([True, False]))
 
 
@@ -56,6 +58,33 @@ class OfASize(nn.Module):
         return mask & is_vector
 
 
+class OfANumber(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.masked(x > 0, 3)
+
+    def masked(self, mask: Tensor, n: int) -> Tensor:
+        is_large = n > 2
+        return mask & is_large
+
+
+class OfAText(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.masked(x > 0, "causal")
+
+    def masked(self, mask: Tensor, mode: str) -> Tensor:
+        return mask & (mode == self.mode)
+
+
+class OfNone(Masking):
+    def forward(self, x: Tensor, y: Optional[Tensor] = None) -> Tensor:
+        return (x > 0) & (y is None)
+
+
+class Causal(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.triu(torch.ones(2, 2, dtype=torch.bool), 1)[0] | self.on
+
+
 class Where(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.where(x > 0, True, False)
@@ -63,7 +92,8 @@ class Where(nn.Module):
 
 class WhereMask(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return (x > 0).where(x < 2, False)
+        mask = x > 0
+        return mask.where(x < 2, False)
 
 
 class Function(Masking):
@@ -82,6 +112,10 @@ REFUSED = {
     OfABuffer: "torch.tensor(self.on)",
     Argument: "torch.tensor(on)",
     InPlace: "torch.tensor(not self.on)",
+    OfANumber: "torch.tensor(is_large)",
+    OfAText: "torch.tensor(mode == self.mode)",
+    OfNone: "torch.tensor(y is None)",
+    Causal: "torch.tensor(self.on)",
     OfASize: "torch.tensor(is_vector)",
     Where: "torch.tensor(True)",
     WhereMask: "torch.tensor(False)",
@@ -129,7 +163,10 @@ class Right(Masking):
         mask |= torch.where(mask, torch.tensor(False), torch.tensor(on))
         mask = mask & torch.full((2,), True, dtype=torch.bool) & torch.full_like(mask, on) & mask.new_full((2,), on)
         mask = mask.logical_and(torch.tensor(not on)) | mask.masked_fill(x > 2, on)
-        bits = x.to(torch.int64) & self.bits
+        bits = (x.to(torch.int64) & self.bits) + (x.long() & on)
+        filled = torch.zeros(2)
+        torch.full((2,), True, out=filled)
+        bits = bits + torch.where(mask, x, on) + x.where(mask, False) + filled
         return torch.where(mask, x * self.on, torch.full((2,), 0.5)) + bits + where(x, self.on)
 
 
@@ -137,11 +174,31 @@ def where(x: Tensor, on: bool) -> Tensor:
     return x if on else -x
 
 
+class Choice(nn.Module):
+    def forward(self, x: Tensor, on: bool) -> Tensor:
+        return x if on else -x
+
+
+class Choices:
+    def __init__(self):
+        pass
+
+    def full(self, x: Tensor, on: bool) -> Tensor:
+        return x if on else -x
+
+
 class Taken(Masking):
-    """A function of the user's that is called as one of torch's."""
+    """Functions of the user's have names of torch's."""
+
+    def __init__(self):
+        super().__init__()
+        self.where = Choice()
 
     def forward(self, x: Tensor) -> Tensor:
-        return where(x, self.on)
+        return where(x, self.on) + self.where(x, True) + self.bitwise_and(x, True) + Choices().full(x, False)
+
+    def bitwise_and(self, x: Tensor, on: bool) -> Tensor:
+        return x if on else -x
 
 
 @pytest.mark.parametrize("make", [Right, Taken])

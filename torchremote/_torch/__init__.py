@@ -47,6 +47,8 @@ from .hosting import (
     converts_states_by,
     custom_objects,
     functions_in,
+    graphs_in,
+    guard_divisions,
     is_exported,
     is_frozen,
     is_ignored,

@@ -109,6 +109,7 @@ class Source:
         self.arguments: list[ast.arg] = []
         self.returns: ast.expr | None = None  # the annotation
         self.nodes: list[ast.AST] = []  # all that TorchScript would compile
+        self.tests: list[ast.expr] = []  # the conditions of `if` and `while`
         self.given: list[tuple[ast.expr, ast.expr, bool]] = []  # target, value, and whether the target loops over it
         try:
             source = textwrap.dedent(inspect.getsource(function))
@@ -137,6 +138,7 @@ class Source:
                 taken = is_taken(statement.test)
                 if taken is None:
                     roots.append(statement.test)
+                    self.tests.append(statement.test)
                     ends = self._collect(statement.body, roots)
                     ends = self._collect(statement.orelse, roots) and ends
                 else:
@@ -150,6 +152,7 @@ class Source:
                 self._collect(statement.body, roots)
             elif isinstance(statement, ast.While):
                 roots.append(statement.test)
+                self.tests.append(statement.test)
                 self._collect(statement.body, roots)
             elif not isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
                 roots.append(statement)

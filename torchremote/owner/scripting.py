@@ -1,7 +1,7 @@
 """Scripts a user's module with the methods of an interface.
 
-What TorchScript would leave out in silence (dropped.py), answer wrongly (identity.py, dtypes_as_sizes.py,
-bools_as_numbers.py), or end this process with (lists_as_any.py), is refused before. refused.py words what it refuses.
+What TorchScript would leave out in silence (dropped.py), do in another way (the files of the checks below), or end this
+process with (lists_as_any.py), is refused before. refused.py words what TorchScript refuses.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ..errors import CreationError, MismatchError
 from ..jit import Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
 from .bools_as_numbers import check_bools
+from .changes_in_place import check_changes
 from .dropped import check_before, check_decorators, check_hooks, check_whole, prepared
 from .dtypes_as_sizes import check_dtypes
 from .exported import check_mode
@@ -23,8 +24,10 @@ from .identity import check_identity
 from .implements import chosen_overloads
 from .lists_as_any import check_lists
 from .modules import beside_calls
+from .numbers_as_bools import check_numbers
 from .refused import words_of_refusal
 from .scripted_code import code_of
+from .shared_parts import check_shared
 from .state_names import read_names, remember_names
 
 
@@ -61,16 +64,21 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         check_identity(code)
         check_dtypes(code)
         check_bools(code)
+        check_numbers(code)
+        check_changes(code)
     overloads = chosen_overloads(module, interface)
     try:
         with READING_MODULES, COMPILING:
             scripted = _torch.script_module(module, wanted, overloads)
+            for graph in _torch.graphs_in(scripted).values():
+                _torch.guard_divisions(graph)
     except BaseException as error:  # TorchScript's compiler may raise anything for a user's module
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C, while `serve` scripts
         said = str(error) if isinstance(error, Exception) else words_of(error)
         raise CreationError(f"{type(module).__name__} cannot be scripted: {words_of_refusal(module, said)}") from error
     check_decorators(module, scripted)
+    check_shared(module, scripted)
     remember_names(scripted, read_names(scripted, module))
     return scripted
 

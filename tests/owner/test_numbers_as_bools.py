@@ -1,0 +1,96 @@
+"""`or` and `and` of numbers, of which TorchScript makes a bool, are refused where their value is used."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import torchremote as tr
+from torchremote.errors import CreationError
+
+
+class OnTensor:
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.k, self.scale, self.on = 2, 0.5, True
+
+
+class Argument(Counting):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.top(x, 0)
+
+    def top(self, x: Tensor, k: int) -> Tensor:
+        return x.topk(k or self.k)[0]
+
+
+class Assigned(Counting):
+    def forward(self, x: Tensor) -> Tensor:
+        k = x.dim() - 1
+        k = k or self.k
+        return x.topk(k)[0]
+
+
+class Factor(Counting):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.on and self.scale)
+
+
+class Size(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (len(x) or 1)
+
+
+class Several(Counting):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (0 or self.k or 3)
+
+
+REFUSED = {
+    Argument: "k if k else self.k",
+    Assigned: "k if k else self.k",
+    Factor: "self.scale if self.on else 0",
+    Size: "len(x) if len(x) else 1",
+    Several: "... if ... else ...",
+}
+
+
+@pytest.mark.parametrize(("make", "remedy"), REFUSED.items(), ids=lambda one: getattr(one, "__name__", ""))
+def test_a_number_of_which_a_bool_would_be_made_is_refused(make, remedy):
+    x = torch.tensor([1.0, 2.0, 3.0])
+    assert not are_same(torch.jit.script(make())(x), make()(x))  # the reason
+    with pytest.raises(CreationError) as found:
+        tr.serve(make(), OnTensor, "never")
+    assert str(found.value).endswith(f"is True or False in TorchScript, and not one of the numbers; write `{remedy}`")
+    place, _, what = str(found.value).partition(": `")
+    with open(__file__) as file:
+        text = file.read().splitlines()[int(place.rpartition(":")[2].rstrip(")")) - 1]
+    assert what.partition("`")[0] in text
+
+
+def are_same(one, other):
+    return one.shape == other.shape and torch.equal(one, other)
+
+
+class Right(Counting):
+    """Uses numbers as conditions, and bools as values."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = x.size(0)
+        if n or self.k:
+            x = x + 1
+        while n and self.on:
+            n -= 1
+        assert self.k or n
+        some = self.on or x.dim() == 2
+        y = x if n or (self.k and self.scale) else -x
+        return y * (1 if some else 2) if not (n and self.k) or bool(self.k or n) else y
+
+
+def test_conditions_and_bools_are_hosted_and_right(owner):
+    x = torch.tensor([1.0, 2.0, 3.0])
+    stub = tr.create(owner, OnTensor, Right)
+    for _ in range(3):
+        assert torch.equal(stub(x), Right()(x))
