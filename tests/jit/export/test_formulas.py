@@ -135,8 +135,11 @@ class OfPair(nn.Module):
         (torch.matmul, [((1, 2, 3, 0), (0,)), ((1, 2, 0, 3), (3,)), ((3,), (1, 3, 0)), ((0, 2), (2, 0))]),
         (torch.matmul, [((2, 3, 4), (4, 5)), ((4, 5), (2, 5, 3)), ((2, 3, 4), (2, 4, 5)), ((2, 1, 3, 4), (4,))]),
         (lambda x, y: F.batch_norm(x, None, None, training=True) + y, [((0, 3, 2), (0, 3, 2)), ((2, 3), (2, 3))]),
-        (lambda x, y: F.batch_norm(x, torch.zeros(3), torch.ones(3)) + y, [((0, 3, 2), (0, 3, 2))]),
-        (lambda x, y: F.batch_norm(x, torch.zeros(3), torch.ones(3), y), [((0, 3, 2), (3,)), ((2, 3), (3,))]),
+        (lambda x, y: F.batch_norm(x, torch.zeros(3).to(x), torch.ones(3).to(x)) + y, [((0, 3, 2), (0, 3, 2))]),
+        (
+            lambda x, y: F.batch_norm(x, torch.zeros(3).to(x), torch.ones(3).to(x), y),
+            [((0, 3, 2), (3,)), ((2, 3), (3,))],
+        ),
         (lambda x, y: torch.addmm(x, y, y, beta=2.0, alpha=3.0), [((2, 2), (2, 2)), ((1, 2), (2, 2))]),
         (lambda x, y: torch.lerp(x, y, y), [((2, 3), (3,)), ((), (2, 3)), ((0, 3), (1,)), ((2, 1), (1, 3))]),
         (lambda x, y: torch.addcmul(x, y, y), [((2, 3), (3,)), ((2, 1), (1, 3)), ((2, 3), ())]),
@@ -145,7 +148,7 @@ class OfPair(nn.Module):
 )
 def test_formulas_do_for_all_shapes(compute, shapes):
     for sizes in shapes:
-        pair = [torch.randn(size) for size in sizes]
+        pair = [torch.randn(size, dtype=torch.float64) for size in sizes]
         fixed = {"forward": {"x": {}, "y": {}}}
         exported = tr.exported(OfPair(compute), OnPair, {"forward": tuple(pair)}, dynamic_shapes=fixed)
         for _ in range(4):
