@@ -1,5 +1,7 @@
 """Integers that the processor cannot divide are errors of the call. TorchScript alone would end the owner's process."""
 
+import io
+
 import pytest
 import torch
 from torch import nn
@@ -69,6 +71,10 @@ class Ways(nn.Module):
         return total
 
 
+class Scripted(Ways):
+    """Has a type of its own, which no other test has guarded."""
+
+
 LEAST = -(2**63)
 NUMBERS = [
     *((7, 3), (-7, 3), (7, -3), (-7, -3), (6, -3), (0, 5), (5, 1), (5, -1), (-5, -1), (0, -1), (5, 2**62)),
@@ -105,3 +111,22 @@ def test_guards_are_added_once():
     assert texts[0] == texts[1] == texts[2]
     assert texts[0].count("aten::floordiv") == 2
     assert "aten::remainder" not in texts[0]
+
+
+def loaded(module):
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(module), file)
+    return torch.jit.load(io.BytesIO(file.getvalue()))
+
+
+def frozen(module):
+    return torch.jit.freeze(torch.jit.script(module.eval()))
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, loaded, frozen])
+def test_a_module_that_was_scripted_before_is_guarded(owner, make):
+    stub = tr.create(owner, Modulo, make, args=(Scripted(),))
+    for _ in range(3):
+        assert [stub(a, b, 0) for a, b in NUMBERS] == [a % b for a, b in NUMBERS]
+        with pytest.raises(RemoteError, match="division by 0"):
+            stub(7, 0, 0)

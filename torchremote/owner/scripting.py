@@ -43,7 +43,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         if interface.method("forward") is not None:
             check_hooks(module)
         check_mode(module)
-        beside_calls(module, partial(check_whole, module))  # it may be hosted already
+        beside_calls(module, partial(_prepare, module))  # it may be hosted already
         return module
     if not isinstance(module, torch.nn.Module):
         remedy = "what is hosted has to be one"
@@ -70,8 +70,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
     try:
         with READING_MODULES, COMPILING:
             scripted = _torch.script_module(module, wanted, overloads)
-            for graph in _torch.graphs_in(scripted).values():
-                _torch.guard_divisions(graph)
+            _guard(scripted)
     except BaseException as error:  # TorchScript's compiler may raise anything for a user's module
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C, while `serve` scripts
@@ -81,6 +80,19 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
     check_shared(module, scripted)
     remember_names(scripted, read_names(scripted, module))
     return scripted
+
+
+def _prepare(scripted: torch.jit.ScriptModule) -> None:
+    """Checks a module that somebody else scripted, and guards what it divides."""
+    check_whole(scripted)
+    with COMPILING:
+        _guard(scripted)
+
+
+def _guard(scripted: torch.jit.ScriptModule) -> None:
+    # A type's graphs get their guards when a module of it is first hosted: no call of another worker runs them yet.
+    for graph in _torch.graphs_in(scripted).values():
+        _torch.guard_divisions(graph)
 
 
 def words_of(error: BaseException) -> str:
