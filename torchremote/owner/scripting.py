@@ -31,6 +31,9 @@ from .shared_parts import check_shared
 from .state_names import read_names, remember_names
 
 
+_guarded: set[str] = set()  # the types of modules that were scripted here and have their guards, under COMPILING
+
+
 def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptModule:
     """Scripts `module` with all methods of `interface`. Returns it unchanged if it is scripted already.
 
@@ -70,7 +73,9 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
     try:
         with READING_MODULES, COMPILING:
             scripted = _torch.script_module(module, wanted, overloads)
-            _guard(scripted)
+            if (kind := _torch.type_name(scripted)) not in _guarded:
+                _guard(scripted)
+                _guarded.add(kind)
     except BaseException as error:  # TorchScript's compiler may raise anything for a user's module
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C, while `serve` scripts
