@@ -30,7 +30,6 @@ from .scripted_code import code_of
 from .shared_parts import check_shared
 from .state_names import read_names, remember_names
 
-
 _guarded: set[str] = set()  # the types of modules that were scripted here and have their guards, under COMPILING
 
 
