@@ -16,7 +16,8 @@ from torch import Tensor, nn
 import torchremote as tr
 from torchremote import _torch, native
 from torchremote.caller.messages import waiting
-from torchremote.errors import ServedNameError, StaleStubError
+from torchremote.caller.messages.exchange import send, settle
+from torchremote.errors import ServedNameError, StaleStubError, WireError
 
 from .. import zoo
 from ..group import play
@@ -459,3 +460,34 @@ def test_what_a_handler_raises_has_no_call_sent_again(owner):
     finally:
         signal.signal(signal.SIGUSR1, before)
         rpc.rpc_sync(owner, tr.withdraw, ("counts naps",))
+
+
+class Signalled(torch.futures.Future):
+    """Gets a signal where its value is taken."""
+
+    def wait(self):
+        signal.raise_signal(signal.SIGUSR1)
+        return super().wait()
+
+
+def signalled():
+    signal.raise_signal(signal.SIGUSR1)
+
+
+def settled():
+    answer = Signalled()
+    answer.set_result(1)
+    return settle(answer, None, WireError)
+
+
+@pytest.mark.parametrize("act", [lambda: send(signalled, (), {}, WireError), settled], ids=["sending", "settling"])
+def test_what_a_handler_raises_there_is_no_failure_of_the_message(act):
+    def handle(*_):
+        raise StaleStubError("of the handler")
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with pytest.raises(StaleStubError, match="of the handler"):
+            act()
+    finally:
+        signal.signal(signal.SIGUSR1, before)

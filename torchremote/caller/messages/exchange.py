@@ -32,7 +32,7 @@ from ...link.failures import FAILURES, check_not_forked, explain
 from ...owner.create import Refusal, answering
 from .awaiting import Answer
 from .kept_tensors import keep_tensors, may_be_recorded, until_answered
-from .waiting import wait_until_done
+from .waiting import is_of_a_handler, wait_until_done
 
 Failing = Callable[[Exception], Exception]
 """Makes the error to raise for one of torch's."""
@@ -75,6 +75,8 @@ def send(
         else:
             answer = start(*args, **kwargs)
     except catches as error:
+        if is_of_a_handler(error):  # it ran in this frame
+            raise
         raise failing(error) from None  # its message has everything
     if kept is not None:
         until_answered(answer, kept)
@@ -94,6 +96,8 @@ def settle(answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, c
     try:
         value = answer.wait()
     except catches as error:
+        if is_of_a_handler(error):
+            raise
         raise failing(error) from None
     return value if unpack is None else unpack(value)
 
