@@ -9,6 +9,8 @@ from torch import Tensor, nn
 import torchremote as tr
 from torchremote.errors import CreationError
 
+from .places import names_its_line
+
 
 class OnTensor:
     def forward(self, x: Tensor) -> Tensor: ...
@@ -132,10 +134,7 @@ def test_what_would_have_integers_is_refused_with_method_line_and_remedy(make, r
     with pytest.raises(CreationError) as found:
         tr.serve(make(), OnTensor, "never")
     assert str(found.value).endswith(f"takes for an int, so the result has integers for bools; write `{remedy}`")
-    place, _, what = str(found.value).partition(": `")
-    with open(__file__) as file:
-        text = file.read().splitlines()[int(place.rpartition(":")[2].rstrip(")")) - 1]
-    assert what.partition("`")[0] in text
+    assert names_its_line(str(found.value), __file__)
 
 
 class Reversed(Masking):

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 import torchremote as tr
 from torchremote.errors import CreationError
 
+from .places import names_its_line
+
 
 class OnTensor:
     def forward(self, x: Tensor) -> Tensor: ...
@@ -81,10 +83,7 @@ def test_what_would_be_wrong_is_refused_with_method_line_and_remedy(make):
     assert not torch.equal(make()(x), x)
     with pytest.raises(CreationError, match=r"view\(.*passes a dtype, .*; write `torch.view_copy\(x") as found:
         tr.serve(make(), OnTensor, "never")
-    place, _, what = str(found.value).partition(": `")
-    with open(__file__) as file:
-        text = file.read().splitlines()[int(place.rpartition(":")[2].rstrip(")")) - 1]
-    assert what.partition("`")[0] in text
+    assert names_its_line(str(found.value), __file__)
 
 
 class ByKeyword(nn.Module):

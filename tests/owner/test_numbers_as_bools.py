@@ -7,6 +7,8 @@ from torch import Tensor, nn
 import torchremote as tr
 from torchremote.errors import CreationError
 
+from .places import names_its_line
+
 
 class OnTensor:
     def forward(self, x: Tensor) -> Tensor: ...
@@ -64,10 +66,7 @@ def test_a_number_of_which_a_bool_would_be_made_is_refused(make, remedy):
     with pytest.raises(CreationError) as found:
         tr.serve(make(), OnTensor, "never")
     assert str(found.value).endswith(f"is True or False in TorchScript, and not one of the numbers; write `{remedy}`")
-    place, _, what = str(found.value).partition(": `")
-    with open(__file__) as file:
-        text = file.read().splitlines()[int(place.rpartition(":")[2].rstrip(")")) - 1]
-    assert what.partition("`")[0] in text
+    assert names_its_line(str(found.value), __file__)
 
 
 def are_same(one, other):
