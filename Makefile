@@ -13,7 +13,7 @@
 #         200 write docs/rounds.md.
 # bench: all benchmarks, with results, pictures and the README's rows; on a machine that does nothing else.
 # bench-quick: the same with fewer rounds, in four minutes; fails for a target that is clearly missed, not for an unsure one.
-# bench-against OTHER=path: this checkout beside another one, in turns. bench-peers: installs the peers.
+# bench-against OTHER=path: this checkout beside another one, in turn. bench-peers: installs the peers.
 # Each makes its own environment in .venv, from constraints.txt.
 
 PYTHON ?= python3
