@@ -9,6 +9,7 @@ tensors take two to five times as long.
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Sequence
 from numbers import Real
@@ -21,7 +22,7 @@ from . import _torch, native
 
 THREADS: Final = 16
 CHANNELS: Final = ("basic", "cuda_xth", "cuda_ipc", "cuda_gdr", "cuda_basic")
-"""The channels for small tensors: torch's, without the two that it prefers to the first. The others are for CUDA."""
+"""The channels for small tensors: torch's own, without the two that it prefers to "basic". The others are for CUDA."""
 
 LARGE_TENSOR_CHANNELS: Final = ("cma", *CHANNELS)
 """The channels for large tensors. Where the kernel lets no worker read another's memory, the next one is taken."""
@@ -76,9 +77,9 @@ def rpc_options(
     Raises:
         TypeError: an argument is not known.
         RuntimeError: `in_turn` is True, and torch's threads for forks have started already, or were set to more.
-        ValueError: no positive number of threads, no number of seconds, an `init_method` that is no text, devices
-            without workers, a device that is not CUDA's, one name where a list is wanted, transports beside
-            shared_memory=False, or channels beside large_tensors=True.
+        ValueError: `threads` or `intraop_threads` is no positive int, `rpc_timeout` is no number of seconds,
+            `init_method` is no string, `devices` are given without `workers` or are not CUDA's, a string stands where a
+            list is wanted, `_transports` beside shared_memory=False, or `_channels` beside large_tensors=True.
 
     >>> options = rpc_options(rpc_timeout=120)
     >>> options.rpc_timeout
@@ -86,8 +87,9 @@ def rpc_options(
     >>> images = rpc_options(large_tensors=True)  # give it to all workers of the machine
     """
     if unknown := sorted(options.keys() - _PASSED_ON):
-        instead = "; threads= sets that" if "num_worker_threads" in unknown else ""
-        raise TypeError(f"rpc_options has no argument {', '.join(unknown)}{instead}")
+        has = [*inspect.signature(rpc_options).parameters][:-1] + sorted(_PASSED_ON)
+        instead = "threads= sets that" if "num_worker_threads" in unknown else f"it has {', '.join(has)}"
+        raise TypeError(f"rpc_options has no argument {', '.join(unknown)}; {instead}")
     for what, given in (("workers", workers), ("devices", devices)):
         if isinstance(given, str):
             raise ValueError(f"{what}={given!r}: a list is wanted, as in {what}=[{given!r}]")

@@ -81,7 +81,7 @@ def test_a_name_that_is_taken_leaves_the_first_one_alone(owner):
         ("", "cannot be read"),
         ("owner/", "cannot be read"),
         ("owner/warp:1", "'warp:1' is no device"),
-        ("owner/cuda:99", "device 'cuda:99': not on this worker, which has cpu(, [a-z]+:[0-9]+)*: "),
+        ("owner/cuda:99", "device 'cuda:99': not on this worker, which has cpu(, [a-z]+:[0-9]+)*; name one of these "),
         ("owner/hpu", "not on this worker"),
         ("owner/meta", "no data to compute with"),
         (3, "is not a string"),
@@ -100,6 +100,8 @@ def test_what_asks_a_worker_takes_no_device(owner):
     ):
         with pytest.raises(PlaceError, match="without a device; name the worker alone: 'owner'"):
             ask()
+    with pytest.raises(PlaceError, match=r"is not a string; write 'worker' or 'rank:N'$"):
+        tr.connect({owner}, zoo.Encoder, "any")
 
 
 def test_what_is_no_module_class(owner):

@@ -49,8 +49,8 @@ def lists(owner):
         (3.0, r"3\.0 is no Tensor; write torch\.as_tensor\(\.\.\.\) around it"),
         ([X, X], r"is no Tensor; write torch\.stack\(\.\.\.\) around it, or declare List\[Tensor\]"),
         (None, r"None is no Tensor; declare Optional\[Tensor\] if it may be None"),
-        ("x", r"'x' is no Tensor$"),
-        ({}, r"an object of class dict is no Tensor$"),
+        ("x", r"'x' is no Tensor; give a tensor, or declare another type$"),
+        ({}, r"an object of class dict is no Tensor; give a tensor, or declare another type$"),
     ],
 )
 def test_what_is_no_tensor(encoder, value, told):

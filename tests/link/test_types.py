@@ -200,8 +200,14 @@ def test_dtypes_and_enums_in_containers(painter):
             r"^Painter.forward.color: 1 is no tests.zoo.Color; .* members, RED, GREEN$",
         ),
         (lambda stub: stub(X, Mode.EVAL), r"^Painter.forward.color: <Mode.EVAL: 'eval'> is no tests.zoo.Color; "),
-        (lambda stub: stub(X, dtype="float32"), r"^Painter.forward.dtype: 'float32' is no dtype$"),
-        (lambda stub: stub(X, device="cpu"), r"^Painter.forward.device: 'cpu' is no device$"),
+        (
+            lambda stub: stub(X, dtype="float32"),
+            r"^Painter.forward.dtype: 'float32' is no dtype; give a value of type dtype, or declare another type$",
+        ),
+        (
+            lambda stub: stub(X, device="cpu"),
+            r"^Painter.forward.device: 'cpu' is no device; give a value of type device, or ",
+        ),
         (
             lambda stub: stub(None),
             r"^Painter.forward.x: None is no Tensor; declare Optional",
@@ -212,7 +218,10 @@ def test_dtypes_and_enums_in_containers(painter):
             r"^Painter.count.painted\[0\]: an object of class tuple is no .*Painted; 5 items are wanted, and 2 there$",
         ),
         (lambda stub: stub.count([], {"a": Mode.EVAL}, {}), r"^Painter.count.by_color\['a'\]: <Mode.EVAL"),
-        (lambda stub: stub.count([], {}, {1: 1j}), r"^Painter.count.by_dtype, its key 1: 1 is no dtype$"),
+        (
+            lambda stub: stub.count([], {}, {1: 1j}),
+            r"^Painter.count.by_dtype, its key 1: 1 is no dtype; give a value of type dtype, or ",
+        ),
         (lambda stub: stub(), r"^Painter.forward: missing a required argument: 'x'; it is "),
         (lambda stub: stub.either_async("a"), r"^Painter.either.value: 'a'"),
     ],

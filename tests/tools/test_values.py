@@ -12,7 +12,7 @@ from torchremote.errors import ArgumentError
 from torchremote.jit import compile_interface
 from torchremote.tools.calling import _arguments
 from torchremote.tools.results import as_json, as_text, save_file
-from torchremote.tools.values import ValueReader, first_line
+from torchremote.tools.values import ValueReader
 
 from .. import zoo
 
@@ -125,12 +125,6 @@ def test_an_empty_or_cut_file_is_an_error_of_its_own(read, tmp_path, whole, endi
     file.write_bytes(whole)
     with pytest.raises(ArgumentError, match=rf"cut\{ending} holds no tensors: ."):
         read("tensor", str(file))
-
-
-def test_what_an_error_says_in_a_line():
-    assert first_line(ValueError(" one\ntwo")) == "one"
-    assert first_line(EOFError()) == "EOFError"
-    assert first_line(RuntimeError("\n")) == "RuntimeError"
 
 
 def test_tensors_of_bits_are_shown_without_numbers():

@@ -48,6 +48,11 @@ NOT_UTF8: Final = (
 )
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an error says; the name of its class if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 @dataclass(frozen=True)
 class _Kind:
     """A kind of failure: a pattern in torch's message, the class of our error, and our message.

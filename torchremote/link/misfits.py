@@ -60,24 +60,24 @@ def _remedy(value: object, kind: Type) -> str:
         )
     if isinstance(kind, EnumType):
         return f"; pass one of its members, {', '.join(name for name, _ in kind.members)}"
+    if value is None:
+        return f"; declare Optional[{kind}] if it may be None"
     if kind == TENSOR:
         return _for_a_tensor(value)
     if isinstance(kind, ListType) and isinstance(value, torch.Tensor):
         return "; write list(...) around it, for its rows" if kind.item == TENSOR else "; write .tolist() after it"
     if isinstance(kind, ListType) and _is_array(value):
         return "; write list(torch.as_tensor(...)) around it" if kind.item == TENSOR else "; write .tolist() after it"
-    return ""
+    return f"; give a value of type {kind}, or declare another type"
 
 
 def _for_a_tensor(value: object) -> str:
     """Says how a tensor is made of `value`, if one can be."""
-    if value is None:
-        return "; declare Optional[Tensor] if it may be None"
     if isinstance(value, (list, tuple)) and value and all(isinstance(item, torch.Tensor) for item in value):
         return "; write torch.stack(...) around it, or declare List[Tensor]"
     if isinstance(value, (list, tuple, *_NUMBERS)) or _is_array(value):
         return "; write torch.as_tensor(...) around it"
-    return ""
+    return "; give a tensor, or declare another type"
 
 
 def _is_array(value: object) -> bool:

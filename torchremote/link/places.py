@@ -10,7 +10,7 @@ import torch
 from .. import _torch
 from .._torch import WorkerInfo
 from ..errors import AbsentWorkerError, NotInitializedError, PlaceError
-from .failures import check_not_forked
+from .failures import check_not_forked, first_line
 
 _FORMS = "'worker', 'worker/device', 'rank:N' or 'rank:N/device', such as 'ps0/cuda:0' or 'rank:1/cpu'"
 _CPU = torch.device("cpu")
@@ -53,15 +53,14 @@ def _read_place(where: str) -> tuple[str, str]:
         try:
             torch.device(device)
         except RuntimeError as error:
-            raise PlaceError(f"where={where!r}: {device!r} is no device: {str(error).splitlines()[0]}") from error
+            raise PlaceError(f"where={where!r}: {device!r} is no device: {first_line(error)}") from error
     return worker, device
 
 
 def find_worker(where: str) -> Place:
     """Finds the worker that `where` names. Raises PlaceError if `where` also names a device."""
-    place = find_place(where)
     check_worker(where)
-    return place
+    return find_place(where)
 
 
 def check_worker(where: str) -> None:
@@ -83,9 +82,9 @@ def _find_worker(where: str, name: str) -> WorkerInfo:
     known = ", ".join(f"{worker.name} (rank:{worker.id})" for worker in sorted(workers, key=lambda worker: worker.id))
     said = f"where={where!r}: there is no worker {name!r}; the group has {known}"
     if not _torch.workers_may_join():
-        raise PlaceError(f"{said}, and nobody else can join; a worker is written {_FORMS}")
+        raise PlaceError(f"{said}, and nobody else can join; name one of them")
     if colon:
-        raise PlaceError(f"{said}; a worker is written {_FORMS}")
+        raise PlaceError(f"{said}; name one of them")
     raise AbsentWorkerError(f"{said}; name one of them, or start {name!r} first")
 
 
@@ -98,8 +97,8 @@ def check_device(device: str) -> torch.device:
     try:
         found = torch.empty(0, device=torch.device(device)).device  # with its index
     except Exception as error:  # a backend that is not there may raise anything
-        why = str(error).splitlines()[0]
-        raise PlaceError(f"device {device!r}: not on this worker, which has {_devices()}: {why}") from error
+        has = f"not on this worker, which has {_devices()}; name one of these"
+        raise PlaceError(f"device {device!r}: {has} ({first_line(error):.200})") from error
     if found.type == "meta":
         raise PlaceError("device 'meta': tensors there have no data to compute with; name a real device")
     return found

@@ -21,8 +21,8 @@ def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
     if timeout is None:
         return None
     if not is_seconds(timeout):
-        what = "seconds, 0 for no limit, or None for RPC's default" if name == "timeout" else "seconds, or None"
-        raise ValueError(f"{name}={timeout!r}: {what}")
+        otherwise = ", 0 for no limit, or None for RPC's default" if name == "timeout" else ", or None"
+        raise ValueError(f"{name}={timeout!r}: a number of seconds is wanted{otherwise}")
     return whole_milliseconds(timeout)
 
 
@@ -33,7 +33,8 @@ def check_seconds(timeout: float, more_than_none: bool = True) -> float:
         ValueError: it is no number of seconds, or is 0 and has to be `more_than_none`.
     """
     if not is_seconds(timeout) or (more_than_none and timeout == 0):
-        raise ValueError(f"timeout={timeout!r}: seconds, {'more than 0' if more_than_none else '0 or more'}")
+        least = "more than 0" if more_than_none else "0 or more"
+        raise ValueError(f"timeout={timeout!r}: a number of seconds is wanted, {least}")
     return float(min(timeout, LONGEST_TIMEOUT))
 
 

@@ -19,6 +19,7 @@ from functools import partial
 import torch
 
 from ..errors import TorchRemoteError
+from ..link.failures import first_line
 from . import modules
 from .exported import check_mode
 from .hosting import Hosting
@@ -61,8 +62,9 @@ def give_mode(entry: Entry, module: torch.jit.ScriptModule) -> bool | None:
             check_mode(module, mode)
             modules.beside_calls(module, partial(module.train, mode))
         except TorchRemoteError as error:
-            said = str(error).partition("\n")[0]
-            _log.warning("torchremote: %r: the new module refuses the mode that was set: %s", entry.name, said)
+            _log.warning(
+                "torchremote: %r: the new module refuses the mode that was set: %s", entry.name, first_line(error)
+            )
     return mode
 
 

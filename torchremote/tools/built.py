@@ -18,10 +18,10 @@ from ..errors import ArchiveError, CreationError, MismatchError, TorchRemoteErro
 from ..jit import compile_interface
 from ..jit.export import interface_of
 from ..jit.read.model import Interface
+from ..link.failures import first_line
 from ..link.places import check_device
 from ..owner.exported import check_movable, exported
 from .targets import UsageError, find_class, find_object
-from .values import first_line
 
 
 def build(

@@ -13,8 +13,9 @@ import torch
 
 from .. import _torch
 from ..errors import ArgumentError
+from ..link.failures import first_line
 from .targets import UsageError
-from .values import first_line, the_numpy
+from .values import the_numpy
 
 _WRITTEN: Final = "write .pt or .json, or .npy for one tensor"
 

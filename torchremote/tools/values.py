@@ -26,6 +26,7 @@ from ..jit.read.types import (
     UnionType,
     walk,
 )
+from ..link.failures import first_line
 from ..link.values import PythonPacker
 
 _FILES: Final = (".pt", ".npy")
@@ -187,11 +188,6 @@ def load_file(path: str, where: str) -> Any:
         raise
     except Exception as error:  # torch and numpy may raise anything for a file
         raise ArgumentError(f"{where}: {path} holds no tensors: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of what an error says; the name of its class if it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def the_numpy(where: str) -> Any:

@@ -40,6 +40,7 @@ from ...errors import (
     WireError,
 )
 from ...jit import CompiledInterface
+from ...link.failures import first_line
 from ...link.places import find_worker
 from ...link.timeouts import check_running
 from ..calls.methods import DEVICES, METHODS, NamedStubMethods
@@ -161,7 +162,7 @@ class Team:
                     raise
                 except TorchRemoteError as error:
                     _log.warning(
-                        "torchremote: %s: the mode that was set here is refused: %s", self.title, _first(error)
+                        "torchremote: %s: the mode that was set here is refused: %s", self.title, first_line(error)
                     )
             with self._lock:
                 if self.mode.wanted is not mode:
@@ -305,9 +306,4 @@ def _bring_back(of: weakref.ref[Team], replica: Replica) -> None:
 
 def _reason(error: Exception) -> str:
     """Says why a replica is left out."""
-    return _ABSENT if isinstance(error, AbsentWorkerError) else _first(error)
-
-
-def _first(error: Exception) -> str:
-    """Returns the first line of an error."""
-    return str(error).partition("\n")[0]
+    return _ABSENT if isinstance(error, AbsentWorkerError) else first_line(error)

@@ -20,6 +20,7 @@ from typing import Any, Final
 from ... import _torch
 from ...errors import NotInitializedError, StaleStubError, TorchRemoteError, WireError
 from ...jit.export import MODE_NAMES
+from ...link.failures import first_line
 from ...link.route import Route
 from ...link.timeouts import timeout_of
 from ...locks import new_lock
@@ -138,8 +139,9 @@ def keep_mode(before: int, found: Route, where: str, until: float, then: Callabl
         except LOST as error:
             then(error)
         except TorchRemoteError as error:
-            said = str(error).partition("\n")[0]
-            _log.warning("torchremote: the %s mode that was set here is refused: %s", MODE_NAMES[mode], said)
+            _log.warning(
+                "torchremote: the %s mode that was set here is refused: %s", MODE_NAMES[mode], first_line(error)
+            )
             then(found)
         except Exception as error:
             then(error)
