@@ -351,18 +351,18 @@ def test_modes_and_gradients(owner):
     stub = tr.create(owner, Dropping, DroppingModule)
     control = tr.at_owner(stub)
     assert (stub(X) == 0).any() or (stub(X) == 2).any()
-    control.eval()
+    assert control.eval() is control
     assert torch.equal(stub(X), X)
-    control.train()
+    assert control.train() is control
     assert not torch.equal(stub(torch.ones(50, 8)), torch.ones(50, 8))
-    control.requires_grad_(False)
+    assert control.requires_grad_(False) is control
     assert not any(rpc.rpc_sync(owner, flags_of, (reference,))[0] for reference in control.parameters())
     control.requires_grad_()
     assert all(rpc.rpc_sync(owner, flags_of, (reference,))[0] for reference in control.parameters())
     for reference in control.parameters():
         rpc.rpc_sync(owner, give_gradient, (reference,))
     assert all(rpc.rpc_sync(owner, flags_of, (reference,))[1] for reference in control.parameters())
-    control.zero_grad()
+    control.zero_grad(set_to_none=True)
     assert not any(rpc.rpc_sync(owner, flags_of, (reference,))[1] for reference in control.parameters())
 
 
@@ -510,9 +510,11 @@ def test_what_a_module_does_not_have_may_be_anything(encoder, value):
 
 
 def test_what_is_refused(owner, encoder):
-    for device in ("junk", torch.float64):
-        with pytest.raises(PlaceError, match=r"Encoder on owner: to\(.*\): no device"):
+    for device, remedy in (("junk", ": ."), (torch.float64, "; write one as torch does, such as 'cuda:1'")):
+        with pytest.raises(PlaceError, match=rf"Encoder on owner: to\(.*\): no device{remedy}"):
             tr.at_owner(encoder).to(device)
+    with pytest.raises(ArgumentError, match=r"Encoder on owner: zero_grad\(set_to_none=False\): .* leave set_to_none"):
+        tr.at_owner(encoder).zero_grad(set_to_none=False)
     for state in (None, {"linear.weight": 3}, {"linear.weight": torch.ones(2, 2).to_sparse()}):
         with pytest.raises(ArgumentError, match="not a mapping of tensors|is no strided tensor with plain values"):
             tr.at_owner(encoder).load_state_dict(state)

@@ -16,6 +16,7 @@ import torch.distributed.rpc as rpc
 
 from ... import _torch
 from ...errors import ArgumentError, CallTimeoutError, MismatchError, NotInGroupError, PlaceError, StaleStubError
+from ...link.failures import first_line
 from ...link.route import Route
 from ...link.timeouts import check_timeout
 from ...owner import module_state
@@ -137,15 +138,15 @@ class AtOwner:
                     piece.of(copied[piece.name]).copy_(values)
         return with_versions(copied, versions.of_parts)
 
-    def load_state_dict(self, state: Mapping[str, torch.Tensor], strict: bool = True) -> IncompatibleKeys:
-        """Copies `state` into the module, in pieces of at most 64 MiB.
+    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], strict: bool = True) -> IncompatibleKeys:
+        """Copies `state_dict` into the module, in pieces of at most 64 MiB.
 
         Calls that run meanwhile may see old values beside new ones. If they run in turn, each piece is copied between
         two of them, and is not lost.
 
         Args:
-            state: a tensor for each name, of the same shape as in the module, on any device. Values are converted to
-                the module's dtypes.
+            state_dict: a tensor for each name, of the same shape as in the module, on any device. Values are converted
+                to the module's dtypes.
             strict: True refuses a state that lacks a name of the module, or has others.
 
         Returns:
@@ -154,8 +155,8 @@ class AtOwner:
         Raises:
             MismatchError: shapes differ, or names do and `strict` is True, or a tensor is complex and the module's is
                 not. Or a part converts states of other versions as it loads them, in a `_load_from_state_dict` or a
-                hook of its own, and `state` is one. Nothing was changed.
-            ArgumentError: `state` is no mapping, or what it has under a name of the module is no strided tensor.
+                hook of its own, and `state_dict` is one. Nothing was changed.
+            ArgumentError: `state_dict` is no mapping, or what it has under a name of the module is no strided tensor.
                 Nothing was changed.
             NotSavableError: as from `state_dict`. Nothing was changed.
             StaleStubError: the module was moved or replaced meanwhile; load again.
@@ -164,50 +165,58 @@ class AtOwner:
         IncompatibleKeys(missing_keys=['weight'], unexpected_keys=[])
         """
         self._check_context("load_state_dict")
-        if not isinstance(state, Mapping):
-            raise ArgumentError(f"{self._where}: load_state_dict({type(state).__name__}): not a mapping of tensors")
+        if not isinstance(state_dict, Mapping):
+            raise ArgumentError(
+                f"{self._where}: load_state_dict({type(state_dict).__name__}): not a mapping of tensors"
+            )
         route, (exchanged, parts, versions) = self._ask_following(module_state.parts_here)  # as in `state_dict`
-        common = {name: part for name, part in parts.items() if name in state}
+        common = {name: part for name, part in parts.items() if name in state_dict}
         for name in common:
-            value = state[name]
+            value = state_dict[name]
             is_tensor = isinstance(value, torch.Tensor)
             if not is_tensor or value.layout != torch.strided or value.is_meta or value.is_quantized:
                 kind = f"{value.layout}, {value.dtype}, on {value.device}" if is_tensor else type(value).__name__
                 raise ArgumentError(f"{self._where}: {name} is no strided tensor with plain values, but: {kind}")
         keys = IncompatibleKeys(
-            [name for name in parts if name not in state], [name for name in state if name not in parts]
+            [name for name in parts if name not in state_dict], [name for name in state_dict if name not in parts]
         )
-        wrong = differences(parts, versions, state, strict)
+        wrong = differences(parts, versions, state_dict, strict)
         if wrong:
             raise MismatchError(f"{self._where}: the state does not fit: {wrong}")
         for message in module_state.pieces(common):
-            values = [piece.of(state[piece.name].detach()).to("cpu", common[piece.name].dtype) for piece in message]
+            values = [
+                piece.of(state_dict[piece.name].detach()).to("cpu", common[piece.name].dtype) for piece in message
+            ]
             copies = [value.clone() for value in values]  # RPC would send the whole storage of a view
             self._ask_once(route, module_state.write_here, exchanged, message, copies)
         return keys
 
-    def train(self, mode: bool = True) -> None:
-        """Sets the module's training mode. All its callers share it.
+    def train(self, mode: bool = True) -> AtOwner:
+        """Sets the module's training mode. All its callers share it. Returns this object.
 
         Args:
             mode: True for training, False for evaluation.
 
         Raises:
             ValueError: `mode` is neither True nor False.
+            ArgumentError: the module was exported in the other mode alone.
 
         >>> at_owner(layer).train()
+        at_owner(Layer on owner)
         """
         if not isinstance(mode, bool):
             raise ValueError(f"train({mode!r}): training mode is True or False")
         route, _ = self._ask_following(module_state.train_here, mode)
         note_mode(route.worker, route.handle, mode)
+        return self
 
-    def eval(self) -> None:
-        """Sets the module to evaluation, as `train(False)` does. All its callers share the mode.
+    def eval(self) -> AtOwner:
+        """Sets the module to evaluation, as `train(False)` does. All its callers share the mode. Returns this object.
 
         >>> at_owner(layer).eval()
+        at_owner(Layer on owner)
         """
-        self.train(False)
+        return self.train(False)
 
     def module_rref(self) -> rpc.RRef[Any]:
         """Returns a reference to the module itself.
@@ -225,24 +234,36 @@ class AtOwner:
         _torch.keep_in_forks(found)
         return found
 
-    def zero_grad(self) -> None:
+    def zero_grad(self, set_to_none: bool = True) -> None:
         """Sets the parameters' `.grad` to None. Gradients of distributed autograd are elsewhere, in its contexts.
+
+        Args:
+            set_to_none: True. Zeros are not written.
+
+        Raises:
+            ArgumentError: `set_to_none` is False.
 
         >>> at_owner(layer).zero_grad()
         """
+        if not set_to_none:
+            raise ArgumentError(
+                f"{self._where}: zero_grad(set_to_none=False): gradients are set to None alone; leave set_to_none out"
+            )
         self._ask(module_state.zero_grad_here)
 
-    def requires_grad_(self, requires_grad: bool = True) -> None:
-        """Sets whether autograd records operations on the parameters.
+    def requires_grad_(self, requires_grad: bool = True) -> AtOwner:
+        """Sets whether autograd records operations on the parameters. Returns this object.
 
         Args:
             requires_grad: True records them, False does not.
 
         >>> at_owner(layer).requires_grad_(False)
+        at_owner(Layer on owner)
         """
         self._ask(module_state.requires_grad_here, requires_grad)
+        return self
 
-    def to(self, device: str) -> Any:
+    def to(self, device: str | torch.device) -> Any:
         """Moves the module to another device of its owner.
 
         Existing stubs follow. Each call runs on the whole module, on the old device or on the new one. The module on
@@ -256,14 +277,17 @@ class AtOwner:
 
         Raises:
             PlaceError: there is no such device on the owner.
+            ArgumentError: the module was exported or compiled for another device.
 
         >>> at_owner(layer).to("cpu")
         LayerStub(Layer on owner/cpu, answers)
         """
+        if not isinstance(device, (str, torch.device)):
+            raise PlaceError(f"{self._where}: to({device!r}): no device; write one as torch does, such as 'cuda:1'")
         try:
             torch.device(device)
-        except (RuntimeError, TypeError) as error:
-            raise PlaceError(f"{self._where}: to({device!r}): no device: {str(error).splitlines()[0]}") from error
+        except RuntimeError as error:
+            raise PlaceError(f"{self._where}: to({device!r}): no device: {first_line(error)}") from error
         route, moved = self._ask_following(module_state.move_here, device)
         return stub_along(self._stub, replace(route, device=moved))
 
