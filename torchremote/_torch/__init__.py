@@ -72,6 +72,7 @@ from .rpc import (
     gate_of,
     is_done,
     is_recording_calls,
+    keep_until_done,
     mapped_devices,
     own_id,
     rpc_running,

@@ -95,6 +95,15 @@ check_on_unwrap: Any = torch._C.Future._set_unwrap_func
 """Makes a Future call a function with its value in every `wait`, which raises what that function raises."""
 
 
+def keep_until_done(future: Any, kept: object) -> None:
+    """Keeps `kept` until a Future is complete."""
+    when_done(future, partial(_let_go, kept))
+
+
+def _let_go(kept: object, future: object) -> None:
+    """Does nothing: as a bound callback, it keeps `kept` until then."""
+
+
 def when_done(future: Any, do: Callable[[Any], None]) -> None:
     """Calls `do` with a Future, once, when that is complete. If it is, does so at once, and raises what `do` raises.
 

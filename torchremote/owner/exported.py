@@ -41,9 +41,10 @@ def exported(
         interface: a class of annotated methods. The module implements it; dataclasses and mappings that it returns
             become the NamedTuples and Dicts that the interface declares.
         examples: for each method, a tuple of arguments, or a mapping by their names. A list of those, where calls
-            differ in more than sizes: a call takes the first that it is like.
-        dynamic_shapes: for a method, the `dynamic_shapes` of torch.export by the interface's arguments; for a list of
-            examples, this or a list. Without it, every dimension is as dynamic as torch.export finds it.
+            differ in more than sizes: a call uses the first that fits it.
+        dynamic_shapes: a mapping from each method to what torch.export takes as `dynamic_shapes`, by the interface's
+            arguments. Where a method has a list of examples: one for all of them, or a list with one for each. Without
+            it, every dimension is as dynamic as torch.export finds it.
         both_modes: exports for training and for evaluation. Otherwise the module keeps the mode that it is in.
 
     Returns:
@@ -120,9 +121,17 @@ def _python_module(module: object, name: str) -> torch.nn.Module:
             f"{name}: {type(module).__name__} is scripted already, and cannot be exported; create and serve host it as "
             "it is: give it to them without examples"
         )
-    if not isinstance(module, torch.nn.Module):
-        raise MismatchError(f"{name}: {module!r} is not a torch.nn.Module; what is hosted has to be one")
-    return _torch.not_compiled(module)
+    return _torch.not_compiled(the_module(module, name))
+
+
+def the_module(module: object, name: str) -> torch.nn.Module:
+    """Returns `module`, or raises MismatchError if it is none. `name`: that of the interface."""
+    if isinstance(module, torch.nn.Module):
+        return module
+    remedy = "what is hosted has to be one"
+    if isinstance(module, type) and issubclass(module, torch.nn.Module):
+        remedy = f"pass an object of the class, as {module.__name__}(...)"
+    raise MismatchError(f"{name}: {module!r} is not a torch.nn.Module; {remedy}")
 
 
 def complete_examples(examples: object, interface: Interface, contract: Contract) -> dict[str, Any]:

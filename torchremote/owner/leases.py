@@ -150,7 +150,7 @@ def send(worker: str, handle: int, lease: PyRRef[Any]) -> str:
     ticket = secrets.token_hex(8)
     with _torch.without_inference():
         held = rpc.rpc_async(worker, hold_here, (handle, ticket), timeout=0)
-    _torch.when_done(held, partial(_let_go, lease))  # keeps our lease until the owner holds the module for the ticket
+    _torch.keep_until_done(held, lease)  # the owner then holds the module for the ticket
     return ticket
 
 
@@ -169,11 +169,6 @@ def hold_here(handle: int, ticket: str) -> None:
         leased = _leased.get(handle)
         if leased is not None and ticket not in leased.arrived:
             leased.on_the_way[ticket] = time.monotonic() + ON_THE_WAY
-
-
-def _let_go(lease: PyRRef[Any], held: object) -> None:
-    """Does nothing: as a bound callback, it keeps `lease` until then."""
-    pass
 
 
 # -- holders that die

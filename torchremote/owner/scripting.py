@@ -19,7 +19,7 @@ from .bools_as_numbers import check_bools
 from .changes_in_place import check_changes
 from .dropped import check_before, check_decorators, check_hooks, check_whole, prepared
 from .dtypes_as_sizes import check_dtypes
-from .exported import check_mode
+from .exported import check_mode, the_module
 from .identity import check_identity
 from .implements import chosen_overloads
 from .lists_as_any import check_lists
@@ -47,12 +47,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         check_mode(module)
         beside_calls(module, partial(_prepare, module))  # it may be hosted already
         return module
-    if not isinstance(module, torch.nn.Module):
-        remedy = "what is hosted has to be one"
-        if isinstance(module, type) and issubclass(module, torch.nn.Module):
-            remedy = f"pass an object of the class, as {module.__name__}(...)"
-        raise MismatchError(f"{interface.name}: {module!r} is not a torch.nn.Module; {remedy}")
-    module = prepared(module)
+    module = prepared(the_module(module, interface.name))
     check_whole(module)
     for method in interface.methods:
         if not callable(getattr(module, method.name, None)):

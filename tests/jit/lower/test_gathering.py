@@ -44,7 +44,7 @@ def as_batched(interface):
 def compiled_gathering(interface):
     """The functions of the unit, compiled."""
     contract = compile_interface(interface).contract
-    first, second = (emit(lower_gathering(interface, SourceNames(interface))) for _ in range(2))
+    first, second = (emit(lower_gathering(interface, SourceNames(interface), native=False)) for _ in range(2))
     assert first.text == second.text
     return host_gathering(contract, interface.methods)
 
@@ -72,7 +72,7 @@ def test_marks_make_units_of_their_own():
     scopes = set()
     for marks in ({"batched": 0}, {"batched": 1}, {"batched": 0, "idempotent": True}):
         methods = tuple(replace(method, **{"idempotent": False, **marks}) for method in interface.methods)
-        scopes.add(lower_gathering(replace(interface, methods=methods), SourceNames(interface)).scope)
+        scopes.add(lower_gathering(replace(interface, methods=methods), SourceNames(interface), native=False).scope)
     assert len(scopes) == 3
 
 

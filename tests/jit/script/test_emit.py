@@ -92,7 +92,7 @@ def test_what_is_emitted_is_what_is_compiled(cls):
 
 def test_operators_for_cuda_are_named_in_connected_links_alone():
     interface = read_interface(zoo.Encoder)
-    link = emit(lower_link(interface, SourceNames(interface), cuda=True)).text
+    link = emit(lower_link(interface, SourceNames(interface), native=False, cuda=True)).text
     assert "ops.cuda" not in whole_text(interface)
     for before, line in itertools.pairwise(link.splitlines()):
         if "ops.cuda" in line:
@@ -123,7 +123,7 @@ def test_the_native_part_is_named_in_connected_links_calls_in_turn_and_what_look
     assert re.findall(r"torch\.ops\.torchremote_native\.(\w+)", common) == [
         *("has_room", "like_it", "is_ordinary", "unknown_to_python")
     ]
-    assert "torchremote_native" not in whole_text(interface) + emit(lower_common()).text
+    assert "torchremote_native" not in whole_text(interface) + emit(lower_common(native=False)).text
     assert [*others, hosting, forked, stub] == [*plain_others, plain_hosting, plain_forked, plain_stub]
     lines = zip(in_turn.splitlines(), plain_in_turn.splitlines(), strict=True)
     starting = [pair for pair in lines if pair[0] != pair[1]]  # each call in turn
@@ -166,7 +166,7 @@ def test_no_local_name_hides_one_to_which_the_text_refers(cls, native):
 
 
 def test_the_recorded_common_source(record):
-    text = "\n\n".join(emit(unit).text for unit in (lower_common(), lower_any()))
+    text = "\n\n".join(emit(unit).text for unit in (lower_common(native=False), lower_any()))
     path = RECORDED / "common.py.txt"
     if record:
         path.write_text(text)
@@ -177,7 +177,8 @@ def test_the_recorded_common_source(record):
 def test_no_method_of_an_interface_takes_an_interface_of_all_methods():
     # See lower/hosting.py, Note [Compared interfaces].
     interface, source_names = read_interface(zoo.Encoder), SourceNames(read_interface(zoo.Encoder))
-    units = [lower(interface, source_names) for lower in (lower_table, lower_link, lower_stub)]
+    link = lower_link(interface, source_names, native=False, cuda=False)
+    units = [lower_table(interface, source_names), link, lower_stub(interface, source_names)]
     parts = [part for unit in units for part in unit.definitions if isinstance(part, ir.Interface)]
     of_all = {part.name for part in parts if len(part.methods) >= len(interface.methods)}
     assert {"ModuleInterface", "Runs", "Link", "Local", "Remote"} == of_all

@@ -155,7 +155,7 @@ def later(unpack: Callable[[Any], Any] | None, on_unwrap: Callable[[Any], None] 
     when_done, check_on_unwrap, begin_future = _torch.when_done, _torch.check_on_unwrap, _torch.begin_future
     new = Answer.__new__
 
-    def settle_later(answer: Any, failing: Failing, devices: Sequence[torch.device] = ()) -> Answer[Any]:
+    def settle_later(answer: Any, failing: Failing, devices: Sequence[torch.device]) -> Answer[Any]:
         result: Answer[Any] = new(Answer)
         begin_future(result, devices)  # as `Answer(devices)` does, with a frame less
         # The waiter would get an exception of a callback only as text. So the error is raised when the value is

@@ -11,7 +11,6 @@ Note [Kept tensors]
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from types import BuiltinFunctionType, FunctionType, NoneType
 from typing import Any, Final
 
@@ -38,11 +37,7 @@ def keep_tensors(values: Iterable[Any], is_pickled: bool) -> object | None:
 
 def until_answered(answer: Any, kept: object) -> None:
     """Keeps `kept` until `answer` is there: a Future, or an RRef."""
-    _torch.when_done(_torch.creation_of(answer) or answer, partial(_let_go, kept))
-
-
-def _let_go(kept: object, answer: object) -> None:
-    """Does nothing: as a bound callback, it keeps `kept` until then."""
+    _torch.keep_until_done(_torch.creation_of(answer) or answer, kept)
 
 
 def may_be_recorded(values: Iterable[Any]) -> bool:

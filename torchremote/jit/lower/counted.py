@@ -19,7 +19,7 @@ COUNTS: Final = "_torchremote_counts"
 """The attributes with the module whose calls are counted, and with what they are counted in."""
 
 
-def lower_counted(interface: Interface, source_names: SourceNames, native: bool = False) -> ir.Unit:
+def lower_counted(interface: Interface, source_names: SourceNames, native: bool) -> ir.Unit:
     """Lowers the unit of the module that counts.
 
     Args:

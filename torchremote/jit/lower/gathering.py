@@ -32,7 +32,7 @@ _OF_QUEUE: Final = {"groups": "Groups"}
 """The parameter that functions that queue calls have beside those of other calls in turn."""
 
 
-def lower_gathering(interface: Interface, source_names: SourceNames, native: bool = False) -> ir.Unit:
+def lower_gathering(interface: Interface, source_names: SourceNames, native: bool) -> ir.Unit:
     """Lowers the unit for an interface with its marks: which methods are batched, and which idempotent.
 
     Its function `gather` puts a module into the table.

@@ -61,7 +61,7 @@ class Starting:
         return ir.Call(ir.native("in_strand"), (*first, *arguments))
 
 
-def lower_in_turn(interface: Interface, source_names: SourceNames, native: bool = False) -> ir.Unit:
+def lower_in_turn(interface: Interface, source_names: SourceNames, native: bool) -> ir.Unit:
     """Lowers the unit. Its function `host_in_turn` puts a module into the table.
 
     Args:

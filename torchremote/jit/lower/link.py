@@ -55,7 +55,7 @@ def packed_name(method: str) -> str:
     return f"{RESERVED_PREFIX}_packed_{method}"
 
 
-def lower_link(interface: Interface, source_names: SourceNames, native: bool = False, cuda: bool = False) -> ir.Unit:
+def lower_link(interface: Interface, source_names: SourceNames, native: bool, cuda: bool) -> ir.Unit:
     """Lowers the unit of the two links, and of the functions that attach them to a stub.
 
     Args:

@@ -46,7 +46,7 @@ def unit(interface: Interface, part: str, comment: str, *parts: ir.Definition) -
 
 
 @functools.cache
-def lower_common(native: bool = False) -> ir.Unit:
+def lower_common(native: bool) -> ir.Unit:
     """Returns the unit that every interface uses. It is looked up for each tensor of some calls, so it is made once.
 
     Args:

@@ -39,7 +39,7 @@ _A_STUBS_BASE = torch.jit.ScriptModule()
 _OVERLOADED: Final = typing.overload(lambda: None)
 
 # The endings of the methods that a stub has for each method of its interface.
-_GENERATED = ("_async", "_many", "_many_async", "_remote")
+GENERATED = ("_async", "_many", "_many_async", "_remote")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _check_names(interface: str, functions: Mapping[str, object]) -> None:
         own = inspect.getattr_static(_A_STUBS_BASE, name, None) is not None or hasattr(_A_STUBS_BASE, name)
         if name != "forward" and own:
             raise InterfaceError(f"{where}: a stub is a ScriptModule, whose own {name} this would replace; rename it")
-        for suffix in _GENERATED:
+        for suffix in GENERATED:
             if name.endswith(suffix) and name.removesuffix(suffix) in functions:
                 raise InterfaceError(
                     f"{where}: clashes with the {name} that stubs get for {name.removesuffix(suffix)}; rename one"

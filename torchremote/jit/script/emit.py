@@ -129,7 +129,7 @@ def _emit_class(
     return places
 
 
-def _emit_function(function: ir.Function, lines: Lines, keyword_defaults: bool = True) -> None:
+def _emit_function(function: ir.Function, lines: Lines, keyword_defaults: bool) -> None:
     arrow = "" if function.returns is None else f" -> {function.returns}"
     lines.add(f"def {function.name}({', '.join(_parameters(function, keyword_defaults))}){arrow}:")
     with lines.indented():
