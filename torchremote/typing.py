@@ -1,7 +1,7 @@
 """Types of interfaces and stubs, for type checkers. caller/typed.py has those that the generated files refer to.
 
 Note [Typed stubs]
-    No type says "a class, and three more methods for each of its own". So a generated `.pyi` beside the module of an
+    No type says "a class, and four more methods for each of its own". So a generated `.pyi` beside the module of an
     interface spells them. It declares a class `<Interface>Stub`, and gives the interface a method that exists for type
     checkers alone and returns a stub. `create`, `connect` and the like are overloaded: an interface that has this
     method is a `HasStub`, and its stubs are of that class. Stubs of other interfaces are `Any`.

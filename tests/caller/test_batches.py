@@ -156,7 +156,7 @@ def test_after_many_other_batches_it_is_not_known_which_call_failed(log):
         ([(torch.ones(1),), (torch.ones(1), "a")], r"calls\[1\].scale: 'a' is no float"),
         ([(torch.ones(1), 10**400)], r"calls\[0\].scale: "),
         ([(torch.ones(1), None)], r"calls\[0\].scale: None is no float"),
-        ([(torch.ones(1), 1.0, 2)], r"calls\[0\]: 3 arguments, and forward has 2"),
+        ([(torch.ones(1), 1.0, 2)], r"calls\[0\]: 3 arguments, and forward takes 2; it is forward"),
         ([()], r"calls\[0\]: missing: x; it is forward\(x: Tensor, scale: float = 1.0\)"),
         ([{"x": torch.ones(1), "y": 1}], r"calls\[0\]: no such argument: y"),
         ([(ONE,), (ONE.to("meta"),)], r"calls\[1\]: a meta tensor has no values"),

@@ -48,7 +48,9 @@ def test_timeouts_are_whole_milliseconds_and_not_too_long(given, taken):
 
 @pytest.mark.parametrize("given", [-1, -1e-9, math.inf, -math.inf, math.nan, True, np.True_, "5", 1j])
 def test_what_is_no_timeout(given):
-    with pytest.raises(ValueError, match="timeout=.*: seconds, 0 for no limit, or None for RPC's default"):
+    with pytest.raises(
+        ValueError, match="timeout=.*: a number of seconds is wanted, 0 for no limit, or None for RPC's default"
+    ):
         check_timeout(given)
 
 

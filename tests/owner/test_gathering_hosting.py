@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 def test_what_cannot_be_gathered_is_refused(owner):
     for wrong in (0, 1, -3, True, 2.0, "64", 1 << 17):
-        with pytest.raises(ArgumentError, match=r"gather=.*: the most calls that become one, an int from 2 to 65536"):
+        with pytest.raises(ArgumentError, match=r"gather=.*: an int from 2 to 65536 is wanted, the most calls that"):
             tr.create(owner, Scaler, ScalerModule, gather=wrong)
     for host in (
         lambda: tr.create(owner, zoo.Sleeper, zoo.SlowLoop, gather=8),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import torchremote as tr
 from torchremote import _torch
 from torchremote.dropin import remote_module
-from torchremote.errors import CallTimeoutError, CreationError, RemoteError
+from torchremote.errors import ArgumentError, CallTimeoutError, CreationError, RemoteError
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime import turns
 from torchremote.jit.script.common import common_definitions
@@ -53,6 +53,17 @@ class Hidden(nn.Module):
 
     def reset(self) -> None:
         self.hidden = torch.zeros(4)
+
+
+@pytest.mark.parametrize("in_turn", ["no", 1, 0])
+def test_in_turn_is_a_bool_or_none(owner, in_turn):
+    for host in (
+        lambda: tr.create(owner, Recurrent, Hidden, in_turn=in_turn),
+        lambda: tr.create_many([owner], Recurrent, Hidden, in_turn=in_turn),
+        lambda: tr.serve(Hidden(), Recurrent, "hidden", in_turn=in_turn),
+    ):
+        with pytest.raises(ArgumentError, match=f"in_turn={in_turn!r}: True, False or None is wanted"):
+            host()
 
 
 class InAList(nn.Module):

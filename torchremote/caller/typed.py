@@ -1,4 +1,4 @@
-"""Types to which the files refer that `python -m torchremote stubs` writes: see typing.py, Note [Typed stubs]."""
+"""Declares the types to which the files of `python -m torchremote stubs` refer: see typing.py, Note [Typed stubs]."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""torch.distributed.nn.jit.instantiator's functions, on this compiler: modules of functions that call through an RRef.
+"""Makes modules of functions that call a module through an RRef, as torch.distributed.nn.jit.instantiator does.
 
-For programs that use them. They are for whoever has `module_rref`, `device` and `is_device_map_set`, and takes the
-`_generated_methods` as methods of its own; scripted, too. (Stubs, and RemoteModule, need none of this.)
+A class that has `module_rref`, `device` and `is_device_map_set` takes the `_generated_methods` as its own methods; it
+can be scripted, too. Stubs and RemoteModule need none of this.
 """
 
 from __future__ import annotations

@@ -102,7 +102,10 @@ class _RemoteModule(nn.Module):
         elif extras := [
             what for what, given in (("name", name), ("in_turn", in_turn), ("examples", examples)) if given is not None
         ]:
-            raise ArgumentError(f"RemoteModule: {', '.join(extras)}: only for modules with an interface")
+            raise ArgumentError(
+                f"RemoteModule: {', '.join(extras)}: only for modules with an interface; give _module_interface_cls, "
+                f"or leave {'it' if len(extras) == 1 else 'them'} out"
+            )
         else:
             args, kwargs = checked_value(args, "RemoteModule.args"), checked_value(kwargs, "RemoteModule.kwargs")
             # Without a limit: torch never gets over an RRef that was dropped after its creation took too long.

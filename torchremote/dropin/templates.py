@@ -1,6 +1,7 @@
 """Has what torch.distributed.nn.jit.templates has: a function that returns the source of a module.
 
-For programs that fill torch's template themselves. What they fill in beside the interface is read from that.
+For programs that fill torch's template themselves. All but the interface is read from the interface, so other values
+that are filled in are ignored.
 """
 
 from __future__ import annotations

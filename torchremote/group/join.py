@@ -48,7 +48,7 @@ def join(
     It takes the place of `init_rpc`. When it returns, every member can call this worker, and this worker every member.
 
     Args:
-        name: this worker's name. No living member of the group has it. One that crashed or left does not count.
+        name: this worker's name. It differs from those of all living members; one that crashed or left does not count.
         address: "host:port" of the group's hub: `python -m torchremote hub --address host:port`. None starts a hub on
             this machine, which only workers of this machine reach, and which ends with the last of them;
             `group_address()` says where it is.
@@ -115,10 +115,10 @@ def leave(*, timeout: float = 10.0) -> None:
     The others are told at once. Calls in flight, of this worker and to it, have `timeout` to end.
 
     A call that this worker runs for another one, and that has not ended by then, cannot be ended: torch waits for it,
-    and so does this function. A program that may not wait calls `os._exit` from another thread.
+    and so does this function. A program that must not wait calls `os._exit` from another thread.
 
     Args:
-        timeout: seconds; 0 waits for none.
+        timeout: seconds; 0 does not wait for calls.
 
     Raises:
         NotInitializedError: this process is in no such group.

@@ -40,7 +40,10 @@ def compiled(
         module: a module on the device where it will run; or a mapping from each method to an ExportedProgram of it, or
             to a list of those; or the path of a file that `torch.jit.save` wrote of a compiled module.
         interface: a class of annotated methods, as for `exported`. A file has its own.
-        examples, dynamic_shapes: as for `exported`. Integers are fixed.
+        examples, dynamic_shapes: as for `exported`. An integer argument is fixed to its value in the example.
+
+    Returns:
+        The module.
 
     Raises:
         NativeError: the native part is not in use here; `python -m torchremote build-native` builds it.

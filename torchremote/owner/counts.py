@@ -34,7 +34,7 @@ class CallStats:
         return self.failures + sum(self.durations.values())
 
     def quantile(self, part: float) -> float | None:
-        """Returns the seconds that a part of the calls that succeeded took at most, to 10%. None: there were none.
+        """Returns the seconds that a part of the calls that succeeded took at most, within 10%. None: there were none.
 
         Args:
             part: 0.5 for the median, 0.99 for all but one in a hundred.

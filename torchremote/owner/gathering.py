@@ -44,7 +44,7 @@ def check_gather(gather: object, interface: Interface) -> None:
         return
     if isinstance(gather, bool) or not isinstance(gather, int) or not 2 <= gather <= MOST:
         raise ArgumentError(
-            f"gather={gather!r}: the most calls that become one, an int from 2 to {MOST}; or None, to gather none"
+            f"gather={gather!r}: an int from 2 to {MOST} is wanted, the most calls that become one, or None"
         )
     if all(method.batched is None for method in interface.methods):
         raise ArgumentError(

@@ -30,7 +30,7 @@ def check_implements(module: torch.jit.ScriptModule, contract: Contract) -> None
     if wrong:
         many = "\n".join(f"  {line}" for line in lines)
         raise MismatchError(
-            f"{name}: {module.original_name} does not implement it, method by method:\n{many}\n"
+            f"{name}: {module.original_name} does not implement it. The methods, one by one:\n{many}\n"
             "what to do: make the module's signatures the interface's, or the other way round"
         )
 

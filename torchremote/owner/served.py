@@ -33,7 +33,7 @@ from .modules import (
 )
 from .scripting import scripted_module
 from .tables import LOCK
-from .turns import runs_in_turn
+from .turns import check_in_turn, runs_in_turn
 
 
 def serve(
@@ -69,8 +69,8 @@ def serve(
         InterfaceError: `interface` has a signature that cannot cross.
         MismatchError: `module` does not implement `interface`. If it replaces another module: it does not implement
             every interface through which that one is called.
-        ArgumentError: an example does not fit `interface`, or calls cannot be gathered as `gather` says, or `module`
-            was exported in another mode than it is in.
+        ArgumentError: an example does not fit `interface`, or calls cannot be gathered as `gather` says, or `in_turn`
+            is none of the three, or `checkpoint` is no path, or `module` was exported in another mode than it has now.
         CreationError: TorchScript cannot script `module`, or torch.export cannot export it, or its calls have to run in
             turn and this process cannot do that. Or `checkpoint` cannot be read.
         NotSavableError: with `checkpoint`, as from `AtOwner.state_dict`.
@@ -88,6 +88,7 @@ def serve(
     check_name(name)
     compiled = compile_interface(interface)
     contract = compiled.contract
+    check_in_turn(in_turn)
     check_gather(gather, compiled.interface)
     if examples is None:
         scripted = scripted_module(module, contract.interface)

@@ -32,7 +32,7 @@ class ModuleStats:
 class WorkerStats:
     """A worker's answer to `stats`."""
 
-    worker: str  # its name; "" for this process
+    worker: str  # its name; "" if RPC is not running there
     modules: list[ModuleStats]  # the modules that it hosts, in the order in which they were added
     host: str  # the name of its machine
     process: int  # the id of its process

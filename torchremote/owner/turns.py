@@ -17,12 +17,18 @@ from typing import TypeVar
 import torch
 
 from .. import _torch, native
-from ..errors import CreationError
+from ..errors import ArgumentError, CreationError
 from ..jit.script.cache import COMPILING
 from .hosting import Hosting
 from .self_changing import change_of
 
 T = TypeVar("T")
+
+
+def check_in_turn(in_turn: object) -> None:
+    """Raises ArgumentError if `in_turn`, as `create` and `serve` take it, is none of True, False and None."""
+    if in_turn is not None and not isinstance(in_turn, bool):
+        raise ArgumentError(f"in_turn={in_turn!r}: True, False or None is wanted; with None, the owner finds out")
 
 
 def runs_in_turn(module: torch.jit.ScriptModule, wanted: bool | None, gather: int | None = None) -> bool:

@@ -119,7 +119,7 @@ class Batches:
         self._calls.check_context()
         return [
             call if self._is_exact(call) else self._pack(call, self._place(position))
-            for position, call in self._each(calls)
+            for position, call in enumerate(self._listed(calls))
         ]
 
     def begin(self, stub: Any, packed: list[Any], first: int = 0) -> tuple[Any, Callable[[Any], Any], Failing]:
@@ -158,11 +158,8 @@ class Batches:
         results: list[Any] = self._calls.packer.unpack(values, self._method.many.returns)
         return results
 
-    def _each(self, calls: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-        """Yields the calls with their positions. Raises ArgumentError if `calls` is no list of calls."""
-        return enumerate(self._listed(calls))
-
     def _listed(self, calls: Iterable[Any]) -> list[Any]:
+        """Returns the calls as a list. Raises ArgumentError if `calls` is no list of calls."""
         if isinstance(calls, (torch.Tensor, str, Mapping)) or not isinstance(calls, Iterable):
             raise ArgumentError(f"{self._where}.calls: {type(calls).__name__} is no list of calls; {_A_CALL}")
         return list(calls)  # an iterator that fails does so before anything is sent
@@ -177,7 +174,10 @@ class Batches:
             given = dict(call)
         elif isinstance(call, (tuple, list)):
             if len(call) > len(names):
-                raise ArgumentError(f"{where}: {len(call)} arguments, and {self._method.name} has {len(names)}")
+                raise ArgumentError(
+                    f"{where}: {len(call)} arguments, and {self._method.name} takes {len(names)}; "
+                    f"it is {self._method.declaration}"
+                )
             given = dict(zip(names, call, strict=False))
         else:
             raise ArgumentError(f"{where}: {type(call).__name__} is no tuple of arguments; {_A_CALL}")
@@ -197,7 +197,7 @@ class Batches:
             A Future for each, or the error that prevented it.
         """
         sent: list[Any] = []
-        for position, call in self._each(calls):
+        for position, call in enumerate(self._listed(calls)):
             try:
                 arguments = self._arguments(call, self._place(position))
                 sent.append(call_async(stub, **arguments))

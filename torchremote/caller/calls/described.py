@@ -13,9 +13,10 @@ from torch.distributed.rpc import RRef
 
 from ... import _torch
 from ...jit import CompiledInterface
+from ...jit.read.interface import GENERATED
 from ...jit.read.model import Method
 
-ENDINGS: Final = ("", "_async", "_many", "_many_async", "_remote")
+ENDINGS: Final = ("", *GENERATED)
 
 ASYNC: Final = "Returns a torch.futures.Future of the result, at once."
 

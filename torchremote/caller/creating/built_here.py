@@ -52,7 +52,8 @@ def is_only_here(place: Place, request: CreateRequest) -> bool:
     name = str(getattr(make, "__qualname__", make))
     if (place.worker.id, name) in _known:
         return False
-    if not ask(place.worker.name, request.interface, _main_has, name, timeout=None):
+    worker = place.worker.name
+    if not ask(worker, f"{request.interface} on {worker}", _main_has, name, timeout=None):
         return True
     _known.add((place.worker.id, name))
     return False

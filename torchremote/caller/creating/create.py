@@ -92,10 +92,10 @@ def create(
         examples: for each method, a tuple of arguments, or a mapping by their names, or a list of those. The owner
             exports the module with torch.export, and does not script it: see `exported`. For modules that TorchScript
             refuses.
-        gather: the most calls that the owner makes one call of, for methods declared `batched`. It gathers those that
-            arrive while it runs earlier ones. Their tensors are concatenated, and the results are views of one tensor.
-            All calls of the module then run one after another; the rest of `in_turn` stays as it is. Calls in which
-            gradients may flow are not gathered.
+        gather: how many calls of a method declared `batched` the owner may make into one. It gathers those that arrive
+            while earlier ones run. Their tensors are concatenated, and the results are views of one tensor. All calls
+            of the module then run one after another; those of one stub keep their order only if `in_turn` is True, or
+            the owner finds that a method changes the module. Calls in which gradients may flow are not gathered.
         checkpoint: a path on the owner. The module begins with the state that is there, if the file exists, and
             `at_owner(stub).checkpoint()` writes there. An owner that crashed goes on from it when the module is
             created again.
@@ -109,16 +109,18 @@ def create(
         PlaceError: there is no such worker or device.
         InterfaceError: `interface` has a signature that cannot cross.
         ArgumentError: `args` is no tuple or list, `kwargs` no mapping from names, or an example does not fit; or calls
-            cannot be gathered as `gather` says.
+            cannot be gathered as `gather` says. Or `if_exists` or `in_turn` is none of the three, or `if_exists` needs
+            `name`; or `checkpoint` is no path.
         CreationError: `module_cls` raised, or returned something that cannot be scripted or exported. Or calls have to
             run in turn and the owner cannot do that: see `rpc_options`. Or `checkpoint` cannot be read. Nothing is left
             on the owner.
         MismatchError: the module does not implement `interface`. The message shows both signatures. Or the state in
             `checkpoint` does not fit the module.
         NotSavableError: with `checkpoint`, as from `AtOwner.state_dict`.
-        ServedNameError: `name` is taken on the owner.
+        ServedNameError: `name` is taken on the owner, or is no string, or empty.
         CapacityError: the owner hosts as many modules of `interface` as a table holds.
         WireError: the owner is lost, or does not answer in time.
+        ProtocolError: the owner runs a release of torchremote that does not understand this one.
         ValueError: `timeout` is no number of seconds.
 
     In a group with a worker "owner":
@@ -185,7 +187,10 @@ def create_async(
     gather: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> Pending:
-    """Starts to create a module on another worker, and does not wait for it.
+    """Starts to create a module on another worker. It does not wait for the owner to build it.
+
+    If the owner cannot import `module_cls`, as of a notebook's cell, this call may take long: it asks the owner for the
+    class, and then builds and scripts or exports the module here.
 
     Args:
         where, interface, module_cls, args, kwargs, name, if_exists, timeout, in_turn, examples, gather, checkpoint: as
@@ -195,8 +200,8 @@ def create_async(
         A `Pending`. Its `.wait()` returns the stub.
 
     Raises:
-        As `create`. Errors that the caller can see are raised at once: a bad place or interface, or something that
-        cannot be sent. Errors of the owner are raised by `.wait()`.
+        As `create`. Errors that the caller can see are raised at once: a worker that is not there, a bad
+        interface, or something that cannot be sent. Errors of the owner are raised by `.wait()`.
 
     In a group with a worker "owner":
 
@@ -225,8 +230,8 @@ def start_creation(
     where: str,
     interface: type | HasStub[Any],
     module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
     *,
     name: str | None,
     if_exists: IfExists = "raise",

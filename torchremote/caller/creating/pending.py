@@ -28,10 +28,11 @@ class Pending(ABC, Generic[StubT]):
 
     @abstractmethod
     def done(self) -> bool:
-        """Says whether the owner has answered, so that `wait` does not block.
+        """Says whether the owner has answered.
 
         Returns:
-            True: `wait` returns or raises at once.
+            True: the owner has answered. `wait` returns or raises at once, unless the owner could not import something
+            in the request: then `wait` builds the module here and sends it.
 
         >>> import torch
         >>> from torchremote import create_async
@@ -51,10 +52,12 @@ class Pending(ABC, Generic[StubT]):
         Raises:
             CreationError: the owner could not create the module.
             MismatchError: the module does not implement the interface, or the state in `checkpoint` does not fit it.
+            PlaceError: there is no such device on the owner.
             NotSavableError: with `checkpoint`, as from `AtOwner.state_dict`.
             CapacityError: the owner hosts as many modules of the interface as a table holds.
             ServedNameError: the name is taken on the owner; or, of `connect_async`, the owner serves nothing under it.
             WireError: the owner is lost, or does not answer in time.
+            ProtocolError: the owner runs a release of torchremote that does not understand this one.
 
         >>> import torch
         >>> from torchremote import create_async

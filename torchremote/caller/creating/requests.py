@@ -16,6 +16,7 @@ from ...link.places import Place
 from ...link.whole_values import check_object, checked_value
 from ...owner.create import CreateRequest
 from ...owner.served import check_name
+from ...owner.turns import check_in_turn
 
 IfExists = Literal["raise", "connect", "replace"]
 
@@ -46,10 +47,11 @@ def request_for(
     Raises:
         ServedNameError: `name` cannot be a served name.
         ArgumentError: a tensor in the examples would end a process. Or `if_exists` is none of the three, or there is no
-            name.
+            name. Or `in_turn` is none of the three.
     """
     if name is not None:
         check_name(name)
+    check_in_turn(in_turn)
     if if_exists not in get_args(IfExists):
         raise ArgumentError(f"if_exists={if_exists!r}: one of {', '.join(map(repr, get_args(IfExists)))} is wanted")
     if name is None and if_exists != "raise":

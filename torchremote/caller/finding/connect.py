@@ -72,9 +72,11 @@ def connect(
         PlaceError: there is no such worker, or `where` has a device, or is a list that is empty or names one twice.
             AbsentWorkerError, which is one: the worker has not joined, or did not within `wait` seconds.
         InterfaceError: `interface` has a signature that cannot cross.
-        ServedNameError: the worker serves nothing under `name`, or did not within `wait` seconds.
+        ServedNameError: the worker serves nothing under `name`, or did not within `wait` seconds. Or `name` is no
+            string, or empty.
         MismatchError: the module does not implement `interface`.
         WireError: the worker is lost, or does not answer in time.
+        ProtocolError: the worker runs a release of torchremote that does not understand this one.
         ValueError: `wait` or `timeout` is no number of seconds.
 
         Of a list, one worker that serves the name is enough. The others have 5 s more to answer; then they are left
@@ -199,6 +201,7 @@ def withdraw(name: str, where: str | None = None) -> None:
         where: "worker" or "rank:N". None withdraws a module of this process; RPC need not be running.
 
     Raises:
+        NotInitializedError: `where` is given, and RPC is not running in this process.
         ServedNameError: the worker serves nothing under `name`.
         PlaceError: there is no such worker.
         WireError: the worker is lost, or does not answer within RPC's default timeout.
