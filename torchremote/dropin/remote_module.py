@@ -17,7 +17,8 @@ from torch import nn
 
 from .. import _torch
 from .._torch import PyRRef
-from ..caller.creating.create import adopt, start_creation
+from ..caller.creating.create import adopt, prepare
+from ..caller.creating.pending_stub import cancelled_by_handlers, send_request
 from ..caller.messages.exchange import send
 from ..caller.stubs import as_module
 from ..caller.stubs.at_owner import AtOwner, at_owner
@@ -87,7 +88,7 @@ class _RemoteModule(nn.Module):
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
         if _module_interface_cls is not None:
             compiled = _compile(_module_interface_cls)
-            pending = start_creation(
+            asked = prepare(
                 place.where,
                 _module_interface_cls,
                 module_cls,
@@ -98,7 +99,8 @@ class _RemoteModule(nn.Module):
                 examples=examples,
                 strict=False,  # torch's class hosts any module
             )
-            become_stub(self, compiled, pending.route(), _Scripted)
+            with cancelled_by_handlers(asked.place, asked.request.ticket):
+                become_stub(self, compiled, send_request(*asked).route(), _Scripted)
         elif extras := [
             what for what, given in (("name", name), ("in_turn", in_turn), ("examples", examples)) if given is not None
         ]:

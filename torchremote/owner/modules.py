@@ -37,11 +37,11 @@ from ..errors import InterfaceError, StaleStubError
 from ..jit import Contract, Interface
 from ..jit.runtime.table import POSITION_BITS
 from ..link.failures import NO_MODULE
-from ..locks import new_lock
+from ..locks import new_lock, uninterrupted
 from . import leases
 from .counts import new_counts
 from .gathering import AT_ONCE, Ways
-from .hosting import Hosting, hosting_of, parts_of, put_of
+from .hosting import Hosting, Put, hosting_of, parts_of, put_of
 from .implements import check_implements
 from .tables import LOCK, OwnerTable, table_for
 from .turns import take_turn
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 _by_handle: dict[int, tuple[Entry, OwnerTable]] = {}
 _by_part: dict[object, list[Hosting]] = {}  # by the parts of modules that take turns
-by_name: dict[str, Entry] = {}  # for served.py, under LOCK
+by_name: dict[str, Entry] = {}  # under LOCK
 _exchanging = new_lock()  # one exchange at a time, so that each sees the result of the last one
 
 
@@ -66,6 +66,13 @@ class Entry:
     gone: bool = False
     mode: bool | None = None  # that a caller set last: see modes.py
     counts: object = field(default_factory=new_counts)  # in what its calls are counted, if they are
+
+
+class NameTaken(Exception):
+    """The name of a module is that of another one."""
+
+    def __init__(self, first: Entry) -> None:
+        self.first = first
 
 
 def new_entry(
@@ -89,33 +96,60 @@ def handle_for(entry: Entry, contract: Contract) -> int:
         CapacityError: this worker hosts as many modules of the interface as a table holds.
         InterfaceError: a class of the interface was defined anew in this process.
         StaleStubError: the module is no longer hosted.
+        NameTaken: it is not hosted yet, and another one has its name.
     """
     if not contract.table_is_live:
         raise InterfaceError(
             f"{contract.interface.name}: an enum or NamedTuple of it was defined anew since it was first compiled "
             "here, and TorchScript keeps what it compiled; restart the process, or give the interface another name"
         )
-    put, prepared_for = None, None
     while True:
         with LOCK:
+            table = table_for(contract)
             if entry.gone:
                 raise _stale()
-            table = table_for(contract)
-            if table not in entry.handles and put is not None and prepared_for is entry.hosting:
-                handle = table.insert(put)
-                if not entry.handles:
-                    _note_parts(entry.hosting)
-                entry.handles[table] = handle
-                _by_handle[handle] = entry, table
             if table in entry.handles:
                 return entry.handles[table]
-            prepared_for = entry.hosting
-        check_implements(prepared_for.module, contract)
-        put = put_of(contract, prepared_for, entry.counts)
+            hosting = entry.hosting
+        check_implements(hosting.module, contract)
+        put = put_of(contract, hosting, entry.counts)
+        handle = uninterrupted(partial(_insert, entry, table, hosting, put))
+        if handle is not None:
+            return handle
+
+
+def _insert(entry: Entry, table: OwnerTable, hosting: Hosting, put: Put) -> int | None:
+    """Puts a module into a table, and gives it its name when it is hosted first. Returns the handle.
+
+    Returns:
+        None if the module was exchanged since, and `put` is for the old `hosting`.
+    """
+    with LOCK:
+        if entry.gone:
+            raise _stale()
+        if table in entry.handles:
+            return entry.handles[table]
+        if entry.hosting is not hosting:
+            return None
+        is_first = not entry.handles
+        if is_first and entry.name is not None and entry.name in by_name:
+            raise NameTaken(by_name[entry.name])
+        handle = table.insert(put)
+        if is_first:
+            _note_parts(hosting)
+            if entry.name is not None:
+                by_name[entry.name] = entry
+        entry.handles[table] = handle
+        _by_handle[handle] = entry, table
+        return handle
 
 
 def remove(handle: int) -> None:
     """Stops hosting the module that `handle` leads to. Does nothing when it is gone already."""
+    uninterrupted(partial(_remove, handle))
+
+
+def _remove(handle: int) -> None:
     with LOCK:
         if handle in _by_handle:
             remove_entry(_by_handle[handle][0])
@@ -128,12 +162,12 @@ def remove_all(handles: list[int]) -> None:
 
 
 def remove_entry(entry: Entry) -> None:
-    """Takes a module out of all tables. Called under LOCK."""
+    """Takes a module out of all tables. Called under LOCK, and `uninterrupted`."""
+    if entry.name is not None and by_name.get(entry.name) is entry:
+        del by_name[entry.name]
     entry.gone = True
     if entry.handles:
         _forget_parts(entry.hosting)
-    if entry.name is not None and by_name.get(entry.name) is entry:
-        del by_name[entry.name]
     for table, handle in entry.handles.items():
         del _by_handle[handle]
         table.remove(handle)
@@ -240,7 +274,7 @@ def exchange(entry: Entry, module: torch.jit.ScriptModule, device: torch.device,
             is_same = _torch.object_of(before.module) == _torch.object_of(module)
             _exchange(entry, hosting_of(module, device, ways, before), is_same)
 
-    beside_calls(module, run)
+    beside_calls(module, partial(uninterrupted, run))
 
 
 def exchange_in_turn(entry: Entry, before: Hosting, module: torch.jit.ScriptModule, device: torch.device) -> bool:

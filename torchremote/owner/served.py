@@ -14,6 +14,7 @@ import torch.distributed.rpc as rpc
 from .. import _torch
 from ..errors import ServedNameError, StaleStubError
 from ..jit import Contract, compile_interface
+from ..locks import uninterrupted
 from .checkpoints import check_path, restore
 from .compiled import own_device
 from .exported import complete_examples, export_for
@@ -22,13 +23,13 @@ from .implements import check_implements
 from .modes import give_mode, set_if_changed
 from .modules import (
     Entry,
+    NameTaken,
     beside_calls,
     by_name,
     check_exchange,
     exchange,
     handle_for,
     new_entry,
-    remove,
     remove_entry,
 )
 from .scripting import scripted_module
@@ -166,20 +167,16 @@ def add_named(
     """
     check_name(name)
     entry = new_entry(module, device, contract, name, ways)
-    handle = handle_for(entry, contract)
-    with LOCK:
-        # The module is hosted before it is named: a caller that finds the name must be able to call.
-        first = by_name.setdefault(name, entry)
-    if first is entry:
-        return handle
-    remove(handle)
+    try:
+        return handle_for(entry, contract)
+    except NameTaken as taken:
+        first = taken.first
     if owner is None:
         raise _taken(name, first)
-    taken = f"serves {first.interface.name} under that name already"
     raise ServedNameError(
-        f"{name!r}: the worker {owner!r} {taken}; if_exists='connect' takes that module, and "
-        f"if_exists='replace' puts the new one in its place; or choose another name, or withdraw it: "
-        f"torchremote.withdraw({name!r}, {owner!r})"
+        f"{name!r}: the worker {owner!r} serves {first.interface.name} under that name already; if_exists='connect' "
+        f"takes that module, and if_exists='replace' puts the new one in its place; or choose another name, or withdraw "
+        f"it: torchremote.withdraw({name!r}, {owner!r})"
     )
 
 
@@ -203,6 +200,10 @@ def withdraw_here(name: str) -> None:
     Raises:
         ServedNameError: this process serves nothing under `name`.
     """
+    uninterrupted(partial(_withdraw, name))
+
+
+def _withdraw(name: str) -> None:
     with LOCK:
         remove_entry(_served(name))
 

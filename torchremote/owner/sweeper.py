@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import queue
 import threading
 import time
@@ -16,10 +17,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from ..locks import new_lock
+from ..locks import new_lock, uninterrupted
 
 INTERVAL: Final = 2.5
 """Seconds between two rounds of the regular chores."""
+
+_LONGEST_CHORES: Final = 30.0
+"""Seconds for which the end of Python waits for the chores that are left."""
 
 Chore = Callable[[], None]
 _log = logging.getLogger("torchremote")
@@ -45,13 +49,27 @@ def regularly(chore: Chore) -> None:
 
 def start() -> None:
     """Starts the thread, unless it runs. What `soon` was given is done from then on."""
+    if _thread is None:
+        uninterrupted(_start)
+
+
+def _start() -> None:
     global _thread
     with _lock:
-        if _thread is None or not _thread.is_alive():  # a forked process has no thread
+        if _thread is None:
             _thread = threading.Thread(target=_run, name="torchremote-sweeper", daemon=True)
             _thread.start()
             # A thread that is inside torch when the interpreter ends would abort the process.
             atexit.register(_stop, _thread)
+
+
+def _forget_thread() -> None:
+    """Runs in a forked process, which has no thread. To ask `is_alive` is no way: Ctrl-C in it marks it as ended."""
+    global _thread
+    _thread = None
+
+
+os.register_at_fork(after_in_child=_forget_thread)
 
 
 def _run() -> None:
@@ -78,4 +96,4 @@ def _do(chore: Chore) -> None:
 
 def _stop(thread: threading.Thread) -> None:
     _soon.put(None)
-    thread.join()
+    thread.join(_LONGEST_CHORES)

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict, Unpack, overload
+from typing import Any, NamedTuple, TypedDict, Unpack, overload
 
 import torch
 
 from ..._torch import PyRRef
-from ...errors import TorchRemoteError
 from ...jit import CompiledInterface, compile_interface
 from ...link.places import Place, find_place
 from ...link.timeouts import check_timeout
 from ...owner.checkpoints import check_path
-from ...owner.create import referenced
+from ...owner.create import CreateRequest, referenced
 from ...owner.exported import complete_examples
 from ...owner.gathering import check_gather
 from ...typing import HasStub, StubT
 from .pending import Pending
-from .pending_stub import PendingStub, cancel, send_request
+from .pending_stub import PendingStub, cancelled_by_handlers, send_request
 from .requests import IfExists, checked, checked_arguments, request_for
 
 
@@ -131,7 +130,7 @@ def create(
     >>> layer(torch.ones(3, 4)).shape
     torch.Size([3, 2])
     """
-    pending = start_creation(
+    asked = prepare(
         where,
         interface,
         module_cls,
@@ -145,13 +144,8 @@ def create(
         gather=gather,
         checkpoint=checkpoint,
     )
-    try:
-        return pending.wait()
-    except TorchRemoteError:
-        raise
-    except BaseException:  # Ctrl-C, say; no stub is returned, so nothing may stay
-        cancel(pending)
-        raise
+    with cancelled_by_handlers(asked.place, asked.request.ticket):
+        return send_request(*asked).wait()
 
 
 @overload
@@ -210,7 +204,7 @@ def create_async(
     >>> pending = create_async("owner", Layer, torch.nn.Linear, args=(4, 2))
     >>> layer = pending.wait()
     """
-    return start_creation(
+    asked = prepare(
         where,
         interface,
         module_cls,
@@ -224,9 +218,19 @@ def create_async(
         gather=gather,
         checkpoint=checkpoint,
     )
+    return send_request(*asked)
 
 
-def start_creation(
+class Asked(NamedTuple):
+    """What `send_request` takes."""
+
+    compiled: CompiledInterface
+    place: Place
+    request: CreateRequest
+    timeout: float | None
+
+
+def prepare(
     where: str,
     interface: type | HasStub[Any],
     module_cls: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
@@ -241,8 +245,12 @@ def start_creation(
     gather: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     strict: bool = True,
-) -> PendingStub:
-    """Does what `create_async` says. `strict` False: a module that should run its calls in turn, and cannot, warns."""
+) -> Asked:
+    """Checks what was given to `create`, and makes the request, which is not sent yet.
+
+    Args:
+        strict: False only warns of a module that should run its calls in turn, and cannot.
+    """
     make = checked(module_cls)  # first: if it and the interface are swapped, that is what is wrong with the interface
     compiled = compile_interface(interface)
     place = find_place(where)
@@ -263,7 +271,7 @@ def start_creation(
         gather=gather,
         checkpoint=check_path(checkpoint),
     )
-    return send_request(compiled, place, request, timeout)
+    return Asked(compiled, place, request, timeout)
 
 
 def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> PendingStub:

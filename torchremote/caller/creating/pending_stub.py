@@ -7,9 +7,8 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -38,12 +37,12 @@ from ...typing import StubT
 from ..calls.methods import lost_workers
 from ..messages.awaiting import until_done_in_loop
 from ..messages.exchange import send, settle
+from ..messages.waiting import is_of_a_handler
 from ..stubs.modes import show_answered
 from ..stubs.send_model import Sent
 from ..stubs.stub import make_stub
 from .built_here import built_here, is_only_here, is_unknown
 from .pending import Pending
-from .requests import new_ticket
 
 _RPC_TIMEOUT: Final = "raise it with join(..., rpc_timeout=), or rpc_options(rpc_timeout=) for init_rpc"
 
@@ -87,17 +86,18 @@ def send_request(
 ) -> PendingStub:
     """Asks a worker for one module. `timeout`: that of the stub."""
     answer, unknown = None, None
-    if not is_only_here(place, request):
-        try:
+    with cancelled_by_handlers(place, request.ticket):
+        if not is_only_here(place, request):
+            try:
+                answer = send_requests(compiled, place, [request])
+            except CreationError as error:
+                if not is_unknown(request, error):
+                    raise
+                unknown = error
+        if answer is None:  # out of the handler, so that an error of the user's class stands alone
+            request = built_here(compiled, place, request, unknown)
             answer = send_requests(compiled, place, [request])
-        except CreationError as error:
-            if not is_unknown(request, error):
-                raise
-            unknown = error
-    if answer is None:  # out of the handler, so that an error of the user's class stands alone
-        request = built_here(compiled, place, request, unknown)
-        answer = send_requests(compiled, place, [request])
-    return PendingStub(answer, compiled, place, request.name, timeout, request.ticket, request=request)
+        return PendingStub(answer, compiled, place, request.name, timeout, request.ticket, request=request)
 
 
 def send_requests(compiled: CompiledInterface, place: Place, requests: list[CreateRequest]) -> Any:
@@ -116,6 +116,17 @@ def cancel_message(place: Place, ticket: str) -> None:
     """Has a worker remove what the message with `ticket` asks for, now or when it is done. Does not wait for that."""
     with suppress(RuntimeError), _torch.without_inference():  # it raises if the worker, and its modules, are lost
         rpc.rpc_async(place.worker, cancel_here, (ticket,))
+
+
+@contextmanager
+def cancelled_by_handlers(place: Place, ticket: str) -> Iterator[None]:
+    """Cancels a message if a handler of a signal raises, as that of Ctrl-C does: nobody has what would come of it."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, TorchRemoteError) or is_of_a_handler(error):
+            cancel_message(place, ticket)
+        raise
 
 
 def _ask(
@@ -161,6 +172,8 @@ def _with_remedy(error: Exception) -> str:
 
 class PendingStub(Pending[StubT]):
     """Stands for the stub of one module."""
+
+    _name = _ticket = None  # for `__del__` after an `__init__` that Ctrl-C ended
 
     def __init__(
         self,
@@ -263,7 +276,7 @@ class PendingStub(Pending[StubT]):
         """Builds the module here, and asks the worker to host it: see built_here.py. `unknown`: as there."""
         assert self._request is not None
         request, self._request = self._request, None
-        built = replace(built_here(self._compiled, self._place, request, unknown), ticket=new_ticket())
+        built = built_here(self._compiled, self._place, request, unknown)
         self._number, self._ticket = 0, built.ticket
         self._answer = send_requests(self._compiled, self._place, [built])
 
@@ -272,14 +285,16 @@ class PendingStub(Pending[StubT]):
         return f"{self._compiled.interface.name} on {self._place.worker.name}"
 
     def _failure(self, error: Exception) -> Exception:
-        """Cancels the creation, and makes the error to raise for one of torch's."""
-        cancel(self)
+        """Makes the error to raise for one of torch's. Cancels the creation, unless the module is to be built here."""
         failure = explain(error, self._compiled.interface.name, self._place.worker.name)
         if isinstance(failure, CallTimeoutError):
-            return CallTimeoutError(f"{self._where}: {self._late}")
-        if isinstance(failure, (WireError, NotInitializedError)):
-            return failure
-        return CreationError(f"{self._where}: {_with_remedy(error)}")
+            failure = CallTimeoutError(f"{self._where}: {self._late}")
+        elif not isinstance(failure, (WireError, NotInitializedError)):
+            failure = CreationError(f"{self._where}: {_with_remedy(error)}")
+            if self._request is not None and is_unknown(self._request, failure):
+                return failure
+        cancel(self)
+        return failure
 
 
 def when_answered(pending: PendingStub, do: Callable[[], None]) -> None:

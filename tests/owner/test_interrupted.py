@@ -1,0 +1,222 @@
+"""Handlers of signals that raise, as that of Ctrl-C does, in the middle of a change: nothing stays half done."""
+
+import os
+import signal
+import sys
+import threading
+
+import pytest
+import torch
+import torch.distributed.rpc as rpc
+
+import torchremote as tr
+from torchremote.caller.creating import pending_stub
+from torchremote.errors import ServedNameError
+from torchremote.locks import new_lock, uninterrupted
+from torchremote.owner import modules, sweeper, tables
+
+from .. import zoo
+from ..caller.test_forked import told_in_a_child
+from ..waiting import hosted, until
+
+X = torch.ones(2, 8)
+
+
+class Interrupt(Exception):
+    pass
+
+
+def interrupt(number, frame):
+    raise Interrupt
+
+
+@pytest.fixture(autouse=True)
+def handler():
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
+def interrupting(function, after=False):
+    """Makes a function that does what `function` does, and is interrupted before or after."""
+
+    def run(*args, **kwargs):
+        if not after:
+            signal.raise_signal(signal.SIGALRM)
+        result = function(*args, **kwargs)
+        if after:
+            signal.raise_signal(signal.SIGALRM)
+        return result
+
+    return run
+
+
+def same_as(module):
+    return lambda y: torch.equal(y, module(X, 1.0))
+
+
+# -- what a process hosts
+
+
+@pytest.fixture
+def served(owner):
+    """A module that is served here, and a stub of it."""
+    module = zoo.LinearEncoder(seed=1)
+    tr.serve(module, zoo.Encoder, "interrupted")
+    yield module, tr.connect("caller", zoo.Encoder, "interrupted")
+    if "interrupted" in modules.by_name:
+        tr.withdraw("interrupted")
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("where", [(modules, "_forget_parts"), (tables.OwnerTable, "remove")], ids=str)
+def test_withdraw(served, monkeypatch, where, after):
+    with monkeypatch.context() as patched:
+        patched.setattr(*where, interrupting(getattr(*where), after))
+        with pytest.raises(Interrupt):
+            tr.withdraw("interrupted")
+    with pytest.raises(ServedNameError, match="not served"):
+        tr.withdraw("interrupted")
+    tr.serve(zoo.LinearEncoder(seed=2), zoo.Encoder, "interrupted", replace=True)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("where", [(modules, "_note_parts"), (tables.OwnerTable, "insert")], ids=str)
+def test_serve(owner, monkeypatch, where, after):
+    with monkeypatch.context() as patched:
+        patched.setattr(*where, interrupting(getattr(*where), after))
+        with pytest.raises(Interrupt):
+            tr.serve(zoo.LinearEncoder(seed=1), zoo.Encoder, "interrupted")
+    assert tr.connect("caller", zoo.Encoder, "interrupted")(X).shape == (2, 8)
+    tr.withdraw("interrupted")
+    assert "interrupted" not in {module.name for module in tr.stats().modules}
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    "where", [(modules, "_note_parts"), (modules, "_forget_parts"), (tables.OwnerTable, "replace")], ids=str
+)
+def test_replace(served, monkeypatch, where, after):
+    _, stub = served
+    new = zoo.LinearEncoder(seed=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(*where, interrupting(getattr(*where), after))
+        with pytest.raises(Interrupt):
+            tr.serve(new, zoo.Encoder, "interrupted", replace=True)
+    assert torch.equal(stub(X), new(X, 1.0))
+    assert torch.equal(tr.at_owner(stub).state_dict()["linear.weight"], new.linear.weight)
+
+
+def test_a_name_that_is_taken_hosts_nothing(served):
+    before = {module.number for module in tr.stats().modules}
+    with pytest.raises(ServedNameError, match="serves Encoder under that name already"):
+        tr.serve(zoo.LinearEncoder(), zoo.Encoder, "interrupted")
+    assert {module.number for module in tr.stats().modules} == before
+
+
+# -- what is created elsewhere
+
+
+@pytest.mark.parametrize("name", [None, "interrupted"])
+@pytest.mark.parametrize(
+    "where", [(rpc.api, "_invoke_rpc_python_udf"), (pending_stub, "PendingStub"), (pending_stub, "make_stub")], ids=str
+)
+@pytest.mark.parametrize("after", [False, True])
+def test_create(owner, monkeypatch, where, after, name):
+    before = hosted(owner)
+    with monkeypatch.context() as patched:
+        patched.setattr(*where, interrupting(getattr(*where), after))
+        with pytest.raises(Interrupt):
+            tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name=name)
+    until(lambda: hosted(owner) <= before)
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name=name)  # the name is free
+    assert stub(X).shape == (2, 8)
+    if name is not None:
+        tr.withdraw(name, owner)
+
+
+def test_create_async(owner, monkeypatch):
+    before, where = hosted(owner), (rpc.api, "_invoke_rpc_python_udf")
+    with monkeypatch.context() as patched:
+        patched.setattr(*where, interrupting(getattr(*where), after=True))
+        with pytest.raises(Interrupt):
+            tr.create_async(owner, zoo.Encoder, zoo.LinearEncoder, name="interrupted")
+    until(lambda: hosted(owner) <= before)
+
+
+def test_remote_module(owner, monkeypatch):
+    before, where = hosted(owner), (rpc.api, "_invoke_rpc_python_udf")
+    with monkeypatch.context() as patched:
+        patched.setattr(*where, interrupting(getattr(*where), after=True))
+        with pytest.raises(Interrupt):
+            tr.dropin.remote_module._RemoteModule(
+                owner, zoo.LinearEncoder, _module_interface_cls=zoo.Encoder, name="interrupted"
+            )
+    until(lambda: hosted(owner) <= before)
+
+
+def test_there_is_one_sweeper(owner, monkeypatch):
+    tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+
+    class Lock:
+        """Interrupts `is_alive`, which then says that the thread has ended."""
+
+        def acquire(self, *args):
+            signal.raise_signal(signal.SIGALRM)
+            return lock.acquire(*args)
+
+        def __getattr__(self, name):
+            return getattr(lock, name)
+
+    if sys.version_info < (3, 13):
+        lock = sweeper._thread._tstate_lock
+        monkeypatch.setattr(sweeper._thread, "_tstate_lock", Lock())
+    tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    running = [frame.f_code for frame in sys._current_frames().values() if frame.f_globals is vars(sweeper)]
+    assert running == [sweeper._run.__code__]
+    assert told_in_a_child(has_a_sweeper) == "returned"
+
+
+def has_a_sweeper():
+    done = threading.Event()
+    sweeper.start()
+    sweeper.soon(done.set)
+    assert done.wait(10)
+
+
+# -- changes
+
+
+def test_a_change_that_has_not_begun_is_not_made(monkeypatch):
+    made = []
+    monkeypatch.setattr(threading.Thread, "start", interrupting(threading.Thread.start))
+    with pytest.raises(Interrupt):
+        uninterrupted(lambda: made.append(1))
+    assert not made
+
+
+def test_a_change_returns_and_raises_what_it_does():
+    assert uninterrupted(lambda: threading.current_thread().name) == "torchremote-change"
+    with pytest.raises(ZeroDivisionError):
+        uninterrupted(lambda: 1 / 0)
+
+
+def test_a_handler_makes_a_change_while_its_thread_has_a_lock():
+    lock, made = new_lock(), []
+
+    def change():
+        with lock:
+            made.append(threading.current_thread())
+
+    signal.signal(signal.SIGALRM, lambda *_: uninterrupted(change))
+    with lock:
+        signal.raise_signal(signal.SIGALRM)
+        assert made == [threading.main_thread()]
+
+
+def test_a_change_is_made_where_no_thread_starts(monkeypatch):
+    def fail(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    assert uninterrupted(os.getpid) == os.getpid()
