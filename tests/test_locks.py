@@ -143,8 +143,8 @@ def test_a_handler_does_what_it_interrupts(do):
     before = signal.signal(signal.SIGALRM, handle)
     try:
         for _ in range(200):
-            signal.setitimer(signal.ITIMER_REAL, 0.0002)
             seen = handled
+            signal.setitimer(signal.ITIMER_REAL, 0.0002)
             while handled == seen:
                 do()
     finally:
