@@ -10,7 +10,7 @@ import torch
 from .. import _torch
 from ..errors import ArgumentError, MismatchError
 from ..jit import Contract, compile_interface
-from ..jit.export import DEVICES, MODE_NAMES, MODES, SETS, check_examples, export_module, export_programs
+from ..jit.export import DEVICES, check_examples, export_module, export_programs, misfit_of_mode, restore_parts
 from ..jit.read.model import Interface, Required
 from ..jit.script.cache import READING_MODULES
 from ..link.places import device_of
@@ -52,7 +52,8 @@ def exported(
 
     Raises:
         InterfaceError: `interface` has a signature that cannot cross.
-        ArgumentError: an example is missing, or does not fit the interface.
+        ArgumentError: an example is missing, or does not fit the interface. Or `both_modes` is given, and a part
+            is in another mode than `train` would set.
         MismatchError: the module does not implement `interface`.
         CreationError: torch.export cannot capture a method, or its graph has what cannot run without Python.
 
@@ -165,22 +166,23 @@ def complete_examples(examples: object, interface: Interface, contract: Contract
 
 
 def check_mode(module: torch.jit.ScriptModule, training: bool | None = None) -> None:
-    """Raises ArgumentError if `module`, or a part of it, was exported, and not in this mode.
+    """Raises ArgumentError if `module`, or a part of it, was exported, and not in this mode: see Note [Modes of parts].
 
     Args:
-        training: the mode. None: the one that each part is in.
+        training: the mode that is to be set. None: the one that each part is in.
     """
     for part in module.modules():
-        modes = None if is_stub(part) else getattr(part, MODES, None)
-        if modes is None:
-            continue
-        wanted = MODE_NAMES[part.training if training is None else training]
-        if wanted not in modes.split(" and "):
-            raise ArgumentError(
-                f"the module was exported in {modes} mode alone, so it cannot run in {wanted} mode; call "
-                f".{SETS[wanted]} before it is exported, or export both modes with torchremote.exported(..., "
-                "both_modes=True)"
-            )
+        said = "" if is_stub(part) else misfit_of_mode(part, training)
+        if said:
+            raise ArgumentError(said)
+
+
+def set_mode(module: torch.jit.ScriptModule, training: bool) -> None:
+    """Sets the mode of a module for which `check_mode` found it right."""
+    module.train(training)
+    for part in module.modules():
+        if not is_stub(part):
+            restore_parts(part)
 
 
 def check_movable(module: torch.jit.ScriptModule, device: torch.device) -> None:

@@ -21,7 +21,7 @@ import torch
 from ..errors import TorchRemoteError
 from ..link.failures import first_line
 from . import modules
-from .exported import check_mode
+from .exported import check_mode, set_mode
 from .hosting import Hosting
 from .modules import Entry
 
@@ -49,7 +49,7 @@ def set_modes(entries: Sequence[Entry], mode: bool) -> None:
 def _set_mode(entry: Entry, mode: bool, hosting: Hosting) -> bool:
     """Sets the mode of what is hosted. Returns False if that has gone since."""
     check_mode(hosting.module, mode)
-    hosting.module.train(mode)
+    set_mode(hosting.module, mode)
     entry.mode = mode
     return entry.hosting is hosting
 
@@ -60,7 +60,7 @@ def give_mode(entry: Entry, module: torch.jit.ScriptModule) -> bool | None:
     if mode is not None and is_training(module) != mode:
         try:
             check_mode(module, mode)
-            modules.beside_calls(module, partial(module.train, mode))
+            modules.beside_calls(module, partial(set_mode, module, mode))
         except TorchRemoteError as error:
             _log.warning(
                 "torchremote: %r: the new module refuses the mode that was set: %s", entry.name, first_line(error)

@@ -20,8 +20,9 @@ from ..script.classes import Classes
 from .capture import RUN_BY_TORCHSCRIPT, Captured, Finish, capture
 from .compiled import RUN_BY_AOTINDUCTOR
 from .holder import Holder
-from .module import DEVICES, MODE_NAMES, MODES, SETS, Graphs, ModuleLowering, is_compiled, source_of
-from .programs import interface_of, is_training, read_program, state_of
+from .modes import MODE_NAMES, PartModes, misfit_of_mode, modes_of, restore_parts, words_of_undone
+from .module import DEVICES, Graphs, ModuleLowering, is_compiled, source_of
+from .programs import interface_of, modes_in, read_program, state_of
 
 
 def export_module(
@@ -49,6 +50,8 @@ def export_module(
     finish = RUN_BY_AOTINDUCTOR if compiled else RUN_BY_TORCHSCRIPT
     lowering = ModuleLowering(interface, type(module).__name__, holder, "an example")
     shapes = _by_method("dynamic_shapes", {} if dynamic_shapes is None else dynamic_shapes, interface)
+    if both_modes and (said := words_of_undone(modes_of(module), module.training)):
+        raise ArgumentError(f"{interface.name}: both_modes=True: {said}; or leave out both_modes")
     modes = [_graphs(module, interface, classes, examples, shapes, device, finish)]
     if both_modes:
         before = [(part, part.training) for part in module.modules()]
@@ -89,7 +92,7 @@ def _graphs(
                 module, method, example, dynamic, classes, device, f"{where}[{number}]" if several else where, finish
             )
         ]
-    return Graphs(module.training, captured)
+    return Graphs(module.training, captured, modes_of(module))
 
 
 def export_programs(
@@ -100,6 +103,7 @@ def export_programs(
     finish = RUN_BY_AOTINDUCTOR if compiled else RUN_BY_TORCHSCRIPT
     captured: dict[str, Sequence[Captured]] = {}
     training: dict[bool, str] = {}
+    others: dict[str, None] = {}
     for method in interface.methods:
         where = f"{interface.name}.{method.name}"
         given = programs[method.name]
@@ -113,7 +117,9 @@ def export_programs(
             if not compiled:
                 holder.add_state(*state_of(program), where)
             of_method.append(finish.complete(read_program(program, method, where), where))
-            training[is_training(program)] = where
+            is_training, in_evaluation = modes_in(program)
+            training[is_training] = where
+            others.update(dict.fromkeys(in_evaluation))
         captured[method.name] = of_method
     if len(training) > 1:
         raise ArgumentError(
@@ -121,7 +127,7 @@ def export_programs(
             "export all in one"
         )
     lowering = ModuleLowering(interface, f"Exported{interface.name}", holder, "a program")
-    return lowering.script([Graphs(True in training, captured)], defined)
+    return lowering.script([Graphs(True in training, captured, PartModes(tuple(others), tuple(others)))], defined)
 
 
 def check_examples(examples: object, interface: Interface) -> dict[str, Any]:

@@ -120,8 +120,7 @@ class Holder:
         if original is not None:
             for prefix, part in original.named_modules(remove_duplicate=False):
                 if prefix:
-                    _part(root, prefix, type(part).__name__).training = part.training
-            root.training = original.training
+                    _part(root, prefix, type(part).__name__)
         for name, parameter in self._parameters.items():
             owner, last = _owner(root, name)
             owner.register_parameter(last, parameter)

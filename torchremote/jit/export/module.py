@@ -10,7 +10,7 @@ import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
@@ -33,17 +33,13 @@ from .compiled import run_package
 from .graph import Lowering
 from .guards import Guards
 from .holder import Holder, in_ascii
+from .modes import MIXED, MODE_NAMES, MODES, PartModes, other_mode, set_parts, written
 from .operators import NEGATIVE_ZERO, Operators
 from .values import Constant, Leaf, Several, Tree
 
-MODES: Final = "torchremote_modes"
 DEVICES: Final = "torchremote_devices"
 COMPILED: Final = "torchremote_compiled"
-"""Attributes of every exported module: the modes that it was exported in, the devices that its graphs name, and whether
-AOTInductor compiled them."""
-MODE_NAMES: Final = {True: "training", False: "evaluation"}
-SETS: Final = {"training": "train()", "evaluation": "eval()"}
-"""Names the call that sets each mode."""
+"""Attributes of every exported module: the devices that its graphs name, and whether AOTInductor compiled them."""
 
 
 def is_compiled(module: torch.nn.Module) -> bool:
@@ -57,6 +53,7 @@ class Graphs:
 
     training: bool
     of_methods: Mapping[str, Sequence[Captured]]
+    of_parts: PartModes = field(default_factory=PartModes)
 
 
 class ModuleLowering:
@@ -109,13 +106,15 @@ class ModuleLowering:
     def _script(self, modes: Sequence[Graphs], defined: Mapping[str, Any]) -> tuple[torch.jit.ScriptModule, str]:
         """Lowers the graphs, and compiles the text. Returns the text, too."""
         methods = [method.name for method in self._interface.methods]
-        self._names = Names({*self._holder.names, *methods, MODES, DEVICES, COMPILED, NEGATIVE_ZERO, "training"})
+        self._names = Names({*self._holder.names, *methods, MODES, MIXED, DEVICES, COMPILED, NEGATIVE_ZERO, "training"})
         self._methods = []
         self._operators.expected.clear()
         for method in self._interface.methods:
             self._lower_method(method, modes)
         name = self._source_names.scope(self._holder.names).fresh(_class_name(self._title))
         fields = [(MODES, "str"), (DEVICES, "str"), (COMPILED, "bool")]
+        mixed = written({graphs.training: graphs.of_parts for graphs in modes})
+        fields += [(MIXED, "str")] * bool(mixed)
         fields += [(NEGATIVE_ZERO, "float")] * self._operators.has_negative_zero
         fields += [(constant, "Tensor") for constant in self._holder.constants]
         unit = ir.Unit(
@@ -127,8 +126,10 @@ class ModuleLowering:
 
         def fill(module: torch.nn.Module) -> None:
             self._holder.fill(module)
-            module.training = modes[0].training
+            set_parts(module, modes[0].training, modes[0].of_parts)
             setattr(module, MODES, " and ".join(MODE_NAMES[graphs.training] for graphs in modes))
+            if mixed:
+                setattr(module, MIXED, mixed)
             setattr(module, DEVICES, " ".join(sorted(self._operators.devices)))
             setattr(module, COMPILED, self._holder.is_compiled)
             if self._operators.has_negative_zero:
@@ -156,7 +157,7 @@ class ModuleLowering:
             in_modes.append(tuple(chosen))
         first = modes[0].training
         if len(modes) == 1:
-            said = _other_mode(where, MODE_NAMES[first], self._holder.is_compiled)
+            said = other_mode(where, first, self._holder.is_compiled)
             in_modes.append((ir.Raise(ir.Literal(said)),))
         mode = ir.Attribute(self_name, "training")
         body = (ir.If(mode if first else ir.negated(mode), *in_modes),)
@@ -313,15 +314,6 @@ _sources: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDicti
 def source_of(scripted: torch.jit.ScriptModule) -> str | None:
     """Returns the text from which an exported module was compiled in this process."""
     return _sources.get(scripted)
-
-
-def _other_mode(where: str, was: str, is_compiled: bool) -> str:
-    if is_compiled:
-        return f"{where}: the module was compiled in {was} mode, and is in the other; call {SETS[was]}"
-    return (
-        f"{where}: the module was exported in {was} mode, and is in the other; call {SETS[was]}, or export both with "
-        "torchremote.exported(..., both_modes=True)"
-    )
 
 
 def _class_name(title: str) -> str:

@@ -80,15 +80,24 @@ def state_of(program: Any) -> tuple[dict[str, torch.Tensor], dict[str, bool]]:
     return state, buffers
 
 
-def is_training(program: Any) -> bool:
-    """Says whether a program was exported in training mode: whether an operator of it is told so."""
+def modes_in(program: Any) -> tuple[bool, list[str]]:
+    """Says whether a program was exported in training mode: whether an operator of it is told so.
+
+    Returns also the parts of a program in training mode, or the operators of the module itself, that are told that they
+    are in evaluation.
+    """
+    is_training, in_evaluation = False, []
     for node in program.graph.nodes:
         if isinstance(node.target, _torch.OpOverload):
             schema = _torch.operator_schema(node.target)
             given = dict(zip((one.name for one in schema.arguments), node.args, strict=False))
-            if any(given.get(name) is True for name in _TRAINING):
-                return True
-    return False
+            told = next((given[name] for name in _TRAINING if name in given), None)
+            if told is True and given.get("running_mean", node) is not None:  # a norm without any is so in both
+                is_training = True
+            elif told is False:
+                stack = node.meta.get("nn_module_stack") or {}
+                in_evaluation.append(next((part for part, _ in reversed(stack.values()) if part), str(node.target)))
+    return is_training, in_evaluation if is_training else []
 
 
 def interface_of(program: Any, name: str) -> Interface:
