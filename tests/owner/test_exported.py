@@ -174,6 +174,26 @@ def test_another_mode_is_refused_unless_both_were_exported(owner):
     assert tr.at_owner(both).state_dict()["norm.num_batches_tracked"] == 1
 
 
+class Freezable(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.full((4,), 5.0))
+
+    def forward(self, x):
+        return x + self.w if self.w.requires_grad else x
+
+
+def test_a_parameter_that_a_method_asks_is_frozen(owner):
+    stub = tr.create(owner, OnTensor, Freezable, examples={"forward": X})
+    at_owner = tr.at_owner(stub)
+    for _ in range(2):
+        at_owner.requires_grad_(False)
+        with pytest.raises(RemoteError, match="self.w: exported for a tensor that requires a gradient; came one that"):
+            stub(X[0])
+        at_owner.requires_grad_()
+        assert torch.equal(stub(X[0]), X[0] + 5)
+
+
 def test_a_module_that_is_in_another_mode_is_refused_when_it_is_hosted():
     exported = tr.exported(seeded(Normed).train(), OnTensor, {"forward": X})
     said = r"was exported in training mode alone, so it cannot run in evaluation mode; call .eval\(\) before it is exp"

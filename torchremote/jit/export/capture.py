@@ -1,16 +1,5 @@
 """Captures one method of a module for one example: torch.export traces it, with dimensions as dynamic as it finds them.
 
-Note [What is traced]
-    torch.export is given a module of ours. Its forward takes the leaves of the example, calls the user's method with
-    the values that they make up, and returns the leaves of the result. So torch.export sees tensors and integers only,
-    whatever types the interface declares, and all other values are constants that the generated code compares.
-
-    A method may ask what torch.export assumes nothing about: whether a tensor requires a gradient, and how it lies in
-    memory. If it does, calls are compared with the example in that, too.
-
-    What it changes beside its buffers would be lost, and is refused: see state.py. A buffer that it assigns is
-    changed in place after the method, which is traced with a copy of it.
-
 Note [Sizes of 0 and 1]
     torch.export can see sizes in three ways. In one, a size may be anything, and a graph is right for 0 and 1 as for
     others, unless the method asks. It fails for some methods. In the second, a size is at least 1. In the third, one
@@ -23,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -35,16 +24,13 @@ from ... import _torch
 from ...errors import CreationError, TorchRemoteError
 from ..read.model import Method
 from ..script.classes import Classes
-from .assigned import Assigned, Buffers, check_apart
-from .examples import bound_arguments, read_example, read_shapes
+from .assigned import check_apart
+from .examples import read_example, read_shapes
 from .reasons import reason_of
 from .state import State
-from .values import Constant, Reader, Several, Tree, build
-from .watching import GRAD_MODE, GRADIENT, MEMORY, GradientsLost, Watching
-
-MODULE = "module"
-"""The attribute under which the traced module has the user's; torch.export names parameters by it."""
-
+from .traced import MODULE, Call, Traced
+from .values import Constant, Several, Tree
+from .watching import GRAD_MODE, GRADIENT, MEMORY, GradientsLost, tensors_of
 
 _TRIED: Final = 3  # sizes that are tried as 1, and as 0, each for itself
 
@@ -61,6 +47,7 @@ class Captured:
     guards: tuple[str, ...]  # in Python, over `L[...]`
     attributes: dict[str, str]  # the user's name of each parameter, buffer and constant, by the graph's
     gradients: tuple[bool, ...] | None = None  # whether each leaf requires one; None: the graph is right for both
+    required: Mapping[str, bool] = field(default_factory=dict)  # that of parameters and buffers, if the method asked it
     asked: frozenset[str] = frozenset()  # what the method asked, of those in watching.py
     grad_mode: bool = True  # whether gradients were on, if that was asked
     package: Any = None  # what AOTInductor compiled of the program, for a compiled module
@@ -76,63 +63,6 @@ class Finish:
 
 
 RUN_BY_TORCHSCRIPT: Final = Finish(lambda captured, where: captured, takes_integers=True)
-
-
-@dataclass
-class _Call:
-    """The call that is traced. torch.export does not look into it, as it does into lists and dicts."""
-
-    method: Method
-    arguments: tuple[Tree, ...]
-    classes: Classes
-    where: str
-    result: Tree | None = None
-    asked: frozenset[str] = frozenset()  # what the method asked
-    assigned: Assigned = field(default_factory=set)
-    is_stale: bool = False  # it assigned a buffer that was not known to be assigned
-
-
-class _Traced(nn.Module):
-    """Calls a method of the user's module with the leaves of its arguments: see Note [What is traced]."""
-
-    def __init__(self, module: nn.Module, call: _Call) -> None:
-        super().__init__()
-        self.module = module
-        self.call = call
-        self.training = module.training
-
-    def forward(self, *leaves: Any) -> tuple[Any, ...]:
-        method, classes, where = self.call.method, self.call.classes, self.call.where
-        values = {
-            argument.name: build(tree, argument.type, leaves, classes)
-            for argument, tree in zip(method.arguments, self.call.arguments, strict=True)
-        }
-        module: nn.Module = self.module
-        # Calling the module runs its hooks, too.
-        call = module if method.name == "forward" else getattr(module, method.name)
-        positional, named = bound_arguments(getattr(module, method.name), method, values, where)
-        self.call.is_stale = False
-        before = State(module, traced=True)
-        buffers = Buffers(module, self.call.assigned, where)
-        watching = Watching(list(leaves), where)
-        try:
-            with watching.patches(), watching:
-                result = call(*positional, **named)
-            self.call.is_stale = buffers.copy_back()
-        finally:
-            buffers.restore()
-            changed = before.changed()
-        if watching.loses_region:
-            raise GradientsLost
-        self.call.asked = frozenset(watching.asked)
-        if changed is not None:
-            raise CreationError(
-                f"{where}: {type(module).__name__} changes its attribute {changed}, which an exported module cannot "
-                "keep; make it a tensor, register it with register_buffer, and change it in place"
-            )
-        reader = Reader(classes)
-        self.call.result = reader.read_result(result, method.returns, f"{where}.return")
-        return tuple(reader.leaves)
 
 
 def capture(
@@ -161,7 +91,7 @@ def capture(
     shapes = read_shapes(arguments, leaves, dynamic, method, where)
     # Copies, for two arguments may be one tensor here, and are not in other calls.
     leaves = [_fresh(leaf, device) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-    call = _Call(method, arguments, classes, where)
+    call = Call(method, arguments, classes, where)
     try:
         captured = finish.complete(_capture(module, call, leaves, shapes), where)
     except GradientsLost:  # then calls with gradients are refused
@@ -233,7 +163,7 @@ def _hold(guards: Sequence[str], leaves: list[Any]) -> bool:
 
 def _capture(
     module: nn.Module,
-    call: _Call,
+    call: Call,
     leaves: list[Any],
     shapes: list[Any],
     gradients: bool = True,
@@ -244,9 +174,9 @@ def _capture(
     before = State(module, traced=False)
     try:
         hinted = _torch.are_hints(shapes)
-        program = _torch.export_program(_Traced(module, call), leaves, shapes, hinted, gradients, once)
+        program = _torch.export_program(Traced(module, call), leaves, shapes, hinted, gradients, once)
         while call.is_stale:
-            program = _torch.export_program(_Traced(module, call), leaves, shapes, hinted, gradients, once)
+            program = _torch.export_program(Traced(module, call), leaves, shapes, hinted, gradients, once)
     except TorchRemoteError:
         raise
     except Exception as error:  # torch.export may raise anything, as may the user's code
@@ -269,7 +199,7 @@ def _capture(
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     if MEMORY in call.asked and not all(tensor.is_contiguous() for tensor in tensors):
         raise CreationError(f"{where}: it asks for the strides of its tensors; give contiguous tensors as examples")
-    required = tuple(isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in leaves)
+    gradients_of_leaves = tuple(isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in leaves)
     return Captured(
         program,
         call.arguments,
@@ -278,7 +208,8 @@ def _capture(
         paths,
         guards,
         attributes,
-        required if GRADIENT in call.asked else None,
+        gradients_of_leaves if GRADIENT in call.asked else None,
+        {name: tensor.requires_grad for name, tensor in tensors_of(module).items() if name in call.asked_of},
         call.asked,
         gradients,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ..lower import ir
@@ -45,3 +46,25 @@ def any_of(tests: list[ir.Expression]) -> ir.Expression:
 def text_of(value: ir.Expression) -> ir.Expression:
     """Writes a value as text, for an error."""
     return ir.call("str", value)
+
+
+def repeats_sizes(right: ir.Expression, leaves: Mapping[int, ir.Expression], values: Sequence[Any]) -> bool:
+    """Says whether a condition is always so, or only repeats the sizes of the graph's inputs.
+
+    Args:
+        leaves, values: what the inputs are in the generated code, and in the graph.
+    """
+    match right:
+        case ir.Literal(True):
+            return True
+        case ir.Operation("==", ir.Call(ir.Attribute(value, "size"), (ir.Literal(int(n)),)), ir.Literal(int(size))):
+            index = next((index for index, leaf in leaves.items() if leaf == value), None)
+            return index is not None and str(values[index].shape[n]) == str(size)
+        case ir.Operation(
+            "==",
+            ir.Call(ir.Attribute(one, "size"), (ir.Literal(int(n)),)),
+            ir.Call(ir.Attribute(other, "size"), (ir.Literal(int(m)),)),
+        ):
+            found = [index for wanted in (one, other) for index, leaf in leaves.items() if leaf == wanted]
+            return str(values[found[0]].shape[n]) == str(values[found[1]].shape[m])
+    return False

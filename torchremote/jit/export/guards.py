@@ -21,7 +21,7 @@ from ..read.literals import DeviceValue, MemberValue
 from ..read.model import Method
 from ..read.types import DictType, EnumType, ListType, NamedTupleType, OptionalType, TupleType, Type
 from .capture import Captured
-from .comparisons import any_of, has_other_length, is_another, limits_of, text_of
+from .comparisons import any_of, has_other_length, is_another, limits_of, repeats_sizes, text_of
 from .conditions import condition
 from .values import Constant, Leaf, Several, Tree
 from .watching import CONJUGATE, GRAD_MODE, MEMORY, NEGATIVE, OFFSET
@@ -46,10 +46,18 @@ class Guards:
         names: the function's scope.
         fail: what a failed comparison does; None to compare nothing, as after a function that did.
         where: names interface and method in errors of the export.
+        attribute: returns the expression for a parameter or buffer. None if the module does not have it.
     """
 
     def __init__(
-        self, captured: Captured, method: Method, names: Names, source_names: SourceNames, fail: Fail | None, where: str
+        self,
+        captured: Captured,
+        method: Method,
+        names: Names,
+        source_names: SourceNames,
+        fail: Fail | None,
+        where: str,
+        attribute: Callable[[str], ir.Expression | None],
     ) -> None:
         self._captured = captured
         self._method = method
@@ -57,6 +65,7 @@ class Guards:
         self._source_names = source_names
         self._fail = fail
         self._where = where
+        self._attribute = attribute
         self._how = "exported" if captured.package is None else "compiled"
         self._ranges = {str(symbol): bounds for symbol, bounds in captured.program.range_constraints.items()}
         nodes = {node.name: node for node in captured.program.graph.nodes if node.op == "placeholder"}
@@ -80,6 +89,11 @@ class Guards:
             self._check(wrong, where, f"a size of {self._named(text)}", text_of(value), body)
         for guard in self._captured.guards:
             self._guard(guard, body)
+        for name, required in self._captured.required.items():
+            own = self._attribute(name)
+            if own is not None:
+                remedy = "set requires_grad as it was, or export the module as it is now"
+                self._gradient(own, required, f"self.{name}", f"; {remedy}", body)
         if GRAD_MODE in self._captured.asked:
             enabled = ir.called(ir.Name("torch"), "is_grad_enabled")
             wrong = ir.Operation("!=", enabled, ir.Literal(self._captured.grad_mode))
@@ -204,16 +218,22 @@ class Guards:
     def _asked(self, value: ir.Name, index: int, where: str, into: list[ir.Statement]) -> None:
         """Compares what the method asked of tensors beside their sizes."""
         if self._captured.gradients is not None:
-            required = self._captured.gradients[index]
-            wrong = ir.Operation("!=", ir.Attribute(value, "requires_grad"), ir.Literal(required))
-            came = ir.Literal("one that does not" if required else "one that does")
-            self._check(wrong, where, f"a tensor that requires {'a' if required else 'no'} gradient", came, into)
+            self._gradient(value, self._captured.gradients[index], where, "", into)
         if self._captured.device is not None:
             self._packaged(value, self._captured.device, where, into)
         for method, wanted, exported, remedy in (_ASKED[one] for one in _ASKED if one in self._captured.asked):
             found: ir.Expression = ir.called(value, method)
             wrong = ir.Operation("!=", found, ir.Literal(wanted))
             self._check(wrong, where, exported, ir.Literal(f"another; pass {remedy}"), into, another=False)
+
+    def _gradient(
+        self, value: ir.Expression, required: bool, where: str, remedy: str, into: list[ir.Statement]
+    ) -> None:
+        """Compares whether a tensor requires a gradient. `remedy`: what to do; "" to give another example."""
+        wrong = ir.Operation("!=", ir.Attribute(value, "requires_grad"), ir.Literal(required))
+        came = ir.Literal(f"one that {'does not' if required else 'does'}{remedy}")
+        exported = f"a tensor that requires {'a' if required else 'no'} gradient"
+        self._check(wrong, where, exported, came, into, another=not remedy)
 
     def _packaged(self, value: ir.Name, device: torch.device, where: str, into: list[ir.Statement]) -> None:
         """Compares what only a package is not right for: another device, and a gradient, which it would lose."""
@@ -273,7 +293,7 @@ class Guards:
 
         divisors: list[ir.Expression] = []
         right = condition(guard, find, self._where, divisors)
-        if self._is_known(right):
+        if repeats_sizes(right, self.leaves, self._values):
             return
         for divisor in reversed(divisors):  # one in another one's expression comes after it in the list
             right = ir.Operation("and", ir.Operation("!=", divisor, ir.Literal(0)), right)
@@ -290,23 +310,6 @@ class Guards:
             said = ir.Literal(f"{', ' if number else ''}{self._shown_source(text)} of ")
             came = ir.Operation("+", ir.Operation("+", came, said), text_of(value))
         self._check(ir.negated(right), first, readable, came, into)
-
-    def _is_known(self, right: ir.Expression) -> bool:
-        """Says whether a condition is always so, or only repeats the sizes of the graph's inputs."""
-        match right:
-            case ir.Literal(True):
-                return True
-            case ir.Operation("==", ir.Call(ir.Attribute(value, "size"), (ir.Literal(int(n)),)), ir.Literal(int(size))):
-                index = next((index for index, leaf in self.leaves.items() if leaf == value), None)
-                return index is not None and str(self._values[index].shape[n]) == str(size)
-            case ir.Operation(
-                "==",
-                ir.Call(ir.Attribute(one, "size"), (ir.Literal(int(n)),)),
-                ir.Call(ir.Attribute(other, "size"), (ir.Literal(int(m)),)),
-            ):
-                found = [index for wanted in (one, other) for index, leaf in self.leaves.items() if leaf == wanted]
-                return str(self._values[found[0]].shape[n]) == str(self._values[found[1]].shape[m])
-        return False
 
     def _shown_source(self, text: str) -> str:
         for path, index in self._captured.paths.items():

@@ -31,7 +31,7 @@ from ..script.emit import emit
 from .capture import Captured
 from .compiled import run_package
 from .graph import Lowering
-from .guards import Guards
+from .guards import Fail, Guards
 from .holder import Holder, in_ascii
 from .modes import MIXED, MODE_NAMES, MODES, PartModes, other_mode, set_parts, written
 from .operators import NEGATIVE_ZERO, Operators
@@ -106,7 +106,9 @@ class ModuleLowering:
     def _script(self, modes: Sequence[Graphs], defined: Mapping[str, Any]) -> tuple[torch.jit.ScriptModule, str]:
         """Lowers the graphs, and compiles the text. Returns the text, too."""
         methods = [method.name for method in self._interface.methods]
-        self._names = Names({*self._holder.names, *methods, MODES, MIXED, DEVICES, COMPILED, NEGATIVE_ZERO, "training"})
+        self._names = Names(
+            {*self._holder.names, *methods, MODES, MIXED, DEVICES, COMPILED, NEGATIVE_ZERO, "training"}
+        )
         self._methods = []
         self._operators.expected.clear()
         for method in self._interface.methods:
@@ -191,7 +193,7 @@ class ModuleLowering:
         """Lowers the method that says how arguments differ from what a graph is right for."""
         names = self._source_names.scope(["self"])
         parameters = renamed(method, names, self._source_names.declared)
-        guards = Guards(captured, method, names, self._source_names, lambda said, _: ir.Return(said), where)
+        guards = self._guards(captured, method, names, lambda said, _: ir.Return(said), where)
         body = (*guards.lower(parameters), ir.Return(ir.Literal("")))
         self._methods.append(ir.Function(name, (SELF, *parameters), "str", body))
 
@@ -204,7 +206,7 @@ class ModuleLowering:
             said = ir.Operation("+", ir.Literal(f"{OTHERWISE}{where}: "), said)
             return ir.Raise(ir.Operation("+", said, ir.Literal(f"; {self._remedy}")) if another else said)
 
-        guards = Guards(captured, method, names, self._source_names, fail if checked else None, where)
+        guards = self._guards(captured, method, names, fail if checked else None, where)
         body = guards.lower(parameters)
         self._operators.where = where
         signature = captured.program.graph_signature
@@ -237,6 +239,9 @@ class ModuleLowering:
         written = self._result(captured.result, method.returns, results, names, body)
         returns = self._source_names.declared(method.returns)
         self._methods.append(ir.Function(name, (SELF, *parameters), returns, (*body, ir.Return(written))))
+
+    def _guards(self, captured: Captured, method: Method, names: Names, fail: Fail | None, where: str) -> Guards:
+        return Guards(captured, method, names, self._source_names, fail, where, self._holder.attribute)
 
     def _declared(self, method: Method) -> tuple[ir.Parameter, ...]:
         """Returns the parameters of the interface's method. Those at the end have their defaults."""

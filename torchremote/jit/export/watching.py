@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import torch
@@ -38,6 +38,8 @@ _QUESTIONS: Final[dict[Any, str]] = {
     **dict.fromkeys((torch.Tensor.is_conj, torch.is_conj), CONJUGATE),
     **dict.fromkeys((torch.Tensor.is_neg, torch.is_neg), NEGATIVE),
 }
+_GETS_GRADIENT: Final = frozenset((getattr(torch.Tensor, "grad").__get__,))  # noqa: B009
+_SETS_REQUIRED: Final = frozenset((torch.Tensor.requires_grad_, getattr(torch.Tensor, "requires_grad").__set__))  # noqa: B009
 _GETS_DATA: Final = frozenset((getattr(torch.Tensor, "data").__get__,))  # noqa: B009
 _SETS_DATA: Final = frozenset((getattr(torch.Tensor, "data").__set__,))  # noqa: B009
 _SQUEEZES: Final = frozenset((torch.squeeze, torch.Tensor.squeeze, torch.Tensor.squeeze_))
@@ -59,25 +61,30 @@ class Watching(TorchFunctionMode):
 
     Args:
         leaves: the tensors of the method's arguments.
+        state: the parameters and buffers of the module, by name.
         where: names interface and method in errors.
     """
 
-    def __init__(self, leaves: list[Any], where: str) -> None:
+    def __init__(self, leaves: list[Any], state: Mapping[str, torch.Tensor], where: str) -> None:
         super().__init__()
         self.asked: set[str] = set()
+        self.asked_of: set[str] = set()
+        """The parameters and buffers of which it asked whether they require a gradient."""
         self.loses_region = False
         """Whether a branch or loop, as torch.cond, ran without gradients, while they were on before. torch.export
         drops such a region."""
         self._began_with_gradients = torch.is_grad_enabled()
         self._is_in_operator = False
         self._leaves = {id(leaf) for leaf in leaves}
+        self._state = state  # it keeps them, so that no other tensor gets the id of one
+        self._names = {id(tensor): name for name, tensor in state.items()}
         self._where = where
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function in _QUESTIONS:  # only then: torch 2.11 traces this for branches and loops, and guards the set
             self.asked.add(_QUESTIONS[function])
-            if function in _GETTERS and id(args[0]) not in self._leaves and not isinstance(args[0], nn.Parameter):
-                self._ask_of_users(sys._getframe(1))
+            if function in _GETTERS and id(args[0]) not in self._leaves:
+                self._ask_of_gradient(function, args[0], sys._getframe(1))
         if function in _GETS_DATA:
             return args[0].detach()  # it leaves nothing in the graph, and is the same memory
         if function in _SETS_DATA:
@@ -85,6 +92,18 @@ class Watching(TorchFunctionMode):
                 f"{self._where}: it assigns to a tensor's data, which an exported module would lose; use copy_ under "
                 "torch.no_grad()"
             )
+        if function in _GETS_GRADIENT and id(args[0]) in self._names and not _is_torchs(sys._getframe(1)):
+            raise CreationError(
+                f"{self._where}: it looks at the gradient of self.{self._names[id(args[0])]}, which a graph does not "
+                "have; leave that out of the method"
+            )
+        if function in _SETS_REQUIRED and id(args[0]) in self._names:
+            wanted = [*args[1:], *(kwargs or {}).values(), True][0]
+            if args[0].requires_grad is not wanted:
+                raise CreationError(
+                    f"{self._where}: it changes whether self.{self._names[id(args[0])]} requires a gradient, which an "
+                    "exported module would lose; leave that out of the method, and do it before"
+                )
         if function in _SQUEEZES:
             _ask_for_1(*args, **(kwargs or {}))
         if function in _HOOKS and torch.is_grad_enabled():
@@ -104,8 +123,20 @@ class Watching(TorchFunctionMode):
 
     def _ask_of_users(self, frame: Any) -> None:
         """Notes a question for the grad mode, unless torch's own Python asks. There, it chooses a faster way."""
-        if not frame.f_code.co_filename.startswith(_TORCH):
+        if not _is_torchs(frame):
             self.asked.add(GRAD_MODE)
+
+    def _ask_of_gradient(self, function: Any, tensor: torch.Tensor, frame: Any) -> None:
+        """Notes a question for the gradient of a tensor that is no argument, unless torch's own Python asks it."""
+        if _is_torchs(frame):
+            return
+        name = self._names.get(id(tensor))
+        if name is not None and (function == _GETTERS[0] or not isinstance(tensor, nn.Parameter)):
+            self.asked_of.add(name)  # a parameter is always a leaf
+        if not isinstance(tensor, nn.Parameter):
+            self.asked.add(GRAD_MODE)
+            if name is None and self._began_with_gradients:  # it may be computed of any of them
+                self.asked_of.update(self._names.values())
 
     @contextlib.contextmanager
     def patches(self) -> Iterator[None]:
@@ -185,6 +216,17 @@ class Watching(TorchFunctionMode):
             return function(*args, **kwargs)
 
         return refuse
+
+
+def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Returns the parameters and buffers of a module that may require gradients, by name."""
+    found = [*module.named_parameters(), *module.named_buffers()]
+    return {name: tensor for name, tensor in found if tensor.is_floating_point() or tensor.is_complex()}
+
+
+def _is_torchs(frame: Any) -> bool:
+    """Says whether code of torch's own runs in a frame."""
+    return bool(frame.f_code.co_filename.startswith(_TORCH))
 
 
 def _in_transform() -> bool:
