@@ -17,7 +17,7 @@ from ..link.places import device_of
 from ..link.stubs import is_stub
 from ..link.values import PythonPacker
 from .dropped import check_backward_hooks, check_whole
-from .state_names import read_names, remember_names
+from .state_names import StateNames, note_names, read_names, remember_names
 
 _CPU = torch.device("cpu")
 
@@ -73,7 +73,9 @@ def exported(
             raise ArgumentError("exported: programs are exported already, and take no examples, shapes or modes")
         programs = check_examples(module, compiled.interface)
         with READING_MODULES:
-            return export_programs(programs, contract.interface, contract.defined)
+            of_programs = export_programs(programs, contract.interface, contract.defined)
+        note_names(of_programs, StateNames(frozenset(of_programs.state_dict()), ""))
+        return of_programs
     python = _python_module(module, contract.interface.name)
     complete = complete_examples(examples, compiled.interface, contract)
     return export_for(python, contract, complete, dynamic_shapes=dynamic_shapes, both_modes=both_modes)
@@ -111,7 +113,9 @@ def export_for(
             compiled,
         )
     if not compiled:
-        remember_names(scripted, read_names(scripted, module))
+        names = read_names(scripted, module)
+        remember_names(scripted, names)
+        note_names(scripted, names)
     return scripted
 
 

@@ -6,13 +6,14 @@ Note [Whole states]
     And it has the buffers that are not persistent. So the names are read from the Python module when it is scripted.
     A state is what stands under these names; if the scripted module lacks some of it, asking for the state is refused.
 
-    TorchScript does not keep those names. If a module was scripted before it was hosted, its state is all parameters
-    and buffers. It is refused if there is visibly more: if the module was frozen, or holds an object of torch's own
-    classes, such as packed weights.
+    TorchScript does not keep those names. An exported module has them in an attribute, so copies and files have them,
+    too. If another module was scripted before it was hosted, its state is all parameters and buffers. It is refused if
+    there is visibly more: if the module was frozen, or holds an object of torch's own classes, such as packed weights.
 """
 
 from __future__ import annotations
 
+import json
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ import torch
 
 from .. import _torch
 from ..errors import ArgumentError, NotSavableError
-from ..jit.export import is_compiled
+from ..jit.export import STATE, is_compiled
 from ..link.route import address_of
 from ..link.stubs import is_stub
 from .state_versions import Versions, of_state, versions_of, with_versions
@@ -95,9 +96,7 @@ def state_of(scripted: torch.jit.ScriptModule) -> OrderedDict[str, torch.Tensor]
     check_has_state(scripted)
     known = _names_of.get(scripted)
     if known is None:
-        lost = _lost_in_scripted(scripted)
-        versions = Versions({} if lost else of_state(scripted.state_dict()))
-        known = _names_of[scripted] = StateNames(None, lost, versions)
+        known = _names_of[scripted] = _noted_names(scripted)
     if known.lost:
         raise NotSavableError(
             f"{known.lost}; a state has parameters and buffers; save such a module where it is made, before it is "
@@ -162,6 +161,60 @@ def read_names(scripted: torch.jit.ScriptModule, module: torch.nn.Module) -> Sta
     else:
         why = next(filter(None, map(_lost_in_scripted, _scripted_parts(module))), "")
     return StateNames(frozenset(own), why, versions_of(module, own))
+
+
+def note_names(scripted: torch.jit.ScriptModule, names: StateNames) -> None:
+    """Writes the names of the state of an exported module into it, as far as the module itself does not show them."""
+    versions = of_state(scripted.state_dict())
+    own = names.versions.of_parts
+    noted = {
+        "hidden": [name for name in _all_tensors(scripted) if names.names is not None and name not in names.names],
+        "lost": names.lost,
+        "versions": {
+            part: _plain(own.get(part)) for part in own.keys() | versions if own and own.get(part) != versions.get(part)
+        },
+        "converting": dict(names.versions.converting),
+    }
+    if any(noted.values()):
+        setattr(scripted, STATE, json.dumps(noted))
+
+
+def _noted_names(scripted: torch.jit.ScriptModule) -> StateNames:
+    """Reads the names of the state of a scripted module that nobody remembers."""
+    lost = _lost_in_scripted(scripted)
+    if lost:
+        return StateNames(None, lost)
+    hidden: set[str] = set()
+    converting: dict[str, str] = {}
+    versions: dict[str, Mapping[str, Any] | None] = {**of_state(scripted.state_dict())}
+    for path, part in scripted.named_modules(remove_duplicate=False):
+        text: str = "" if is_stub(part) else getattr(part, STATE, "")
+        if not text:
+            continue
+        noted, dot = json.loads(text), path and f"{path}."
+        hidden.update(f"{dot}{name}" for name in noted["hidden"])
+        lost = lost or noted["lost"]
+        versions |= {f"{dot}{name}" if name else path: version for name, version in noted["versions"].items()}
+        converting |= {f"{dot}{name}" if name else path: by for name, by in noted["converting"].items()}
+    names = frozenset(scripted.state_dict().keys() - hidden) if hidden else None
+    known = {name: version for name, version in versions.items() if version is not None}
+    return StateNames(names, lost, Versions(known, converting))
+
+
+def _all_tensors(module: torch.nn.Module) -> list[str]:
+    """Lists the names of a module's parameters and buffers."""
+    tensors = (
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    )
+    return [name for name, _ in tensors]
+
+
+def _plain(version: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Returns what text can have of a part's version. None: the state has no such part."""
+    if version is None:
+        return None
+    return {name: value for name, value in version.items() if isinstance(value, (bool, int, float, str))}
 
 
 def _scripted_parts(module: torch.nn.Module) -> Iterator[torch.jit.ScriptModule]:

@@ -39,7 +39,9 @@ from .values import Constant, Leaf, Several, Tree
 
 DEVICES: Final = "torchremote_devices"
 COMPILED: Final = "torchremote_compiled"
-"""Attributes of every exported module: the devices that its graphs name, and whether AOTInductor compiled them."""
+STATE: Final = "torchremote_state"
+"""Attributes of every exported module: the devices that its graphs name, whether AOTInductor compiled them, and what is
+noted of its state."""
 
 
 def is_compiled(module: torch.nn.Module) -> bool:
@@ -107,14 +109,14 @@ class ModuleLowering:
         """Lowers the graphs, and compiles the text. Returns the text, too."""
         methods = [method.name for method in self._interface.methods]
         self._names = Names(
-            {*self._holder.names, *methods, MODES, MIXED, DEVICES, COMPILED, NEGATIVE_ZERO, "training"}
+            {*self._holder.names, *methods, MODES, MIXED, DEVICES, COMPILED, STATE, NEGATIVE_ZERO, "training"}
         )
         self._methods = []
         self._operators.expected.clear()
         for method in self._interface.methods:
             self._lower_method(method, modes)
         name = self._source_names.scope(self._holder.names).fresh(_class_name(self._title))
-        fields = [(MODES, "str"), (DEVICES, "str"), (COMPILED, "bool")]
+        fields = [(MODES, "str"), (DEVICES, "str"), (COMPILED, "bool"), (STATE, "str")]
         mixed = written({graphs.training: graphs.of_parts for graphs in modes})
         fields += [(MIXED, "str")] * bool(mixed)
         fields += [(NEGATIVE_ZERO, "float")] * self._operators.has_negative_zero
@@ -134,6 +136,7 @@ class ModuleLowering:
                 setattr(module, MIXED, mixed)
             setattr(module, DEVICES, " ".join(sorted(self._operators.devices)))
             setattr(module, COMPILED, self._holder.is_compiled)
+            setattr(module, STATE, "")
             if self._operators.has_negative_zero:
                 setattr(module, NEGATIVE_ZERO, -0.0)
 
