@@ -129,6 +129,10 @@ _GATHERED: Final = (
     "the owner made one call of this one and others, and it failed for all (declare the method "
     "@torchremote.idempotent, and each runs again by itself): "
 )
+_JOINED: Final = (
+    "its calls were sent as one call of concatenated tensors, and that was refused (return_exceptions=True sends each "
+    "by itself): "
+)
 _REFUSED: Final = re.compile(r'"<torchremote (\w+)#\w+ table>", line \d+, in _remote_(\w+)\n')
 _GONE_WITHIN: Final = (
     "it led to a call of {}, whose module is gone: it was withdrawn, or its worker was restarted; if it has a name, "
@@ -203,7 +207,11 @@ def explain(error: Exception, method: str, worker: str, which: Callable[[], str]
         message = _LOST_WITHIN.format(_without_code(message).partition("\n")[0])
     said = message.removeprefix(CANNOT_SEND).removeprefix(OTHERWISE).removeprefix(f"{method.removesuffix('_many')}: ")
     gathered = _GATHERED if re.search(rf"in _gathered_{name}(_\d+)?\n", text) else ""
-    traced = "" if message.startswith(OTHERWISE) else f"\n\n{text}"  # generated code is of no use to the reader
+    traced = f"\n\n{text}"
+    if message.startswith(OTHERWISE):
+        traced = ""  # generated code is of no use to the reader
+        if name != one and re.search(rf"def split_{one}(_\d+)?\(link(_\d+)?: Link, ", text):
+            gathered = _JOINED
     return RemoteError(f"{where}: {which()}{gathered}{said}{traced}")
 
 

@@ -116,7 +116,7 @@ def put_of(contract: Contract, hosting: Hosting, counts: object, is_same: bool =
     wait_for_device(hosting.device)
     module, gather = hosting.module, hosting.ways.gather
     called = module if counts is None else counted_module(contract, module, counts)
-    methods = gathered_methods(gather, contract)
+    methods = gathered_methods(gather, contract, module)
     given: tuple[object, ...] = (called, hosting.device, hosting.moves)
     if gather is not None and methods is not None:
         host = host_gathering(contract, methods)

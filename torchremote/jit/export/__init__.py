@@ -20,6 +20,7 @@ from ..script.classes import Classes
 from .capture import RUN_BY_TORCHSCRIPT, Captured, Finish, capture
 from .compiled import RUN_BY_AOTINDUCTOR
 from .holder import Holder
+from .joined import Limits, limits_of_module
 from .modes import MODE_NAMES, PartModes, misfit_of_mode, modes_of, restore_parts, words_of_undone
 from .module import DEVICES, STATE, Graphs, ModuleLowering, is_compiled, source_of
 from .programs import interface_of, modes_in, read_program, state_of

@@ -52,6 +52,7 @@ class Captured:
     grad_mode: bool = True  # whether gradients were on, if that was asked
     package: Any = None  # what AOTInductor compiled of the program, for a compiled module
     device: torch.device | None = None  # where the package runs
+    is_extra: bool = False  # for sizes of 0 or 1 that the graph of the example is not right for
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def capture(
                 with suppress(CreationError):  # then calls of that size are refused
                     narrow_shapes = read_shapes(arguments, narrowed, None, method, where)
                     again = _capture(module, replace(call), narrowed, narrow_shapes, captured.grad_mode, not size)
-                    others.append(finish.complete(again, where))
+                    others.append(replace(finish.complete(again, where), is_extra=True))
     if GRAD_MODE in captured.asked and captured.grad_mode:
         with suppress(CreationError):  # then calls without gradients are refused
             without = _capture(module, replace(call), leaves, shapes, gradients=False)

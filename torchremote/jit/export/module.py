@@ -33,6 +33,7 @@ from .compiled import run_package
 from .graph import Lowering
 from .guards import Fail, Guards
 from .holder import Holder, in_ascii
+from .joined import LIMITS, lower_limits
 from .modes import MIXED, MODE_NAMES, MODES, PartModes, other_mode, set_parts, written
 from .operators import NEGATIVE_ZERO, Operators
 from .values import Constant, Leaf, Several, Tree
@@ -109,12 +110,13 @@ class ModuleLowering:
         """Lowers the graphs, and compiles the text. Returns the text, too."""
         methods = [method.name for method in self._interface.methods]
         self._names = Names(
-            {*self._holder.names, *methods, MODES, MIXED, DEVICES, COMPILED, STATE, NEGATIVE_ZERO, "training"}
+            {*self._holder.names, *methods, MODES, MIXED, DEVICES, COMPILED, STATE, LIMITS, NEGATIVE_ZERO, "training"}
         )
         self._methods = []
         self._operators.expected.clear()
         for method in self._interface.methods:
             self._lower_method(method, modes)
+        self._methods += lower_limits(_graphs_of(methods, modes))
         name = self._source_names.scope(self._holder.names).fresh(_class_name(self._title))
         fields = [(MODES, "str"), (DEVICES, "str"), (COMPILED, "bool"), (STATE, "str")]
         mixed = written({graphs.training: graphs.of_parts for graphs in modes})
@@ -322,6 +324,11 @@ _sources: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDicti
 def source_of(scripted: torch.jit.ScriptModule) -> str | None:
     """Returns the text from which an exported module was compiled in this process."""
     return _sources.get(scripted)
+
+
+def _graphs_of(methods: Sequence[str], modes: Sequence[Graphs]) -> dict[str, list[Captured]]:
+    """Returns the graphs of each method in all modes."""
+    return {name: [captured for graphs in modes for captured in graphs.of_methods[name]] for name in methods}
 
 
 def _class_name(title: str) -> str:
