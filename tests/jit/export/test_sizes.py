@@ -150,3 +150,72 @@ def test_an_example_may_be_empty():
     for rows in (0, 1, 4):
         x = torch.ones(rows, 3)
         assert torch.equal(joining(x, torch.ones(2, 3)), torch.ones(rows + 2, 3))
+
+
+# -- multiples in dynamic_shapes
+
+
+class OnPair:
+    def forward(self, x: Tensor, y: Tensor) -> Tensor: ...
+
+
+class OfBoth(nn.Module):
+    def forward(self, x, y):
+        return x.sum() * x.shape[0] + y.sum() * y.shape[0]
+
+
+Q, P = torch.export.Dim("q", max=9), torch.export.Dim("p", max=9)
+BLOCKS = Does(lambda x: x.view(-1, 4, x.shape[1]).sum(1))
+OF_MULTIPLES = {
+    "4*q": (BLOCKS, {0: 4 * Q}, {8: "", 12: "", 36: "", 40: "n >= 2 and <= 9", 6: "4*n", 4: "n >= 2", 0: "n >= 2"}),
+    "4*q without a limit": (BLOCKS, {0: 4 * torch.export.Dim("r")}, {4000: "", 6: "4*n", 4: "n >= 2"}),
+    "2*q + 1": (Does(lambda x: x * x.shape[0]), {0: 2 * Q + 1}, {7: "", 19: "", 6: "2*n + 1", 21: "<= 9", 1: ">= 2"}),
+}
+
+
+@pytest.mark.parametrize("program", [False, True])
+@pytest.mark.parametrize("shape", OF_MULTIPLES)
+def test_a_size_may_be_a_multiple_of_one_that_no_argument_has(shape, program):
+    module, dynamic, calls = OF_MULTIPLES[shape]
+    example = (torch.rand(next(iter(calls)) if "+" in shape else 8, 4),)
+    if program:
+        given = torch.export.export(module, example, dynamic_shapes=({0: dynamic[0]},))
+        exported = tr.exported({"forward": given}, OnTensor)
+    else:
+        exported = tr.exported(module, OnTensor, {"forward": example}, dynamic_shapes={"forward": {"x": dynamic}})
+    for size, said in calls.items():
+        x = torch.rand(size, 4)
+        if not said:
+            assert torch.equal(exported(x), module(x))
+            continue
+        with pytest.raises(torch.jit.Error) as raised:
+            exported(x)
+        assert f"x.size(0): exported for a size of {shape.split(' w')[0].replace('q', 'n')}" in str(raised.value)
+        assert said in str(raised.value)
+        assert f"; came {size};" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "right", "wrong"),
+    [
+        ((4 * Q, 2 * Q), [(8, 4), (12, 6)], {(12, 4): "y.size(0): exported for a size of 2*n; came 4"}),
+        ((2 * Q, Q), [(8, 4), (12, 6)], {(12, 4): "x.size(0): exported for a size of 2*y.size(0); came 12"}),
+        ((Q, 2 * Q), [(8, 16), (3, 6)], {(3, 5): "y.size(0): exported for a size of 2*x.size(0); came 5"}),
+        (
+            (2 * Q, 3 * P),
+            [(8, 9), (12, 27)],
+            {(8, 4): "y.size(0): exported for a size of 3*m, m >= 2 and <= 9; came 4"},
+        ),
+    ],
+)
+def test_multiples_of_one_size_are_compared_with_each_other(shapes, right, wrong):
+    module, (x, y) = OfBoth(), (torch.rand(rows, 4) for rows in right[0])
+    dynamic = {"forward": {"x": {0: shapes[0]}, "y": {0: shapes[1]}}}
+    exported = tr.exported(module, OnPair, {"forward": (x, y)}, dynamic_shapes=dynamic)
+    for rows in right:
+        x, y = (torch.rand(size, 4) for size in rows)
+        torch.testing.assert_close(exported(x, y), module(x, y))
+    for rows, said in wrong.items():
+        with pytest.raises(torch.jit.Error) as raised:
+            exported(*(torch.rand(size, 4) for size in rows))
+        assert said in str(raised.value)

@@ -21,8 +21,9 @@ from ..read.literals import DeviceValue, MemberValue
 from ..read.model import Method
 from ..read.types import DictType, EnumType, ListType, NamedTupleType, OptionalType, TupleType, Type
 from .capture import Captured
-from .comparisons import any_of, has_other_length, is_another, limits_of, repeats_sizes, text_of
+from .comparisons import any_of, has_other_length, is_another, repeats_sizes, text_of
 from .conditions import condition
+from .sizes import Sizes
 from .values import Constant, Leaf, Several, Tree
 from .watching import CONJUGATE, GRAD_MODE, MEMORY, NEGATIVE, OFFSET
 
@@ -67,12 +68,10 @@ class Guards:
         self._where = where
         self._attribute = attribute
         self._how = "exported" if captured.package is None else "compiled"
-        self._ranges = {str(symbol): bounds for symbol, bounds in captured.program.range_constraints.items()}
+        ranges = {str(symbol): bounds for symbol, bounds in captured.program.range_constraints.items()}
+        self._sizes = Sizes(ranges, where)
         nodes = {node.name: node for node in captured.program.graph.nodes if node.op == "placeholder"}
         self._values = [nodes[name].meta.get("val") for name in captured.inputs]
-        self._symbols: dict[str, ir.Expression] = {}
-        self._shown: dict[str, str] = {}  # how messages call a symbol
-        self._left: list[tuple[ir.Expression, str, str]] = []  # sizes that are computed of others
         self._paths: dict[int, str] = {}  # how messages call a leaf
         self.leaves: dict[int, ir.Expression] = {}
 
@@ -81,12 +80,8 @@ class Guards:
         body: list[ir.Statement] = []
         for parameter, argument, tree in zip(parameters, self._method.arguments, self._captured.arguments, strict=True):
             self._walk(ir.Name(parameter.name), tree, argument.type, argument.name, body)
-        for value, text, where in self._left:
-            divisors: list[ir.Expression] = []
-            wanted = condition(text, self._symbols.get, self._where, divisors)
-            by_zero = [ir.Operation("==", one, ir.Literal(0)) for one in divisors]
-            wrong = any_of([*by_zero, ir.Operation("!=", value, wanted)])
-            self._check(wrong, where, f"a size of {self._named(text)}", text_of(value), body)
+        for wrong, where, right, value in self._sizes.computed():
+            self._check(wrong, where, right, text_of(value), body)
         for guard in self._captured.guards:
             self._guard(guard, body)
         for name, required in self._captured.required.items():
@@ -194,7 +189,7 @@ class Guards:
             self._tensor(value, symbolic, where, into)
             return
         wrong: list[ir.Expression] = []
-        shown = self._size(value, symbolic, where, wrong)
+        shown = self._sizes.compare(value, symbolic, where, wrong)
         if wrong:
             self._check(any_of(wrong), where, shown, text_of(value), into)
 
@@ -209,7 +204,7 @@ class Guards:
             ir.Operation("!=", rank, ir.Literal(symbolic.dim())),
         ]
         sizes = [
-            self._size(ir.called(value, "size", ir.Literal(n)), size, f"{where}.size({n})", wrong)
+            self._sizes.compare(ir.called(value, "size", ir.Literal(n)), size, f"{where}.size({n})", wrong)
             for n, size in enumerate(symbolic.shape)
         ]
         came = ir.call("shown_tensor", value)
@@ -245,33 +240,6 @@ class Guards:
         wrong = ir.Operation("and", enabled, ir.Attribute(value, "requires_grad"))
         came = ir.Literal("one that requires a gradient")
         self._check(wrong, where, "calls without gradients, as in torch.no_grad()", came, into)
-
-    def _size(self, value: ir.Expression, size: Any, where: str, wrong: list[ir.Expression]) -> str:
-        """Adds what would be wrong about a size or an integer. Returns how messages show what is right."""
-        if isinstance(size, int):
-            wrong.append(ir.Operation("!=", value, ir.Literal(size)))
-            return str(size)
-        expression = size.node.expr
-        text = str(expression)
-        if expression.is_Integer:
-            wrong.append(ir.Operation("!=", value, ir.Literal(int(expression))))
-            return text
-        if text in self._symbols:
-            wrong.append(ir.Operation("!=", value, self._symbols[text]))
-            return self._shown[text]
-        if not expression.is_Symbol:
-            self._left.append((value, text, where))
-            return self._named(text)
-        self._symbols[text], self._shown[text] = value, where
-        lower, upper = limits_of(self._ranges.get(text))
-        limits = []
-        if lower is not None and (lower > 0 or not where.endswith(")")):  # no size is less than 0
-            wrong.append(ir.Operation("<", value, ir.Literal(lower)))
-            limits.append(f">= {lower}")
-        if upper is not None:
-            wrong.append(ir.Operation(">", value, ir.Literal(upper)))
-            limits.append(f"<= {upper}")
-        return " and ".join(limits) or "any"
 
     def _guard(self, guard: str, into: list[ir.Statement]) -> None:
         """Compares with a condition that torch.export states in Python."""
@@ -315,10 +283,4 @@ class Guards:
         for path, index in self._captured.paths.items():
             if text == path or text.startswith(f"{path}."):
                 return self._paths[index] + text[len(path) :].replace("size()[", "size(").replace("]", ")")
-        return text
-
-    def _named(self, text: str) -> str:
-        """Shows a size that is computed of others, with the arguments' names."""
-        for symbol in sorted(self._shown, key=len, reverse=True):
-            text = text.replace(symbol, self._shown[symbol])
         return text
