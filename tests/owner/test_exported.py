@@ -112,6 +112,33 @@ def test_a_scripted_module_takes_no_examples(owner):
             host()
 
 
+class Holds(nn.Module):
+    def __init__(self, part):
+        super().__init__()
+        self.part, self.linear = part, nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.part(self.linear(x))
+
+
+def test_a_part_that_is_scripted_is_refused_by_its_name(owner):
+    example = {"forward": (torch.ones(3, 4),)}
+    stub = tr.create(owner, OnTensor, nn.Linear, args=(4, 4), examples=example)
+    own = tr.exported(nn.Linear(4, 4), OnTensor, example)
+    traced, scripted = torch.jit.trace(nn.Linear(4, 4), torch.ones(3, 4)), torch.jit.script(nn.Linear(4, 4))
+    for part in (traced, scripted, own):
+        with pytest.raises(
+            CreationError, match="^Holds's part part, a Linear, is scripted already, .* the Python module"
+        ):
+            tr.exported(Holds(part), OnTensor, example)
+    with pytest.raises(CreationError, match=r"^Holds's part part\.1, a Linear, is scripted already"):
+        tr.exported(Holds(nn.Sequential(nn.ReLU(), scripted)), OnTensor, example)
+    with pytest.raises(CreationError, match="Holds's part part is a stub, .* call it outside of what is exported"):
+        tr.exported(Holds(stub), OnTensor, example)
+    with pytest.raises(CreationError, match="Holds's part part, a Linear, is scripted already"):
+        tr.create(owner, OnTensor, Holds, args=(scripted,), examples=example)
+
+
 def test_a_call_does_not_wait_for_the_owners_gil(owner):
     stub = tr.create(owner, OnTwo, seeded, args=(Kwargs,), examples={"forward": X})
     for _ in range(5):

@@ -23,6 +23,7 @@ from torch.nn.utils import parametrize
 
 from .. import _torch
 from ..errors import CreationError, MismatchError
+from ..link.stubs import is_stub
 
 REMEDY = "give examples= of its arguments, and torch.export may capture it as it is"
 
@@ -112,6 +113,25 @@ def check_backward_hooks(module: nn.Module) -> None:
             raise CreationError(
                 f"{of} has a backward hook, which runs in Python, and hosted modules run without it; remove it, or "
                 "do what it does in an autograd operator of the method"
+            )
+
+
+def check_python(module: nn.Module) -> None:
+    """Raises CreationError for a part that is scripted, which torch.export would capture for the example's sizes alone.
+
+    A stub is such a part, and so is a module that is exported already.
+    """
+    cls = type(module).__name__
+    for name, part in module.named_modules():
+        if is_stub(part):
+            raise CreationError(
+                f"{cls}'s part {name} is a stub, whose calls torch.export cannot capture; call it outside of what is "
+                f"exported, or script {cls}, without examples"
+            )
+        if isinstance(part, torch.jit.ScriptModule):
+            raise CreationError(
+                f"{cls}'s part {name}, a {part.original_name}, is scripted already, and torch.export captures Python "
+                f"alone; give {cls} the Python module that it was made of, or script {cls}, without examples"
             )
 
 

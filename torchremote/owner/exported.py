@@ -16,7 +16,7 @@ from ..jit.script.cache import READING_MODULES
 from ..link.places import device_of
 from ..link.stubs import is_stub
 from ..link.values import PythonPacker
-from .dropped import check_backward_hooks, check_whole
+from .dropped import check_backward_hooks, check_python, check_whole
 from .state_names import StateNames, note_names, read_names, remember_names
 
 _CPU = torch.device("cpu")
@@ -98,6 +98,7 @@ def export_for(
         compiled: has AOTInductor compile the graphs. The module has no state then.
     """
     module = _python_module(module, contract.interface.name)
+    check_python(module)
     check_backward_hooks(module)
     check_whole(module)
     with READING_MODULES:
