@@ -175,8 +175,8 @@ def add_named(
         raise _taken(name, first)
     raise ServedNameError(
         f"{name!r}: the worker {owner!r} serves {first.interface.name} under that name already; if_exists='connect' "
-        f"takes that module, and if_exists='replace' puts the new one in its place; or choose another name, or withdraw "
-        f"it: torchremote.withdraw({name!r}, {owner!r})"
+        f"takes that module, and if_exists='replace' puts the new one in its place; or choose another name, or "
+        f"withdraw it: torchremote.withdraw({name!r}, {owner!r})"
     )
 
 
