@@ -10,6 +10,7 @@ import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
+from torchremote.caller.calls import batches
 from torchremote.errors import ArgumentError, InterfaceError, RemoteError, StaleStubError
 from torchremote.jit.runtime.batches import MOST_BYTES, MOST_CALLS
 from torchremote.link.failures import FAILURES
@@ -139,12 +140,18 @@ def test_with_a_result_for_every_call_a_failure_is_one_of_them(log):
         assert "missing: number" in str(results[4])
 
 
-def test_after_many_other_batches_it_is_not_known_which_call_failed(log):
-    future = log.add_many_async([(0,), (1, True)])
-    for _ in range(300):
-        log.add_many([(5,)])
+@pytest.mark.parametrize("waits", [True, False])
+def test_after_many_other_batches_it_is_not_known_which_call_failed(log, monkeypatch, waits):
+    def ask(*question, **limit):
+        for _ in range(300):
+            log.add_many([(5,)])
+        return ask_later(*question, **limit)
+
+    ask_later = batches.ask_later
+    monkeypatch.setattr(batches, "ask_later", ask)
+    send = log.add_many if waits else lambda calls: log.add_many_async(calls).wait()
     with pytest.raises(RemoteError, match="^Logging.add_many on owner: ValueError: told to fail"):
-        future.wait()
+        send([(0,), (1, True)])
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ class Held:
 def fail_at_once(held):
     answer = torch.futures.Future()
     answer.set_exception(RuntimeError("failed"))
-    future = later(None)(answer, lambda error: TorchRemoteError(str(error), id(held)))  # the callback runs here
+    future = later(None)(answer, lambda error: TorchRemoteError(str(error), id(held)), ())  # the callback runs here
     return future, wait(future)
 
 

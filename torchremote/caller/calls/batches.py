@@ -4,7 +4,8 @@ Note [Many calls]
     The owner runs the calls of a batch in their order, on one module. A batch is sent in one message. If it has more
     calls or bytes than a message should carry (jit/runtime/batches.py), it is sent in several messages, each after the
     results of the one before. The first call that fails ends the batch: the calls before it have run, and those after
-    it do not run. The caller asks the owner which call failed: see jit/runtime/table.py, Note [Which call failed].
+    it do not run. The caller asks the owner which call failed: see jit/runtime/table.py, Note [Which call failed]. A
+    Future is complete when the owner has answered that, or has had its time for it.
 """
 
 from __future__ import annotations
@@ -13,24 +14,23 @@ import itertools
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
 import torch
 
 from ... import _torch
-from ...errors import ArgumentError, TorchRemoteError
+from ...errors import ArgumentError, RemoteError, TorchRemoteError
 from ...jit import CompiledInterface, sendable
 from ...jit.lower import packed_name
 from ...jit.read.model import Method, Required
 from ...jit.read.types import TupleType
 from ...jit.runtime.table import PAGE_MASK, POSITION_BITS
 from ...link.failures import FAILURES
-from ...link.route import Route, route_of
+from ...link.route import route_of
 from ...owner.modules import progress_here
 from ..messages.awaiting import Answer
-from ..messages.exchange import Failing, ask, later, send, settle, when_all
+from ..messages.exchange import Failing, Failure, Inquiring, ask_later, later, send, settle, when_all
 from .again import sent_until_timeout, sent_until_timeout_later
 from .described import describe
 from .methods import DEVICES, METHODS
@@ -135,7 +135,7 @@ class Batches:
         scripted = stub.__dict__[METHODS][packed_name(self._method.many.name)]
         try:
             with _torch.as_plain_tensors():
-                return send(scripted, (packed, batch.number), {}, batch.failure), self._unpack, batch.failure
+                return send(scripted, (packed, batch.number), {}, batch), self._unpack, batch
         except (ArgumentError, ValueError):  # ValueError: torch shows an int of thousands of digits
             self._raise_misfit(batch, packed)
             raise
@@ -149,7 +149,7 @@ class Batches:
             try:
                 _torch.map_leaves(partial(batch.check_sendable, where), call)
             except FAILURES as error:
-                raise batch.failure(error) from None
+                raise batch(error) from None
 
     def _place(self, position: int) -> str:
         return f"{self._where}.calls[{position}]"
@@ -229,8 +229,8 @@ def result_of(sent: Any) -> Any:
         return error.with_traceback(None)  # see messages/exchange.py, Note [Failures in Futures]
 
 
-class _Batch:
-    """One batch of calls that is sent through a stub."""
+class _Batch(Inquiring):
+    """One batch of calls that is sent through a stub. It asks the owner which call failed."""
 
     def __init__(self, stub: Any, where: str, first: int) -> None:
         self.stub = stub
@@ -238,11 +238,37 @@ class _Batch:
         self.number = next(_numbers) << POSITION_BITS  # leaves room for a position: see Note [Which call failed]
         self._where = where
 
-    def failure(self, error: Exception) -> TorchRemoteError:
-        """Makes the error to raise for one of torch's."""
+    def __call__(self, error: Exception) -> TorchRemoteError:
+        return self._failure(error, lambda: self._place(self._ask()))
+
+    def later(self, error: Exception, give: Callable[[Failure], None]) -> None:
+        failure = self._failure(error)
+        asked = self._ask() if isinstance(failure, RemoteError) else None  # the others say nothing of a call
+        if asked is None:
+            give(Failure.of(failure))
+        else:
+            which = partial(self._place, asked)
+            _torch.when_done(asked, lambda _: give(Failure(partial(self._failure, error, which))))
+
+    def _failure(self, error: Exception, which: Callable[[], str] = str) -> TorchRemoteError:
+        return failure_of(self.stub, error, self._where, which)
+
+    def _ask(self) -> Answer[int | None] | None:
+        """Asks the owner which call failed. None if it is lost: the call's own failure matters more."""
         route = route_of(self.stub)
         assert route is not None
-        return failure_of(self.stub, error, self._where, partial(self._which, route))
+        try:
+            return ask_later(route.worker, self._where, progress_here, route.handle, self.number, timeout=_ASKING)
+        except TorchRemoteError:
+            return None
+
+    def _place(self, asked: Answer[int | None] | None) -> str:
+        """Words what the owner answers; waits for it. "" if it is lost or busy."""
+        try:
+            position = None if asked is None else asked.wait()
+        except TorchRemoteError:
+            position = None
+        return "" if position is None else f"calls[{self.first + position}]: "
 
     def check_sendable(self, where: str, value: Any) -> None:
         """Raises what TorchScript raises if `value` is a tensor that cannot be sent."""
@@ -250,10 +276,3 @@ class _Batch:
         assert route is not None
         if isinstance(value, torch.Tensor):
             sendable()(value, list(route.devices), where)
-
-    def _which(self, route: Route) -> str:
-        """Asks the owner which call failed."""
-        position = None
-        with suppress(TorchRemoteError):  # the owner is lost or busy; the call's own failure matters more
-            position = ask(route.worker, self._where, progress_here, route.handle, self.number, timeout=_ASKING)
-        return "" if position is None else f"calls[{self.first + position}]: "

@@ -106,7 +106,7 @@ class Failure:
     """Stands in a Future for an error that is made later."""
 
     def __init__(self, error: Callable[[], BaseException]) -> None:
-        # The error is made where it is raised, because that may ask the owner. A callback on an RPC thread must not.
+        """Stands for what `error` makes. It is called where the error is raised, and must not wait."""
         self._error = functools.cache(error)
 
     @staticmethod
@@ -132,6 +132,33 @@ def raise_failure(value: object) -> None:
     """Raises the error for which `value` stands, if it does."""
     if isinstance(value, Failure):
         raise value.new()
+
+
+class Inquiring:
+    """Makes errors, as any `Failing`, but needs an answer of the owner for some."""
+
+    def __call__(self, error: Exception) -> Exception:
+        """Makes the error to raise for one of torch's. Waits for the owner."""
+        raise NotImplementedError
+
+    def later(self, error: Exception, give: Callable[[Failure], None]) -> None:
+        """Has `give` take the `Failure` for an error of torch's when the owner has answered. Waits for nobody."""
+        raise NotImplementedError
+
+
+def fail_later(failing: Failing, error: Exception, give: Callable[[Failure], None]) -> None:
+    """Has `give` take the `Failure` for an error of torch's. Waits for nobody.
+
+    An event loop, a callback and the thread of steps.py take a `Failure` where they must not wait, either.
+    """
+    error = error.with_traceback(None)  # see Note [Failures in Futures]
+    if not isinstance(failing, Inquiring):
+        give(Failure(partial(failing, error)))
+        return
+    try:
+        failing.later(error, give)
+    except Exception as bug:  # without a result, the waiter would wait for ever
+        give(Failure.of(bug))
 
 
 Settle = Callable[[Any, Failing, Sequence[torch.device]], Any]
@@ -167,8 +194,8 @@ def later(unpack: Callable[[Any], Any] | None, on_unwrap: Callable[[Any], None] 
             try:
                 value = value_of(done)
                 complete(result, value if unpack is None else unpack(value))
-            except FAILURES as error:  # see Note [Failures in Futures]
-                result.set_result(Failure(partial(failing, error.with_traceback(None))))
+            except FAILURES as error:
+                fail_later(failing, error, result.set_result)
             except Exception as error:  # a bug; without a result, the waiter would wait for ever
                 result.set_result(Failure.of(error))
             except BaseException as error:  # as Ctrl-C, in the caller's own frame

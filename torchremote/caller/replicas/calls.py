@@ -9,7 +9,6 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Any, Final
 
 import torch
@@ -27,7 +26,7 @@ from ..calls.described import describe
 from ..calls.references import remote_call
 from ..calls.single import Calls, failure_of
 from ..messages.awaiting import Answer
-from ..messages.exchange import Failing, Failure, Settle, at_once, raise_failure, when_all
+from ..messages.exchange import Failing, Failure, Settle, at_once, fail_later, raise_failure, when_all
 from ..messages.pauses import pause_of
 from ..messages.steps import Steps, run_here, run_later
 from ..stubs.stub import with_timeout
@@ -206,7 +205,8 @@ class _Messages:
                         team.leave_out(replica, stub, failure)
                         failed(failure, [replica])
                         return
-                    result = Failure(partial(failing, error))  # which may ask the owner
+                    fail_later(failing, error, give)
+                    return
             except Exception as error:  # a bug; without a result, the waiter would wait for ever
                 result = Failure.of(error)
             give(result)
@@ -274,7 +274,9 @@ class _Messages:
                 except FAILURES as error:
                     failure = failure_of(brief, error.with_traceback(None), self._where)
                     if not isinstance(failure, (StaleStubError, WireError)):
-                        return Failure(partial(failing, error))  # which may ask the owner
+                        known: Answer[Failure] = Answer()
+                        fail_later(failing, error, known.set_result)
+                        return (yield known)
                 else:
                     return value if unpack is None else unpack(value)
             except (StaleStubError, WireError) as error:
