@@ -1,5 +1,8 @@
 """What waits without a thread, and the thread that keeps the time for all of it."""
 
+import dis
+import itertools
+import sys
 import threading
 import time
 
@@ -91,3 +94,65 @@ def test_deadlines_of_what_has_ended_are_not_kept(monkeypatch):
     assert torch.futures.wait_all(waiting) == list(range(50))
     until(lambda: not clock._due)
     assert steps.at_latest(end, futures[0], TimeoutError("late")) is futures[0]
+
+
+def interrupted(do, number):
+    """Raises KeyboardInterrupt at one of the places where Python runs handlers. Says whether there are so many.
+
+    They are where it enters a function, and after a call: of our functions, and of what takes a lock for them.
+    """
+    left, before = itertools.count(number, -1), {}
+    enters = threading.Condition.__enter__.__code__
+
+    def is_ours(frame):
+        return "/torchremote/" in frame.f_code.co_filename
+
+    def trace(frame, event, arg):
+        if not is_ours(frame) and not (frame.f_code is enters and is_ours(frame.f_back)):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            last = before.get(frame)
+            before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            if last in ("RESUME", "CALL", "CALL_KW") and next(left) == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        do()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+def test_ctrl_c_at_any_instruction_leaves_one_thread_at_most_and_no_lock(monkeypatch):
+    def run(clock):
+        running.append(clock)
+        ended.wait(60)
+
+    def look():
+        for clock in clocks:
+            taken.append(clock._changed.acquire(blocking=False))
+
+    monkeypatch.setattr(steps._Clock, "_run", run)
+    running, clocks, taken, ended = [], [], [], threading.Event()
+    try:
+        for number in itertools.count():
+            clocks.append(steps._Clock())
+            if not interrupted(lambda: clocks[-1].call_after(0.0, print), number):
+                break
+            clocks[-1].call_after(0.0, print)
+        assert number > 5
+        until(lambda: set(running) == set(clocks))
+        time.sleep(0.2)
+        assert len(running) == len(clocks)
+        looking = threading.Thread(target=look)
+        looking.start()
+        looking.join()
+        assert all(taken)
+        assert len(taken) == len(clocks)
+    finally:
+        ended.set()

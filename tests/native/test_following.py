@@ -462,7 +462,7 @@ from torchremote.caller.finding import failed_calls
 failed_calls.start()
 child = os.fork()
 if child == 0:
-    fine = not failed_calls._is_running
+    fine = not failed_calls._thread.is_running
     failed_calls.start()
     fine = fine and any(thread.name == "torchremote-failed-calls" for thread in threading.enumerate())
     os._exit(0 if fine else 1)

@@ -33,7 +33,6 @@ import atexit
 import functools
 import logging
 import os
-import threading
 import time
 from typing import Any
 
@@ -46,6 +45,7 @@ from ...link.route import Address, Route, new_stream
 from ...link.stubs import compiled_at
 from ...link.timeouts import seconds_of
 from ...locks import new_lock
+from ...threads import OneThread
 from ..calls.methods import NamedStubMethods, lost_workers
 from ..creating.pending_stub import PendingStub, find_served, when_answered
 from ..messages.pauses import pause_of
@@ -58,14 +58,12 @@ Key = tuple[Address, int]
 
 _log = logging.getLogger("torchremote")
 _lock = new_lock()
-_is_running = False
 _searches: dict[Key, list[Call]] = {}  # the calls that wait for an answer
 
 
 def _after_fork() -> None:
     # The thread is the parent's, and so are the calls.
-    global _is_running
-    _is_running = False
+    _thread.forget()
     _searches.clear()
     if native.available():
         native.forget_failed()
@@ -76,19 +74,14 @@ os.register_at_fork(after_in_child=_after_fork)
 
 @atexit.register
 def _at_exit() -> None:
-    if _is_running:
+    if _thread.is_running:
         native.rest_failed()
 
 
 def start() -> None:
     """Starts the thread that decides, unless it runs or there is no native part. It ends with the process."""
-    global _is_running
-    if _is_running or not native.available():
-        return
-    with _lock:
-        if not _is_running:
-            threading.Thread(target=_run, name="torchremote-failed-calls", daemon=True).start()
-            _is_running = True
+    if native.available():
+        _thread.start()
 
 
 NamedStubMethods.decide_failed = staticmethod(start)
@@ -97,6 +90,9 @@ NamedStubMethods.decide_failed = staticmethod(start)
 def _run() -> None:
     while True:
         _decide_next()
+
+
+_thread = OneThread(_run, "torchremote-failed-calls")
 
 
 def _decide_next() -> None:  # a function of its own, so that nothing is kept of a call while there is no other

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from ... import _torch
+from ...threads import OneThread
 from .awaiting import Answer
 from .exchange import Failure, raise_failure
 from .waiting import wait
@@ -174,14 +175,14 @@ class _Clock:
         self._due: list[_Entry] = []  # a heap
         self._cancelled = 0  # how many of these
         self._numbers = itertools.count()
-        self._changed = threading.Condition()
-        self._is_running = False
+        # The handler of a signal may raise in `Condition.__enter__`, which is in Python, when it has the lock.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._thread = OneThread(self._run, "torchremote-again")
 
     def call_after(self, seconds: float, do: Callable[[], None]) -> _Entry:
-        with self._changed:
-            if not self._is_running:  # before: if no thread can be started, `do` is never called
-                threading.Thread(target=self._run, name="torchremote-again", daemon=True).start()
-                self._is_running = True
+        with self._lock:
+            self._thread.start()  # before: if no thread can be started, `do` is never called
             entry = _Entry(time.monotonic() + seconds, next(self._numbers), [do])
             heapq.heappush(self._due, entry)
             self._changed.notify()
@@ -189,7 +190,7 @@ class _Clock:
 
     def cancel(self, entry: _Entry) -> None:
         """Has a function not be called any more. At most half of what is kept are such."""
-        with self._changed:
+        with self._lock:
             if not entry.do:
                 return
             entry.do.clear()
@@ -204,7 +205,7 @@ class _Clock:
             self._call_next()
 
     def _call_next(self) -> None:  # a function of its own, so that nothing is kept of a call while there is no other
-        with self._changed:
+        with self._lock:
             while (left := self._due[0][0] - time.monotonic() if self._due else None) is None or left > 0:
                 self._changed.wait(left)
             entry = heapq.heappop(self._due)

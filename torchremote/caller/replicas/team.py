@@ -202,17 +202,18 @@ class Team:
 
         If no thread can be started, the next call tries again. It is no error of the call that found the replica lost.
         """
-        with self._lock:
-            if replica.sought:
-                return
-            replica.sought = True
-        seeking = threading.Thread(
-            target=_bring_back, args=(weakref.ref(self), replica), name="torchremote-replica", daemon=True
-        )
+        is_ours = False
         try:
-            seeking.start()
-        except BaseException as error:  # RuntimeError: this process can start no more threads
-            replica.sought, self._seeks_again = False, True
+            with self._lock:
+                if replica.sought:
+                    return
+                replica.sought = is_ours = True
+            threading.Thread(
+                target=_bring_back, args=(weakref.ref(self), replica), name="torchremote-replica", daemon=True
+            ).start()
+        except BaseException as error:  # of a signal's handler; RuntimeError: this process can start no more threads
+            if is_ours:
+                replica.sought, self._seeks_again = False, True
             if not isinstance(error, RuntimeError):
                 raise
 
