@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 import threading
@@ -382,6 +383,56 @@ def with_a_short_call(store):
 
 def test_a_thousand_signals_a_second(tmp_path):
     play(tmp_path, owning, with_a_short_call)
+
+
+# -- a process that has reached a limit
+
+
+def with_many_files(store):
+    """The pipe's descriptors are above those that `select` takes."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    stub = tr.create("owning", Naps, Napping)
+    interrupted(lambda: stub.nap(NAP))
+    assert stub.nap(0.0) == 1
+    for file in files:
+        os.close(file)
+
+
+def test_ctrl_c_ends_calls_of_a_process_with_many_open_files(tmp_path):
+    play(tmp_path, owning, with_many_files)
+
+
+def without_a_thread(store):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    start, makes = threading.Thread.start, []
+
+    def refuse(thread):
+        if thread.name == "torchremote-signals":
+            makes.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    threading.Thread.start = refuse
+    stub = tr.create("owning", Naps, Napping)
+    stub.nap(0.0)
+    files = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        assert stub.nap(0.0) == 1
+    interrupted(lambda: stub.nap(NAP))
+    assert stub.nap(0.0) == 1
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert bool(makes) != native.available()
+    threading.Thread.start = start
+    assert stub.nap(0.0) == 1
+    assert (waiting._listener is None) == native.available()
+    interrupted(lambda: stub.nap(NAP))
+
+
+def test_ctrl_c_ends_calls_of_a_process_that_can_start_no_thread(tmp_path):
+    play(tmp_path, owning, without_a_thread)
 
 
 # -- what stays

@@ -9,7 +9,8 @@ Note [Waiting and signals]
     time, Python writes the number of each signal that has a handler into a pipe. A thread of ours reads it, and
     completes the gate. The main thread wakes up and runs the handler. If that raises, as that of Ctrl-C does, the
     waiting has ended. If not, it goes on with a callback and a lock. So does the wait of a call that a handler makes:
-    the gate and the pipe are still those of the wait that the handler interrupts.
+    the gate and the pipe are still those of the wait that the handler interrupts, and so does each wait while no thread
+    or pipe can be made.
 
     The answer itself must not be completed by anybody but torch. torch would raise when the answer arrives, on a thread
     of its own, and would not count the call as ended; an orderly shutdown would wait for it for ever. torch does ask
@@ -44,6 +45,7 @@ from ... import _torch, native
 from ...errors import CallTimeoutError
 from ...link.failures import check_not_forked
 from ...locks import new_lock
+from ...threads import OneThread
 
 PATIENCE: Final = 0.1
 """Seconds between a signal and the end of the waiting."""
@@ -64,11 +66,13 @@ class _Listener:
         os.set_blocking(self.writing, False)
         self._lock = threading.Lock()  # is held by whoever reads
         self._seen: tuple[Any, bytes] = None, b""  # a gate, and the signals that arrived during the wait for it
-        threading.Thread(target=self._listen, name="torchremote-signals", daemon=True).start()
+        self.thread = OneThread(self._listen, "torchremote-signals")
 
     def _listen(self) -> None:
+        written = select.poll()  # `select` takes no descriptor above 1,023
+        written.register(self._reading, select.POLLIN)
         while True:
-            select.select([self._reading], [], [])
+            written.poll()
             with self._lock:
                 self._seen = self.gate, self._read()
             time.sleep(PATIENCE)
@@ -101,17 +105,18 @@ class _Listener:
 
 _gate_of, _is_done = _torch.gate_of, _torch.is_done
 _is_native, _wait_for = native.available(), native.wait_for
-_listener: _Listener | None = None
+_listener: _Listener | None = None  # whose thread runs
+_begun: _Listener | None = None  # whose thread may not have been started yet
 _main_thread = threading.main_thread().ident
 _before = -1  # whose pipe it was before the last wait; -1: nobody's
 
 
 def _after_fork() -> None:
     # The thread is the parent's, and so is the pipe.
-    global _listener, _main_thread
+    global _listener, _begun, _main_thread
     if _listener is not None and _listener.gate is not None:
         set_wakeup_fd(-1)
-    _listener, _main_thread = None, threading.main_thread().ident
+    _listener, _begun, _main_thread = None, None, threading.main_thread().ident
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -146,9 +151,7 @@ def wait_until_done(answer: Any) -> None:
             pass
         return
     listener = _listener or _start_listener()
-    if listener is None:
-        return
-    if listener.gate is not None:  # a handler calls
+    if listener is None or listener.gate is not None:  # nobody reads signals, or a handler calls
         _until_called_back(answer)
         return
     # Where cores are few, what runs between here and `gate.wait()` takes time from the threads that bring the answer.
@@ -198,14 +201,22 @@ def _wait_in_callback(answer: Any) -> None:
 
 
 def _start_listener() -> _Listener | None:
-    """Starts the thread that reads signals, if this thread is one that handles them."""
-    global _listener, _main_thread
+    """Starts the thread that reads signals, if this thread is one that handles them.
+
+    Returns None if it is not, or if this process has no more threads or files. The next wait tries again.
+    """
+    global _listener, _begun, _main_thread
     try:
         set_wakeup_fd(set_wakeup_fd(-1))
     except ValueError:  # Python is embedded, and its main thread is another one
         _main_thread = None
         return None
-    _listener = _Listener()
+    try:
+        _begun = _begun or _Listener()
+        _begun.thread.start()
+    except (RuntimeError, OSError):
+        return None
+    _listener = _begun
     return _listener
 
 
