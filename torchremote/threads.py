@@ -34,6 +34,11 @@ class OneThread:
             finally:
                 self._running.release()
 
+    def wait(self, seconds: float) -> None:
+        """Waits until the thread has ended, for so many seconds at most."""
+        if self._running.acquire(timeout=seconds):
+            self._running.release()
+
     def forget(self) -> None:
         """Has the thread be started anew in a forked process, which does not have it."""
         self._running = threading.Lock()

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import pytest
 import torch
@@ -158,22 +159,22 @@ def test_remote_module(owner, monkeypatch):
 def test_there_is_one_sweeper(owner, monkeypatch):
     tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
 
-    class Lock:
-        """Interrupts `is_alive`, which then says that the thread has ended."""
+    def running():
+        return [frame.f_code for frame in sys._current_frames().values() if frame.f_globals is vars(sweeper)]
 
-        def acquire(self, *args):
-            signal.raise_signal(signal.SIGALRM)
-            return lock.acquire(*args)
-
-        def __getattr__(self, name):
-            return getattr(lock, name)
-
-    if sys.version_info < (3, 13):
-        lock = sweeper._thread._tstate_lock
-        monkeypatch.setattr(sweeper._thread, "_tstate_lock", Lock())
-    tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
-    running = [frame.f_code for frame in sys._current_frames().values() if frame.f_globals is vars(sweeper)]
-    assert running == [sweeper._run.__code__]
+    until(lambda: running() == [sweeper._run.__code__])
+    monkeypatch.setattr(sweeper._thread, "_running", threading.Lock())  # as in a process that has none yet
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupting(threading.Thread.start, after=True))
+        with pytest.raises(Interrupt):
+            sweeper.start()
+    sweeper.start()
+    until(lambda: running() == [sweeper._run.__code__] * 2)  # the one of before, and one
+    time.sleep(0.2)
+    assert len(running()) == 2
+    for _ in range(2):
+        sweeper.soon(None)
+    until(lambda: not running())  # the next creation starts it
     assert told_in_a_child(has_a_sweeper) == "returned"
 
 

@@ -11,13 +11,13 @@ import atexit
 import logging
 import os
 import queue
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from ..locks import new_lock, uninterrupted
+from ..locks import new_lock
+from ..threads import OneThread
 
 INTERVAL: Final = 2.5
 """Seconds between two rounds of the regular chores."""
@@ -30,7 +30,6 @@ _log = logging.getLogger("torchremote")
 
 _soon: queue.SimpleQueue[Chore | None] = queue.SimpleQueue()  # None: stop
 _regularly: list[Chore] = []
-_thread: threading.Thread | None = None
 _lock = new_lock()
 
 
@@ -49,27 +48,9 @@ def regularly(chore: Chore) -> None:
 
 def start() -> None:
     """Starts the thread, unless it runs. What `soon` was given is done from then on."""
-    if _thread is None:
-        uninterrupted(_start)
-
-
-def _start() -> None:
-    global _thread
-    with _lock:
-        if _thread is None:
-            _thread = threading.Thread(target=_run, name="torchremote-sweeper", daemon=True)
-            _thread.start()
-            # A thread that is inside torch when the interpreter ends would abort the process.
-            atexit.register(_stop, _thread)
-
-
-def _forget_thread() -> None:
-    """Runs in a forked process, which has no thread. To ask `is_alive` is no way: Ctrl-C in it marks it as ended."""
-    global _thread
-    _thread = None
-
-
-os.register_at_fork(after_in_child=_forget_thread)
+    if not _thread.is_running:
+        atexit.register(_stop)  # a thread that is inside torch when the interpreter ends would abort the process
+        _thread.start()
 
 
 def _run() -> None:
@@ -94,6 +75,10 @@ def _do(chore: Chore) -> None:
         _log.exception("torchremote's sweeper goes on after this failed")
 
 
-def _stop(thread: threading.Thread) -> None:
+_thread: Final = OneThread(_run, "torchremote-sweeper")
+os.register_at_fork(after_in_child=_thread.forget)
+
+
+def _stop() -> None:
     _soon.put(None)
-    thread.join(_LONGEST_CHORES)
+    _thread.wait(_LONGEST_CHORES)
