@@ -15,6 +15,7 @@ from torchremote.caller.creating import pending_stub
 from torchremote.errors import ServedNameError
 from torchremote.locks import new_lock, uninterrupted
 from torchremote.owner import modules, sweeper, tables
+from torchremote.threads import OneThread
 
 from .. import zoo
 from ..caller.test_forked import told_in_a_child
@@ -163,7 +164,7 @@ def test_there_is_one_sweeper(owner, monkeypatch):
         return [frame.f_code for frame in sys._current_frames().values() if frame.f_globals is vars(sweeper)]
 
     until(lambda: running() == [sweeper._run.__code__])
-    monkeypatch.setattr(sweeper._thread, "_running", threading.Lock())  # as in a process that has none yet
+    monkeypatch.setattr(sweeper, "_thread", OneThread(sweeper._run, "another"))  # as in a process that has none yet
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", interrupting(threading.Thread.start, after=True))
         with pytest.raises(Interrupt):
