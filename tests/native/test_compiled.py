@@ -472,7 +472,7 @@ def test_it_is_where_it_was_compiled(module):
         check_place(module, torch.device("cuda:0"))
 
 
-def test_a_device_that_is_not_here(tmp_path):
+def test_a_device_that_is_not_here(tmp_path, monkeypatch):
     program = torch.export.export(nn.Linear(2, 2), (torch.ones(3, 2),))
     path, other = tmp_path / "model.pt2", tmp_path / "other.pt2"
     _torch.compile_ahead(program, path)
@@ -480,8 +480,38 @@ def test_a_device_that_is_not_here(tmp_path):
         for item in old.infolist():
             new.writestr(item, old.read(item).replace(b'"cpu"', b'"xpu"'))
     archive = torch.frombuffer(bytearray(other.read_bytes()), dtype=torch.uint8)
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    monkeypatch.setenv("TMPDIR", str(unpacked))
     with pytest.raises(RuntimeError, match="torchremote: the module was compiled for xpu, and cannot be loaded: .*xpu"):
         native.package(archive, "xpu")
+    assert os.listdir(unpacked) == []
+
+
+_DROPS = """
+import os, sys, torch, torchremote
+module = torch.jit.load(sys.argv[1])
+before = os.listdir(os.environ["TMPDIR"])
+child = os.fork()
+if child == 0:
+    del module
+    assert os.listdir(os.environ["TMPDIR"]) == before
+    module = torch.jit.load(sys.argv[1])
+    assert len(os.listdir(os.environ["TMPDIR"])) == 2 * len(before)
+    import ctypes
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(module))
+    sys.exit()
+assert os.waitpid(child, 0)[1] == 0
+assert os.listdir(os.environ["TMPDIR"]) == before
+"""
+
+
+def test_a_forked_process_deletes_what_it_unpacked_alone(tmp_path, file):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-W", "ignore", "-c", _DROPS, str(file)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_compiler_with_a_library_of_its_own_is_refused(monkeypatch):

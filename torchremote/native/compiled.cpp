@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/tempfile.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 #include <torch/custom_class.h>
@@ -82,7 +84,7 @@ class Folders {
  public:
   void add(const std::string& folder) {
     std::lock_guard<std::mutex> lock(mutex_);
-    folders_.insert(folder);
+    folders_.emplace(folder, getpid());
   }
 
   void forget(const std::string& folder) {
@@ -92,8 +94,8 @@ class Folders {
 
   void remove_all() {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (getpid() == process_) { // a forked child has its parent's folders
-      for (const auto& folder : folders_) {
+    for (const auto& [folder, process] : folders_) {
+      if (process == getpid()) { // a forked child knows its parent's folders
         std::error_code ignored;
         std::filesystem::remove_all(folder, ignored);
       }
@@ -101,9 +103,8 @@ class Folders {
   }
 
  private:
-  const pid_t process_ = getpid();
   std::mutex mutex_;
-  std::set<std::string> folders_;
+  std::map<std::string, pid_t> folders_; // with the process that unpacked it
 };
 
 // They are never destroyed: threads may still use packages when the process ends.
@@ -133,18 +134,21 @@ struct Package : torch::CustomClassHolder {
         stream, "torchremote: ", archive_.numel(), " bytes of the module cannot be written to ", file.name,
         "; make room there, or name another folder in TMPDIR");
     try {
+      check_device(file.name);
       loader_ = std::make_unique<Loader>(
           file.name, "model", /*run_single_threaded=*/false, at_once, device_.index());
       folders().add(folder_of(*loader_));
-    } catch (const c10::Error& error) { // there is no such device, say
-      TORCH_CHECK(
-          false, "torchremote: the module was compiled for ", device, ", and cannot be loaded: ",
-          error.what_without_backtrace());
+    } catch (const c10::Error& error) {
+      refuse(error.what_without_backtrace());
+    } catch (const std::exception& error) {
+      refuse(error.what());
     }
   }
 
   ~Package() override {
-    if (loader_) {
+    if (getpid() != process_) {
+      loader_.release(); // the folder is its parent's
+    } else if (loader_) {
       folders().forget(folder_of(*loader_));
     }
   }
@@ -186,6 +190,22 @@ struct Package : torch::CustomClassHolder {
   }
 
  private:
+  // Checks that what the package runs on is here. A loader that finds out leaves what it has unpacked.
+  void check_device(const std::string& file) const {
+    auto kind = Loader::load_metadata_from_package(file, "model")["AOTI_DEVICE_KEY"];
+    TORCH_CHECK(torch::inductor::getAOTIModelRunnerRegistry().count(kind) != 0, "there is no device ", kind);
+    if (!device_.is_cpu()) {
+      auto count = c10::impl::VirtualGuardImpl(device_.type()).deviceCount();
+      TORCH_CHECK(device_.index() < count, "there are ", int(count), " devices ", kind);
+    }
+  }
+
+  [[noreturn]] void refuse(const char* why) const {
+    TORCH_CHECK(
+        false, "torchremote: the module was compiled for ", device_.str(), ", and cannot be loaded: ", why);
+  }
+
+  const pid_t process_ = getpid();
   at::Tensor archive_;
   c10::Device device_;
   std::string needed_; // of the processor that compiled it, also if this one saves it again
