@@ -1,6 +1,7 @@
 """With the native part, scripted models follow modules by themselves, and lost idempotent calls are sent again."""
 
 import contextlib
+import os
 import pathlib
 import resource
 import subprocess
@@ -454,6 +455,41 @@ def test_no_process_waits_for_calls_that_wait(tmp_path):
     ends = f"from {__name__} import end_while_calls_wait; end_while_calls_wait({str(tmp_path / 'store')!r})"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", ends], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
+
+
+def called_back_in(store):
+    """Prints the names of the threads in which callbacks ran of calls that were sent again."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    options = tr.rpc_options(init_method=f"file://{store}", shared_memory=False)
+    rpc.init_rpc("alone", rank=0, world_size=1, rpc_backend_options=options)
+    roles.serve_encoder()
+    stub = tr.connect("alone", Patient, "encoder", timeout=60)
+    assert is_from(0, stub(X))
+    # Everything else has the only core first. So the answer is there before this thread goes on that has sent a call.
+    (thread,) = (one for one in threading.enumerate() if one.name == "torchremote-failed-calls")
+    os.sched_setscheduler(thread.native_id, os.SCHED_IDLE, os.sched_param(0))
+    names = set()
+    for x in (X, torch.ones(3, 3)):  # the method raises for that
+        tr.withdraw("encoder")
+        roles.serve_encoder()
+        pending = [stub.forward_async(x) for _ in range(20)]
+        for one in pending:
+            one.add_done_callback(lambda _: names.add(threading.current_thread().name))
+        for one in pending:
+            with contextlib.suppress(RuntimeError):
+                one.wait()
+        until(lambda: names)
+        print(*sorted(names), sep=", ")
+        names.clear()
+    os._exit(0)
+
+
+def test_no_callback_runs_in_the_thread_that_sends_calls_again(tmp_path):
+    runs = f"from {__name__} import called_back_in; called_back_in({str(tmp_path / 'store')!r})"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", runs], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    assert "torchremote-failed-calls" not in done.stdout
 
 
 FORKING = """

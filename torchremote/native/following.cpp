@@ -12,6 +12,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -76,6 +77,18 @@ struct Failed {
 };
 
 std::atomic<Failed*> failed_calls{new Failed};
+
+// Whether this thread sends a call for those who made it, and has other calls to send.
+thread_local bool sends_for_others = false;
+
+// Calls a function in a thread of its own.
+void apart(std::function<void()> function) {
+  try {
+    std::thread(function).detach();
+  } catch (const std::system_error&) { // no more threads can be started
+    function();
+  }
+}
 
 std::string message_of(const std::exception_ptr& error) {
   try {
@@ -216,11 +229,7 @@ class RoutedCall : public torch::CustomClassHolder {
   // threads that decide and wait are needed.
   void end_apart(std::exception_ptr error) {
     arrive();
-    try {
-      std::thread([result = result_, error] { result->setError(error); }).detach();
-    } catch (const std::system_error&) { // no more threads can be started
-      result_->setError(error);
-    }
+    apart([result = result_, error = std::move(error)] { result->setError(error); });
   }
 
   // Has the route keep the call, if it holds calls by now, until it lets go of it, or until the deadline. Returns
@@ -254,7 +263,11 @@ class RoutedCall : public torch::CustomClassHolder {
   void go() {
     auto context = DistAutogradContainer::currentContextId(); // of another call
     DistAutogradContainer::forceCurrentContextId(-1);
-    auto restore = c10::make_scope_exit([context] { DistAutogradContainer::forceCurrentContextId(context); });
+    auto sent_before = std::exchange(sends_for_others, true);
+    auto restore = c10::make_scope_exit([=] {
+      DistAutogradContainer::forceCurrentContextId(context);
+      sends_for_others = sent_before;
+    });
     try {
       for (auto device : route_->devices()) { // nobody knows here in which streams arguments are computed
         c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
@@ -296,21 +309,30 @@ class RoutedCall : public torch::CustomClassHolder {
                 ScriptCall(target_->endpoint, std::move(stack)).toMessage(), /*forceGradRecording=*/true, timeout);
       auto self = CallPtr::reclaim_copy(this);
       answer->addCallback(at::wrapPropagateTLSState([self, is_profiled](Future& answer) {
-        if (answer.hasError()) {
-          return self->fail(answer.exception_ptr());
+        if (sends_for_others) { // the answer was there already, and the callbacks would run in the thread that sent
+          auto kept = c10::intrusive_ptr<Future>::reclaim_copy(&answer);
+          return apart([self, is_profiled, kept] { self->finish(*kept, is_profiled); });
         }
-        self->arrive();
-        try {
-          const IValue& value = answer.constValue();
-          self->result_->markCompleted(
-              is_profiled ? value : torch::distributed::rpc::deserializeRespToIValue(*value.toCustomClass<Message>()),
-              answer.storages());
-        } catch (const std::exception&) { // it cannot be read, or is on a device that the Future does not have
-          self->result_->setErrorIfNeeded(std::current_exception());
-        }
+        self->finish(answer, is_profiled);
       }));
     } catch (const std::exception&) { // nothing was sent: there is no such worker, say
       fail(std::current_exception());
+    }
+  }
+
+  // Ends the call with its answer, unless that is an error with which it goes on.
+  void finish(Future& answer, bool is_profiled) {
+    if (answer.hasError()) {
+      return fail(answer.exception_ptr());
+    }
+    arrive();
+    try {
+      const IValue& value = answer.constValue();
+      result_->markCompleted(
+          is_profiled ? value : torch::distributed::rpc::deserializeRespToIValue(*value.toCustomClass<Message>()),
+          answer.storages());
+    } catch (const std::exception&) { // it cannot be read, or is on a device that the Future does not have
+      result_->setErrorIfNeeded(std::current_exception());
     }
   }
 
@@ -321,8 +343,11 @@ class RoutedCall : public torch::CustomClassHolder {
     set_deadline();
     bool has_run = message_of(error_).find(kInEndpoint) != std::string::npos;
     if (has_run || Clock::now() >= deadline_ || !RpcAgent::isCurrentRpcAgentSet()) {
-      result_->setError(error_);
-      return arrive();
+      if (sends_for_others) {
+        return end_apart(error_);
+      }
+      arrive();
+      return result_->setError(error_);
     }
     ask_python();
   }
