@@ -107,16 +107,19 @@ def held(stub, calls, other=None):
     holding.wait()
 
 
+_turns = {}
+
+
 def take_strand(handle):
     strand = modules.entry_at(handle)[0].hosting.strand
     if strand is not None:
-        strand.take()
+        _turns[handle] = turn = strand.turn()
+        assert turn.comes(20)
 
 
 def let_strand_go(handle):
-    strand = modules.entry_at(handle)[0].hosting.strand
-    if strand is not None:
-        strand.let_go()
+    if handle in _turns:
+        _turns.pop(handle).let_go()
 
 
 def rows_seen(stub, calls):

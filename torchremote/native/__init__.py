@@ -1,7 +1,7 @@
 """The optional part in C++: with it, calls do not wait for the caller's Python, nor modules for another's turn.
 
-caller.cpp, following.cpp, strand.cpp and counting.cpp say how. tensors.cpp looks at the tensors that are sent, and
-compiled.cpp runs what AOTInductor compiled.
+caller.cpp, following.cpp, strand.cpp, threads.cpp and counting.cpp say how. tensors.cpp looks at the tensors that are
+sent, and compiled.cpp runs what AOTInductor compiled.
 
 It is built once for a torch and a Python, into the user's cache, and found there on import. Without it, everything
 works the same, but `compiled`, which needs compiled.cpp. The compiler, `caller` and `owner` ask this file which of the
@@ -32,9 +32,9 @@ SWITCH: Final = "TORCHREMOTE_NATIVE"
 COMMAND: Final = "python -m torchremote build-native"
 NAMESPACE: Final = "torchremote_native"
 _HERE: Final = Path(__file__).parent
-_PARTS: Final = ("caller", "tensors", "route", "following", "strand", "counting", "compiled")
+_PARTS: Final = ("caller", "tensors", "route", "following", "threads", "strand", "counting", "compiled")
 SOURCES: Final = tuple(_HERE / f"{name}.cpp" for name in _PARTS)
-HEADERS: Final = tuple(_HERE / f"{name}.h" for name in ("route", "following"))
+HEADERS: Final = tuple(_HERE / f"{name}.h" for name in ("route", "following", "threads", "strand"))
 
 
 def available() -> bool:

@@ -1,12 +1,13 @@
-// Strands: each runs TorchScript functions one after the other, in the order in which they came.
+// Calls in turn: the operators with which TorchScript functions run in strands, which strand.h has.
 //
 // This is the owner's part. A module whose calls run in turn has a strand (jit/lower/in_turn.py). A strand has no
 // thread. Whoever brings a call to one that is idle runs it there and then, and changes no thread, if it may (see
-// jit/runtime/accelerator.py). Otherwise the call is queued, and a thread of torch.jit.fork runs it.
+// jit/runtime/accelerator.py). Otherwise the call is queued, and a thread that all strands share runs it (threads.cpp).
 //
 // What a call forks, and what goes on after a wait, is queued in the strand, too: TorchScript hands both to the
 // launcher of the call. So a call that waits lets others run, and goes on behind them.
-#include <ATen/Parallel.h>
+#include "strand.h"
+
 #include <ATen/ThreadLocalState.h>
 #include <c10/util/ScopeExit.h>
 #include <torch/csrc/distributed/autograd/context/container.h>
@@ -17,11 +18,6 @@
 #include <torch/csrc/jit/runtime/interpreter.h>
 #include <torch/custom_class.h>
 
-#include <algorithm>
-#include <chrono>
-#include <condition_variable>
-#include <deque>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -38,95 +34,9 @@ using torch::jit::Node;
 using torch::jit::Operation;
 using torch::jit::Operator;
 using torch::jit::Stack;
-
-using Task = std::function<void()>;
-using Clock = std::chrono::steady_clock;
-
-// For how long a thread of forks runs the calls of one strand before others have it.
-constexpr auto kSlice = std::chrono::milliseconds(1);
-
-class Strand : public torch::CustomClassHolder {
- public:
-  // Queues a task, which a thread of forks runs.
-  void launch(Task task) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    tasks_.push_back(std::move(task));
-    if (!std::exchange(taken_, true)) {
-      lock.unlock();
-      hand_over();
-    }
-  }
-
-  // Runs a task if the strand is idle, and what follows until `ended`; otherwise queues it.
-  void run(Task task, Future& ended) {
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (std::exchange(taken_, true)) {
-        tasks_.push_back(std::move(task));
-        return;
-      }
-    }
-    std::exchange(task, nullptr)(); // it has the arguments
-    run_tasks([&ended] { return ended.completed(); });
-  }
-
-  // Waits until all that is queued has run or waits, and takes the strand: nothing runs until it is let go.
-  void take() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    if (!std::exchange(taken_, true)) {
-      return;
-    }
-    auto turn = std::make_shared<bool>(false);
-    tasks_.emplace_back([this, turn] {
-      std::lock_guard<std::mutex> lock(mutex_);
-      *turn = stays_taken_ = true;
-      changed_.notify_all();
-    });
-    changed_.wait(lock, [&] { return *turn; });
-  }
-
-  void let_go() {
-    hand_over();
-  }
-
- private:
-  // Runs tasks until there are none, and then leaves the strand idle; or until `enough`, and then hands it over.
-  template <class Enough> void run_tasks(Enough enough) {
-    for (;;) {
-      Task task;
-      {
-        std::lock_guard<std::mutex> lock(mutex_);
-        if (std::exchange(stays_taken_, false)) {
-          return;
-        }
-        if (tasks_.empty()) {
-          taken_ = false;
-          return;
-        }
-        if (!enough()) {
-          task = std::move(tasks_.front());
-          tasks_.pop_front();
-        }
-      }
-      if (!task) {
-        return hand_over();
-      }
-      task();
-    }
-  }
-
-  // Has a thread of forks go on. The caller has the strand.
-  void hand_over() {
-    auto self = c10::intrusive_ptr<Strand>::reclaim_copy(this);
-    at::launch([self] { self->run_tasks([until = Clock::now() + kSlice] { return Clock::now() >= until; }); });
-  }
-
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Task> tasks_;
-  bool taken_ = false;       // somebody runs tasks, or is about to
-  bool stays_taken_ = false; // whoever runs tasks has to stop, because `take` has the strand
-};
+using torchremote::Strand;
+using torchremote::Task;
+using torchremote::Turn;
 
 // Returns a task that runs `function` as whoever calls this would: with its grad mode, its context of gradients, and so
 // on, as at::launch and TorchScript carry them to other threads.
@@ -283,8 +193,13 @@ void forget_strands(Stack& /*unused*/) {
   strands().forget();
 }
 
-const auto registered_class =
-    torch::class_<Strand>("torchremote_native", "Strand").def("take", &Strand::take).def("let_go", &Strand::let_go);
+const auto turn_class = torch::class_<Turn>("torchremote_native", "Turn")
+                            .def("comes", &Turn::comes)
+                            .def("let_go", &Turn::let_go);
+const auto strand_class = torch::class_<Strand>("torchremote_native", "Strand")
+                              .def("turn", [](const c10::intrusive_ptr<Strand>& strand) {
+                                return c10::make_intrusive<Turn>(strand);
+                              });
 
 const torch::jit::RegisterOperators registered({
     Operator(

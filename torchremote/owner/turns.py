@@ -12,7 +12,7 @@ Note [One thread for forks]
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import torch
 
@@ -23,6 +23,9 @@ from .hosting import Hosting
 from .self_changing import change_of
 
 T = TypeVar("T")
+
+_WAIT: Final = 0.1
+"""Seconds of one wait in C++ for a turn. In between, Python runs the handlers of signals, such as that of Ctrl-C."""
 
 
 def check_in_turn(in_turn: object) -> None:
@@ -82,8 +85,10 @@ def take_turn(hosting: Hosting, function: Callable[[], T]) -> T:
     if hosting.strand is None:
         result: T = _torch.run_as_fork(run)
         return result
-    hosting.strand.take()
+    turn = hosting.strand.turn()
     try:
+        while not turn.comes(_WAIT):
+            pass
         return run()
     finally:
-        hosting.strand.let_go()
+        turn.let_go()

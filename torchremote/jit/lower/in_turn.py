@@ -7,9 +7,10 @@ Note [Strands]
     runtime/turns.py, Note [Calls in turn]. One slow module then holds up all others.
 
     With it, each module has a strand (native/strand.cpp): a queue without a thread. Whoever brings a call to a strand
-    that is idle runs it at once, in the same thread. All that a call forks is queued in its strand, and so is what
-    follows after a wait. So what is written for the one thread holds for a strand. Modules that share a part share
-    their strand.
+    that is idle runs it at once, in the same thread. What is queued runs in threads that all strands share
+    (native/threads.cpp), and more of these start while slow calls keep them. All that a call forks is queued in its
+    strand, and so is what follows after a wait. So what is written for the one thread holds for a strand. Modules that
+    share a part share their strand.
 """
 
 from __future__ import annotations
