@@ -1,6 +1,7 @@
 """Modules that begin with the state of their last checkpoint."""
 
 import os
+import resource
 import signal
 
 import pytest
@@ -234,3 +235,42 @@ def test_what_a_killed_process_has_begun_to_write_is_removed_by_the_next(owner, 
     tr.at_owner(tr.create(owner, *made(1)[:2])).checkpoint(path)
     tr.withdraw("writes")
     assert set(path.parent.iterdir()) == {path, running}
+
+
+@pytest.mark.parametrize("damage", [b"\1", bytes(100)], ids=["a byte", "zeros"])
+def test_a_damaged_file_is_refused(owner, path, damage):
+    torch.save(zoo.LinearEncoder(seed=1).state_dict(), path)
+    weight = zoo.LinearEncoder(seed=1).linear.weight.detach().numpy().tobytes()
+    written = path.read_bytes()
+    at = written.index(weight) + 10
+    path.write_bytes(written[:at] + damage + written[at + len(damage) :])
+    with pytest.raises(
+        CreationError, match="encoder.pt' is damaged: '.*data/.*' in it is .*; put a copy of the file in"
+    ):
+        create(owner, path, 2)
+    path.write_bytes(written)
+    assert torch.equal(create(owner, path, 2)(X), expected(1))
+
+
+def test_files_without_checksums_are_read(owner, path):
+    state = zoo.LinearEncoder(seed=1).state_dict()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(state, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(create(owner, path, 2)(X), expected(1))
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    assert torch.equal(create(owner, path, 2)(X), expected(1))
+
+
+def test_a_file_that_may_not_be_so_large_is_named(path):
+    tr.serve(zoo.LinearEncoder(seed=1), zoo.Encoder, "large")
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, most))
+    try:
+        with pytest.raises(RemoteError, match="File too large; .* unchanged; start the owner with a higher"):
+            tr.at_owner(tr.connect("caller", zoo.Encoder, "large")).checkpoint(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+        tr.withdraw("large")

@@ -11,6 +11,7 @@ import secrets
 import socket
 import stat
 import weakref
+import zipfile
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,7 +25,11 @@ from .hosting import Hosting
 from .scripting import words_of
 from .state_names import differences, misfits_of_kind, state_of, versions_in
 
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_FULL: Final = {
+    errno.ENOSPC: "make room on the owner, or write elsewhere",
+    errno.EDQUOT: "the quota is used up; make room on the owner, or write elsewhere",
+    errno.EFBIG: "start the owner with a higher `ulimit -f`, or write to a file system that takes such files",
+}
 _NO_FOLDER: Final = "its folder is not there; make it on the owner"
 _ANEW: Final = "move it away to begin without it"
 
@@ -81,9 +86,17 @@ def restore(module: torch.jit.ScriptModule, path: str) -> None:
 
 
 def _read(path: str) -> Mapping[str, torch.Tensor]:
-    """Reads a state. Raises CreationError if there is none in the file."""
+    """Reads a state. Raises CreationError if there is none in the file, or not what was written."""
     try:
+        damaged = _damaged_part(path)
+        if damaged is not None:
+            raise CreationError(
+                f"checkpoint {path!r} is damaged: {damaged!r} in it is not what was written; put a copy of the file "
+                f"in its place, or {_ANEW}"
+            )
         saved = torch.load(path, map_location="cpu", weights_only=True)
+    except CreationError:
+        raise
     except Exception as error:  # torch and pickle raise all kinds for what is no checkpoint
         said = words_of(error)
         raise CreationError(
@@ -92,6 +105,19 @@ def _read(path: str) -> Mapping[str, torch.Tensor]:
     if not isinstance(saved, Mapping) or not all(isinstance(value, torch.Tensor) for value in saved.values()):
         raise CreationError(f"checkpoint {path!r} is no mapping of tensors; {_ANEW}")
     return saved
+
+
+def _damaged_part(path: str) -> str | None:
+    """Returns the name of a part of a file of torch.save that has another checksum than was written with it.
+
+    torch.load does not look at them. Files of before torch 1.6 are no zip files, and have none.
+    """
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as parts:
+        if not any(part.CRC for part in parts.infolist()):  # torch.serialization.set_crc32_options(False)
+            return None
+        return parts.testzip()
 
 
 def copy_path(copied: torch.jit.ScriptModule, module: torch.jit.ScriptModule) -> None:
@@ -191,8 +217,8 @@ def _write(state: dict[str, torch.Tensor], file: str | int, path: str) -> None:
             failure = written.failure or error  # torch hides the reason
             if isinstance(failure, OSError) and failure.errno in _FULL:
                 raise RemoteError(
-                    f"checkpoint({path!r}): {failure.strerror}: the disk is full, or the quota is used up; a file that "
-                    "was there is unchanged; make room on the owner, or write elsewhere"
+                    f"checkpoint({path!r}): {failure.strerror}; a file that was there is unchanged; "
+                    f"{_FULL[failure.errno]}"
                 ) from error
             raise failure from None
 
