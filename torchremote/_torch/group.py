@@ -144,6 +144,7 @@ class GroupAgent:
         with self._changing:
             self._others.pop(name, None)
             self._update(info, False)
+            self._store.delete_key(f"addrs/{name}")  # a worker that comes back brings its own
 
     def _update(self, info: rpc.WorkerInfo, joins: bool) -> None:
         """Tells torch of a worker that joins or leaves. The caller holds `_changing`."""

@@ -53,6 +53,7 @@ class Membership:
         self.address = ""
         self._leaving = self._has_lost = False
         self._leavers: dict[str, threading.Event] = {}  # by name: set when the worker is taken off
+        self._changing = threading.Lock()  # of these
         self._agent: _torch.GroupAgent | None = None
         self._listener: Listener | None = None
         self._deaf_since = math.inf  # when the port was seen to be closed
@@ -181,7 +182,8 @@ class Membership:
                 self._joined.set()
 
     def _add(self, agent: _torch.GroupAgent, member: Message) -> None:
-        taken_off = self._leavers.pop(member["name"], None)
+        with self._changing:
+            taken_off = self._leavers.pop(member["name"], None)
         if taken_off is not None:
             taken_off.wait()
         agent.add(_from_message(member))  # its join has checked the device maps
@@ -192,7 +194,9 @@ class Membership:
         """Takes a worker off: see Note [Lost workers]."""
         self._has_lost = True
         lose_worker(name)
-        taken_off = self._leavers[name] = threading.Event()
+        taken_off = threading.Event()
+        with self._changing:
+            self._leavers[name] = taken_off
 
         def take_off() -> None:
             try:
@@ -202,6 +206,9 @@ class Membership:
             finally:
                 taken_off.set()
             time.sleep(KEPT)
+            with self._changing:
+                if self._leavers.get(name) is taken_off:
+                    del self._leavers[name]
 
         try:
             threading.Thread(target=take_off, name="torchremote-group-leaver", daemon=True).start()

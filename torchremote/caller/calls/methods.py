@@ -206,7 +206,7 @@ def lose_worker(name: str) -> None:
 
 
 lost_workers: set[str] = set()
-"""The names of workers that are lost, until others have them."""
+"""The names of workers that are lost, until others have them. They stay: a stub may look for its module at any time."""
 
 
 def methods_of(
