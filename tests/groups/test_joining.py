@@ -142,16 +142,16 @@ def test_what_is_no_address_is_refused(nursery):
 @in_a_group(name=None)
 def test_what_is_no_timeout_is_refused(nursery):
     for timeout in (-1, 0, None, float("inf"), float("nan"), True, "3"):
-        with pytest.raises(ValueError, match=f"timeout={timeout!r}: seconds, more than 0"):
+        with pytest.raises(ValueError, match=f"timeout={timeout!r}: a number of seconds is wanted, more than 0"):
             tr.join("main", timeout=timeout)
     tr.join("main", timeout=1e12, shared_memory=False)
     tr.leave(timeout=np.int64(1))
     tr.join("main", timeout=np.int64(60), shared_memory=False)
     for timeout in (0, None, float("inf")):
-        with pytest.raises(ValueError, match=f"timeout={timeout!r}: seconds, more than 0"):
+        with pytest.raises(ValueError, match=f"timeout={timeout!r}: a number of seconds is wanted, more than 0"):
             tr.spawn("ps", timeout=timeout)
     for timeout in (-1, None, float("nan"), "3"):
-        with pytest.raises(ValueError, match=f"timeout={timeout!r}: seconds, 0 or more"):
+        with pytest.raises(ValueError, match=f"timeout={timeout!r}: a number of seconds is wanted, 0 or more"):
             tr.leave(timeout=timeout)
     assert roles.members() == ["main"]
     tr.leave(timeout=0)
