@@ -3,6 +3,7 @@
 import ast
 import pathlib
 import re
+import resource
 import subprocess
 import sys
 import warnings
@@ -131,6 +132,19 @@ def test_workers_that_do_not_meet():
 def test_little_shared_memory(monkeypatch):
     monkeypatch.setattr(doctor, "ROOM", 1 << 60)
     assert "--shm-size" in str(doctor._shared_memory())
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        (1024, "ok     open files: 1024 at most: enough for about 24 other workers, or 166 with shared_memory=False"),
+        (64, "WRONG  open files: 64 at most: enough for about 0 other workers, or 6 with .*\n.*ulimit -n"),
+        (resource.RLIM_INFINITY, "ok     open files: no limit"),
+    ],
+)
+def test_open_files(monkeypatch, limit, told):
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (limit, limit))
+    assert re.match(told, str(doctor._open_files()))
 
 
 def fail(*args):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,12 @@ from ..jit import compile_interface
 SHARED_MEMORY: Final = "/dev/shm"
 ROOM: Final = 256 << 20
 """Bytes of shared memory below which something is said: a container often has 64 MiB."""
+
+OWN_FILES: Final = 25
+FILES_OF_ANOTHER: Final = {True: 40, False: 6}
+"""Files that a worker has open: its own, and for each other worker that it calls, with and without shared memory."""
+FEWEST_OTHERS: Final = 8
+"""Other workers below which something is said of the limit of open files."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ def examine() -> Iterator[Finding]:
     yield _compiler()
     yield Finding("native part", native.why())
     yield _shared_memory()
+    yield _open_files()
     yield _accelerators()
     yield _rpc("cpu", mapped=False)
     if torch.cuda.is_available():
@@ -106,6 +114,17 @@ def _shared_memory() -> Finding:
     if free < ROOM:
         return Finding(what, found, "give it more (docker run --shm-size=1g), or workers of one machine may fail")
     return Finding(what, found)
+
+
+def _open_files() -> Finding:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return Finding("open files", "no limit")
+    near, far = (max(0, limit - OWN_FILES) // each for each in FILES_OF_ANOTHER.values())
+    found = f"{limit} at most: enough for about {near} other workers, or {far} with shared_memory=False"
+    if near < FEWEST_OTHERS:
+        return Finding("open files", found, "torch ends a process that has none left: raise the limit with `ulimit -n`")
+    return Finding("open files", found)
 
 
 def _accelerators() -> Finding:
