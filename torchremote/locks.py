@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, wait
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -37,27 +37,36 @@ def uninterrupted(change: Callable[[], T]) -> T:
     # A handler, or a finaliser, that interrupts what has a lock does not wait for another thread that needs it.
     if not is_main or any(lock._is_owned() for lock in _locks):
         return change()
-    made: Future[T] = Future()
+    begun, ended = threading.Lock(), threading.Lock()  # in C: no handler runs between taking one and knowing it
+    outcome: list[tuple[Any, BaseException | None]] = []
+    ended.acquire()
+
+    def make() -> None:
+        if begun.acquire(blocking=False):
+            try:
+                outcome.append((change(), None))
+            except BaseException as error:
+                outcome.append((None, error))
+            finally:
+                ended.release()
+
     try:
-        threading.Thread(target=_make, args=(made, change), name="torchremote-change").start()
-        return made.result()
+        _thread.start_new_thread(make, ())
+        ended.acquire()
     except BaseException as error:
-        if not made.cancel():  # it has begun
-            wait([made])
+        if begun.acquire(blocking=False):  # it will not begin
+            no_thread = isinstance(error, RuntimeError) and str(error).startswith("can't")  # as where Python ends
+            if no_thread:
+                return change()
             raise
-        if isinstance(error, RuntimeError) and str(error).startswith("can't"):  # start threads, as where Python ends
-            return change()
+        while not outcome:  # whatever a second Ctrl-C does
+            with suppress(BaseException):
+                ended.acquire()
         raise
+    made, failure = outcome.pop()
+    try:
+        if failure is not None:
+            raise failure
+        return made  # type: ignore[no-any-return]
     finally:
-        del made  # its exception refers to this frame
-
-
-def _make(made: Future[T], change: Callable[[], T]) -> None:
-    """Makes a change, unless it was cancelled, and completes `made`."""
-    if made.set_running_or_notify_cancel():
-        try:
-            made.set_result(change())
-        except BaseException as error:
-            made.set_exception(error)
-        finally:
-            del made  # as above
+        del failure  # which refers to this frame

@@ -1,4 +1,4 @@
-"""Starts threads that a process needs one of, and that end with it."""
+"""Starts threads of which a process needs one each, and which end with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 class OneThread:
     """Runs a function in a thread of its own, which is started when it is needed first.
 
-    The handler of a signal may raise at any instruction of whoever starts it, also when it has just begun. So they note
+    A signal's handler may raise at any instruction of `start`, even when the thread has just begun. So `start` notes
     nothing: the thread itself says that it runs. If a second one was started, it ends at once.
     """
 

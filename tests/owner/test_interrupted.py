@@ -1,6 +1,6 @@
 """Handlers of signals that raise, as that of Ctrl-C does, in the middle of a change: nothing stays half done."""
 
-import os
+import _thread
 import signal
 import sys
 import threading
@@ -191,14 +191,28 @@ def has_a_sweeper():
 
 def test_a_change_that_has_not_begun_is_not_made(monkeypatch):
     made = []
-    monkeypatch.setattr(threading.Thread, "start", interrupting(threading.Thread.start))
+    monkeypatch.setattr(_thread, "start_new_thread", interrupting(_thread.start_new_thread))
     with pytest.raises(Interrupt):
         uninterrupted(lambda: made.append(1))
     assert not made
 
 
+def test_a_change_that_has_begun_is_awaited(monkeypatch):
+    made, many = [], iter(range(3))
+
+    def change():
+        for _ in many:  # Ctrl-C again and again
+            signal.raise_signal(signal.SIGALRM)
+            time.sleep(0.1)
+        made.append(1)
+
+    with pytest.raises(Interrupt):
+        uninterrupted(change)
+    assert made
+
+
 def test_a_change_returns_and_raises_what_it_does():
-    assert uninterrupted(lambda: threading.current_thread().name) == "torchremote-change"
+    assert uninterrupted(threading.get_ident) != threading.get_ident()
     with pytest.raises(ZeroDivisionError):
         uninterrupted(lambda: 1 / 0)
 
@@ -217,8 +231,8 @@ def test_a_handler_makes_a_change_while_its_thread_has_a_lock():
 
 
 def test_a_change_is_made_where_no_thread_starts(monkeypatch):
-    def fail(thread):
+    def fail(*args):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", fail)
-    assert uninterrupted(os.getpid) == os.getpid()
+    monkeypatch.setattr(_thread, "start_new_thread", fail)
+    assert uninterrupted(threading.get_ident) == threading.get_ident()

@@ -18,7 +18,7 @@ from torch import nn
 from .. import _torch
 from .._torch import PyRRef
 from ..caller.creating.create import adopt, prepare
-from ..caller.creating.pending_stub import cancelled_by_handlers, send_request
+from ..caller.creating.pending_stub import cancelled_if_interrupted, send_request
 from ..caller.messages.exchange import send
 from ..caller.stubs import as_module
 from ..caller.stubs.at_owner import AtOwner, at_owner
@@ -99,7 +99,7 @@ class _RemoteModule(nn.Module):
                 examples=examples,
                 strict=False,  # torch's class hosts any module
             )
-            with cancelled_by_handlers(asked.place, asked.request.ticket):
+            with cancelled_if_interrupted(asked.place, asked.request.ticket):
                 become_stub(self, compiled, send_request(*asked).route(), _Scripted)
         elif extras := [
             what for what, given in (("name", name), ("in_turn", in_turn), ("examples", examples)) if given is not None

@@ -248,8 +248,8 @@ class Membership:
         self._connection.end()
         thread = self._thread
         try:
-            # It has not begun if no more threads can be started, or Ctrl-C came first.
-            if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            # Without an ident it has not begun: no more threads can be started, or Ctrl-C came first.
+            if thread is not None and thread.ident is not None and thread is not threading.current_thread():
                 thread.join(MARGIN)
         finally:  # also at a second Ctrl-C
             self._connection.close()

@@ -83,10 +83,17 @@ thread_local bool sends_for_others = false;
 
 // Calls a function in a thread of its own.
 void apart(std::function<void()> function) {
+  auto run = [function = std::move(function)] {
+    try {
+      function();
+    } catch (const std::exception& error) { // of a user's callback; torch logs it, too, and goes on
+      LOG(ERROR) << "torchremote: a callback of a call raised: " << error.what();
+    }
+  };
   try {
-    std::thread(function).detach();
+    std::thread(run).detach();
   } catch (const std::system_error&) { // no more threads can be started
-    function();
+    run();
   }
 }
 
@@ -309,9 +316,11 @@ class RoutedCall : public torch::CustomClassHolder {
                 ScriptCall(target_->endpoint, std::move(stack)).toMessage(), /*forceGradRecording=*/true, timeout);
       auto self = CallPtr::reclaim_copy(this);
       answer->addCallback(at::wrapPropagateTLSState([self, is_profiled](Future& answer) {
-        if (sends_for_others) { // the answer was there already, and the callbacks would run in the thread that sent
+        if (sends_for_others && !answer.hasError()) { // it was there already, and callbacks would run in this thread
           auto kept = c10::intrusive_ptr<Future>::reclaim_copy(&answer);
-          return apart([self, is_profiled, kept] { self->finish(*kept, is_profiled); });
+          return apart([self, is_profiled, kept] { // as a callback: in streams that have waited for the answer
+            kept->addCallback([self, is_profiled](Future& answer) { self->finish(answer, is_profiled); });
+          });
         }
         self->finish(answer, is_profiled);
       }));

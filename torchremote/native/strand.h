@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <utility>
 
 #include <ATen/core/ivalue.h>
@@ -26,6 +27,10 @@ constexpr auto kSlice = std::chrono::milliseconds(1);
 
 class Strand : public torch::CustomClassHolder {
  public:
+  ~Strand() override {
+    leave_to_parent();
+  }
+
   // Queues a task, which a thread runs.
   void launch(Task task) {
     auto lock = locked();
@@ -53,14 +58,19 @@ class Strand : public torch::CustomClassHolder {
   friend class Turn;
 
   std::unique_lock<std::mutex> locked() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    if (forks_ != forks()) { // a thread of the parent has the strand, and calls are answered there
+    leave_to_parent();
+    return std::unique_lock<std::mutex>(mutex_);
+  }
+
+  // In a forked process, begins anew: threads of the parent have the strand, wait in it, and answer its calls there.
+  void leave_to_parent() {
+    if (forks_ != forks()) {
       forks_ = forks();
       taken_ = stays_taken_ = false;
-      new std::deque<Task>(std::move(tasks_)); // what they hold belongs to the parent
-      tasks_.clear();
+      new (&mutex_) std::mutex;
+      new (&changed_) std::condition_variable;
+      new (&tasks_) std::deque<Task>;
     }
-    return lock;
   }
 
   // Runs tasks until there are none, and then leaves the strand idle; or until `enough`, and then hands it over.

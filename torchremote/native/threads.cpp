@@ -2,8 +2,8 @@
 //
 // torch has as many threads for forks as there are cores, and whoever runs a slow call keeps one until it ends. A few
 // slow modules would stop all others. So strands have threads of their own: as many as torch has, and one more whenever
-// a function waits and no thread has come for one during kPatience. All of them are at slow calls then. When these end,
-// those threads end that are too many.
+// a function waits and no thread has come for one during kPatience. Then all are at slow calls. When these end,
+// the surplus threads end.
 //
 // A thread for each strand would be simpler. But each thread that computes has OpenMP start more for itself, and many
 // modules with short calls need few threads.

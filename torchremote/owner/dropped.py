@@ -23,7 +23,6 @@ from torch.nn.utils import parametrize
 
 from .. import _torch
 from ..errors import CreationError, MismatchError
-from ..link.stubs import is_stub
 
 REMEDY = "give examples= of its arguments, and torch.export may capture it as it is"
 
@@ -55,6 +54,16 @@ def _prepared(module: nn.Module, known: dict[int, Any]) -> Any:
             found = known[id(module)] = copy.copy(module)
         found.__dict__["_modules"] = parts
     return found
+
+
+def checked_module(module: object, name: str) -> torch.nn.Module:
+    """Returns `module`, or raises MismatchError if it is none. `name`: that of the interface."""
+    if isinstance(module, torch.nn.Module):
+        return module
+    remedy = "what is hosted has to be one"
+    if isinstance(module, type) and issubclass(module, torch.nn.Module):
+        remedy = f"pass an object of the class, as {module.__name__}(...)"
+    raise MismatchError(f"{name}: {module!r} is not a torch.nn.Module; {remedy}")
 
 
 def check_whole(module: nn.Module) -> None:
@@ -113,25 +122,6 @@ def check_backward_hooks(module: nn.Module) -> None:
             raise CreationError(
                 f"{of} has a backward hook, which runs in Python, and hosted modules run without it; remove it, or "
                 "do what it does in an autograd operator of the method"
-            )
-
-
-def check_python(module: nn.Module) -> None:
-    """Raises CreationError for a part that is scripted, which torch.export would capture for the example's sizes alone.
-
-    A stub is such a part, and so is a module that is exported already.
-    """
-    cls = type(module).__name__
-    for name, part in module.named_modules():
-        if is_stub(part):
-            raise CreationError(
-                f"{cls}'s part {name} is a stub, whose calls torch.export cannot capture; call it outside of what is "
-                f"exported, or script {cls}, without examples"
-            )
-        if isinstance(part, torch.jit.ScriptModule):
-            raise CreationError(
-                f"{cls}'s part {name}, a {part.original_name}, is scripted already, and torch.export captures Python "
-                f"alone; give {cls} the Python module that it was made of, or script {cls}, without examples"
             )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .. import _torch
-from ..errors import ArgumentError, MismatchError
+from ..errors import ArgumentError, CreationError, MismatchError
 from ..jit import Contract, compile_interface
 from ..jit.export import DEVICES, check_examples, export_module, export_programs, misfit_of_mode, restore_parts
 from ..jit.read.model import Interface, Required
@@ -16,7 +16,7 @@ from ..jit.script.cache import READING_MODULES
 from ..link.places import device_of
 from ..link.stubs import is_stub
 from ..link.values import PythonPacker
-from .dropped import check_backward_hooks, check_python, check_whole
+from .dropped import check_backward_hooks, check_whole, checked_module
 from .state_names import StateNames, note_names, read_names, remember_names
 
 _CPU = torch.device("cpu")
@@ -98,7 +98,7 @@ def export_for(
         compiled: has AOTInductor compile the graphs. The module has no state then.
     """
     module = _python_module(module, contract.interface.name)
-    check_python(module)
+    check_parts_are_python(module)
     check_backward_hooks(module)
     check_whole(module)
     with READING_MODULES:
@@ -127,17 +127,26 @@ def _python_module(module: object, name: str) -> torch.nn.Module:
             f"{name}: {type(module).__name__} is scripted already, and cannot be exported; create and serve host it as "
             "it is: give it to them without examples"
         )
-    return _torch.not_compiled(the_module(module, name))
+    return _torch.not_compiled(checked_module(module, name))
 
 
-def the_module(module: object, name: str) -> torch.nn.Module:
-    """Returns `module`, or raises MismatchError if it is none. `name`: that of the interface."""
-    if isinstance(module, torch.nn.Module):
-        return module
-    remedy = "what is hosted has to be one"
-    if isinstance(module, type) and issubclass(module, torch.nn.Module):
-        remedy = f"pass an object of the class, as {module.__name__}(...)"
-    raise MismatchError(f"{name}: {module!r} is not a torch.nn.Module; {remedy}")
+def check_parts_are_python(module: torch.nn.Module) -> None:
+    """Raises CreationError for a part that is scripted, which torch.export would capture for the example's sizes alone.
+
+    A stub is such a part, and so is a module that is exported already.
+    """
+    cls = type(module).__name__
+    for name, part in module.named_modules():
+        if is_stub(part):
+            raise CreationError(
+                f"{cls}'s part {name} is a stub, whose calls torch.export cannot capture; call it outside of what is "
+                f"exported, or script {cls}, without examples"
+            )
+        if isinstance(part, torch.jit.ScriptModule):
+            raise CreationError(
+                f"{cls}'s part {name}, a {part.original_name}, is scripted already, and torch.export captures Python "
+                f"alone; give {cls} the Python module that it was made of, or script {cls}, without examples"
+            )
 
 
 def complete_examples(examples: object, interface: Interface, contract: Contract) -> dict[str, Any]:

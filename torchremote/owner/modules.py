@@ -41,7 +41,7 @@ from ..locks import new_lock, uninterrupted
 from . import leases
 from .counts import new_counts
 from .gathering import AT_ONCE, Ways
-from .hosting import Hosting, Put, hosting_of, parts_of, put_of
+from .hosting import Hosting, Put, hosting_of, parts_of, put_of, wait_for_device
 from .implements import check_implements
 from .tables import LOCK, OwnerTable, table_for
 from .turns import take_turn
@@ -274,6 +274,7 @@ def exchange(entry: Entry, module: torch.jit.ScriptModule, device: torch.device,
             is_same = _torch.object_of(before.module) == _torch.object_of(module)
             _exchange(entry, hosting_of(module, device, ways, before), is_same)
 
+    wait_for_device(device)  # of what this thread gave it: `run` is in another one
     beside_calls(module, partial(uninterrupted, run))
 
 

@@ -17,9 +17,9 @@ from ..jit import Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
 from .bools_as_numbers import check_bools
 from .changes_in_place import check_changes
-from .dropped import check_before, check_decorators, check_hooks, check_whole, prepared
+from .dropped import check_before, check_decorators, check_hooks, check_whole, checked_module, prepared
 from .dtypes_as_sizes import check_dtypes
-from .exported import check_mode, the_module
+from .exported import check_mode
 from .identity import check_identity
 from .implements import chosen_overloads
 from .lists_as_any import check_lists
@@ -47,7 +47,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         check_mode(module)
         beside_calls(module, partial(_prepare, module))  # it may be hosted already
         return module
-    module = prepared(the_module(module, interface.name))
+    module = prepared(checked_module(module, interface.name))
     check_whole(module)
     for method in interface.methods:
         if not callable(getattr(module, method.name, None)):

@@ -8,6 +8,7 @@ Note [Finalisers]
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import os
 import queue
@@ -49,7 +50,7 @@ def regularly(chore: Chore) -> None:
 def start() -> None:
     """Starts the thread, unless it runs. What `soon` was given is done from then on."""
     if not _thread.is_running:
-        atexit.register(_stop)  # a thread that is inside torch when the interpreter ends would abort the process
+        _stop_at_exit()
         _thread.start()
 
 
@@ -77,6 +78,11 @@ def _do(chore: Chore) -> None:
 
 _thread: Final = OneThread(_run, "torchremote-sweeper")
 os.register_at_fork(after_in_child=_thread.forget)
+
+
+@functools.cache
+def _stop_at_exit() -> None:
+    atexit.register(_stop)  # a thread that is inside torch when the interpreter ends would abort the process
 
 
 def _stop() -> None:

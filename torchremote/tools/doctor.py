@@ -26,7 +26,8 @@ ROOM: Final = 256 << 20
 """Bytes of shared memory below which something is said: a container often has 64 MiB."""
 
 OWN_FILES: Final = 25
-FILES_OF_ANOTHER: Final = {True: 40, False: 6}
+FILES_WITH_SHARED_MEMORY: Final = 40
+FILES_WITHOUT: Final = 6
 """Files that a worker has open: its own, and for each other worker that it calls, with and without shared memory."""
 FEWEST_OTHERS: Final = 8
 """Other workers below which something is said of the limit of open files."""
@@ -120,7 +121,8 @@ def _open_files() -> Finding:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return Finding("open files", "no limit")
-    near, far = (max(0, limit - OWN_FILES) // each for each in FILES_OF_ANOTHER.values())
+    room = max(0, limit - OWN_FILES)
+    near, far = room // FILES_WITH_SHARED_MEMORY, room // FILES_WITHOUT
     found = f"{limit} at most: enough for about {near} other workers, or {far} with shared_memory=False"
     if near < FEWEST_OTHERS:
         return Finding("open files", found, "torch ends a process that has none left: raise the limit with `ulimit -n`")

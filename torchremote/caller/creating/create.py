@@ -21,7 +21,7 @@ from ...owner.exported import complete_examples
 from ...owner.gathering import check_gather
 from ...typing import HasStub, StubT
 from .pending import Pending
-from .pending_stub import PendingStub, cancelled_by_handlers, send_request
+from .pending_stub import PendingStub, cancelled_if_interrupted, send_request
 from .requests import IfExists, checked, checked_arguments, request_for
 
 
@@ -144,7 +144,7 @@ def create(
         gather=gather,
         checkpoint=checkpoint,
     )
-    with cancelled_by_handlers(asked.place, asked.request.ticket):
+    with cancelled_if_interrupted(asked.place, asked.request.ticket):
         return send_request(*asked).wait()
 
 

@@ -86,7 +86,7 @@ def send_request(
 ) -> PendingStub:
     """Asks a worker for one module. `timeout`: that of the stub."""
     answer, unknown = None, None
-    with cancelled_by_handlers(place, request.ticket):
+    with cancelled_if_interrupted(place, request.ticket):
         if not is_only_here(place, request):
             try:
                 answer = send_requests(compiled, place, [request])
@@ -119,8 +119,8 @@ def cancel_message(place: Place, ticket: str) -> None:
 
 
 @contextmanager
-def cancelled_by_handlers(place: Place, ticket: str) -> Iterator[None]:
-    """Cancels a message if a handler of a signal raises, as that of Ctrl-C does: nobody has what would come of it."""
+def cancelled_if_interrupted(place: Place, ticket: str) -> Iterator[None]:
+    """Cancels a message when anything but an error of ours is raised, as by Ctrl-C: nobody has what comes of it."""
     try:
         yield
     except BaseException as error:

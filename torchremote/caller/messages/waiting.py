@@ -8,9 +8,9 @@ Note [Waiting and signals]
     So the main thread waits for a *gate*: a Future that torch completes, in C++, when the answer is complete. For that
     time, Python writes the number of each signal that has a handler into a pipe. A thread of ours reads it, and
     completes the gate. The main thread wakes up and runs the handler. If that raises, as that of Ctrl-C does, the
-    waiting has ended. If not, it goes on with a callback and a lock. So does the wait of a call that a handler makes:
-    the gate and the pipe are still those of the wait that the handler interrupts, and so does each wait while no thread
-    or pipe can be made.
+    waiting has ended. If not, it goes on with a callback and a lock. So does the wait of a call that a handler makes,
+    because the gate and the pipe are still those of the wait that it interrupts. So does each wait while no thread or
+    pipe can be made.
 
     The answer itself must not be completed by anybody but torch. torch would raise when the answer arrives, on a thread
     of its own, and would not count the call as ended; an orderly shutdown would wait for it for ever. torch does ask

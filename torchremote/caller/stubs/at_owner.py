@@ -288,7 +288,7 @@ class AtOwner:
             torch.device(device)
         except RuntimeError as error:
             raise PlaceError(f"{self._where}: to({device!r}): no device: {first_line(error)}") from error
-        route, moved = self._ask_following(module_state.move_here, device)
+        route, moved = self._ask_following(module_state.move_here, str(device))
         return stub_along(self._stub, replace(route, device=moved))
 
     def checkpoint(self, path: str | os.PathLike[str] | None = None) -> None:

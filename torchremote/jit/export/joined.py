@@ -38,7 +38,7 @@ class Limits(NamedTuple):
 
 
 def lower_limits(methods: Mapping[str, Sequence[Captured]]) -> list[ir.Function]:
-    """Lowers the method that says of all methods how calls can be joined. None if all can be.
+    """Lowers the method that says of all methods how calls can be joined. Returns an empty list if all can be.
 
     Args:
         methods: the graphs of each.

@@ -130,8 +130,7 @@ class Sizes:
         text = str(expression)
         for symbol in sorted(map(str, expression.free_symbols)):
             if symbol not in self._shown:
-                taken = len(set(_NAMES).intersection(self._shown.values()))
-                self._shown[symbol] = _NAMES[taken] if taken < len(_NAMES) else symbol
+                self._shown[symbol] = next((one for one in _NAMES if one not in self._shown.values()), symbol)
         for symbol in sorted(self._shown, key=len, reverse=True):
             text = text.replace(symbol, self._shown[symbol])
         return text

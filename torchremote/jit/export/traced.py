@@ -44,9 +44,7 @@ class Call:
     where: str
     result: Tree | None = None
     asked: frozenset[str] = frozenset()  # what the method asked
-    asked_of: frozenset[str] = (
-        frozenset()
-    )  # the parameters and buffers of which it asked whether they require gradients
+    asked_of: frozenset[str] = frozenset()  # the parameters and buffers of which it asked GRADIENT
     assigned: Assigned = field(default_factory=set)
     is_stale: bool = False  # it assigned a buffer that was not known to be assigned
 
