@@ -17,7 +17,19 @@ from torchremote.jit import compile_contract, compile_interface
 from torchremote.owner import modules, scripting
 
 from .. import zoo
-from ..jit.export.zoo import Counting, Dataclass, Encoding, Kwargs, Normed, OnTensor, OnTwo, Returning, Several, X
+from ..jit.export.zoo import (
+    Counting,
+    Dataclass,
+    Encoding,
+    Holding,
+    Kwargs,
+    Normed,
+    OnTensor,
+    OnTwo,
+    Returning,
+    Several,
+    X,
+)
 from ..waiting import holding_the_gil
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -231,15 +243,6 @@ def test_a_module_that_is_in_another_mode_is_refused_when_it_is_hosted():
     holding = torch.jit.script(Holding(exported))
     with pytest.raises(ArgumentError, match=said):
         tr.serve(holding.eval(), OnTensor, "normed")
-
-
-class Holding(nn.Module):
-    def __init__(self, part):
-        super().__init__()
-        self.part = part
-
-    def forward(self, x):
-        return self.part(x)
 
 
 def in_both_modes():

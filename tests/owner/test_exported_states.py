@@ -1,7 +1,6 @@
 """The state of an exported module that was copied, saved or sent before it was hosted: it has the module's own keys."""
 
 import copy
-import io
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from torch import nn
 import torchremote as tr
 from torchremote.errors import MismatchError, NotSavableError
 
-from ..jit.export.zoo import OnTensor, X
+from ..jit.export.zoo import Holding, OnTensor, X, saved_and_loaded
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 EXAMPLES = {"forward": X}
@@ -58,22 +57,6 @@ class Extra(Whole):
         return torch.ones(2)
 
     def set_extra_state(self, state): ...
-
-
-class Holding(nn.Module):
-    def __init__(self, part):
-        super().__init__()
-        self.part = part
-
-    def forward(self, x):
-        return self.part(x)
-
-
-def saved_and_loaded(module):
-    file = io.BytesIO()
-    torch.jit.save(module, file)
-    file.seek(0)
-    return torch.jit.load(file)
 
 
 def sent(module):

@@ -1,7 +1,6 @@
 """Exported modules whose parts are in other modes than they are: see jit/export/modes.py, Note [Modes of parts]."""
 
 import copy
-import io
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from torch import nn
 import torchremote as tr
 from torchremote.errors import ArgumentError
 
-from ..jit.export.zoo import OnTensor, X
+from ..jit.export.zoo import Holding, OnTensor, X, saved_and_loaded
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 EXAMPLES = {"forward": X}
@@ -41,15 +40,6 @@ class Raising(Trained):
         raise NotImplementedError
 
 
-class Holding(nn.Module):
-    def __init__(self, part):
-        super().__init__()
-        self.part = part
-
-    def forward(self, x):
-        return self.part(x)
-
-
 def with_a_frozen_norm(cls=Trained):
     module = cls()
     module.norm.eval()
@@ -64,13 +54,6 @@ def that_drops_in_evaluation():
 
 def in_both_modes():
     return tr.exported(Keeping().train(), OnTensor, EXAMPLES, both_modes=True)
-
-
-def saved_and_loaded(module):
-    file = io.BytesIO()
-    torch.jit.save(module, file)
-    file.seek(0)
-    return torch.jit.load(file)
 
 
 def tracked(stub):

@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import io
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 import torchremote as tr
 
 from . import zoo
-from .zoo import PETS
+from .zoo import PETS, saved_and_loaded
 
 
 def leaves(value):
@@ -26,13 +25,6 @@ def leaves(value):
 def same(one, other):
     pairs = list(zip(leaves(one), leaves(other), strict=True))
     return all(same_tensor(a, b) if isinstance(a, Tensor) else a == b and type(a) is type(b) for a, b in pairs)
-
-
-def saved_and_loaded(exported):
-    file = io.BytesIO()
-    torch.jit.save(exported, file)
-    file.seek(0)
-    return torch.jit.load(file)
 
 
 def same_tensor(one, other):

@@ -6,6 +6,7 @@ module gives itself, bit for bit.
 
 import dataclasses
 import enum
+import io
 import warnings
 from collections import OrderedDict
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -29,6 +30,24 @@ class Outputs(NamedTuple):
     logits: Tensor
     hidden: List[Tensor]
     loss: Optional[Tensor]
+
+
+class Holding(nn.Module):
+    """Has another module as a part."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x):
+        return self.part(x)
+
+
+def saved_and_loaded(module):
+    file = io.BytesIO()
+    torch.jit.save(module, file)
+    file.seek(0)
+    return torch.jit.load(file)
 
 
 @dataclasses.dataclass
