@@ -222,7 +222,7 @@ def create_async(
 
 
 class Asked(NamedTuple):
-    """What `send_request` takes."""
+    """Holds what `send_request` takes."""
 
     compiled: CompiledInterface
     place: Place

@@ -19,6 +19,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -134,16 +135,16 @@ def raise_failure(value: object) -> None:
         raise value.new()
 
 
-class Inquiring:
+class Inquiring(ABC):
     """Makes errors, as any `Failing`, but needs an answer of the owner for some."""
 
+    @abstractmethod
     def __call__(self, error: Exception) -> Exception:
         """Makes the error to raise for one of torch's. Waits for the owner."""
-        raise NotImplementedError
 
+    @abstractmethod
     def later(self, error: Exception, give: Callable[[Failure], None]) -> None:
         """Has `give` take the `Failure` for an error of torch's when the owner has answered. Waits for nobody."""
-        raise NotImplementedError
 
 
 def fail_later(failing: Failing, error: Exception, give: Callable[[Failure], None]) -> None:
