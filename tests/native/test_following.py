@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import torchremote as tr
 from torchremote.caller.finding import failed_calls
 from torchremote.caller.messages import pauses
+from torchremote.owner import served
 
 from .. import zoo
 from ..groups import roles
@@ -27,7 +28,7 @@ from ..groups.test_follow import Holding, X, found_once, is_from, lose, owner_wi
 from ..groups.test_idempotent import Asking, Patient
 from ..groups.test_refused_within import Stepping as Steps
 from ..groups.test_refused_within import withdrawn_in_a_step
-from ..owner.test_turns import Hidden, Keeping, Log, LogModule, Recurrent
+from ..owner.test_turns import Hidden, Log, LogModule, Recurrent, keep_the_thread
 from ..waiting import until
 from .test_calls import hold_gil
 
@@ -301,13 +302,31 @@ def test_refused_calls_in_turn_keep_their_order(owner):
         rpc.rpc_sync(owner, tr.withdraw, ("renewed",))
 
 
+class Begun(Hidden):
+    """Keeps its thread for so many seconds, which it says before."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seconds = float(x[0])
+        self.hidden = self.hidden + keep_the_thread(int(self.seconds * 1_000_000_000))
+        return x
+
+
+def runs_for():
+    """Returns for how many seconds the last call that began runs."""
+    return served.served_module("renewed").seconds
+
+
 def test_refused_calls_in_turn_do_not_wait_for_one_that_runs(owner):
-    rpc.rpc_sync(owner, serve_new, (Keeping, Recurrent))
+    rpc.rpc_sync(owner, serve_new, (Begun, Recurrent))
     stub = tr.connect(owner, Recurrent, "renewed", timeout=60)
     try:
         stub(torch.zeros(4))
         running = stub.forward_async(torch.full([4], 8.0))
-        until(lambda: tr.stats(owner).running > 1)  # beside the question itself
+        until(lambda: rpc.rpc_sync(owner, runs_for) == 8.0)
         renew(owner, Hidden, Recurrent)
         hidden = torch.jit.script(Stepping(stub))
         assert hidden(torch.ones(4), 3) == [1.0, 2.0, 3.0]
