@@ -20,6 +20,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 # Processes of pytest. Many tests start processes of their own and measure time, so more do not help on few cores.
+# With many, say `make test JOBS=8`.
 JOBS := 2
 
 OLDEST := 2.11.0
