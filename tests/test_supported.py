@@ -113,6 +113,12 @@ def test_what_the_doctor_finds_wrong(capsys, monkeypatch, tmp_path):
         assert wrong in told
 
 
+def test_the_doctor_finds_no_accelerator_where_torch_is_built_for_one_that_is_not_here(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 0)
+    assert "none that torch can use" in str(doctor._accelerators())
+
+
 @pytest.mark.parametrize("native", [False, True])
 def test_the_doctor_looks_for_what_groups_need_and_compiled(monkeypatch, native):
     monkeypatch.setattr(doctor.native, "available", lambda: native)

@@ -131,9 +131,9 @@ def _open_files() -> Finding:
 
 def _accelerators() -> Finding:
     accelerator = torch.accelerator.current_accelerator()
-    if accelerator is None:
+    count = torch.accelerator.device_count()  # 0 also where torch is built for one that is not here
+    if accelerator is None or count == 0:
         return Finding("accelerators", "none that torch can use: modules run on the CPU")
-    count = torch.accelerator.device_count()
     found = f"{count} of {accelerator.type}"
     if accelerator.type != "cuda":
         return Finding("accelerators", f"{found}; torch's device maps are for cuda, so tensors go by way of the CPU")
