@@ -25,6 +25,7 @@ from .implements import chosen_overloads
 from .lists_as_any import check_lists
 from .modules import beside_calls
 from .numbers_as_bools import check_numbers
+from .own_train import noting_modes
 from .refused import words_of_refusal
 from .scripted_code import code_of
 from .shared_parts import check_shared
@@ -65,7 +66,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         check_changes(code)
     overloads = chosen_overloads(module, interface)
     try:
-        with READING_MODULES, COMPILING:
+        with READING_MODULES, COMPILING, noting_modes(module):
             scripted = _torch.script_module(module, wanted, overloads)
             if (kind := _torch.type_name(scripted)) not in _guarded:
                 _guard(scripted)

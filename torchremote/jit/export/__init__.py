@@ -21,7 +21,17 @@ from .capture import RUN_BY_TORCHSCRIPT, Captured, Finish, capture
 from .compiled import RUN_BY_AOTINDUCTOR
 from .holder import Holder
 from .joined import Limits, limits_of_module
-from .modes import MODE_NAMES, PartModes, misfit_of_mode, modes_of, restore_parts, words_of_undone
+from .modes import (
+    MIXED,
+    MODE_NAMES,
+    PartModes,
+    misfit_of_mode,
+    modes_of,
+    parts_in_other_mode,
+    restore_parts,
+    words_of_undone,
+    written,
+)
 from .module import DEVICES, STATE, Graphs, ModuleLowering, is_compiled, source_of
 from .programs import interface_of, modes_in, read_program, state_of
 

@@ -48,6 +48,12 @@ def modes_of(module: nn.Module) -> PartModes:
     return PartModes(others, others)
 
 
+def parts_in_other_mode(module: nn.Module, training: bool) -> PartModes:
+    """Reads which parts of a module are in another mode than `training`, in which it is."""
+    names = (name for name, part in module.named_modules(remove_duplicate=False) if part.training != training)
+    return PartModes(tuple(names))
+
+
 def _set_by_train(module: nn.Module, training: bool) -> dict[str, bool]:
     """Returns the modes that a module's own `train` sets, by part. Returns none if it raises."""
     modes = [(part, part.training) for part in module.modules()]
@@ -84,7 +90,10 @@ def set_parts(module: nn.Module, training: bool, modes: PartModes) -> None:
 
 
 def restore_parts(module: nn.Module) -> None:
-    """Sets the parts of an exported module as they were captured, after its own mode was set."""
+    """Sets the parts of a module that are not in the mode of the module, after that was set.
+
+    An exported module keeps how they were captured, and a scripted one what a `train` of its own did.
+    """
     if getattr(module, MIXED, ""):
         set_parts(module, module.training, _read(module, module.training))
 

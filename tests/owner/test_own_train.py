@@ -1,0 +1,96 @@
+"""Scripted modules whose class has a `train` of its own: see owner/own_train.py."""
+
+import copy
+
+import pytest
+import torch
+import torch.distributed.rpc as rpc
+from torch import nn
+
+import torchremote as tr
+from torchremote.jit.export import MIXED
+from torchremote.owner import served
+
+from ..jit.export.zoo import OnTensor, X, saved_and_loaded
+from .test_modes_of_parts import Keeping, Raising, Trained, tracked
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+class Dropping(Trained):
+    """Drops in evaluation, too, and does more than to set modes."""
+
+    def train(self, mode=True):
+        for part in self.children():
+            part.train(mode)
+        self.training = mode
+        self.dropout.train()
+        with torch.no_grad():
+            self.linear.weight.zero_()
+            self.linear.bias.requires_grad_(False)
+
+
+class Containing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(Trained(), Keeping())
+
+    def forward(self, x):
+        return self.blocks(x)
+
+
+def modes(module):
+    return {name: part.training for name, part in module.named_modules() if not list(part.children())}
+
+
+@pytest.fixture
+def hosted(owner):
+    """Hosts a module here. Returns it as it is hosted, and a stub of it."""
+
+    def host(module):
+        tr.serve(module, OnTensor, "own train", replace=True)
+        return served.served_module("own train"), tr.connect(rpc.get_worker_info().name, OnTensor, "own train")
+
+    yield host
+    tr.withdraw("own train")
+
+
+@pytest.mark.parametrize("cls", [Keeping, Dropping, Containing])
+@pytest.mark.parametrize("through", [lambda module: module, copy.deepcopy, saved_and_loaded])
+def test_modes_are_those_that_it_sets(hosted, cls, through):
+    module = cls()
+    scripted, _ = hosted(module)
+    _, stub = hosted(through(scripted))
+    scripted = served.served_module("own train")
+    for mode in (True, False, True):
+        module.train(mode)
+        tr.at_owner(stub).train(mode)
+        assert modes(scripted) == modes(module)
+        assert scripted.training == mode
+
+
+def test_a_frozen_norm_stays_frozen(owner):
+    stub = tr.create(owner, OnTensor, Keeping)
+    for _ in range(2):
+        before = tracked(stub)
+        tr.at_owner(stub).train()
+        stub(X[0])
+        assert tracked(stub) == before
+        tr.at_owner(stub).eval()
+        assert torch.equal(stub(X[0]), stub(X[0]))
+
+
+def test_a_module_is_not_changed_by_finding_out(hosted):
+    module = Dropping()
+    before, weight = modes(module), module.linear.weight.clone()
+    hosted(module)
+    assert modes(module) == before
+    assert torch.equal(module.linear.weight, weight)
+    assert module.linear.bias.requires_grad
+    assert not hasattr(module, MIXED)
+
+
+def test_a_train_that_raises_sets_no_mode(hosted):
+    scripted, stub = hosted(Raising())
+    tr.at_owner(stub).eval()
+    assert not any(modes(scripted).values())

@@ -1,0 +1,63 @@
+"""Keeps what a `train` of a user's own does to modes, which TorchScript does not have.
+
+Note [A train of its own]
+    A class may have a `train` that leaves a part in another mode: a norm that stays frozen, or a dropout that drops in
+    evaluation, too. A scripted module has none of its methods, and torch's `train` would set all parts alike. So
+    whoever scripts a module finds out which parts such a `train` leaves in the other mode, and the scripted module
+    keeps their names in an attribute, as an exported one does. `set_mode` in exported.py sets these back.
+
+    It is found out on a copy of the module whose tensors have no data: `train` may do more than to set modes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..jit.export import MIXED, PartModes, parts_in_other_mode, written
+from ..link.stubs import is_stub
+
+
+@contextmanager
+def noting_modes(module: nn.Module) -> Iterator[None]:
+    """Gives `module`, which is scripted meanwhile, the attribute with the modes that its own `train` sets."""
+    text = _modes_by_own_train(module)
+    if text:
+        setattr(module, MIXED, text)
+    try:
+        yield
+    finally:
+        if text:
+            delattr(module, MIXED)
+
+
+def _modes_by_own_train(module: nn.Module) -> str:
+    """Writes which parts a `train` of the user's own leaves in the other mode. "" if there is none, or none such."""
+    parts = list(module.modules())
+    has_own = any(type(part).train is not nn.Module.train or "train" in vars(part) for part in parts)
+    if not has_own or any(map(is_stub, parts)):  # that of a stub sets the mode of a remote module
+        return ""
+    tensors = [tensor for part in parts for tensor in (*part._parameters.values(), *part._buffers.values())]
+    without_data: dict[int, Any] = {id(tensor): _without_data(tensor) for tensor in tensors if tensor is not None}
+    try:
+        copied = copy.deepcopy(module, without_data)
+        return written({mode: _after_train(copied, mode) for mode in (True, False)})
+    except Exception:  # of the user's code, for which data is missing, say
+        return ""
+
+
+def _after_train(module: nn.Module, training: bool) -> PartModes:
+    module.train(training)
+    return parts_in_other_mode(module, training)
+
+
+def _without_data(tensor: torch.Tensor) -> torch.Tensor:
+    empty = torch.empty_like(tensor, device="meta")
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, tensor.requires_grad)
+    return empty
