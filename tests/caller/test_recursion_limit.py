@@ -71,7 +71,7 @@ def test_a_call_where_the_recursion_limit_is_near_is_made_or_raises_recursion_er
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(LIMIT)
     try:
-        found = [try_at(frames, call) for frames in range(frames_left - 130, frames_left - 10)]
+        found = [try_at(frames, call) for frames in range(frames_left - 130, frames_left - 8)]
     finally:
         sys.setrecursionlimit(before)
     assert set(found) == {"made", "RecursionError"}, found
