@@ -110,6 +110,7 @@ from .scripted import (
     operator,
     operators_of,
     parse_schema,
+    place_of,
     qualified_name,
     register_bound,
     replace_child,

@@ -85,11 +85,12 @@ def _overloaded(module: nn.Module, name: str, overload: Callable[..., Any]) -> A
 def graphs_in(module: torch.jit.ScriptModule) -> dict[str, Any]:
     """Returns the graphs of all that runs when methods of a scripted module do, each under a name.
 
-    They are those of its methods and parts, of what these fork, and of the functions and classes that they use.
+    They are those of its methods and parts, as "1 Class.method", of what these fork, and of the functions and classes
+    that they use, under their TorchScript names.
     """
     parts = [part for part in module.modules() if isinstance(part, torch.jit.ScriptModule)]
     methods = [(number, part._c, name) for number, part in enumerate(parts) for name in part._c._method_names()]
-    found = {f"{number}.{name}": part._get_method(name).graph for number, part, name in methods}
+    found = {f"{number} {part._type().name()}.{name}": part._get_method(name).graph for number, part, name in methods}
     waiting: list[tuple[str, Any]] = list(found.items())
     while waiting:
         where, block = waiting.pop()

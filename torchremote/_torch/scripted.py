@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -270,6 +271,18 @@ def inlined(graph: Any) -> Any:
     copied = graph.copy()
     _C._jit_pass_inline(copied)
     return copied
+
+
+_PLACE: Final = re.compile(r'File "([^"\n]+)", line (\d+)\n(?:.*\n)*?(.*)\n( *)(~+) <--- HERE')
+
+
+def place_of(node: Any) -> tuple[str, str]:
+    """Returns the file and line from which a node was compiled, as far as that is known, and the code."""
+    found = _PLACE.search(node.sourceRange())
+    if found is None:
+        return "its source is not known", str(node.kind())
+    file, line, code, indented, marks = found.groups()
+    return f"{file}:{line}", code[len(indented) :][: len(marks)]
 
 
 def parse_schema(text: str) -> FunctionSchema:

@@ -23,6 +23,7 @@ from torch.nn.utils import parametrize
 
 from .. import _torch
 from ..errors import CreationError, MismatchError
+from .norms import keeping_norms
 
 REMEDY = "give examples= of its arguments, and torch.export may capture it as it is"
 
@@ -30,8 +31,8 @@ REMEDY = "give examples= of its arguments, and torch.export may capture it as it
 def prepared(module: nn.Module) -> nn.Module:
     """Returns the module that is scripted in the place of `module`.
 
-    This is the original of one that torch.compile made, and what `__prepare_scriptable__` gives, of parts too. `module`
-    itself is not changed.
+    This is the original of one that torch.compile made, and what `__prepare_scriptable__` gives, of parts too. For
+    embeddings with a norm see norms.py. `module` itself is not changed.
     """
     found: nn.Module = _prepared(_torch.not_compiled(module), {})
     return found
@@ -43,7 +44,7 @@ def _prepared(module: nn.Module, known: dict[int, Any]) -> Any:
     if id(module) in known:
         return known[id(module)]
     prepare = getattr(module, "__prepare_scriptable__", None)
-    found: Any = module if prepare is None else prepare()
+    found: Any = keeping_norms(module) if prepare is None else prepare()
     known[id(module)] = found
     if not isinstance(found, nn.Module):
         raise MismatchError(f"{type(module).__name__}.__prepare_scriptable__ returns {found!r}, which is no module")

@@ -6,8 +6,10 @@ process with (lists_as_any.py), is refused before. refused.py words what TorchSc
 
 from __future__ import annotations
 
+import re
 import threading
 from functools import partial
+from typing import Final
 
 import torch
 
@@ -24,6 +26,7 @@ from .identity import check_identity
 from .implements import chosen_overloads
 from .lists_as_any import check_lists
 from .modules import beside_calls
+from .norms import check_norms
 from .numbers_as_bools import check_numbers
 from .own_train import noting_modes
 from .refused import words_of_refusal
@@ -31,6 +34,7 @@ from .scripted_code import code_of
 from .shared_parts import check_shared
 from .state_names import read_names, remember_names
 
+_NUMBERS: Final = re.compile(r"^\d+ | \d+$")  # of parts, and of what is forked
 _guarded: set[str] = set()  # the types of modules that were scripted here and have their guards, under COMPILING
 
 
@@ -68,31 +72,43 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
     try:
         with READING_MODULES, COMPILING, noting_modes(module):
             scripted = _torch.script_module(module, wanted, overloads)
-            if (kind := _torch.type_name(scripted)) not in _guarded:
-                _guard(scripted)
-                _guarded.add(kind)
     except BaseException as error:  # TorchScript's compiler may raise anything for a user's module
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # Ctrl-C, while `serve` scripts
         said = str(error) if isinstance(error, Exception) else words_of(error)
         raise CreationError(f"{type(module).__name__} cannot be scripted: {words_of_refusal(module, said)}") from error
-    check_decorators(module, scripted)
+    check_decorators(module, scripted)  # before calls are put in the place of what they call
+    with COMPILING:
+        if (kind := _torch.type_name(scripted)) not in _guarded:
+            _guard(scripted)
+            _guarded.add(kind)
     check_shared(module, scripted)
     remember_names(scripted, read_names(scripted, module))
     return scripted
 
 
 def _prepare(scripted: torch.jit.ScriptModule) -> None:
-    """Checks a module that somebody else scripted, and guards what it divides."""
+    """Checks and changes a module that somebody else scripted, as `_guard` does."""
     check_whole(scripted)
     with COMPILING:
         _guard(scripted)
 
 
 def _guard(scripted: torch.jit.ScriptModule) -> None:
-    # A type's graphs get their guards when a module of it is first hosted: no call of another worker runs them yet.
-    for graph in _torch.graphs_in(scripted).values():
+    """Refuses what would go wrong in the graphs of a module, and changes some of it instead.
+
+    A type's graphs are changed when a module of it is first hosted: no call of another worker runs them yet.
+    """
+    graphs = _torch.graphs_in(scripted)
+    for name, graph in graphs.items():
+        check_norms(_shown(name), graph)
+    for graph in graphs.values():
         _torch.guard_divisions(graph)
+
+
+def _shown(graph: str) -> str:
+    """Shows the name that `graphs_in` gives a graph."""
+    return _NUMBERS.sub("", graph).removeprefix("__torch__.")
 
 
 def words_of(error: BaseException) -> str:
