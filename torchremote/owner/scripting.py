@@ -92,6 +92,8 @@ def _prepare(scripted: torch.jit.ScriptModule) -> None:
     check_whole(scripted)
     with COMPILING:
         _guard(scripted)
+        # It may have been loaded. Then nobody finds the functions that it calls, until they are in its graphs.
+        _torch.separate_regions(_torch.graphs_in(scripted).values())
 
 
 def _guard(scripted: torch.jit.ScriptModule) -> None:
@@ -104,6 +106,8 @@ def _guard(scripted: torch.jit.ScriptModule) -> None:
         check_norms(_shown(name), graph)
     for graph in graphs.values():
         _torch.guard_divisions(graph)
+    if any(map(_torch.has_region, graphs.values())):
+        _torch.separate_regions(graphs.values())
 
 
 def _shown(graph: str) -> str:
