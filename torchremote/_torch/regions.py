@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 
-from .scripted import inlined
+from .scripted import find_function, inlined, place_of
 
 _C: Any = torch._C  # its type stubs lack many names
 
@@ -37,6 +37,7 @@ margin_ranking_loss multilabel_margin_loss soft_margin_loss triplet_margin_loss 
 binary_cross_entropy_with_logits dist pdist cdist renorm prod softmax log_softmax cumprod cumsum sum addcdiv addcmul
 atan2 bilinear cross dot index_put tensordot
 """
+_SETTING: Final = "aten::set_grad_enabled"
 _REPLACED: Final = frozenset(f"aten::{name}" for name in f"{_DECOMPOSED} {_PEEPHOLE} {_AUTOCAST}".split())
 
 
@@ -68,6 +69,20 @@ def _separate(graph: Any) -> None:
     for kind in ("prim::fork", "prim::awaitable"):
         for node in graph.findAllNodes(kind):
             _separate(node.g("Subgraph"))
+
+
+def places_that_set_gradients(graph: Any) -> list[tuple[str, str]]:
+    """Lists where a graph sets whether gradients are on, for all that comes after it: as `place_of` does.
+
+    The `__enter__` of a class may do so, too.
+    """
+    found = list(map(place_of, graph.findAllNodes(_SETTING)))
+    for node in graph.findAllNodes("prim::Enter"):
+        function = None if _is_no_grad(node) else find_function(f"{_type_of(node)}.__enter__")
+        if function is not None:
+            entering = inlined(function.graph)
+            found += map(place_of, entering.findAllNodes(_SETTING))
+    return found
 
 
 def _in_regions(block: Any, depth: int) -> Iterator[Any]:

@@ -22,6 +22,7 @@ from .changes_in_place import check_changes
 from .dropped import check_before, check_decorators, check_hooks, check_whole, checked_module, prepared
 from .dtypes_as_sizes import check_dtypes
 from .exported import check_mode
+from .grad_modes import check_grad_mode
 from .identity import check_identity
 from .implements import chosen_overloads
 from .lists_as_any import check_lists
@@ -93,7 +94,10 @@ def _prepare(scripted: torch.jit.ScriptModule) -> None:
     with COMPILING:
         _guard(scripted)
         # It may have been loaded. Then nobody finds the functions that it calls, until they are in its graphs.
-        _torch.separate_regions(_torch.graphs_in(scripted).values())
+        graphs = _torch.graphs_in(scripted)
+        _torch.separate_regions(graphs.values())
+        for name, graph in graphs.items():
+            check_grad_mode(_shown(name), _torch.inlined(graph))
 
 
 def _guard(scripted: torch.jit.ScriptModule) -> None:
@@ -103,6 +107,7 @@ def _guard(scripted: torch.jit.ScriptModule) -> None:
     """
     graphs = _torch.graphs_in(scripted)
     for name, graph in graphs.items():
+        check_grad_mode(_shown(name), graph)
         check_norms(_shown(name), graph)
     for graph in graphs.values():
         _torch.guard_divisions(graph)
