@@ -1,9 +1,90 @@
-"""Starts threads of which a process needs one each, and which end with it."""
+"""Starts threads of ours, which end with the process, and has its end wait until none of them is inside torch.
+
+Note [Threads and the end of Python]
+    When Python ends, a daemon thread that asks for the GIL ends at once, wherever it is. If there are functions of C++
+    on its stack, as where torch completes a Future and runs its callbacks, the process aborts. So threads of ours say
+    when they are `at_work`, which is when they may be inside torch. At the end, those at work have `LONGEST_WORK` to
+    end it, and none begins any more. Then they wait in Python, where it does no harm to be ended.
+
+    `atexit` calls first what was registered last. So this comes after the group has ended RPC (group/join.py), which
+    ends the waits for answers, and after the chores of the owner's sweeper.
+"""
 
 from __future__ import annotations
 
+import _thread
+import atexit
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+LONGEST_WORK: Final = 5.0
+"""Seconds for which the end of Python waits for threads that are at work."""
+
+
+class _Work:
+    """Knows which threads of ours are at work: see Note [Threads and the end of Python]."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition(threading.Lock())
+        self.running: set[object] = set()
+        self.is_over = False
+
+    def end(self, seconds: float) -> None:
+        """Lets no more begin, and waits for those that run."""
+        with self.changed:
+            self.is_over = True
+            self.changed.wait_for(lambda: not self.running, seconds)
+
+
+_work = _Work()
+
+
+def _after_fork() -> None:
+    global _work
+    _work = _Work()  # the threads are the parent's
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(lambda: _work.end(LONGEST_WORK))
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """Has the end of Python wait meanwhile. Once that has begun, it never returns; so no main thread may call it."""
+    work, one = _work, object()
+    with work.changed:
+        while work.is_over:
+            work.changed.wait()
+        work.running.add(one)
+    try:
+        yield
+    finally:
+        with work.changed:
+            work.running.discard(one)
+            work.changed.notify_all()
+
+
+def start_thread(run: Callable[[], None], name: str) -> None:
+    """Starts a daemon thread. If a handler of a signal raises meanwhile, it runs all the same, or not at all.
+
+    Raises:
+        RuntimeError: this process can start no more.
+    """
+
+    # `Thread.start` waits for an Event. A handler that raises there may leave the Event's lock taken for ever.
+    def start() -> None:
+        try:
+            threading.Thread(target=run, name=name, daemon=True).start()
+        except RuntimeError:  # there is but one thread more
+            run()
+
+    if threading.get_ident() == threading.main_thread().ident:
+        _thread.start_new_thread(start, ())  # it is in C; and handlers run in the main thread alone
+    else:
+        threading.Thread(target=run, name=name, daemon=True).start()
 
 
 class OneThread:
@@ -16,11 +97,13 @@ class OneThread:
     def __init__(self, run: Callable[[], None], name: str) -> None:
         self._run, self._name = run, name
         self._running = threading.Lock()  # is held by the thread that runs
+        self._ident: int | None = None  # of that one
+        self._is_over = False
 
     def start(self) -> None:
         """Starts the thread, unless it runs. Raises RuntimeError if this process can start no more."""
         if not self._running.locked():
-            threading.Thread(target=self._run_alone, name=self._name, daemon=True).start()
+            start_thread(self._run_alone, self._name)
 
     @property
     def is_running(self) -> bool:
@@ -30,14 +113,22 @@ class OneThread:
     def _run_alone(self) -> None:
         if self._running.acquire(blocking=False):
             try:
-                self._run()
+                if not self._is_over:
+                    self._ident = threading.get_ident()
+                    self._run()
             finally:
+                self._ident = None
                 self._running.release()
 
     def wait(self, seconds: float) -> None:
-        """Waits until the thread has ended, for so many seconds at most."""
-        if self._running.acquire(timeout=seconds):
+        """Waits until the thread has ended, for so many seconds at most. It does not wait for itself."""
+        if self._ident != threading.get_ident() and self._running.acquire(timeout=seconds):
             self._running.release()
+
+    def end(self, seconds: float) -> None:
+        """Waits as `wait` does. A thread that was started, and has not begun yet, does nothing."""
+        self._is_over = True
+        self.wait(seconds)
 
     def forget(self) -> None:
         """Has the thread be started anew in a forked process, which does not have it."""

@@ -1,5 +1,6 @@
 """What waits without a thread, and the thread that keeps the time for all of it."""
 
+import _thread
 import dis
 import itertools
 import sys
@@ -15,16 +16,16 @@ from ..waiting import until
 
 
 def test_what_no_thread_could_be_started_for_is_never_called(monkeypatch):
-    clock, real = steps._Clock(), threading.Thread.start
+    clock, real = steps._Clock(), _thread.start_new_thread
     called, done = [], threading.Event()
 
-    def start(thread):
+    def start(*given):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(_thread, "start_new_thread", start)
     with pytest.raises(RuntimeError, match="can't start"):
         clock.call_after(0.0, lambda: called.append("refused"))
-    monkeypatch.setattr(threading.Thread, "start", real)
+    monkeypatch.setattr(_thread, "start_new_thread", real)
     clock.call_after(0.0, lambda: called.append("taken"))
     clock.call_after(0.01, done.set)
     assert done.wait(10)

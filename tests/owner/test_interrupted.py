@@ -166,7 +166,7 @@ def test_there_is_one_sweeper(owner, monkeypatch):
     until(lambda: running() == [sweeper._run.__code__])
     monkeypatch.setattr(sweeper, "_thread", OneThread(sweeper._run, "another"))  # as in a process that has none yet
     with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", interrupting(threading.Thread.start, after=True))
+        patched.setattr(_thread, "start_new_thread", interrupting(_thread.start_new_thread, after=True))
         with pytest.raises(Interrupt):
             sweeper.start()
     sweeper.start()

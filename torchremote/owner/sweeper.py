@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Final
 
 from ..locks import new_lock
-from ..threads import OneThread
+from ..threads import OneThread, at_work
 
 INTERVAL: Final = 2.5
 """Seconds between two rounds of the regular chores."""
@@ -71,7 +71,8 @@ def _run() -> None:
 def _do(chore: Chore) -> None:
     """Does a chore, and logs its exception."""
     try:
-        chore()
+        with at_work():
+            chore()
     except Exception:
         _log.exception("torchremote's sweeper goes on after this failed")
 

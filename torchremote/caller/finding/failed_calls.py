@@ -45,7 +45,7 @@ from ...link.route import Address, Route, new_stream
 from ...link.stubs import compiled_at
 from ...link.timeouts import seconds_of
 from ...locks import new_lock
-from ...threads import OneThread
+from ...threads import OneThread, at_work
 from ..calls.methods import NamedStubMethods, lost_workers
 from ..creating.pending_stub import PendingStub, find_served, when_answered
 from ..messages.pauses import pause_of
@@ -97,11 +97,12 @@ _thread = OneThread(_run, "torchremote-failed-calls")
 
 def _decide_next() -> None:  # a function of its own, so that nothing is kept of a call while there is no other
     call = native.next_failed()
-    try:
-        _decide(call)
-    except Exception:
-        _log.exception("torchremote: a bug; a call that failed ends with its error")
-        call.end()
+    with at_work():
+        try:
+            _decide(call)
+        except Exception:
+            _log.exception("torchremote: a bug; a call that failed ends with its error")
+            call.end()
 
 
 def _decide(call: Call) -> None:

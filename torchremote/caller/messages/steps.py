@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from ... import _torch
-from ...threads import OneThread
+from ...threads import OneThread, at_work, start_thread
 from .awaiting import Answer
 from .exchange import Failure, raise_failure
 from .waiting import wait
@@ -90,7 +90,7 @@ class _Later:
     def _end(self, result: Any) -> None:
         give = partial(_call, partial(self._give, result))
         try:
-            threading.Thread(target=give, name="torchremote-result", daemon=True).start()
+            start_thread(partial(_do_at_work, give), "torchremote-result")
         except RuntimeError:  # no more threads can be started
             give()
 
@@ -153,6 +153,11 @@ def call_soon(do: Callable[[], None]) -> None:
     _clock.call_after(0.0, do)
 
 
+def _do_at_work(do: Callable[[], None]) -> None:
+    with at_work():
+        do()
+
+
 def _call(do: Callable[[], None]) -> None:
     try:
         do()
@@ -213,7 +218,7 @@ class _Clock:
                 self._cancelled -= 1
                 return
             do = entry.do.pop()
-        _call(do)
+        _do_at_work(partial(_call, do))
 
 
 _clock = _Clock()

@@ -45,7 +45,7 @@ from ... import _torch, native
 from ...errors import CallTimeoutError
 from ...link.failures import check_not_forked
 from ...locks import new_lock
-from ...threads import OneThread
+from ...threads import OneThread, at_work
 
 PATIENCE: Final = 0.1
 """Seconds between a signal and the end of the waiting."""
@@ -83,7 +83,7 @@ class _Listener:
         """Completes `gate`, and returns when the main thread does not wait for it any more."""
         # If it waits for another gate by now, it has run the handlers in between.
         if gate is not None and self.gate is gate and not gate.done():
-            with suppress(RuntimeError):  # the answer has arrived in the meantime
+            with suppress(RuntimeError), at_work():  # the answer has arrived in the meantime
                 gate.set_result(None)
         while gate is not None and self.gate is gate:
             time.sleep(PATIENCE)

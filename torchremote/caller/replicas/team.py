@@ -43,6 +43,7 @@ from ...jit import CompiledInterface
 from ...link.failures import first_line
 from ...link.places import find_worker
 from ...link.timeouts import check_running
+from ...threads import at_work, start_thread
 from ..calls.methods import DEVICES, METHODS, NamedStubMethods
 from ..creating.pending_stub import PendingStub, find_served
 from ..messages.pauses import pause_of
@@ -208,9 +209,7 @@ class Team:
                 if replica.sought:
                     return
                 replica.sought = is_ours = True
-            threading.Thread(
-                target=_bring_back, args=(weakref.ref(self), replica), name="torchremote-replica", daemon=True
-            ).start()
+            start_thread(partial(_bring_back, weakref.ref(self), replica), "torchremote-replica")
         except BaseException as error:  # of a signal's handler; RuntimeError: this process can start no more threads
             if is_ours:
                 replica.sought, self._seeks_again = False, True
@@ -296,10 +295,11 @@ def _bring_back(of: weakref.ref[Team], replica: Replica) -> None:
         for number in itertools.count():
             # At first, too: of replicas that were made for a single call, nothing is left then.
             time.sleep(pause_of(number, _LONGEST_PAUSE))
-            team = of()
-            if team is None or team._bring_back(replica):
-                return
-            del team
+            with at_work():
+                team = of()
+                if team is None or team._bring_back(replica):
+                    return
+                del team
     except BaseException:  # a bug; the next call that fails starts another thread
         replica.sought = False
         raise
