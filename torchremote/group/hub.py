@@ -18,6 +18,9 @@ Note [The hub]
     for it at most for its own timeout. Then its join has failed, and the others are told that it left. A visitor, which
     comes to look or to call once, stays all the same: it is most wanted when something hangs.
 
+    A process is in one group at a time. So when one says hello, an earlier connection of the same process has ended,
+    or is left from a join that Ctrl-C ended, and the hub takes that one off at once.
+
     Messages are lines of JSON. A number is given to one worker only, ever: torch keeps the connection to a number, and
     does not connect to it again.
 
@@ -175,8 +178,10 @@ class Hub:
                 "same release of torchremote on both"
             )
             return
+        process = str(message.get("process"))
+        earlier = [other for other in self._workers.values() if other.about.get("process", other) == process]
         taken = self._workers.get(message["name"])
-        if taken is not None:
+        if taken is not None and taken not in earlier:
             # On another machine it may be lost, which takes a while to notice.
             elsewhere = taken.about["host"] != message["host"]
             remedy = "choose another, or end that one, as `torchremote serve --replace` ends a `serve`"
@@ -185,7 +190,7 @@ class Hub:
         if self._next > MOST_NUMBERS:
             worker.refuse(f"{MOST_NUMBERS} workers have joined, and torch has no more numbers; start another hub")
             return
-        process, brought = str(message.get("process")), message.get("autograd")
+        brought = message.get("autograd")
         if brought is not None and self._autograd.get(brought, process) != process:
             worker.refuse(
                 f"another process of this group has the number {brought} in distributed autograd, which this one has "
@@ -194,6 +199,10 @@ class Hub:
             return
         autograd = self._new_autograd_number() if brought is None else brought
         self._autograd[autograd] = process
+        for other in earlier:
+            other.why = "it joins again"
+            self._take_off(other)
+            other.transport.abort()
         worker.name, worker.about = message["name"], message
         worker.number, self._next = self._next, self._next + 1
         self._workers[worker.name] = worker
@@ -236,16 +245,21 @@ class Hub:
 
     def lose(self, worker: _Worker) -> None:
         """Takes off a worker whose connection has ended."""
+        if self._take_off(worker):
+            self.end_if_empty()
+
+    def _take_off(self, worker: _Worker) -> bool:
+        """Takes a worker off. Returns False if it was before, or has not been one."""
         if worker.timer is not None:
             worker.timer.cancel()
         if self._workers.get(worker.name) is not worker:
-            return
+            return False
         del self._workers[worker.name]
         for other in list(self._workers.values()):
             self._settle(other, worker)
         if worker.member is not None:
             self._tell({"do": "left", "name": worker.name, "number": worker.number, "why": worker.why})
-        self.end_if_empty()
+        return True
 
     def end_if_empty(self) -> None:
         """Says that nobody is left, if so."""
