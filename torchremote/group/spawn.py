@@ -9,10 +9,11 @@ import subprocess
 import sys
 from contextlib import suppress
 from multiprocessing.connection import wait
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 from ..errors import GroupError
 from ..link.timeouts import check_seconds
+from ..locks import uninterrupted
 from .join import joined
 from .spawned import JOINED
 
@@ -28,6 +29,11 @@ _LOOK: Final = 0.5  # seconds between two looks whether the process lives
 
 _processes: set[subprocess.Popen[bytes]] = set()
 """Those that were spawned and may run still: Python warns of one that is let go while it runs."""
+
+
+class _Begun(NamedTuple):
+    process: subprocess.Popen[bytes]
+    answers: IO[bytes]
 
 
 class SpawnedWorker:
@@ -109,25 +115,45 @@ def spawn(name: str, *, timeout: float = 60.0, **options: Any) -> SpawnedWorker:
     """
     check_seconds(timeout)
     given = {"name": name, "address": joined("spawn").address, "timeout": timeout, **options}
+    begun: list[_Begun] = []
+    try:
+        uninterrupted(lambda: begun.append(_begin()))
+        [(process, answers)] = begun
+        said = _start(process, answers, pickle.dumps({"path": sys.path, "parent": os.getpid(), "join": given}))
+        answers.close()
+        if said != JOINED:
+            said = said.removeprefix(f"join {name!r}: ")
+            raise GroupError(f"spawn {name!r}: {said or 'the process ended before it had joined'}")
+        _processes.difference_update([other for other in tuple(_processes) if other.poll() is not None])
+        _processes.add(process)
+        return SpawnedWorker(name, process)  # in `try`: Ctrl-C may come just here
+    except BaseException:
+        uninterrupted(lambda: _end(begun))
+        raise
+
+
+def _begin() -> _Begun:
+    """Starts a process that waits for what it is asked."""
     reading, writing = os.pipe()
-    with open(reading, "rb") as answers:
-        try:
-            command = [sys.executable, "-c", _PROGRAM, str(writing)]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[writing], start_new_session=True)
-        finally:
-            os.close(writing)
-        try:
-            said = _start(process, answers, pickle.dumps({"path": sys.path, "parent": os.getpid(), "join": given}))
-            if said != JOINED:
-                said = said.removeprefix(f"join {name!r}: ")
-                raise GroupError(f"spawn {name!r}: {said or 'the process ended before it had joined'}")
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-    _processes.difference_update([other for other in tuple(_processes) if other.poll() is not None])
-    _processes.add(process)
-    return SpawnedWorker(name, process)
+    try:
+        command = [sys.executable, "-c", _PROGRAM, str(writing)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[writing], start_new_session=True)
+        return _Begun(process, open(reading, "rb"))
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+
+
+def _end(begun: list[_Begun]) -> None:
+    for process, answers in begun:
+        process.kill()
+        process.wait()
+        answers.close()
+        if process.stdin is not None:
+            with suppress(BrokenPipeError):  # what was not written yet
+                process.stdin.close()
 
 
 def _start(process: subprocess.Popen[bytes], answers: IO[bytes], asked: bytes) -> str:
