@@ -206,11 +206,11 @@ def test_a_second_ctrl_c_does_not_either(nursery):
         raise KeyboardInterrupt
 
     thread = joining._membership._thread
-    thread.join = interrupted
+    thread.end = interrupted
     with pytest.raises(KeyboardInterrupt):
         tr.leave()
     assert not _torch.rpc_running()
-    del thread.join
+    del thread.end
     tr.join("main", shared_memory=False)
 
 

@@ -178,7 +178,8 @@ class HubConnection:
 
     def look_every(self, seconds: float) -> None:
         """Has `read` raise TimeoutError whenever nothing came for so long."""
-        self._socket.settimeout(seconds)
+        with suppress(OSError):  # it is closed, as `read` says, too
+            self._socket.settimeout(seconds)
 
     def end(self) -> None:
         """Has `read` return None, in whatever thread it waits."""

@@ -100,13 +100,20 @@ def _enter(
             raise join_error(name, _BEGUN if theirs else "RPC is running in this process; leave its group first")
         where = _start_hub(name) if address is None else address
         if _membership is not None:  # rpc.shutdown() ended RPC, or a second Ctrl-C the leaving; the hub has not seen it
-            _membership.leave(0.0)
-            _membership = None
+            try:
+                _membership.leave(0.0)
+            finally:  # RPC has ended, so there is nothing to leave another time
+                _membership = None
         deadline = time.monotonic() + timeout + MARGIN
         connection, welcome = enter(where, name, timeout, deadline, visits)
-        # It is known before RPC runs: whatever Ctrl-C ends here, RPC does not run without a membership to leave.
-        _membership = Membership(name, connection)
-        _membership.join(welcome, options, deadline)
+        try:
+            # It is known before RPC runs: whatever Ctrl-C ends here, RPC does not run without a membership to leave.
+            _membership = Membership(name, connection)
+            _membership.join(welcome, options, deadline)
+        except BaseException:
+            if _membership is None or not _membership.current:
+                connection.close()  # a notebook keeps the error, and with it the connection
+            raise
 
 
 def leave(*, timeout: float = 10.0) -> None:

@@ -19,7 +19,11 @@ class Listener:
     """The socket at which this process listens on a port."""
 
     def __init__(self, url: str) -> None:
-        """Finds it. `url`: ends with its port."""
+        """Finds it. `url`: ends with its port.
+
+        The main thread does not call it. It duplicates files for a moment, and a handler of a signal that raises just
+        then would leave such a file open, and torch's port with it.
+        """
         self._file, self._link = _find(int(url.rpartition(":")[2]))
 
     def is_closed(self) -> bool:
@@ -29,7 +33,11 @@ class Listener:
 
 def _find(port: int) -> tuple[str, str]:
     """Returns the path of the file that listens on a TCP port, and what the path leads to; or empty strings."""
-    for name in os.listdir("/proc/self/fd"):
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:  # as where no more files can be opened
+        return "", ""
+    for name in names:
         path = f"/proc/self/fd/{name}"
         link = _link_of(path)
         if link.startswith("socket:") and _listens(int(name), port):

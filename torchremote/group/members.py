@@ -23,6 +23,7 @@ from torch.distributed.rpc import TensorPipeRpcBackendOptions
 from .. import _torch
 from ..caller.calls.methods import lose_worker, lost_workers
 from ..errors import GroupError
+from ..threads import OneThread, at_work, start_thread
 from .connection import HubConnection, join_error
 from .hub import Message
 from .listener import Listener
@@ -57,8 +58,10 @@ class Membership:
         self._agent: _torch.GroupAgent | None = None
         self._listener: Listener | None = None
         self._deaf_since = math.inf  # when the port was seen to be closed
-        self._thread: threading.Thread | None = None
-        self._joined = threading.Event()
+        self._thread = OneThread(self._listen_and_settle, "torchremote-group")
+        self._is_settled = False
+        self._settling = threading.Lock()  # is held until it is. An Event takes a lock in Python: see `start_thread`
+        self._settling.acquire()
         self._refused: str | None = None
 
     def join(self, welcome: Message, options: TensorPipeRpcBackendOptions, deadline: float) -> None:
@@ -93,10 +96,8 @@ class Membership:
         for other in others:
             agent.add(other)
         self._connection.send({"do": "ready", "member": _as_message(agent.own)})
-        self._listener = Listener(agent.own.url)
-        self._thread = threading.Thread(target=self._listen, name="torchremote-group", daemon=True)
         self._thread.start()
-        if not self._joined.wait(max(0.0, deadline - time.monotonic())):
+        if not self._settling.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise self._error(f"the hub at {self.address} does not answer: is it stopped?")
         if self._refused is not None:
             raise self._error(self._refused)
@@ -116,10 +117,25 @@ class Membership:
 
     # -- the connection
 
+    def _listen_and_settle(self) -> None:
+        try:
+            self._listen()
+        finally:
+            self._refused = self._refused or "the hub ended the connection"
+            self._settle()
+            self._connection.close()
+
+    def _settle(self) -> None:
+        """Ends the waiting of `join`. Only the thread that listens calls it."""
+        if not self._is_settled:
+            self._is_settled = True
+            self._settling.release()
+
     def _listen(self) -> None:
         """Reads what the hub tells, until the connection or the agent ends."""
         agent = self._agent
         assert agent is not None
+        self._listener = Listener(agent.own.url)  # here, where no handler of a signal ends it half-way
         self._connection.look_every(_LOOK)
         while True:
             self._check_listener()
@@ -139,16 +155,13 @@ class Membership:
                 self._take(agent, message)
             except Exception:
                 _log.exception("torchremote: this worker goes on without a message of the hub")
-        if self._joined.is_set() and not self._leaving and agent.current:
+        if self._is_settled and not self._leaving and agent.current:
             _log.warning(
                 "torchremote: the group's hub at %s is gone, or cannot be reached. Calls go on. If it is gone, nobody "
                 "can join, and crashed workers are not noticed: start all workers again with a new hub when it suits. "
                 "If it lives, it has taken this worker off: leave and join again",
                 self.address,
             )
-        self._refused = self._refused or "the hub ended the connection"
-        self._joined.set()
-        self._connection.close()
 
     def _check_listener(self) -> None:
         """Logs an error, once, when new workers cannot connect any more: see listener.py, Note [Deaf workers]."""
@@ -176,10 +189,10 @@ class Membership:
             case "left":
                 self._lose(agent, message["name"], message["number"])
             case "done":
-                self._joined.set()
+                self._settle()
             case "refused":
                 self._refused = message["why"]
-                self._joined.set()
+                self._settle()
 
     def _add(self, agent: _torch.GroupAgent, member: Message) -> None:
         with self._changing:
@@ -200,9 +213,11 @@ class Membership:
 
         def take_off() -> None:
             try:
-                agent.close_connection(name, GRACE)
+                with at_work():
+                    agent.close_connection(name, GRACE)
                 time.sleep(GRACE)
-                agent.take_off(name, number)
+                with at_work():
+                    agent.take_off(name, number)
             finally:
                 taken_off.set()
             time.sleep(KEPT)
@@ -211,7 +226,7 @@ class Membership:
                     del self._leavers[name]
 
         try:
-            threading.Thread(target=take_off, name="torchremote-group-leaver", daemon=True).start()
+            start_thread(take_off, "torchremote-group-leaver")
         except BaseException:  # no more threads can be started
             taken_off.set()
             raise
@@ -246,11 +261,8 @@ class Membership:
         """Ends the connection and the agent, and waits for nobody."""
         self._leaving = True
         self._connection.end()
-        thread = self._thread
         try:
-            # Without an ident it has not begun: no more threads can be started, or Ctrl-C came first.
-            if thread is not None and thread.ident is not None and thread is not threading.current_thread():
-                thread.join(MARGIN)
+            self._thread.end(MARGIN)
         finally:  # also at a second Ctrl-C
             self._connection.close()
             if self._agent is not None:

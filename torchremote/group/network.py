@@ -26,8 +26,8 @@ def listening_at(address: str) -> Iterator[bool]:
     if name is None or _CHOICE in os.environ:
         yield False
         return
-    os.environ[_CHOICE] = name
     try:
+        os.environ[_CHOICE] = name
         yield True
     finally:  # what this process starts, and its next group, are not told: it was not the user's choice
         os.environ.pop(_CHOICE, None)

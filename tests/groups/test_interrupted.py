@@ -1,0 +1,168 @@
+"""Ctrl-C in `join` and `spawn`: nothing is left, and the next join succeeds."""
+
+import _thread
+import os
+import signal
+import subprocess
+import threading
+
+import pytest
+
+import torchremote as tr
+from torchremote import _torch, threads
+from torchremote.group import connection, listener, spawn
+from torchremote.group import join as joining
+
+from ..waiting import until
+from . import roles
+from .nursery import in_a_group
+
+
+def interrupted(function):
+    """Makes a function that is interrupted after it did what `function` does."""
+
+    def run(*given, **named):
+        result = function(*given, **named)
+        signal.raise_signal(signal.SIGINT)
+        return result
+
+    return run
+
+
+@in_a_group(name=None)
+def test_a_name_is_not_taken_by_an_earlier_connection_of_the_same_process(nursery):
+    where = joining._start_hub("main")
+    held = nursery.start("ps", where).joined()
+    kept = [connection.enter(where, name, 60.0, 1e9) for name in ("main", "other")]  # as where a join was interrupted
+    tr.join("main", where, shared_memory=False)
+    assert roles.members() == ["main", "ps"]
+    assert roles.add("ps") == 2
+    assert kept[0][0].read() is None
+    assert kept[1][0].read() is None
+    again = nursery.start("main", where)  # another process is refused
+    until(lambda: again.said() is not None)
+    assert "the name is that of 'main' (process" in again.said()
+    tr.leave()
+    held.kill()
+
+
+@in_a_group(name=None)
+def test_the_hub_of_a_single_worker_goes_on_when_that_joins_again(nursery):
+    where = joining._start_hub("main")
+    kept = connection.enter(where, "main", 60.0, 1e9)
+    tr.join("main", where, shared_memory=False)
+    nursery.join("ps")
+    assert roles.add("ps") == 2
+    del kept
+
+
+@in_a_group(name=None)
+def test_ctrl_c_before_there_is_a_membership_leaves_no_connection(nursery):
+    real = joining.Membership.__init__
+
+    def init(*given):
+        raise KeyboardInterrupt
+
+    where = joining._start_hub("main")
+    before = len(os.listdir("/proc/self/fd"))
+    joining.Membership.__init__ = init
+    with pytest.raises(KeyboardInterrupt) as kept:
+        tr.join("main", where, shared_memory=False)
+    assert len(os.listdir("/proc/self/fd")) == before
+    joining.Membership.__init__ = real
+    assert kept
+    tr.join("main", joining._start_hub("main"), shared_memory=False)
+
+
+@in_a_group(name=None)
+def test_ctrl_c_while_the_listening_thread_starts(nursery):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    where, enter = joining._start_hub("main"), threading.Condition.__enter__
+    nursery.start("ps", where).joined()
+    real = _thread.start_new_thread
+
+    def ctrl_c(condition):
+        got = enter(condition)  # where a lock is taken in Python: `Thread.start` waits for an Event
+        if threading.current_thread() is threading.main_thread():
+            signal.raise_signal(signal.SIGINT)
+        return got
+
+    for start in (interrupted(real), real):
+        threads._thread.start_new_thread, threading.Condition.__enter__ = start, ctrl_c
+        try:
+            tr.join("main", where, shared_memory=False)
+        except KeyboardInterrupt:
+            assert start is not real
+            assert not _torch.rpc_running()
+        finally:
+            threads._thread.start_new_thread, threading.Condition.__enter__ = real, enter
+    tr.leave()
+    tr.join("main", where, shared_memory=False)
+    assert roles.add("ps") == 2
+
+
+@in_a_group()
+def test_a_membership_that_cannot_be_left_is_forgotten(nursery):
+    membership, where = joining._membership, tr.group_address()
+    nursery.join("ps")
+    membership._agent.stop()
+
+    def leave(timeout):
+        raise KeyboardInterrupt
+
+    membership.leave = leave
+    with pytest.raises(KeyboardInterrupt):
+        tr.join("main", where, shared_memory=False)
+    tr.join("main", where, shared_memory=False)
+    assert roles.add("ps") == 2
+
+
+@in_a_group()
+def test_a_connection_that_is_closed_is_at_its_end_for_whoever_listens(nursery):
+    hub, _ = connection.enter(joining._start_hub("other"), "other", 60.0, 1e9)
+    hub.close()
+    hub.look_every(1.0)
+    assert hub.read() is None
+
+
+@in_a_group(name=None)
+def test_files_are_not_duplicated_where_handlers_of_signals_run(nursery):
+    real, by = os.dup, []
+
+    def dup(file):
+        by.append(threading.current_thread().name)
+        return real(file)
+
+    listener.os.dup = dup
+    tr.join("main", shared_memory=False)
+    until(lambda: by)
+    assert set(by) == {"torchremote-group"}
+
+
+@in_a_group()
+def test_ctrl_c_in_spawn_leaves_no_process_and_no_file(nursery):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    processes, before = [], len(os.listdir("/proc/self/fd"))
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *given, **named):
+            super().__init__(*given, **named)
+            processes.append(self)
+
+    spawn.subprocess.Popen = Popen
+    for where, name in ((spawn, "_begin"), (os, "pipe"), (spawn, "_start"), (spawn, "SpawnedWorker")):
+        real = getattr(where, name)
+        setattr(where, name, interrupted(real))
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                tr.spawn("ps", shared_memory=False)
+        finally:
+            setattr(where, name, real)
+        assert all(process.returncode == -signal.SIGKILL for process in processes), name
+        until(lambda: roles.members() == ["main"])
+    del processes[:]
+    until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    worker = tr.spawn("ps", shared_memory=False)
+    assert worker.poll() is None
+    worker.kill()
+    worker.wait()
