@@ -49,7 +49,7 @@ atexit.register(ends.set)
 STARTS = {
     "again": "steps.call_soon(give)",
     "result": "steps.run_later(returns(), give, True)",
-    "replica": "of = Team(); team.start_thread(lambda: team._bring_back(lambda: of, None), 'torchremote-replica')",
+    "replica": "of = Team(); threading.Thread(target=team._bring_back, args=(lambda: of, None), daemon=True).start()",
     "sweeper": "sweeper.start(); sweeper.soon(give)",
 }
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 import torchremote as tr
-from torchremote import _torch, threads
+from torchremote import _torch
 from torchremote.group import connection, listener, spawn
 from torchremote.group import join as joining
 
@@ -88,14 +88,14 @@ def test_ctrl_c_while_the_listening_thread_starts(nursery):
         return got
 
     for start in (interrupted(real), real):
-        threads._thread.start_new_thread, threading.Condition.__enter__ = start, ctrl_c
+        _thread.start_new_thread, threading.Condition.__enter__ = start, ctrl_c
         try:
             tr.join("main", where, shared_memory=False)
         except KeyboardInterrupt:
             assert start is not real
             assert not _torch.rpc_running()
         finally:
-            threads._thread.start_new_thread, threading.Condition.__enter__ = real, enter
+            _thread.start_new_thread, threading.Condition.__enter__ = real, enter
     tr.leave()
     tr.join("main", where, shared_memory=False)
     assert roles.add("ps") == 2
@@ -150,7 +150,7 @@ def test_ctrl_c_in_spawn_leaves_no_process_and_no_file(nursery):
             processes.append(self)
 
     spawn.subprocess.Popen = Popen
-    for where, name in ((spawn, "_begin"), (os, "pipe"), (spawn, "_start"), (spawn, "SpawnedWorker")):
+    for where, name in ((os, "pipe"), (spawn, "_start"), (spawn, "SpawnedWorker")):
         real = getattr(where, name)
         setattr(where, name, interrupted(real))
         try:
