@@ -129,6 +129,11 @@ def test_conditions_keep_their_divisors():
     assert written == "modulo(a, b) == (floor_quotient(a, b) % 3)"
 
 
+def test_a_condition_may_be_a_size():
+    written = _expression(condition("2 * (1 if a > 0 else 0)", {"a": ir.Name("a")}.get, "where"))
+    assert written == "2 * int(a > 0)"
+
+
 @pytest.mark.parametrize(
     "compute",
     [

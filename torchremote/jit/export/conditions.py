@@ -111,6 +111,8 @@ def condition(text: str, find: Find, where: str, divisors: list[ir.Expression] |
                 return ir.negated(read(value))
             case ast.UnaryOp(ast.USub(), value):
                 return ir.Operation("-", None, read(value))
+            case ast.IfExp(test, ast.Constant(1), ast.Constant(0)):  # torch writes a condition so, as a size
+                return ir.call("int", read(test))
             case ast.Call(function, [argument], []) if ast.unparse(function) in _FUNCTIONS:
                 return ir.call(_FUNCTIONS[ast.unparse(function)], read(argument))
             case ast.Call(function, [first, *others], []) if others and ast.unparse(function) in _OF_SEVERAL:
