@@ -24,19 +24,18 @@ from ..link.stubs import is_stub
 
 
 @contextmanager
-def noting_modes(module: nn.Module) -> Iterator[None]:
-    """Gives `module`, which is scripted meanwhile, the attribute with the modes that its own `train` sets."""
-    text = _modes_by_own_train(module)
-    if text:
-        setattr(module, MIXED, text)
+def noting_modes(module: nn.Module, modes: str) -> Iterator[None]:
+    """Gives `module`, which is scripted meanwhile, the attribute with what `modes_by_own_train` has found."""
+    if modes:
+        setattr(module, MIXED, modes)
     try:
         yield
     finally:
-        if text:
+        if modes:
             delattr(module, MIXED)
 
 
-def _modes_by_own_train(module: nn.Module) -> str:
+def modes_by_own_train(module: nn.Module) -> str:
     """Writes which parts a `train` of the user's own leaves in the other mode. "" if there is none, or none such."""
     parts = list(module.modules())
     has_own = any(type(part).train is not nn.Module.train or "train" in vars(part) for part in parts)

@@ -29,7 +29,7 @@ from .lists_as_any import check_lists
 from .modules import beside_calls
 from .norms import check_norms
 from .numbers_as_bools import check_numbers
-from .own_train import noting_modes
+from .own_train import modes_by_own_train, noting_modes
 from .refused import words_of_refusal
 from .scripted_code import code_of
 from .shared_parts import check_shared
@@ -70,8 +70,9 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         check_numbers(code)
         check_changes(code)
     overloads = chosen_overloads(module, interface)
+    modes = modes_by_own_train(module)
     try:
-        with READING_MODULES, COMPILING, noting_modes(module):
+        with READING_MODULES, COMPILING, noting_modes(module, modes):
             scripted = _torch.script_module(module, wanted, overloads)
     except BaseException as error:  # TorchScript's compiler may raise anything for a user's module
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
