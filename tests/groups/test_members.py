@@ -238,7 +238,7 @@ def test_shutdown_of_torch_leaves_the_group(nursery):
     rpc.shutdown()
     with pytest.raises(NotInitializedError, match="in no group"):
         tr.group_address()
-    until(lambda: not membership._thread.is_alive())  # it has told the hub
+    until(lambda: not membership._thread.is_running)  # it has told the hub
     tr.join("main", address)
     assert roles.members() == ["main", "ps"]
     assert roles.add("ps") == 2
