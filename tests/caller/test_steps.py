@@ -119,6 +119,7 @@ def interrupted(do, number):
                 raise KeyboardInterrupt
         return trace
 
+    sys._getframe().f_trace_opcodes = True  # Python 3.12.1 looks whether any frame has it when tracing begins
     sys.settrace(trace)
     try:
         do()

@@ -513,13 +513,15 @@ def test_no_callback_runs_in_the_thread_that_sends_calls_again(tmp_path):
 
 FORKING = """
 import os, threading, torchremote
+from tests.waiting import until
 from torchremote.caller.finding import failed_calls
 failed_calls.start()
+until(lambda: failed_calls._thread.is_running)
 child = os.fork()
 if child == 0:
     fine = not failed_calls._thread.is_running
     failed_calls.start()
-    fine = fine and any(thread.name == "torchremote-failed-calls" for thread in threading.enumerate())
+    until(lambda: any(thread.name == "torchremote-failed-calls" for thread in threading.enumerate()))
     os._exit(0 if fine else 1)
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """

@@ -179,6 +179,7 @@ def test_a_module_that_is_not_served_keeps_its_state(path, replace):
     assert torch.equal(module.linear.weight, zoo.LinearEncoder(seed=2).linear.weight)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # of torch 2.11
 def test_a_state_that_cannot_be_copied_changes_nothing(path):
     state = zoo.LinearEncoder(seed=1).state_dict()
     *_, last = state

@@ -67,10 +67,25 @@ def carried(f, x):
     return rows + last
 
 
-@pytest.mark.parametrize("do", [*(PARTS[name] for name in ("cond", "cond beside others", "map")), carried])
-def test_parameters_in_a_branch_or_loop_have_gradients(do):
+def carried_in_python(f, x):
+    last, rows = torch.zeros(4), []
+    for row in x:
+        last = torch.tanh(f(row) + last)
+        rows.append(last * 2)
+    return torch.stack(rows) + last
+
+
+@pytest.mark.parametrize(
+    ("do", "does"),
+    [
+        *((PARTS[name], PARTS[name]) for name in ("cond", "cond beside others", "map")),
+        (carried, carried_in_python),  # the gradients of torch's own scan are wrong in torch 2.11
+    ],
+)
+def test_parameters_in_a_branch_or_loop_have_gradients(do, does):
     module = With(do)
     exported = export(module)
+    module.do = does
     for x in (torch.rand(5, 4), -torch.rand(3, 4)):
         gradients = []
         for one in (module, exported):
@@ -83,7 +98,9 @@ def test_parameters_in_a_branch_or_loop_have_gradients(do):
 
 
 def test_transforms_that_torch_export_cannot_take_apart():
-    with pytest.raises(CreationError, match="it has a transform of torch.func"):
+    with pytest.raises(
+        CreationError, match="it has a transform of torch.func|cannot capture it: .*Expected FakeTensor"
+    ):
         export(Does(lambda self, x: torch.func.grad(lambda q: (q**2).sum())(x)))
     with pytest.raises(CreationError, match="vmap beside a region without gradients"):
         export(Without(lambda f, x: torch.vmap(lambda row: f(row) * 2)(x)))

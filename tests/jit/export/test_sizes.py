@@ -49,6 +49,8 @@ def test_an_empty_batch_takes_the_branch_that_it_takes_in_the_module(question):
 
 
 REFUSED = {("torch.cond", 0), ("torch.cond", 3)}
+if torch.__version__ < "2.12":  # whose torch.export assumes that a slice has something
+    REFUSED |= {("a slice", 0), ("a slice", 3)}
 
 
 def given_by(exported, x):
