@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..jit.export import MIXED, PartModes, parts_in_other_mode, written
+from ..jit.export import MIXED, PartModes, has_own_train, parts_in_other_mode, written
 from ..link.stubs import is_stub
 
 
@@ -37,11 +37,9 @@ def noting_modes(module: nn.Module, modes: str) -> Iterator[None]:
 
 def modes_by_own_train(module: nn.Module) -> str:
     """Writes which parts a `train` of the user's own leaves in the other mode. "" if there is none, or none such."""
-    parts = list(module.modules())
-    has_own = any(type(part).train is not nn.Module.train or "train" in vars(part) for part in parts)
-    if not has_own or any(map(is_stub, parts)):  # that of a stub sets the mode of a remote module
+    if not has_own_train(module) or any(map(is_stub, module.modules())):  # a stub's sets the mode of a remote module
         return ""
-    tensors = [tensor for part in parts for tensor in (*part._parameters.values(), *part._buffers.values())]
+    tensors = [tensor for part in module.modules() for tensor in (*part._parameters.values(), *part._buffers.values())]
     without_data: dict[int, Any] = {id(tensor): _without_data(tensor) for tensor in tensors if tensor is not None}
     try:
         copied = copy.deepcopy(module, without_data)
@@ -52,7 +50,7 @@ def modes_by_own_train(module: nn.Module) -> str:
 
 def _after_train(module: nn.Module, training: bool) -> PartModes:
     module.train(training)
-    return parts_in_other_mode(module, training)
+    return PartModes(parts_in_other_mode(module, training))
 
 
 def _without_data(tensor: torch.Tensor) -> torch.Tensor:

@@ -25,6 +25,7 @@ from .modes import (
     MIXED,
     MODE_NAMES,
     PartModes,
+    has_own_train,
     misfit_of_mode,
     modes_of,
     parts_in_other_mode,

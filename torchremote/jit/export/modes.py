@@ -40,18 +40,22 @@ class PartModes:
 def modes_of(module: nn.Module) -> PartModes:
     """Reads the modes of a module's parts."""
     training = module.training
+    others = parts_in_other_mode(module, training)
+    if not has_own_train(module):
+        return PartModes(others, others)
     before = {name: part.training for name, part in module.named_modules(remove_duplicate=False)}
-    others = tuple(name for name, mode in before.items() if mode != training)
-    if any(type(part).train is not nn.Module.train or "train" in vars(part) for part in module.modules()):
-        after = _set_by_train(module, training)
-        return PartModes(others, tuple(name for name, mode in before.items() if after.get(name, training) != mode))
-    return PartModes(others, others)
+    after = _set_by_train(module, training)
+    return PartModes(others, tuple(name for name, mode in before.items() if after.get(name, training) != mode))
 
 
-def parts_in_other_mode(module: nn.Module, training: bool) -> PartModes:
-    """Reads which parts of a module are in another mode than `training`, in which it is."""
-    names = (name for name, part in module.named_modules(remove_duplicate=False) if part.training != training)
-    return PartModes(tuple(names))
+def has_own_train(module: nn.Module) -> bool:
+    """Says whether a module, or a part of it, has a `train` that is not torch's."""
+    return any(type(part).train is not nn.Module.train or "train" in vars(part) for part in module.modules())
+
+
+def parts_in_other_mode(module: nn.Module, training: bool) -> tuple[str, ...]:
+    """Lists the parts of a module that are in another mode than `training`, by their names."""
+    return tuple(name for name, part in module.named_modules(remove_duplicate=False) if part.training != training)
 
 
 def _set_by_train(module: nn.Module, training: bool) -> dict[str, bool]:
