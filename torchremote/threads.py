@@ -53,7 +53,10 @@ atexit.register(lambda: _work.end(LONGEST_WORK))
 
 @contextmanager
 def at_work() -> Iterator[None]:
-    """Has the end of Python wait meanwhile. Once that has begun, it never returns; so no main thread may call it."""
+    """Has the end of Python wait until the `with` is left.
+
+    Whoever enters it when that end has begun waits in it for ever. So the main thread must not enter it.
+    """
     work, one = _work, object()
     with work.changed:
         while work.is_over:
@@ -133,3 +136,4 @@ class OneThread:
     def forget(self) -> None:
         """Has the thread be started anew in a forked process, which does not have it."""
         self._running = threading.Lock()
+        self._ident = None  # a thread of the child may get the number of the parent's
