@@ -98,9 +98,9 @@ def test_parameters_in_a_branch_or_loop_have_gradients(do, does):
 
 
 def test_transforms_that_torch_export_cannot_take_apart():
-    with pytest.raises(
-        CreationError, match="it has a transform of torch.func|cannot capture it: .*Expected FakeTensor"
-    ):
+    older = torch.__version__ < "2.12"  # which fails itself
+    said = "cannot capture it: .*Expected FakeTensor" if older else "it has a transform of torch.func"
+    with pytest.raises(CreationError, match=said):
         export(Does(lambda self, x: torch.func.grad(lambda q: (q**2).sum())(x)))
     with pytest.raises(CreationError, match="vmap beside a region without gradients"):
         export(Without(lambda f, x: torch.vmap(lambda row: f(row) * 2)(x)))
