@@ -9,9 +9,10 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "torchremote"
 # Each layer may import from those before it. What is in none of the folders stands at the top, and is the first.
 LAYERS = ("top _torch native", "jit", "link", "owner", "caller", "archive dropin group", "testing tools", "public")
-# The same, inside the compiler and the caller's side. What is in none of the rooms, as the driver, is the last.
+# The same, inside the compiler and each side of a call. What is in none of the rooms, as the driver, is the last.
 ROOMS = {
     "jit": ("read", "runtime", "lower", "script", "export", "driver"),
+    "owner": ("checks", "lives", "running", "beside them"),
     "caller": ("messages", "calls", "stubs", "creating", "replicas", "finding", "beside them"),
 }
 NEED_NO_TORCH = "read/literals.py read/model.py read/parse.py read/types.py lower".split()

@@ -19,7 +19,7 @@ ENDING = """
 import atexit, threading, time, torch
 from torchremote.caller.messages import steps
 from torchremote.caller.replicas import team
-from torchremote.owner import sweeper
+from torchremote.owner.lives import sweeper
 begun, ends = threading.Event(), threading.Event()
 
 def slowly(done):

@@ -16,7 +16,7 @@ import torchremote as tr
 from torchremote import remote_module
 from torchremote.caller.messages.kept_tensors import keep_tensors
 from torchremote.jit.script.common import common_definitions
-from torchremote.owner import holders
+from torchremote.owner.lives import holders
 
 from .. import zoo
 from ..waiting import until

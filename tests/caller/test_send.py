@@ -14,7 +14,7 @@ from torch import nn
 
 import torchremote as tr
 from torchremote.caller.stubs.send_model import Sent
-from torchremote.owner import leases, sweeper
+from torchremote.owner.lives import leases, sweeper
 
 from .. import zoo
 from ..group import play

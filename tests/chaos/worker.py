@@ -15,7 +15,8 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
-from torchremote.owner import holders, leases, sweeper, tables
+from torchremote.owner.lives import holders, leases, sweeper
+from torchremote.owner.running import tables
 
 from ..group import close_the_port
 from ..owner_process import resident

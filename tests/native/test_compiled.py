@@ -19,8 +19,8 @@ import torchremote as tr
 from torchremote import _torch, native
 from torchremote.errors import ArgumentError, CreationError, MismatchError, RemoteError
 from torchremote.jit.export import compiled as compiling
+from torchremote.owner.checks.self_changing import change_of
 from torchremote.owner.compiled import check_place
-from torchremote.owner.self_changing import change_of
 
 from ..waiting import holding_the_gil
 

@@ -13,7 +13,7 @@ from torchremote import _torch, native
 from torchremote.jit import compile_interface
 from torchremote.jit.hosting import counted_module
 from torchremote.jit.lower.names import REPLACED, TAKEN
-from torchremote.owner.counts import CallStats, upper_bound
+from torchremote.owner.running.counts import CallStats, upper_bound
 from torchremote.owner.scripting import scripted_module
 
 from .. import owner_process as remote

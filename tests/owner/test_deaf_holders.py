@@ -9,7 +9,7 @@ import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote.errors import StaleStubError
-from torchremote.owner import holders, leases, sweeper
+from torchremote.owner.lives import holders, leases, sweeper
 
 from .. import zoo
 from ..group import close_the_port, play

@@ -14,7 +14,9 @@ import torchremote as tr
 from torchremote.caller.creating import pending_stub
 from torchremote.errors import ServedNameError
 from torchremote.locks import new_lock, uninterrupted
-from torchremote.owner import modules, sweeper, tables
+from torchremote.owner import modules
+from torchremote.owner.lives import sweeper
+from torchremote.owner.running import tables
 from torchremote.threads import OneThread
 
 from .. import zoo

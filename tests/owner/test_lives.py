@@ -15,9 +15,11 @@ from torchremote.errors import CapacityError, MismatchError, NotInitializedError
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime import table
 from torchremote.link.route import route_of
-from torchremote.owner import holders, leases, served, tables
-from torchremote.owner.gathering import AT_ONCE
-from torchremote.owner.hosting import hosting_of, put_of
+from torchremote.owner import served
+from torchremote.owner.lives import holders, leases
+from torchremote.owner.running import tables
+from torchremote.owner.running.gathering import AT_ONCE
+from torchremote.owner.running.hosting import hosting_of, put_of
 
 from .. import owner_process as remote
 from .. import zoo

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote import _torch
-from torchremote.owner.hosting import may_wait
+from torchremote.owner.running.hosting import may_wait
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 CALLS = 60  # more than RPC has threads

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote import _torch
-from torchremote.owner.self_changing import change_of
+from torchremote.owner.checks.self_changing import change_of
 
 from .. import zoo
 
@@ -335,7 +335,7 @@ def test_an_operator_whose_signature_cannot_be_read_changes_nothing(monkeypatch)
         raise RuntimeError("unknown type")
 
     monkeypatch.setattr(_torch, "parse_schema", unreadable)
-    from torchremote.owner import self_changing
+    from torchremote.owner.checks import self_changing
 
     self_changing._schema.cache_clear()
     try:

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 import torchremote
-from torchremote.owner.counts import CallStats
+from torchremote.owner.running.counts import CallStats
 from torchremote.owner.stats import ModuleStats, WorkerStats
 from torchremote.tools.drawn import table_of
 from torchremote.tools.rates import duration, rows_between

@@ -34,7 +34,7 @@ class Contract:
 
     @property
     def table(self) -> torch.jit.ScriptModule:
-        """Returns this process's table of modules of the interface. owner/tables.py serialises its use."""
+        """Returns this process's table of modules of the interface. owner/running/tables.py serialises its use."""
         table: torch.jit.ScriptModule = self.defined["ModuleTable"]
         return table
 

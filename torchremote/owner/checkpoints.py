@@ -21,7 +21,7 @@ import torch
 
 from ..errors import ArgumentError, CreationError, MismatchError, RemoteError
 from . import modules
-from .hosting import Hosting
+from .running.hosting import Hosting
 from .scripting import words_of
 from .state_names import differences, misfits_of_kind, state_of, versions_in
 

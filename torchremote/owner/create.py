@@ -32,15 +32,16 @@ from ..link.places import check_device
 from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
 from ..locks import new_lock
-from . import leases, modules, served
+from . import modules, served
 from .checkpoints import restore
 from .compiled import check_place, own_device
 from .exported import export_for
-from .gathering import Gather, Ways
+from .lives import leases
 from .modes import is_training
+from .running.gathering import Gather, Ways
+from .running.turns import runs_in_turn
 from .scripting import scripted_module, words_of
 from .state_names import StateNames, remember_names
-from .turns import runs_in_turn
 
 # -- the messages
 

@@ -16,7 +16,7 @@ from ..jit.script.cache import READING_MODULES
 from ..link.places import device_of
 from ..link.stubs import is_stub
 from ..link.values import PythonPacker
-from .dropped import check_backward_hooks, check_whole, checked_module
+from .checks.dropped import check_backward_hooks, check_whole, checked_module
 from .state_names import StateNames, note_names, read_names, remember_names
 
 _CPU = torch.device("cpu")

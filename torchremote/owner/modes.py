@@ -22,8 +22,8 @@ from ..errors import TorchRemoteError
 from ..link.failures import first_line
 from . import modules
 from .exported import check_mode, set_mode
-from .hosting import Hosting
 from .modules import Entry
+from .running.hosting import Hosting
 
 _log = logging.getLogger("torchremote")
 

@@ -25,8 +25,8 @@ from ..link.stubs import is_stub
 from . import modules
 from .checkpoints import copy_path
 from .exported import check_movable
-from .hosting import Hosting, wait_for_device
 from .modes import set_modes
+from .running.hosting import Hosting, wait_for_device
 from .state_names import Part, check_has_state, copy_names, state_of, versions_in
 from .state_versions import Versions
 

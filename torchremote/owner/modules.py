@@ -3,8 +3,8 @@
 Calls do not come through here: see jit/runtime/table.py.
 
 Note [Lives]
-    An unnamed module lives as long as there is a stub of it: see leases.py. A served module has no leases. It lives
-    until it is withdrawn, or until another module takes its place under its name.
+    An unnamed module lives as long as there is a stub of it: see lives/leases.py. A served module has no leases. It
+    lives until it is withdrawn, or until another module takes its place under its name.
 
 Note [Whole modules]
     To replace a module, or to move it to another device, its handles are made to lead to another module. A running call
@@ -38,13 +38,13 @@ from ..jit import Contract, Interface
 from ..jit.runtime.table import POSITION_BITS
 from ..link.failures import NO_MODULE
 from ..locks import new_lock, uninterrupted
-from . import leases
-from .counts import new_counts
-from .gathering import AT_ONCE, Ways
-from .hosting import Hosting, Put, hosting_of, parts_of, put_of, wait_for_device
 from .implements import check_implements
-from .tables import LOCK, OwnerTable, table_for
-from .turns import take_turn
+from .lives import leases
+from .running.counts import new_counts
+from .running.gathering import AT_ONCE, Ways
+from .running.hosting import Hosting, Put, hosting_of, parts_of, put_of, wait_for_device
+from .running.tables import LOCK, OwnerTable, table_for
+from .running.turns import take_turn
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 """Scripts a user's module with the methods of an interface.
 
-What TorchScript would leave out in silence (dropped.py), do in another way (the files of the checks below), or end this
-process with (lists_as_any.py), is refused before. refused.py words what TorchScript refuses.
+The checks (checks/) come first. They refuse what TorchScript would leave out in silence, do in another way, or end this
+process with. Their refused.py words what TorchScript itself refuses.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from .. import _torch
 from ..errors import CreationError, MismatchError
 from ..jit import Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
-from .bools_as_numbers import check_bools
-from .changes_in_place import check_changes
-from .dropped import check_before, check_decorators, check_hooks, check_whole, checked_module, prepared
-from .dtypes_as_sizes import check_dtypes
+from .checks.bools_as_numbers import check_bools
+from .checks.changes_in_place import check_changes
+from .checks.dropped import check_before, check_decorators, check_hooks, check_whole, checked_module, prepared
+from .checks.dtypes_as_sizes import check_dtypes
+from .checks.grad_modes import check_grad_mode
+from .checks.identity import check_identity
+from .checks.lists_as_any import check_lists
+from .checks.norms import check_norms
+from .checks.numbers_as_bools import check_numbers
+from .checks.refused import words_of_refusal
+from .checks.scripted_code import code_of
+from .checks.shared_parts import check_shared
 from .exported import check_mode
-from .grad_modes import check_grad_mode
-from .identity import check_identity
 from .implements import chosen_overloads
-from .lists_as_any import check_lists
 from .modules import beside_calls
-from .norms import check_norms
-from .numbers_as_bools import check_numbers
 from .own_train import modes_by_own_train, noting_modes
-from .refused import words_of_refusal
-from .scripted_code import code_of
-from .shared_parts import check_shared
 from .state_names import read_names, remember_names
 
 _NUMBERS: Final = re.compile(r"^\d+ | \d+$")  # of parts, and of what is forked

@@ -18,7 +18,6 @@ from ..locks import uninterrupted
 from .checkpoints import check_path, restore
 from .compiled import own_device
 from .exported import complete_examples, export_for
-from .gathering import Gather, Ways, check_gather
 from .implements import check_implements
 from .modes import give_mode, set_if_changed
 from .modules import (
@@ -32,9 +31,10 @@ from .modules import (
     new_entry,
     remove_entry,
 )
+from .running.gathering import Gather, Ways, check_gather
+from .running.tables import LOCK
+from .running.turns import check_in_turn, runs_in_turn
 from .scripting import scripted_module
-from .tables import LOCK
-from .turns import check_in_turn, runs_in_turn
 
 
 def serve(

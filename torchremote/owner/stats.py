@@ -8,10 +8,10 @@ import socket
 from dataclasses import dataclass
 
 from .. import _torch
-from . import leases
-from .counts import CallStats, read_counts
+from .lives import leases
 from .modules import Entry, entries_here
-from .tables import LOCK
+from .running.counts import CallStats, read_counts
+from .running.tables import LOCK
 
 
 @dataclass(frozen=True)

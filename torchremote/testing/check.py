@@ -22,7 +22,7 @@ from ..jit import CompiledInterface, compile_interface
 from ..jit.read.model import Method
 from ..link.values import PythonPacker
 from ..owner import served
-from ..owner.gathering import Ways
+from ..owner.running.gathering import Ways
 from ..owner.scripting import scripted_module
 from .strategies import calls
 

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from ..errors import TorchRemoteError
 from ..jit.runtime.counting import BUCKETS, PER_OCTAVE
-from ..owner.counts import CallStats, upper_bound
+from ..owner.running.counts import CallStats, upper_bound
 from ..owner.stats import stats_here
 
 _LABELS: Final = ("worker", "module", "interface")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ..owner.counts import CallStats
+from ..owner.running.counts import CallStats
 from ..owner.stats import ModuleStats, WorkerStats
 from .listing import size
 

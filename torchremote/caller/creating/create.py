@@ -18,7 +18,7 @@ from ...link.timeouts import check_timeout
 from ...owner.checkpoints import check_path
 from ...owner.create import CreateRequest, referenced
 from ...owner.exported import complete_examples
-from ...owner.gathering import check_gather
+from ...owner.running.gathering import check_gather
 from ...typing import HasStub, StubT
 from .pending import Pending
 from .pending_stub import PendingStub, cancelled_if_interrupted, send_request

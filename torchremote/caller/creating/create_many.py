@@ -19,7 +19,7 @@ from ...owner import modules
 from ...owner.checkpoints import check_path
 from ...owner.create import CreateRequest
 from ...owner.exported import complete_examples
-from ...owner.gathering import check_gather
+from ...owner.running.gathering import check_gather
 from ...typing import HasStub, StubT
 from ..messages.waiting import wait
 from ..stubs.stub import route_and_interface

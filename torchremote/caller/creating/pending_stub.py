@@ -31,8 +31,8 @@ from ...link.failures import FAILURES, GONE, check_not_forked, explain, missing_
 from ...link.places import Place
 from ...link.protocol import SPOKEN
 from ...link.route import Route
-from ...owner import holders, leases, sweeper
 from ...owner.create import Created, CreateRequest, Refusal, cancel_here, connect_here, create_here
+from ...owner.lives import holders, leases, sweeper
 from ...typing import StubT
 from ..calls.methods import lost_workers
 from ..messages.awaiting import until_done_in_loop
@@ -218,7 +218,7 @@ class PendingStub(Pending[StubT]):
     def __del__(self) -> None:
         # Nobody waited: the owner would hold the module for a stub that nobody makes. A module with a name stays.
         if self._name is None and self._ticket is not None:
-            sweeper.soon(partial(cancel_message, self._place, self._ticket))  # see sweeper.py, Note [Finalisers]
+            sweeper.soon(partial(cancel_message, self._place, self._ticket))  # see Note [Finalisers]
 
     def done(self) -> bool:
         return bool(self._answer.done())

@@ -15,8 +15,8 @@ from ...jit import CompiledInterface
 from ...link.places import Place
 from ...link.whole_values import check_object, checked_value
 from ...owner.create import CreateRequest
+from ...owner.running.turns import check_in_turn
 from ...owner.served import check_name
-from ...owner.turns import check_in_turn
 
 IfExists = Literal["raise", "connect", "replace"]
 

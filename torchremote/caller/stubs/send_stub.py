@@ -11,7 +11,7 @@ from ...jit.read.parse import parse_interface
 from ...link.places import find_place
 from ...link.protocol import SPOKEN, check_protocol
 from ...link.route import Route
-from ...owner import leases
+from ...owner.lives import leases
 from .stub import Bases, Stub, StubClass, give_own, make_stub, own_of, route_and_interface, stub_class
 
 

@@ -19,7 +19,7 @@ from ...jit.script.cache import Cache
 from ...link.route import Route, route_of, set_route
 from ...link.timeouts import check_timeout
 from ...locks import new_lock
-from ...owner.tables import keep_for_readers
+from ...owner.running.tables import keep_for_readers
 from ...typing import StubT
 from ..calls.batches import many_calls
 from ..calls.described import CallSignature, in_order, no_such

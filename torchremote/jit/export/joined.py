@@ -1,4 +1,4 @@
-"""Says what an owner has to know to join calls of an exported method into one: see owner/gathering.py.
+"""Says what an owner has to know to join calls of an exported method into one: see owner/running/gathering.py.
 
 Note [Joined calls that no graph is right for]
     A call of concatenated tensors is a call of another size. No graph may be right for it, though one is for each of

@@ -12,10 +12,10 @@ Note [Reading while writing]
     * A slot never changes. A call reads the handle, and what runs it, from one object, so they always belong together.
       A new module gets a new slot: again, this stores one pointer.
     * A slot that is taken out outlives its readers. A reader loads the pointer first and counts its reference then. To
-      free the slot in between would crash the owner. So `put_slot` keeps the old one in `retired`, and owner/tables.py
-      empties that only after a grace period.
+      free the slot in between would crash the owner. So `put_slot` keeps the old one in `retired`, and
+      owner/running/tables.py empties that only after a grace period.
 
-    owner/tables.py serialises all writers.
+    owner/running/tables.py serialises all writers.
 
 Note [The constant table]
     An endpoint's graph has the table as a constant. To make an object a constant, TorchScript freezes a module that

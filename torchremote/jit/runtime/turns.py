@@ -1,6 +1,6 @@
 """Runs the calls of a module that changes itself one after the other, in the order in which each stub sent them.
 
-A process compiles this text once, for all interfaces. owner/turns.py decides which modules it is for.
+A process compiles this text once, for all interfaces. owner/running/turns.py decides which modules it is for.
 
 Note [Calls in turn]
     A method that assigns an attribute, as in `self.hidden = new`, lets go of the value that was there. If another call

@@ -16,11 +16,11 @@ from typing import Final, TypeVar
 
 import torch
 
-from .. import _torch, native
-from ..errors import ArgumentError, CreationError
-from ..jit.script.cache import COMPILING
+from ... import _torch, native
+from ...errors import ArgumentError, CreationError
+from ...jit.script.cache import COMPILING
+from ..checks.self_changing import change_of
 from .hosting import Hosting
-from .self_changing import change_of
 
 T = TypeVar("T")
 

@@ -14,11 +14,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..errors import CapacityError
-from ..jit import Contract
-from ..jit.runtime.table import CAPACITY, INDEX_BITS, SLOT_BITS
-from ..locks import new_lock
-from . import sweeper
+from ...errors import CapacityError
+from ...jit import Contract
+from ...jit.runtime.table import CAPACITY, INDEX_BITS, SLOT_BITS
+from ...locks import new_lock
+from ..lives import sweeper
 from .hosting import Put
 
 GRACE: Final = 10.0

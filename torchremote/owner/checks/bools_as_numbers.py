@@ -15,7 +15,7 @@ from typing import Final
 
 import torch
 
-from ..errors import CreationError
+from ...errors import CreationError
 from .dtypes_as_sizes import may_be_torchs
 from .numbers_as_bools import SIZES, is_number, number_names
 from .scripted_code import Code, last_name

@@ -21,7 +21,7 @@ from typing import Final
 
 import torch
 
-from .. import _torch
+from ... import _torch
 
 # A comment in the place of annotations.
 _SIGNATURE: Final = re.compile(r"^\s*#\s*type:\s*\(.*\)\s*->\s*(.+?)\s*$", re.MULTILINE)

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import torch
 
-from .. import _torch
+from ... import _torch
 
 _CONTAINERS: Final = ("ListType", "DictType")
 _WRAPPERS: Final = ("TupleType", "OptionalType", "UnionType", "FutureType", "AwaitType")

@@ -10,7 +10,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from ..link.failures import missing_operator
+from ...link.failures import missing_operator
 from .dropped import REMEDY
 
 _DEFAULTS: Final = "keyword-only arguments with defaults"

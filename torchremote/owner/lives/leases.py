@@ -24,9 +24,9 @@ from typing import Any, Final
 
 import torch.distributed.rpc as rpc
 
-from .. import _torch
-from .._torch import PyRRef
-from ..locks import new_lock
+from ... import _torch
+from ..._torch import PyRRef
+from ...locks import new_lock
 from . import holders, sweeper
 
 ON_THE_WAY: Final = 300.0

@@ -8,10 +8,10 @@ from typing import Final
 
 import torch
 
-from ..errors import ArgumentError
-from ..jit import Contract
-from ..jit.export import Limits, limits_of_module
-from ..jit.read.model import Interface, Method
+from ...errors import ArgumentError
+from ...jit import Contract
+from ...jit.export import Limits, limits_of_module
+from ...jit.read.model import Interface, Method
 
 MOST: Final = 1 << 16
 """The largest `gather`."""

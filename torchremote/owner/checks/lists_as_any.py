@@ -11,7 +11,7 @@ import ast
 import typing
 from typing import Final
 
-from ..errors import CreationError
+from ...errors import CreationError
 from .scripted_code import Code, is_taken, last_name
 
 _LITERALS: Final = {

@@ -13,7 +13,7 @@ import ast
 import enum
 import itertools
 
-from ..errors import CreationError
+from ...errors import CreationError
 from .scripted_code import Code
 
 _MEMBER = "an enum's member"

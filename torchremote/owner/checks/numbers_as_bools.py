@@ -11,7 +11,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from ..errors import CreationError
+from ...errors import CreationError
 from .scripted_code import Code, last_name
 
 SIZES: Final = frozenset("dim len ndimension numel size storage_offset stride".split())

@@ -14,7 +14,7 @@ from typing import Final
 
 import torch
 
-from ..errors import CreationError
+from ...errors import CreationError
 from .scripted_code import Code, last_name
 
 _FILLED: Final = frozenset("arange empty eye full full_like new_empty new_ones new_zeros ones rand randn zeros".split())

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import _torch
-from ..errors import CreationError
+from ... import _torch
+from ...errors import CreationError
 
 _FUNCTION: Final = re.compile(r"__torch__\.torch\.nn\.functional\.(?:___torch_mangle_\d+\.)?embedding(_bag)?")
 _MAX_NORM: Final = 4  # its position in a call of either function

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .. import _torch, native
-from ..jit.runtime.counting import BUCKETS, FAILED, PER_OCTAVE
+from ... import _torch, native
+from ...jit.runtime.counting import BUCKETS, FAILED, PER_OCTAVE
 
 
 @dataclass(frozen=True)

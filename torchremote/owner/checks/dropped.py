@@ -21,8 +21,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from .. import _torch
-from ..errors import CreationError, MismatchError
+from ... import _torch
+from ...errors import CreationError, MismatchError
 from .norms import keeping_norms
 
 REMEDY = "give examples= of its arguments, and torch.export may capture it as it is"

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from .. import _torch, native
-from ..errors import CreationError
-from ..jit import Contract
-from ..jit.hosting import counted_module, host_at_once, host_forked, host_gathering, host_in_turn
-from . import sweeper
+from ... import _torch, native
+from ...errors import CreationError
+from ...jit import Contract
+from ...jit.hosting import counted_module, host_at_once, host_forked, host_gathering, host_in_turn
+from ..lives import sweeper
 from .gathering import Ways, gathered_methods
 
 Put = Callable[[int], None]

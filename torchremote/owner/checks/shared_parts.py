@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from ..errors import CreationError
+from ...errors import CreationError
 from .self_changing import change_of
 
 

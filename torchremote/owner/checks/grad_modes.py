@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import _torch
-from ..errors import CreationError
+from ... import _torch
+from ...errors import CreationError
 
 
 def check_grad_mode(where: str, graph: Any) -> None:

@@ -25,9 +25,9 @@ from typing import Any, Final, TypeAlias
 import torch
 import torch.distributed.rpc as rpc
 
-from .. import _torch
-from ..link.failures import FAILURES, is_lost, is_refused
-from ..locks import new_lock
+from ... import _torch
+from ...link.failures import FAILURES, is_lost, is_refused
+from ...locks import new_lock
 from . import sweeper
 
 BETWEEN_SIGNS: Final = 12

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from ..locks import new_lock
-from ..threads import OneThread, at_work
+from ...locks import new_lock
+from ...threads import OneThread, at_work
 
 INTERVAL: Final = 2.5
 """Seconds between two rounds of the regular chores."""

@@ -13,7 +13,7 @@ from typing import Final
 
 import torch
 
-from ..errors import CreationError
+from ...errors import CreationError
 from .scripted_code import Code
 
 _METHODS: Final = {
