@@ -72,6 +72,7 @@ def forking(store):
     remote = tr.RemoteModule("forking", torch.nn.Linear, (8, 1))
     creation = tr.create_async("forking", zoo.Encoder, zoo.LinearEncoder)
     until(creation.done)
+    stub(X)
     for ask in (
         lambda: stub(X),
         creation.wait,
@@ -266,3 +267,30 @@ def test_holders_end_as_ever_in_a_process_that_forks():
     assert [reference() for reference in references] == [None, None]
     assert len(forked._holders) == before
     assert forked._forking == []
+
+
+INTERRUPTED = """
+import random, signal
+from torchremote._torch import forked
+
+class Holder:
+    pass
+
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+interrupted = 0
+while interrupted < 1000:
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 5e-5))
+            while True:
+                forked.keep_in_forks(Holder())
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        interrupted += 1
+assert not forked._holders
+"""
+
+
+def test_ctrl_c_is_not_lost_where_a_holder_ends():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", INTERRUPTED], check=True, timeout=30)

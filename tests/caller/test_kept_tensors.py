@@ -3,6 +3,8 @@
 Otherwise, two threads that drop RRefs while others call could wait for each other for ever.
 """
 
+import subprocess
+import sys
 import warnings
 import weakref
 from collections import deque
@@ -100,6 +102,30 @@ def test_keys_are_kept_as_values_are():
     kept = keep_tensors([[{key: value}]], is_pickled=False)
     assert kept is not None
     assert (key._use_count(), value._use_count()) == (2, 2)
+
+
+INTERRUPTED = """
+import random, signal, torch
+from torchremote.caller.messages.kept_tensors import keep_tensors
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+kept = [torch.ones(2, requires_grad=True), torch.ones(3)]
+interrupted = 0
+while interrupted < 2000:
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 5e-5))
+            while True:
+                keep_tensors(kept, is_pickled=True)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        interrupted += 1
+"""
+
+
+def test_ctrl_c_at_any_moment_does_no_harm():
+    """Where C++ finds the type of a list, it runs Python, and crashes if that raises."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", INTERRUPTED], check=True, timeout=60)
 
 
 @pytest.mark.parametrize("call", ["forward_async", "forward_remote", "forward_many_async"])

@@ -17,9 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import torchremote as tr
 from torchremote import native
-from torchremote.errors import ArgumentError, CallTimeoutError, RemoteError
+from torchremote.errors import ArgumentError, CallTimeoutError, NotInitializedError, RemoteError
+from torchremote.link.failures import FORKED
 
 from .. import zoo
+from ..caller.test_forked import told_in_a_child
 from ..caller.test_interrupts import Napping, Naps
 from ..group import play
 from ..waiting import until
@@ -38,6 +40,19 @@ def naps(owner):
 
 def test_late_answers_are_waited_for(naps):
     assert [naps.nap(LATE), naps.nap(0.0), naps.nap(LATE)] == [1, 1, 1]
+
+
+def forking(store):
+    stub = tr.create("forking", zoo.Encoder, zoo.LinearEncoder, name="forked")
+    for _ in range(2):
+        stub(X)
+    told = told_in_a_child(lambda: stub(X))
+    assert told.startswith(NotInitializedError.__name__), told
+    assert FORKED in told
+
+
+def test_a_forked_child_says_that_it_has_no_rpc(tmp_path):
+    play(tmp_path, forking)
 
 
 def test_an_error_reads_as_any_other(owner):

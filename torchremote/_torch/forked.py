@@ -11,7 +11,7 @@ Note [RRefs in forked processes]
     They are looked up twice. During the fork the parent holds them, too, because Python itself destroys things in the
     child before it calls anybody: what other threads kept in a `threading.local`, or what an earlier hook lets go. In
     the child, those are added that were made since. There is one thread then, so nothing can be destroyed, or made,
-    during the look. In the parent, other threads may drop or make holders meanwhile, but a dict is copied into a list
+    during the look. In the parent, other threads may drop or make holders meanwhile, but a set is copied into a list
     under the GIL, in one step.
 """
 
@@ -22,24 +22,28 @@ import os
 import weakref
 from typing import Any
 
-# By the id of the weak reference. A set would ask holders whether they are equal, and a finaliser must take no lock.
-_holders: dict[int, weakref.ref[Any]] = {}
+
+class _Reference(weakref.ref[Any]):
+    """Equals itself alone. Other weak references ask the two objects whether they are equal."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+_holders: set[_Reference] = set()
 _forking: list[list[Any]] = []  # those that live at a fork, while it goes on
 
 
 def keep_in_forks(holder: Any) -> None:
     """Has forked children never destroy an object that holds RRefs. This process destroys it as ever."""
-    reference = weakref.ref(holder, _forget)
-    _holders[id(reference)] = reference
-
-
-def _forget(reference: weakref.ref[Any]) -> None:
-    _holders.pop(id(reference), None)
+    # Its callback is in C: in Python, Ctrl-C could end it, and nobody would hear of that.
+    _holders.add(_Reference(holder, _holders.discard))
 
 
 def _living() -> list[Any]:
     """Returns all holders that live."""
-    return [holder for reference in list(_holders.values()) if (holder := reference()) is not None]
+    return [holder for reference in list(_holders) if (holder := reference()) is not None]
 
 
 def _before_fork() -> None:

@@ -35,8 +35,11 @@ def has_type(value: object) -> bool:
 
 def references_in_cpp(tensors: list[torch.Tensor]) -> object:
     """Returns an object of C++ that refers to tensors, so that Python is not alone in doing so."""
-    _recurse(8)
-    return _C.ScriptList(tensors)
+    # To find the type of a list that has items, C++ runs Python. It crashes if a signal's handler raises there.
+    references = _C.ScriptList([])  # is for tensors, as torch has it
+    for tensor in tensors:
+        references.append(tensor)
+    return references
 
 
 is_functional: Callable[[torch.Tensor], bool] = torch._is_functional_tensor

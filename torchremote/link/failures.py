@@ -189,6 +189,8 @@ def explain(error: Exception, method: str, worker: str, which: Callable[[], str]
             place = re.search(rf'"({re.escape(method)}\.\w+)"', text)
             return ArgumentError(f"{place[1] if place else method}: {uncheckable(message)}")
         if _ENDS.search(message) or (_NOT_RUNNING.search(message) and not _torch.rpc_running()):
+            if _torch.was_forked_from_rpc():
+                return NotInitializedError(f"{where}: {FORKED}")
             sent = "and nothing was sent" if "." in method else "or ends"
             return NotInitializedError(f"{where}: RPC is not running in this process, {sent}; {WHEN_RUNNING}")
         for kind in _TABLE:
