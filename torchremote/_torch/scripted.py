@@ -42,7 +42,10 @@ def load_scripted(file: str | os.PathLike[str] | IO[bytes], device: str | torch.
 
 
 def constant_holding(module: torch.jit.ScriptModule) -> Node:
-    """Makes the object that `module.forward` returns a constant of a graph: see table.py, Note [The constant table]."""
+    """Makes the object that `module.forward` returns a constant of a graph.
+
+    See jit/runtime/table.py, Note [The constant table].
+    """
     frozen: Any = _C._freeze_module(module.eval()._c, [])
     for node in frozen._get_method("forward").graph.nodes():
         if node.kind() == "prim::Constant":

@@ -1,6 +1,6 @@
 """Looks at tensors as only Python can: refuses those that TorchScript cannot tell, and restores those that arrive.
 
-jit/runtime/tensors.py and message.py do the rest, in TorchScript.
+jit/runtime/tensors.py and jit/runtime/message.py do the rest, in TorchScript.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ def _is_dual(tensor: torch.Tensor) -> bool:
 
 
 def restored(value: torch.Tensor) -> torch.Tensor:
-    """Returns a tensor that has arrived, coalesced if it was sent so: see message.py, Note [Coalesced tensors]."""
+    """Returns a tensor that has arrived, coalesced if it was sent so.
+
+    See jit/runtime/message.py, Note [Coalesced tensors].
+    """
     if (
         value.layout is not torch.strided
         and _torch.indices_of(value).storage_offset() == MARK

@@ -1,7 +1,7 @@
 """Scripts a user's module with the methods of an interface.
 
 The checks (checks/) come first. They refuse what TorchScript would leave out in silence, do in another way, or end this
-process with. Their refused.py words what TorchScript itself refuses.
+process with. checks/refused.py words what TorchScript itself refuses.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The command line and what it runs: doctor, demo, the tables of types."""
+"""The command line, a file for each command or group of commands, and what they print and read."""

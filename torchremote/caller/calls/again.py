@@ -39,7 +39,7 @@ _RECORDED: Final = "not sent again, because dist_autograd has recorded the call;
 
 
 class Resume(NamedTuple):
-    """How a call goes on whose first message failed."""
+    """Says whether a call goes on after its first message failed, and how."""
 
     is_allowed: Callable[[Any, TorchRemoteError], bool]
     """Says whether a stub's call may be sent again after a failure."""

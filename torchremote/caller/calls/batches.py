@@ -235,7 +235,7 @@ class _Batch(Inquiring):
     def __init__(self, stub: Any, where: str, first: int) -> None:
         self.stub = stub
         self.first = first
-        self.number = next(_numbers) << POSITION_BITS  # leaves room for a position: see Note [Which call failed]
+        self.number = next(_numbers) << POSITION_BITS  # with room for a position: see jit/runtime/table.py
         self._where = where
 
     def __call__(self, error: Exception) -> TorchRemoteError:

@@ -83,7 +83,10 @@ def _exact_test_of_all(declared: Type) -> Callable[[Collection[Any]], bool] | No
 
 
 def exact_classes(declared: Type) -> frozenset[Any] | None:
-    """Lists the classes whose instances all fit, but tensors that are dual or stand for others. None: none decide."""
+    """Returns the classes whose instances fit as they are. None: the class alone does not decide.
+
+    Of tensors, also ask `stands_for_another` and `in_dual_level`.
+    """
     match declared:
         case TensorType():
             return TENSORS

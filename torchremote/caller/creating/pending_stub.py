@@ -218,7 +218,7 @@ class PendingStub(Pending[StubT]):
     def __del__(self) -> None:
         # Nobody waited: the owner would hold the module for a stub that nobody makes. A module with a name stays.
         if self._name is None and self._ticket is not None:
-            sweeper.soon(partial(cancel_message, self._place, self._ticket))  # see Note [Finalisers]
+            sweeper.soon(partial(cancel_message, self._place, self._ticket))  # see owner/lives/sweeper.py
 
     def done(self) -> bool:
         return bool(self._answer.done())

@@ -4,8 +4,8 @@ Calls, asynchronous calls, batches, creations and questions all go through `send
 belongs here: which errors its failures become, how the caller waits for it, how often it is sent.
 
 Messages whose answers nobody needs go out by torch's own functions: those that take back what others began
-(creating/pending_stub.py, creating/create_many.py), and those about leases (leases.py and holders.py in owner/lives).
-They have no tensor of a user's, and if one fails, nobody is told.
+(creating/pending_stub.py, creating/create_many.py), and those about leases (owner/lives). They have no tensor of
+a user's, and if one fails, nobody is told.
 
 Note [Failures in Futures]
     The Future of a failed call keeps the exception. An exception with a traceback refers to frames: those of who
@@ -88,7 +88,7 @@ def settle(answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, c
     """Waits for a message's answer, and returns it, unpacked by `unpack`.
 
     It waits in Python. TorchScript would go on in another thread, and the switch costs time. Ctrl-C ends the waiting:
-    see Note [Waiting and signals].
+    see waiting.py, Note [Waiting and signals].
 
     Raises:
         If waiting raises one of `catches`, `failing` makes the error to raise. Others pass.

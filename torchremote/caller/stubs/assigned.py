@@ -18,8 +18,8 @@ def takes(where: str, name: str, value: object, training: bool) -> bool:
         training: its mode.
 
     Returns:
-        False: nothing has to be done. It is the mode, which is so already; or torch.compile's module hands down its
-        own, and calls `train` next.
+        True: set the attribute. False: leave it. The mode is that one already; or torch.compile's wrapper hands down
+        its own, and calls `train` next.
 
     Raises:
         StubError: it is another mode, or a part.
