@@ -172,6 +172,52 @@ def test_a_module_and_its_parts_prepare_themselves():
         hosted(PreparesNothing())
 
 
+class PreparesOneWithParts(nn.Module):
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = rows
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.from_numpy(input.numpy())
+
+    def __prepare_scriptable__(self):
+        return nn.Sequential(nn.Embedding(self.rows, 2, max_norm=1.0))  # which is hosted as another one, and freed
+
+
+class Rows(nn.Module):
+    def __init__(self, sizes):
+        super().__init__()
+        self.parts = nn.ModuleList(map(PreparesOneWithParts, sizes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        index, results = torch.arange(1), [torch.zeros(1, 2)]
+        for part in self.parts:
+            results.append(part(index))
+        return torch.cat(results)
+
+
+def test_parts_that_are_freed_meanwhile_are_not_taken_for_others():
+    sizes = list(range(2, 34))
+    scripted = hosted(Rows(sizes))
+    assert [parameter.shape[0] for parameter in scripted.parameters()] == sizes
+
+
+class PreparesAnAttribute(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.prepared = [nn.Sequential(nn.Embedding(3, 2, max_norm=1.0))]
+
+    def __prepare_scriptable__(self):
+        return self.prepared[0]
+
+
+def test_what_a_module_prepares_stays_as_it_was():
+    module = PreparesAnAttribute()
+    inner = module.prepared[0][0]
+    hosted(module, OnInput)
+    assert module.prepared[0][0] is inner
+
+
 def test_a_compiled_module_is_hosted_as_its_original():
     linear = nn.Linear(3, 3)
     scripted = hosted(torch.compile(linear), OnInput)

@@ -38,21 +38,25 @@ def prepared(module: nn.Module) -> nn.Module:
     return found
 
 
-def _prepared(module: nn.Module, known: dict[int, Any]) -> Any:
+def _prepared(module: nn.Module, known: dict[int, tuple[nn.Module, Any]]) -> Any:
+    """Does as `prepared`. `known`: what is scripted in the place of each, by its id.
+
+    It has the module too: while it lives, nobody else gets its id.
+    """
     if isinstance(module, torch.jit.ScriptModule):
         return module
     if id(module) in known:
-        return known[id(module)]
+        return known[id(module)][1]
     prepare = getattr(module, "__prepare_scriptable__", None)
     found: Any = keeping_norms(module) if prepare is None else prepare()
-    known[id(module)] = found
+    known[id(module)] = module, found
     if not isinstance(found, nn.Module):
         raise MismatchError(f"{type(module).__name__}.__prepare_scriptable__ returns {found!r}, which is no module")
     # A module may be false, by a `__len__` of its own.
     parts = {name: part if part is None else _prepared(part, known) for name, part in found._modules.items()}
     if any(part is not found._modules[name] for name, part in parts.items()):
-        if found is module:
-            found = known[id(module)] = copy.copy(module)
+        found = copy.copy(found)  # the user may hold it
+        known[id(module)] = module, found
         found.__dict__["_modules"] = parts
     return found
 
