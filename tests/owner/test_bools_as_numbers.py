@@ -108,7 +108,40 @@ class Full(nn.Module):
         return torch.full((x.size(0),), fill_value=True)
 
 
+class OfAPair(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        causal, n = True, 1
+        return (x > n) & causal
+
+
+class OfTwoPairs(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        causal, n = (self.on, 1) if x.dim() == 1 else (False, 2)
+        return (x > n) & causal
+
+
+class Flags(Masking):
+    def __init__(self):
+        super().__init__()
+        self.flags = [True, False]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > 0) | self.flags[1]
+
+
+class Rows(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        for row in x[:, None] > 0:
+            if bool(row.any()):
+                return row & self.on
+        return x > 0
+
+
 REFUSED = {
+    OfAPair: "torch.tensor(causal)",
+    OfTwoPairs: "torch.tensor(causal)",
+    Flags: "torch.tensor(self.flags[1])",
+    Rows: "torch.tensor(self.on)",
     And: "torch.tensor(self.on)",
     Undeclared: "torch.tensor(self.on)",
     OfABuffer: "torch.tensor(self.on)",
@@ -166,7 +199,12 @@ class Right(Masking):
         filled = torch.zeros(2)
         torch.full((2,), True, out=filled)
         bits = bits + torch.where(mask, x, on) + x.where(mask, False) + filled
+        for i in range(2):
+            bits = bits + (self.count(x) & self.on) * i
         return torch.where(mask, x * self.on, torch.full((2,), 0.5)) + bits + where(x, self.on)
+
+    def count(self, x: Tensor) -> int:
+        return x.size(0) + 1
 
 
 def where(x: Tensor, on: bool) -> Tensor:

@@ -50,7 +50,36 @@ class Several(Counting):
         return x * (0 or self.k or 3)
 
 
+class OfAPair(Counting):
+    def forward(self, x: Tensor) -> Tensor:
+        (a, b), n = (self.k, 3), x.dim()
+        return x.topk(a or b)[0] * n
+
+
+class Item(Counting):
+    def __init__(self):
+        super().__init__()
+        self.ks = [(2, 0.5)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.ks[0][1] or 1)
+
+
+class Kept(Counting):
+    def __init__(self):
+        super().__init__()
+        self.ks = [2, 3]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for scale, k in enumerate(self.ks):
+            x = x * (k or scale)
+        return x
+
+
 REFUSED = {
+    OfAPair: "a if a else b",
+    Item: "self.ks[0][1] if self.ks[0][1] else 1",
+    Kept: "k if k else scale",
     Argument: "k if k else self.k",
     Assigned: "k if k else self.k",
     Factor: "self.scale if self.on else 0",

@@ -1,1 +1,5 @@
-"""Refuses what scripting a user's module would drop or get wrong. Each file has one kind of fault."""
+"""Looks into a user's module before it is scripted or hosted.
+
+Most files refuse one kind of fault; scripted_code.py and source.py find the code that they look at, kinds.py tells what
+its names are, self_changing.py says whether calls have to run in turn, and refused.py words what TorchScript refuses.
+"""

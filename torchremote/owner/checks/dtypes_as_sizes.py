@@ -9,13 +9,14 @@ Note [Dtypes as sizes]
 from __future__ import annotations
 
 import ast
-import types
 from typing import Final
 
 import torch
 
 from ...errors import CreationError
-from .scripted_code import Code, last_name
+from .kinds import may_be_torchs
+from .scripted_code import Code
+from .source import last_name
 
 _FILLED: Final = frozenset("arange empty eye full full_like new_empty new_ones new_zeros ones rand randn zeros".split())
 _GIVE_DTYPES: Final = frozenset(("get_default_dtype", "promote_types", "result_type"))
@@ -59,8 +60,3 @@ def check_dtypes(code: Code) -> None:
                 f"{code.place(node)}: `{ast.unparse(node)}` passes a dtype, which TorchScript takes for a size, so the "
                 f"result would be wrong; write `{written}`"
             )
-
-
-def may_be_torchs(function: object) -> bool:
-    """Says whether a function is torch's, or unknown to the search, as a tensor's method is."""
-    return function is None or isinstance(function, (types.BuiltinFunctionType, type(torch.ops.aten.view)))

@@ -12,7 +12,8 @@ import typing
 from typing import Final
 
 from ...errors import CreationError
-from .scripted_code import Code, is_taken, last_name
+from .scripted_code import Code
+from .source import is_taken, last_name
 
 _LITERALS: Final = {
     ast.List: "a list literal",

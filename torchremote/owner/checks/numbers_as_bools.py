@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 from ...errors import CreationError
-from .scripted_code import Code, last_name
-
-SIZES: Final = frozenset("dim len ndimension numel size storage_offset stride".split())
-"""Functions and methods of tensors that give integers."""
+from .kinds import is_number, number_names
+from .scripted_code import Code
 
 
 def check_numbers(code: Code) -> None:
@@ -31,39 +28,6 @@ def check_numbers(code: Code) -> None:
                 f"{code.place(node)}: `{ast.unparse(node)}` is True or False in TorchScript, and not one of the "
                 f"numbers; write `{_written(node)}`"
             )
-
-
-def number_names(code: Code) -> set[str]:
-    """Returns the local names of numbers, as far as the source says."""
-
-    def is_declared(annotation: ast.expr | None) -> bool:
-        return any(one is int or one is float for one in code.alternatives(annotation))
-
-    return code.names(is_declared, lambda value, names: is_number(code, value, names))
-
-
-def is_number(code: Code, expression: ast.expr, names: set[str]) -> bool:
-    """Says whether an expression is an int or a float. `names`: the local names of numbers."""
-    match expression:
-        case ast.Name(name) if name in names:
-            return True
-        case ast.Constant(value=value):
-            return _is_number(value)
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
-            return is_number(code, operand, names)
-        case ast.BinOp(left=left, right=right):
-            return is_number(code, left, names) and is_number(code, right, names)
-        case ast.IfExp(body=body, orelse=orelse):
-            return is_number(code, body, names) and is_number(code, orelse, names)
-        case ast.Call(func=function):
-            return last_name(function) in SIZES or (isinstance(function, ast.Name) and function.id in ("int", "float"))
-        case ast.Subscript(value=value) if last_name(value) == "shape":
-            return not isinstance(expression.slice, ast.Slice)
-    return _is_number(code.value(expression))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _tests(tests: Iterable[ast.expr], nodes: Iterable[ast.AST]) -> Iterator[ast.expr]:

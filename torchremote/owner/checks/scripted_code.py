@@ -11,10 +11,8 @@ import builtins
 import enum
 import inspect
 import re
-import textwrap
 import types
 import typing
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -22,17 +20,16 @@ from typing import Final
 import torch
 
 from ... import _torch
+from .source import Source, source_of
 
-# A comment in the place of annotations.
-_SIGNATURE: Final = re.compile(r"^\s*#\s*type:\s*\(.*\)\s*->\s*(.+?)\s*$", re.MULTILINE)
 _OWN: Final = frozenset(vars(torch.nn.Module()))
 _THEIRS: Final = frozenset("torch torchremote typing builtins abc enum collections dataclasses functools".split())
 
 
 def code_of(module: torch.nn.Module, methods: Iterable[str]) -> Iterator[Code]:
     """Yields each function that scripting `module` with `methods` would compile, once for each module that has it."""
-    search = _Search()
-    search.module(module, methods)
+    search = _CodeSearch()
+    search.add_module(module, methods)
     while search.waiting:
         yield search.read(*search.waiting.pop())
 
@@ -52,7 +49,12 @@ class Code:
         return f"{self.function.__qualname__} ({code.co_filename}:{line})"
 
     def value(self, expression: ast.expr) -> object:
-        """Returns what a global name or an attribute of a module has when the module is scripted. None if unknown."""
+        """Returns what a global name or an attribute of a module has when the module is scripted. None if unknown.
+
+        For an item of a list, tuple or dict, it is that item, or another one of it.
+        """
+        if isinstance(expression, ast.Subscript):
+            return _item_of(self.value(expression.value), expression.slice)
         if isinstance(expression, ast.Attribute) and not any(isinstance(one, ast.Call) for one in ast.walk(expression)):
             for module in _modules_of(expression.value, self.local):
                 found = inspect.getattr_static(module, expression.attr, module._buffers.get(expression.attr))
@@ -75,10 +77,50 @@ class Code:
         for node in self.source.nodes:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and declares(node.annotation):
                 found.add(node.target.id)
-        for target, value, loops in self.source.given:
-            if isinstance(target, ast.Name) and not loops and gives(value, found):
-                found.add(target.id)
-        return found
+        while True:  # a value may be used before the line that gives it, in a loop
+            known = len(found)
+            for target, value, loops in self.source.given:
+                if isinstance(target, ast.Name) and gives(_item(value) if loops else value, found):
+                    found.add(target.id)
+            if len(found) == known:
+                return found
+
+    def called(self, function: ast.expr) -> tuple[Code, list[ast.arg]] | None:
+        """Returns the code of a function that is called, or of a part's forward, with its arguments but for `self`.
+
+        None if it is not the user's, as far as is known. Of the names in it, `self` alone is known to be a module.
+        """
+        found = self.value(function)
+        modules = _modules_of(function.value, self.local) if isinstance(function, ast.Attribute) else []
+        for module in _modules_of(function, self.local):
+            found, modules = inspect.getattr_static(type(module), "forward", None), [module]
+        if isinstance(found, (staticmethod, classmethod)):
+            found, modules = found.__func__, []
+        if not isinstance(found, types.FunctionType) or _is_theirs(found):
+            return None
+        source = source_of(found)
+        arguments = source.arguments[1:] if modules else source.arguments
+        return Code(
+            found, source, {source.arguments[0].arg: modules} if modules and source.arguments else {}
+        ), arguments
+
+    def returned(self, function: ast.expr) -> str:
+        """Words what a function that is called declares to return: "a tensor", "no tensor", or "" if unknown."""
+        called = self.called(function)
+        returns = None if called is None else called[0].source.returns
+        if called is None or returns is None:
+            return ""
+        if torch.Tensor in called[0].alternatives(returns):
+            return "a tensor"
+        return "no tensor" if _WITHOUT.issuperset(re.findall(r"\w+", ast.unparse(returns))) else ""
+
+    def item_types(self, annotation: ast.expr | None) -> list[object]:
+        """Lists the types of the items of a list or dict, if an annotation means one."""
+        if not isinstance(annotation, ast.Subscript) or _named(self.function, annotation.value) not in _CONTAINERS:
+            return []
+        return self.alternatives(
+            annotation.slice.elts[-1] if isinstance(annotation.slice, ast.Tuple) else annotation.slice
+        )
 
     def alternatives(self, annotation: ast.expr | None) -> list[object]:
         """Lists the types that an annotation allows: its own, or those of an Optional or a Union."""
@@ -100,66 +142,24 @@ class Code:
 
 
 _UNIONS: Final = (typing.Optional, typing.Union)
+_CONTAINERS: Final = (typing.List, typing.Dict, list, dict)
+_WITHOUT: Final = frozenset("typing List list Dict dict Tuple tuple Optional Union None int float bool str".split())
+"""What annotations are made of that mean no tensor."""
 
 
-class Source:
-    """Holds the parts of a function's source that the search needs, read once. It does not keep the function."""
+def _item(value: ast.expr) -> ast.expr:
+    """Writes what stands for any item of a value."""
+    return ast.Subscript(value, ast.Constant(0), ast.Load())
 
-    def __init__(self, function: types.FunctionType) -> None:
-        self.arguments: list[ast.arg] = []
-        self.returns: ast.expr | None = None  # the annotation
-        self.nodes: list[ast.AST] = []  # all that TorchScript would compile
-        self.tests: list[ast.expr] = []  # the conditions of `if` and `while`
-        self.given: list[tuple[ast.expr, ast.expr, bool]] = []  # target, value, and whether the target loops over it
-        try:
-            source = textwrap.dedent(inspect.getsource(function))
-            node = ast.parse(source).body[0]
-        except (OSError, TypeError, SyntaxError, ValueError, IndexError):
-            return
-        if not isinstance(node, ast.FunctionDef):
-            return
-        self.arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-        comment = _SIGNATURE.search(source)
-        self.returns = ast.Constant(comment[1]) if node.returns is None and comment is not None else node.returns
-        roots: list[ast.AST] = []
-        self._collect(node.body, roots)
-        self.nodes = [inner for root in roots for inner in ast.walk(root)]
-        for inner in self.nodes:
-            if isinstance(inner, ast.comprehension):
-                self.given.append((inner.target, inner.iter, True))
-            elif isinstance(inner, ast.Assign):
-                self.given += [(target, inner.value, False) for target in inner.targets]
 
-    def _collect(self, statements: list[ast.stmt], roots: list[ast.AST]) -> bool:
-        """Adds what is compiled of `statements` to `roots`. Says whether they end the function."""
-        for statement in statements:
-            ends = False
-            if isinstance(statement, ast.If):
-                taken = is_taken(statement.test)
-                if taken is None:
-                    roots.append(statement.test)
-                    self.tests.append(statement.test)
-                    ends = self._collect(statement.body, roots)
-                    ends = self._collect(statement.orelse, roots) and ends
-                else:
-                    ends = self._collect(statement.body if taken else statement.orelse, roots)
-            elif isinstance(statement, ast.With):
-                roots += [item.context_expr for item in statement.items]
-                ends = self._collect(statement.body, roots)
-            elif isinstance(statement, ast.For):
-                roots.append(statement.iter)
-                self.given.append((statement.target, statement.iter, True))
-                self._collect(statement.body, roots)
-            elif isinstance(statement, ast.While):
-                roots.append(statement.test)
-                self.tests.append(statement.test)
-                self._collect(statement.body, roots)
-            elif not isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
-                roots.append(statement)
-                ends = isinstance(statement, (ast.Return, ast.Raise))
-            if ends:
-                return True
-        return False
+def _item_of(holder: object, index: ast.expr) -> object:
+    """Returns the item of a container at an index, or any if the index is not written out. None if there is none."""
+    if isinstance(holder, dict):
+        return next(iter(holder.values()), None)
+    if not isinstance(holder, (list, tuple)) or not holder or isinstance(index, ast.Slice):
+        return None
+    position = index.value if isinstance(index, ast.Constant) and isinstance(index.value, int) else 0
+    return holder[position if position < len(holder) else 0]
 
 
 def _named(function: types.FunctionType, expression: ast.expr | None) -> object:
@@ -182,42 +182,14 @@ def _named(function: types.FunctionType, expression: ast.expr | None) -> object:
     return function.__globals__.get(expression.id, vars(builtins).get(expression.id))
 
 
-def is_taken(test: ast.expr) -> bool | None:
-    """Says which branch of a condition TorchScript compiles. None: both."""
-    if isinstance(test, ast.Constant):
-        return bool(test.value)
-    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        taken = is_taken(test.operand)
-        return None if taken is None else not taken
-    if isinstance(test, ast.Call) and last_name(test.func) == "is_scripting":
-        return True
-    if isinstance(test, ast.BoolOp):
-        taken_all = [is_taken(value) for value in test.values]
-        decides = isinstance(test.op, ast.Or)  # True decides an `or`, False an `and`
-        if decides in taken_all:
-            return decides
-        return None if None in taken_all else not decides
-    return None
-
-
-def last_name(expression: ast.expr) -> str:
-    """Returns the last part of a name, dotted or not. "" if it is none."""
-    if isinstance(expression, ast.Attribute):
-        return expression.attr
-    return expression.id if isinstance(expression, ast.Name) else ""
-
-
-_read: weakref.WeakKeyDictionary[types.FunctionType, Source] = weakref.WeakKeyDictionary()
-
-
-class _Search:
+class _CodeSearch:
     """Walks through all that scripting a module would compile."""
 
     def __init__(self) -> None:
         self.waiting: list[tuple[types.FunctionType, torch.nn.Module | None]] = []
         self._seen: set[tuple[object, int]] = set()
 
-    def module(self, module: torch.nn.Module, methods: Iterable[str] = ("forward",)) -> None:
+    def add_module(self, module: torch.nn.Module, methods: Iterable[str] = ("forward",)) -> None:
         """Adds what is compiled of a module and its parts, whoever calls it."""
         if not self._is_new(module):
             return
@@ -231,15 +203,13 @@ class _Search:
             if name not in _OWN:
                 self._add(value, None)
                 if _is_scriptable(type(value)):
-                    self._class(type(value))
+                    self._add_class(type(value))
         for part in _parts(module).values():
-            self.module(part)
+            self.add_module(part)
 
     def read(self, function: types.FunctionType, module: torch.nn.Module | None) -> Code:
         """Reads a function, and adds what it refers to."""
-        found = _read.get(function)
-        if found is None:
-            found = _read[function] = Source(function)
+        found = source_of(function)
         local = {found.arguments[0].arg: [module]} if module is not None and found.arguments else {}
         for target, value, loops in found.given * 2:  # a loop may use what is assigned below it
             modules = _modules_of(value, local)
@@ -257,10 +227,10 @@ class _Search:
                 named = _named(function, node)
                 self._add(named, None)
                 if isinstance(named, type) and _is_scriptable(named):
-                    self._class(named)
+                    self._add_class(named)
         return Code(function, found, local)
 
-    def _class(self, cls: type) -> None:
+    def _add_class(self, cls: type) -> None:
         """Adds the methods of a class that TorchScript would compile."""
         if self._is_new(cls):
             for member in vars(cls).values():
