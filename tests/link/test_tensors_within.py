@@ -39,7 +39,7 @@ class Level(enum.Enum):
     LOW = 1
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Point:
     x: object
     note: str = "made anew"
@@ -121,6 +121,33 @@ def test_containers_are_copied_as_what_they_are(value, find):
         assert getattr(copied, name, None) == getattr(value, name, None)
 
 
+def test_keys_change_as_values_do():
+    other = X + 1
+    value = {"first": 1, X: X, (other, 2): "b", frozenset({other}): None}
+    copied = changed(value, lambda tensor: tensor * 2)
+    first, tensor, pair, frozen = copied
+    assert list(copied.values())[::2] == [1, "b"]
+    assert copied[tensor] is tensor is not X
+    assert first == "first"
+    assert torch.equal(pair[0], other * 2)
+    assert frozen == {pair[0]}
+    assert list(value)[1] is X
+    counted = changed(collections.defaultdict(list, {X: 1}), lambda tensor: tensor * 2)
+    assert counted.default_factory is list
+    assert X not in counted
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_sets_are_copied(kind):
+    value = kind({X, 1})
+    copied = changed([value], lambda tensor: tensor * 2)[0]
+    assert type(copied) is kind
+    assert len(copied) == 2
+    assert 1 in copied
+    assert X in value
+    assert X not in copied
+
+
 def test_what_stands_in_two_places_still_does():
     shared = [X]
     first, second, tensor = changed((shared, {"a": shared}, X), lambda tensor: tensor + 1)
@@ -141,6 +168,9 @@ def test_paths_are_as_they_are_written():
     value = {"a": [Both(X, 1)]}
     assert [str(path) for _, path in parts_of(value)] == ["['a'][0].left"]
     assert with_changes(value, []) is value
+    assert [str(path) for _, path in parts_of({(1, "a"): X})] == ["[(1, 'a')]"]
+    value = {X: 1, (X + 1, 2): X + 2}
+    assert [str(path) for _, path in parts_of(value)] == ["[(<Tensor>, 2)][0]", "[<Tensor>]", "[(<Tensor>, 2)]"]
 
 
 # -- through a remote module
@@ -171,7 +201,8 @@ class Weighted(nn.Module):
 
     def forward(self, x):
         y = x * self.weight
-        return {"sizes": y.shape, "max": y.max(0), "many": collections.deque([y], maxlen=3)}
+        many = collections.deque([y], maxlen=3)
+        return {"sizes": y.shape, "max": y.max(0), "many": many, "set": {y}, "keys": {y * 2: 1}}
 
 
 def test_results_are_detached_where_they_have_to_be(owner):
@@ -182,7 +213,26 @@ def test_results_are_detached_where_they_have_to_be(owner):
     assert type(found["sizes"]) is torch.Size
     assert type(found["max"]) is torch.return_types.max
     assert found["many"].maxlen == 3
-    assert not any(part.requires_grad for part in (found["max"].values, found["many"][0]))
+    parts = (found["max"].values, found["many"][0], *found["set"], *found["keys"])
+    assert not any(part.requires_grad for part in parts)
+
+
+def test_tensors_that_are_keys_or_in_sets_are_sent_as_others_are(owner):
+    behind = torch.empty(4).as_strided((0,), (1,), 7)
+    module = RemoteModule(owner, Echo)
+    for value in ({behind: 1}, {(behind, 1): 1}, {behind}, frozenset({behind})):
+        *_, back = module(value)
+        assert type(back) is type(value)
+        (found,) = back
+        assert (found[0] if isinstance(found, tuple) else found).shape == (0,)
+
+
+def test_a_key_is_not_shown_before_it_was_checked(owner):
+    emptied = torch.ones(4)
+    emptied.untyped_storage().resize_(0)  # its repr ends the process
+    for value in ({emptied: 1}, {(emptied, 1): X}, {Point(emptied): X.to("meta")}):
+        with pytest.raises(ArgumentError, match=r"RemoteModule\.forward\.args\[0\]\["):
+            RemoteModule(owner, Echo)(value)
 
 
 def test_tensors_of_registered_objects_are_checked_all_the_same(owner):

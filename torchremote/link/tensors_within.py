@@ -17,6 +17,7 @@ import torch
 _PLAIN: Final = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _SEQUENCES: Final = frozenset({list, tuple, deque})
 _MAPPINGS: Final = frozenset({dict, OrderedDict, defaultdict})
+_SETS: Final = frozenset({set, frozenset})
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,20 @@ class Path:
         steps: list[str] = []
         path = self
         while path.outer is not None:
-            steps.append(f".{path.key}" if path.is_field else f"[{path.key!r}]")
+            steps.append(f".{path.key}" if path.is_field else f"[{_shown(path.key)}]")
             path = path.outer
         return "".join(reversed(steps))
 
 
+def _shown(key: Any) -> str:
+    """Shows a key. It may be, or have in it, a tensor that was not checked yet: showing one of these ends a process."""
+    if type(key) is tuple:
+        return f"({', '.join(map(_shown, key))})"
+    return repr(key) if type(key) in _PLAIN else f"<{type(key).__name__}>"
+
+
 def parts_of(value: Any, leaves: type | tuple[type, ...] = torch.Tensor) -> Iterator[tuple[Any, Path]]:
-    """Yields each leaf in `value`, and each object that is neither container nor number nor text, once.
+    """Yields each leaf in `value`, and each object that is neither container nor number nor text, once. Keys, too.
 
     Args:
         leaves: the classes whose objects are not looked into.
@@ -81,7 +89,7 @@ def changed(value: Any, change: Callable[[Any], Any], leaves: type | tuple[type,
 def _items(part: Any) -> list[tuple[Any, Any]] | None:
     """Returns the parts of a container with their keys. None if `part` is no container."""
     kind = type(part)
-    if kind in _SEQUENCES:
+    if kind in _SEQUENCES or kind in _SETS:
         return list(enumerate(part))
     if kind in _MAPPINGS:
         return list(part.items())
@@ -108,25 +116,34 @@ def _rebuilt(part: Any, done: dict[int, Any]) -> Any:
     items = None if isinstance(part, torch.Tensor) else _items(part)
     if items is None:
         return part
-    if isinstance(part, tuple):
-        inner = [_rebuilt(item, done) for _, item in items]
-        same = all(new is old for new, (_, old) in zip(inner, items, strict=True))
-        result = part if same else _tuple_like(part, inner)
+    values = [value for _, value in items]
+    if isinstance(part, (tuple, set, frozenset)):
+        inner, same = _all_rebuilt(values, done)
+        result = part if same else _made_like(part, inner)
     else:
         result = copy.copy(part)
         done[id(part)] = result  # it may contain itself
-        same = True
-        for key, item in items:
-            new = _rebuilt(item, done)
-            if new is not item:
-                result[key], same = new, False
-        result = part if same else result
+        inner, same = _all_rebuilt(values, done)
+        if type(part) in _MAPPINGS:
+            keys, same_keys = _all_rebuilt([key for key, _ in items], done)
+            inner, same = list(zip(keys, inner, strict=True)), same and same_keys
+        if same:
+            result = part
+        else:
+            result.clear()
+            (result.update if type(part) in _MAPPINGS else result.extend)(inner)
     done[id(part)] = result
     return result
 
 
-def _tuple_like(part: Any, items: list[Any]) -> Any:
-    """Makes a tuple of the class of `part`."""
+def _all_rebuilt(parts: list[Any], done: dict[int, Any]) -> tuple[list[Any], bool]:
+    """Returns each of `parts` as `_rebuilt` does, and whether they all are the same objects still."""
+    inner = [_rebuilt(part, done) for part in parts]
+    return inner, all(new is old for new, old in zip(inner, parts, strict=True))
+
+
+def _made_like(part: Any, items: list[Any]) -> Any:
+    """Makes a tuple or a set of the class of `part`."""
     kind = type(part)
     if not _is_named_tuple(kind):
         return kind(items)
