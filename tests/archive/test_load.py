@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import torchremote as tr
 from torchremote import _torch
 from torchremote.archive.inspect import stubs_in_archive
+from torchremote.dropin.remote_module import _RemoteModule
 from torchremote.errors import InterfaceError, MismatchError, NotSavableError, PlaceError, ServedNameError
 
 from .. import gallery, zoo
@@ -291,6 +292,41 @@ def test_a_module_that_moved_to_another_worker(owner, encoder):
     assert torch.equal(moved.encoder(X), encoder(X))
     assert stubs_in_archive(saved(moved))[0].worker == "caller"
     tr.withdraw("encoder")
+
+
+def test_a_connected_stub_stays_the_same_object(owner, encoder):
+    other = tr.connect(owner, zoo.Encoder, "encoder")
+    model = nn.Sequential(encoder, Ranker(other), torch.jit.script(Ranker(encoder)))
+    other.note, other.reset = "mine", lambda: "reset here"
+    tr.serve(zoo.LinearEncoder(seed=5).eval(), zoo.Encoder, "encoder")
+    assert tr.reconnect(model, workers={owner: "caller"}) is model
+    assert model[0] is encoder
+    assert model[1].encoder is other
+    assert (other.note, other.reset()) == ("mine", "reset here")
+    expected = zoo.LinearEncoder(seed=5)(X, 1.0)
+    for stub in (encoder, other, model[2].encoder):
+        assert torch.equal(stub(X), expected)
+        assert torch.equal(stub.forward_many([(X,)])[0], expected)
+    assert tr.reconnect(encoder) is encoder
+    assert not encoder.training
+    tr.connect(owner, zoo.Encoder, "encoder").train()  # the module to which they led
+    assert not encoder.training
+    tr.connect("caller", zoo.Encoder, "encoder").train()
+    assert encoder.training
+    tr.withdraw("encoder")
+
+
+def test_a_remote_module_stays_one_when_it_is_reconnected(owner, encoder):
+    place = f"{owner}/cpu"
+    module = _RemoteModule(
+        place, zoo.LinearEncoder, kwargs={"seed": 4}, _module_interface_cls=zoo.Encoder, name="typed"
+    )
+    model = nn.ModuleDict({"part": module})
+    tr.reconnect(model)
+    assert model["part"] is module
+    assert torch.equal(module(X), encoder(X))
+    assert len(model["part"].remote_parameters()) == len(list(zoo.LinearEncoder().parameters()))
+    tr.withdraw("typed", owner)
 
 
 def test_an_owner_whose_interface_differs_is_refused_method_by_method(owner, encoder):

@@ -82,8 +82,9 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, 
     was saved or set in another mode than its module has, a warning says so.
 
     If one module is not found, no stub is changed. A stub that is connected already is connected anew: its module may
-    be served elsewhere by now. Other threads may call the model meanwhile, and may reconnect it, too: each call goes to
-    the old module or to the new one. The Python classes of the interfaces are not needed.
+    be served elsewhere by now. It stays the same object, with the attributes that were set on it. Other threads may
+    call the model meanwhile, and may reconnect it, too: each call goes to the old module or to the new one. The Python
+    classes of the interfaces are not needed.
 
     Args:
         model: a model that torch.jit.load returned, or a module that holds one.
@@ -91,7 +92,7 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, 
         wait: seconds for which to wait until all workers are there and serve the names. None asks once.
 
     Returns:
-        `model`; or a stub, if `model` is a stub itself.
+        `model`; or a stub, if `model` is a stub itself: the same one, if it was connected before.
 
     Raises:
         InterfaceError: there is no stub in `model`. Freezing leaves none: it makes them part of the code around them.
@@ -150,7 +151,7 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, 
         connected = attach(it.stub, it.compiled, route, is_called=True)
         if it.parent is None:
             return connected
-        if it.key is not None:
+        if it.key is not None and connected is not it.stub:
             _torch.replace_child(it.parent, it.key, connected)
     return model
 
@@ -165,7 +166,7 @@ class _Saved:
         address = address_of(stub)
         self.saved_worker, self.name, self.timeout = address.worker, address.name, address.seconds
         self.where = workers.get(address.worker, address.worker)
-        self.compiled = compiled_at(address)
+        self.compiled = stub._torchremote_compiled if isinstance(stub, Stub) else compiled_at(address)
 
 
 def _routes(saved: list[_Saved], within: float | None) -> list[Route]:

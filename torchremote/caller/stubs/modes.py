@@ -59,9 +59,12 @@ _modes: weakref.WeakValueDictionary[tuple[str, int], _Mode] = weakref.WeakValueD
 
 
 def share_mode(stub: Any, worker: str, handle: int, training: bool) -> None:
-    """Gives a new stub of a module the mode that is known here, or else `training`."""
+    """Gives a stub the mode that is known here of its module, or else `training`. It leaves the mode that it had."""
     with _lock:
         mode = _modes.setdefault((worker, handle), _Mode(training, (worker, handle)))
+        before: _Mode | None = stub.__dict__.get(SHARED)
+        if before is not None and before is not mode:
+            before.stubs.discard(stub)
         stub.__dict__[SHARED] = mode
         mode.stubs.add(stub)
         _torch.set_attribute(stub, "training", mode.training)

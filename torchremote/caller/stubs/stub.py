@@ -53,13 +53,15 @@ def attach(
 ) -> Any:
     """Connects a scripted stub to the module that `route` leads to, and gives it its Python methods.
 
+    A stub that was connected before stays the same object, with all that the user's code set on it.
+
     Args:
         is_called: other threads may be calling the stub.
     """
     refuse_before_saving()
     keep_stubs_in_copies()
     (exchange_route if is_called else set_route)(scripted, compiled, route)
-    stub = _torch.as_class(scripted, stub_class(compiled))
+    stub = scripted if isinstance(scripted, Stub) else _torch.as_class(scripted, stub_class(compiled))
     share_mode(stub, route.worker, route.handle, route.training)
     stub.__dict__[DEVICES] = [device for device in route.devices if device.type != "cpu"]
     stub.__dict__[METHODS] = methods_of(stub, compiled, called_names(compiled), route)
