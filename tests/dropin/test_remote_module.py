@@ -89,6 +89,25 @@ def toy():
     return accelerator
 
 
+class Unreadable:
+    """Is pickled, and raises when it is read."""
+
+    def __reduce__(self):
+        return int, ("unreadable",)
+
+
+def test_a_call_that_cannot_be_read_keeps_no_module(owner):
+    module = RemoteModule("caller", Tracked)
+    assert module.forward() == 1
+    for _ in range(2):
+        with pytest.raises(Exception, match="invalid literal for int"):
+            module.forward(Unreadable())
+    assert module.forward() == 1
+    until(lambda: not without_interface._Own._kept)
+    del module
+    until(lambda: Tracked.alive == 0)
+
+
 def test_tensors_move_however_deep_they_are(owner, toy):
     module = RemoteModule(f"{owner}/toy:0", Places)
     sent = (X[0], [X[1], (X, 1)]), {"a": {"b": Both(X, "s")}, "c": None}

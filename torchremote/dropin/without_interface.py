@@ -83,6 +83,8 @@ def _call_owner(
                 "RemoteModule.forward: a value nests too deeply to be pickled; pass a flatter one"
             ) from None
         raise
+    if own is not None:
+        _torch.when_done(called, lambda _: own.forget())  # the message may be one that cannot be read
     return called
 
 
@@ -104,7 +106,7 @@ class _Own:
         return self._kept.pop(self._number).local_value()
 
     def forget(self) -> None:
-        del self._kept[self._number]
+        self._kept.pop(self._number, None)
 
 
 def forward(self: Any, /, *args: Any, **kwargs: Any) -> Any:
