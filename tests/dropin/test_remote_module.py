@@ -89,6 +89,24 @@ def toy():
     return accelerator
 
 
+def test_a_method_that_was_assigned_can_be_deleted(owner):
+    for module in (
+        RemoteModule(owner, Places),
+        rpc.rpc_sync(owner, give_back, (RemoteModule(owner, Places),)),
+        _RemoteModule(owner, zoo.LinearEncoder, _module_interface_cls=zoo.Encoder),
+    ):
+        for name in ("forward", "forward_async"):
+            before = getattr(module, name)
+            with pytest.raises(AttributeError, match=f"^_RemoteModule: no {name} was assigned to it"):
+                delattr(module, name)
+            setattr(module, name, len)
+            assert getattr(module, name) is len
+            delattr(module, name)
+            assert getattr(module, name) == before
+            with pytest.raises(AttributeError):
+                delattr(module, name)
+
+
 class Unreadable:
     """Is pickled, and raises when it is read."""
 

@@ -142,6 +142,8 @@ class GeneratedMethod:
         module.__dict__[self._name] = value
 
     def __delete__(self, module: Any) -> None:
+        if self._name not in module.__dict__ or module.__dict__[self._name] in _generated_methods:
+            raise AttributeError(f"{self._cls.__name__}: no {self._name} was assigned to it")
         del module.__dict__[self._name]
 
 
