@@ -152,6 +152,20 @@ def test_results_are_written(tmp_path):
         save_file(str(tmp_path / "absent" / "y.json"), result)
 
 
+def test_numbers_that_json_does_not_have_are_strings(tmp_path):
+    inf, nan = float("inf"), float("nan")
+    save_file(str(tmp_path / "y.json"), (torch.tensor([[inf, 1.0], [-inf, nan]]), {"a": nan}, complex(0, -inf)))
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    assert json.loads((tmp_path / "y.json").read_text(), parse_constant=refuse) == [
+        [["Infinity", 1.0], ["-Infinity", "NaN"]],
+        {"a": "NaN"},
+        [0.0, "-Infinity"],
+    ]
+
+
 class Choosing:
     def forward(
         self,

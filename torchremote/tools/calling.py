@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Collection
 from typing import Any, Final
@@ -20,7 +19,7 @@ from ..link.failures import MORE_TIME
 from ..link.places import Place
 from ..link.timeouts import check_timeout
 from ..owner.served import interface_here
-from .results import as_json, as_text, check_output, save_file
+from .results import as_text, check_output, save_file, to_json
 from .targets import Served, UsageError, find_class, split_served
 from .values import ValueReader
 from .visiting import add_address, find_there, seconds, tell, visiting
@@ -94,7 +93,7 @@ def _call(options: argparse.Namespace) -> None:
             print(as_text(result))  # the call has run, and may not run again
             raise
     elif options.json:
-        print(json.dumps(as_json(result)))
+        print(to_json(result))
     else:
         print(as_text(result))
 

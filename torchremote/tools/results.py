@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ def save_file(path: str, result: Any) -> None:
         if suffix == ".pt":
             torch.save(_plain(result), path)
         elif suffix == ".json":
-            pathlib.Path(path).write_text(json.dumps(as_json(result)) + "\n")
+            pathlib.Path(path).write_text(to_json(result) + "\n")
         elif suffix == ".npy" and isinstance(result, torch.Tensor):
             the_numpy("--output").save(path, _array(result, path), allow_pickle=False)
         else:
@@ -64,8 +65,17 @@ def _array(tensor: torch.Tensor, path: str) -> Any:
         raise ArgumentError(f"--output {path}: numpy cannot have this tensor: {error}; write a .pt file") from None
 
 
+def to_json(result: Any) -> str:
+    """Writes a result as JSON."""
+    return json.dumps(as_json(result), allow_nan=False)
+
+
 def as_json(value: Any) -> Any:
-    """Returns what JSON can write of a result: a tensor is a nested list of its numbers."""
+    """Returns what JSON can write of a result: a tensor is a nested list of its numbers.
+
+    JSON has no numbers that are not finite. They are the strings "NaN", "Infinity" and "-Infinity", as in the JSON of
+    protobuf: null would be None.
+    """
     match value:
         case torch.Tensor():
             dense = value if value.layout == torch.strided else value.to_dense()
@@ -81,10 +91,12 @@ def as_json(value: Any) -> Any:
             return [as_json(one) for one in value]
         case dict():
             return {str(key): as_json(one) for key, one in value.items()}
+        case float() if not math.isfinite(value):
+            return json.dumps(value)
         case None | bool() | int() | float() | str():
             return value
         case complex():
-            return [value.real, value.imag]
+            return [as_json(value.real), as_json(value.imag)]
     return str(value)
 
 
