@@ -478,6 +478,9 @@ def caller(store):
         for _ in range(2):
             remote = remote_module._RemoteModule("too_late", Hidden, _module_interface_cls=Recurrent)
             say(remote.forward(torch.ones(4)).tolist())
+        referred = rpc.remote("too_late", Hidden)
+        remote_module.RemoteModule.init_from_module_rref("too_late", referred, Recurrent)
+    say([warning.filename == __file__ for warning in caught])
     say([str(warning.message)[:60] for warning in caught])
 
 
@@ -500,13 +503,14 @@ def _forking(x: Tensor) -> Tensor:
 
 @one_thread_for_forks
 def test_an_owner_that_cannot_says_what_to_write(tmp_path):
-    refusal, free, first, second, warned = said(play(tmp_path, caller, too_late)[0])
+    refusal, free, first, second, named, warned = said(play(tmp_path, caller, too_late)[0])
     assert refusal.startswith("Recurrent on too_late: Hidden: its calls have to run one after another (Hidden.")
     assert "assigns self.hidden" in refusal
     assert "rpc_options(in_turn=True)" in refusal
     assert "in_turn=False" in refusal
     assert free == first == second == "[1.0, 1.0, 1.0, 1.0]"
-    assert warned == "['Recurrent on too_late: Hidden: its calls have to run one aft']"
+    assert warned == f"{['Recurrent on too_late: Hidden: its calls have to run one aft'] * 2}"
+    assert named == "[True, True]"  # the lines above, and none of torchremote
 
 
 def alone(store):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 import threading
 import time
 import warnings
@@ -44,6 +45,7 @@ from ..stubs.stub import make_stub
 from .built_here import built_here, is_only_here, is_unknown
 from .pending import Pending
 
+_PACKAGE: Final = __name__.partition(".")[0]
 _RPC_TIMEOUT: Final = "raise it with join(..., rpc_timeout=), or rpc_options(rpc_timeout=) for init_rpc"
 
 
@@ -260,7 +262,7 @@ class PendingStub(Pending[StubT]):
             raise answer.error(f"{self._where}: {answer.message}{ours}")
         self.is_new = answer.is_new
         if answer.warning:
-            warnings.warn(f"{self._where}: {answer.warning}", stacklevel=2)
+            warnings.warn(f"{self._where}: {answer.warning}", stacklevel=_depth_of_user())
         worker, lease = self._place.worker.name, None
         try:
             devices = tuple(_torch.mapped_devices(self._place.worker))
@@ -295,6 +297,14 @@ class PendingStub(Pending[StubT]):
                 return failure
         cancel(self)
         return failure
+
+
+def _depth_of_user() -> int:
+    """Returns the `stacklevel` of a warning that names the line of the user's code that led to the caller."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+        frame, depth = frame.f_back, depth + 1
+    return depth
 
 
 def when_answered(pending: PendingStub, do: Callable[[], None]) -> None:
