@@ -140,7 +140,7 @@ def leave(*, timeout: float = 10.0) -> None:
     _check_thread("leave")
     with _lock:
         membership = joined("leave")
-        membership.leave(check_seconds(timeout, more_than_none=False))
+        membership.leave(check_seconds(timeout, above_zero=False))
         _membership = None  # only now: whoever was interrupted may leave again
 
 

@@ -26,14 +26,14 @@ def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
     return whole_milliseconds(timeout)
 
 
-def check_seconds(timeout: float, more_than_none: bool = True) -> float:
+def check_seconds(timeout: float, above_zero: bool = True) -> float:
     """Returns a timeout as Python can wait for it, which is not without end.
 
     Raises:
-        ValueError: it is no number of seconds, or is 0 and has to be `more_than_none`.
+        ValueError: it is no number of seconds, or it is 0 and `above_zero`.
     """
-    if not is_seconds(timeout) or (more_than_none and timeout == 0):
-        least = "more than 0" if more_than_none else "0 or more"
+    if not is_seconds(timeout) or (above_zero and timeout == 0):
+        least = "more than 0" if above_zero else "0 or more"
         raise ValueError(f"timeout={timeout!r}: a number of seconds is wanted, {least}")
     return float(min(timeout, LONGEST_TIMEOUT))
 
