@@ -29,7 +29,7 @@ from ..jit.export import MODE_NAMES
 from ..link.failures import GONE
 from ..link.places import find_worker
 from ..link.route import Route, address_of
-from ..link.stubs import compiled_at, stubs_in
+from ..link.stubs import compiled_at, has_stubs, stubs_in
 
 _log = logging.getLogger("torchremote")
 _WAITS: Final = "torchremote.reconnect(model, wait=seconds) waits until the workers are there and serve the names"
@@ -72,7 +72,7 @@ def load(
         if not isinstance(file, (str, PathLike)):
             raise
         raise RuntimeError(f"{fspath(file)}: torch.jit.load cannot read it: {error}") from None
-    return reconnect(model, workers) if any(True for _ in stubs_in(model)) else model
+    return reconnect(model, workers) if has_stubs(model) else model
 
 
 def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, *, wait: float | None = None) -> Any:

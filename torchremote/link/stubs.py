@@ -34,6 +34,11 @@ def compiled_at(address: Address) -> CompiledInterface:
         ) from error
 
 
+def has_stubs(module: torch.nn.Module) -> bool:
+    """Says whether `module` is a stub, or there is one in it."""
+    return any(True for _ in stubs_in(module))
+
+
 def stubs_in(
     module: torch.nn.Module, parent: torch.nn.Module | None = None, key: str | None = None
 ) -> Iterator[tuple[torch.nn.Module | None, str | None, torch.jit.ScriptModule]]:

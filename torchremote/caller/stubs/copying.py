@@ -12,7 +12,7 @@ import functools
 import torch
 
 from ... import _torch
-from ...link.stubs import stubs_in
+from ...link.stubs import has_stubs
 
 
 @functools.cache
@@ -24,5 +24,5 @@ def keep_stubs_in_copies() -> None:
 def _put_stubs(copied: torch.jit.ScriptModule, original: torch.jit.ScriptModule) -> None:
     """Puts the parts of a model in which there are stubs into a copy, which holds the same in C++."""
     for name, part in original._modules.items():
-        if part is not None and any(stubs_in(part)):
+        if part is not None and has_stubs(part):
             _torch.replace_child(copied, name, part)

@@ -17,7 +17,7 @@ from ...errors import NotSavableError
 from ...jit import Interface, compile_interface
 from ...link.failures import message_of
 from ...link.route import address_of, clear_route, route_of
-from ...link.stubs import compiled_at, is_stub, stubs_in
+from ...link.stubs import compiled_at, has_stubs, is_stub, stubs_in
 from .send_stub import SentRoute
 from .stub import attach
 
@@ -27,7 +27,7 @@ _TORCHS: Final = "torch.distributed.nn.api.remote_module"
 
 def _reduce_for_rpc(model: torch.jit.ScriptModule) -> tuple[Any, ...]:
     """Takes a model apart for RPC's pickler."""
-    return _reduce(model) if any(True for _ in stubs_in(model)) else _reduce_as_torch(model)
+    return _reduce(model) if has_stubs(model) else _reduce_as_torch(model)
 
 
 class Sent:
