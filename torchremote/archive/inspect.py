@@ -18,7 +18,7 @@ from typing import IO, Any, Final, cast
 
 from ..errors import ArchiveError
 from ..jit import Interface
-from ..jit.read.parse import parse_interface
+from ..jit.read.parse import defined_by, parse_interface, written_out
 
 # Limits of a file. One with more is refused, so that no file takes long to inspect, and no answer long to read.
 _LIMIT: Final = 64 << 20  # bytes of data.pkl, which holds everything but tensors
@@ -273,17 +273,16 @@ class _Interfaces:
         return self._read[name, declaration]
 
     def _count(self, declaration: str) -> None:
-        sizes: dict[str, int] = {}  # of named types: they nest, and their text does not
+        sizes: dict[str, int] = {}
         for line in declaration.split("\n"):
-            words = re.findall(r"[\w.]+", line.partition("(")[2])
-            size = len(line) + sum(sizes.get(word, 0) for word in words)
+            size = written_out(line, sizes)
             if "Union[" in line:
                 size += line.count(",") ** 2  # each of its members is compared with each other one
             self._declared += size
             if self._declared > _DECLARED_AT_MOST:
                 raise ArchiveError(f"its stubs declare more than {_DECLARED_AT_MOST} characters")
-            if line.startswith(("enum ", "tuple ")):
-                sizes[re.split(r"[:(]", line.partition(" ")[2], maxsplit=1)[0]] = size
+            if (named := defined_by(line)) is not None:
+                sizes[named] = size
 
 
 def _read(path: str, scope: str, stub: _Object, interfaces: _Interfaces) -> SavedStub:

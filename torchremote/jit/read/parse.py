@@ -38,13 +38,14 @@ def parse_interface(name: str, text: str) -> Interface:
     methods = []
     try:
         for line in text.split("\n"):
-            if line.startswith(("enum ", "tuple ")):
-                path = re.split(r"[:(]", line.partition(" ")[2], maxsplit=1)[0]
-                sizes[path] = _written_out(line, sizes)
+            size = written_out(line, sizes)
+            if size > _LONGEST:
+                raise ValueError(f"types that nest to more than {_LONGEST} characters: {line[:80]!r}")
+            if (path := defined_by(line)) is not None:
+                sizes[path] = size
                 type = _parse_enum(line) if line.startswith("enum ") else _parse_named_tuple(line, named)
                 named[type.name] = type
             else:
-                _written_out(line, sizes)
                 methods.append(_parse_method(line, named))
     except (TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a canonical interface text: {error}") from error
@@ -57,12 +58,22 @@ def parse_interface(name: str, text: str) -> Interface:
 _LONGEST: Final = 1_000_000
 
 
-def _written_out(line: str, sizes: Mapping[str, int]) -> int:
-    """Measures `line` with each named type written out where it is named. Types nest, and their text does not."""
-    size = len(line) + sum(sizes.get(word, 0) for word in re.findall(r"[\w.]+", line.partition("(")[2]))
-    if size > _LONGEST:
-        raise ValueError(f"types that nest to more than {_LONGEST} characters: {line[:80]!r}")
-    return size
+def written_out(line: str, sizes: Mapping[str, int]) -> int:
+    """Measures a line of canonical text with each named type written out where it is named.
+
+    Types nest, and their text does not, so a short text may stand for a very long one.
+
+    Args:
+        sizes: those of the named types of the lines before, by name.
+    """
+    return len(line) + sum(sizes.get(word, 0) for word in re.findall(r"[\w.]+", line.partition("(")[2]))
+
+
+def defined_by(line: str) -> str | None:
+    """Returns the name of the type that a line of canonical text defines. None: it is a method."""
+    if not line.startswith(("enum ", "tuple ")):
+        return None
+    return re.split(r"[:(]", line.partition(" ")[2], maxsplit=1)[0]
 
 
 def parse_type(text: str, named: Mapping[str, NamedType] | None = None) -> Type:
