@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import CompiledInterface, Contract
-from .lower import lower_references
+from .lower import ir, lower_references
 from .lower.plan import crosses_otherwise
 from .read.model import Method
 from .script.cache import Cache
@@ -20,13 +20,17 @@ def can_stay(method: Method) -> bool:
     return not crosses_otherwise(method.returns)
 
 
+def references_unit(contract: Contract) -> ir.Unit:
+    """Lowers an interface's functions `<m>_remote`, of those methods whose results can stay."""
+    methods = [method for method in contract.interface.methods if can_stay(method)]
+    return lower_references(contract.interface, methods, contract.source_names)
+
+
 def compile_references(compiled: CompiledInterface) -> dict[str, Any]:
     """Compiles an interface's functions `<m>_remote`. Returns them by name; see lower/references.py."""
 
     def compile_unit() -> dict[str, Any]:
-        contract = compiled.contract
-        methods = [method for method in contract.interface.methods if can_stay(method)]
-        unit = lower_references(contract.interface, methods, contract.source_names)
-        return script(unit, emit(unit), around=contract.defined)
+        unit = references_unit(compiled.contract)
+        return script(unit, emit(unit), around=compiled.contract.defined)
 
     return _compiled.get(compiled.contract, compile_unit)

@@ -9,8 +9,8 @@ from typing import Any, Final
 from .. import native
 from ..jit import CompiledInterface, common_source, compile_interface
 from ..jit.export import export_programs, source_of
-from ..jit.lower import SourceNames, ir, lower_counted, lower_gathering, lower_references
-from ..jit.references import can_stay
+from ..jit.lower import SourceNames, ir, lower_counted, lower_gathering
+from ..jit.references import references_unit
 from ..jit.script.emit import emit
 from .built import load_program, program_interface
 from .targets import UsageError, find_class
@@ -26,9 +26,7 @@ def _lower_counted(compiled: CompiledInterface) -> ir.Unit:
 
 
 def _lower_references(compiled: CompiledInterface) -> ir.Unit:
-    interface = compiled.contract.interface
-    methods = [method for method in interface.methods if can_stay(method)]
-    return lower_references(interface, methods, compiled.contract.source_names)
+    return references_unit(compiled.contract)
 
 
 _ALWAYS: Final = ("enums", "table", "endpoints", "link", "hosting", "forked", "in_turn", "stub")
