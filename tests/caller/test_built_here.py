@@ -157,6 +157,20 @@ def test_what_goes_wrong_here_is_said(owner):
         tr.create_many([owner] * 2, Scaler, maker([local_class(), Raises]))
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_ctrl_c_while_it_is_built_is_raised(owner, error):
+    class Interrupted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            raise error("as pressed")
+
+    said = (error, "^as pressed$") if error is KeyboardInterrupt else (CreationError, "raised SystemExit: as pressed")
+    with pytest.raises(said[0], match=said[1]):
+        tr.create(owner, Scaler, Interrupted)
+    with pytest.raises(said[0], match=said[1]):
+        tr.create_many([owner] * 2, Scaler, Interrupted)
+
+
 def maker(classes):
     return lambda: classes.pop(0)()
 

@@ -20,9 +20,9 @@ from typing import Any, Final
 import torch
 
 from ..errors import ArgumentError, CreationError, MismatchError, RemoteError
+from ..link.failures import words_of
 from . import modules
 from .running.hosting import Hosting
-from .scripting import words_of
 from .state_names import differences, misfits_of_kind, state_of, versions_in
 
 _FULL: Final = {

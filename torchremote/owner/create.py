@@ -6,7 +6,8 @@ would give it a RemoteException as text.
 Note [What is no Exception]
     A user's code may raise SystemExit, as `sys.exit` and argparse do, or KeyboardInterrupt or GeneratorExit. On a
     thread of RPC they end nothing: torch sends the caller their text, and nobody would undo what was done so far. So
-    they are caught there like all others. Ctrl-C itself goes to the main thread.
+    they are caught there like all others. Ctrl-C itself goes to the main thread, where it is raised as it is: `serve`
+    scripts there, and a caller builds there for an owner that cannot import the class.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .._torch import PyRRef
 from ..errors import CreationError, InterfaceError, RemoteError, ServedNameError, TorchRemoteError
 from ..jit import Contract, compile_contract
 from ..jit.read.parse import parse_interface
-from ..link.failures import missing_operator
+from ..link.failures import is_ctrl_c, missing_operator, words_of
 from ..link.places import check_device
 from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
@@ -40,7 +41,7 @@ from .lives import leases
 from .modes import is_training
 from .running.gathering import Gather, Ways
 from .running.turns import runs_in_turn
-from .scripting import scripted_module, words_of
+from .scripting import scripted_module
 from .state_names import StateNames, remember_names
 
 # -- the messages
@@ -207,6 +208,8 @@ def build(contract: Contract, request: CreateRequest, device: torch.device) -> t
         if request.places and isinstance(module, torch.nn.Module) and not is_stub(module):
             module.to(device)
     except BaseException as error:  # the user's code may raise anything
+        if is_ctrl_c(error):
+            raise  # of a caller that builds
         what = getattr(request.make, "__qualname__", repr(request.make))
         said = words_of(error)
         missing = missing_operator(said)

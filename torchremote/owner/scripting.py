@@ -7,7 +7,6 @@ process with. checks/refused.py words what TorchScript itself refuses.
 from __future__ import annotations
 
 import re
-import threading
 from functools import partial
 from typing import Final
 
@@ -17,6 +16,7 @@ from .. import _torch
 from ..errors import CreationError, MismatchError
 from ..jit import Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
+from ..link.failures import is_ctrl_c, words_of
 from .checks.bools_as_numbers import check_bools
 from .checks.changes_in_place import check_changes
 from .checks.dropped import check_before, check_decorators, check_hooks, check_whole, checked_module, prepared
@@ -75,8 +75,8 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         with READING_MODULES, COMPILING, noting_modes(module, modes):
             scripted = _torch.script_module(module, wanted, overloads)
     except BaseException as error:  # TorchScript's compiler may raise anything for a user's module
-        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-            raise  # Ctrl-C, while `serve` scripts
+        if is_ctrl_c(error):
+            raise
         said = str(error) if isinstance(error, Exception) else words_of(error)
         raise CreationError(f"{type(module).__name__} cannot be scripted: {words_of_refusal(module, said)}") from error
     check_decorators(module, scripted)  # before calls are put in the place of what they call
@@ -119,11 +119,3 @@ def _guard(scripted: torch.jit.ScriptModule) -> None:
 def _shown(graph: str) -> str:
     """Shows the name that `graphs_in` gives a graph."""
     return _NUMBERS.sub("", graph).removeprefix("__torch__.")
-
-
-def words_of(error: BaseException) -> str:
-    """Words an exception of a user's code, which may not even have words."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except BaseException as another:
-        return f"{type(error).__name__}, whose words raise {type(another).__name__}"
