@@ -98,6 +98,25 @@ def test_it_follows_the_module(owner, path):
     tr.withdraw("followed", owner)
 
 
+def test_a_module_that_comes_meanwhile_does_not_get_into_the_file_of_the_other(owner, path, monkeypatch):
+    paths = path, path.with_name("new.pt")
+
+    def serve(seed):
+        tr.serve(zoo.LinearEncoder(seed=seed), zoo.Encoder, "kept", replace=True, checkpoint=paths[seed])
+
+    def between_calls(entry, function):
+        monkeypatch.undo()
+        serve(1)
+        return modules.between_calls(entry, function)
+
+    serve(0)
+    monkeypatch.setattr(modules, "between_calls", between_calls)
+    tr.at_owner(tr.connect("caller", zoo.Encoder, "kept")).checkpoint()
+    assert not paths[0].exists()
+    assert torch.equal(torch.load(paths[1])["linear.weight"], zoo.LinearEncoder(seed=1).linear.weight)
+    tr.withdraw("kept")
+
+
 class Layer:
     def forward(self, input: torch.Tensor) -> torch.Tensor: ...
 

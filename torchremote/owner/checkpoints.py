@@ -139,13 +139,13 @@ def checkpoint_here(handle: int, path: str | None) -> None:
         RemoteError: the file cannot be written.
     """
     entry, _ = modules.entry_at(handle)
-    path = _path_of.get(entry.hosting.module) if path is None else path
+    own, state = modules.between_calls(entry, _path_and_state)  # of one module: another may come at any time
+    path = own if path is None else path
     if path is None:
         raise ArgumentError(
             "checkpoint(): the module was made without a checkpoint; give a path, or create or serve it with "
             "checkpoint=path"
         )
-    state = modules.between_calls(entry, _state_to_write)
     target = os.path.realpath(path)
     try:
         _replace(state, target, path)
@@ -156,10 +156,15 @@ def checkpoint_here(handle: int, path: str | None) -> None:
         raise RemoteError(f"checkpoint({path!r}): {why}") from error
 
 
-def _state_to_write(hosting: Hosting) -> dict[str, torch.Tensor]:
-    """Returns the state of a hosted module; copied, if a call could change it while it is written."""
+def _path_and_state(hosting: Hosting) -> tuple[str | None, dict[str, torch.Tensor]]:
+    """Returns where the checkpoint of a hosted module is, if it has one, and the module's state.
+
+    The state is copied if a call could change it while it is written.
+    """
     state = state_of(hosting.module)
-    return copy.deepcopy(state) if hosting.ways.takes_turns else state  # tensors that share memory go on sharing it
+    if hosting.ways.takes_turns:
+        state = copy.deepcopy(state)  # tensors that share memory go on sharing it
+    return _path_of.get(hosting.module), state
 
 
 def _replace(state: dict[str, torch.Tensor], target: str, path: str) -> None:
