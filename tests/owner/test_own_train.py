@@ -1,6 +1,7 @@
 """Scripted modules whose class has a `train` of its own: see owner/own_train.py."""
 
 import copy
+import threading
 
 import pytest
 import torch
@@ -88,6 +89,48 @@ def test_a_module_is_not_changed_by_finding_out(hosted):
     assert torch.equal(module.linear.weight, weight)
     assert module.linear.bias.requires_grad
     assert not hasattr(module, MIXED)
+
+
+class Locked(nn.Module):
+    """Cannot be copied by copy.deepcopy, and neither can a part of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = Keeping()
+        self.lock = self.kept.lock = threading.Lock()
+        self.used = self.kept.linear.weight * 2  # has a gradient, which deepcopy refuses
+
+    def forward(self, x):
+        return self.kept(x)
+
+
+def test_a_module_with_what_cannot_be_copied_keeps_its_modes(hosted, caplog):
+    module = Locked()
+    with pytest.raises(Exception, match="deepcopy|pickle"):
+        copy.deepcopy(module)
+    before, weight = modes(module), module.kept.linear.weight.clone()
+    scripted, stub = hosted(module)
+    assert modes(module) == before
+    assert torch.equal(module.kept.linear.weight, weight)
+    for mode in (True, False, True):
+        module.train(mode)
+        tr.at_owner(stub).train(mode)
+        assert modes(scripted) == modes(module)
+    assert not caplog.records
+
+
+class Uncopied(nn.Dropout):
+    def __deepcopy__(self, memo):
+        raise TypeError("there is one of me")
+
+
+def test_of_a_module_that_cannot_be_copied_at_all_it_is_said(hosted, caplog):
+    module = Keeping()
+    module.one = Uncopied()
+    _, stub = hosted(module)
+    assert "Keeping cannot be copied, so what its train does is not known" in caplog.text
+    assert "TypeError: there is one of me" in caplog.text
+    tr.at_owner(stub).train()
 
 
 def test_a_train_that_raises_sets_no_mode(hosted):

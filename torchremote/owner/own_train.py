@@ -6,12 +6,14 @@ Note [A train of its own]
     whoever scripts a module finds out which parts such a `train` leaves in the other mode, and the scripted module
     keeps their names in an attribute, as an exported one does. `set_mode` in exported.py sets these back.
 
-    It is found out on a copy of the module whose tensors have no data: `train` may do more than to set modes.
+    It is found out on a copy of the module whose tensors have no data: `train` may do more than to set modes. What
+    cannot be copied, such as a lock, both have. A `train` that raises sets no modes.
 """
 
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +22,10 @@ import torch
 from torch import nn
 
 from ..jit.export import MIXED, PartModes, has_own_train, parts_in_other_mode, written
+from ..link.failures import words_of
 from ..link.stubs import is_stub
+
+_log = logging.getLogger("torchremote")
 
 
 @contextmanager
@@ -39,13 +44,38 @@ def modes_by_own_train(module: nn.Module) -> str:
     """Writes which parts a `train` of the user's own leaves in the other mode. "" if there is none, or none such."""
     if not has_own_train(module) or any(map(is_stub, module.modules())):  # a stub's sets the mode of a remote module
         return ""
-    tensors = [tensor for part in module.modules() for tensor in (*part._parameters.values(), *part._buffers.values())]
-    without_data: dict[int, Any] = {id(tensor): _without_data(tensor) for tensor in tensors if tensor is not None}
     try:
-        copied = copy.deepcopy(module, without_data)
+        copied = _copied(module)
+    except Exception as error:  # a part has a __deepcopy__ of its own
+        _log.warning(
+            "torchremote: %s cannot be copied, so what its train does is not known, and all its parts are set to the "
+            "same mode: %s",
+            type(module).__name__,
+            words_of(error),
+        )
+        return ""
+    try:
         return written({mode: _after_train(copied, mode) for mode in (True, False)})
     except Exception:  # of the user's code, for which data is missing, say
         return ""
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """Copies a module without the data of its tensors. Attributes that cannot be copied are those of `module`."""
+    parts = [part for part in module.modules() if not hasattr(part, "__deepcopy__")]
+    tensors = [tensor for part in module.modules() for tensor in (*part._parameters.values(), *part._buffers.values())]
+    copies: dict[int, Any] = {id(tensor): _without_data(tensor) for tensor in tensors if tensor is not None}
+    copies.update({id(part): part.__new__(type(part)) for part in parts})
+    for part in parts:
+        attributes = vars(copies[id(part)])
+        for name, value in vars(part).items():
+            try:
+                attributes[name] = copy.deepcopy(value, copies)
+            except Exception:
+                if name == "_modules":
+                    raise
+                attributes[name] = value
+    return copy.deepcopy(module, copies)
 
 
 def _after_train(module: nn.Module, training: bool) -> PartModes:
