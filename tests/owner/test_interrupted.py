@@ -5,14 +5,18 @@ import signal
 import sys
 import threading
 import time
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
+from torchremote import threads
 from torchremote.caller.creating import pending_stub
-from torchremote.errors import ServedNameError
+from torchremote.errors import ServedNameError, StaleStubError
 from torchremote.locks import new_lock, uninterrupted
 from torchremote.owner import modules
 from torchremote.owner.lives import sweeper
@@ -179,6 +183,42 @@ def test_there_is_one_sweeper(owner, monkeypatch):
         sweeper.soon(None)
     until(lambda: not running())  # the next creation starts it
     assert told_in_a_child(has_a_sweeper) == "returned"
+
+
+@contextmanager
+def no_thread():
+    """Has no sweeper run, as in a process that was forked, and none start."""
+
+    def fail(*_):
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sweeper, "_thread", OneThread(sweeper._run, "another"))
+        patched.setattr(threads, "start_thread", fail)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            yield
+
+
+def test_where_no_sweeper_starts_nothing_is_hosted():
+    puts, opened = [], []
+    table = tables.OwnerTable(SimpleNamespace(table=SimpleNamespace(open_page=opened.append)))
+    for change in (partial(table.insert, puts.append), partial(table.replace, 1, puts.append)):
+        with no_thread():
+            change()
+    first, second = table.insert(puts.append), table.insert(puts.append)
+    assert puts == [first, second]
+    assert len(table.retired) == 2
+
+
+def test_where_no_sweeper_starts_a_module_stays_whole(owner):
+    tr.serve(zoo.LinearEncoder(seed=1), zoo.Encoder, "whole")
+    with no_thread():
+        tr.withdraw("whole")
+    stub = tr.connect("caller", zoo.Encoder, "whole")
+    assert torch.equal(stub(X), zoo.LinearEncoder.output(1, X))
+    tr.withdraw("whole")
+    with pytest.raises(StaleStubError):
+        stub(X)
 
 
 def has_a_sweeper():

@@ -162,16 +162,16 @@ def remove_all(handles: list[int]) -> None:
 
 
 def remove_entry(entry: Entry) -> None:
-    """Takes a module out of all tables. Called under LOCK, and `uninterrupted`."""
+    """Takes a module out of all tables, or raises and changes nothing. Called under LOCK, and `uninterrupted`."""
+    for table, handle in entry.handles.items():
+        table.remove(handle)  # only the first may raise: with it, the sweeper's thread runs
+        del _by_handle[handle]
+        leases.remove(handle)
     if entry.name is not None and by_name.get(entry.name) is entry:
         del by_name[entry.name]
     entry.gone = True
     if entry.handles:
         _forget_parts(entry.hosting)
-    for table, handle in entry.handles.items():
-        del _by_handle[handle]
-        table.remove(handle)
-        leases.remove(handle)
 
 
 def entry_at(handle: int) -> tuple[Entry, Contract]:

@@ -64,7 +64,8 @@ class OwnerTable:
     retired: deque[float] = field(default_factory=deque)  # the time at which each retired slot was taken out
 
     def insert(self, put: Put) -> int:
-        """Puts a module into a free slot. Returns the new handle."""
+        """Puts a module into a free slot. Returns the new handle. Or raises and changes nothing, as the others here."""
+        sweeper.regularly(_drop_retired)  # no thread can be started, perhaps; then nothing may have been done
         index = self._next_index()
         if index >> SLOT_BITS == self.pages:
             self.contract.table.open_page(self.pages)
@@ -79,11 +80,13 @@ class OwnerTable:
 
     def replace(self, handle: int, put: Put) -> None:
         """Makes `handle` lead to a module, for calls that begin from now on. Running calls keep the old module."""
+        sweeper.regularly(_drop_retired)
         put(handle)
         self._retire()
 
     def remove(self, handle: int) -> None:
         """Refuses calls of `handle` from now on, and frees its slot."""
+        sweeper.regularly(_drop_retired)
         self.contract.table.remove(handle)
         self._retire()
         heapq.heappush(self.free, handle & (CAPACITY - 1))
@@ -99,9 +102,8 @@ class OwnerTable:
             self.retired.extend([now] * (kept - len(self.retired)))  # those that Ctrl-C kept from being noted
 
     def _retire(self) -> None:
-        """Notes when the slot was retired in whose place another one has just come."""
+        """Notes that a slot was retired just now, because another one took its place."""
         self.retired.append(time.monotonic())
-        sweeper.regularly(_drop_retired)
 
     def _next_index(self) -> int:
         """Claims a free index, or raises CapacityError."""
