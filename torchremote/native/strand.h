@@ -50,7 +50,7 @@ class Strand : public torch::CustomClassHolder {
         return;
       }
     }
-    std::exchange(task, nullptr)(); // it has the arguments
+    run_one(std::exchange(task, nullptr)); // it has the arguments
     run_tasks([&ended] { return ended.completed(); });
   }
 
@@ -94,11 +94,15 @@ class Strand : public torch::CustomClassHolder {
       if (!task) {
         return hand_over();
       }
-      try {
-        task();
-      } catch (const std::exception& error) { // of a callback of a call's result; torch says that, too, and goes on
-        LOG(ERROR) << "torchremote: a call in turn raised: " << error.what();
-      }
+      run_one(std::move(task));
+    }
+  }
+
+  static void run_one(Task task) {
+    try {
+      task();
+    } catch (const std::exception& error) { // of a callback of a call's result; torch says that, too, and goes on
+      LOG(ERROR) << "torchremote: a call in turn raised: " << error.what();
     }
   }
 
