@@ -41,19 +41,19 @@ def test_there_is_one_library_for_each_torch_python_and_source(cache, tmp_path, 
 
 
 def test_what_is_said_where_it_is_not_built(cache, monkeypatch):
-    assert native._load() == (False, "not used: it is not built; `python -m torchremote build-native` does that")
+    assert native._load() == (None, "not used: it is not built; `python -m torchremote build-native` does that")
     monkeypatch.setenv(native.SWITCH, "1")
     with pytest.raises(ImportError, match="=1: the native part .* it is not built; `TORCHREMOTE_NATIVE= python -m"):
         native._load()
     monkeypatch.setenv(native.SWITCH, "0")
-    assert native._load() == (False, "not used: TORCHREMOTE_NATIVE=0")
+    assert native._load() == (None, "not used: TORCHREMOTE_NATIVE=0")
 
 
 def test_a_library_that_does_not_load_is_left_and_named(cache):
     native.library().parent.mkdir(parents=True)
     native.library().write_text("no library")
-    loaded, why = native._load()
-    assert not loaded
+    library, why = native._load()
+    assert library is None
     assert f"{native.library()} cannot be loaded" in why
     assert "delete it" in why
 
@@ -107,7 +107,7 @@ def test_without_a_home_it_is_not_used(cache, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(native.Path, "home", home)
     said = "there is no folder for it: Could not determine home directory; name one in XDG_CACHE_HOME"
-    assert native._load() == (False, f"not used: {said}")
+    assert native._load() == (None, f"not used: {said}")
     with pytest.raises(NativeError, match=said):
         native.build()
     monkeypatch.setenv(native.SWITCH, "1")
@@ -120,8 +120,8 @@ def test_a_cache_that_may_not_be_read_is_not_used(cache, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(native.Path, "exists", exists)
-    loaded, why = native._load()
-    assert not loaded
+    library, why = native._load()
+    assert library is None
     assert why.startswith("not used: [Errno 13] Permission denied: ")
     with pytest.raises(NativeError, match="Permission denied.*; name another folder in XDG_CACHE_HOME"):
         native.build()
@@ -146,13 +146,13 @@ def test_what_is_built_is_not_built_again(cache, capsys):
 
 
 def test_without_it_nobody_reaches_its_operators(monkeypatch):
-    monkeypatch.setattr(native, "_is_loaded", False)
+    monkeypatch.setattr(native, "_library", None)
     with pytest.raises(NativeError, match="the native part is"):
         native._operator("wait_for")(None, 1.0)
 
 
 def test_without_it_nothing_is_compiled(monkeypatch):
-    monkeypatch.setattr(native, "_is_loaded", False)
+    monkeypatch.setattr(native, "_library", None)
     monkeypatch.setattr(native, "_why", "not used: it is not built; `python -m torchremote build-native` does that")
     with pytest.raises(NativeError, match="compiled: it needs the native part, which is not used: .*build-native"):
         torchremote.compiled("model.pt2")

@@ -32,9 +32,8 @@ SWITCH: Final = "TORCHREMOTE_NATIVE"
 COMMAND: Final = "python -m torchremote build-native"
 NAMESPACE: Final = "torchremote_native"
 _HERE: Final = Path(__file__).parent
-_PARTS: Final = ("caller", "tensors", "route", "following", "threads", "strand", "counting", "compiled")
-SOURCES: Final = tuple(_HERE / f"{name}.cpp" for name in _PARTS)
-HEADERS: Final = tuple(_HERE / f"{name}.h" for name in ("route", "following", "threads", "strand"))
+SOURCES: Final = tuple(sorted(_HERE.glob("*.cpp")))
+HEADERS: Final = tuple(sorted(_HERE.glob("*.h")))
 
 
 def available() -> bool:
@@ -43,7 +42,7 @@ def available() -> bool:
     >>> available() or "is not built" in why() or "TORCHREMOTE_NATIVE=0" in why()
     True
     """
-    return _is_loaded
+    return _library is not None
 
 
 def why() -> str:
@@ -94,7 +93,7 @@ def build() -> Path:
                     is_python_module=False,
                 )
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                raise NativeError(f"build-native: {SOURCES[0].parent} does not compile here: {error}") from error
+                raise NativeError(f"build-native: {_HERE} does not compile here: {error}") from error
             Path(folder, f"{NAMESPACE}.so").replace(built)  # at once: others may be looking for it
     except OSError as error:
         raise NativeError(f"build-native: {built.parent}: {error}; name another folder in XDG_CACHE_HOME") from error
@@ -117,15 +116,15 @@ def _tools() -> ModuleType:
     return cpp_extension
 
 
-def _load() -> tuple[bool, str]:
-    """Loads the library if it is built. Returns what `available` and `why` say.
+def _load() -> tuple[Path | None, str]:
+    """Loads the library if it is built. Returns its path if it did, and what `why` says.
 
     Raises:
         ImportError: it is demanded, and not there.
     """
     switch = os.environ.get(SWITCH, "")
     if switch == "0":
-        return False, f"not used: {SWITCH}=0"
+        return None, f"not used: {SWITCH}=0"
     said = f"not used: it is not built; `{COMMAND}` does that"
     try:
         built = library()
@@ -138,22 +137,22 @@ def _load() -> tuple[bool, str]:
         except OSError as error:
             said = f"not used: {built} cannot be loaded: {error}; delete it, and run `{COMMAND}`"
         else:
-            return True, f"used: {built}"
+            return built, f"used: {built}"
     if switch == "1":
         # The command imports this, too.
         raise ImportError(f"{SWITCH}=1: the native part is {said.replace(COMMAND, f'{SWITCH}= {COMMAND}')}")
-    return False, said
+    return None, said
 
 
-_is_loaded, _why = _load()
+_library, _why = _load()
 
 
 def _operator(name: str) -> Callable[..., Any]:
-    return _torch.operator(f"{NAMESPACE}::{name}") if _is_loaded else _not_loaded
+    return _torch.operator(f"{NAMESPACE}::{name}") if _library else _not_loaded
 
 
 def _function(name: str) -> Callable[..., int]:
-    return getattr(ctypes.PyDLL(str(library())), name) if _is_loaded else _not_loaded
+    return getattr(ctypes.PyDLL(str(_library)), name) if _library else _not_loaded
 
 
 def _not_loaded(*_: object) -> Any:
@@ -194,6 +193,6 @@ def package(archive: torch.Tensor, device: str) -> Any:
     Raises:
         NativeError: the native part is not in use.
     """
-    if not _is_loaded:
+    if not _library:
         raise NativeError(f"a compiled module needs the native part, which is {_why}")
     return getattr(torch.classes, NAMESPACE).Package(archive, device)
