@@ -141,7 +141,7 @@ def test_what_is_unusual_on_a_thread_is_seen(owner, name):
     stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
     expected = stub(X)
     with {**UNUSUAL, **USUAL}[name]():
-        assert bool(native.begin_call(ctypes.c_double(0.0))) == (name in USUAL)
+        assert bool(native.wait_in_next_call(ctypes.c_double(0.0))) == (name in USUAL)
         assert torch.equal(stub(X), expected)
 
 
@@ -151,7 +151,7 @@ def test_so_is_a_transform(owner, transform):
     stub(X)
 
     def look(x):
-        seen.append(native.begin_call(ctypes.c_double(0.0)))
+        seen.append(native.wait_in_next_call(ctypes.c_double(0.0)))
         with pytest.raises(ArgumentError, match="called under a torch.func transform"):
             stub(X)
         return x
@@ -170,7 +170,7 @@ _when_begun = []
 """What is done, once, where a call of `LaterNaps` has begun: Python may run a signal's handler there."""
 
 
-def begin_call(seconds, begin=native.begin_call):
+def wait_in_next_call(seconds, begin=native.wait_in_next_call):
     begun = begin(seconds)
     if _when_begun:
         _when_begun.pop()()
@@ -179,7 +179,9 @@ def begin_call(seconds, begin=native.begin_call):
 
 @pytest.fixture
 def later_naps(owner, monkeypatch):
-    monkeypatch.setattr(native, "begin_call", begin_call)  # the class of its stubs is made below, and keeps it
+    monkeypatch.setattr(
+        native, "wait_in_next_call", wait_in_next_call
+    )  # the class of its stubs is made below, and keeps it
     stub = tr.create(owner, LaterNaps, Napping)
     assert stub.nap(0.0) == 1
     stub.twice(torch.ones(2))

@@ -164,12 +164,12 @@ def new_counts() -> Any:
     return getattr(torch.classes, NAMESPACE).Counts()
 
 
-begin_call: Final = _function("torchremote_begin_call")
+wait_in_next_call: Final = _function("torchremote_wait_in_next_call")
 """Has the next call of this thread wait for its answer, for so many seconds at most, before it returns the Future. Does
 nothing, and returns 0, under a profiler, a transform of torch.func, a mode of torch's or autocast. The seconds are a
 `ctypes.c_double`: to convert a number takes time, and fails where the recursion limit is near."""
-end_call: Final = _function("torchremote_end_call")
-"""Takes `begin_call` back: nothing was sent."""
+do_not_wait: Final = _function("torchremote_do_not_wait")
+"""Takes `wait_in_next_call` back: nothing was sent."""
 wait_for: Final = _operator("wait_for")
 """Waits for a Future, at most for so many seconds, without the GIL. Returns whether it has a value or an error."""
 pass_on: Final = _operator("pass_on")

@@ -209,13 +209,13 @@ const torch::jit::RegisterOperators registered({
 
 // Says whether nothing is unusual on this thread. Then the next call of this thread waits so many seconds for its answer
 // before it returns the Future: a caller in Python that waits in any case crosses to C++ once less in this way.
-extern "C" __attribute__((visibility("default"))) int torchremote_begin_call(double seconds) {
-  bool is_begun = is_usual();
-  patience = is_begun ? seconds : 0;
-  return is_begun;
+extern "C" __attribute__((visibility("default"))) int torchremote_wait_in_next_call(double seconds) {
+  bool waits = is_usual();
+  patience = waits ? seconds : 0;
+  return waits;
 }
 
-// Takes `torchremote_begin_call` back: nothing was sent.
-extern "C" __attribute__((visibility("default"))) void torchremote_end_call() {
+// Takes `torchremote_wait_in_next_call` back: nothing was sent.
+extern "C" __attribute__((visibility("default"))) void torchremote_do_not_wait() {
   patience = 0;
 }

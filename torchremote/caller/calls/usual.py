@@ -41,7 +41,8 @@ def usual_call(
         failure, precise: make the errors, as in single.py.
     """
     turn = ctypes.c_double(TURN)
-    begin_call, end_call, in_dual_level = native.begin_call, native.end_call, _torch.in_dual_level
+    wait_in_next_call, do_not_wait = native.wait_in_next_call, native.do_not_wait
+    in_dual_level = _torch.in_dual_level
     is_timed = resume is not None and resume.is_timed
 
     def explained(stub: Any, error: Exception, args: tuple[Any, ...]) -> Exception:
@@ -58,9 +59,9 @@ def usual_call(
         began = monotonic() if is_timed else 0.0
         try:
             try:
-                answer = method(*args) if begin_call(turn) else None
+                answer = method(*args) if wait_in_next_call(turn) else None
             except BaseException as error:
-                end_call()
+                do_not_wait()
                 if is_of_a_handler(error) or not isinstance(error, (*FAILURES, ValueError)):
                     raise
                 raise explained(self_, error, args) from None
