@@ -102,6 +102,12 @@ class _Listener:
         if signals:
             os.write(other, signals)
 
+    def close(self) -> None:
+        """Closes the pipe, in a forked process that has no such thread."""
+        for end in (self._reading, self.writing):
+            with suppress(OSError):  # the process has closed all that it had from its parent
+                os.close(end)
+
 
 _gate_of, _is_done = _torch.gate_of, _torch.is_done
 _is_native, _wait_for = native.available(), native.wait_for
@@ -112,10 +118,12 @@ _before = -1  # whose pipe it was before the last wait; -1: nobody's
 
 
 def _after_fork() -> None:
-    # The thread is the parent's, and so is the pipe.
+    # The thread is the parent's, and so is the pipe: a child that kept its ends would hand them on to its own children.
     global _listener, _begun, _main_thread
     if _listener is not None and _listener.gate is not None:
         set_wakeup_fd(-1)
+    if _begun is not None:
+        _begun.close()
     _listener, _begun, _main_thread = None, None, threading.main_thread().ident
 
 
