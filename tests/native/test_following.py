@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from typing import List
 
 import pytest
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 import torchremote as tr
 from torchremote.caller.finding import failed_calls
 from torchremote.caller.messages import pauses
+from torchremote.link.route import address_of
 from torchremote.owner import served
 
 from .. import zoo
@@ -397,6 +399,21 @@ def test_a_call_that_ran_is_not_taken_for_one_that_was_refused(owner, monkeypatc
     error = withdrawn_in_a_step(owner, lambda stub: torch.jit.script(Stepper(stub))(X))
     assert "stale handle" in str(error)
     assert searches == []
+
+
+def test_a_search_that_cannot_begin_ends_its_calls(owner, monkeypatch):
+    def raising(*_):
+        raise MemoryError
+
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="sought")
+    address, ended = address_of(stub), []
+    call = SimpleNamespace(end=lambda: ended.append(1), handle=lambda: 1, reached=lambda: 1)
+    monkeypatch.setattr(failed_calls, "when_answered", raising)
+    for count in (1, 2):  # the second is not left waiting for the first
+        with pytest.raises(MemoryError):
+            failed_calls._search(address, call)
+        assert len(ended) == count
+    tr.withdraw("sought", owner)
 
 
 @in_a_group()

@@ -178,6 +178,7 @@ def _ask(key: Key) -> None:
         place, limit = find_worker(address.worker), address.seconds
         until = time.monotonic() + seconds_of(limit)
         pending = find_served(place, compiled_at(address), address.name, limit, within=limit)
+        when_answered(pending, functools.partial(_answered, key, until, pending))
     except TorchRemoteError:  # the worker is lost since
         for call in _end_search(key):
             _rest_or_end(call)
@@ -185,14 +186,12 @@ def _ask(key: Key) -> None:
         for call in _end_search(key):
             call.end()
         raise
-    else:
-        when_answered(pending, functools.partial(_answered, key, until, pending))
 
 
 def _end_search(key: Key, found: Route | None = None) -> list[Call]:
     """Has the links lead to the module, if it was found. Returns the calls that wait. Later ones ask anew."""
     with _lock:
-        calls = _searches.pop(key)
+        calls = _searches.pop(key, [])  # none if the answer was taken, and what came of it raised
         for call in calls:
             if found is not None and call.reached() == call.handle():  # it is the first of its link
                 call.exchange(found.handle, found.device, new_stream(found))
