@@ -27,7 +27,7 @@ from torchremote.errors import (
 from torchremote.link.route import route_of
 from torchremote.owner import checkpoints, module_state, served
 from torchremote.owner.module_state import Piece, pieces
-from torchremote.owner.state_names import Part
+from torchremote.owner.state_names import ShapeAndDtype
 from torchremote.testing import same
 
 from .. import gallery, zoo
@@ -88,13 +88,20 @@ def test_state_comes_and_goes_in_pieces(owner, monkeypatch, size):
 
 
 def test_pieces_hold_as_much_as_they_may_and_everything_once():
-    parts = {"a": Part((3, 100), torch.float32), "b": Part((), torch.int8), "c": Part((0, 4), torch.int64)}
-    parts["d"] = Part((7,), torch.float64)
+    parts = {
+        "a": ShapeAndDtype((3, 100), torch.float32),
+        "b": ShapeAndDtype((), torch.int8),
+        "c": ShapeAndDtype((0, 4), torch.int64),
+    }
+    parts["d"] = ShapeAndDtype((7,), torch.float64)
     messages = list(pieces(parts, 480))
     assert messages[0] == [Piece("a", 1, 0, 40)]
     assert messages[2] == [Piece("a", 1, 80, 100), Piece("b", 0, 0, 1), Piece("c", 1, 0, 4), Piece("d", 0, 0, 7)]
     assert len(messages) == 3
-    assert list(pieces({"big": Part((2, 2), torch.float64)}, 1)) == [[Piece("big", 0, 0, 1)], [Piece("big", 0, 1, 2)]]
+    assert list(pieces({"big": ShapeAndDtype((2, 2), torch.float64)}, 1)) == [
+        [Piece("big", 0, 0, 1)],
+        [Piece("big", 0, 1, 2)],
+    ]
     assert list(pieces({})) == []
 
 

@@ -43,7 +43,7 @@ def main(worker, settings):
     torch.manual_seed(settings.seed)
     # What takes long happens often in a short round.
     sweeper.INTERVAL, tables.GRACE, leases.ON_THE_WAY = 0.5, 2.0, 8.0
-    holders.BETWEEN_SIGNS, holders.SILENCE = 2, 40  # the longest stop takes 16 rounds
+    holders.ROUNDS_BETWEEN_SIGNS, holders.SILENT_ROUNDS = 2, 40  # the longest stop takes 16 rounds
 
     board, report = boards.Board(settings.board), Report(settings.folder, worker)
     watch = Watch(board, worker, report)

@@ -41,7 +41,7 @@ def a_leader(store):
 
 def owner(store):
     sweeper.INTERVAL = 1000.0  # it looks when it is told to
-    holders.SILENCE = 3
+    holders.SILENT_ROUNDS = 3
     store.set("owner", "ready")
     store.wait(["done"])
 
@@ -53,7 +53,7 @@ def watch_after_a_sign():
 
 
 def deaf(store):
-    sweeper.INTERVAL, holders.BETWEEN_SIGNS = 1000.0, 1
+    sweeper.INTERVAL, holders.ROUNDS_BETWEEN_SIGNS = 1000.0, 1
     close_the_port()
     store.wait(["owner"])
     stub = tr.create("owner", zoo.Encoder, zoo.LinearEncoder)

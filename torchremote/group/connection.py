@@ -44,7 +44,7 @@ def join_error(name: str, what: str) -> GroupError:
     return GroupError(f"join {name!r}: {what}")
 
 
-def enter(
+def say_hello(
     address: str, name: str, timeout: float, deadline: float, visits: bool = False
 ) -> tuple[HubConnection, Message]:
     """Connects to the hub, and says the worker's name. Returns the connection and the hub's welcome.

@@ -20,7 +20,7 @@ from ..link.timeouts import check_seconds
 from ..locks import new_lock
 from ..options import rpc_options
 from . import hub
-from .connection import enter, join_error
+from .connection import join_error, say_hello
 from .members import MARGIN, Membership
 from .standard_files import open_standard_files
 
@@ -105,7 +105,7 @@ def _enter(
             finally:  # RPC has ended, so there is nothing to leave another time
                 _membership = None
         deadline = time.monotonic() + timeout + MARGIN
-        connection, welcome = enter(where, name, timeout, deadline, visits)
+        connection, welcome = say_hello(where, name, timeout, deadline, visits)
         try:
             # It is known before RPC runs: whatever Ctrl-C ends here, RPC does not run without a membership to leave.
             _membership = Membership(name, connection)

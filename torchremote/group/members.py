@@ -2,8 +2,8 @@
 
 Note [Lost workers]
     When the hub says that a worker left or crashed, this happens at every other one: stubs of modules with a name stop
-    calling it, and look for their module before their next call (caller/finding/follow.py). After `GRACE`, the worker
-    is taken off the agent's list. Calls that are in the air meanwhile end with torch's own error, or with their
+    calling it, and look for their module before their next call (caller/finding/follow.py). After `LAST_CALLS`, the
+    worker is taken off the agent's list. Calls that are in the air meanwhile end with torch's own error, or with their
     timeout. If another process comes back under the name, it is put on the list after the old one was taken off.
 """
 
@@ -29,7 +29,7 @@ from .hub import Message
 from .listener import Listener
 from .network import listening_at
 
-GRACE: Final = 0.25
+LAST_CALLS: Final = 0.25
 """Seconds between the last call of a lost worker by our stubs and its removal from torch's list."""
 KEPT: Final = 5.0
 """Seconds for which memory that torch freed is kept: see _torch/group.py, Note [Taking a worker off]."""
@@ -214,8 +214,8 @@ class Membership:
         def take_off() -> None:
             try:
                 with at_work():
-                    agent.close_connection(name, GRACE)
-                time.sleep(GRACE)
+                    agent.close_connection(name, LAST_CALLS)
+                time.sleep(LAST_CALLS)
                 with at_work():
                     agent.take_off(name, number)
             finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
@@ -13,7 +14,7 @@ from ..errors import AbsentWorkerError, NotInitializedError, PlaceError
 from .failures import check_not_forked, first_line
 
 _FORMS = "'worker', 'worker/device', 'rank:N' or 'rank:N/device', such as 'ps0/cuda:0' or 'rank:1/cpu'"
-_CPU = torch.device("cpu")
+CPU: Final = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _devices() -> str:
     return ", ".join(["cpu", *(f"{kind}:{number}" for number in range(count))])
 
 
-def device_of(module: torch.nn.Module, otherwise: torch.device = _CPU) -> torch.device:
+def device_of(module: torch.nn.Module, otherwise: torch.device = CPU) -> torch.device:
     """Returns the device of the parameters and buffers of `module`, or `otherwise` if it has none."""
     own = (torch.nn.Module.named_parameters(module), torch.nn.Module.named_buffers(module))  # a stub has no others
     for _, tensor in itertools.chain(*own):

@@ -15,10 +15,8 @@ from ..errors import ArgumentError, CreationError, MismatchError, NativeError
 from ..jit import compile_interface
 from ..jit.export import DEVICES, check_examples, export_programs, is_compiled
 from ..jit.script.cache import READING_MODULES
-from ..link.places import device_of
+from ..link.places import CPU, device_of
 from .exported import complete_examples, export_for
-
-_CPU = torch.device("cpu")
 
 
 def compiled(
@@ -120,7 +118,7 @@ def _is_bare_package(path: Path) -> bool:
 _OURS = "torchremote: "  # so begin the errors of native/compiled.cpp
 
 
-def own_device(module: torch.nn.Module, otherwise: torch.device = _CPU) -> torch.device:
+def own_device(module: torch.nn.Module, otherwise: torch.device = CPU) -> torch.device:
     """Returns the device for which AOTInductor compiled `module`, or that of its tensors, or else `otherwise`."""
     if is_compiled(module):
         return torch.device(getattr(module, DEVICES).split()[0])

@@ -13,13 +13,11 @@ from ..jit import Contract, compile_interface
 from ..jit.export import DEVICES, check_examples, export_module, export_programs, misfit_of_mode, restore_parts
 from ..jit.read.model import Interface, Required
 from ..jit.script.cache import READING_MODULES
-from ..link.places import device_of
+from ..link.places import CPU, device_of
 from ..link.stubs import is_stub
 from ..link.values import PythonPacker
 from .checks.dropped import check_backward_hooks, check_whole, checked_module
 from .state_names import StateNames, note_names, read_names, remember_names
-
-_CPU = torch.device("cpu")
 
 
 def exported(
@@ -66,18 +64,18 @@ def exported(
     >>> scaling(torch.ones(5, 3), 2.0).sum().item()
     30.0
     """
-    compiled = compile_interface(interface)
-    contract = compiled.contract
+    read = compile_interface(interface)
+    contract = read.contract
     if isinstance(module, Mapping):
         if examples is not None or dynamic_shapes is not None or both_modes:
             raise ArgumentError("exported: programs are exported already, and take no examples, shapes or modes")
-        programs = check_examples(module, compiled.interface)
+        programs = check_examples(module, read.interface)
         with READING_MODULES:
             of_programs = export_programs(programs, contract.interface, contract.defined)
         note_names(of_programs, StateNames(frozenset(of_programs.state_dict()), ""))
         return of_programs
     python = _python_module(module, contract.interface.name)
-    complete = complete_examples(examples, compiled.interface, contract)
+    complete = complete_examples(examples, read.interface, contract)
     return export_for(python, contract, complete, dynamic_shapes=dynamic_shapes, both_modes=both_modes)
 
 
@@ -88,7 +86,7 @@ def export_for(
     *,
     dynamic_shapes: Mapping[str, Any] | None = None,
     both_modes: bool = False,
-    device: torch.device = _CPU,
+    device: torch.device = CPU,
     compiled: bool = False,
 ) -> torch.jit.ScriptModule:
     """Exports a module for the methods of an interface. `examples` has all arguments.

@@ -27,7 +27,7 @@ from .checkpoints import copy_path
 from .exported import check_movable
 from .modes import set_modes
 from .running.hosting import Hosting, wait_for_device
-from .state_names import Part, check_has_state, copy_names, state_of, versions_in
+from .state_names import ShapeAndDtype, check_has_state, copy_names, state_of, versions_in
 from .state_versions import Versions
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Piece:
         return tensor.narrow(self.dim, self.begin, self.end - self.begin) if tensor.dim() else tensor
 
 
-def pieces(parts: dict[str, Part], size: int = PIECE) -> Iterator[list[Piece]]:
+def pieces(parts: dict[str, ShapeAndDtype], size: int = PIECE) -> Iterator[list[Piece]]:
     """Splits `parts` into messages of at most `size` bytes. Only one element of a longest dimension may be larger."""
     message: list[Piece] = []
     room = size
@@ -88,22 +88,23 @@ def module_rref_here(handle: int, interface_name: str) -> PyRRef[Any]:
     )
 
 
-def parts_here(handle: int) -> tuple[int, dict[str, Part], Versions]:
-    """Returns the number of exchanges of the module, for `read_here` and `write_here`, and its state's parts.
+def state_here(handle: int) -> tuple[int, dict[str, ShapeAndDtype], Versions]:
+    """Returns what `read_here` and `write_here` need.
 
-    Its versions come with them.
+    That is how often the module was exchanged, the shape and dtype of each tensor of its state, and the state's
+    versions.
     """
 
-    def list_parts(hosting: Hosting) -> tuple[int, dict[str, Part], Versions]:
-        parts = {}
+    def list_tensors(hosting: Hosting) -> tuple[int, dict[str, ShapeAndDtype], Versions]:
+        tensors = {}
         for name, tensor in _state_of(hosting).items():
             if tensor.layout != torch.strided or tensor.is_quantized:
                 what = "quantized" if tensor.is_quantized else str(tensor.layout)
                 raise ArgumentError(f"{name}: a {what} tensor cannot be sent in pieces; write a checkpoint() instead")
-            parts[name] = Part(tuple(tensor.shape), tensor.dtype)
-        return hosting.exchanged, parts, versions_in(hosting.module)
+            tensors[name] = ShapeAndDtype(tuple(tensor.shape), tensor.dtype)
+        return hosting.exchanged, tensors, versions_in(hosting.module)
 
-    return _between_calls(handle, list_parts)
+    return _between_calls(handle, list_tensors)
 
 
 def read_here(handle: int, exchanged: int, message: Sequence[Piece]) -> list[torch.Tensor]:

@@ -87,23 +87,23 @@ def serve(
     >>> withdraw("doubler")
     """
     check_name(name)
-    compiled = compile_interface(interface)
-    contract = compiled.contract
+    read = compile_interface(interface)
+    contract = read.contract
     check_in_turn(in_turn)
-    check_gather(gather, compiled.interface)
+    check_gather(gather, read.interface)
     if examples is None:
         scripted = scripted_module(module, contract.interface)
     else:
-        scripted = export_for(module, contract, complete_examples(examples, compiled.interface, contract))
+        scripted = export_for(module, contract, complete_examples(examples, read.interface, contract))
     device = beside_calls(scripted, partial(own_device, scripted))
-    takes_turns = runs_in_turn(scripted, in_turn, gather)
+    one_by_one = runs_in_turn(scripted, in_turn, gather)
     path = check_path(checkpoint)
     if path is not None:
         _check_may_serve(scripted, contract, name, replace)  # a module that is refused keeps its own state
         beside_calls(scripted, partial(restore, scripted, path))
     host = put_named if replace else add_named
-    gathers = None if gather is None else Gather(gather, compiled.interface)
-    host(scripted, device, contract, name, Ways(takes_turns, gathers))
+    gathers = None if gather is None else Gather(gather, read.interface)
+    host(scripted, device, contract, name, Ways(one_by_one, gathers))
 
 
 def _check_may_serve(module: torch.jit.ScriptModule, contract: Contract, name: str, replace: bool) -> None:

@@ -34,7 +34,7 @@ _names_of: weakref.WeakKeyDictionary[torch.nn.Module, StateNames] = weakref.Weak
 
 
 @dataclass(frozen=True)
-class Part:
+class ShapeAndDtype:
     """The shape and dtype of a tensor of a state."""
 
     shape: tuple[int, ...]
@@ -123,7 +123,7 @@ def _kind(tensor: torch.Tensor) -> str:
 
 
 def differences(
-    own: Mapping[str, Part] | Mapping[str, torch.Tensor],
+    own: Mapping[str, ShapeAndDtype] | Mapping[str, torch.Tensor],
     versions: Versions,
     state: Mapping[str, torch.Tensor],
     same_names: bool = True,

@@ -20,6 +20,7 @@ from ..caller.finding.connect import connect
 from ..caller.stubs.stub import route_and_interface, stub_along
 from ..jit import CompiledInterface, compile_interface
 from ..jit.read.model import Method
+from ..link.places import CPU
 from ..link.values import PythonPacker
 from ..owner import served
 from ..owner.running.gathering import Ways
@@ -69,7 +70,7 @@ def check_interface(
     with _running() as worker:
         for moves, devices in WAYS:
             name = f"check-{uuid.uuid4()}"
-            served.add_named(scripted, _CPU, compiled.contract, name, Ways(moves=moves))
+            served.add_named(scripted, CPU, compiled.contract, name, Ways(moves=moves))
             try:
                 stub = connect(worker, interface, name)
                 route, _ = route_and_interface(stub, "check_interface")
@@ -82,9 +83,8 @@ def check_interface(
     return count
 
 
-_CPU: Final = torch.device("cpu")
 # Whether tensors move, as to an accelerator, and what the caller's device map has: all branches of an endpoint.
-WAYS: Final = ((False, ()), (True, ()), (True, (_CPU,)))
+WAYS: Final = ((False, ()), (True, ()), (True, (CPU,)))
 
 
 def _check_method(

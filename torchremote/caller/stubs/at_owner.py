@@ -129,7 +129,7 @@ class AtOwner:
         """
         # If the stub follows its name to another module meanwhile, that one must not be asked for the rest.
         self._check_context("state_dict")
-        route, (exchanged, parts, versions) = self._ask_following(module_state.parts_here)
+        route, (exchanged, parts, versions) = self._ask_following(module_state.state_here)
         with torch.inference_mode(False):  # whoever asks: the tensors are as those of a local state_dict()
             copied = {name: torch.empty(part.shape, dtype=part.dtype, device="cpu") for name, part in parts.items()}
             for message in module_state.pieces(parts):
@@ -169,7 +169,7 @@ class AtOwner:
             raise ArgumentError(
                 f"{self._where}: load_state_dict({type(state_dict).__name__}): not a mapping of tensors"
             )
-        route, (exchanged, parts, versions) = self._ask_following(module_state.parts_here)  # as in `state_dict`
+        route, (exchanged, parts, versions) = self._ask_following(module_state.state_here)  # as in `state_dict`
         common = {name: part for name, part in parts.items() if name in state_dict}
         for name in common:
             value = state_dict[name]

@@ -9,8 +9,8 @@ Note [Holders that die]
     A holder to which the owner cannot connect may live, and call: torch closes the port of a worker for good when a
     connection ends too early (group/listener.py, Note [Deaf workers]). So every holder gives its owners signs of its
     life. One that refuses the connection keeps its leases until it is taken off the group, or there was no sign for
-    `SILENCE` rounds of the sweeper. Rounds, and not seconds: an owner that was stopped finds the signs of that time
-    when it goes on.
+    `SILENT_ROUNDS` of the sweeper. Rounds, and not seconds: an owner that was stopped finds the signs of that time when
+    it goes on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import torch
 import torch.distributed.rpc as rpc
@@ -30,12 +30,10 @@ from ...link.failures import FAILURES, is_lost, is_refused
 from ...locks import new_lock
 from . import sweeper
 
-BETWEEN_SIGNS: Final = 12
+ROUNDS_BETWEEN_SIGNS: Final = 12
 """Rounds of the sweeper between two signs that a holder gives."""
-SILENCE: Final = 120
+SILENT_ROUNDS: Final = 120
 """Rounds without a sign after which a holder that takes no connection has died."""
-
-Answer: TypeAlias = torch.futures.Future[Any]
 
 numbers: Iterator[int] = itertools.count()
 """Of leases and of questions, in the order in which they began."""
@@ -53,7 +51,7 @@ class _Holder:
         silent: the rounds for which it has given no sign, while it takes no connection.
     """
 
-    asked: Answer | None
+    asked: torch.futures.Future[Any] | None
     number: int
     silent: int = 0
 
@@ -91,7 +89,7 @@ def find_lost(leases: Mapping[int, list[tuple[int, int]]]) -> list[tuple[int, in
             older = [(handle, number) for handle, number in leases[whose] if number < holder.number]
             if not _refuses(holder.asked):
                 holder.silent = 0
-            elif holder.silent < SILENCE and _is_in_group(whose):
+            elif holder.silent < SILENT_ROUNDS and _is_in_group(whose):
                 holder.silent += 1
                 if len(older) == len(leases[whose]):
                     continue  # torch would fail again, and warn again
@@ -104,7 +102,7 @@ def find_lost(leases: Mapping[int, list[tuple[int, int]]]) -> list[tuple[int, in
     return lost
 
 
-def _ask(holder: int) -> Answer | None:
+def _ask(holder: int) -> torch.futures.Future[Any] | None:
     """Asks a holder for a sign of life. None if torch cannot send the question."""
     try:
         return _torch.ask_for_a_sign(holder)
@@ -112,7 +110,7 @@ def _ask(holder: int) -> Answer | None:
         return None
 
 
-def _is_lost(asked: Answer | None) -> bool:
+def _is_lost(asked: torch.futures.Future[Any] | None) -> bool:
     """Says whether what `_ask` returned, and is done, shows that the holder or the way to it is lost."""
     return _torch.rpc_running() and (asked is None or is_lost(_failure(asked)))
 
@@ -122,12 +120,12 @@ def _is_in_group(holder: int) -> bool:
     return any(worker.id == holder for worker in _torch.worker_infos())
 
 
-def _refuses(asked: Answer | None) -> bool:
+def _refuses(asked: torch.futures.Future[Any] | None) -> bool:
     """Says whether the holder takes no connection."""
     return asked is not None and is_refused(_failure(asked))
 
 
-def _failure(answer: Answer) -> str:
+def _failure(answer: torch.futures.Future[Any]) -> str:
     """Returns the message of the error with which an answer ended; "" if it did not."""
     try:
         answer.value()
@@ -140,13 +138,15 @@ def sign_here(holder: int) -> None:
     """Notes that a holder lives."""
     known = _holders.get(holder)
     if known is not None:
-        known.silent = 0  # a round that counts just now may win; the next signs come long before `SILENCE`
+        known.silent = 0  # a round that counts just now may win; the next signs come long before `SILENT_ROUNDS`
 
 
 # -- on the holder
 
 _lock = new_lock()
-_owners: dict[str, Answer | None] = {}  # for each owner of which this process holds leases: the answer to its last sign
+_owners: dict[
+    str, torch.futures.Future[Any] | None
+] = {}  # for each owner of which this process holds leases: the answer to its last sign
 _rounds = 0
 
 
@@ -161,10 +161,10 @@ def _give_signs() -> None:
     global _rounds
     own = _torch.own_id()
     _rounds += 1
-    if own is None or _rounds % BETWEEN_SIGNS:
+    if own is None or _rounds % ROUNDS_BETWEEN_SIGNS:
         return
     for owner, last in list(_owners.items()):
-        sign: Answer | None = None
+        sign: torch.futures.Future[Any] | None = None
         if last is None or not (last.done() and is_lost(_failure(last))):
             with suppress(*FAILURES):  # raised if it is lost, or has left
                 sign = rpc.rpc_async(owner, sign_here, (own,))

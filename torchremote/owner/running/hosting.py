@@ -46,19 +46,19 @@ def hosting_of(
     """Looks into a module that is to be hosted. If it is hosted already, only a turn may call this.
 
     Args:
-        before: how the module is hosted in whose place this one comes.
+        before: the hosting that this one replaces, if there is one.
     """
     strand = None if before is None else before.strand
     return Hosting(
-        module,
-        device,
-        ways,
-        device.type != "cpu" if ways.moves is None else ways.moves,
-        _strand_of(module, strand) if ways.takes_turns else strand,
-        0 if before is None else before.exchanged + 1,
-        _bytes_of(module),
-        any(parameter.requires_grad for parameter in _parameters_of(module)),
-        parts_of(module) if ways.takes_turns else frozenset(),
+        module=module,
+        device=device,
+        ways=ways,
+        moves=device.type != "cpu" if ways.moves is None else ways.moves,
+        strand=_strand_of(module, strand) if ways.takes_turns else strand,
+        exchanged=0 if before is None else before.exchanged + 1,
+        bytes=_bytes_of(module),
+        learns=any(parameter.requires_grad for parameter in _parameters_of(module)),
+        parts=parts_of(module) if ways.takes_turns else frozenset(),
     )
 
 
@@ -109,7 +109,7 @@ def put_of(contract: Contract, hosting: Hosting, counts: object, is_same: bool =
     Also waits until the module's tensors are on the device.
 
     Args:
-        counts: in what the module's calls are counted, if they are.
+        counts: the object that counts the module's calls. None: nobody counts.
         is_same: whether the handle leads to this module already, or to one of which it is a copy. Then what is returned
             has to be called in turn: see jit/runtime/current.py.
     """
