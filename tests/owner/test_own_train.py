@@ -1,4 +1,4 @@
-"""Scripted modules whose class has a `train` of its own: see owner/own_train.py."""
+"""Scripted modules whose class has a `train` of its own: see owner/part_modes.py."""
 
 import copy
 import threading

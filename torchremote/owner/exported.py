@@ -10,7 +10,7 @@ import torch
 from .. import _torch
 from ..errors import ArgumentError, CreationError, MismatchError
 from ..jit import Contract, compile_interface
-from ..jit.export import DEVICES, check_examples, export_module, export_programs, misfit_of_mode, restore_parts
+from ..jit.export import DEVICES, check_examples, export_module, export_programs
 from ..jit.read.model import Interface, Required
 from ..jit.script.cache import READING_MODULES
 from ..link.places import CPU, device_of
@@ -175,26 +175,6 @@ def complete_examples(examples: object, interface: Interface, contract: Contract
         given = checked[method.name]
         checked[method.name] = [complete(one) for one in given] if isinstance(given, list) else complete(given)
     return checked
-
-
-def check_mode(module: torch.jit.ScriptModule, training: bool | None = None) -> None:
-    """Raises ArgumentError if `module`, or a part of it, was exported, and not in this mode: see Note [Modes of parts].
-
-    Args:
-        training: the mode that is to be set. None: the one that each part is in.
-    """
-    for part in module.modules():
-        said = "" if is_stub(part) else misfit_of_mode(part, training)
-        if said:
-            raise ArgumentError(said)
-
-
-def set_mode(module: torch.jit.ScriptModule, training: bool) -> None:
-    """Sets the mode of a module for which `check_mode` found it right."""
-    module.train(training)
-    for part in module.modules():
-        if not is_stub(part):
-            restore_parts(part)
 
 
 def check_movable(module: torch.jit.ScriptModule, device: torch.device) -> None:

@@ -21,8 +21,8 @@ import torch
 from ..errors import TorchRemoteError
 from ..link.failures import first_line
 from . import modules
-from .exported import check_mode, set_mode
 from .modules import Entry
+from .part_modes import check_mode, set_mode
 from .running.hosting import Hosting
 
 _log = logging.getLogger("torchremote")

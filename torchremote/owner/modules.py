@@ -48,9 +48,10 @@ from .running.turns import take_turn
 
 T = TypeVar("T")
 
+# all three under tables.LOCK
 _by_handle: dict[int, tuple[Entry, OwnerTable]] = {}
 _by_part: dict[object, list[Hosting]] = {}  # by the parts of modules that take turns
-by_name: dict[str, Entry] = {}  # under LOCK
+by_name: dict[str, Entry] = {}
 _exchanging = new_lock()  # one exchange at a time, so that each sees the result of the last one
 
 
@@ -69,7 +70,7 @@ class Entry:
 
 
 class NameTaken(Exception):
-    """The name of a module is that of another one."""
+    """Says that another module has the name already."""
 
     def __init__(self, first: Entry) -> None:
         self.first = first

@@ -29,10 +29,9 @@ from .checks.numbers_as_bools import check_numbers
 from .checks.refused import words_of_refusal
 from .checks.scripted_code import code_of
 from .checks.shared_parts import check_shared
-from .exported import check_mode
 from .implements import chosen_overloads
 from .modules import beside_calls
-from .own_train import modes_by_own_train, noting_modes
+from .part_modes import check_mode, modes_by_own_train, noting_modes
 from .state_names import read_names, remember_names
 
 _NUMBERS: Final = re.compile(r"^\d+ | \d+$")  # of parts, and of what is forked

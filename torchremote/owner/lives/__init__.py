@@ -1,1 +1,4 @@
-"""Says how long modules without a name live: leases, who holds them, and the thread that ends them."""
+"""Says how long modules without a name live.
+
+Both sides are here: what an owner keeps, and what a holder sends (`send`, `receive`, `give_signs`).
+"""

@@ -26,6 +26,7 @@ GRACE: Final = 10.0
 crash only if the scheduler stopped it at that moment for this long, while the rest of its process runs on."""
 
 LOCK = new_lock()
+"""Guards the tables, and modules.py's `_by_handle`, `_by_part`, `by_name` and entries."""
 _TOKEN_BITS: Final = 63 - INDEX_BITS
 _tables: dict[tuple[str, str], OwnerTable] = {}
 _kept: deque[tuple[float, object]] = deque()  # by `keep_for_readers`, with the time until which it is kept

@@ -1,10 +1,10 @@
-"""Keeps what a `train` of a user's own does to modes, which TorchScript does not have.
+"""Checks and sets the modes of a module's parts, and keeps what a `train` of a user's own does to them.
 
 Note [A train of its own]
     A class may have a `train` that leaves a part in another mode: a norm that stays frozen, or a dropout that drops in
     evaluation, too. A scripted module has none of its methods, and torch's `train` would set all parts alike. So
     whoever scripts a module finds out which parts such a `train` leaves in the other mode, and the scripted module
-    keeps their names in an attribute, as an exported one does. `set_mode` in exported.py sets these back.
+    keeps their names in an attribute, as an exported one does. `set_mode` sets these back.
 
     It is found out on a copy of the module whose tensors have no data: `train` may do more than to set modes. What
     cannot be copied, such as a lock, both have. A `train` that raises sets no modes.
@@ -21,7 +21,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..jit.export import MIXED, PartModes, has_own_train, parts_in_other_mode, written
+from ..errors import ArgumentError
+from ..jit.export import (
+    MIXED,
+    PartModes,
+    has_own_train,
+    misfit_of_mode,
+    parts_in_other_mode,
+    restore_parts,
+    written,
+)
 from ..link.failures import words_of
 from ..link.stubs import is_stub
 
@@ -88,3 +97,23 @@ def _without_data(tensor: torch.Tensor) -> torch.Tensor:
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(empty, tensor.requires_grad)
     return empty
+
+
+def check_mode(module: torch.jit.ScriptModule, training: bool | None = None) -> None:
+    """Raises ArgumentError if `module`, or a part of it, was exported, and not in this mode: see Note [Modes of parts].
+
+    Args:
+        training: the mode that is to be set. None: the one that each part is in.
+    """
+    for part in module.modules():
+        said = "" if is_stub(part) else misfit_of_mode(part, training)
+        if said:
+            raise ArgumentError(said)
+
+
+def set_mode(module: torch.jit.ScriptModule, training: bool) -> None:
+    """Sets the mode of a module for which `check_mode` found it right."""
+    module.train(training)
+    for part in module.modules():
+        if not is_stub(part):
+            restore_parts(part)
