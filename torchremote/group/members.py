@@ -37,6 +37,8 @@ _LOOK: Final = 1.0  # seconds between two looks whether rpc.shutdown() ended the
 _LETTING_GO: Final = 1.0  # seconds that letting go of references may take
 MARGIN: Final = 5.0
 """Seconds that the hub has beyond a join's timeout, to say who kept it waiting."""
+LONGEST_END: Final = 5.0
+"""Seconds for which the end of a membership waits for the thread that reads from the hub."""
 
 _log = logging.getLogger("torchremote")
 
@@ -258,11 +260,14 @@ class Membership:
             self.end()
 
     def end(self) -> None:
-        """Ends the connection and the agent, and waits for nobody."""
+        """Ends the connection and the agent.
+
+        Waits for no other worker, and at most `LONGEST_END` seconds for the thread that reads from the hub.
+        """
         self._leaving = True
         self._connection.end()
         try:
-            self._thread.end(MARGIN)
+            self._thread.end(LONGEST_END)
         finally:  # also at a second Ctrl-C
             self._connection.close()
             if self._agent is not None:

@@ -1,11 +1,11 @@
 """The optional part in C++: with it, calls do not wait for the caller's Python, nor modules for another's turn.
 
-caller.cpp, following.cpp, strand.cpp, threads.cpp and counting.cpp say how. tensors.cpp looks at the tensors that are
-sent, and compiled.cpp runs what AOTInductor compiled.
+caller.cpp, following.cpp and route.cpp are for callers; strand.cpp, threads.cpp and counting.cpp for owners; each says
+how. tensors.cpp looks at the tensors that are sent, and compiled.cpp runs what AOTInductor compiled.
 
 It is built once for a torch and a Python, into the user's cache, and found there on import. Without it, everything
 works the same, but `compiled`, which needs compiled.cpp. The compiler, `caller` and `owner` ask this file which of the
-two it is; nobody else has to know.
+two it is.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ namespace torchremote {
 // Has a thread run a function, which raises nothing. It does not wait until slow functions of others end.
 void run_in_thread(std::function<void()> function);
 
-// Returns how often this process, or one from which it was forked, was forked. A child has none of the threads.
+// Returns how many forks led to this process. It has none of its parents' threads.
 int forks();
 
 } // namespace torchremote

@@ -66,7 +66,7 @@ class CreateRequest:
     caller: int  # the id of the caller's worker
     examples: Mapping[str, Any] | None = None  # of each method's arguments: the module is exported, not scripted
     gather: int | None = None  # how many calls at most become one
-    declared: str | None = None  # if calls are gathered: `text` with the marks of methods, which say which calls
+    declared: str | None = None  # `text` with the marks of its methods, by which calls are gathered. None: they are not
     names: StateNames | None = None  # of the state of a ScriptModule in `make`; None: read when it is scripted, or lost
     checkpoint: str | None = None  # a path on the owner: the module begins with the state that is there, if any
 

@@ -168,12 +168,12 @@ accelerators on which tensors of the result may be: a Future waits for their wor
 
 
 def at_once(unpack: Callable[[Any], Any] | None) -> Settle:
-    """Makes what does as `settle`, with `unpack`."""
+    """Makes a `Settle` that waits, as `settle` does."""
     return lambda answer, failing, devices: settle(answer, unpack, failing)
 
 
 def later(unpack: Callable[[Any], Any] | None, on_unwrap: Callable[[Any], None] = raise_failure) -> Settle:
-    """Makes what returns a Future that gives the result of `settle` with `unpack`, or raises its error.
+    """Makes a `Settle` that returns a Future at once, of what `settle` would return or raise.
 
     Args:
         on_unwrap: is called with the value whenever somebody asks for it, and raises the error if it is one.
@@ -211,7 +211,10 @@ def later(unpack: Callable[[Any], Any] | None, on_unwrap: Callable[[Any], None] 
 
 
 def _pass_on_with_callback(restore: Callable[[Any], Any] | None) -> Settle:
-    """Makes what does as `later`, with a value that is at most restored, in its place, by whoever asks."""
+    """Makes a `Settle` as `later` does, for values that need no unpacking.
+
+    `restore` changes the value in place when somebody asks for it.
+    """
     if restore is None:
         return later(None)
 
@@ -223,7 +226,7 @@ def _pass_on_with_callback(restore: Callable[[Any], Any] | None) -> Settle:
 
 
 def _pass_on_natively(restore: Callable[[Any], Any] | None) -> Settle:
-    """Makes what does as `_pass_on_with_callback`. The native part gives the Future its value, without Python."""
+    """Makes a `Settle` as `_pass_on_with_callback` does. The native part gives the Future its value, without Python."""
 
     def settle_later(answer: Any, failing: Failing, devices: Sequence[torch.device]) -> Answer[Any]:
         result: Answer[Any] = Answer(devices)

@@ -1,4 +1,4 @@
-"""Runs chores on a daemon thread of the owner: some once and soon, others regularly.
+"""Runs chores on a daemon thread, for owners and callers: some once and soon, others regularly.
 
 Note [Finalisers]
     A finaliser runs where the last reference is dropped. That may be inside a function that holds a lock, so a
@@ -35,7 +35,7 @@ _lock = new_lock()
 
 
 def soon(chore: Chore) -> None:
-    """Gives the thread a chore. Takes no lock, so a finaliser may call it."""
+    """Gives the thread a chore. Starts no thread and takes no lock, so a finaliser may call it."""
     _soon.put(chore)
 
 

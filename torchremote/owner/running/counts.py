@@ -63,7 +63,7 @@ _numbers = itertools.count(1)
 
 
 def new_counts() -> object:
-    """Returns that in which the calls of one more module are counted; None if this process does not count."""
+    """Makes the object in which a module's calls are counted. None: this process does not count."""
     if not _torch.is_counting():
         return None
     return native.new_counts() if native.available() else f"{next(_numbers)} "
