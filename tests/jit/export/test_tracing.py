@@ -79,6 +79,22 @@ def test_a_size_of_1_is_squeezed_away():
     )
 
 
+@pytest.mark.parametrize(
+    "squeeze",
+    [
+        lambda x: torch.squeeze(input=x, dim=0),
+        lambda x: torch.squeeze(dim=(0,), input=x),
+        lambda x: torch.squeeze(a=x, axis=0),
+        lambda x: torch.squeeze(x, axis=0),
+        lambda x: x.squeeze(axis=0),
+        lambda x: x.clone().squeeze_(dim=0),
+        lambda x: x[None].squeeze(0, 1),
+    ],
+)
+def test_squeeze_in_all_its_spellings(squeeze):
+    agree(pair(lambda self, x: squeeze(x) * squeeze(x).dim()), torch.ones(1, 3), torch.ones(2, 3), torch.ones(4, 1))
+
+
 def old(self, x):
     before = self.one
     self.one = x.sum(0)

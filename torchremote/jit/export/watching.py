@@ -234,10 +234,17 @@ def _in_transform() -> bool:
     return any(frame.filename.endswith("eager_transforms.py") for frame in traceback.extract_stack())
 
 
-def _ask_for_1(tensor: Any, dim: Any = None, **ignored: Any) -> None:
-    """Compares the sizes that squeeze looks at with 1, for torch.export to note the answer."""
+def _ask_for_1(*args: Any, **kwargs: Any) -> None:
+    """Compares the sizes that squeeze looks at with 1, for torch.export to note the answer.
+
+    Args:
+        args, kwargs: those of squeeze. torch also takes `axis`, and dimensions one by one, and calls the tensor `input`
+            or, as numpy does, by other names.
+    """
+    by_name = [kwargs.pop(name) for name in ("dim", "axis") if name in kwargs]
+    tensor, *given = (*args, *kwargs.values(), *by_name)
     if isinstance(tensor, torch.Tensor):
-        dims = range(tensor.dim()) if dim is None else dim if isinstance(dim, (tuple, list)) else (dim,)
-        for one in dims:
+        several = given if len(given) != 1 else given[0] if isinstance(given[0], (tuple, list)) else given
+        for one in several if given else range(tensor.dim()):
             if isinstance(one, int) and -tensor.dim() <= one < tensor.dim():
                 _torch.ask_for_1(tensor.shape[one])
