@@ -126,14 +126,16 @@ def test_the_parts_of_a_hosted_module_show_the_modes_that_were_captured(owner):
     tr.create(owner, OnTensor, module)
 
 
-def test_what_train_does_beside_modes_is_undone():
+@pytest.mark.parametrize("both_modes", [False, True])
+def test_what_train_does_beside_modes_is_undone(both_modes):
     module = Freezing()
-    tr.exported(module, OnTensor, EXAMPLES)
+    exported = tr.exported(module, OnTensor, EXAMPLES, both_modes=both_modes)
     assert all(part.training for part in module.modules())
-    assert all(parameter.requires_grad for parameter in module.parameters())
+    for given in (module, exported):
+        assert all(parameter.requires_grad for parameter in given.parameters())
 
 
-class Freezing(Keeping):
+class Freezing(Trained):
     def train(self, mode=True):
         super().train(mode)
         self.norm.requires_grad_(False)

@@ -30,6 +30,7 @@ from .modes import (
     modes_of,
     parts_in_other_mode,
     restore_parts,
+    undoing_train,
     words_of_undone,
     written,
 )
@@ -66,13 +67,9 @@ def export_module(
         raise ArgumentError(f"{interface.name}: both_modes=True: {said}; or leave out both_modes")
     modes = [_graphs(module, interface, classes, examples, shapes, device, finish)]
     if both_modes:
-        before = [(part, part.training) for part in module.modules()]
-        try:
+        with undoing_train(module):
             module.train(not module.training)
             modes.append(_graphs(module, interface, classes, examples, shapes, device, finish))
-        finally:
-            for part, mode in before:
-                part.training = mode
     return lowering.script(modes, defined)
 
 

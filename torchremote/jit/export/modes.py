@@ -13,6 +13,7 @@ Note [Modes of parts]
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,13 +61,21 @@ def parts_in_other_mode(module: nn.Module, training: bool) -> tuple[str, ...]:
 
 def _set_by_train(module: nn.Module, training: bool) -> dict[str, bool]:
     """Returns the modes that a module's own `train` sets, by part. Returns none if it raises."""
+    with undoing_train(module):
+        try:
+            module.train(training)
+        except Exception:  # it is the user's own
+            return {}
+        return {name: part.training for name, part in module.named_modules(remove_duplicate=False)}
+
+
+@contextlib.contextmanager
+def undoing_train(module: nn.Module) -> Iterator[None]:
+    """Afterwards restores the modes of a module's parts, and which parameters require gradients."""
     modes = [(part, part.training) for part in module.modules()]
     gradients = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     try:
-        module.train(training)
-        return {name: part.training for name, part in module.named_modules(remove_duplicate=False)}
-    except Exception:  # it is the user's own
-        return {}
+        yield
     finally:
         for part, mode in modes:
             part.training = mode
