@@ -19,7 +19,7 @@ GLOBALS: Final = frozenset(
     "math torch rpc Any Tensor Dict Future List Optional Protocol RRef Tuple Union "
     "RuntimeError super isinstance len range zip float int bool str complex list max min abs round "
     "ModuleInterface Runs Hosted AtOnce Forked InTurn Groups Gathering host host_forked host_in_turn gather "
-    "Link Attachable detach attach Disconnected Connected Local Remote Stub".split()
+    "Link Attachable detach attach Disconnected Connected Local Remote Stub CountedModule Flagging".split()
 ).union(name for file in FILES for name in names_in(file))
 # Argument names that TorchScript replaces when it saves a model.
 REPLACED: Final = frozenset("_ inf nan ops CONSTANTS fork uninitialized getattr unchecked_cast __torch__ aten".split())
