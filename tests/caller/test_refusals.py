@@ -134,6 +134,34 @@ def test_arguments_that_are_no_tuple_and_no_mapping(owner, arguments):
         tr.create(owner, zoo.Encoder, zoo.LinearEncoder, **arguments)
 
 
+class Unwritable:
+    def __repr__(self):
+        raise LookupError
+
+
+@pytest.mark.parametrize("value", [10**5000, Unwritable()], ids=["long", "unwritable"])
+def test_values_that_cannot_be_written(owner, value):
+    said = f"an object of class .*{type(value).__name__}"
+    for error, arguments in (
+        (ArgumentError, {"args": value}),
+        (ArgumentError, {"kwargs": value}),
+        (ArgumentError, {"kwargs": {value: 1}}),
+        (ArgumentError, {"in_turn": value}),
+        (ArgumentError, {"if_exists": value, "name": "any"}),
+        (ArgumentError, {"gather": value}),
+        (ArgumentError, {"checkpoint": value}),
+        (ServedNameError, {"name": value}),
+    ):
+        with pytest.raises(error, match=f"{next(iter(arguments))}={said}|kwargs=an object of class dict"):
+            tr.create(owner, zoo.Encoder, zoo.LinearEncoder, **arguments)
+    with pytest.raises(ArgumentError, match=rf"args=\[\({said},\)\]"):
+        tr.create_many([owner], zoo.Encoder, zoo.LinearEncoder, args=[value])
+    with pytest.raises(PlaceError, match=f"where: {said} is not a string"):
+        tr.create(value, zoo.Encoder, zoo.LinearEncoder)
+    with pytest.raises(MismatchError, match=f"module_cls: {said} cannot be called"):
+        tr.create(owner, zoo.Encoder, value)
+
+
 @pytest.mark.parametrize("name", ["", 5, ["list"]])
 def test_names_that_are_none(owner, name):
     for act in (

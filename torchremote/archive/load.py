@@ -26,6 +26,7 @@ from ..errors import (
     TorchRemoteError,
 )
 from ..jit.export import MODE_NAMES
+from ..jit.read.shown import repr_of
 from ..link.failures import GONE
 from ..link.places import find_worker
 from ..link.route import Route, address_of
@@ -120,7 +121,7 @@ def reconnect(model: torch.nn.Module, workers: Mapping[str, str] | None = None, 
     >>> torchremote.withdraw("saved", "owner")
     """
     if not isinstance(workers, (Mapping, NoneType)):
-        raise PlaceError(f"workers={workers!r}: not a mapping from old workers to new ones")
+        raise PlaceError(f"workers={repr_of(workers)}: not a mapping from old workers to new ones")
     found = list(stubs_in(model))
     if not found:
         raise InterfaceError(

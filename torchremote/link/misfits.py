@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 
 from ..errors import ArgumentError
-from ..jit.read.shown import shown as repr_of
+from ..jit.read.shown import shown
 from ..jit.read.types import TENSOR, EnumType, ListType, NamedTupleType, TupleType, Type, walk
 
 _NUMBERS: Final = (int, float, complex)
@@ -83,12 +83,3 @@ def _for_a_tensor(value: object) -> str:
 def _is_array(value: object) -> bool:
     """Says whether `value` is an array of numpy or of something like it."""
     return hasattr(value, "__array__") or hasattr(value, "__dlpack__")
-
-
-def shown(value: object) -> str:
-    """Shows a value, or its class, in an error."""
-    if value is None or isinstance(value, (*_NUMBERS, str, enum.Enum, torch.dtype, torch.device)):
-        return f"{repr_of(value):.60}" if type(value).__module__ != "numpy" else f"{repr_of(value):.60} (numpy's)"
-    cls = type(value)
-    module = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
-    return f"an object of class {module}{cls.__qualname__}"

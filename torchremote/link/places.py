@@ -11,6 +11,7 @@ import torch
 from .. import _torch
 from .._torch import WorkerInfo
 from ..errors import AbsentWorkerError, NotInitializedError, PlaceError
+from ..jit.read.shown import repr_of
 from .failures import check_not_forked, first_line
 
 _FORMS = "'worker', 'worker/device', 'rank:N' or 'rank:N/device', such as 'ps0/cuda:0' or 'rank:1/cpu'"
@@ -34,7 +35,7 @@ def find_place(where: str) -> Place:
             one: the worker may still join.
     """
     if not isinstance(where, str):
-        raise PlaceError(f"where: {where!r} is not a string; write {_FORMS}")
+        raise PlaceError(f"where: {repr_of(where)} is not a string; write {_FORMS}")
     check_not_forked(f"where={where!r}: ")
     if not _torch.rpc_running():
         raise NotInitializedError(
@@ -67,7 +68,7 @@ def find_worker(where: str) -> Place:
 def check_worker(where: str) -> None:
     """Raises PlaceError if `where` cannot name a worker alone. The worker need not be there."""
     if not isinstance(where, str):
-        raise PlaceError(f"where: {where!r} is not a string; write 'worker' or 'rank:N'")
+        raise PlaceError(f"where: {repr_of(where)} is not a string; write 'worker' or 'rank:N'")
     worker, device = _read_place(where)
     if device:
         raise PlaceError(f"where={where!r}: a worker is wanted, without a device; name the worker alone: {worker!r}")

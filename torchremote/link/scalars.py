@@ -17,8 +17,9 @@ import torch
 
 from ..errors import ArgumentError
 from ..jit.read.annotations import SCALAR_CLASSES
+from ..jit.read.shown import shown
 from ..jit.read.types import ScalarType
-from .misfits import Inside, misfit, shown
+from .misfits import Inside, misfit
 
 
 def as_scalar(value: Any, name: str, exact: bool) -> Any:

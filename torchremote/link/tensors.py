@@ -16,9 +16,10 @@ from torch.nn.parameter import is_lazy
 
 from .. import _torch
 from ..errors import ArgumentError
+from ..jit.read.shown import shown
 from ..jit.read.types import TENSOR, DictType, ListType, OptionalType, TensorType, TupleType, Type
 from ..jit.runtime.message import MARK
-from .misfits import Inside, shown
+from .misfits import Inside
 
 
 def check_plain(tensor: torch.Tensor, where: str | Inside) -> None:

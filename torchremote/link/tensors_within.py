@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import torch
 
+from ..jit.read.shown import repr_of
+
 _PLAIN: Final = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _SEQUENCES: Final = frozenset({list, tuple, deque})
 _MAPPINGS: Final = frozenset({dict, OrderedDict, defaultdict})
@@ -41,7 +43,7 @@ def _shown(key: Any) -> str:
     """Shows a key. It may be, or have in it, a tensor that was not checked yet: showing one of these ends a process."""
     if type(key) is tuple:
         return f"({', '.join(map(_shown, key))})"
-    return repr(key) if type(key) in _PLAIN else f"<{type(key).__name__}>"
+    return repr_of(key) if type(key) in _PLAIN else f"<{type(key).__name__}>"
 
 
 def parts_of(value: Any, leaves: type | tuple[type, ...] = torch.Tensor) -> Iterator[tuple[Any, Path]]:

@@ -8,6 +8,7 @@ import torch.distributed.rpc as rpc
 
 from .. import _torch
 from ..errors import NotInitializedError
+from ..jit.read.shown import repr_of
 from ..options import LONGEST_TIMEOUT, is_seconds, whole_milliseconds
 from .failures import WHEN_RUNNING, check_not_forked
 
@@ -22,7 +23,7 @@ def check_timeout(timeout: float | None, name: str = "timeout") -> float | None:
         return None
     if not is_seconds(timeout):
         otherwise = ", 0 for no limit, or None for RPC's default" if name == "timeout" else ", or None"
-        raise ValueError(f"{name}={timeout!r}: a number of seconds is wanted{otherwise}")
+        raise ValueError(f"{name}={repr_of(timeout)}: a number of seconds is wanted{otherwise}")
     return whole_milliseconds(timeout)
 
 
@@ -34,7 +35,7 @@ def check_seconds(timeout: float, above_zero: bool = True) -> float:
     """
     if not is_seconds(timeout) or (above_zero and timeout == 0):
         least = "more than 0" if above_zero else "0 or more"
-        raise ValueError(f"timeout={timeout!r}: a number of seconds is wanted, {least}")
+        raise ValueError(f"timeout={repr_of(timeout)}: a number of seconds is wanted, {least}")
     return float(min(timeout, LONGEST_TIMEOUT))
 
 

@@ -18,6 +18,7 @@ from .._torch import PyRRef
 from ..errors import ArgumentError
 from ..jit import Classes
 from ..jit.read.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
+from ..jit.read.shown import shown
 from ..jit.read.types import (
     AnyType,
     DictType,
@@ -32,7 +33,7 @@ from ..jit.read.types import (
     Type,
     UnionType,
 )
-from .misfits import Inside, misfit, shown
+from .misfits import Inside, misfit
 from .references import check_reference
 from .scalars import as_scalar, dtype_codes, dtypes_by_code, is_integer, keys_for_any
 from .tensors import check_plain, restored, restored_any

@@ -20,6 +20,7 @@ from typing import Any, Final
 import torch
 
 from ..errors import ArgumentError, CreationError, MismatchError, RemoteError
+from ..jit.read.shown import repr_of
 from ..link.failures import words_of
 from . import modules
 from .running.hosting import Hosting
@@ -46,7 +47,9 @@ def check_path(path: object) -> str | None:
     except TypeError:
         text = None
     if not isinstance(text, str) or not text or not _may_be_path(text):
-        raise ArgumentError(f"checkpoint={path!r}: not a path; write one as a string, such as '/data/encoder.pt'")
+        raise ArgumentError(
+            f"checkpoint={repr_of(path)}: not a path; write one as a string, such as '/data/encoder.pt'"
+        )
     return text
 
 

@@ -14,6 +14,7 @@ import torch.distributed.rpc as rpc
 from .. import _torch
 from ..errors import ServedNameError, StaleStubError
 from ..jit import Contract, compile_interface
+from ..jit.read.shown import repr_of
 from ..locks import uninterrupted
 from .checkpoints import check_path, restore
 from .compiled import own_device
@@ -183,7 +184,9 @@ def add_named(
 def check_name(name: object) -> None:
     """Raises ServedNameError if `name` cannot be a served name."""
     if not isinstance(name, str) or not name or not _is_utf8(name):
-        raise ServedNameError(f"name={name!r}: a served name is a string that is not empty, and can be sent as UTF-8")
+        raise ServedNameError(
+            f"name={repr_of(name)}: a served name is a string that is not empty, and can be sent as UTF-8"
+        )
 
 
 def _is_utf8(name: str) -> bool:

@@ -451,7 +451,7 @@ def test_arguments_that_the_module_calls_otherwise_go_by_their_places():
 
 
 def test_a_result_that_does_not_fit():
-    with pytest.raises(MismatchError, match="OnTensor.forward.return: an object of class builtins.dict is no Tensor"):
+    with pytest.raises(MismatchError, match="OnTensor.forward.return: an object of class dict is no Tensor"):
         tr.exported(Returning(), OnTensor, {"forward": X})
 
 

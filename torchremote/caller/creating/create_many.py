@@ -13,6 +13,7 @@ import torch.distributed.rpc as rpc
 from ... import _torch
 from ...errors import ArgumentError, TorchRemoteError
 from ...jit import CompiledInterface, compile_interface
+from ...jit.read.shown import repr_of
 from ...link.places import Place, find_place
 from ...link.timeouts import check_timeout
 from ...owner import modules
@@ -135,9 +136,8 @@ def create_many(
         given: object = args[position] if args else ()
         if not isinstance(given, (tuple, list)):
             others = ", ..." if len(where) > 1 else ""
-            raise ArgumentError(
-                f"args={given!r}: not a tuple; give one tuple for each module: args=[({given!r},){others}]"
-            )
+            said = repr_of(given)
+            raise ArgumentError(f"args={said}: not a tuple; give one tuple for each module: args=[({said},){others}]")
         arguments = checked_arguments(make, given, kwargs[position] if kwargs else None)
         name = names[position] if names else None
         request = request_for(

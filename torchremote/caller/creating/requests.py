@@ -12,6 +12,7 @@ import torch.distributed.rpc as rpc
 
 from ...errors import ArgumentError, MismatchError
 from ...jit import CompiledInterface
+from ...jit.read.shown import repr_of
 from ...link.places import Place
 from ...link.whole_values import check_object, checked_value
 from ...owner.create import CreateRequest
@@ -53,11 +54,13 @@ def request_for(
         check_name(name)
     check_in_turn(in_turn)
     if if_exists not in get_args(IfExists):
-        raise ArgumentError(f"if_exists={if_exists!r}: one of {', '.join(map(repr, get_args(IfExists)))} is wanted")
+        raise ArgumentError(
+            f"if_exists={repr_of(if_exists)}: one of {', '.join(map(repr, get_args(IfExists)))} is wanted"
+        )
     if name is None and if_exists != "raise":
         raise ArgumentError(
-            f"if_exists={if_exists!r}: a module without a name never exists before; give it a name= (in create_many, "
-            "names=)"
+            f"if_exists={repr_of(if_exists)}: a module without a name never exists before; give it a name= "
+            "(in create_many, names=)"
         )
     return CreateRequest(
         compiled.interface.name,
@@ -83,9 +86,9 @@ def request_for(
 def checked_arguments(module_cls: object, args: object, kwargs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Returns `args` and `kwargs` as a tuple and a dict that can be sent, or raises ArgumentError."""
     if not isinstance(args, (tuple, list)):
-        raise ArgumentError(f"args={args!r}: not a tuple; one argument is written args=(value,)")
+        raise ArgumentError(f"args={repr_of(args)}: not a tuple; one argument is written args=(value,)")
     if kwargs is not None and not (isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)):
-        raise ArgumentError(f"kwargs={kwargs!r}: not a mapping from names to values")
+        raise ArgumentError(f"kwargs={repr_of(kwargs)}: not a mapping from names to values")
     if isinstance(module_cls, torch.jit.ScriptModule) and (args or kwargs):
         raise ArgumentError("module_cls: a ScriptModule is sent as it is, and takes no args or kwargs")
     if not isinstance(module_cls, (type, torch.jit.ScriptModule)):
@@ -109,7 +112,7 @@ def checked(module_cls: object) -> Callable[..., torch.nn.Module] | torch.jit.Sc
         )
     if not callable(module_cls):
         raise MismatchError(
-            f"module_cls: {module_cls!r} cannot be called; pass a class or function that returns an nn.Module"
+            f"module_cls: {repr_of(module_cls)} cannot be called; pass a class or function that returns an nn.Module"
         )
     return module_cls
 

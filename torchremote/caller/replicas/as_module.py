@@ -14,6 +14,7 @@ import torch
 from ... import _torch
 from ...errors import NotSavableError, StubError
 from ...jit import CompiledInterface
+from ...jit.read.shown import repr_of
 from ...jit.script.cache import Cache
 from ..calls.described import CallSignature, in_order, no_such
 from ..calls.profiled import profiled
@@ -66,7 +67,7 @@ class Replicas(SeveralModules, metaclass=ReplicasClass):
             mode: True for training, False for evaluation.
         """
         if not isinstance(mode, bool):
-            raise ValueError(f"train({mode!r}): training mode is True or False")
+            raise ValueError(f"train({repr_of(mode)}): training mode is True or False")
         _team_of(self).train(mode)
         return self
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from ... import _torch
 from ...errors import StubError
+from ...jit.read.shown import repr_of
 
 
 def takes(where: str, name: str, value: object, training: bool) -> bool:
@@ -28,8 +29,8 @@ def takes(where: str, name: str, value: object, training: bool) -> bool:
         if value is training or _torch.train_follows(sys._getframe(2)):
             return False
         raise StubError(
-            f"{where}: training = {value!r}: the mode is the remote module's, which all its callers share; call its "
-            f"train({value!r})"
+            f"{where}: training = {repr_of(value)}: the mode is the remote module's, which all its callers share; "
+            f"call its train({repr_of(value)})"
         )
     if isinstance(value, nn.Module):
         raise StubError(

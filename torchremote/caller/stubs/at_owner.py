@@ -16,6 +16,7 @@ import torch.distributed.rpc as rpc
 
 from ... import _torch
 from ...errors import ArgumentError, CallTimeoutError, MismatchError, NotInGroupError, PlaceError, StaleStubError
+from ...jit.read.shown import repr_of
 from ...link.failures import first_line
 from ...link.route import Route
 from ...link.timeouts import check_timeout
@@ -205,7 +206,7 @@ class AtOwner:
         at_owner(Layer on owner)
         """
         if not isinstance(mode, bool):
-            raise ValueError(f"train({mode!r}): training mode is True or False")
+            raise ValueError(f"train({repr_of(mode)}): training mode is True or False")
         route, _ = self._ask_following(module_state.train_here, mode)
         note_mode(route.worker, route.handle, mode)
         return self
@@ -283,7 +284,9 @@ class AtOwner:
         LayerStub(Layer on owner/cpu, answers)
         """
         if not isinstance(device, (str, torch.device)):
-            raise PlaceError(f"{self._where}: to({device!r}): no device; write one as torch does, such as 'cuda:1'")
+            raise PlaceError(
+                f"{self._where}: to({repr_of(device)}): no device; write one as torch does, such as 'cuda:1'"
+            )
         try:
             torch.device(device)
         except RuntimeError as error:

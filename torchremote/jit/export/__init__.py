@@ -16,6 +16,7 @@ from torch import nn
 
 from ...errors import ArgumentError, MismatchError
 from ..read.model import Interface
+from ..read.shown import repr_of
 from ..script.classes import Classes
 from .capture import RUN_BY_TORCHSCRIPT, Captured, Finish, capture
 from .compiled import RUN_BY_AOTINDUCTOR
@@ -168,5 +169,5 @@ def _by_method(what: str, given: object, interface: Interface) -> dict[str, Any]
     names = [method.name for method in interface.methods]
     for name in given:
         if name not in names:
-            raise ArgumentError(f"{what}: {interface.name} has no method {name!r}; it has {', '.join(names)}")
+            raise ArgumentError(f"{what}: {interface.name} has no method {repr_of(name)}; it has {', '.join(names)}")
     return dict(given)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from ... import _torch
 from ...errors import ArgumentError, MismatchError
 from ..read.model import Method
+from ..read.shown import repr_of, shown
 from ..read.types import Type
 from ..script.classes import Classes
 from .values import Constant, Leaf, Reader, Several, Tree
@@ -30,9 +31,9 @@ def read_example(
         given = dict(zip(names, example, strict=False))
     else:
         raise ArgumentError(f"{where}: {_came(example)}; {_takes(method)}; {_FORMS}")
-    unknown = [str(name) for name in given if name not in names]
+    unknown = [name for name in given if name not in names]
     if unknown:
-        raise ArgumentError(f"{where}: an example has {unknown[0]!r}, which is no argument; {_takes(method)}")
+        raise ArgumentError(f"{where}: an example has {repr_of(unknown[0])}, which is no argument; {_takes(method)}")
     reader = Reader(classes, takes_integers)
     trees = []
     for argument in method.arguments:
@@ -81,9 +82,9 @@ def read_shapes(
             f"{where}: dynamic_shapes is of class {type(dynamic).__name__}{came}; give a tuple with an item for each "
             f"argument, or a mapping by their names; {_takes(method)}"
         )
-    unknown = [str(name) for name in by_name if name not in names]
+    unknown = [name for name in by_name if name not in names]
     if unknown:
-        raise ArgumentError(f"{where}: dynamic_shapes names {unknown[0]!r}, which is no argument of {method}")
+        raise ArgumentError(f"{where}: dynamic_shapes names {repr_of(unknown[0])}, which is no argument of {method}")
     fixed: list[Any] = [None] * len(leaves)
     for argument, tree in zip(method.arguments, arguments, strict=True):
         _spread(tree, argument.type, by_name.get(argument.name), fixed, f"{where}.{argument.name}")
@@ -96,7 +97,7 @@ def _spread(tree: Tree, kind: Type, dynamic: Any, into: list[Any], where: str) -
         case Leaf(index):
             into[index] = dynamic
         case Constant(value) if isinstance(dynamic, (Mapping, tuple, list)):
-            raise ArgumentError(f"{where}: dynamic_shapes has sizes of it, and the example has {value!r:.60}")
+            raise ArgumentError(f"{where}: dynamic_shapes has sizes of it, and the example has {shown(value)}")
         case Several(items, keys) if dynamic is not None:
             wanted = "a list" if keys is None else "a mapping"
             if not isinstance(dynamic, (tuple, list) if keys is None else Mapping):
@@ -104,8 +105,8 @@ def _spread(tree: Tree, kind: Type, dynamic: Any, into: list[Any], where: str) -
                     f"{where}: dynamic_shapes is of class {type(dynamic).__name__}, where {wanted} is wanted"
                 )
             if len(dynamic) != len(items) or (keys is not None and set(dynamic) != set(keys)):
-                said = f"{len(items)} items" if keys is None else f"the keys {', '.join(map(repr, keys))}"
-                raise ArgumentError(f"{where}: dynamic_shapes is {dynamic!r:.200}, and the example has {said}")
+                said = f"{len(items)} items" if keys is None else f"the keys {', '.join(map(repr_of, keys))}"
+                raise ArgumentError(f"{where}: dynamic_shapes is {repr_of(dynamic):.200}, and the example has {said}")
             parts = dynamic if keys is None else [dynamic[key] for key in keys]
             for item, part in zip(items, parts, strict=True):
                 _spread(item, kind, part, into, where)

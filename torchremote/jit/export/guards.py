@@ -19,6 +19,7 @@ from ..lower import SourceNames, ir
 from ..lower.names import Names
 from ..read.literals import DeviceValue, MemberValue
 from ..read.model import Method
+from ..read.shown import repr_of
 from ..read.types import DictType, EnumType, ListType, NamedTupleType, OptionalType, TupleType, Type
 from .capture import Captured
 from .comparisons import any_of, has_other_length, is_another, repeats_sizes, text_of
@@ -145,7 +146,7 @@ class Guards:
                 exported = f"the keys {', '.join(map(repr, keys))} in this order" if keys else "no keys"
                 self._check(wrong, where, exported, text_of(found), into)
                 for key, part in zip(keys, items, strict=True):
-                    self._walk(self._part(value, ir.Literal(key), into), part, item, f"{where}[{key!r}]", into)
+                    self._walk(self._part(value, ir.Literal(key), into), part, item, f"{where}[{repr_of(key)}]", into)
             case Several(items), ListType(item):
                 length = ir.length(value)
                 self._check(has_other_length(value, len(items)), where, f"{len(items)} items", text_of(length), into)

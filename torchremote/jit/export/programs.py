@@ -13,6 +13,7 @@ import torch
 from ... import _torch
 from ...errors import MismatchError
 from ..read.model import Argument, Interface, Method
+from ..read.shown import repr_of, shown
 from ..read.types import (
     TENSOR,
     DictType,
@@ -202,7 +203,7 @@ class _Reader:
         self, children: list[Any], kinds: Sequence[Type], where: str, path: str, keys: Sequence[Any]
     ) -> tuple[Tree, ...]:
         return tuple(
-            self.read(child, kind, f"{where}[{key!r}]", f"{path}[{key!r}]")
+            self.read(child, kind, f"{where}[{repr_of(key)}]", f"{path}[{repr_of(key)}]")
             for child, kind, key in zip(children, kinds, keys, strict=True)
         )
 
@@ -215,7 +216,7 @@ class _Reader:
             value = found.value
             allowed = _NUMBERS.get(str(kind), (type(value),))
             if value is not None and (isinstance(kind, TensorType) or not isinstance(value, allowed)):
-                raise MismatchError(f"{where}: the program has {value!r}, which is no {kind}")
+                raise MismatchError(f"{where}: the program has {shown(value)}, which is no {kind}")
             self._constants[flat_path] = value
             return Constant(value)
         if name != str(kind if isinstance(kind, (TensorType, ScalarType)) else None):

@@ -8,7 +8,7 @@ graph computes with are tensors and integers. All else is a constant of the grap
 from __future__ import annotations
 
 import dataclasses
-import enum
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Union
@@ -17,6 +17,7 @@ import torch
 
 from ...errors import ArgumentError, MismatchError, UnsupportedTypeError
 from ..read.annotations import SCALAR_CLASSES
+from ..read.shown import repr_of, shown
 from ..read.types import (
     DictType,
     EnumType,
@@ -32,6 +33,7 @@ from ..script.classes import Classes
 
 SYMBOLIC: Final = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _CLASSES: Final[dict[str, type | tuple[type, ...]]] = {
+    "int": int,
     "float": (float, int),
     "complex": (complex, float, int),
     "str": str,
@@ -86,11 +88,11 @@ class Reader:
         match kind:
             case TensorType() if isinstance(value, torch.Tensor):
                 return self._leaf(value)
-            case ScalarType("int") if isinstance(value, int) and not isinstance(value, bool):
+            case ScalarType("int") if _fits(value, "int"):
                 return self._leaf(value) if self._takes_integers else Constant(value)
             case DictType(key_type, item) if isinstance(value, Mapping) and _can_be_keys(key_type):
                 _check_keys(value, key_type, where, ArgumentError)
-                parts = [self.read_argument(part, item, f"{where}[{key!r}]") for key, part in value.items()]
+                parts = [self.read_argument(part, item, f"{where}[{repr_of(key)}]") for key, part in value.items()]
                 return Several(tuple(parts), tuple(value))
             case _:
                 return self._read(value, kind, where, self.read_argument, ArgumentError)
@@ -108,14 +110,12 @@ class Reader:
             case ScalarType(("int" | "float" | "bool") as name) if isinstance(value, SYMBOLIC):
                 if isinstance(value, {"int": torch.SymInt, "float": torch.SymFloat, "bool": torch.SymBool}[name]):
                     return self._leaf(value)
-            case ScalarType("int") if isinstance(value, int) and not isinstance(value, bool):
-                return Constant(value)
             case DictType(key_type, item) if (found := _fields_of(value)) is not None and _can_be_keys(key_type):
                 keys = [key for key, part in found.items() if part is not None or isinstance(item, OptionalType)]
                 if isinstance(value, Mapping) and not dataclasses.is_dataclass(value):
                     keys = list(found)
                 _check_keys(keys, key_type, where, MismatchError)
-                parts = [self.read_result(found[key], item, f"{where}[{key!r}]") for key in keys]
+                parts = [self.read_result(found[key], item, f"{where}[{repr_of(key)}]") for key in keys]
                 return Several(tuple(parts), tuple(keys))
             case NamedTupleType(fields=fields) if (found := _fields_of(value)) is not None:
                 items = [self.read_result(found.get(name), item, f"{where}.{name}") for name, item in fields]
@@ -138,7 +138,7 @@ class Reader:
                 return NOTHING
             case ScalarType("bool") if isinstance(value, bool):
                 return Constant(value)
-            case ScalarType(name) if isinstance(value, _CLASSES.get(name, ())) and not isinstance(value, bool):
+            case ScalarType(name) if _fits(value, name):
                 return Constant({"float": float, "complex": complex}.get(name, lambda same: same)(value))
             case EnumType() if isinstance(value, self._classes[kind]):
                 return Constant(value)
@@ -155,7 +155,8 @@ class Reader:
             case DictType(key_type) if not _can_be_keys(key_type):
                 pass
             case TensorType() | ScalarType() | EnumType() | ListType() | TupleType() | NamedTupleType() | DictType():
-                raise misfit(f"{where}: {_shown(value)} is no {kind}")
+                is_long = isinstance(value, int) and not isinstance(value, bool) and str(kind) == "int"
+                raise misfit(f"{where}: {shown(value)} is no {kind}{' of 64 bits' * is_long}")
         raise UnsupportedTypeError(
             f"{where}: an exported module cannot have {kind}; possible are Tensor, numbers, str, enums, NamedTuples, "
             "and Optional, List and Tuple of these, and Dict of these by int, float, bool, complex or str; declare one "
@@ -167,6 +168,15 @@ class Reader:
         return Leaf(len(self.leaves) - 1)
 
 
+def _fits(value: object, name: str) -> bool:
+    """Says whether a value can stand for one of a scalar type."""
+    if isinstance(value, bool) or not isinstance(value, _CLASSES.get(name, ())):
+        return False
+    return not isinstance(value, int) or (
+        -(2**63) <= value < 2**63 if name == "int" else abs(value) <= sys.float_info.max
+    )
+
+
 def _can_be_keys(kind: Type) -> bool:
     """Says whether an exported module can have a Dict with such keys: its text has them as literals."""
     return isinstance(kind, ScalarType) and kind.name in ("int", "float", "bool", "complex", "str")
@@ -175,7 +185,9 @@ def _can_be_keys(kind: Type) -> bool:
 def _check_keys(keys: Iterable[Any], kind: Type, where: str, misfit: type[ArgumentError] | type[MismatchError]) -> None:
     for key in keys:
         if type(key) is not SCALAR_CLASSES[str(kind)]:
-            raise misfit(f"{where}: the key {_shown(key)} is no {kind}")
+            raise misfit(f"{where}: the key {shown(key)} is no {kind}")
+        if isinstance(key, int) and not -(2**63) <= key < 2**63:
+            raise misfit(f"{where}: the key {shown(key)} is no int of 64 bits")
         if key != key:
             raise misfit(f"{where}: a key is nan, which equals no other key")
 
@@ -209,9 +221,3 @@ def _fields_of(value: Any) -> dict[Any, Any] | None:
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return {name: getattr(value, name) for name in value._fields}
     return None
-
-
-def _shown(value: object) -> str:
-    if value is None or isinstance(value, (int, float, complex, str, enum.Enum)):
-        return f"{value!r:.60}"
-    return f"an object of class {type(value).__module__}.{type(value).__qualname__}"

@@ -33,7 +33,7 @@ from .refusals import (
     spell,
     why,
 )
-from .shown import shown
+from .shown import repr_of
 from .types import (
     ANY,
     DICT_KEYS,
@@ -283,8 +283,8 @@ def _check_field_default(cls: type, name: str, kind: Type) -> None:
     if isinstance(default, torch.Tensor) or not _torch.has_type(default):
         optional = kind if isinstance(kind, OptionalType) else f"Optional[{kind}]"
         raise CannotCross(
-            f"TorchScript takes no tensor as a default, and no empty list or dict; not {shown(default)}: leave it out, "
-            f"or declare {optional} = None"
+            f"TorchScript takes no tensor as a default, and no empty list or dict; not {repr_of(default)}: leave "
+            f"it out, or declare {optional} = None"
         )
 
 

@@ -12,7 +12,7 @@ from ...errors import InterfaceError
 from .annotations import SCALAR_CLASSES, path_of
 from .literals import CONSTANTS, DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
 from .refusals import CannotCross
-from .shown import shown
+from .shown import repr_of
 from .types import (
     SCALARS,
     AnyType,
@@ -42,7 +42,7 @@ def read_default(where: str, value: Any, kind: Type) -> Value:
             for name in SCALARS:
                 if _is_exactly(value, ScalarType(name)):
                     return read_default(where, value, ScalarType(name))
-            found = shown(value)
+            found = repr_of(value)
             raise InterfaceError(f"{where}: a default of type Any is a scalar or None, not {found}; declare its type")
         case ScalarType("None") if value is None:
             return None
@@ -87,7 +87,7 @@ def read_default(where: str, value: Any, kind: Type) -> Value:
             return tuple(read_default(where, element, item) for element, item in zip(value, items, strict=True))
         case TensorType():
             raise InterfaceError(f"{where}: a Tensor has no literal; declare Optional[Tensor] = None")
-    raise InterfaceError(f"{where}: the default {shown(value)} is no {kind}; change one of them")
+    raise InterfaceError(f"{where}: the default {repr_of(value)} is no {kind}; change one of them")
 
 
 def _default_in_union(where: str, value: Any, kind: UnionType) -> Value:

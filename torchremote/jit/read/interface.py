@@ -25,7 +25,7 @@ from .literals import CONSTANTS, Value
 from .marks import check_batched, marks_of
 from .model import REQUIRED, RESERVED_PREFIX, Argument, Interface, Method, Required
 from .refusals import POSSIBLE, why
-from .shown import shown
+from .shown import repr_of
 from .types import Type, named_types
 
 # Bases that make a class an interface of some kind, and whose methods are nobody's to call.
@@ -250,7 +250,7 @@ class _Reader:
         except RecursionError:
             raise UnsupportedTypeError(f"{where}: {TOO_DEEP}") from None
         except Exception as error:  # an annotation is any expression, and evaluating it may raise anything
-            written = f"{where}: cannot evaluate the annotation {shown(annotation)}"
+            written = f"{where}: cannot evaluate the annotation {repr_of(annotation)}"
             raise InterfaceError(f"{written}: {why(error)}") from error
         found = read_type(where, resolved)
         for named in named_types([found]):

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 from ...errors import InterfaceError
 from .model import Method
+from .shown import repr_of
 from .types import (
     TENSOR,
     AnyType,
@@ -55,7 +56,7 @@ def batched(dim: int = 0) -> Callable[[Function], Function]:
     ...     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor: ...
     """
     if not isinstance(dim, int) or isinstance(dim, bool) or not -_MOST_DIMENSIONS <= dim < _MOST_DIMENSIONS:
-        raise InterfaceError(f"batched({dim!r}): not the number of a dimension; write @batched(0)")
+        raise InterfaceError(f"batched({repr_of(dim)}): not the number of a dimension; write @batched(0)")
 
     def mark(function: Function) -> Function:
         return _marked(function, "batched", dim, f"batched({dim})")
@@ -103,7 +104,7 @@ def idempotent(function: Function) -> Function:
 def _marked(function: Function, mark: str, value: object, written: str) -> Function:
     """Marks a method. `written`: the decorator, as an error shows it."""
     if not isinstance(function, types.FunctionType):
-        raise InterfaceError(f"{written}: for methods, and not for {function!r}")
+        raise InterfaceError(f"{written}: for methods, and not for {repr_of(function)}")
     setattr(function, _MARK + mark, value)
     return function
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Union
 import torch
 from torch.distributed.rpc import RRef
 
-from .shown import shown
+from .shown import repr_of
 
 POSSIBLE: Final = (
     "Tensor, int, float, bool, complex, str, None, torch.device, torch.dtype, Any, Enum and NamedTuple classes, RRef, "
@@ -91,7 +91,7 @@ def is_one_of(value: object, ones: Iterable[object]) -> bool:
 
 def spell(annotation: Any) -> str:
     """Words an annotation as it was written."""
-    return str(annotation.__qualname__) if is_class(annotation) else shown(annotation)
+    return str(annotation.__qualname__) if is_class(annotation) else repr_of(annotation)
 
 
 def why(error: Exception) -> str:

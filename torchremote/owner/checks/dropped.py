@@ -23,6 +23,7 @@ from torch.nn.utils import parametrize
 
 from ... import _torch
 from ...errors import CreationError, MismatchError
+from ...jit.read.shown import repr_of
 from .norms import keeping_norms
 
 REMEDY = "give examples= of its arguments, and torch.export may capture it as it is"
@@ -51,7 +52,9 @@ def _prepared(module: nn.Module, known: dict[int, tuple[nn.Module, Any]]) -> Any
     found: Any = keeping_norms(module) if prepare is None else prepare()
     known[id(module)] = module, found
     if not isinstance(found, nn.Module):
-        raise MismatchError(f"{type(module).__name__}.__prepare_scriptable__ returns {found!r}, which is no module")
+        raise MismatchError(
+            f"{type(module).__name__}.__prepare_scriptable__ returns {repr_of(found)}, which is no module"
+        )
     # A module may be false, by a `__len__` of its own.
     parts = {name: part if part is None else _prepared(part, known) for name, part in found._modules.items()}
     if any(part is not found._modules[name] for name, part in parts.items()):
@@ -68,7 +71,7 @@ def checked_module(module: object, name: str) -> torch.nn.Module:
     remedy = "what is hosted has to be one"
     if isinstance(module, type) and issubclass(module, torch.nn.Module):
         remedy = f"pass an object of the class, as {module.__name__}(...)"
-    raise MismatchError(f"{name}: {module!r} is not a torch.nn.Module; {remedy}")
+    raise MismatchError(f"{name}: {repr_of(module)} is not a torch.nn.Module; {remedy}")
 
 
 def check_whole(module: nn.Module) -> None:

@@ -12,6 +12,7 @@ from ...errors import ArgumentError
 from ...jit import Contract
 from ...jit.export import Limits, limits_of_module
 from ...jit.read.model import Interface, Method
+from ...jit.read.shown import repr_of
 
 MOST: Final = 1 << 16
 """The largest `gather`."""
@@ -48,7 +49,7 @@ def check_gather(gather: object, interface: Interface) -> None:
         return
     if isinstance(gather, bool) or not isinstance(gather, int) or not 2 <= gather <= MOST:
         raise ArgumentError(
-            f"gather={gather!r}: an int from 2 to {MOST} is wanted, the most calls that become one, or None"
+            f"gather={repr_of(gather)}: an int from 2 to {MOST} is wanted, the most calls that become one, or None"
         )
     if all(method.batched is None for method in interface.methods):
         raise ArgumentError(

@@ -18,6 +18,7 @@ import torch
 
 from ... import _torch, native
 from ...errors import ArgumentError, CreationError
+from ...jit.read.shown import repr_of
 from ...jit.script.cache import COMPILING
 from ..checks.self_changing import change_of
 from .hosting import Hosting
@@ -31,7 +32,9 @@ _WAIT: Final = 0.1
 def check_in_turn(in_turn: object) -> None:
     """Raises ArgumentError if `in_turn`, as `create` and `serve` take it, is none of True, False and None."""
     if in_turn is not None and not isinstance(in_turn, bool):
-        raise ArgumentError(f"in_turn={in_turn!r}: True, False or None is wanted; with None, the owner finds out")
+        raise ArgumentError(
+            f"in_turn={repr_of(in_turn)}: True, False or None is wanted; with None, the owner finds out"
+        )
 
 
 def runs_in_turn(module: torch.jit.ScriptModule, wanted: bool | None, gather: int | None = None) -> bool:
