@@ -48,7 +48,7 @@ def export_module(
     dynamic_shapes: Mapping[str, Any] | None,
     device: torch.device,
     both_modes: bool,
-    compiled: bool = False,
+    compiled: bool,
 ) -> torch.jit.ScriptModule:
     """Exports a module for the methods of an interface.
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import torch
 
 from ... import _torch
+from .nodes import value_of
 
 _NUMBERS: Final = ("number", "Optional[number]")
 _REFUSE_BOOLS: Final = frozenset(f"aten::{name}" for name in "sub sub_ subtract subtract_ rsub".split())
@@ -22,13 +23,13 @@ _REFUSE_BOOLS: Final = frozenset(f"aten::{name}" for name in "sub sub_ subtract 
 
 def is_bool(value: Any) -> bool:
     """Says whether a value of the graph is a bool: a constant, or one that is computed."""
-    found = value.meta.get("val") if isinstance(value, torch.fx.Node) else value
+    found = value_of(value)
     return isinstance(found, (bool, torch.SymBool))
 
 
 def _values_of(value: Any) -> list[torch.Tensor]:
     """Returns the tensors that a value of the graph stands for."""
-    found = value.meta.get("val") if isinstance(value, torch.fx.Node) else value
+    found = value_of(value)
     if isinstance(found, (list, tuple)):
         return [tensor for item in found for tensor in _values_of(item)]
     return [found] if isinstance(found, torch.Tensor) else []
@@ -90,7 +91,7 @@ def _like(value: Any) -> Any:
     """Returns a value like one of the graph, to try an operator with: its sizes are 1."""
     if isinstance(value, (list, tuple)):
         return [_like(item) for item in value]
-    found = value.meta.get("val") if isinstance(value, torch.fx.Node) else value
+    found = value_of(value)
     if isinstance(found, torch.Tensor):
         return torch.zeros([1] * found.dim(), dtype=found.dtype, device="cpu")  # a size is also an index
     kinds = {torch.SymBool: True, torch.SymInt: 1, torch.SymFloat: 1.0}

@@ -26,6 +26,7 @@ from ..read.model import Method
 from ..script.classes import Classes
 from .assigned import check_apart
 from .examples import read_example, read_shapes
+from .nodes import value_of
 from .reasons import reason_of
 from .state import State
 from .traced import MODULE, Call, Traced
@@ -53,6 +54,17 @@ class Captured:
     package: Any = None  # what AOTInductor compiled of the program, for a compiled module
     device: torch.device | None = None  # where the package runs
     is_extra: bool = False  # for sizes of 0 or 1 that the graph of the example is not right for
+
+    @property
+    def leaves(self) -> list[Any]:
+        """Returns what each leaf of the arguments is in the graph, such as a tensor without data."""
+        found = {node.name: value_of(node) for node in self.program.graph.find_nodes(op="placeholder")}
+        return [found[name] for name in self.inputs]
+
+    @property
+    def ranges(self) -> dict[str, Any]:
+        """Returns the limits of each symbol of the graph, by its name."""
+        return {str(symbol): bounds for symbol, bounds in self.program.range_constraints.items()}
 
 
 @dataclass(frozen=True)
@@ -118,12 +130,11 @@ def _with_sizes_of(wanted: int, captured: Captured, leaves: list[Any]) -> Iterat
 
     Of sizes of 0 there is no more than one.
     """
-    least = {str(symbol): bounds.lower for symbol, bounds in captured.program.range_constraints.items()}
-    nodes = {node.name: node.meta.get("val") for node in captured.program.graph.nodes if node.op == "placeholder"}
+    ranges = captured.ranges
     sizes = [
         (str(size), index, dimension)
-        for index, name in enumerate(captured.inputs)
-        if isinstance(value := nodes[name], torch.Tensor)
+        for index, value in enumerate(captured.leaves)
+        if isinstance(value, torch.Tensor)
         for dimension, size in enumerate(value.shape)
         if not isinstance(size, int)
     ]
@@ -141,7 +152,7 @@ def _with_sizes_of(wanted: int, captured: Captured, leaves: list[Any]) -> Iterat
         group
         for size, group in places.items()
         if all(leaves[index].size(dimension) > wanted for index, dimension in group)  # an example may be empty
-        if least.get(size) == wanted + 1 or not _hold(captured.guards, narrowed(group))
+        if (size in ranges and ranges[size].lower == wanted + 1) or not _hold(captured.guards, narrowed(group))
     ][:_TRIED]
     if wanted == 1 and len(groups) > 1:
         groups.append([place for group in groups for place in group])

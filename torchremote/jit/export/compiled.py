@@ -28,6 +28,7 @@ from ...errors import CreationError
 from ..lower import ir
 from ..lower.names import Names
 from .capture import Captured, Finish
+from .nodes import value_of
 
 _SYMBOL: Final = re.compile(r"\b[a-z]+\d+\b")
 
@@ -72,7 +73,7 @@ def run_package(
     output = next(node for node in captured.program.graph.nodes if node.op == "output")
     results: list[ir.Expression] = []
     for place, value in enumerate(output.args[0]):
-        known = value.meta.get("val") if isinstance(value, torch.fx.Node) else value
+        known = value_of(value)
         result: ir.Expression = ir.Item(ir.Name(name), place)
         for symbolic, kind in _NUMBERS.items():
             if isinstance(known, symbolic):
@@ -115,7 +116,7 @@ def _check(captured: Captured, where: str) -> None:
                 f"{where}: its graph has the operator {node.target.name()}, which is written in Python and takes the "
                 "GIL; register it in C++, or leave it out of the method"
             )
-    for name, value in _inputs(captured):
+    for name, value in zip(captured.inputs, captured.leaves, strict=True):
         if not isinstance(value, torch.Tensor):
             raise CreationError(
                 f"{where}: {name} is a number of any value, which AOTInductor does not take; make it a tensor, or give "
@@ -131,17 +132,12 @@ def _nodes(graph_module: Any) -> Iterator[torch.fx.Node]:
             yield from part.graph.nodes
 
 
-def _inputs(captured: Captured) -> Iterator[tuple[str, Any]]:
-    values = {node.name: node.meta.get("val") for node in captured.program.graph.nodes if node.op == "placeholder"}
-    return ((name, values[name]) for name in captured.inputs)
-
-
 def _device(captured: Captured, where: str) -> torch.device:
     """Returns the device of all tensors of a graph. A package has one."""
     found = {
         value.device
-        for node in captured.program.graph.nodes
-        if node.op == "placeholder" and isinstance(value := node.meta.get("val"), torch.Tensor)
+        for node in captured.program.graph.find_nodes(op="placeholder")
+        if isinstance(value := value_of(node), torch.Tensor)
     }
     if len(found) > 1:
         listed = ", ".join(sorted(map(str, found)))
@@ -153,7 +149,7 @@ def _sources(captured: Captured) -> dict[str, str]:
     """Returns, for each symbol of the graph, an expression of `captured.guards` for it."""
     paths = {index: path for path, index in captured.paths.items()}
     found: dict[str, str] = {}
-    for index, (_, value) in enumerate(_inputs(captured)):
+    for index, value in enumerate(captured.leaves):
         for dimension, size in enumerate(value.shape):
             found.setdefault(str(size), f"{paths[index]}.size()[{dimension}]")
     return found

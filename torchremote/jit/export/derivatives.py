@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import torch
 
+from .nodes import value_of
+
 _DIFFERENT: Final = frozenset(
     f"aten::{name}"
     for name in "clamp clip max.other min.other where relu relu6 hardtanh hardswish hardshrink threshold softplus pow "
@@ -74,4 +76,4 @@ def _values(arguments: Iterable[Any]) -> Iterator[Any]:
         if isinstance(argument, (list, tuple)):
             yield from _values(argument)
         else:
-            yield argument.meta.get("val") if isinstance(argument, torch.fx.Node) else argument
+            yield value_of(argument)

@@ -13,6 +13,7 @@ from ... import _torch
 from ...errors import CreationError
 from ..lower import ir
 from ..lower.names import Names
+from .nodes import value_of
 from .operators import Operators
 from .regions import REGIONS
 
@@ -45,12 +46,12 @@ class Lowering:
         self._place = ""
         self._viewed = ""  # a view of another dtype above, of which the method has a copy
 
-    def lower(self, graph_module: Any, into: list[ir.Statement]) -> list[Any]:
-        """Lowers a whole graph. Returns what its outputs are: expressions."""
-        return self.region(graph_module, None, into)
-
     def region(self, graph_module: Any, given: list[Value] | None, into: list[ir.Statement]) -> list[Any]:
-        """Lowers a graph whose inputs are `given`, or, of the outermost graph, the inputs by name."""
+        """Lowers a graph. Returns what its outputs are: expressions.
+
+        Args:
+            given: its inputs. None: it is the outermost graph, with the inputs that are known by name.
+        """
         known: dict[torch.fx.Node, Value] = {}
         arguments = iter(given or ())
         for node in graph_module.graph.nodes:
@@ -128,7 +129,6 @@ class Lowering:
         name = _torch.operator_schema(target).name
         if name == "aten::_assert_scalar":
             condition, message = node.args
-            self._comment(node, into)
             into.append(ir.If(ir.negated(write(condition)), (ir.Raise(ir.Literal(self._assumed(str(message)))),)))
             return None
         if name == "aten::_assert_tensor_metadata":
@@ -141,7 +141,7 @@ class Lowering:
             self._constrain(node, write, into)
             return None
         if name in ("aten::item", "aten::_local_scalar_dense"):
-            value = node.meta.get("val")
+            value = value_of(node)
             number = "bool" if isinstance(value, (torch.SymBool, bool)) else "int"
             number = "float" if isinstance(value, (torch.SymFloat, float)) else number
             return self.assign(node.name, ir.call(number, write(node.args[0])), into)

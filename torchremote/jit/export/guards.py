@@ -69,10 +69,8 @@ class Guards:
         self._where = where
         self._attribute = attribute
         self._how = "exported" if captured.package is None else "compiled"
-        ranges = {str(symbol): bounds for symbol, bounds in captured.program.range_constraints.items()}
-        self._sizes = Sizes(ranges, where)
-        nodes = {node.name: node for node in captured.program.graph.nodes if node.op == "placeholder"}
-        self._values = [nodes[name].meta.get("val") for name in captured.inputs]
+        self._sizes = Sizes(captured.ranges, where)
+        self._values = captured.leaves
         self._paths: dict[int, str] = {}  # how messages call a leaf
         self.leaves: dict[int, ir.Expression] = {}
 

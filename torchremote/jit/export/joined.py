@@ -67,13 +67,8 @@ def limits_of_module(module: torch.jit.ScriptModule) -> dict[str, Limits]:
 
 def _limited(captured: Captured) -> set[int]:
     """Returns the dimensions along which a graph may not be right for joined calls though it is for each."""
-    ranges = {str(symbol): bounds for symbol, bounds in captured.program.range_constraints.items()}
-    nodes = {node.name: node for node in captured.program.graph.nodes if node.op == "placeholder"}
-    tensors = {
-        index: value
-        for index, name in enumerate(captured.inputs)
-        if isinstance(value := nodes[name].meta.get("val"), torch.Tensor)
-    }
+    ranges = captured.ranges
+    tensors = {index: value for index, value in enumerate(captured.leaves) if isinstance(value, torch.Tensor)}
     guards = [ast.parse(guard.strip(), mode="eval").body for guard in captured.guards]
     most = max((value.dim() for value in tensors.values()), default=0)
     limited = set()

@@ -230,7 +230,7 @@ class ModuleLowering:
             outputs = run_package(captured, package, [inputs[name] for name in captured.inputs], names, body)
         else:
             lowering = Lowering(names, self._operators, inputs, self._holder.constant)
-            outputs = lowering.lower(captured.program.graph_module, body)
+            outputs = lowering.region(captured.program.graph_module, None, body)
         results: list[ir.Expression] = []
         for spec, output in zip(signature.output_specs, outputs, strict=True):
             kind = spec.kind.name

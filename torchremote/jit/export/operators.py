@@ -16,6 +16,7 @@ from ...errors import CreationError
 from ..lower import ir
 from ..read.literals import DeviceValue
 from . import bools, derivatives
+from .nodes import value_of
 
 Argument = Callable[[Any], ir.Expression]
 """Writes a value of the graph: a node, or a constant."""
@@ -132,7 +133,7 @@ class Operators:
         """Returns what writes the arguments of an operator that TorchScript shall not differentiate."""
 
         def written(value: Any) -> ir.Expression:
-            is_tensor = isinstance(value, torch.fx.Node) and isinstance(value.meta.get("val"), torch.Tensor)
+            is_tensor = isinstance(value_of(value), torch.Tensor)
             return self.aten("resolve_neg", "", write(value)) if is_tensor else write(value)
 
         return written
@@ -144,9 +145,8 @@ class Operators:
 
     def _tensor_of(self, number: Any, arguments: tuple[Any, ...], write: Argument) -> ir.Expression:
         """Writes a number that an operator takes for its first tensor, in the dtype to which its tensors promote it."""
-        found = (one.meta.get("val") for one in arguments if isinstance(one, torch.fx.Node))
-        tensor = next((one for one in found if isinstance(one, torch.Tensor)), None)
-        value = number.meta["val"] if isinstance(number, torch.fx.Node) else number
+        tensor = next((one for one in map(value_of, arguments) if isinstance(one, torch.Tensor)), None)
+        value = value_of(number)
         like: Any = next(kind(1) for kind, kinds in _KINDS.items() if isinstance(value, kinds))
         dtype = torch.tensor(like).dtype if tensor is None else torch.result_type(like, tensor)
         return self.aten("scalar_tensor", "", write(number), ir.Keyword("dtype", self.constant(dtype)))
@@ -169,7 +169,7 @@ class Operators:
         if "float" in kind:
             if isinstance(value, int) and not isinstance(value, bool):
                 return ir.Literal(float(value))
-            if isinstance(value, torch.fx.Node) and isinstance(value.meta.get("val"), (torch.SymInt, int)):
+            if isinstance(value, torch.fx.Node) and isinstance(value_of(value), (torch.SymInt, int)):
                 return ir.call("float", write(value))
         return write(value)
 
@@ -254,10 +254,10 @@ _KINDS: Final[dict[Any, tuple[type, ...]]] = {int: _INTEGERS, float: (float, tor
 
 def _is_a(value: Any, kinds: tuple[type, ...]) -> bool:
     """Says whether a value of the graph is one of these. A bool is no integer here."""
-    found = value.meta.get("val") if isinstance(value, torch.fx.Node) else value
+    found = value_of(value)
     return isinstance(found, kinds) and (bool in kinds or not isinstance(found, bool))
 
 
 def _is_tensor(node: torch.fx.Node) -> bool:
-    value = node.meta.get("val")
+    value = value_of(node)
     return value is None or isinstance(value, torch.Tensor)

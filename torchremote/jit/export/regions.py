@@ -9,11 +9,12 @@ import torch
 
 from ... import _torch
 from ..lower import ir
+from .nodes import value_of
 from .operators import Operators
 
 
-class Lowering(Protocol):
-    """Lowers graphs: see graph.py, which calls the functions here."""
+class RegionLowering(Protocol):
+    """What the functions here need of the class that calls them, `Lowering` in graph.py."""
 
     operators: Operators
     without_gradients: bool
@@ -27,7 +28,7 @@ Write = Callable[[Any], Any]
 Into = list[ir.Statement]
 
 
-def _condition(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
+def _condition(lowering: RegionLowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """`torch.cond`: an if."""
     test, yes, no, operands = arguments
     given = [write(operand) for operand in operands]
@@ -43,7 +44,7 @@ def _condition(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: W
     return [ir.Name(name) for name in names]
 
 
-def _while(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
+def _while(lowering: RegionLowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """`while_loop`: a loop whose variables are those that it carries."""
     test, step, carried, others = arguments
     names = [lowering.fresh(node.name) for _ in carried]
@@ -65,18 +66,14 @@ def _while(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write
     return [ir.Name(name) for name in names]
 
 
-def _map(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
+def _map(lowering: RegionLowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """`map`: a loop over the first dimension, which stacks the results."""
     step, over, others = arguments
     return _loop(lowering, node, (step, [], over, others), write, into)
 
 
-def _scan(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
+def _loop(lowering: RegionLowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """`scan`: a loop over the first dimension that carries values, and stacks the other results."""
-    return _loop(lowering, node, arguments, write, into)
-
-
-def _loop(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     step, first, over, others = arguments
     names = [lowering.fresh(node.name) for _ in first]
     into += [ir.Assign((name,), write(value)) for name, value in zip(names, first, strict=True)]
@@ -102,7 +99,7 @@ def _loop(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write,
     return [*map(ir.Name, names), *stacked]
 
 
-def _grad_mode(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
+def _grad_mode(lowering: RegionLowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """A region with another grad mode. What it computes is known after it, too.
 
     TorchScript has no grad mode that is on inside of one that is off. And it takes equal operators, one with and one
@@ -118,7 +115,7 @@ def _grad_mode(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: W
     detached: dict[Any, ir.Expression] = {}
     inside: list[Any] = []
     for node_of, value in zip(node.args[2:], given, strict=True):
-        known = node_of.meta.get("val") if isinstance(node_of, torch.fx.Node) else None
+        known = value_of(node_of)
         if isinstance(known, torch.Tensor):
             own = lowering.assign("detached", lowering.operators.aten("detach", "", value), body)
             detached[own] = value
@@ -149,7 +146,7 @@ def _changed_in_place(region: Any) -> dict[int, int]:
     return found
 
 
-def _autocast(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
+def _autocast(lowering: RegionLowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """An autocast region: the casts that it makes are written out."""
     device, dtype, enabled, _, *written = arguments
     region, *given = map(write, written)
@@ -158,20 +155,20 @@ def _autocast(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Wr
         targets = [str(inner.target) for graph in graphs for inner in graph.nodes]
         if "wrap_with_set_grad_enabled" in targets:
             raise lowering.operators.refused("a region with another grad mode inside of an autocast region")
-        operands_in_graph = [one.meta.get("val") if isinstance(one, torch.fx.Node) else one for one in node.args[5:]]
+        operands_in_graph = [value_of(one) for one in node.args[5:]]
         if not any(isinstance(one, torch.Tensor) for one in operands_in_graph):
             raise lowering.operators.refused("an autocast region without tensors, or one inside of another region")
         region = _torch.with_casts(region, operands_in_graph, device, dtype)
     return lowering.region(region, given, into)
 
 
-def _inlined(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
+def _inlined(lowering: RegionLowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """A region that only marks a part of the graph, such as what a checkpoint computes again."""
     region, *given = map(write, arguments)
     return lowering.region(region, given, into)
 
 
-def _named(lowering: Lowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
+def _named(lowering: RegionLowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
     """A region that is called by a name."""
     region, _, *given = map(write, arguments)
     return lowering.region(region, given, into)
@@ -181,7 +178,7 @@ REGIONS: Final[dict[str, Callable[..., list[Any]]]] = {
     "cond": _condition,
     "while_loop": _while,
     "map_impl": _map,
-    "scan": _scan,
+    "scan": _loop,
     "wrap_with_set_grad_enabled": _grad_mode,
     "wrap_with_autocast": _autocast,
     "tag_activation_checkpoint": _inlined,

@@ -157,7 +157,7 @@ class Converter:
             body: list[ir.Statement] = []
             packed = self.convert(candidate, item, plan, stem, body)
             body.append(ir.Assign((place,), packed))
-            into.append(ir.If(ir.IsInstance(candidate.id, (self._source_names.declared(item),)), tuple(body)))
+            into.append(ir.If(ir.IsInstance(candidate.id, self._source_names.declared(item)), tuple(body)))
             places.append(ir.Name(place))
         return ir.TupleOf(tuple(places))
 

@@ -108,7 +108,7 @@ def _lower_batch(interface: Interface, method: Method, dim: int, source_names: S
             ir.Do(ir.call("begin_work", ir.Attribute(batch, "turns"), ir.Attribute(batch, "number"))),
             take_hosted(hosted, current),
             # It is closed. If too many were open, it has been since.
-            ir.If(_is_filled(opened), (ir.If(is_oldest, (_drop_first(opened),)),)),
+            ir.If(ir.Operation("!=", ir.length(opened), ir.Literal(0)), (ir.If(is_oldest, (_drop_first(opened),)),)),
             ir.assign(call, ir.Attribute(group, "first")),
             ir.new_list(results, returns),
             begin_message(message),
@@ -194,10 +194,6 @@ def _lower_find(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
 def is_alone(batch: ir.Expression) -> ir.Expression:
     """Returns the test whether a batch has one call."""
     return ir.Operation("==", ir.length(ir.Attribute(batch, "calls")), ir.Literal(1))
-
-
-def _is_filled(values: ir.Expression) -> ir.Expression:
-    return ir.Operation("!=", ir.length(values), ir.Literal(0))
 
 
 def _drop_first(values: ir.Expression) -> ir.Statement:

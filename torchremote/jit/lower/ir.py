@@ -81,10 +81,10 @@ class Operation:
 
 @dataclass(frozen=True)
 class IsInstance:
-    """`isinstance(name, types)`."""
+    """`isinstance(name, kind)`."""
 
     name: str
-    types: tuple[str, ...]
+    kind: str
 
 
 Expression = Union[

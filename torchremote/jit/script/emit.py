@@ -228,10 +228,8 @@ def _expression(expression: ir.Expression) -> str:
         case ir.Operation(sign, left, right):
             before = "" if left is None else f"{_operand(left)} "
             return f"{before}{sign} {_operand(right)}"
-        case ir.IsInstance(name, types):
-            # TorchScript takes a tuple of several types, but not of one.
-            wanted = types[0] if len(types) == 1 else tuple_of(*types)
-            return f"isinstance({name}, {wanted})"
+        case ir.IsInstance(name, kind):
+            return f"isinstance({name}, {kind})"
 
 
 def _operand(expression: ir.Expression) -> str:
