@@ -16,6 +16,13 @@ def interface_of(text, name="__torch__.zoo.Written"):
     return parse_interface(name, text)
 
 
+def type_of(text, *named):
+    """Reads a type from its canonical text. `named`: its enums and NamedTuples, each after those that it refers to."""
+    definitions = "".join(f"{one.definition}\n" for one in named)
+    others = "".join(f", other_{number}: {one.name}" for number, one in enumerate(named))
+    return interface_of(f"{definitions}f(x: {text}{others}) -> None").methods[0].arguments[0].type
+
+
 class Color(enum.Enum):
     RED = 1
     GREEN = 2

@@ -16,12 +16,12 @@ from torchremote.jit.lower.plan import (
     plan_type,
     wire_type,
 )
-from torchremote.jit.read.parse import parse_interface, parse_type
-from torchremote.jit.read.types import EnumType, NamedTupleType
+from torchremote.jit.read.types import TENSOR, EnumType, NamedTupleType
+
+from ...zoo import interface_of, type_of
 
 COLOR = EnumType("m.Color", (("RED", 1), ("GREEN", 2)))
-PAIR = NamedTupleType("m.Pair", (("a", parse_type("Tensor")), ("c", COLOR)))
-NAMED = {"m.Color": COLOR, "m.Pair": PAIR}
+PAIR = NamedTupleType("m.Pair", (("a", TENSOR), ("c", COLOR)))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ NAMED = {"m.Color": COLOR, "m.Pair": PAIR}
     ],
 )
 def test_the_walk_to_a_types_tensors(type, plan):
-    assert plan_type(parse_type(type), tensors=True, translates=False) == plan
+    assert plan_type(type_of(type), tensors=True, translates=False) == plan
 
 
 @pytest.mark.parametrize(
@@ -57,15 +57,13 @@ def test_the_walk_to_a_types_tensors(type, plan):
     ],
 )
 def test_what_crosses_as_something_else(type, translation, crosses_as):
-    parsed = parse_type(type, NAMED)
+    parsed = type_of(type, COLOR, PAIR)
     assert plan_type(parsed, tensors=False, translates=True) == translation
     assert str(wire_type(parsed)) == crosses_as or crosses_as is None
 
 
 def test_who_walks_to_what():
-    (method,) = parse_interface(
-        "E", f"{COLOR.definition}\n{PAIR.definition}\nforward(x: m.Pair, n: int) -> Tensor"
-    ).methods
+    (method,) = interface_of(f"{COLOR.definition}\n{PAIR.definition}\nforward(x: m.Pair, n: int) -> Tensor").methods
     assert plan_tensors(method) == (WalkTuple((MOVE, KEEP)), KEEP)  # of packed arguments
     assert plan_result(method) == MOVE
     assert [plan_packing(kind) for kind in method.types] == [WalkTuple((KEEP, TRANSLATE_ENUM)), KEEP, KEEP]

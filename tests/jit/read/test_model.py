@@ -7,7 +7,7 @@ from hypothesis import given
 
 from torchremote.jit import compile_interface
 from torchremote.jit.read.model import Argument, Interface, Method
-from torchremote.jit.read.parse import parse_interface, parse_type
+from torchremote.jit.read.parse import parse_interface
 from torchremote.jit.read.types import (
     NONE,
     TENSOR,
@@ -41,8 +41,7 @@ def encoder(**changes):
 
 @given(types(zoo.NAMED))
 def test_a_types_text_parses_back(type):
-    named = {one.name: one for one in named_types([type])}
-    assert parse_type(str(type), named) == type
+    assert zoo.type_of(str(type), *named_types([type])) == type
 
 
 @given(interfaces(zoo.NAMED))
@@ -143,7 +142,7 @@ def test_two_definitions_of_one_name_are_refused():
     ],
 )
 def test_what_torchscript_cannot_tell_apart(wide, narrow, includes_it):
-    assert includes(parse_type(wide), parse_type(narrow)) is includes_it
+    assert includes(zoo.type_of(wide), zoo.type_of(narrow)) is includes_it
 
 
 @pytest.mark.parametrize("name", ["class", "é", "a b", "", "a;b", "1"])
@@ -177,4 +176,4 @@ def test_reading_in_several_threads_at_once(monkeypatch):
         return parse(text)
 
     monkeypatch.setattr(ast, "parse", parse_at_times)
-    assert str(parse_type("Tensor")) == "Tensor"
+    assert str(zoo.type_of("Tensor")) == "Tensor"

@@ -76,18 +76,6 @@ def defined_by(line: str) -> str | None:
     return re.split(r"[:(]", line.partition(" ")[2], maxsplit=1)[0]
 
 
-def parse_type(text: str, named: Mapping[str, NamedType] | None = None) -> Type:
-    """Reads a type from its text. `named`: the enums and NamedTuples that it may refer to, by name."""
-    match _parse(text).body:
-        case [ast.Expr(value=node)]:
-            found = _type(node, named or {})
-        case _:
-            raise ValueError(f"not a type: {text!r}")
-    if str(found) != text:
-        raise ValueError(f"not a canonical type: {text!r}")
-    return found
-
-
 def _parse(text: str, tries: int = 20) -> ast.Module:
     try:
         return ast.parse(text)
