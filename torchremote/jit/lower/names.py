@@ -40,7 +40,9 @@ class Names:
 
     def __init__(self, taken: Iterable[str] = (), around: frozenset[str] = TAKEN) -> None:
         self._around = around
-        self._taken = set(taken)
+        self._taken = frozenset(taken)
+        self.claimed: set[str] = set()
+        """The names that were given out."""
 
     def fresh(self, wanted: str) -> str:
         """Claims `wanted` if it is free, and otherwise `wanted` with the first free number."""
@@ -54,8 +56,8 @@ class Names:
         return self._claim(f"{stem}_{number}")
 
     def _is_taken(self, name: str) -> bool:
-        return name in self._taken or name in self._around
+        return name in self._taken or name in self.claimed or name in self._around
 
     def _claim(self, name: str) -> str:
-        self._taken.add(name)
+        self.claimed.add(name)
         return name

@@ -36,42 +36,39 @@ class SourceNames:
     """Names the types of an interface, and its functions, in the source that is generated for it."""
 
     def __init__(self, interface: Interface) -> None:
-        methods, types = interface.messages, interface.named_types
-        arguments = {argument.name for method in methods for argument in method.arguments}
+        messages = interface.messages
+        arguments = {argument.name for message in messages for argument in message.arguments}
         # Methods of a stub keep their arguments' names, so no function or class may have one of these.
-        endpoints = {endpoint(method) for method in methods}
+        endpoints = {endpoint(message) for message in messages}
         names = Names(arguments | endpoints)
-        self.classes = {named: names.fresh(named.name.rpartition(".")[2]) for named in types}
+
+        def named_after(methods: Iterable[Method], prefix: str) -> dict[str, str]:
+            return {method.name: names.fresh(f"{prefix}{method.name}") for method in methods}
+
+        self.classes = {named: names.fresh(named.name.rpartition(".")[2]) for named in interface.named_types}
         enums = [named for named in self.classes if isinstance(named, EnumType)]
         self.pack = {enum: names.fresh(f"pack_{self.classes[enum]}") for enum in enums}
         self.unpack = {enum: names.fresh(f"unpack_{self.classes[enum]}") for enum in enums}
-        self.send = {method.name: names.fresh(f"send_{method.name}") for method in methods}
-        results = dict.fromkeys(method.returns for method in methods)  # methods with one type of results share these
+        self.send = named_after(messages, "send_")
+        results = dict.fromkeys(message.returns for message in messages)  # those with one type of results share these
         self.receive = {kind: names.numbered("receive") for kind in results}
         self.defer = {kind: names.numbered("defer") for kind in results}
-        self.run = {method.name: names.fresh(f"_run_{method.name}") for method in methods}
-        self.in_turn = {method.name: names.fresh(f"in_turn_{method.name}") for method in methods}
-        self.forked = {method.name: names.fresh(f"forked_{method.name}") for method in methods}
-        self.in_parts = {method.name: names.fresh(f"in_parts_{method.name}") for method in methods}
-        self.tensors = {method.name: names.fresh(f"tensors_{method.name}") for method in methods}
-        self.alike = {method.name: names.fresh(f"alike_{method.name}") for method in methods}
-        self.join = {method.name: names.fresh(f"join_{method.name}") for method in methods}
-        self.split = {method.name: names.fresh(f"split_{method.name}") for method in methods}
-        self.group = {method.name: names.fresh(f"Group_{method.name}") for method in interface.methods}
-        self.find = {method.name: names.fresh(f"find_{method.name}") for method in interface.methods}
-        self.gathered = {method.name: names.fresh(f"_gathered_{method.name}") for method in interface.methods}
-        self.batch = {method.name: names.fresh(f"batch_{method.name}") for method in interface.methods}
-        self.queue = {method.name: names.fresh(f"queue_{method.name}") for method in methods}
-        self.by_itself = {method.name: names.fresh(f"by_itself_{method.name}") for method in methods}
-        translating, calling = (self.pack, self.unpack), (self.send, self.receive, self.defer, self.in_parts)
-        joining = (self.tensors, self.alike, self.join, self.split)
-        gathering = (self.group, self.find, self.gathered, self.batch, self.queue, self.by_itself)
-        functions = (*translating, *calling, *joining, *gathering, self.run, self.in_turn, self.forked)
+        self.run = named_after(messages, "_run_")
+        self.in_turn = named_after(messages, "in_turn_")
+        self.forked = named_after(messages, "forked_")
+        self.in_parts = named_after(messages, "in_parts_")
+        self.tensors = named_after(messages, "tensors_")
+        self.alike = named_after(messages, "alike_")
+        self.join = named_after(messages, "join_")
+        self.split = named_after(messages, "split_")
+        self.group = named_after(interface.methods, "Group_")
+        self.find = named_after(interface.methods, "find_")
+        self.gathered = named_after(interface.methods, "_gathered_")
+        self.batch = named_after(interface.methods, "batch_")
+        self.queue = named_after(messages, "queue_")
+        self.by_itself = named_after(messages, "by_itself_")
         self.begin_counting, self.end_counting = names.fresh("begin_counting"), names.fresh("end_counting")
-        of_counting = (self.begin_counting, self.end_counting)
-        self._globals = TAKEN.union(
-            endpoints, self.classes.values(), of_counting, *(each.values() for each in functions)
-        )
+        self._globals = TAKEN.union(endpoints, names.claimed)
 
     def scope(self, taken: Iterable[str] = ()) -> Names:
         """Opens a function's scope inside the globals of generated source. `taken`: names that are in it already."""
