@@ -40,7 +40,10 @@ class Contract:
 
     @property
     def hosting_sources(self) -> dict[str, str]:
-        """Returns the text of the units that run calls at once, forked and in turn, compiled or not: see hosting.py."""
+        """Returns the text of the units that run calls at once, forked and in turn, compiled or not.
+
+        jit/hosting.py compiles them.
+        """
         interface, names = self.interface, self.source_names
         in_turn = lower_in_turn(interface, names, native.available())
         units = (lower_hosting(interface, names), lower_forked(interface, names), in_turn)

@@ -1,9 +1,11 @@
 """Compiles what runs the calls of hosted modules, when an owner first hosts one: see lower/hosting.py.
 
-The functions `host_...` return one in TorchScript that puts a module into the table of its interface. That takes a
-handle, the module, its device, and whether tensors move to that and back. In turn, it also takes the strand, which is
-None without the native part, and whether the handle leads to the same module already, or to one of which this is a
-copy; and to gather calls, the most that become one, and whether gradients may flow to the module.
+Each `host_...` returns a scripted function that puts a module into the table of its interface. Its arguments:
+
+* always: handle, module, device, and whether tensors move there and back;
+* in turn and gathering, also: the strand (None without the native part), and `is_same`: the handle leads to this module
+  already, or to one of which this is a copy;
+* gathering, also: the most calls that become one, and whether gradients may flow to the module.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ from .capture import Captured
 from .comparisons import limits_of
 
 LIMITS: Final = "torchremote_limits"
-"""The name of the generated method that says so. A module without such limits has none."""
+"""The generated method that returns the limits as text, one method a line. A module whose calls can all be joined has
+none."""
 _NORMS: Final = ("training", "use_input_stats")
 """Arguments of batch_norm and instance_norm, which change running statistics if it is True. No schema says that."""
 

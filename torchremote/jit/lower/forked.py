@@ -1,6 +1,7 @@
 """Lowers the unit that runs each call in a fork of its own, for modules with methods that wait.
 
-An owner compiles it when it hosts such a module, and its calls may run at once: see hosting.py, Note [What runs calls].
+An owner compiles it when it hosts such a module, and its calls may run at once: see lower/hosting.py,
+Note [What runs calls].
 
 Note [Methods that wait]
     `torch.no_grad()` sets the grad mode of the thread. If a method waits in it, as for a call of another owner,

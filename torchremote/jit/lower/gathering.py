@@ -1,7 +1,8 @@
 """Lowers the unit that gathers the calls of a module's batched methods: see runtime/gathering.py, Note [Gathering].
 
 Which methods are batched and idempotent is the caller's own affair, and not in the canonical text. So this unit is none
-of the contract's. An owner compiles it when it first hosts such a module: see hosting.py, Note [What runs calls].
+of the contract's. An owner compiles it when it first hosts such a module: see lower/hosting.py,
+Note [What runs calls].
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from .source_names import SourceNames
 from .units import SELF, scope_of, unit
 
 _GROUPS: Final = f"{RESERVED_PREFIX}_its_groups"
-"""The field with the open batches: see hosting.py."""
+"""The field with the open batches: see lower/hosting.py."""
 
 _OF_QUEUE: Final = {"groups": "Groups"}
-"""The parameter that functions that queue calls have beside those of other calls in turn."""
+"""What a function that gathers takes before the turns: its open batches."""
 
 
 def lower_gathering(interface: Interface, source_names: SourceNames, native: bool) -> ir.Unit:
@@ -125,7 +126,7 @@ def _take_place(turns: ir.Expression, flags: ir.Expression) -> ir.Expression:
 
 
 def _lower_class(interface: Interface, source_names: SourceNames, starting: Starting) -> ir.Class:
-    """Lowers the class that gathers calls: see hosting.py, Note [What runs calls]."""
+    """Lowers the class that gathers calls: see lower/hosting.py, Note [What runs calls]."""
     groups = ir.Attribute(ir.Name(SELF.name), _GROUPS)
     starts = (
         lower_start(

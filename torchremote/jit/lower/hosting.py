@@ -212,7 +212,7 @@ def lower_run(interface: Interface, method: Method, source_names: SourceNames) -
     has_sparse = ir.call("has_sparse", flags)
     recorded = ir.Name(names.fresh("recorded"))
     body: list[ir.Statement] = []
-    if method.carries_gradients:  # see Note [Gradients that never come]
+    if method.carries_gradients:  # see gradients.py, Note [Gradients that never come]
         body += lower_search_in_arguments(method, parameters, flags, recorded, names)
     body += _on_tensors(restoring(names, source_names), has_sparse, method, parameters)
     body += _on_tensors(moving, moves, method, parameters)

@@ -1,6 +1,6 @@
 """Lowers the unit that has calls wait for their turn, and how these are started: forked, or in a strand.
 
-An owner compiles it when it hosts a module whose calls run in turn: see hosting.py, Note [What runs calls].
+An owner compiles it when it hosts a module whose calls run in turn: see lower/hosting.py, Note [What runs calls].
 
 Note [Strands]
     Without the native part, the process has one thread for forks, which is a queue for all its modules: see
@@ -30,7 +30,7 @@ from .source_names import SourceNames
 from .units import PROGRESS_TYPE, QUEUE_PARAMETERS, RUN_PARAMETERS, SELF, crossing, run_scope, scope_of, unit
 
 _TURNS: Final = f"{RESERVED_PREFIX}_its_turns"
-"""The field with the order of the calls: see hosting.py."""
+"""The field with the order of the calls: see lower/hosting.py."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Lowers the part of the owner that every worker compiles: the table of modules, and the endpoints that calls run.
 
 An endpoint finds the module's slot and has the call run by what is there. How calls are run, only an owner needs: see
-hosting.py.
+lower/hosting.py.
 """
 
 from __future__ import annotations

@@ -78,10 +78,11 @@ PROGRESS_TYPE: Final = "List[int]"
 """The type of what an endpoint of many calls notes: see runtime/table.py, Note [Which call failed]."""
 
 RUN_PARAMETERS: Final = {"hosted": "Hosted", "flags": "int"}
-"""Names the parameters of what runs calls: the module with its device, see hosting.py, and the call's flags."""
+"""The parameters of a function that runs a call now: the `Hosted` (lower/hosting.py), and the flags."""
 
 QUEUE_PARAMETERS: Final = {"current": "Current", "flags": "int"}
-"""Those of what queues calls: where the module will be when they have their turn, see runtime/current.py; and flags."""
+"""Those of a function that queues a call: the `Current` (runtime/current.py), from which it takes the `Hosted` when it
+has its turn, and the flags."""
 
 
 def begin_message(message: ir.Name) -> ir.Statement:
@@ -113,9 +114,9 @@ def crossing(method: Method, source_names: SourceNames, names: Names | None = No
 
 
 def run_scope(message: Method, source_names: SourceNames) -> tuple[Names, tuple[ir.Parameter, ...]]:
-    """Opens the scope of a method of `Runs`, which runs a message: see hosting.py. Returns it, and the parameters.
+    """Opens the scope of a method of `Runs`, which runs a message: see lower/hosting.py.
 
-    These are the progress, if there are many calls; the flags; and the packed arguments.
+    Returns it, and the parameters: the progress, if there are many calls; the flags; and the packed arguments.
     """
     names = source_names.scope([SELF.name])
     kinds = {"flags": "int"} if message.each is None else {"progress": PROGRESS_TYPE, "flags": "int"}

@@ -1,7 +1,7 @@
 """The closed family of types that an interface may speak of: frozen, printable. Nothing here knows torch.
 
 A type prints as it stands in an interface's canonical text (model.py), which parse.py reads. How TorchScript spells it
-in generated source is the affair of source_names.py, and as what it crosses, that of plan.py.
+in generated source is the affair of lower/source_names.py, and as what it crosses, that of lower/plan.py.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def like_it(copy: Tensor, value: Tensor) -> Tensor:
 
 def is_ordinary(value: Tensor) -> bool:
     # Says whether a tensor is one of nearly all: such a one is sent as it is. Others are looked at more closely. Those
-    # that are no dense tensors in memory are not set to themselves: see Note [Tensors in inference mode].
+    # that are no dense tensors in memory are not set to themselves: see tensors.py, Note [Tensors in inference mode].
     is_common = value.dtype < FIRST_QUANTIZED or value.dtype == BFLOAT16
     if value.is_cpu and value.layout == 0 and is_common and value.numel() > 0 and not value.is_nested:
         return value.is_set_to(value) and has_room(value)
@@ -43,7 +43,8 @@ def is_ordinary(value: Tensor) -> bool:
 
 
 def unknown_to_python(value: Tensor) -> Tensor:
-    # See Note [Tensors that Python knows]. One that autograd may record stays: see caller/messages/kept_tensors.py.
+    # See tensors.py, Note [Tensors that Python knows]. One that autograd may record stays: see
+    # caller/messages/kept_tensors.py.
     if value.requires_grad and torch.is_grad_enabled():
         return value
     return like_it(value.data, value)

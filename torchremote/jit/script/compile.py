@@ -2,7 +2,8 @@
 
 First Python executes the parts of the text that it needs, under a file name that exists only in linecache: nothing
 touches the disk. Then TorchScript compiles every definition in order, under its name in the global compilation unit.
-Tracebacks show file name and line for endpoints and runtime functions, and the text alone for the rest.
+Tracebacks show file name and line for runtime functions and for the functions that run calls (`placed`). For all else
+they show the text alone.
 """
 
 from __future__ import annotations
