@@ -1,5 +1,6 @@
 """What creating, serving and connecting refuse, with nothing left on the owner."""
 
+import functools
 import os
 
 import pytest
@@ -160,6 +161,11 @@ def test_values_that_cannot_be_written(owner, value):
         tr.create(value, zoo.Encoder, zoo.LinearEncoder)
     with pytest.raises(MismatchError, match=f"module_cls: {said} cannot be called"):
         tr.create(owner, zoo.Encoder, value)
+
+
+def test_a_partial_that_cannot_be_written(owner):
+    with pytest.raises(CreationError, match=r"an object of class functools\.partial raised TypeError"):
+        tr.create(owner, zoo.Encoder, functools.partial(zoo.LinearEncoder, no_such_argument=10**5000))
 
 
 @pytest.mark.parametrize("name", ["", 5, ["list"]])

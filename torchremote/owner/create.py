@@ -28,6 +28,7 @@ from .._torch import PyRRef
 from ..errors import CreationError, InterfaceError, RemoteError, ServedNameError, TorchRemoteError
 from ..jit import Contract, compile_contract
 from ..jit.read.parse import parse_interface
+from ..jit.read.shown import repr_of
 from ..link.failures import is_ctrl_c, missing_operator, words_of
 from ..link.places import check_device
 from ..link.protocol import check_protocol
@@ -210,7 +211,7 @@ def build(contract: Contract, request: CreateRequest, device: torch.device) -> t
     except BaseException as error:  # the user's code may raise anything
         if is_ctrl_c(error):
             raise  # of a caller that builds
-        what = getattr(request.make, "__qualname__", repr(request.make))
+        what = getattr(request.make, "__qualname__", repr_of(request.make))
         said = words_of(error)
         missing = missing_operator(said)
         said += missing and f"; {missing}"

@@ -20,6 +20,7 @@ import torch
 
 from ...errors import CreationError, TorchRemoteError
 from ...jit import CompiledInterface
+from ...jit.read.shown import repr_of
 from ...jit.read.types import EnumType
 from ...link.places import Place
 from ...owner.create import CreateRequest, build
@@ -78,7 +79,7 @@ def built_here(
     Args:
         unknown: what came of sending the class by its name. None if it was not sent.
     """
-    what = getattr(request.make, "__qualname__", repr(request.make))
+    what = getattr(request.make, "__qualname__", repr_of(request.make))
     worker = place.worker.name
     where = f"{compiled.interface.name} on {worker}"
     reason = _REASON.search(str(unknown))
