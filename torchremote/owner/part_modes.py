@@ -100,7 +100,10 @@ def _without_data(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def check_mode(module: torch.jit.ScriptModule, training: bool | None = None) -> None:
-    """Raises ArgumentError if `module`, or a part of it, was exported, and not in this mode: see Note [Modes of parts].
+    """Raises ArgumentError if `module`, or a part of it, was exported, and not in this mode.
+
+    See jit/export/modes.py, Note [Modes of parts].
+
 
     Args:
         training: the mode that is to be set. None: the one that each part is in.
