@@ -38,7 +38,7 @@ def returns():
     yield 0.0
 
 class Team:
-    def _bring_back(self, replica):
+    def _ask_again(self, replica):
         give()
         return True
 

@@ -1,6 +1,7 @@
 """Replicas as users hold them: one object with the methods of the interface, and those of torch.nn.Module.
 
-In a model they are a part that has nothing of its own, as a stub is: see as_module.py, Note [A stub in a model].
+In a model they are a part that has nothing of its own, as a stub is: see stubs/as_module.py,
+Note [A stub in a model].
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ class Team:
             with self._lock:
                 if self.mode.wanted is not mode:
                     continue
-                replica = next(replica for replica in self._replicas if replica.where == where)
+                replica = self._replica_at(where)
                 methods: NamedStubMethods = stub.__dict__[METHODS]
                 replica.stub, replica.methods, replica.why = stub, methods, _GONE
                 replica.note_answer()
@@ -181,7 +181,7 @@ class Team:
     def note_lost(self, where: str, why: TorchRemoteError) -> None:
         """Says why a replica could not be found at first. It takes part as soon as it can be."""
         _log.warning("torchremote: %s: %s is left out for now: %s", self.title, where, why)
-        replica = next(replica for replica in self._replicas if replica.where == where)
+        replica = self._replica_at(where)
         replica.why = _reason(why)
         self._seek(replica)
 
@@ -197,6 +197,9 @@ class Team:
         place = find_worker(where)
         # A call that fails goes to another replica, so it must not wait for this one.
         return find_served(place, self.compiled, self.name, self.timeout, within=within, followed=False)
+
+    def _replica_at(self, where: str) -> Replica:
+        return next(replica for replica in self._replicas if replica.where == where)
 
     def _seek(self, replica: Replica) -> None:
         """Has a thread ask for a replica until it is there, or nobody has these replicas any more.
@@ -222,8 +225,8 @@ class Team:
             if not replica.methods or replica.late:
                 self._seek(replica)
 
-    def _bring_back(self, replica: Replica) -> bool:
-        """Asks for a replica that is sought. Says whether the search is over."""
+    def _ask_again(self, replica: Replica) -> bool:
+        """Asks for a replica that is sought, once. Says whether the search is over."""
         try:
             self.put(replica.where, self._ask(replica.where, ASKING).wait())
         except CallTimeoutError:
@@ -297,7 +300,7 @@ def _bring_back(of: weakref.ref[Team], replica: Replica) -> None:
             time.sleep(pause_of(number, _LONGEST_PAUSE))
             with at_work():
                 team = of()
-                if team is None or team._bring_back(replica):
+                if team is None or team._ask_again(replica):
                     return
                 del team
     except BaseException:  # a bug; the next call that fails starts another thread
