@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import time
 
@@ -16,9 +17,18 @@ from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote import _torch, native
-from torchremote.caller.messages import waiting
+from torchremote.caller.calls import batches, references, single
+from torchremote.caller.calls.methods import METHODS
+from torchremote.caller.messages import exchange, waiting
 from torchremote.caller.messages.exchange import send, settle
-from torchremote.errors import ServedNameError, StaleStubError, WireError
+from torchremote.errors import (
+    CallTimeoutError,
+    CreationError,
+    NotInGroupError,
+    ServedNameError,
+    StaleStubError,
+    WireError,
+)
 
 from .. import zoo
 from ..group import play
@@ -521,6 +531,92 @@ def test_what_a_handler_raises_has_no_call_sent_again(owner):
     finally:
         signal.signal(signal.SIGUSR1, before)
         rpc.rpc_sync(owner, tr.withdraw, ("counts naps",))
+
+
+def raise_in_the_handler(error):
+    """Has a signal raise an error of this library. Whose class it has says nothing of what was interrupted."""
+
+    def handle(*_):
+        raise error("of the handler")
+
+    return signal.signal(signal.SIGUSR1, handle)
+
+
+@pytest.mark.parametrize("error", [StaleStubError, NotInGroupError, WireError])
+def test_what_a_handler_raises_has_no_replica_left_out_and_no_other_called(owner, error):
+    tr.create(owner, Naps, Counting, (os.getpid(),), name="replica counts")
+    replicas = tr.connect([owner], Naps, "replica counts", timeout=20)
+    before, count = raise_in_the_handler(error), replicas.nap(0.0)
+    try:
+        for call in (replicas.nap, lambda seconds: replicas.nap_async(seconds).wait()):
+            with pytest.raises(error, match="of the handler"):
+                call(2 * SOON)
+            count += 2
+            assert replicas.nap(0.0) == count
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        rpc.rpc_sync(owner, tr.withdraw, ("replica counts",))
+
+
+@pytest.mark.parametrize("error", [StaleStubError, NotInGroupError])
+@pytest.mark.parametrize("ending", ["_async", "_many", "_many_async", "_remote"])
+def test_what_a_handler_raises_while_a_message_of_replicas_is_sent(owner, monkeypatch, error, ending):
+    tr.create(owner, Naps, Counting, (os.getpid(),), name="replica is sent")
+    replicas = tr.connect([owner], Naps, "replica is sent", timeout=20)
+    before, count = raise_in_the_handler(error), replicas.nap(0.0)
+    given = [(0.0,)] if "many" in ending else 0.0
+    sends = exchange.send
+    try:
+        with monkeypatch.context() as patched:
+            for module in (single, batches, references):
+                patched.setattr(module, "send", lambda *args, **kwargs: (sends(*args, **kwargs), signalled())[0])
+            with pytest.raises(error, match="of the handler"):
+                getattr(replicas, f"nap{ending}")(given)
+        assert replicas.nap(0.0) == count + 2
+        until(lambda: "(0 in flight)" in repr(replicas))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        rpc.rpc_sync(owner, tr.withdraw, ("replica is sent",))
+
+
+def with_errors_of_ours(store):
+    """What waits for an owner that is stopped goes on neither with another try nor without the answer."""
+    owner = int(store.get("pid"))
+    stub = tr.create("owning", Naps, Napping, name="naps")
+    replicas, model = tr.connect(["owning"], Naps, "naps"), nn.ModuleList([stub, tr.create("owning", Naps, Napping)])
+    path = f"{tempfile.mkdtemp()}/model.pt"
+    stub.save(path)
+    stop(owner)
+    for ask, errors in (
+        (lambda: repr(stub), [StaleStubError]),
+        (lambda: tr.connect("owning", Naps, "naps", wait=20), [ServedNameError, WireError]),
+        (lambda: tr.connect(["owning"], Naps, "naps"), [ServedNameError]),
+        (lambda: tr.connect(["owning"], Naps, "naps", wait=20), [WireError]),
+        (tr.at_owner(stub).state_dict, [StaleStubError, NotInGroupError, CallTimeoutError]),
+        (lambda: tr.create("owning", Naps, Napping, name="other"), [CreationError]),
+        (lambda: tr.create_many(["owning"] * 2, Naps, Napping, return_exceptions=True), [CreationError, WireError]),
+        (lambda: tr.reconnect(torch.jit.load(path)), [NotInGroupError, ServedNameError]),
+        (lambda: replicas.twice(torch.ones(2)), [StaleStubError, NotInGroupError]),
+        (lambda: replicas.twice_many([(torch.ones(2),)] * 2, return_exceptions=True), [WireError]),
+        (replicas.train, [StaleStubError, NotInGroupError]),
+        (lambda: stub.twice_many([(torch.ones(2),)] * 2, return_exceptions=True), [WireError]),
+        (model.train, [StaleStubError]),
+    ):
+        for error in errors:
+            raise_in_the_handler(error)
+            send_soon(signal.SIGUSR1)
+            start = time.monotonic()
+            with pytest.raises(error, match=r"\Aof the handler\Z"):
+                ask()
+            assert time.monotonic() - start < SOON + LATE
+    os.kill(owner, signal.SIGCONT)
+    assert "left out" not in repr(replicas)
+    assert replicas.twice(torch.ones(2)).tolist() == [2.0, 2.0]
+    assert "twice_async" in stub.__dict__[METHODS]
+
+
+def test_what_a_handler_raises_leaves_whatever_waits(tmp_path):
+    play(tmp_path, owning, with_errors_of_ours)
 
 
 class Signalled(torch.futures.Future):

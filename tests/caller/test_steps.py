@@ -3,6 +3,7 @@
 import _thread
 import dis
 import itertools
+import signal
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from torchremote.caller.messages import steps
+from torchremote.errors import NotInGroupError
 
 from ..waiting import until
 
@@ -81,6 +83,28 @@ def test_a_result_is_given_where_no_thread_can_be_started(monkeypatch):
     assert done.wait(10)
     monkeypatch.setattr(threading.Thread, "start", real)
     assert given == ["result"]
+
+
+def test_what_a_handler_raises_leaves_the_steps():
+    def waits():
+        for _ in range(2):
+            try:
+                yield torch.futures.Future()
+            except (RuntimeError, NotInGroupError):
+                went_on.append(True)
+
+    def handle(*_):
+        raise NotInGroupError("of the handler")
+
+    went_on, before = [], signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
+        with pytest.raises(NotInGroupError, match="of the handler"):
+            steps.run_here(waits())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert went_on == []
 
 
 def test_deadlines_of_what_has_ended_are_not_kept(monkeypatch):

@@ -13,7 +13,14 @@ from torch import Tensor
 import torchremote as tr
 from torchremote.caller.calls import again
 from torchremote.caller.calls.methods import METHODS
-from torchremote.errors import InterfaceError, MismatchError, NotInGroupError, StaleStubError, WireError
+from torchremote.errors import (
+    CallTimeoutError,
+    InterfaceError,
+    MismatchError,
+    NotInGroupError,
+    StaleStubError,
+    WireError,
+)
 from torchremote.jit import compile_interface
 from torchremote.jit.read.parse import parse_interface
 
@@ -118,6 +125,29 @@ def test_it_ends_with_its_timeout(nursery):
     with pytest.raises(WireError):
         stub(X)
     assert 1.9 < time.monotonic() - start < 4
+
+
+@in_a_group()
+def test_what_a_handler_raises_ends_the_search_of_a_call(nursery):
+    def handle(*_):
+        raise error("of the handler")
+
+    owner = nursery.join("ps")
+    rpc.rpc_sync("ps", roles.serve_encoder)
+    stub = tr.connect("ps", Patient, "encoder", timeout=20)
+    lose(owner)
+    stopped = nursery.join("ps")
+    rpc.rpc_sync("ps", roles.serve_encoder)
+    stopped.stop()
+    signal.signal(signal.SIGALRM, handle)
+    for error in (NotInGroupError, StaleStubError, CallTimeoutError):
+        start = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(error, match="of the handler"):
+            stub(X)
+        assert time.monotonic() - start < 4
+    stopped.signal(signal.SIGCONT)
+    assert is_from(0, stub(X))
 
 
 @in_a_group()

@@ -17,6 +17,7 @@ from .. import _torch
 from ..caller.calls.methods import lost_workers
 from ..caller.creating.pending_stub import find_served
 from ..caller.finding.connect import asked_until
+from ..caller.messages.waiting import is_of_a_handler
 from ..caller.stubs.modes import has_set_mode
 from ..caller.stubs.stub import Stub, attach
 from ..errors import (
@@ -181,6 +182,8 @@ def _routes(saved: list[_Saved], within: float | None) -> list[Route]:
         try:
             routes.append(pending.route())
         except TorchRemoteError as error:
+            if is_of_a_handler(error):
+                raise
             errors.append(error)
     if errors:
         for other in errors[1:]:

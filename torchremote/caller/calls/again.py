@@ -144,6 +144,9 @@ def sent_until_timeout_later(
             try:
                 value = done.value()
             except (StaleStubError, WireError) as error:
+                if is_of_a_handler(error):  # in the caller's own frame
+                    result.set_result(Failure.of(error))
+                    raise
                 try_again(error.with_traceback(None))
             except Exception as error:
                 result.set_result(Failure.of(error))
@@ -159,6 +162,8 @@ def sent_until_timeout_later(
         try:
             answer = once_async(self_, *args, **kwargs)
         except (StaleStubError, WireError) as error:
+            if is_of_a_handler(error):
+                raise
             try_again(error.with_traceback(None))
         else:
             _torch.when_done(answer, settled)
@@ -194,6 +199,8 @@ def _tries(
             try:
                 yield from stub.__dict__[METHODS].finding(until, exactly=True)
             except CallTimeoutError as error:
+                if is_of_a_handler(error):
+                    raise
                 failure = failure or error.with_traceback(None)  # one of a message that was sent says more
                 continue
             if (left := until - time.monotonic()) <= 0:
@@ -202,6 +209,8 @@ def _tries(
             wait_for_streams(stub.__dict__[DEVICES])
             return (yield once_async(NamedStubMethods.with_timeout(stub, timeout_of(left)), *args, **kwargs))
         except (StaleStubError, WireError) as error:
+            if is_of_a_handler(error):
+                raise
             failure = error.with_traceback(None)  # which refers to this frame, and that to the stub
             assert route is not None
             note_failure(stub, route.handle, failure)  # the other stub has noted it for itself

@@ -31,6 +31,7 @@ from ...link.route import route_of
 from ...owner.modules import progress_here
 from ..messages.awaiting import Answer
 from ..messages.exchange import Failing, Failure, Inquiring, ask_later, later, send, settle, when_all
+from ..messages.waiting import is_of_a_handler
 from .again import sent_until_timeout, sent_until_timeout_later
 from .described import describe
 from .methods import DEVICES, METHODS
@@ -202,6 +203,8 @@ class Batches:
                 arguments = self._arguments(call, self._place(position))
                 sent.append(call_async(stub, **arguments))
             except TorchRemoteError as error:
+                if is_of_a_handler(error):
+                    raise
                 sent.append(error)
         return sent
 
@@ -226,6 +229,8 @@ def result_of(sent: Any) -> Any:
     try:
         return sent.wait()
     except TorchRemoteError as error:
+        if is_of_a_handler(error):
+            raise
         return error.with_traceback(None)  # see messages/exchange.py, Note [Failures in Futures]
 
 
@@ -259,14 +264,18 @@ class _Batch(Inquiring):
         assert route is not None
         try:
             return ask_later(route.worker, self._where, progress_here, route.handle, self.number, timeout=_ASKING)
-        except TorchRemoteError:
+        except TorchRemoteError as error:
+            if is_of_a_handler(error):
+                raise
             return None
 
     def _place(self, asked: Answer[int | None] | None) -> str:
         """Words what the owner answers; waits for it. "" if it is lost or busy."""
         try:
             position = None if asked is None else asked.wait()
-        except TorchRemoteError:
+        except TorchRemoteError as error:
+            if is_of_a_handler(error):
+                raise
             position = None
         return "" if position is None else f"calls[{self.first + position}]: "
 

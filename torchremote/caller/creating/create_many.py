@@ -22,7 +22,7 @@ from ...owner.create import CreateRequest
 from ...owner.exported import complete_examples
 from ...owner.running.gathering import check_gather
 from ...typing import HasStub, StubT
-from ..messages.waiting import wait
+from ..messages.waiting import SuppressFailures, is_of_a_handler, wait
 from ..stubs.stub import route_and_interface
 from .built_here import is_only_here
 from .pending_stub import PendingStub, cancel, cancel_message, send_request, send_requests
@@ -163,7 +163,7 @@ def create_many(
             _raise_first(made)
         except TorchRemoteError:
             for answer in _send_removals(sent, made):
-                with suppress(RuntimeError):  # the worker is lost, and its modules with it
+                with SuppressFailures(RuntimeError):  # the worker is lost, and its modules with it
                     wait(answer)
             raise
     return made
@@ -209,6 +209,8 @@ def _outcome(position: int, function: Callable[[Any], Any], argument: Any) -> An
     try:
         return function(argument)
     except TorchRemoteError as error:
+        if is_of_a_handler(error):
+            raise
         return _of_module(position, error)
 
 
@@ -250,12 +252,14 @@ def _send_all(
         try:
             only_here = is_only_here(place, first)
         except TorchRemoteError as error:  # the worker does not answer
+            if is_of_a_handler(error):
+                raise
             for position in positions:
                 sent[position] = _of_module(position, error)
             continue
         if not only_here:
             messages.append((place, first.ticket))  # the first one's is the message's
-            with suppress(TorchRemoteError):
+            with SuppressFailures(TorchRemoteError):
                 answer = send_requests(compiled, place, [asked[position][1] for position in positions])
         if answer is None:  # each by itself, so that each has its own error, or is built here
             for position in positions:

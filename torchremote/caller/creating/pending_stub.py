@@ -93,7 +93,7 @@ def send_request(
             try:
                 answer = send_requests(compiled, place, [request])
             except CreationError as error:
-                if not is_unknown(request, error):
+                if is_of_a_handler(error) or not is_unknown(request, error):
                     raise
                 unknown = error
         if answer is None:  # out of the handler, so that an error of the user's class stands alone
@@ -247,7 +247,7 @@ class PendingStub(Pending[StubT]):
         try:
             answers = settle(self._answer, None, self._failure, catches=(Exception,))
         except CreationError as error:
-            if self._request is None or not is_unknown(self._request, error):
+            if self._request is None or is_of_a_handler(error) or not is_unknown(self._request, error):
                 raise
             unknown = error
         if answers is None:

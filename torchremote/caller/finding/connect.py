@@ -17,6 +17,7 @@ from ..creating.pending import Pending
 from ..creating.pending_stub import find_served
 from ..messages.exchange import ask
 from ..messages.pauses import pause_of
+from ..messages.waiting import is_of_a_handler
 from ..replicas.pending import NOT_YET, PendingReplicas
 
 Found = TypeVar("Found")
@@ -123,6 +124,8 @@ def asked_until(wait: float | None, waits: str, find: Callable[[float | None], F
         try:
             return find(None if wait is None else max(end - time.monotonic(), _SHORTEST_QUESTION))
         except NOT_YET as error:
+            if is_of_a_handler(error):
+                raise
             left = end - time.monotonic()
             if wait is None:
                 if isinstance(error, (ServedNameError, AbsentWorkerError, NotInGroupError)):

@@ -196,6 +196,9 @@ def later(unpack: Callable[[Any], Any] | None, on_unwrap: Callable[[Any], None] 
                 value = value_of(done)
                 complete(result, value if unpack is None else unpack(value))
             except FAILURES as error:
+                if is_of_a_handler(error):  # in the caller's own frame
+                    result.set_result(Failure.of(error))
+                    raise
                 fail_later(failing, error, result.set_result)
             except Exception as error:  # a bug; without a result, the waiter would wait for ever
                 result.set_result(Failure.of(error))

@@ -31,7 +31,7 @@ from ... import _torch
 from ...threads import OneThread, at_work, start_thread
 from .awaiting import Answer
 from .exchange import Failure, raise_failure
-from .waiting import wait
+from .waiting import is_of_a_handler, wait
 
 Result = TypeVar("Result")
 Steps = Generator[Any, Any, Result]
@@ -54,6 +54,8 @@ def run_here(steps: Steps[Result]) -> Result:
                 try:
                     value = wait(waits_for)
                 except Exception as error:
+                    if is_of_a_handler(error):
+                        raise
                     waits_for = steps.throw(error)
                 else:
                     waits_for = steps.send(value)
@@ -85,6 +87,8 @@ class _Later:
         try:
             self._after(0.0)
         except Exception as error:  # no more threads can be started, say
+            if is_of_a_handler(error):
+                raise
             self._give(Failure.of(error))
 
     def _end(self, result: Any) -> None:

@@ -250,6 +250,13 @@ def is_of_a_handler(error: BaseException) -> bool:
     return False
 
 
+class SuppressFailures(suppress):
+    """Suppresses errors as `contextlib.suppress` does, unless a signal's handler raised them."""
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        return super().__exit__(kind, error, trace) and not (error is not None and is_of_a_handler(error))
+
+
 def _code_of(handler: Any) -> Any:
     """Returns the code that runs first when a handler is called. None: there is no Python in it."""
     while isinstance(handler, functools.partial):

@@ -29,6 +29,7 @@ from ..messages.awaiting import Answer
 from ..messages.exchange import Failing, Failure, Settle, at_once, fail_later, raise_failure, when_all
 from ..messages.pauses import pause_of
 from ..messages.steps import Steps, run_here, run_later
+from ..messages.waiting import is_of_a_handler
 from ..stubs.stub import with_timeout
 from .replica import Replica, Taken
 from .team import Team
@@ -57,10 +58,14 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
         try:
             taken = team.take()
         except NotInGroupError as error:
+            if is_of_a_handler(error):
+                raise
             return run_here(single.tries(team, args, kwargs, 1, began, error, []))
         try:
             return once(taken.stub, *args, **kwargs)
         except (StaleStubError, WireError) as error:
+            if is_of_a_handler(error):
+                raise
             failure: TorchRemoteError = error
         finally:
             taken.give_back()
@@ -123,6 +128,8 @@ def _start(team: Team, start: Callable[..., Any], args: tuple[Any, ...], kwargs:
         try:
             return start(taken.stub, *args, **kwargs)
         except NotInGroupError as error:
+            if is_of_a_handler(error):
+                raise
             team.leave_out(taken.replica, taken.stub, error)
             if not left:
                 raise
@@ -169,7 +176,7 @@ class _Messages:
         try:
             return team.take(calls)
         except NotInGroupError as error:
-            if not self._idempotent:
+            if is_of_a_handler(error) or not self._idempotent:
                 raise
             return error
 
@@ -199,6 +206,8 @@ class _Messages:
                     value = done.value()
                     result = value if unpack is None else unpack(value)
                 except FAILURES as error:
+                    if is_of_a_handler(error):  # in the caller's own frame
+                        raise
                     error = error.with_traceback(None)  # see messages/exchange.py, Note [Failures in Futures]
                     failure = failure_of(stub, error, self._where)
                     if isinstance(failure, (StaleStubError, WireError)):
@@ -207,7 +216,7 @@ class _Messages:
                         return
                     fail_later(failing, error, give)
                     return
-            except Exception as error:  # a bug; without a result, the waiter would wait for ever
+            except Exception as error:  # of a handler, or a bug; without a result, the waiter would wait for ever
                 result = Failure.of(error)
             give(result)
 
@@ -220,6 +229,8 @@ class _Messages:
             answer, unpack, failing = self._begin(stub, *args, **kwargs)
         except (StaleStubError, WireError) as error:
             taken.give_back()
+            if is_of_a_handler(error):
+                raise
             team.leave_out(replica, stub, error)
             failed(error, [replica])
             return
@@ -255,6 +266,8 @@ class _Messages:
             try:
                 taken = team.take(calls)
             except NotInGroupError as error:
+                if is_of_a_handler(error):
+                    raise
                 failure = error.with_traceback(None)  # which refers to this frame
                 if not self._idempotent or left <= 0:
                     break
@@ -280,6 +293,8 @@ class _Messages:
                 else:
                     return value if unpack is None else unpack(value)
             except (StaleStubError, WireError) as error:
+                if is_of_a_handler(error):
+                    raise
                 failure = error.with_traceback(None)
             finally:
                 taken.give_back()

@@ -15,6 +15,7 @@ from ...link.places import check_worker, find_worker
 from ...link.timeouts import LONGEST_TIMEOUT
 from ..creating.pending import Pending
 from ..creating.pending_stub import PendingStub, when_answered
+from ..messages.waiting import is_of_a_handler
 from .as_module import make_replicas
 from .team import ASKING, Team
 
@@ -91,6 +92,8 @@ class PendingReplicas(Pending[Any]):
                     raise CallTimeoutError(f"its worker did not answer within {ASKING:g} s after another one had")
                 self._team.put(where, one.wait())
             except (PlaceError, ServedNameError, WireError) as error:
+                if is_of_a_handler(error):
+                    raise
                 absent[where] = error
         if len(absent) == len(self._asked):
             raise _first(list(absent.values()))
@@ -107,6 +110,8 @@ def _is_found(one: PendingStub[Any]) -> bool:
     try:
         one.route()
     except TorchRemoteError as error:
+        if is_of_a_handler(error):
+            raise
         return not isinstance(error, NOT_YET)
     return True
 

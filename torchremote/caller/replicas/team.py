@@ -23,7 +23,6 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -47,6 +46,7 @@ from ...threads import at_work, start_thread
 from ..calls.methods import DEVICES, METHODS, NamedStubMethods
 from ..creating.pending_stub import PendingStub, find_served
 from ..messages.pauses import pause_of
+from ..messages.waiting import SuppressFailures, is_of_a_handler
 from ..stubs.at_owner import at_owner
 from ..stubs.modes import LOST
 from .replica import Replica, Taken
@@ -145,6 +145,8 @@ class Team:
             try:
                 asked.append(self._ask(where, within))
             except (PlaceError, WireError) as error:
+                if is_of_a_handler(error):
+                    raise
                 asked.append(error)
         return asked
 
@@ -162,6 +164,8 @@ class Team:
                 except LOST:
                     raise
                 except TorchRemoteError as error:
+                    if is_of_a_handler(error):
+                        raise
                     _log.warning(
                         "torchremote: %s: the mode that was set here is refused: %s", self.title, first_line(error)
                     )
@@ -262,7 +266,7 @@ class Team:
             except TorchRemoteError:
                 self.mode.wanted = before
                 for has_it in replicas[:number]:
-                    with suppress(TorchRemoteError):
+                    with SuppressFailures(TorchRemoteError):
                         self._set(*has_it)
                 raise
         self.mode.training = mode
@@ -271,6 +275,8 @@ class Team:
         try:
             at_owner(stub).train(mode)
         except (WireError, StaleStubError) as error:
+            if is_of_a_handler(error):
+                raise
             self.leave_out(replica, stub, error)
 
     @property

@@ -17,7 +17,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -30,6 +29,7 @@ from ...owner import module_state
 from ...owner.state_versions import of_state, with_versions
 from ..calls.methods import find_if_lost
 from ..messages.exchange import ask
+from ..messages.waiting import SuppressFailures, is_of_a_handler
 from .at_owner import IncompatibleKeys, at_owner
 from .modes import note_mode
 from .stub import Stub, route_and_interface
@@ -112,7 +112,7 @@ def _set_modes(stubs: list[Stub], mode: bool) -> None:
             _set_modes_at(worker, [(stub, route) for stub, route in routes if route.worker == worker], mode, done)
     except TorchRemoteError:
         for stub in done:
-            with suppress(TorchRemoteError):
+            with SuppressFailures(TorchRemoteError):
                 at_owner(stub).train(before[stub])
         raise
 
@@ -123,12 +123,16 @@ def _set_modes_at(worker: str, there: list[tuple[Stub, Route]], mode: bool, done
     try:
         limit = there[0][1].timeout
         ask(worker, f"train on {worker}", module_state.train_many_here, handles, mode, timeout=limit)
-    except StaleStubError:  # it does not say which; by itself, each follows its module's name
+    except StaleStubError as refused:  # it does not say which; by itself, each follows its module's name
+        if is_of_a_handler(refused):
+            raise
         try:
             for stub, _ in there:
                 at_owner(stub).train(mode)
                 done.append(stub)
         except StaleStubError as error:
+            if is_of_a_handler(error):
+                raise
             raise StaleStubError(f"train on {worker}: {error}") from None
     else:
         for stub, route in there:

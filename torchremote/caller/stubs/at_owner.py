@@ -26,6 +26,7 @@ from ...owner.state_names import differences
 from ...owner.state_versions import with_versions
 from ..calls.methods import find_if_lost, note_failure
 from ..messages.exchange import ask
+from ..messages.waiting import is_of_a_handler
 from .modes import note_mode
 from .stub import route_and_interface, stub_along
 
@@ -353,6 +354,8 @@ class AtOwner:
             try:
                 return route, self._ask_once(route, function, *args)
             except (StaleStubError, NotInGroupError) as error:
+                if is_of_a_handler(error):
+                    raise
                 note_failure(self._stub, route.handle, error)
                 if is_last or route.name is None or isinstance(error, NotInGroupError):
                     raise
@@ -363,6 +366,8 @@ class AtOwner:
         try:
             return ask(route.worker, self._where, function, route.handle, *args, timeout=self._timeout)
         except CallTimeoutError as error:
+            if is_of_a_handler(error):
+                raise
             said, _, traced = str(error).partition("\n\n")
             more = "give each message more time with at_owner(stub, timeout=...), in seconds, or 0 for no limit"
             raise CallTimeoutError(f"{said}; {more}\n\n{traced}") from None
