@@ -47,7 +47,7 @@ begun.wait()
 atexit.register(ends.set)
 """
 STARTS = {
-    "again": "steps.call_soon(give)",
+    "again": "steps.call_soon(give, print)",
     "result": "steps.run_later(returns(), give, True)",
     "replica": "of = Team(); threading.Thread(target=team._bring_back, args=(lambda: of, None), daemon=True).start()",
     "sweeper": "sweeper.start(); sweeper.soon(give)",
@@ -66,7 +66,9 @@ def test_python_ends_while_a_thread_of_ours_is_inside_torch(start):
 
 
 def test_the_end_of_python_does_not_wait_for_ever():
-    start = "from torchremote import threads; threads.LONGEST_WORK = 0.2; steps.call_soon(give)"
+    start = (
+        "from torchremote import threads; threads.LONGEST_WORK = steps.LONGEST_WORK = 0.2; steps.call_soon(give, print)"
+    )
     ended = ending(ENDING.replace("{start}", start).replace("ends.wait()", "time.sleep(1000)"))
     assert ended.returncode == 0, ended.stderr
 
@@ -82,7 +84,9 @@ def test_no_work_begins_while_python_ends(monkeypatch):
     threads.start_thread(work, "first")
     until(lambda: done)
     threads._work.end(0.0)
-    threads.start_thread(work, "second")
+    with pytest.raises(RuntimeError, match="this process ends"):
+        threads.start_thread(work, "second")
+    threading.Thread(target=work, daemon=True).start()
     assert not threads._work.running
     assert told_in_a_child(work) == "returned"  # the child does not end
     assert done == [1]

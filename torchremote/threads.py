@@ -7,7 +7,10 @@ Note [Threads and the end of Python]
     end it, and none begins any more. Then they wait in Python, where it does no harm to be ended.
 
     `atexit` calls first what was registered last. So this comes after the group has ended RPC (group/join.py), which
-    ends the waits for answers, and after the chores of the owner's sweeper.
+    ends the waits for answers, and after the chores of the owner's sweeper. What a user registered before torchremote
+    was imported comes later still, and may wait for calls. So all that needs a thread of ours ends with an error, while
+    they may still work: what is between two tries (messages/steps.py). From then on it is
+    refused at once, and Ctrl-C is waited for in another way (messages/waiting.py).
 """
 
 from __future__ import annotations
@@ -31,6 +34,15 @@ class _Work:
         self.changed = threading.Condition(threading.Lock())
         self.running: set[object] = set()
         self.is_over = False
+
+    def begin(self, one: object) -> None:
+        with self.changed:
+            self.running.add(one)
+
+    def done(self, one: object) -> None:
+        with self.changed:
+            self.running.discard(one)
+            self.changed.notify_all()
 
     def end(self, seconds: float) -> None:
         """Lets no more begin, and waits for those that run."""
@@ -65,17 +77,17 @@ def at_work() -> Iterator[None]:
     try:
         yield
     finally:
-        with work.changed:
-            work.running.discard(one)
-            work.changed.notify_all()
+        work.done(one)
 
 
 def start_thread(run: Callable[[], None], name: str) -> None:
     """Starts a daemon thread. If a handler of a signal raises meanwhile, it runs all the same, or not at all.
 
     Raises:
-        RuntimeError: this process can start no more.
+        RuntimeError: this process can start no more, or ends.
     """
+    if _work.is_over:
+        raise RuntimeError("this process ends, and starts no more threads")
 
     # `Thread.start` waits for an Event. A handler that raises there may leave the Event's lock taken for ever.
     def start() -> None:
@@ -88,6 +100,24 @@ def start_thread(run: Callable[[], None], name: str) -> None:
         _thread.start_new_thread(start, ())  # it is in C; and handlers run in the main thread alone
     else:
         threading.Thread(target=run, name=name, daemon=True).start()
+
+
+def start_at_work(run: Callable[[], None], name: str) -> None:
+    """Starts a thread as `start_thread` does, that is at work from now on and not only when it has begun."""
+    work, one = _work, object()
+
+    def run_at_work() -> None:
+        try:
+            run()
+        finally:
+            work.done(one)
+
+    work.begin(one)
+    try:
+        start_thread(run_at_work, name)
+    except BaseException:
+        work.done(one)
+        raise
 
 
 class OneThread:

@@ -100,7 +100,7 @@ def test_the_thread_of_steps_goes_on(owner, stub):
     given, went_on, ended = [], threading.Event(), threading.Event()
     run_later(step(), lambda value: given.append(value) or ended.set(), True)
     until_failed(stub)
-    call_soon(went_on.set)
+    call_soon(went_on.set, print)
     assert went_on.wait(60)
     assert not held.done()
     assert ended.wait(60)

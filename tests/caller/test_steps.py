@@ -26,10 +26,10 @@ def test_what_no_thread_could_be_started_for_is_never_called(monkeypatch):
 
     monkeypatch.setattr(_thread, "start_new_thread", start)
     with pytest.raises(RuntimeError, match="can't start"):
-        clock.call_after(0.0, lambda: called.append("refused"))
+        clock.call_after(0.0, lambda: called.append("refused"), print)
     monkeypatch.setattr(_thread, "start_new_thread", real)
-    clock.call_after(0.0, lambda: called.append("taken"))
-    clock.call_after(0.01, done.set)
+    clock.call_after(0.0, lambda: called.append("taken"), print)
+    clock.call_after(0.01, done.set, print)
     assert done.wait(10)
     assert called == ["taken"]
 
@@ -72,7 +72,7 @@ def test_a_result_is_given_where_no_thread_can_be_started(monkeypatch):
         yield 0.0
         return "result"
 
-    steps.call_soon(lambda: None)  # the thread that keeps the time runs
+    steps.call_soon(lambda: None, print)  # the thread that keeps the time runs
     real, given, done = threading.Thread.start, [], threading.Event()
 
     def start(thread):
@@ -168,9 +168,9 @@ def test_ctrl_c_at_any_instruction_leaves_one_thread_at_most_and_no_lock(monkeyp
     try:
         for number in itertools.count():
             clocks.append(steps._Clock())
-            if not interrupted(lambda: clocks[-1].call_after(0.0, print), number):
+            if not interrupted(lambda: clocks[-1].call_after(0.0, print, print), number):
                 break
-            clocks[-1].call_after(0.0, print)
+            clocks[-1].call_after(0.0, print, print)
         assert number > 5
         until(lambda: set(running) == set(clocks))
         time.sleep(0.2)

@@ -142,7 +142,7 @@ class NamedStubMethods(dict[str, Any]):
                 _torch.check_on_unwrap(search, raise_failure)
                 # Not in this thread: Ctrl-C could end it there, and all others would wait for ever.
                 left = max(until - time.monotonic(), _SHORTEST_SEARCH)
-                call_soon(partial(self._begin, search, timeout_of(left)))
+                call_soon(partial(self._begin, search, timeout_of(left)), partial(_refuse, search))
                 self._searches, self._search = self._searches + 1, search
             return self._searches, self._search
 
@@ -166,6 +166,10 @@ class NamedStubMethods(dict[str, Any]):
         stub = _torch.as_python_module(self._module)
         assert isinstance(stub, torch.jit.ScriptModule)
         return stub
+
+
+def _refuse(search: Answer[Any], error: Exception) -> None:
+    search.set_result(Failure.of(error))
 
 
 def find_if_lost(stub: Any) -> None:

@@ -44,7 +44,9 @@ def find_again(methods: NamedStubMethods, within: float, ended: Callable[[Except
         if found is None:
             ended(None)  # the next call goes where it went before, and the owner refuses it
         else:
-            keep_mode(route.handle, found, _where(methods, route), until, lambda kept: call_soon(partial(lead, kept)))
+            keep_mode(
+                route.handle, found, _where(methods, route), until, lambda kept: call_soon(partial(lead, kept), ended)
+            )
 
     def lead(kept: Route | Exception) -> None:
         failure = kept if isinstance(kept, Exception) else None
@@ -55,7 +57,7 @@ def find_again(methods: NamedStubMethods, within: float, ended: Callable[[Except
             failure = error
         ended(failure)
 
-    when_answered(pending, partial(call_soon, answered))
+    when_answered(pending, partial(call_soon, answered, ended))
 
 
 def _ask(methods: NamedStubMethods, within: float) -> tuple[PendingStub, Route]:

@@ -13,6 +13,7 @@ Note [Steps]
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import heapq
 import itertools
@@ -23,12 +24,13 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import torch
 
 from ... import _torch
-from ...threads import OneThread, at_work, start_thread
+from ...errors import NotInitializedError
+from ...threads import LONGEST_WORK, OneThread, at_work, start_at_work
 from .awaiting import Answer
 from .exchange import Failure, raise_failure
 from .waiting import is_of_a_handler, wait
@@ -38,6 +40,13 @@ Steps = Generator[Any, Any, Result]
 """Yields seconds, as a float, or a Future, whose value it is sent and whose error is raised in it. It never waits
 for other processes itself. A `Failure` that it returns stands for an error."""
 
+Refused = Callable[[Exception], None]
+"""Takes the error with which something ends that has no thread: none can be started, or the process ends."""
+
+_ENDS: Final = (
+    "this process ends, so no call is sent again and no module is found again; call, and wait for calls, before that, "
+    "or in a function that was given to atexit after torchremote was imported"
+)
 _log = logging.getLogger("torchremote")
 
 
@@ -84,22 +93,20 @@ class _Later:
         self._grad_mode = grad_mode
 
     def begin(self) -> None:
-        try:
-            self._after(0.0)
-        except Exception as error:  # no more threads can be started, say
-            if is_of_a_handler(error):
-                raise
-            self._give(Failure.of(error))
+        self._after(0.0)
+
+    def _refuse(self, error: Exception) -> None:
+        self._end(Failure.of(error))
 
     def _end(self, result: Any) -> None:
         give = partial(_call, partial(self._give, result))
         try:
-            start_thread(partial(_do_at_work, give), "torchremote-result")
+            start_at_work(give, "torchremote-result")
         except RuntimeError:  # no more threads can be started
             give()
 
     def _after(self, seconds: float) -> None:
-        _clock.call_after(seconds, partial(self._go_on, partial(next, self._steps)))
+        _call_later(seconds, partial(self._go_on, partial(next, self._steps)), self._refuse)
 
     def _go_on(self, step: Callable[[], Any]) -> None:
         try:
@@ -114,7 +121,7 @@ class _Later:
                 self._after(waits_for)
             else:
                 # The next step is not taken by whoever completes it: that thread has contexts of its own.
-                _torch.when_done(waits_for, lambda done: call_soon(partial(self._arrived, done)))
+                _torch.when_done(waits_for, lambda done: call_soon(partial(self._arrived, done), self._refuse))
 
     def _arrived(self, done: torch.futures.Future[Any]) -> None:
         try:
@@ -136,9 +143,13 @@ def at_latest(end: float, future: torch.futures.Future[Any], late: Exception) ->
     first: Answer[Any] = Answer()
     _torch.check_on_unwrap(first, raise_failure)
 
-    def give(value: Any) -> None:  # only on the thread of `call_soon`
+    def give(value: Any) -> None:  # only on the thread of `call_soon`, unless the process ends
         if not first.done():
-            first.set_result(value)
+            with contextlib.suppress(RuntimeError):  # another thread was faster
+                first.set_result(value)
+
+    def refuse(error: Exception) -> None:
+        give(Failure.of(error))
 
     def take() -> None:
         _clock.cancel(deadline)
@@ -147,14 +158,27 @@ def at_latest(end: float, future: torch.futures.Future[Any], late: Exception) ->
         except BaseException as error:
             give(Failure.of(error))
 
-    deadline = _clock.call_after(end - time.monotonic(), partial(give, Failure.of(late)))
-    _torch.when_done(future, lambda _: call_soon(take))
+    deadline = _clock.call_after(end - time.monotonic(), partial(give, Failure.of(late)), refuse)
+    _torch.when_done(future, lambda _: call_soon(take, refuse))
     return first
 
 
-def call_soon(do: Callable[[], None]) -> None:
-    """Has `do` run on a thread of ours, which runs one function after the other. It waits for no other process."""
-    _clock.call_after(0.0, do)
+def call_soon(do: Callable[[], None], refused: Refused) -> None:
+    """Has `do` run on a thread of ours, which runs one function after the other. It waits for no other process.
+
+    Args:
+        refused: is called instead if there is no such thread, at once or when the process ends.
+    """
+    _call_later(0.0, do, refused)
+
+
+def _call_later(seconds: float, do: Callable[[], None], refused: Refused) -> None:
+    try:
+        _clock.call_after(seconds, do, refused)
+    except RuntimeError as error:
+        if is_of_a_handler(error):
+            raise
+        refused(error)
 
 
 def _do_at_work(do: Callable[[], None]) -> None:
@@ -174,7 +198,7 @@ class _Entry(NamedTuple):
 
     time: float
     number: int
-    do: list[Callable[[], None]]  # empty: it was called, or cancelled
+    do: list[Any]  # the function, and what is called if the clock ends before; empty: it was called, or cancelled
 
 
 class _Clock:
@@ -183,16 +207,19 @@ class _Clock:
     def __init__(self) -> None:
         self._due: list[_Entry] = []  # a heap
         self._cancelled = 0  # how many of these
+        self._is_over = False
         self._numbers = itertools.count()
         # The handler of a signal may raise in `Condition.__enter__`, which is in Python, when it has the lock.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._thread = OneThread(self._run, "torchremote-again")
 
-    def call_after(self, seconds: float, do: Callable[[], None]) -> _Entry:
+    def call_after(self, seconds: float, do: Callable[[], None], refused: Refused) -> _Entry:
         with self._lock:
+            if self._is_over:
+                raise NotInitializedError(_ENDS)
             self._thread.start()  # before: if no thread can be started, `do` is never called
-            entry = _Entry(time.monotonic() + seconds, next(self._numbers), [do])
+            entry = _Entry(time.monotonic() + seconds, next(self._numbers), [do, refused])
             heapq.heappush(self._due, entry)
             self._changed.notify()
             return entry
@@ -209,20 +236,41 @@ class _Clock:
                 heapq.heapify(self._due)
                 self._cancelled = 0
 
-    def _run(self) -> None:
-        while True:
-            self._call_next()
+    def end(self, seconds: float) -> None:
+        """Refuses all functions, those that are due as well. Waits for the thread, for twice so many seconds at most.
 
-    def _call_next(self) -> None:  # a function of its own, so that nothing is kept of a call while there is no other
+        See threads.py, Note [Threads and the end of Python].
+        """
         with self._lock:
-            while (left := self._due[0][0] - time.monotonic() if self._due else None) is None or left > 0:
+            self._is_over = True
+            self._changed.notify()
+            self._changed.wait_for(lambda: not self._due, seconds)
+        self._thread.wait(seconds)
+
+    def _run(self) -> None:
+        while self._call_next():
+            pass
+
+    def _call_next(self) -> bool:  # a function of its own, so that nothing is kept of a call while there is no other
+        with self._lock:
+            while not self._is_over and (
+                (left := self._due[0][0] - time.monotonic() if self._due else None) is None or left > 0
+            ):
                 self._changed.wait(left)
+            if not self._due:
+                return False
             entry = heapq.heappop(self._due)
+            if self._is_over:
+                self._changed.notify()  # `end` waits until there is none
             if not entry.do:
                 self._cancelled -= 1
-                return
-            do = entry.do.pop()
+                return True
+            do, refused = entry.do
+            entry.do.clear()
+            if self._is_over:
+                do = partial(refused, NotInitializedError(_ENDS))
         _do_at_work(partial(_call, do))
+        return True
 
 
 _clock = _Clock()
@@ -235,3 +283,4 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(lambda: _clock.end(LONGEST_WORK))

@@ -31,6 +31,7 @@ Note [Callbacks that wait]
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import select
@@ -114,6 +115,7 @@ _is_native, _wait_for = native.available(), native.wait_for
 _listener: _Listener | None = None  # whose thread runs
 _begun: _Listener | None = None  # whose thread may not have been started yet
 _main_thread = threading.main_thread().ident
+_is_over = False  # Python ends, and nobody reads signals any more
 _before = -1  # whose pipe it was before the last wait; -1: nobody's
 
 
@@ -128,6 +130,13 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+@atexit.register
+def _at_exit() -> None:
+    # The thread could not complete a gate: see threads.py, Note [Threads and the end of Python].
+    global _listener, _is_over
+    _listener, _is_over = None, True
 
 
 def wait(answer: Any) -> Any:
@@ -214,6 +223,8 @@ def _start_listener() -> _Listener | None:
     Returns None if it is not, or if this process has no more threads or files. The next wait tries again.
     """
     global _listener, _begun, _main_thread
+    if _is_over:
+        return None
     try:
         set_wakeup_fd(set_wakeup_fd(-1))
     except ValueError:  # Python is embedded, and its main thread is another one
