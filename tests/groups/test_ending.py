@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-# The owner is killed. So the calls wait for it when Python ends; those of before in the native part, which then ends none.
+# The owner is killed, so the calls wait for it when Python ends. In the native part, those of before never end then.
 PROGRAM = """
 import atexit, os, signal
 
