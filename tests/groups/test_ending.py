@@ -68,8 +68,8 @@ def test_calls_that_wait_for_a_lost_owner_end_with_the_process():
     first, *raised, last = ending(PROGRAM, 90)
     assert (set(first.split()), last) == ({"False"}, "ended")
     assert len(raised) == len(first.split()) + 3
-    assert all(line.startswith(("NotInitializedError", "NotInGroupError", "WireError")) for line in raised), raised
-    assert all("this process ends" in line for line in raised[: len(first.split())][-2:]), raised
+    # A pause may end when the group has ended RPC, and before the threads end.
+    assert all("this process ends" in line or "RPC is not running" in line for line in raised), raised
 
 
 INTERRUPTED = """
