@@ -104,7 +104,6 @@ def check_mode(module: torch.jit.ScriptModule, training: bool | None = None) -> 
 
     See jit/export/modes.py, Note [Modes of parts].
 
-
     Args:
         training: the mode that is to be set. None: the one that each part is in.
     """
