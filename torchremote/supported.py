@@ -37,6 +37,7 @@ PRIVATE: Final = {
     "torch._C": "_parse_source_def _jit_script_interface_compile _jit_script_class_compile _jit_script_compile "
     "_freeze_module _resolve_type_from_object _disabled_torch_dispatch_impl _functorch InterfaceType ScriptModule Node "
     "FunctionSchema DisableTorchFunctionSubclass _jit_try_infer_type _collect_all _is_any_autocast_enabled "
+    "_dispatch_has_kernel_for_dispatch_key "
     "_len_torch_dispatch_stack _get_dispatch_mode "
     "_TorchDispatchModeKey _replace_overloaded_method_decl parse_schema LockingLogger _logging_set_logger "
     "_jit_get_operation _jit_pass_inline _jit_pass_custom_pattern_based_rewrite_graph ConcreteModuleType ScriptList "

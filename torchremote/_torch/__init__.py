@@ -6,6 +6,7 @@ package's Python uses of torch beyond its documentation, with the reason, so tha
 place. TorchScript cannot call it: jit/runtime/ calls torch's own operators. supported.py lists the names of both.
 """
 
+from .autocast import opaque_to_casts, with_casts
 from .compile import (
     check_type,
     compile_class,
@@ -31,7 +32,6 @@ from .export import (
     has_python_kernels,
     operator_overloads,
     operator_schema,
-    with_casts,
 )
 from .forked import keep_in_forks
 from .forks import compile_starter, run_as_fork, use_one_thread_for_forks

@@ -16,8 +16,6 @@ import torch.fx.experimental._config
 import torch.library
 from torch import nn
 from torch.export import Dim
-from torch.export import exported_program as _exported_program
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..errors import TorchRemoteError
 
@@ -264,24 +262,3 @@ def has_python_kernels(operator: Any) -> bool:
     registered = {key.rpartition("/") for key in torch.library._impls if key.startswith(f"{space}/{short}")}
     overloads = {short, f"{short}.{operator._overloadname}"}
     return any(head == f"{space}/{one}" and key not in ("Meta", "") for head, _, key in registered for one in overloads)
-
-
-def _whole_operators() -> Any:
-    """Makes tracing keep operators that torch composes of others, such as linear, as exporting does."""
-    composed, _ = _exported_program._split_decomp_table_to_cia_and_python_decomp({})
-    return _exported_program._override_composite_implicit_decomp(composed)
-
-
-def with_casts(region: Any, operands: list[Any], device: str, dtype: torch.dtype | None) -> Any:
-    """Traces the graph of an autocast region again, under autocast and below it, so that it has the casts.
-
-    Without gradients: with them, the trace would detach what autograd keeps.
-    """
-    fake: Any = next(getattr(one, "fake_mode") for one in operands if isinstance(one, torch.Tensor))  # noqa: B009
-
-    def run(*given: Any) -> Any:
-        with torch.autocast(device, dtype, enabled=True, cache_enabled=False):
-            return region(*given)
-
-    with undisturbed(), torch.no_grad(), fake, _whole_operators():
-        return make_fx(run, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*operands)

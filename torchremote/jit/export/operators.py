@@ -64,6 +64,7 @@ _FUNCTIONS: Final[dict[Any, str]] = {
     math.exp: "math.exp",
 }
 _SIZES: Final = {
+    "aten::size": "size",
     "aten::sym_size": "size",
     "aten::sym_stride": "stride",
     "aten::sym_numel": "numel",

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 import torch
 
 from ... import _torch
+from ...errors import CreationError
 from ..lower import ir
 from .nodes import value_of
 from .operators import Operators
@@ -158,8 +159,30 @@ def _autocast(lowering: RegionLowering, node: torch.fx.Node, arguments: Any, wri
         operands_in_graph = [value_of(one) for one in node.args[5:]]
         if not any(isinstance(one, torch.Tensor) for one in operands_in_graph):
             raise lowering.operators.refused("an autocast region without tensors, or one inside of another region")
-        region = _torch.with_casts(region, operands_in_graph, device, dtype)
+        region, dtypes = _torch.with_casts(region, operands_in_graph, device, dtype)
+        _check_casts(lowering.operators.where, region, device, *dtypes)
     return lowering.region(region, given, into)
+
+
+def _check_casts(where: str, region: Any, device: str, wanted: list[Any], traced: list[Any]) -> None:
+    """Raises CreationError if the graph of an autocast region lacks casts.
+
+    Args:
+        wanted: the dtypes of the region's results.
+        traced: those in the graph.
+    """
+    opaque = _torch.opaque_to_casts(region, device)
+    name = "torch.nn.Bilinear" if opaque == "aten::_trilinear" else opaque
+    if name:
+        raise CreationError(
+            f"{where}: it calls {name} in an autocast region, and a graph cannot have the casts that torch makes "
+            "inside of that; compute it outside of the region, or write it otherwise, as with torch.einsum"
+        )
+    if wanted != traced:
+        raise CreationError(
+            f"{where}: an autocast region gives {wanted}, and its graph {traced}; compute outside of the "
+            "region what autocast does not know"
+        )
 
 
 def _inlined(lowering: RegionLowering, node: torch.fx.Node, arguments: Any, write: Write, into: Into) -> list[Any]:
