@@ -59,7 +59,7 @@ from .hosting import (
     train_follows,
 )
 from .profiling import call_in_range, call_in_range_until_done, is_profiling
-from .regions import has_region, places_that_set_gradients, separate_regions
+from .regions import casts_that_vary, has_region, places_that_set_gradients, separate_regions
 from .rpc import (
     PyRRef,
     ReferenceTypes,

@@ -37,6 +37,13 @@ margin_ranking_loss multilabel_margin_loss soft_margin_loss triplet_margin_loss 
 binary_cross_entropy_with_logits dist pdist cdist renorm prod softmax log_softmax cumprod cumsum sum addcdiv addcmul
 atan2 bilinear cross dot index_put tensordot
 """
+_MANGLED: Final = re.compile(r"^__torch__\.|___torch_mangle_\d+\.")
+_OF_AUTOCAST: Final = {
+    "torch.amp.autocast_mode.autocast": ("device_type", "dtype", "enabled", "cache_enabled"),
+    "torch.cpu.amp.autocast_mode.autocast": ("enabled", "dtype", "cache_enabled"),
+    "torch.cuda.amp.autocast_mode.autocast": ("enabled", "dtype", "cache_enabled"),
+}
+"""The arguments of each class that TorchScript takes for autocast, in their order."""
 _SETTING: Final = "aten::set_grad_enabled"
 _REPLACED: Final = frozenset(f"aten::{name}" for name in f"{_DECOMPOSED} {_PEEPHOLE} {_AUTOCAST}".split())
 
@@ -82,6 +89,20 @@ def places_that_set_gradients(graph: Any) -> list[tuple[str, str]]:
         if function is not None:
             entering = inlined(function.graph)
             found += map(place_of, entering.findAllNodes(_SETTING))
+    return found
+
+
+def casts_that_vary(graph: Any) -> list[tuple[str, str, str]]:
+    """Lists the regions of autocast whose arguments are no constants: the argument's name, and as `place_of` does."""
+    found = []
+    for node in graph.findAllNodes("prim::Enter"):
+        made = next(node.inputs())
+        names = _OF_AUTOCAST.get(_MANGLED.sub("", _type_of(node)))
+        for use in made.uses() if names else ():
+            if use.user.kind() == "prim::CallMethod" and use.user.s("name") == "__init__":
+                given = zip(names, list(use.user.inputs())[1:], strict=False)
+                varying = [name for name, value in given if value.node().kind() != "prim::Constant"]
+                found += [(name, *place_of(use.user)) for name in varying if name != "cache_enabled"]
     return found
 
 

@@ -17,6 +17,7 @@ from ..errors import CreationError, MismatchError
 from ..jit import Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
 from ..link.failures import is_ctrl_c, words_of
+from .checks.autocast import check_autocast
 from .checks.bools_as_numbers import check_bools
 from .checks.changes_in_place import check_changes
 from .checks.dropped import check_before, check_decorators, check_hooks, check_whole, checked_module, prepared
@@ -97,7 +98,8 @@ def _prepare(scripted: torch.jit.ScriptModule) -> None:
         graphs = _torch.graphs_in(scripted)
         _torch.separate_regions(graphs.values())
         for name, graph in graphs.items():
-            check_grad_mode(_shown(name), _torch.inlined(graph))
+            whole = _torch.inlined(graph)
+            check_grad_mode(_shown(name), whole)
 
 
 def _guard(scripted: torch.jit.ScriptModule) -> None:
@@ -108,6 +110,7 @@ def _guard(scripted: torch.jit.ScriptModule) -> None:
     graphs = _torch.graphs_in(scripted)
     for name, graph in graphs.items():
         check_grad_mode(_shown(name), graph)
+        check_autocast(_shown(name), graph)
         check_norms(_shown(name), graph)
     for graph in graphs.values():
         _torch.guard_divisions(graph)
