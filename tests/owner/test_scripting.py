@@ -236,6 +236,34 @@ def test_an_annotation_that_torchscript_does_not_read(owner, module):
         assert "what to do: TorchScript reads no `type` alias, NewType, Annotated" in str(raised.value)
 
 
+class EmptyDict(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden: Dict[int, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.hidden[0] = x
+        return x
+
+
+class EmptyList(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden: List[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.hidden.append(x)
+        return x
+
+
+@pytest.mark.parametrize(("module", "shown"), [(EmptyDict, "Dict[int, Tensor]"), (EmptyList, "List[Tensor]")])
+def test_what_is_empty_is_annotated_in_the_body(owner, module, shown):
+    interface = type("Same", (), {"forward": module.forward})
+    with pytest.raises(CreationError) as raised:
+        tr.create(owner, interface, module)
+    assert f"annotate 'hidden' in the body of the class, `hidden: {shown}`, and assign" in str(raised.value)
+
+
 def test_an_alias_that_is_assigned_plainly(owner):
     interface = type("Same", (), {"forward": OfPlain.forward})
     assert tr.create(owner, interface, OfPlain)([torch.ones(1)]) == 1

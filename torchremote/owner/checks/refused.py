@@ -22,6 +22,15 @@ _STANDS_FOR: Final = (
     "TorchScript reads no `type` alias, NewType, Annotated, Literal or Sequence, and no name of a class's body: write "
     "what it stands for, or assign an alias plainly, at the top level, `Batch = list[Tensor]`"
 )
+_EMPTY: Final = re.compile(
+    r"has no attribute '(?P<name>\w+)' "
+    r".*(?P<kind>Dictionary inputs must have entries|List trace inputs must have elements)"
+)
+"""A part of what TorchScript says of a list or a dict that is empty when the module is scripted, and has no type."""
+_ANNOTATED: Final = {
+    "Dictionary inputs must have entries": ("dict", "Dict[int, Tensor]"),
+    "List trace inputs must have elements": ("list", "List[Tensor]"),
+}
 _BY_NAME: Final = "name the parameters, buffers and parts that you mean, as in self.linear.weight"
 _PLACE: Final = re.compile(r'^ *File "(?P<file>[^"\n]+)", line (?P<line>\d+)$', re.MULTILINE)
 
@@ -44,6 +53,12 @@ def words_of_refusal(module: nn.Module, said: str) -> str:
         otherwise = _BY_NAME
     elif _DEFAULTS in said:
         otherwise = _INSTEAD
+    elif empty := _EMPTY.search(said):
+        kind, example = _ANNOTATED[empty["kind"]]
+        otherwise = (
+            f"annotate {empty['name']!r} in the body of the class, `{empty['name']}: {example}`, and assign the empty "
+            f"{kind} in __init__"
+        )
     else:
         otherwise = _STANDS_FOR if _UNKNOWN_TYPE.search(said) else "write it otherwise"
     return f"{said}\n\nwhat to do: {otherwise}; or {REMEDY}"
