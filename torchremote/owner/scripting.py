@@ -27,6 +27,7 @@ from .checks.identity import check_identity
 from .checks.lists_as_any import check_lists
 from .checks.norms import check_norms
 from .checks.numbers_as_bools import check_numbers
+from .checks.own_methods import check_methods
 from .checks.refused import words_of_refusal
 from .checks.scripted_code import code_of
 from .checks.shared_parts import check_shared
@@ -62,6 +63,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
             )
     wanted = [method.name for method in interface.methods]
     check_before(module, wanted)
+    check_methods(module, wanted)
     for code in code_of(module, wanted):
         check_lists(code)
         check_identity(code)
