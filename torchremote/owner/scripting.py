@@ -22,6 +22,7 @@ from .checks.bools_as_numbers import check_bools
 from .checks.changes_in_place import check_changes
 from .checks.dropped import check_before, check_decorators, check_hooks, check_whole, checked_module, prepared
 from .checks.dtypes_as_sizes import check_dtypes
+from .checks.floats_for_ints import check_powers
 from .checks.grad_modes import check_grad_mode
 from .checks.identity import check_identity
 from .checks.lists_as_any import check_lists
@@ -71,6 +72,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         check_bools(code)
         check_numbers(code)
         check_changes(code)
+        check_powers(code)
     overloads = chosen_overloads(module, interface)
     modes = modes_by_own_train(module)
     try:
