@@ -26,6 +26,7 @@ from .checks.floats_for_ints import check_powers
 from .checks.grad_modes import check_grad_mode
 from .checks.identity import check_identity
 from .checks.lists_as_any import check_lists
+from .checks.module_names import check_names
 from .checks.norms import check_norms
 from .checks.numbers_as_bools import check_numbers
 from .checks.own_methods import check_methods
@@ -73,6 +74,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         check_numbers(code)
         check_changes(code)
         check_powers(code)
+        check_names(code)
     overloads = chosen_overloads(module, interface)
     modes = modes_by_own_train(module)
     try:
