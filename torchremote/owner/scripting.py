@@ -25,6 +25,7 @@ from .checks.dtypes_as_sizes import check_dtypes
 from .checks.floats_for_ints import check_powers
 from .checks.grad_modes import check_grad_mode
 from .checks.identity import check_identity
+from .checks.items_as_tensors import check_items
 from .checks.lists_as_any import check_lists
 from .checks.module_names import check_names
 from .checks.norms import check_norms
@@ -75,6 +76,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         check_changes(code)
         check_powers(code)
         check_names(code)
+        check_items(code)
     overloads = chosen_overloads(module, interface)
     modes = modes_by_own_train(module)
     try:
