@@ -23,6 +23,7 @@ from .checks.changes_in_place import check_changes
 from .checks.dropped import check_before, check_decorators, check_hooks, check_whole, checked_module, prepared
 from .checks.dtypes_as_sizes import check_dtypes
 from .checks.floats_for_ints import check_powers
+from .checks.formats import check_formats
 from .checks.grad_modes import check_grad_mode
 from .checks.identity import check_identity
 from .checks.items_as_tensors import check_items
@@ -77,6 +78,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         check_powers(code)
         check_names(code)
         check_items(code)
+        check_formats(code)
     overloads = chosen_overloads(module, interface)
     modes = modes_by_own_train(module)
     try:
