@@ -33,6 +33,7 @@ from .checks.norms import check_norms
 from .checks.numbers_as_bools import check_numbers
 from .checks.own_methods import check_methods
 from .checks.refused import words_of_refusal
+from .checks.run_twice import Changes, check_twice
 from .checks.scripted_code import code_of
 from .checks.shared_parts import check_shared
 from .implements import chosen_overloads
@@ -68,7 +69,9 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
     wanted = [method.name for method in interface.methods]
     check_before(module, wanted)
     check_methods(module, wanted)
-    for code in code_of(module, wanted):
+    codes = list(code_of(module, wanted))
+    changes = Changes(codes)
+    for code in codes:
         check_lists(code)
         check_identity(code)
         check_dtypes(code)
@@ -79,6 +82,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         check_names(code)
         check_items(code)
         check_formats(code)
+        check_twice(code, changes)
     overloads = chosen_overloads(module, interface)
     modes = modes_by_own_train(module)
     try:
