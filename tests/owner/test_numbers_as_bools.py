@@ -1,5 +1,7 @@
 """`or` and `and` of numbers, of which TorchScript makes a bool, are refused where their value is used."""
 
+from typing import Any, Union
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -122,3 +124,54 @@ def test_conditions_and_bools_are_hosted_and_right(owner):
     stub = tr.create(owner, OnTensor, Right)
     for _ in range(3):
         assert torch.equal(stub(x), Right()(x))
+
+
+class GivesAny:
+    def forward(self, x: Tensor) -> Any: ...
+
+
+class EitherTensor(nn.Module):
+    def forward(self, x: Tensor) -> Any:
+        return x[0] or x[1]
+
+
+class EitherText(nn.Module):
+    def forward(self, x: Tensor) -> Any:
+        return self.either("")
+
+    def either(self, word: str) -> Any:
+        return word or "none"
+
+
+class AsInt(nn.Module):
+    def forward(self, x: Tensor) -> Any:
+        return int(x[1] and x[2])
+
+
+class Passed(nn.Module):
+    def forward(self, x: Tensor) -> Any:
+        return self.taken(x[0] or x[1])
+
+    def taken(self, one: Union[Tensor, bool]) -> Tensor:
+        return one if isinstance(one, Tensor) else torch.zeros(1)
+
+
+@pytest.mark.parametrize("make", [EitherTensor, EitherText, AsInt, Passed])
+def test_other_values_are_refused_where_torchscript_takes_a_bool(make):
+    x = torch.tensor([0.0, 2.0, 3.0])
+    assert repr(torch.jit.script(make())(x)) != repr(make()(x))  # the reason
+    with pytest.raises(CreationError, match="True or False in TorchScript, and not one of the values") as found:
+        tr.serve(make(), GivesAny, "never")
+    assert names_its_line(str(found.value).replace("'", '"'), __file__)
+
+
+class Truth(nn.Module):
+    def forward(self, x: Tensor) -> Any:
+        some = bool(x.any()) or x.dim() > 1
+        both = x[0] and x[1]
+        return some and x.dim() == 1 and not both
+
+
+def test_conditions_as_any_are_right(owner):
+    x = torch.tensor([0.0, 2.0, 3.0])
+    assert tr.create(owner, GivesAny, Truth)(x) is Truth()(x) is True

@@ -2,16 +2,18 @@
 
 Note [Numbers as bools]
     In Python, `k or self.k` is one of the two. In TorchScript it is True or False, so `x.topk(k or self.k)` has one
-    item. As a condition it is right. TorchScript itself refuses it for tensors, lists and strings.
+    item. As a condition it is right. TorchScript itself refuses it for tensors, lists and strings, but not where the
+    type is Any or a Union with bool, nor in `int(...)` and `float(...)`; so these are refused there.
 """
 
 from __future__ import annotations
 
 import ast
+import typing
 from collections.abc import Iterable, Iterator
 
 from ...errors import CreationError
-from .kinds import is_number, number_names
+from .kinds import Kinds, is_number, number_names
 from .scripted_code import Code
 
 
@@ -22,12 +24,49 @@ def check_numbers(code: Code) -> None:
         return
     tests = {id(test) for test in _tests(code.source.tests, code.source.nodes)}
     numbers = number_names(code)
+    is_open = {id(value) for value in _where_bools_pass(code)}
     for node in choices:
+        if id(node) in is_open and any(_is_no_bool(code, value) for value in node.values):
+            raise CreationError(
+                f"{code.place(node)}: `{ast.unparse(node)}` is True or False in TorchScript, and not one of the "
+                "values; write it with `if` and `else`"
+            )
         if id(node) not in tests and any(is_number(code, value, numbers) for value in node.values):
             raise CreationError(
                 f"{code.place(node)}: `{ast.unparse(node)}` is True or False in TorchScript, and not one of the "
                 f"numbers; write `{_written(node)}`"
             )
+
+
+def _where_bools_pass(code: Code) -> Iterator[ast.expr]:
+    """Yields the values of which TorchScript does not refuse a bool, whatever they are in Python."""
+    for node in code.source.nodes:
+        match node:
+            case ast.Return(value=value) if value is not None and _takes_bools(code, code.source.returns):
+                yield value
+            case ast.AnnAssign(value=value, annotation=declared) if value is not None and _takes_bools(code, declared):
+                yield value
+            case ast.Call(func=ast.Name("int" | "float"), args=[value]):
+                yield value
+            case ast.Call(func=function, args=values) if (called := code.called(function)) is not None:
+                pairs = zip(values, called[1], strict=False)
+                yield from (value for value, argument in pairs if _takes_bools(called[0], argument.annotation))
+
+
+def _takes_bools(code: Code, annotation: ast.expr | None) -> bool:
+    """Says whether an annotation means Any, or a Union with bool."""
+    found = code.alternatives(annotation)
+    return typing.Any in found or (bool in found and len(found) > 1)
+
+
+def _is_no_bool(code: Code, expression: ast.expr) -> bool:
+    """Says whether an expression is a tensor, a text, a list or a dict."""
+    if isinstance(expression, ast.Name):
+        declared = [one.annotation for one in code.source.arguments if one.arg == expression.id]
+        if any(code.item_types(annotation) or str in code.alternatives(annotation) for annotation in declared):
+            return True
+    is_text = isinstance(expression, ast.Constant) and isinstance(expression.value, str)
+    return is_text or isinstance(expression, (ast.List, ast.Dict)) or Kinds(code).is_tensor(expression)
 
 
 def _tests(tests: Iterable[ast.expr], nodes: Iterable[ast.AST]) -> Iterator[ast.expr]:
