@@ -28,6 +28,7 @@ _DRAW: Final = frozenset(
     "bernoulli dropout multinomial normal poisson rand rand_like randint randint_like randn randn_like randperm".split()
 )
 _CHANGE: Final = frozenset("append clear extend insert pop popitem remove reverse setdefault sort update".split())
+_DROPPING: Final = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _VALUES: Final = (torch.Tensor, str, list, dict, tuple)
 _OTHERS: Final = (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Tuple, ast.Constant, ast.JoinedStr)
 
@@ -106,8 +107,8 @@ class Changes:
                 if change_of(part) is not None:
                     return True
                 continue
-            is_dropping = draws and isinstance(part, nn.modules.dropout._DropoutNd)
-            if is_dropping or (isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats):
+            is_dropping = draws and isinstance(part, _DROPPING)
+            if is_dropping or getattr(part, "track_running_stats", False) is True:
                 return True
             forward = inspect.getattr_static(type(part), "forward", None)
             if isinstance(forward, types.FunctionType) and self._by_function(forward, draws):
