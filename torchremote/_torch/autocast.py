@@ -22,7 +22,7 @@ _C: Any = torch._C  # its type stubs lack many names
 #
 #     A few operators are not composed in this sense, and call others all the same, in C++. Eagerly, autocast casts in
 #     there, and no graph can: regions with these are refused.
-_OPAQUE: Final = frozenset(f"aten::{name}" for name in "_trilinear".split())
+_OPAQUE: Final = frozenset(("aten::_trilinear",))
 
 
 def with_casts(region: Any, operands: list[Any], device: str, dtype: torch.dtype | None) -> tuple[Any, tuple[Any, Any]]:

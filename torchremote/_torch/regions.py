@@ -97,8 +97,8 @@ def casts_that_vary(graph: Any) -> list[tuple[str, str, str]]:
     found = []
     for node in graph.findAllNodes("prim::Enter"):
         made = next(node.inputs())
-        names = _OF_AUTOCAST.get(_MANGLED.sub("", _type_of(node)))
-        for use in made.uses() if names else ():
+        names = _OF_AUTOCAST.get(_MANGLED.sub("", _type_of(node)), ())
+        for use in made.uses():
             if use.user.kind() == "prim::CallMethod" and use.user.s("name") == "__init__":
                 given = zip(names, list(use.user.inputs())[1:], strict=False)
                 varying = [name for name, value in given if value.node().kind() != "prim::Constant"]
