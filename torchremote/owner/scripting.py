@@ -114,6 +114,7 @@ def _prepare(scripted: torch.jit.ScriptModule) -> None:
         for name, graph in graphs.items():
             whole = _torch.inlined(graph)
             check_grad_mode(_shown(name), whole)
+            check_autocast(_shown(name), whole)
 
 
 def _guard(scripted: torch.jit.ScriptModule) -> None:
