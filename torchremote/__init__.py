@@ -9,13 +9,13 @@ from .archive.load import load, reconnect
 from .caller.creating.create import create, create_async
 from .caller.creating.create_many import create_many
 from .caller.creating.pending import Pending
-from .caller.finding import failed_calls as failed_calls  # This one and the next let calls find their modules again.
-from .caller.finding import follow as follow
+from .caller.finding import failed_calls as failed_calls  # See caller/stubs/stub.py, Note [Set from elsewhere].
+from .caller.finding import follow as follow  # The same note.
 from .caller.finding.connect import connect, connect_async, withdraw
-from .caller.replicas import send_replicas as send_replicas  # This one, and send_model, let RPC send what they name.
+from .caller.replicas import send_replicas as send_replicas  # The same note.
 from .caller.stats import stats
-from .caller.stubs import as_module as as_module  # Importing it gives stubs the methods of a module.
-from .caller.stubs import send_model as send_model
+from .caller.stubs import as_module as as_module  # The same note.
+from .caller.stubs import send_model as send_model  # The same note.
 from .caller.stubs.at_owner import at_owner
 from .caller.stubs.stub import remote_interface, with_timeout
 from .dropin.remote_module import RemoteModule

@@ -173,13 +173,15 @@ def check_not_forked(asked: str = "") -> None:
 def explain(error: Exception, method: str, worker: str, which: Callable[[], str] = str) -> TorchRemoteError:
     """Makes the error to raise after a call of `method` ("Interface.method") on `worker` ended with `error`.
 
+    First it finds out how far the call came, and then what the message says.
+
     Args:
         which: says which call of a batch failed. It is asked only if the method itself raised.
     """
     text = str(error)
-    where, name = f"{method} on {worker}", method.rpartition(".")[2]
     refused = re.match(
-        rf"(_torchremote_packed_)?{name}(_async)?\(\) |(?=Unknown keyword argument |Tracer cannot infer)", text
+        rf"(_torchremote_packed_)?{_name_of(method)}(_async)?\(\) |(?=Unknown keyword argument |Tracer cannot infer)",
+        text,
     )
     if refused:
         # TorchScript raised while it converted the arguments. Nothing was sent.
@@ -187,35 +189,58 @@ def explain(error: Exception, method: str, worker: str, which: Callable[[], str]
     message = message_of(error)
     # If the traceback has the endpoint, or the function that runs its calls, the call got through. Then the message is
     # the module's own, and may be about a call that the module made. Many calls of a batched method may be one call.
+    one = _name_of(method).removesuffix("_many")
+    got_through = re.search(rf"def _remote_{one}(_many)?\(|in _run_{one}(_many|_\d+)?\n", text)
+    failure = None if got_through else _on_the_way(text, message, method, worker)
+    return failure or _in_the_method(text, message, method, worker, which)
+
+
+def _name_of(method: str) -> str:
+    return method.rpartition(".")[2]
+
+
+def _on_the_way(text: str, message: str, method: str, worker: str) -> TorchRemoteError | None:
+    """Makes the error of a call that did not get as far as its method. None: it says nothing that is known.
+
+    Args:
+        text: all that torch reports.
+        message: the words of the error in it.
+    """
+    where, name = f"{method} on {worker}", _name_of(method)
+    in_parts = re.search(rf"fork\(in_parts_{name}(_\d+)?,[^\n]*\n[ ~]*{_HERE}", text)
+    if message.startswith(MISFIT):
+        return MismatchError(message.removeprefix(MISFIT))
+    if message.startswith(STALE) and re.search(rf"in _remote_{name.removesuffix('_many')}(_many)?\n", text):
+        # See Note [Refused calls].
+        return StaleStubError(f"{where}: {NO_MODULE}" + (f"; {SOME_MAY_HAVE_RUN}" if in_parts else ""))
+    refusal = refusal_of(message)
+    if refusal is not None:
+        return ArgumentError(refusal)
+    if _CHECKING.search(text):
+        # torch raised while it checked a tensor. The traceback shows the call with the argument's name.
+        place = re.search(rf'"({re.escape(method)}\.\w+)"', text)
+        return ArgumentError(f"{place[1] if place else method}: {uncheckable(message)}")
+    if _ENDS.search(message) or (_NOT_RUNNING.search(message) and not _torch.rpc_running()):
+        if _torch.was_forked_from_rpc():
+            return NotInitializedError(f"{where}: {FORKED}")
+        sent = "and nothing was sent" if "." in method else "or ends"
+        return NotInitializedError(f"{where}: RPC is not running in this process, {sent}; {WHEN_RUNNING}")
+    kind = next((kind for kind in _TABLE if kind.marker.search(message)), None)
+    if kind is None:
+        return None
+    if kind.error is NotInGroupError and in_parts:
+        return NotInGroupError(f"{where}: {_LEFT}; {SOME_MAY_HAVE_RUN}")
+    unsure = "the method ran" if "." in method else "it was done"
+    first = _without_code(message).partition("\n")[0]
+    said = kind.says.format(message=first, worker=worker, unsure=unsure)
+    is_traced = kind.traced and "\n" in text.strip()
+    return kind.error(f"{where}: {said}\n\n{text}" if is_traced else f"{where}: {said}")
+
+
+def _in_the_method(text: str, message: str, method: str, worker: str, which: Callable[[], str]) -> RemoteError:
+    """Makes the error of a call whose method raised, or called another module and that failed."""
+    name = _name_of(method)
     one = name.removesuffix("_many")
-    if not re.search(rf"def _remote_{one}(_many)?\(|in _run_{one}(_many|_\d+)?\n", text):
-        in_parts = re.search(rf"fork\(in_parts_{name}(_\d+)?,[^\n]*\n[ ~]*{_HERE}", text)
-        if message.startswith(MISFIT):
-            return MismatchError(message.removeprefix(MISFIT))
-        if message.startswith(STALE) and re.search(rf"in _remote_{one}(_many)?\n", text):
-            # See Note [Refused calls].
-            return StaleStubError(f"{where}: {NO_MODULE}" + (f"; {SOME_MAY_HAVE_RUN}" if in_parts else ""))
-        refusal = refusal_of(message)
-        if refusal is not None:
-            return ArgumentError(refusal)
-        if _CHECKING.search(text):
-            # torch raised while it checked a tensor. The traceback shows the call with the argument's name.
-            place = re.search(rf'"({re.escape(method)}\.\w+)"', text)
-            return ArgumentError(f"{place[1] if place else method}: {uncheckable(message)}")
-        if _ENDS.search(message) or (_NOT_RUNNING.search(message) and not _torch.rpc_running()):
-            if _torch.was_forked_from_rpc():
-                return NotInitializedError(f"{where}: {FORKED}")
-            sent = "and nothing was sent" if "." in method else "or ends"
-            return NotInitializedError(f"{where}: RPC is not running in this process, {sent}; {WHEN_RUNNING}")
-        for kind in _TABLE:
-            if kind.marker.search(message):
-                if kind.error is NotInGroupError and in_parts:
-                    return NotInGroupError(f"{where}: {_LEFT}; {SOME_MAY_HAVE_RUN}")
-                unsure = "the method ran" if "." in method else "it was done"
-                first = _without_code(message).partition("\n")[0]
-                said = kind.says.format(message=first, worker=worker, unsure=unsure)
-                is_traced = kind.traced and "\n" in text.strip()
-                return kind.error(f"{where}: {said}\n\n{text}" if is_traced else f"{where}: {said}")
     called = _REFUSED.findall(text)
     if called and message.startswith(STALE):
         message = _GONE_WITHIN.format(".".join(called[-1]))
@@ -228,7 +253,7 @@ def explain(error: Exception, method: str, worker: str, which: Callable[[], str]
         traced = ""  # generated code is of no use to the reader
         if name != one and re.search(rf"def split_{one}(_\d+)?\(link(_\d+)?: Link, ", text):
             gathered = _JOINED
-    return RemoteError(f"{where}: {which()}{gathered}{said}{traced}")
+    return RemoteError(f"{method} on {worker}: {which()}{gathered}{said}{traced}")
 
 
 def refused_handle(error: Exception) -> int | None:

@@ -57,7 +57,7 @@ _SHORTEST_SEARCH: Final = 0.01  # seconds
 class NamedStubMethods(dict[str, Any]):
     """The scripted methods of a stub of a module with a name. It is empty while the stub has to find its module."""
 
-    # finding/follow.py and finding/failed_calls.py set these, because they need stubs.
+    # See stubs/stub.py, Note [Set from elsewhere].
     find: ClassVar[Callable[[NamedStubMethods, float, Callable[[Exception | None], None]], None]]
     """Begins to look for the module, for some seconds; 0 for no limit. Gives the stub a new link, and calls back with
     None, or with why it could not."""

@@ -1,6 +1,17 @@
 """Makes the Python methods of stubs. They check arguments, pack values where needed, and call the scripted methods.
 
 The messages are the same as those of a call from TorchScript.
+
+Note [A call from Python]
+    `stub.m(x)` goes through these, from the outside in:
+
+    1. `usual_call` (usual.py), with the native part: if the classes of the arguments are known, it sends at once.
+    2. `sent_again`, or `sent_until_timeout` for `@idempotent` (again.py): they go on if the message failed.
+    3. `call` in `Calls.plain`, or in `Calls.packed` if Python packs the values: it checks the thread and the arguments.
+    4. `send` (messages/exchange.py) calls the scripted `m_async`, which returns a Future.
+    5. `settle` (same file) waits for it. `m_async` has `later` or `pass_on` there, which return a Future.
+
+    If torch raises on the way, `failure_of` has `explain` (link/failures.py) make our error of it, and tells the stub.
 """
 
 from __future__ import annotations

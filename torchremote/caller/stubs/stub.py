@@ -1,6 +1,15 @@
 """Stubs: scripted modules whose methods run on another worker, with a Python method for each scripted one.
 
 jit/lower/stub.py generates the scripted part, calls/ makes the Python methods, and this file puts the two together.
+
+Note [Set from elsewhere]
+    Some of what stubs do needs stubs itself, so it cannot be in the files that define them. These files set it when
+    they are imported, as by torchremote's `__init__`:
+
+    * stubs/as_module.py: `train`, `parameters` and whatever else a module has; replicas/as_module.py, of replicas;
+    * stubs/send_stub.py and replicas/send_replicas.py: `reduce_for_rpc` of their classes, for RPC's pickler;
+    * stubs/send_model.py: how RPC's pickler takes scripted models apart that hold stubs;
+    * finding/follow.py and finding/failed_calls.py: `find`, `with_timeout` and `decide_failed` of `NamedStubMethods`.
 """
 
 from __future__ import annotations
@@ -208,7 +217,7 @@ class StubClass(type(torch.jit.RecursiveScriptModule)):  # type: ignore[misc]
     """Metaclass of generated stub classes. They cannot be imported by name, so RPC's pickler knows them by it."""
 
     reduce_for_rpc: Callable[[Any], tuple[Any, ...]]
-    """Takes a stub apart for RPC's pickler. send_stub.py sets this, because it needs `make_stub` of this file."""
+    """Takes a stub apart for RPC's pickler: see Note [Set from elsewhere]."""
 
 
 class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
