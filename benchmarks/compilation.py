@@ -15,7 +15,7 @@ from torch.distributed.nn.jit import instantiator
 
 from torchremote import native
 from torchremote.jit import compile_interface
-from torchremote.jit.hosting import host_at_once
+from torchremote.jit.owner_units import host_at_once
 
 from .findings import Findings, Target
 from .group import quiet

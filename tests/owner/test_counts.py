@@ -11,8 +11,8 @@ import torch
 import torchremote as tr
 from torchremote import _torch, native
 from torchremote.jit import compile_interface
-from torchremote.jit.hosting import counted_module
 from torchremote.jit.lower.names import REPLACED, TAKEN
+from torchremote.jit.owner_units import counted_module
 from torchremote.owner.running.counts import CallStats, upper_bound
 from torchremote.owner.scripting import scripted_module
 

@@ -43,21 +43,6 @@ from .frontend import (
     resolver,
 )
 from .group import AgentOfMember, GroupAgent, autograd_number, workers_may_join
-from .hosting import (
-    converts_states_by,
-    custom_objects,
-    functions_in,
-    graphs_in,
-    guard_divisions,
-    is_exported,
-    is_frozen,
-    is_ignored,
-    is_traced_only,
-    not_compiled,
-    overloads_of,
-    script_module,
-    train_follows,
-)
 from .profiling import call_in_range, call_in_range_until_done, is_profiling
 from .regions import casts_that_vary, has_region, places_that_set_gradients, separate_regions
 from .rpc import (
@@ -123,6 +108,21 @@ from .scripted import (
     tensor_attributes,
     type_name,
     waits,
+)
+from .users_modules import (
+    converts_states_by,
+    custom_objects,
+    functions_in,
+    graphs_in,
+    guard_divisions,
+    is_exported,
+    is_frozen,
+    is_ignored,
+    is_traced_only,
+    not_compiled,
+    overloads_of,
+    script_module,
+    train_follows,
 )
 from .values import (
     as_plain_tensors,

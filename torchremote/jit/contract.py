@@ -42,7 +42,7 @@ class Contract:
     def hosting_sources(self) -> dict[str, str]:
         """Returns the text of the units that run calls at once, forked and in turn, compiled or not.
 
-        jit/hosting.py compiles them.
+        jit/owner_units.py compiles them.
         """
         interface, names = self.interface, self.source_names
         in_turn = lower_in_turn(interface, names, native.available())

@@ -10,8 +10,8 @@ import torchremote as tr
 from torchremote import testing
 from torchremote.errors import InterfaceError
 from torchremote.jit import compile_interface
-from torchremote.jit.hosting import host_gathering
 from torchremote.jit.lower import SourceNames, lower_gathering
+from torchremote.jit.owner_units import host_gathering
 from torchremote.jit.read.interface import read_interface
 from torchremote.jit.read.marks import check_batched
 from torchremote.jit.read.model import Interface

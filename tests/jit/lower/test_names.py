@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from torchremote import native
 from torchremote.jit import compile_interface
-from torchremote.jit.hosting import counted_module
 from torchremote.jit.lower import (
     SourceNames,
     lower_any,
@@ -31,6 +30,7 @@ from torchremote.jit.lower import (
     method_name,
     remote_name,
 )
+from torchremote.jit.owner_units import counted_module
 from torchremote.jit.read.interface import read_interface
 from torchremote.jit.read.model import Interface
 from torchremote.jit.references import compile_references

@@ -43,7 +43,7 @@ ITS_MODULE: Final = f"{RESERVED_PREFIX}_its_module"
 
 def lower_hosting(interface: Interface, source_names: SourceNames) -> ir.Unit:
     """Lowers the unit: see Note [What runs calls]. Its function `host` puts a module into the table."""
-    parts: list[ir.Definition] = [lower_hosted("ModuleInterface"), *definitions("hosting")]
+    parts: list[ir.Definition] = [lower_hosted("ModuleInterface"), *definitions("progress")]
     for method in interface.methods:
         parts += [lower_run(interface, method, source_names), _lower_run_many(method, source_names)]
     parts += [_lower_class(interface, source_names), lower_host("host", ir.call("AtOnce", HOSTED_HERE))]

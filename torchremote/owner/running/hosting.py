@@ -12,7 +12,7 @@ import torch
 from ... import _torch, native
 from ...errors import CreationError
 from ...jit import Contract
-from ...jit.hosting import counted_module, host_at_once, host_forked, host_gathering, host_in_turn
+from ...jit.owner_units import counted_module, host_at_once, host_forked, host_gathering, host_in_turn
 from ..lives import sweeper
 from .gathering import Ways, gathered_methods
 
