@@ -1,7 +1,8 @@
 """Scripts a user's module with the methods of an interface.
 
-The checks (checks/) come first. They refuse what TorchScript would leave out in silence, do in another way, or end this
-process with. checks/refused.py words what TorchScript itself refuses.
+The checks (checks/) refuse what TorchScript would leave out in silence, do in another way, or end this process with.
+Those of what it would do in another way come last, when it has compiled the code: what it refuses itself is worded by
+checks/refused.py.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from .checks.numbers_as_bools import check_numbers
 from .checks.own_methods import check_methods
 from .checks.refused import words_of_refusal
 from .checks.run_twice import Changes, check_twice
-from .checks.scripted_code import code_of
+from .checks.scripted_code import Code, code_of
 from .checks.shared_parts import check_shared
 from .implements import chosen_overloads
 from .modules import beside_calls
@@ -70,9 +71,38 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
     check_before(module, wanted)
     check_methods(module, wanted)
     codes = list(code_of(module, wanted))
-    changes = Changes(codes)
     for code in codes:
         check_lists(code)
+    overloads = chosen_overloads(module, interface)
+    modes = modes_by_own_train(module)
+    try:
+        with READING_MODULES, COMPILING, noting_modes(module, modes):
+            scripted = _torch.script_module(module, wanted, overloads)
+    except BaseException as error:  # TorchScript's compiler may raise anything for a user's module
+        if is_ctrl_c(error):
+            raise
+        said = str(error) if isinstance(error, Exception) else words_of(error)
+        words = f"{type(module).__name__} cannot be scripted: {words_of_refusal(module, said)}"
+        try:
+            _check_code(codes)
+        except CreationError as another:
+            words += f"\nalso, {another}"
+        raise CreationError(words) from error
+    _check_code(codes)
+    check_decorators(module, scripted)  # before calls are put in the place of what they call
+    with COMPILING:
+        if (kind := _torch.type_name(scripted)) not in _guarded:
+            _guard(scripted)
+            _guarded.add(kind)
+    check_shared(module, scripted)
+    remember_names(scripted, read_names(scripted, module))
+    return scripted
+
+
+def _check_code(codes: list[Code]) -> None:
+    """Raises CreationError for what TorchScript would do in another way than Python."""
+    changes = Changes(codes)
+    for code in codes:
         check_identity(code)
         check_dtypes(code)
         check_bools(code)
@@ -83,24 +113,6 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         check_items(code)
         check_formats(code)
         check_twice(code, changes)
-    overloads = chosen_overloads(module, interface)
-    modes = modes_by_own_train(module)
-    try:
-        with READING_MODULES, COMPILING, noting_modes(module, modes):
-            scripted = _torch.script_module(module, wanted, overloads)
-    except BaseException as error:  # TorchScript's compiler may raise anything for a user's module
-        if is_ctrl_c(error):
-            raise
-        said = str(error) if isinstance(error, Exception) else words_of(error)
-        raise CreationError(f"{type(module).__name__} cannot be scripted: {words_of_refusal(module, said)}") from error
-    check_decorators(module, scripted)  # before calls are put in the place of what they call
-    with COMPILING:
-        if (kind := _torch.type_name(scripted)) not in _guarded:
-            _guard(scripted)
-            _guarded.add(kind)
-    check_shared(module, scripted)
-    remember_names(scripted, read_names(scripted, module))
-    return scripted
 
 
 def _prepare(scripted: torch.jit.ScriptModule) -> None:

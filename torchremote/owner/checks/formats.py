@@ -2,7 +2,8 @@
 
 Note [Formats]
     `"{:.2f}".format(x)` is `{:.2f}` in TorchScript, without a word. So it is with numbers, names and conversions in
-    braces. `{{` and `}}` stay two. Formats with `%` raise where they are not supported, and f-strings with a format do not compile.
+    braces. `{{` and `}}` stay two. Formats with `%` raise where they are not supported, and f-strings with a format do
+    not compile.
 """
 
 from __future__ import annotations

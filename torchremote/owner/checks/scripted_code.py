@@ -1,7 +1,7 @@
 """Finds the source of all that scripting a module would compile, for checks before it does.
 
 That is the module's methods, those of its parts, and the methods, functions and classes that they refer to. What has no
-source is left out, and so are the code of torch, and branches that TorchScript does not compile.
+source is left out, and so is the code of torch and of Python, and branches that TorchScript does not compile.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import ast
 import builtins
 import enum
 import inspect
+import os
 import re
+import sysconfig
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +26,8 @@ from .source import Source, source_of
 
 _OWN: Final = frozenset(vars(torch.nn.Module()))
 _THEIRS: Final = frozenset("torch torchremote typing builtins abc enum collections dataclasses functools".split())
+_PYTHONS: Final = sysconfig.get_path("stdlib") + os.sep
+_INSTALLED: Final = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), _PYTHONS + "site-packages")
 
 
 def code_of(module: torch.nn.Module, methods: Iterable[str]) -> Iterator[Code]:
@@ -141,6 +145,7 @@ class Code:
         return list(typing.get_args(found)) if is_union else [found]
 
 
+_GIVE_PARTS: Final = frozenset("children items modules named_children named_modules values".split())
 _UNIONS: Final = (typing.Optional, typing.Union)
 _CONTAINERS: Final = (typing.List, typing.Dict, list, dict)
 _WITHOUT: Final = frozenset("typing List list Dict dict Tuple tuple Optional Union None int float bool str".split())
@@ -271,11 +276,13 @@ def _modules_of(expression: ast.expr, local: dict[str, list[torch.nn.Module]]) -
         return [part for part in parts if part is not None]
     if isinstance(expression, ast.Subscript):
         return [part for one in _modules_of(expression.value, local) for part in _parts(one).values()]
-    if isinstance(expression, ast.Call):  # enumerate(self.layers), self.layers.values()
-        inside = (
-            [*expression.args, expression.func.value] if isinstance(expression.func, ast.Attribute) else expression.args
-        )
-        return [one for argument in inside for one in _modules_of(argument, local)]
+    match expression:  # TorchScript knows no other calls that give modules
+        case ast.Call(func=ast.Name(id="getattr"), args=[holder, ast.Constant(value=str(name)), *_]):
+            return _modules_of(ast.Attribute(holder, name, ast.Load()), local)
+        case ast.Call(func=ast.Name(id="enumerate" | "reversed" | "zip"), args=arguments):
+            return [one for argument in arguments for one in _modules_of(argument, local)]
+        case ast.Call(func=ast.Attribute(value=container, attr=name)) if name in _GIVE_PARTS:
+            return _modules_of(container, local)
     return []
 
 
@@ -289,6 +296,11 @@ def _members(cls: type) -> Iterator[tuple[str, object]]:
 
 
 def _is_theirs(what: type | types.FunctionType) -> bool:
+    """Says whether something is of a library that is not searched: torch, ours, or one that comes with Python."""
+    if isinstance(what, types.FunctionType):
+        file = what.__code__.co_filename
+        if file.startswith(_PYTHONS) and not file.startswith(_INSTALLED):
+            return True
     return (what.__module__ or "").partition(".")[0] in _THEIRS
 
 
