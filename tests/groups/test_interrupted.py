@@ -33,7 +33,7 @@ def interrupted(function):
 def test_a_name_is_not_taken_by_an_earlier_connection_of_the_same_process(nursery):
     where = joining._start_hub("main")
     held = nursery.start("ps", where).joined()
-    kept = [connection.enter(where, name, 60.0, 1e9) for name in ("main", "other")]  # as where a join was interrupted
+    kept = [connection.say_hello(where, name, 60.0, 1e9) for name in ("main", "other")]  # as where a join was interrupted
     tr.join("main", where, shared_memory=False)
     assert roles.members() == ["main", "ps"]
     assert roles.add("ps") == 2
@@ -49,7 +49,7 @@ def test_a_name_is_not_taken_by_an_earlier_connection_of_the_same_process(nurser
 @in_a_group(name=None)
 def test_the_hub_of_a_single_worker_goes_on_when_that_joins_again(nursery):
     where = joining._start_hub("main")
-    kept = connection.enter(where, "main", 60.0, 1e9)
+    kept = connection.say_hello(where, "main", 60.0, 1e9)
     tr.join("main", where, shared_memory=False)
     nursery.join("ps")
     assert roles.add("ps") == 2
@@ -119,7 +119,7 @@ def test_a_membership_that_cannot_be_left_is_forgotten(nursery):
 
 @in_a_group()
 def test_a_connection_that_is_closed_is_at_its_end_for_whoever_listens(nursery):
-    hub, _ = connection.enter(joining._start_hub("other"), "other", 60.0, 1e9)
+    hub, _ = connection.say_hello(joining._start_hub("other"), "other", 60.0, 1e9)
     hub.close()
     hub.look_every(1.0)
     assert hub.read() is None
