@@ -33,7 +33,8 @@ def interrupted(function):
 def test_a_name_is_not_taken_by_an_earlier_connection_of_the_same_process(nursery):
     where = joining._start_hub("main")
     held = nursery.start("ps", where).joined()
-    kept = [connection.say_hello(where, name, 60.0, 1e9) for name in ("main", "other")]  # as where a join was interrupted
+    # As where a join was interrupted.
+    kept = [connection.say_hello(where, name, 60.0, 1e9) for name in ("main", "other")]
     tr.join("main", where, shared_memory=False)
     assert roles.members() == ["main", "ps"]
     assert roles.add("ps") == 2
