@@ -294,3 +294,29 @@ assert not forked._holders
 
 def test_ctrl_c_is_not_lost_where_a_holder_ends():
     subprocess.run([sys.executable, "-W", "ignore", "-c", INTERRUPTED], check=True, timeout=30)
+
+
+def forked_by_a_handler(store):
+    """The pipe of signals is that of an event loop, say, and the child of the handler waits for the parent's answer."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write)
+    children, parent = [], os.getpid()
+    signal.signal(signal.SIGUSR1, lambda *_: children.append(os.fork()))
+    stub = tr.create("forked_by_a_handler", zoo.Sleeper, zoo.SlowLoop)
+    stub(X, 1)
+    threading.Timer(0.1, os.kill, (parent, signal.SIGUSR1)).start()
+    try:
+        told = "returned" if stub(X, 300_000).shape == X.shape else "wrong"
+    except BaseException as error:
+        told = f"{type(error).__name__}: {error}"
+    if os.getpid() != parent:
+        os._exit(0 if told.startswith("NotInitializedError") and FORKED in told else 1)
+    assert told == "returned"
+    assert os.waitpid(children[0], 0)[1] == 0
+    signal.set_wakeup_fd(-1)
+    os.close(read)
+
+
+def test_a_child_that_a_handler_forks_during_a_call_says_so(tmp_path):
+    play(tmp_path, forked_by_a_handler)

@@ -165,7 +165,7 @@ def wait_until_done(answer: Any) -> None:
         return
     if _is_native:
         while not _wait_for(answer, TURN):
-            pass
+            check_not_forked()  # by a handler
         return
     listener = _listener or _start_listener()
     if listener is None or listener.gate is not None:  # nobody reads signals, or a handler calls
@@ -184,11 +184,12 @@ def wait_until_done(answer: Any) -> None:
     finally:
         try:
             set_wakeup_fd(_before)
-            if _before != -1:  # asyncio's, say
+            if _before != -1 and listener is _listener:  # asyncio's, say; and no handler has forked this process
                 listener.pass_on(gate, _before)
         finally:
             listener.gate = None
     if arrived is None:
+        check_not_forked()  # by a handler
         _until_called_back(answer)
 
 

@@ -15,7 +15,7 @@ from .operators import Operators
 
 
 class RegionLowering(Protocol):
-    """What the functions here need of the class that calls them, `Lowering` in graph.py."""
+    """Declares the part of `Lowering` (graph.py) that the functions here use."""
 
     operators: Operators
     without_gradients: bool

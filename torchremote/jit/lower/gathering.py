@@ -30,7 +30,7 @@ _GROUPS: Final = f"{RESERVED_PREFIX}_its_groups"
 """The field with the open batches: see lower/hosting.py."""
 
 _OF_QUEUE: Final = {"groups": "Groups"}
-"""What a function that gathers takes before the turns: its open batches."""
+"""The parameters that a function that gathers takes before the turns: its open batches."""
 
 
 def lower_gathering(interface: Interface, source_names: SourceNames, native: bool) -> ir.Unit:

@@ -149,7 +149,7 @@ _GIVE_PARTS: Final = frozenset("children items modules named_children named_modu
 _UNIONS: Final = (typing.Optional, typing.Union)
 _CONTAINERS: Final = (typing.List, typing.Dict, list, dict)
 _WITHOUT: Final = frozenset("typing List list Dict dict Tuple tuple Optional Union None int float bool str".split())
-"""What annotations are made of that mean no tensor."""
+"""The words of annotations that mean no tensor."""
 
 
 def _item(value: ast.expr) -> ast.expr:
