@@ -298,6 +298,8 @@ def pickling(api, owner):
 def sending(api, owner):
     module = api.RemoteModule(owner, ScorerModule)
     module.something_new = 1
+    if api is theirs:
+        module.forward(X)  # it exists now: a call that overtakes the creation may wait for a module that never comes
     return rpc.rpc_sync(owner, told_about, (module,)), rpc.rpc_sync(owner, call_here, (module, X, 3))
 
 
