@@ -19,12 +19,13 @@ from typing import Final
 import torch
 
 from ...errors import CreationError
-from .numbers_in_source import FLOAT, WRONG, NumbersOf, cause_of, constant
+from .kinds import FLOAT, MASK, TENSOR, WRONG, Kinds
 from .scripted_code import Code
 from .source import last_name
 
 _EXACT: Final = 1 << 53  # a float has each integer up to it
 _COMPARED: Final = 1 << 24  # and a float32 up to this one
+_LARGEST_POWER: Final = 200  # an exponent that is still calculated
 _DTYPE_OF_TENSOR: Final = frozenset("fill_ full_like masked_fill masked_fill_ new_full".split())
 _OF_FLOATS: Final = frozenset("div div_ linspace logspace scalar_tensor true_divide true_divide_".split())
 _GIVE_FLOATS: Final = frozenset(
@@ -38,15 +39,15 @@ def check_powers(code: Code) -> None:
     """Raises CreationError for such a value, with the line, and what to write."""
     if not any(_may_be_wrong(node) for node in code.source.nodes):
         return
-    numbers = NumbersOf(code)
+    kinds = Kinds(code)
     for node in code.source.nodes:
-        for wrong, effect in _shown(code, numbers, node):
+        for wrong, effect in _shown(code, kinds, node):
             raise CreationError(
                 f"{code.place(node)}: `{ast.unparse(node)}` uses `{ast.unparse(wrong)}`, which is an int in Python and "
                 f"a float in TorchScript, so {effect}; write `{_written(wrong)}`"
             )
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "int" and node.args:
-            power = _rounded(numbers, node.args[0])
+            power = _rounded(kinds, node.args[0])
             if power is not None:
                 raise CreationError(
                     f"{code.place(node)}: `{ast.unparse(node)}` may be rounded, because `{ast.unparse(power)}` is a "
@@ -61,23 +62,23 @@ def _may_be_wrong(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("pow", "round")
 
 
-def _shown(code: Code, numbers: NumbersOf, node: ast.AST) -> Iterator[tuple[ast.expr, str]]:
+def _shown(code: Code, kinds: Kinds, node: ast.AST) -> Iterator[tuple[ast.expr, str]]:
     """Yields such values that a part of a function uses, with what would come of it."""
     wrong, tensors = [], "a tensor of integers would become one of floats"
     match node:
         case ast.BinOp(left=ast.Constant(value=str(text)), op=ast.Mod(), right=right):
-            wrong = [one for one in _inside(right) if numbers.kind(one) == WRONG and "%s" in text]
+            wrong = [one for one in _inside(right) if kinds.kind(one) == WRONG and "%s" in text]
             tensors = "the text would have a point"
         case ast.BinOp(left=left, op=operator, right=right) | ast.AugAssign(target=left, op=operator, value=right):
             if not isinstance(operator, ast.Div):
-                wrong = [one for one, other in ((left, right), (right, left)) if _meets(numbers, one, other)]
+                wrong = [one for one, other in ((left, right), (right, left)) if _meets(kinds, one, other)]
         case ast.Compare(left=left, comparators=others):
             sides = [left, *others]
-            of_tensor = any(_may_be_tensor(numbers, side) for side in sides)
+            of_tensor = any(_may_be_tensor(kinds, side) for side in sides)
             wrong = [
                 side
                 for side in sides
-                if of_tensor and numbers.kind(side) == WRONG and abs(constant(side) or _EXACT) > _COMPARED
+                if of_tensor and kinds.kind(side) == WRONG and abs(_constant(side) or _EXACT) > _COMPARED
             ]
             tensors = "a tensor of integers would be rounded to floats before"
         case ast.FormattedValue(value=value) | ast.Call(func=ast.Name("str"), args=[value]):
@@ -90,32 +91,32 @@ def _shown(code: Code, numbers: NumbersOf, node: ast.AST) -> Iterator[tuple[ast.
             wrong, tensors = list(_declared(code, value, code.source.returns)), "the result would be a float"
         case ast.AnnAssign(value=value, annotation=annotation) if value is not None:
             wrong, tensors = list(_declared(code, value, annotation)), "the value would be a float"
-    yield from ((one, tensors) for one in wrong if numbers.kind(one) == WRONG)
+    yield from ((one, tensors) for one in wrong if kinds.kind(one) == WRONG)
 
 
-def _meets(numbers: NumbersOf, one: ast.expr, other: ast.expr) -> bool:
-    return numbers.kind(one) == WRONG and _may_be_tensor(numbers, other)
+def _meets(kinds: Kinds, one: ast.expr, other: ast.expr) -> bool:
+    return kinds.kind(one) == WRONG and _may_be_tensor(kinds, other)
 
 
-def _may_be_tensor(numbers: NumbersOf, expression: ast.expr) -> bool:
+def _may_be_tensor(kinds: Kinds, expression: ast.expr) -> bool:
     """Says whether an expression may be a tensor of integers."""
     is_none = isinstance(expression, _NO_TENSORS)
-    return numbers.kind(expression) is None and not is_none and not _is_of_floats(numbers, expression)
+    return kinds.kind(expression) in (None, TENSOR, MASK) and not is_none and not _is_of_floats(kinds, expression)
 
 
-def _is_of_floats(numbers: NumbersOf, expression: ast.expr) -> bool:
+def _is_of_floats(kinds: Kinds, expression: ast.expr) -> bool:
     """Says whether a tensor is one of floats, as far as it can be seen where it is."""
     match expression:
         case ast.UnaryOp(operand=inside) | ast.Subscript(value=inside):
-            return _is_of_floats(numbers, inside)
+            return _is_of_floats(kinds, inside)
         case ast.BinOp(op=ast.Div()):
             return True
         case ast.BinOp(left=left, right=right):
             sides = (left, right)
-            return any(numbers.kind(one) == FLOAT or _is_of_floats(numbers, one) for one in sides)
+            return any(kinds.kind(one) == FLOAT or _is_of_floats(kinds, one) for one in sides)
         case ast.Call(func=function):
             return last_name(function) in _GIVE_FLOATS
-    found = numbers.code.value(expression)
+    found = kinds.code.value(expression)
     return isinstance(found, torch.Tensor) and found.is_floating_point()
 
 
@@ -161,31 +162,65 @@ def _declared(code: Code, value: ast.expr, annotation: ast.expr | None) -> Itera
         yield value
 
 
-def _rounded(numbers: NumbersOf, expression: ast.expr) -> ast.expr | None:
+def _rounded(kinds: Kinds, expression: ast.expr) -> ast.expr | None:
     """Returns a power in the argument of `int` of which digits may be lost. None if there is none."""
-    if numbers.kind(expression) != WRONG:
+    if kinds.kind(expression) != WRONG:
         return None
     powers = [one for one in ast.walk(expression) if isinstance(one, ast.BinOp) and isinstance(one.op, ast.Pow)]
     sums = [
         one for one in ast.walk(expression) if isinstance(one, ast.BinOp) and isinstance(one.op, (ast.Add, ast.Sub))
     ]
     for power in powers:
-        value = constant(power)
+        value = _constant(power)
         if value is not None and int(float(value)) != value:
             return power
-        is_large = constant(power.right) is None if value is None else abs(value) >= _EXACT
+        is_large = _constant(power.right) is None if value is None else abs(value) >= _EXACT
         is_alone = not any(power is inner for one in sums for inner in ast.walk(one))
-        if is_large and numbers.kind(power) == WRONG and not is_alone:
+        if is_large and kinds.kind(power) == WRONG and not is_alone:
             return power
     return None
 
 
 def _written(wrong: ast.expr) -> str:
     """Words what to write for such a value."""
-    cause = cause_of(wrong)
+    cause = _cause_of(wrong)
     match cause:
         case ast.BinOp(left=ast.Constant(value=2), right=exponent):
             shown = ast.unparse(exponent)
             is_short = isinstance(exponent, (ast.Constant, ast.Name, ast.Attribute))
             return f"(1 << {shown})" if is_short else f"(1 << ({shown}))"
     return f"int({ast.unparse(cause)})"
+
+
+def _constant(expression: ast.expr) -> int | None:
+    """Returns the integer that an expression of literals is. None: it is none, or a very large one."""
+    match expression:
+        case ast.Constant(value=int(value)):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            positive = _constant(operand)
+            return None if positive is None else -positive
+        case ast.BinOp(left=left, op=operator, right=right):
+            one, other = _constant(left), _constant(right)
+            if one is None or other is None:
+                return None
+            match operator:
+                case ast.Pow() if 0 <= other <= _LARGEST_POWER and abs(one) <= _LARGEST_POWER:
+                    return int(one**other)
+                case ast.Add():
+                    return one + other
+                case ast.Sub():
+                    return one - other
+                case ast.Mult():
+                    return one * other
+    return None
+
+
+def _cause_of(wrong: ast.expr) -> ast.expr:
+    """Returns the power, or the call of `round`, that makes an expression one of the wrong kind."""
+    for one in ast.walk(wrong):
+        if isinstance(one, ast.BinOp) and isinstance(one.op, ast.Pow):
+            return one
+        if isinstance(one, ast.Call) and last_name(one.func) in ("pow", "round"):
+            return one
+    return wrong

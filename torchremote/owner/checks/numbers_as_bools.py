@@ -13,7 +13,7 @@ import typing
 from collections.abc import Iterable, Iterator
 
 from ...errors import CreationError
-from .kinds import Kinds, is_number, number_names
+from .kinds import Kinds
 from .scripted_code import Code
 
 
@@ -23,15 +23,15 @@ def check_numbers(code: Code) -> None:
     if not choices:
         return
     tests = {id(test) for test in _tests(code.source.tests, code.source.nodes)}
-    numbers = number_names(code)
+    kinds = Kinds(code)
     is_open = {id(value) for value in _where_bools_pass(code)}
     for node in choices:
-        if id(node) in is_open and any(_is_no_bool(code, value) for value in node.values):
+        if id(node) in is_open and any(_is_no_bool(kinds, value) for value in node.values):
             raise CreationError(
                 f"{code.place(node)}: `{ast.unparse(node)}` is True or False in TorchScript, and not one of the "
                 "values; write it with `if` and `else`"
             )
-        if id(node) not in tests and any(is_number(code, value, numbers) for value in node.values):
+        if id(node) not in tests and any(kinds.is_number(value) for value in node.values):
             raise CreationError(
                 f"{code.place(node)}: `{ast.unparse(node)}` is True or False in TorchScript, and not one of the "
                 f"numbers; write `{_written(node)}`"
@@ -59,14 +59,15 @@ def _takes_bools(code: Code, annotation: ast.expr | None) -> bool:
     return typing.Any in found or (bool in found and len(found) > 1)
 
 
-def _is_no_bool(code: Code, expression: ast.expr) -> bool:
+def _is_no_bool(kinds: Kinds, expression: ast.expr) -> bool:
     """Says whether an expression is a tensor, a text, a list or a dict."""
+    code = kinds.code
     if isinstance(expression, ast.Name):
         declared = [one.annotation for one in code.source.arguments if one.arg == expression.id]
         if any(code.item_types(annotation) or str in code.alternatives(annotation) for annotation in declared):
             return True
     is_text = isinstance(expression, ast.Constant) and isinstance(expression.value, str)
-    return is_text or isinstance(expression, (ast.List, ast.Dict)) or Kinds(code).is_tensor(expression)
+    return is_text or isinstance(expression, (ast.List, ast.Dict)) or kinds.is_tensor(expression)
 
 
 def _tests(tests: Iterable[ast.expr], nodes: Iterable[ast.AST]) -> Iterator[ast.expr]:
