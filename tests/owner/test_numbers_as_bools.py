@@ -85,7 +85,7 @@ REFUSED = {
     Argument: "k if k else self.k",
     Assigned: "k if k else self.k",
     Factor: "self.scale if self.on else 0",
-    Size: "len(x) if len(x) else 1",
+    Size: "value = len(x)` before, and `value if value else 1",
     Several: "... if ... else ...",
 }
 

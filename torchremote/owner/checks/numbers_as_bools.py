@@ -89,8 +89,13 @@ def _tests(tests: Iterable[ast.expr], nodes: Iterable[ast.AST]) -> Iterator[ast.
 
 
 def _written(choice: ast.BoolOp) -> str:
+    """Words what to write, in which nothing is called twice."""
     *first, last = choice.values
     tested = ast.unparse(first[0] if len(first) == 1 else ast.BoolOp(choice.op, first))
     if isinstance(choice.op, ast.And):
         return f"{ast.unparse(last)} if {tested} else 0"
-    return f"{tested} if {tested} else {ast.unparse(last)}" if len(first) == 1 else "... if ... else ..."
+    if len(first) > 1:
+        return "... if ... else ..."
+    if any(isinstance(one, ast.Call) for one in ast.walk(first[0])):
+        return f"value = {tested}` before, and `value if value else {ast.unparse(last)}"
+    return f"{tested} if {tested} else {ast.unparse(last)}"
