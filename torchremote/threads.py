@@ -120,6 +120,9 @@ def start_at_work(run: Callable[[], None], name: str) -> None:
         raise
 
 
+def _nothing() -> None: ...
+
+
 class OneThread:
     """Runs a function in a thread of its own, which is started when it is needed first.
 
@@ -146,9 +149,10 @@ class OneThread:
     def _run_alone(self) -> None:
         if self._running.acquire(blocking=False):
             try:
+                run = self._run
                 if not self._is_over:
                     self._ident = threading.get_ident()
-                    self._run()
+                    run()
             finally:
                 self._ident = None
                 self._running.release()
@@ -161,7 +165,10 @@ class OneThread:
     def end(self, seconds: float) -> None:
         """Waits as `wait` does. A thread that was started, and has not begun yet, does nothing."""
         self._is_over = True
-        self.wait(seconds)
+        try:
+            self.wait(seconds)
+        finally:
+            self._run = _nothing  # if it is a method of the object that has this one, that goes without a collection
 
     def forget(self) -> None:
         """Has the thread be started anew in a forked process, which does not have it."""

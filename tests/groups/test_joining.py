@@ -24,7 +24,7 @@ import torchremote as tr
 from torchremote import _torch
 from torchremote._torch import group as agents
 from torchremote.errors import GroupError, NotInitializedError, PlaceError
-from torchremote.group import hub, network, spawned
+from torchremote.group import hub, members, network, spawned
 from torchremote.group import join as joining
 from torchremote.tools import cli
 
@@ -228,6 +228,24 @@ def test_ctrl_c_in_a_join_leaves_no_rpc_behind(nursery):
         tr.join("main", shared_memory=False)
     assert not _torch.rpc_running()
     agents._api._init_rpc_states = start
+    tr.join("main", shared_memory=False)
+    assert roles.members() == ["main"]
+
+
+@in_a_group(name=None)
+def test_a_handler_that_leaves_ends_a_join(nursery):
+    start = members.OneThread.start
+
+    def interrupted(thread):
+        members.OneThread.start = start
+        signal.raise_signal(signal.SIGALRM)
+        start(thread)
+
+    signal.signal(signal.SIGALRM, lambda *_: tr.leave(timeout=0))
+    members.OneThread.start = interrupted
+    with pytest.raises(GroupError, match="join 'main': this process left the group while it joined"):
+        tr.join("main", shared_memory=False)
+    assert not _torch.rpc_running()
     tr.join("main", shared_memory=False)
     assert roles.members() == ["main"]
 

@@ -1,5 +1,6 @@
 """Owners that are spawned, hubs of their own, and processes that end in all ways."""
 
+import gc
 import os
 import pathlib
 import re
@@ -150,7 +151,9 @@ def test_a_process_that_left_can_join_again(nursery):
 
 def test_a_hub_says_where_it_listens_and_ends_when_told():
     command = [sys.executable, "-W", "ignore", "-m", "torchremote", "hub", "--address", "127.0.0.1:0"]
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # as those do who wait for it with `sigwait`
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as hub:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         try:
             said = hub.stdout.readline()
             assert re.fullmatch(r"torchremote hub: listens on 127\.0\.0\.1:\d+\n", said)
@@ -216,3 +219,23 @@ def test_agents_know_the_device_maps_of_others(nursery):
     nursery.join("ps").kill()
     until(lambda: roles.members() == ["main"])
     assert agent._reverse_maps() == {"far": {cpu: gpu}}, "a worker that goes takes only its own map along"
+
+
+@in_a_group(timeout=150)
+def test_who_blocks_sigterm_to_wait_for_it_can_end_a_spawned_worker(nursery):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    ps = tr.spawn("ps", shared_memory=False, threads=4)
+    ps.terminate()
+    assert ps.wait(20) == 0
+
+
+@in_a_group(shared_memory=True)
+def test_who_left_keeps_no_files(nursery):
+    gc.disable()  # they go without it
+    nursery.join("other")
+    address, files = tr.group_address(), []
+    for _ in range(4):
+        tr.leave()
+        tr.join("main", address)
+        files.append(len(os.listdir("/proc/self/fd")))
+    assert files == files[:1] * 4

@@ -277,6 +277,7 @@ async def _serve(listening: socket.socket, says: str | None) -> None:
     loop, hub, ended = asyncio.get_running_loop(), Hub(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})  # whoever started it may block them
     server = await loop.create_server(lambda: _Worker(hub), sock=listening)
     if says is None:
         hub.when_empty = ended.set

@@ -34,6 +34,7 @@ LAST_CALLS: Final = 0.25
 KEPT: Final = 5.0
 """Seconds for which memory that torch freed is kept: see _torch/group.py, Note [Taking a worker off]."""
 _LOOK: Final = 1.0  # seconds between two looks whether rpc.shutdown() ended the agent
+_STEP: Final = 0.1  # seconds between two looks whether a handler of a signal has left while `join` waits
 _LETTING_GO: Final = 1.0  # seconds that letting go of references may take
 MARGIN: Final = 5.0
 """Seconds that the hub has beyond a join's timeout, to say who kept it waiting."""
@@ -99,7 +100,12 @@ class Membership:
             agent.add(other)
         self._connection.send({"do": "ready", "member": _as_message(agent.own)})
         self._thread.start()
-        if not self._settling.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        while not self._settling.acquire(timeout=min(_STEP, max(0.0, deadline - time.monotonic()))):
+            if self._leaving or time.monotonic() >= deadline:
+                break
+        if self._leaving:
+            raise self._error("this process left the group while it joined")
+        if not self._is_settled:
             raise self._error(f"the hub at {self.address} does not answer: is it stopped?")
         if self._refused is not None:
             raise self._error(self._refused)

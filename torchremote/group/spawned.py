@@ -30,6 +30,7 @@ def main(asked: dict[str, Any]) -> None:
     answers = int(sys.argv[1])
     told = Told()
     signal.signal(signal.SIGTERM, told.tell)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the parent may have blocked it, to wait for it
     threading.Thread(target=_end_with, args=(asked["parent"], told), daemon=True).start()
     try:
         join(**asked["join"])

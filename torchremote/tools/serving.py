@@ -141,6 +141,7 @@ def _serve(options: argparse.Namespace) -> None:
         raise CreationError(str(error).replace(REMEDY, _EXAMPLES)) from error
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})  # whoever started it may block them
     if options.replace:
         _end_other(options)
     _drains = options.drain
