@@ -343,7 +343,9 @@ def test_a_signal_at_any_moment_ends_serve(address, tmp_path):
 def serve_and_be_told_while_waiting(address):
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # as whoever started it may have done
     send_in_wait_of("_serve", signal.SIGTERM)
-    sys.exit(cli.main(["serve", *ENCODER, "--name", "encoder", "--worker", "worst", "--address", address]))
+    status = cli.main(["serve", *ENCODER, "--name", "encoder", "--worker", "worst", "--address", address])
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    sys.exit(status)
 
 
 def test_what_serve_cannot_join_with_is_said_in_a_line(tmp_path):
