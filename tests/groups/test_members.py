@@ -1,8 +1,11 @@
 """Workers of a group come, go, crash and come back."""
 
+import io
 import json
+import logging
 import os
 import pathlib
+import resource
 import signal
 import socket
 import threading
@@ -292,3 +295,24 @@ def test_workers_are_listed_while_others_come_and_go(nursery):
     assert min(listed) >= 1
     assert max(listed) <= 41
     assert roles.members() == ["main"]
+
+
+@in_a_group(name=None)
+def test_a_worker_does_not_run_out_of_files(nursery):
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, most))
+    tr.join("main")
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(most, 65_536), most)
+
+    said = io.StringIO()
+    logging.getLogger("torchremote").addHandler(logging.StreamHandler(said))
+    for limit, warns in ((1000, False), (60, True)):
+        ps = nursery.join("ps", shared_memory=True)
+        assert roles.add("ps") == 2
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+        ps.kill()
+        until(lambda: roles.members() == ["main"])
+        if warns:
+            until(lambda: "files open, and may have 60" in said.getvalue(), seconds=20)
+        else:
+            assert not said.getvalue()

@@ -22,6 +22,7 @@ from ..options import rpc_options
 from . import hub
 from .connection import join_error, say_hello
 from .members import MARGIN, Membership
+from .open_files import raise_limit
 from .standard_files import open_standard_files
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,127}")
@@ -46,6 +47,7 @@ def join(
     """Joins a group whose workers may come, go, crash and come back, and starts RPC in this process.
 
     It takes the place of `init_rpc`. When it returns, every member can call this worker, and this worker every member.
+    It raises the process's limit of open files to what the system allows, up to 65536.
 
     Args:
         name: this worker's name. It differs from those of all living members; one that crashed or left does not count.
@@ -95,6 +97,7 @@ def _enter(
         raise join_error(name, FORKED)
     with _lock:
         open_standard_files()
+        raise_limit()
         if _torch.rpc_running():
             theirs = _membership is None or not _membership.current
             raise join_error(name, _BEGUN if theirs else "RPC is running in this process; leave its group first")

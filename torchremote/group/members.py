@@ -28,6 +28,7 @@ from .connection import HubConnection, join_error
 from .hub import Message
 from .listener import Listener
 from .network import listening_at
+from .open_files import check_open_files
 
 LAST_CALLS: Final = 0.25
 """Seconds between the last call of a lost worker by our stubs and its removal from torch's list."""
@@ -228,6 +229,7 @@ class Membership:
                     agent.take_off(name, number)
             finally:
                 taken_off.set()
+            check_open_files()
             time.sleep(KEPT)
             with self._changing:
                 if self._leavers.get(name) is taken_off:
