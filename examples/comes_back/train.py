@@ -62,6 +62,8 @@ def train(server: Server, steps: int) -> None:
             server.crash()
         try:
             step(server, x, target)
+        except (tr.errors.RemoteError, tr.errors.CallTimeoutError):  # a bug in the module, or an owner that is slow
+            raise
         except (RuntimeError, ConnectionError):  # torch's own errors, in backward and step, are RuntimeErrors
             server.start()
             print(f"step {done}: the server is lost; back to step {saved}: loss {loss_of(server, x, target):.6f}")

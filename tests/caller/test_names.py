@@ -124,7 +124,7 @@ def test_a_name_that_exists_is_replaced(owner, taken):
     stub = created(owner, "replace")
     assert torch.equal(stub(X), zoo.LinearEncoder.output(2, X))
     assert torch.equal(taken(X), stub(X))
-    with pytest.raises(MismatchError):
+    with pytest.raises(MismatchError, match="'taken': stubs call it as Encoder, .* or withdraw 'taken' first"):
         tr.create(owner, zoo.Other, zoo.OtherModule, name="taken", if_exists="replace")
     assert torch.equal(taken(X), stub(X))
 

@@ -50,8 +50,12 @@ def test_a_spawned_worker_serves_and_ends_as_it_is_told(nursery):
     until(lambda: ps.poll() is not None, seconds=20)
     assert ps.poll() == ps.wait(20) == 0
     until(lambda: roles.members() == ["main"])
-    with pytest.raises(GroupError, match="spawn 'ps': .*no argument nothing"):
+    with pytest.raises(TypeError, match="rpc_options has no argument nothing"):
         tr.spawn("ps", nothing=3)
+    with pytest.raises(ValueError, match="name='p s': letters, digits"):
+        tr.spawn("p s")
+    with pytest.raises(GroupError, match="spawn 'ps': .*intraop_threads='many': a positive number of threads"):
+        tr.spawn("ps", intraop_threads="many")
     tr.leave()
     with pytest.raises(NotInitializedError, match="spawn: this process is in no group; torchremote.join"):
         tr.spawn("ps")

@@ -89,8 +89,9 @@ def test_tensors(read, tmp_path):
         (
             "number",
             "three",
-            "Taking.number: 'three' is neither JSON, such as 3, true or [0.5, 1], nor a .pt or .npy file",
+            "Taking.number: 'three' is no int: it is neither JSON, such as 3, true or [0.5, 1], nor a .pt or .npy file",
         ),
+        ("number", "number=3", " nor a .pt or .npy file; an argument is named as in --number 3"),
         ("tensor", '["a.b"]', "Taking.tensor: no tensor: "),
         ("color", "BLUE", "Taking.color: 'BLUE' is none of RED, GREEN"),
         ("pair", "[[1.0], 2, 3]", "Taking.pair: a tests.zoo.Pair is an object or a list of a, b; found "),

@@ -131,8 +131,9 @@ def leave(*, timeout: float = 10.0) -> None:
         timeout: seconds; 0 does not wait for calls.
 
     Raises:
-        NotInitializedError: this process is in no such group.
-        GroupError: it is called in a call of another worker, for whose end it would wait.
+        NotInitializedError: this process is in no group.
+        GroupError: `init_rpc` began its group. Or it is called in a call of another worker, for whose end it would
+            wait.
         ValueError: `timeout` is no number of seconds.
 
     >>> import torchremote as tr
@@ -169,7 +170,8 @@ def group_address() -> str:
         The address, as this worker reaches it.
 
     Raises:
-        NotInitializedError: this process is in no group that it joined with `join`.
+        NotInitializedError: this process is in no group.
+        GroupError: `init_rpc` began its group.
 
     >>> import torchremote as tr
     >>> tr.join("first")
@@ -188,11 +190,13 @@ def joined(asked: str) -> Membership:
 
     Raises:
         NotInitializedError: it has none.
+        GroupError: it is in a group that `init_rpc` began.
     """
     check_not_forked(f"{asked}: ")
     if _membership is None or not _membership.current:
-        said = _BEGUN if _torch.rpc_running() else "this process is in no group; torchremote.join(name) joins one"
-        raise NotInitializedError(f"{asked}: {said}")
+        if _torch.rpc_running():
+            raise GroupError(f"{asked}: {_BEGUN}")
+        raise NotInitializedError(f"{asked}: this process is in no group; torchremote.join(name) joins one")
     return _membership
 
 

@@ -14,7 +14,8 @@ from typing import IO, Any, Final, NamedTuple
 from ..errors import GroupError
 from ..link.timeouts import check_seconds
 from ..locks import uninterrupted
-from .join import joined
+from ..options import rpc_options
+from .join import check_worker_name, joined
 from .spawned import JOINED
 
 _PROGRAM: Final = """
@@ -25,6 +26,8 @@ from torchremote.group.spawned import main
 main(asked)
 """
 
+_OF_THE_PROCESS: Final = ("in_turn", "counts", "intraop_threads")
+"""Options that change the process in which they are made."""
 _LOOK: Final = 0.5  # seconds between two looks whether the process lives
 
 _processes: set[subprocess.Popen[bytes]] = set()
@@ -101,9 +104,10 @@ def spawn(name: str, *, timeout: float = 60.0, **options: Any) -> SpawnedWorker:
         The process: `.pid`, `.kill()`, `.terminate()`, `.wait()`, and `.poll()`, which says whether it runs.
 
     Raises:
-        NotInitializedError: this process has not joined a group with `join`.
-        GroupError: the worker did not join; the message says why. No process is left.
-        ValueError: `timeout` is no number of seconds above 0.
+        NotInitializedError: this process is in no group.
+        GroupError: `init_rpc` began its group. Or the worker did not join; the message says why. No process is left.
+        ValueError: `name` cannot be a worker's, or `timeout` is no number of seconds above 0.
+        TypeError, ValueError: as from `rpc_options`.
 
     >>> import torchremote as tr
     >>> tr.join("main")
@@ -113,8 +117,11 @@ def spawn(name: str, *, timeout: float = 60.0, **options: Any) -> SpawnedWorker:
     0
     >>> tr.leave()
     """
+    check_worker_name(name)
     check_seconds(timeout)
     given = {"name": name, "address": joined("spawn").address, "timeout": timeout, **options}
+    if "rpc_backend_options" not in options:
+        rpc_options(**{option: value for option, value in options.items() if option not in _OF_THE_PROCESS})
     begun: list[_Begun] = []
     try:
         uninterrupted(lambda: begun.append(_begin()))

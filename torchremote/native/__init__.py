@@ -66,7 +66,7 @@ def library() -> Path:
 
 
 def build() -> Path:
-    """Compiles the native part into the user's cache, which takes half a minute. Does nothing if it is there already.
+    """Compiles the native part into the user's cache, which takes a minute or two. Does nothing if it is there already.
 
     Processes that import torchremote from then on use it.
 

@@ -6,6 +6,7 @@ import copy
 import errno
 import io
 import os
+import pickle
 import re
 import secrets
 import socket
@@ -101,10 +102,9 @@ def _read(path: str) -> Mapping[str, torch.Tensor]:
     except CreationError:
         raise
     except Exception as error:  # torch and pickle raise all kinds for what is no checkpoint
-        said = words_of(error)
-        raise CreationError(
-            f"checkpoint {path!r} cannot be read ({type(error).__name__}); {_ANEW}\n\n{said}"
-        ) from error
+        # Of what is no file of tensors, torch says at length how to run what is in it.
+        said = "" if isinstance(error, pickle.UnpicklingError) else f"\n\n{words_of(error)}"
+        raise CreationError(f"checkpoint {path!r} cannot be read ({type(error).__name__}); {_ANEW}{said}") from error
     if not isinstance(saved, Mapping) or not all(isinstance(value, torch.Tensor) for value in saved.values()):
         raise CreationError(f"checkpoint {path!r} is no mapping of tensors; {_ANEW}")
     return saved

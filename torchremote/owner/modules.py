@@ -33,7 +33,7 @@ from typing import TypeVar
 import torch
 
 from .. import _torch
-from ..errors import InterfaceError, StaleStubError
+from ..errors import InterfaceError, MismatchError, StaleStubError
 from ..jit import Contract, Interface
 from ..jit.runtime.table import POSITION_BITS
 from ..link.failures import NO_MODULE
@@ -297,7 +297,13 @@ def check_exchange(entry: Entry, module: torch.jit.ScriptModule) -> None:
     with LOCK:
         contracts = [] if entry.gone else [table.contract for table in entry.handles]
     for contract in contracts:
-        check_implements(module, contract)
+        try:
+            check_implements(module, contract)
+        except MismatchError as error:
+            raise MismatchError(
+                f"{entry.name!r}: stubs call it as {contract.interface.name}, so what takes its place has to implement "
+                f"that, too; or withdraw {entry.name!r} first. {error}"
+            ) from None
 
 
 def _exchange(entry: Entry, hosting: Hosting, is_same: bool) -> None:

@@ -59,7 +59,8 @@ class ValueReader:
                 value = text
             else:
                 raise ArgumentError(
-                    f"{where}: {text!r} is neither JSON, such as 3, true or [0.5, 1], nor a {' or '.join(_FILES)} file"
+                    f"{where}: {text!r} is no {kind}: it is neither JSON, such as 3, true or [0.5, 1], nor a "
+                    f"{' or '.join(_FILES)} file{_option_in(text)}"
                 ) from None
         return self._from_json(value, kind, where)
 
@@ -144,6 +145,12 @@ class ValueReader:
             return self._classes[kind](**parts)
         except TypeError:  # one is missing
             raise wrong from None
+
+
+def _option_in(text: str) -> str:
+    """Says how an argument is named, where a value looks like one with its name."""
+    name, equals, value = text.partition("=")
+    return f"; an argument is named as in --{name} {value}" if equals and name.isidentifier() else ""
 
 
 def _object(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
