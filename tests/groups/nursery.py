@@ -160,6 +160,15 @@ def _run_body(module, body, name, options, folder):
         torchremote.leave()
 
 
+@contextlib.contextmanager
+def raises_within(seconds, expected, **match):
+    """Checks as `pytest.raises` does, and that the error comes in so many seconds."""
+    start = time.monotonic()
+    with pytest.raises(expected, **match) as found:
+        yield found
+    assert time.monotonic() - start < seconds
+
+
 def elapsed(function, *args):
     """Returns the seconds that a call takes."""
     start = time.monotonic()

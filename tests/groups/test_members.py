@@ -1,5 +1,7 @@
 """Workers of a group come, go, crash and come back."""
 
+import asyncio
+import contextlib
 import io
 import json
 import logging
@@ -17,6 +19,7 @@ import torch.distributed.rpc as rpc
 import torchremote as tr
 from torchremote import _torch
 from torchremote.errors import GroupError, NotInitializedError
+from torchremote.group import hub, members
 from torchremote.group import join as joining
 from torchremote.group.hub import SILENCE, line_of, split_address
 
@@ -49,8 +52,8 @@ def test_a_worker_that_was_killed_is_taken_off_and_comes_back(nursery):
         assert roles.add("ps") == rpc.rpc_sync("third", roles.add, ("ps",)) == 2
         numbers.add(rpc.get_worker_info("ps").id)
         owner.kill()
-        for members in (roles.members, lambda: rpc.rpc_sync("third", roles.members)):
-            assert elapsed(until, lambda members=members: members() == ["main", "third"]) < 5
+        for listed in (roles.members, lambda: rpc.rpc_sync("third", roles.members)):
+            assert elapsed(until, lambda listed=listed: listed() == ["main", "third"]) < 5
     assert len(numbers) == 5
 
 
@@ -90,7 +93,7 @@ def half_joined(*messages):
     connection = socket.create_connection(split_address(tr.group_address()))
     about = {"host": socket.gethostname(), "pid": 1, "since": "now", "timeout": 60}
     for message in messages:
-        connection.sendall(line_of({**message, **about}))
+        connection.sendall(line_of({**about, **message}))
     return connection
 
 
@@ -130,6 +133,11 @@ def test_what_is_no_worker_does_not_hurt_the_hub(nursery):
         with socket.create_connection(split_address(tr.group_address())) as connection:
             connection.sendall(text)
             assert connection.recv(100) == b""
+    for part in ("pid", "since", "timeout"):
+        with half_joined({**HELLO, part: None}) as connection:
+            assert connection.recv(100) == b""
+    with half_joined(HELLO, {"do": "ready", "member": {**READY["member"], "maps": None}}):
+        nursery.join("other")
     nursery.join("ps")
 
 
@@ -316,3 +324,33 @@ def test_a_worker_does_not_run_out_of_files(nursery):
             until(lambda: "files open, and may have 60" in said.getvalue(), seconds=20)
         else:
             assert not said.getvalue()
+
+
+@in_a_group()
+def test_a_worker_that_no_thread_can_take_off_is_reached_when_it_comes_back(nursery):
+    ps = nursery.join("ps")
+    start_thread = members.start_thread
+
+    def no_more(*given):
+        members.start_thread = start_thread
+        raise RuntimeError("can't start new thread")
+
+    members.start_thread = no_more
+    ps.kill()
+    until(lambda: roles.members() == ["main"])
+    nursery.join("ps")
+    assert roles.add("ps") == 2
+
+
+def test_who_says_nothing_is_not_kept(monkeypatch):
+    monkeypatch.setattr(hub, "FIRST_WORD", 0.1)
+
+    async def connect():
+        server = await asyncio.get_running_loop().create_server(lambda: hub._Worker(hub.Hub()), "127.0.0.1", 0)
+        async with server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), 20) == b""
+            writer.close()
+
+    asyncio.run(connect())

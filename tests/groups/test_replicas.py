@@ -13,13 +13,14 @@ from torch import Tensor
 import torchremote as tr
 from torchremote import _torch
 from torchremote.caller.replicas import calls as replica_calls
+from torchremote.caller.replicas import team
 from torchremote.errors import CallTimeoutError, NotInGroupError, ServedNameError, StaleStubError, WireError
 from torchremote.jit.runtime.batches import MOST_CALLS
 
 from .. import zoo
 from ..waiting import until
 from . import roles
-from .nursery import elapsed, in_a_group
+from .nursery import in_a_group, raises_within
 from .test_follow import X
 from .test_idempotent import Patient
 
@@ -227,8 +228,8 @@ def test_what_cannot_be_reached_at_first_is_looked_for(nursery):
     late = tr.connect(["p1", "p2"], zoo.Encoder, "encoder", wait=20)
     assert from_which(late(X)) == "p1"
     comes_back(replicas, "p1")
-    with pytest.raises(ServedNameError, match="'other': not served by the worker 'p0'"):
-        assert elapsed(tr.connect, ["p2", "p0"], zoo.Encoder, "other") < 5
+    with raises_within(5, ServedNameError, match="'other': not served by the worker 'p0'"):
+        tr.connect(["p2", "p0"], zoo.Encoder, "other")
 
 
 @in_a_group()
@@ -314,3 +315,23 @@ def test_ctrl_c_between_two_instructions_leaves_nothing_in_flight(nursery):
     for _ in range(2):
         taken.give_back()
         assert repr(replicas).count("(0 in flight)") == 2
+
+
+@in_a_group()
+def test_a_search_that_a_bug_ended_is_begun_again(nursery):
+    start(nursery, 1)
+    ask_again, ended = team.Team._ask_again, []
+
+    def raising(self, replica):
+        team.Team._ask_again = ask_again
+        ended.append(replica)
+        raise LookupError("a bug")
+
+    team.Team._ask_again = raising
+    threading.excepthook = lambda given: None  # it would be printed
+    replicas = tr.connect(OWNERS[:2], zoo.Encoder, "encoder")
+    until(lambda: ended)
+    nursery.join("p1")
+    serve("p1")
+    assert from_which(replicas(X)) == "p0"
+    comes_back(replicas, "p1")

@@ -68,7 +68,8 @@ def _call_owner(
 ) -> torch.futures.Future[Any]:
     """Calls `function(*before, rref, *after)` on the owner of `rref`.
 
-    torch never gets over a reference that was pickled before something that cannot be. So `after` has only what can.
+    If something after a reference fails to pickle, torch waits for that reference for ever. So what may fail comes
+    before it, and `after` has only what cannot.
     """
     own = _Own(rref) if rref.is_owner() else None
     try:
@@ -91,8 +92,8 @@ def _call_owner(
 class _Own:
     """Stands for a reference to a module of this worker, in a message that the worker sends itself.
 
-    A reference that a worker sends itself is forgotten when it arrives, unless torch knows of another. Of the creator's
-    it knows when the module is created. Before that, what arrived would wait for a module that never comes.
+    Until the module is created, torch does not know the creator's reference. It would forget the one that arrives,
+    which would wait for ever. So the message has this object, and `_kept` has the reference.
     """
 
     _kept: ClassVar[dict[int, PyRRef[Any]]] = {}
@@ -118,7 +119,7 @@ _generated_methods = [forward_async, forward]
 
 
 class GeneratedMethod:
-    """`forward` or `forward_async` of a remote module, which may be assigned another.
+    """Is `forward` or `forward_async` of a remote module. A user may assign another function in its place.
 
     A property, so that an instance need not hold a method that holds it: it would keep the remote module until Python's
     garbage collector runs.

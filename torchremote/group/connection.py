@@ -57,7 +57,7 @@ def say_hello(
     Raises:
         GroupError: there is no hub, or it refuses this worker.
     """
-    patience = time.monotonic() + SILENCE + 2
+    patience = min(time.monotonic() + SILENCE + 2, deadline - _BEFORE_ANOTHER_TRY)
     about: Message = {"process": _process, "autograd": _torch.autograd_number()}  # see hub.py, Note [The hub]
     about |= {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%H:%M:%S")}
     hello = {"do": "hello", "protocol": GROUP_PROTOCOL, "name": name, "timeout": timeout, "visits": visits, **about}

@@ -9,6 +9,9 @@ Note [The hub]
     worker that is busy or stopped is no lost one. When a machine or its network is lost, `SILENCE` passes without an
     answer. Either way the hub tells all others, once, and in the order in which things happened.
 
+    A stopped worker to which the hub has sent more than the kernel holds, some thousands of comings and goings, counts
+    as lost as well.
+
     A worker that joins says its name, and is told its number and who is there. It starts its agent, and says at which
     address that listens. The hub tells all others, and each of them says when it knows the newcomer; then the join is
     done. Many workers can join at the same time. No step holds anything that others wait for: whoever fails half-way
@@ -39,7 +42,7 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 GROUP_PROTOCOL: Final = 1
@@ -49,7 +52,12 @@ SILENCE: Final = 4
 """Seconds without an answer after which a machine counts as lost."""
 UNUSED: Final = 60.0
 """Seconds for which a hub that ends with its last worker waits for the first one."""
+FIRST_WORD: Final = 10.0
+"""Seconds in which whoever connects has to say hello."""
 LONGEST_LINE: Final = 1 << 24
+_HELLO: Final = {"name": str, "timeout": (int, float), "host": str, "pid": int, "since": str}
+_MEMBER: Final = {"url": str, "maps": dict, "devices": list, "device_count": int}
+"""What these messages have."""
 
 Message = dict[str, Any]
 
@@ -67,6 +75,13 @@ def watch_connection(connection: socket.socket) -> None:
 def line_of(message: Message) -> bytes:
     """Writes a message as the line that is sent."""
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def _check(message: Message, parts: Mapping[str, Any]) -> None:
+    """Raises KeyError or TypeError if a message does not have these parts. `parts`: their classes."""
+    for part, kind in parts.items():
+        if not isinstance(message[part], kind):
+            raise TypeError(f"its {part} is {message[part]!r}")
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -111,6 +126,7 @@ class _Worker(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         watch_connection(transport.get_extra_info("socket"))
+        self.timer = asyncio.get_running_loop().call_later(FIRST_WORD, self.transport.abort)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -178,6 +194,7 @@ class Hub:
                 "same release of torchremote on both"
             )
             return
+        _check(message, _HELLO)  # before anything changes
         process = str(message.get("process"))
         earlier = [other for other in self._workers.values() if other.about.get("process", other) == process]
         taken = self._workers.get(message["name"])
@@ -208,6 +225,8 @@ class Hub:
         self._workers[worker.name] = worker
         known = [other.member for other in self._workers.values() if other.member is not None]
         worker.send({"do": "welcome", "number": worker.number, "autograd": autograd, "members": known})
+        if worker.timer is not None:
+            worker.timer.cancel()
         loop = asyncio.get_running_loop()
         worker.timer = loop.call_later(float(message["timeout"]), self._too_late, worker)
 
@@ -218,6 +237,7 @@ class Hub:
                 return number
 
     def _ready(self, worker: _Worker, message: Message) -> None:
+        _check(message["member"], _MEMBER)
         worker.member = {**message["member"], "name": worker.name, "number": worker.number}
         worker.awaited = {other for other in self._workers.values() if other.member is not None} - {worker}
         self._tell({"do": "joined", "member": worker.member}, but=worker)

@@ -220,7 +220,7 @@ def _start_hub(name: str) -> str:
 
 
 def _end() -> None:
-    """Leaves when the interpreter ends, for whoever did not. Waits for nobody."""
+    """Leaves when the interpreter ends, for whoever did not. Waits for no other worker."""
     if _membership is not None:
         _membership.end()
 

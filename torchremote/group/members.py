@@ -31,7 +31,7 @@ from .network import listening_at
 from .open_files import check_open_files
 
 LAST_CALLS: Final = 0.25
-"""Seconds between the last call of a lost worker by our stubs and its removal from torch's list."""
+"""Seconds between the last call that our stubs send to a lost worker and the worker's removal from torch's list."""
 KEPT: Final = 5.0
 """Seconds for which memory that torch freed is kept: see _torch/group.py, Note [Taking a worker off]."""
 _LOOK: Final = 1.0  # seconds between two looks whether rpc.shutdown() ended the agent
@@ -80,23 +80,26 @@ class Membership:
             self._join(welcome, options, deadline)
         except BaseException as error:
             self.end()
-            if isinstance(error, (ValueError, RuntimeError)) and not isinstance(error, GroupError):
-                raise self._error(f"its agent cannot start with these options: {error}") from error
+            if isinstance(error, RuntimeError) and not isinstance(error, GroupError):  # as of a thread
+                raise self._error(str(error)) from error
             raise
 
     # -- joining
 
     def _join(self, welcome: Message, options: TensorPipeRpcBackendOptions, deadline: float) -> None:
         """Starts the agent, and waits until the others know this worker. Raises GroupError if they do not in time."""
+        others = [_from_message(known) for known in welcome["members"]]
         here = self._connection.own_host
-        with listening_at(here) as chosen:
-            agent = self._agent = _torch.GroupAgent(self._name, welcome["number"], welcome["autograd"], options)
-            agent.start()  # only now: `end` stops it, also if Ctrl-C ends this
+        try:
+            with listening_at(here) as chosen:
+                agent = self._agent = _torch.GroupAgent(self._name, welcome["number"], welcome["autograd"], options)
+                agent.start()  # only now: `end` stops it, also if Ctrl-C ends this
+            agent.check_device_maps(others)
+        except (ValueError, RuntimeError) as error:
+            raise self._error(f"its agent cannot start with these options: {error}") from error
         if chosen:
             self._check_address(here, agent.own.url)
         lost_workers.clear()
-        others = [_from_message(known) for known in welcome["members"]]
-        agent.check_device_maps(others)
         for other in others:
             agent.add(other)
         self._connection.send({"do": "ready", "member": _as_message(agent.own)})
@@ -237,9 +240,12 @@ class Membership:
 
         try:
             start_thread(take_off, "torchremote-group-leaver")
-        except BaseException:  # no more threads can be started
+        except (
+            RuntimeError
+        ):  # no more threads can be started: a worker that comes back must not find the old one listed
+            time.sleep(LAST_CALLS)
+            agent.take_off(name, number)
             taken_off.set()
-            raise
 
     # -- leaving
 

@@ -22,7 +22,7 @@ _log = logging.getLogger("torchremote")
 
 
 def raise_limit() -> None:
-    """Has this process open as many files as the system allows, but for more than `_ENOUGH`."""
+    """Raises the limit of open files to what the system allows, to `_ENOUGH` at most."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
     if soft != resource.RLIM_INFINITY and soft < allowed:
@@ -31,7 +31,7 @@ def raise_limit() -> None:
 
 
 def check_open_files() -> None:
-    """Logs a warning if most of the files that this process may open are."""
+    """Logs a warning if this process has more than `_MANY` of its limit open."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = len(os.listdir("/dev/fd"))
     if limit != resource.RLIM_INFINITY and count > _MANY * limit:

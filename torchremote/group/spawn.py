@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import IO, Any, Final, NamedTuple
@@ -16,6 +17,7 @@ from ..link.timeouts import check_seconds
 from ..locks import uninterrupted
 from ..options import rpc_options
 from .join import check_worker_name, joined
+from .members import MARGIN
 from .spawned import JOINED
 
 _PROGRAM: Final = """
@@ -28,6 +30,7 @@ main(asked)
 
 _OF_THE_PROCESS: Final = ("in_turn", "counts", "intraop_threads")
 """Options that change the process in which they are made."""
+_STARTING: Final = 60.0  # seconds that a new Python has to import torch
 _LOOK: Final = 0.5  # seconds between two looks whether the process lives
 
 _processes: set[subprocess.Popen[bytes]] = set()
@@ -126,7 +129,8 @@ def spawn(name: str, *, timeout: float = 60.0, **options: Any) -> SpawnedWorker:
     try:
         uninterrupted(lambda: begun.append(_begin()))
         [(process, answers)] = begun
-        said = _start(process, answers, pickle.dumps({"path": sys.path, "parent": os.getpid(), "join": given}))
+        asked = pickle.dumps({"path": sys.path, "parent": os.getpid(), "join": given})
+        said = _start(process, answers, asked, time.monotonic() + _STARTING + timeout + MARGIN)
         answers.close()
         if said != JOINED:
             said = said.removeprefix(f"join {name!r}: ")
@@ -163,17 +167,22 @@ def _end(begun: list[_Begun]) -> None:
                 process.stdin.close()
 
 
-def _start(process: subprocess.Popen[bytes], answers: IO[bytes], asked: bytes) -> str:
-    """Tells a process what to do, and returns its answer. It is empty if the process ends without one."""
+def _start(process: subprocess.Popen[bytes], answers: IO[bytes], asked: bytes, until: float) -> str:
+    """Tells a process what to do, and returns its answer. It is empty if the process ends without one.
+
+    Args:
+        until: when it has to have answered, as `time.monotonic` has it.
+    """
     assert process.stdin is not None
     with suppress(BrokenPipeError), process.stdin:
         process.stdin.write(asked)
-    # `join` has a timeout, so there is an answer, or the process ends. The end of the pipe may never come: whatever
-    # another thread forked before we closed the end for writing holds that, too.
-    while True:
+    # The end of the pipe may never come: whatever another thread forked before we closed the end for writing holds
+    # that, too.
+    while time.monotonic() < until:
         ended = process.poll() is not None
         if wait([answers.fileno()], 0 if ended else _LOOK):
             line = answers.readline()
             return json.loads(line) if line.endswith(b"\n") else ""
         if ended:
             return ""
+    return "the process does not answer: is it stopped, or does an import of it take long?"

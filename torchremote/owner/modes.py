@@ -37,7 +37,7 @@ def set_modes(entries: Sequence[Entry], mode: bool) -> None:
     """Sets the training mode of hosted modules.
 
     Raises:
-        ArgumentError: one was exported in the other mode alone. Then none was set.
+        ArgumentError: one was exported in the other mode alone. Then none was set, unless it came meanwhile.
     """
     for entry in entries:
         check_mode(entry.hosting.module, mode)  # no call changes what it reads, so it needs no turn

@@ -112,7 +112,7 @@ def read_here(handle: int, exchanged: int, message: Sequence[Piece]) -> list[tor
 
     def read(hosting: Hosting) -> list[torch.Tensor]:
         state = _state_of(hosting, exchanged)
-        return [piece.of(state[piece.name]).detach().cpu().clone() for piece in message]
+        return [piece.of(state[piece.name]).detach().to("cpu", copy=True) for piece in message]
 
     return _between_calls(handle, read)
 

@@ -7,7 +7,8 @@ Note [A train of its own]
     keeps their names in an attribute, as an exported one does. `set_mode` sets these back.
 
     It is found out on a copy of the module whose tensors have no data: `train` may do more than to set modes. What
-    cannot be copied, such as a lock, both have. A `train` that raises sets no modes.
+    cannot be copied, such as a lock, both have. If `train` raises there, nothing is noted, and all parts get one
+    mode.
 """
 
 from __future__ import annotations

@@ -92,13 +92,13 @@ def serve(
     contract = read.contract
     check_in_turn(in_turn)
     check_gather(gather, read.interface)
+    path = check_path(checkpoint)
     if examples is None:
         scripted = scripted_module(module, contract.interface)
     else:
         scripted = export_for(module, contract, complete_examples(examples, read.interface, contract))
     device = beside_calls(scripted, partial(own_device, scripted))
     one_by_one = runs_in_turn(scripted, in_turn, gather)
-    path = check_path(checkpoint)
     if path is not None:
         _check_may_serve(scripted, contract, name, replace)  # a module that is refused keeps its own state
         beside_calls(scripted, partial(restore, scripted, path))
@@ -141,15 +141,20 @@ def put_named(
         with LOCK:
             taken = by_name.get(name)
         # Another thread may take the name meanwhile, or withdraw what has it.
-        with suppress(ServedNameError, StaleStubError):
-            if taken is None:
+        if taken is None:
+            with suppress(ServedNameError):
                 return add_named(module, device, contract, name, ways), True
+            continue
+        try:
             check_implements(module, contract)
             check_exchange(taken, module)
             mode = give_mode(taken, module)
             exchange(taken, module, device, ways)
             set_if_changed(taken, mode)
             return handle_for(taken, contract), False
+        except StaleStubError:
+            if not taken.gone:
+                raise  # of a stub in the module
 
 
 def add_named(

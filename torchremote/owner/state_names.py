@@ -154,7 +154,6 @@ def read_names(scripted: torch.jit.ScriptModule, module: torch.nn.Module) -> Sta
         return StateNames(None, f"its state_dict() raised {type(error).__name__}: {error}")
     kept: dict[str, torch.Tensor] = scripted.state_dict(keep_vars=True)
     lost = [str(name) for name, value in own.items() if kept.get(name) is not value]
-    why = ""
     if lost:
         more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
         why = f"TorchScript does not keep what its state_dict() has under {', '.join(lost[:_SHOWN])}{more}"

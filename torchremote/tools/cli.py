@@ -13,6 +13,7 @@ from .._version import __version__
 from ..archive.inspect import stubs_in_archive
 from ..errors import AbsentWorkerError, ArchiveError, GroupError, TorchRemoteError
 from ..group.hub import run_hub
+from ..group.open_files import raise_limit
 from ..group.standard_files import open_standard_files
 from ..native import build
 from . import calling, emitted, listing, serving, top
@@ -136,6 +137,7 @@ def _write_stubs(targets: Sequence[str], check: bool) -> int:
 
 
 def _run_hub(address: str) -> None:
+    raise_limit()  # a worker takes one file
     try:
         run_hub(address)
     except OSError as error:

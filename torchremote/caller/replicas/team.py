@@ -309,8 +309,10 @@ def _bring_back(of: weakref.ref[Team], replica: Replica) -> None:
                 if team is None or team._ask_again(replica):
                     return
                 del team
-    except BaseException:  # a bug; the next call that fails starts another thread
+    except BaseException:  # a bug; the next call starts another thread
         replica.sought = False
+        if (team := of()) is not None:
+            team._seeks_again = True
         raise
 
 

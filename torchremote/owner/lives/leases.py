@@ -6,11 +6,11 @@ Note [Leases]
     torch counts references but does not say who holds them. So every worker that receives a stub takes its own lease,
     and the owner knows the holders of a module.
 
-    A lease is not sent, neither with a stub nor with the answer to who created the module. If it got lost, as when
-    another argument cannot be pickled, or the answer comes after its timeout, torch would wait for it for ever. Tickets
-    are sent instead, and the receiver takes a lease with its ticket. For a stub on its way, the owner holds the module
-    until the stub arrives, or for `ON_THE_WAY`. For an answer, it knows the receiver, and so holds the module as if the
-    receiver had its lease already. A receiver that gives up cancels the creation.
+    A lease is not sent, neither with a stub nor in the answer to the worker that created the module. If it got lost, as
+    when another argument cannot be pickled, or the answer comes after its timeout, torch would wait for it for ever.
+    Tickets are sent instead, and the receiver takes a lease with its ticket. For a stub on its way, the owner holds the
+    module until the stub arrives, or for `ON_THE_WAY`. For an answer, it knows the receiver, and so holds the module as
+    if the receiver had its lease already. A receiver that gives up cancels the creation.
 """
 
 from __future__ import annotations
