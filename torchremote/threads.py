@@ -31,22 +31,24 @@ class _Work:
     """Knows which threads of ours are at work: see Note [Threads and the end of Python]."""
 
     def __init__(self) -> None:
-        self.changed = threading.Condition(threading.Lock())
+        # A handler of a signal may raise in `Condition.__enter__`, which is in Python, when it has the lock.
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
         self.running: set[object] = set()
         self.is_over = False
 
     def begin(self, one: object) -> None:
-        with self.changed:
+        with self.lock:
             self.running.add(one)
 
     def done(self, one: object) -> None:
-        with self.changed:
+        with self.lock:
             self.running.discard(one)
             self.changed.notify_all()
 
     def end(self, seconds: float) -> None:
         """Lets no more begin, and waits for those that run."""
-        with self.changed:
+        with self.lock:
             self.is_over = True
             self.changed.wait_for(lambda: not self.running, seconds)
 
@@ -70,7 +72,7 @@ def at_work() -> Iterator[None]:
     Whoever enters it when that end has begun waits in it for ever. So the main thread must not enter it.
     """
     work, one = _work, object()
-    with work.changed:
+    with work.lock:
         while work.is_over:
             work.changed.wait()
         work.running.add(one)

@@ -1,5 +1,6 @@
 """Replicas are called as one, while owners are killed, stopped, withdrawn, and come back."""
 
+import contextlib
 import copy
 import signal
 import threading
@@ -335,3 +336,26 @@ def test_a_search_that_a_bug_ended_is_begun_again(nursery):
     serve("p1")
     assert from_which(replicas(X)) == "p0"
     comes_back(replicas, "p1")
+
+
+@in_a_group()
+def test_ctrl_c_in_a_connect_keeps_no_thread_of_rpc(nursery):
+    start(nursery)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    enter, interrupted = threading.Condition.__enter__, []
+
+    def interrupts(condition):
+        entered = enter(condition)  # it has the lock
+        if threading.current_thread() is threading.main_thread() and not interrupted:
+            interrupted.append(True)
+            signal.raise_signal(signal.SIGINT)
+        return entered
+
+    threading.Condition.__enter__ = interrupts
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            tr.connect(OWNERS[:2], zoo.Encoder, "encoder")
+    finally:
+        threading.Condition.__enter__ = enter
+    assert tr.connect(OWNERS[:2], zoo.Encoder, "encoder")(X).shape == X.shape
+    tr.leave()  # waits for RPC's threads

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import queue
 import threading
 import time
 from collections.abc import Generator, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from ...errors import AbsentWorkerError, CallTimeoutError, PlaceError, ServedNameError, TorchRemoteError, WireError
@@ -56,13 +59,13 @@ class PendingReplicas(Pending[Any]):
         return self._left() <= 0
 
     def wait(self) -> Any:
-        answered = threading.Event()  # of this thread, which clears it
+        # It is in C. A handler of a signal that raises in an Event may leave its lock taken, for which answers wait.
+        answered: queue.SimpleQueue[None] = queue.SimpleQueue()
         for pending in self._pending:
-            when_answered(pending, answered.set)
-        # `_left` waits for no answer. One that comes after it has looked sets the event again.
-        while self._made is None and (left := self._left()) > 0:
-            answered.wait(min(left, LONGEST_TIMEOUT))
-            answered.clear()
+            when_answered(pending, partial(answered.put, None))
+        while self._made is None and (left := self._left()) > 0:  # `_left` waits for no answer
+            with suppress(queue.Empty):
+                answered.get(timeout=min(left, LONGEST_TIMEOUT))
         with self._lock:
             if self._made is None:
                 made = self._make()
