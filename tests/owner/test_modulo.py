@@ -1,10 +1,11 @@
 """Integers that the processor cannot divide are errors of the call. TorchScript alone would end the owner's process."""
 
 import io
+import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote.errors import RemoteError
@@ -130,3 +131,130 @@ def test_a_module_that_was_scripted_before_is_guarded(owner, make):
         assert [stub(a, b, 0) for a, b in NUMBERS] == [a % b for a, b in NUMBERS]
         with pytest.raises(RemoteError, match="division by 0"):
             stub(7, 0, 0)
+
+
+# -- divisions of tensors and floats beside those of integers
+
+
+class OnTensor:
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+class Replay(nn.Module):
+    """Divides tensors, and integers."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(4))
+        self.pointer, self.capacity = 0, 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        k = x.shape[0]
+        self.rows[(torch.arange(k) + self.pointer) % self.capacity] = x.float()
+        self.pointer = (self.pointer + k) % self.capacity
+        return self.rows.clone() + torch.arange(4) // self.capacity + self.pointer // 2
+
+
+class Timer(nn.Module):
+    """Divides floats, and integers."""
+
+    def __init__(self):
+        super().__init__()
+        self.time, self.step = 0.5, -7
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.time = (self.time + 1.25) % 2
+        self.step += 3
+        due, rest = self.step // 2, (self.step * 3.3) // self.time
+        return x + self.time + due + rest + self.step % 4 + self.step % 1.5 + 5 % self.time + 7.5 // 2
+
+
+def divided(x: Tensor, k: int) -> Tensor:
+    return x % k + k % 3 + x // k + k // 3 + (k + 0.5) % k
+
+
+class Nested(nn.Module):
+    """Divides in blocks, in a function, a method and a fork."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i in range(1, 5):
+            if (self.count + i) % 2 == 0:
+                x = x % (i + 1)
+                while x.sum() > 9:
+                    x = x // 2
+                    if i // 3 == 1:
+                        x = x + 4.5 % i + i % 3
+            else:
+                x = self.more(x, i)
+        return divided(x, self.count) + torch.jit.wait(torch.jit.fork(divided, x, 2))
+
+    def more(self, x: Tensor, i: int) -> Tensor:
+        return x % i + i % 5 + (i * 1.5) // 2
+
+
+@pytest.mark.parametrize("make", [Replay, Timer, Nested])
+def test_divisions_of_tensors_and_floats_beside_those_of_integers(owner, make):
+    for _ in range(2):  # the second has the type of the first
+        stub, local = tr.create(owner, OnTensor, make), make()
+        for x in (torch.tensor([1.0, 2.5]), torch.tensor([7.0, -2.5, 3.0]), torch.tensor([4])):
+            torch.testing.assert_close(stub(x), local(x))
+
+
+# -- other operators that divide integers
+
+
+class Of:
+    def forward(self, way: int, a: int, b: int) -> int: ...
+
+
+class Others(nn.Module):
+    def forward(self, way: int, a: int, b: int) -> int:
+        if way == 0:
+            quotient, rest = divmod(a, b)
+            return quotient if quotient > 0 else rest
+        if way == 1:
+            return math.gcd(a, b)
+        if way == 2:
+            return int(torch.tensor(a).item() % torch.tensor(b).item())
+        if way == 3:
+            return int(torch.tensor(a).item() // b)
+        if way == 4:
+            return a % (b + 2 * way - 8)  # as a guard would write it
+        return a % (b != 0)
+
+
+@pytest.mark.parametrize("way", range(6))
+def test_other_operators_do_not_end_the_owner(owner, way):
+    stub, local = tr.create(owner, Of, Others), Others()
+    for _ in range(3):
+        for a, b in NUMBERS[:-2] if way in (2, 3) else NUMBERS:
+            assert stub(way, a, b) == local(way, a, b)
+        assert stub(way, LEAST, -1) == {1: 1, 3: LEAST}.get(way, 0)
+        if way == 1:
+            assert [stub(way, a, b) for a, b in [(7, 0), (-1, LEAST), (6, -4)]] == [7, 1, 2]
+        else:
+            with pytest.raises(RemoteError, match=r"(?i)division by 0|modulo by zero"):
+                stub(way, 7, 0)
+
+
+class OfFloats:
+    def forward(self, x: Tensor, y: Tensor) -> float: ...
+
+
+class Items(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> float:
+        return float(x.item() % y.item())
+
+
+def test_floats_of_tensors_are_divided_as_before(owner):
+    stub = tr.create(owner, OfFloats, Items)
+    for _ in range(3):
+        for x, y in [(7.5, 2.0), (-7.5, 2.0), (7.5, -1.0), (7.0, 2), (-7, 2.5), (3, -1), (7, 0.5)]:
+            assert stub(torch.tensor(x), torch.tensor(y)) == x % y
+        assert math.isnan(stub(torch.tensor(7.5), torch.tensor(0.0)))
+        with pytest.raises(RemoteError, match="division by 0"):
+            stub(torch.tensor(7), torch.tensor(0))

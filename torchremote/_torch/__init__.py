@@ -18,6 +18,7 @@ from .compile import (
 )
 from .compiled import assumed_of, compile_ahead
 from .counting import counted, is_counting, start_counting
+from .divisions import guard_divisions
 from .export import (
     HigherOrderOperator,
     OpOverload,
@@ -114,7 +115,6 @@ from .users_modules import (
     custom_objects,
     functions_in,
     graphs_in,
-    guard_divisions,
     is_exported,
     is_frozen,
     is_ignored,

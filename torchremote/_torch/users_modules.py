@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 import torch
 import torch._jit_internal
@@ -114,54 +114,6 @@ def functions_in(module: torch.jit.ScriptModule) -> list[Any]:
     """Returns the Python functions that were compiled for a scripted module, its parts, and other such functions."""
     known = {str(name): function for function, name in torch.jit._state._jit_caching_layer.items()}
     return [known[name] for name in graphs_in(module) if name in known]
-
-
-_DIVISION: Final = """
-graph(%a : int, %b : int):
-  %result : int = aten::{}(%a, %b)
-  return (%result)"""
-_GUARDED: Final = """
-graph(%a : int, %b : int):
-  %minus_one : int = prim::Constant[value=-1]()
-  %two : int = prim::Constant[value=2]()
-  %is_minus_one : bool = aten::eq(%b, %minus_one)
-  %number : int = aten::Int(%is_minus_one)
-  %more : int = aten::mul(%two, %number)
-  %divisor : int = aten::add(%b, %more)
-  %quotient : int = aten::floordiv(%a, %divisor)
-  {}
-  return (%result)"""
-_RESULTS: Final = {  # in this order: the guard of a remainder has a guarded quotient
-    # The quotient by 1, negated, is that by -1.
-    "floordiv": """%less : int = aten::neg(%more)
-  %one : int = prim::Constant[value=1]()
-  %sign : int = aten::add(%less, %one)
-  %result : int = aten::mul(%quotient, %sign)""",
-    # The remainder, which has the divisor's sign, is 0 for 1 as for -1.
-    "remainder": """%product : int = aten::mul(%quotient, %divisor)
-  %result : int = aten::sub(%a, %product)""",
-}
-
-
-def guard_divisions(graph: Any) -> None:
-    """Has a graph that was not run yet raise for an integer modulo 0, and divide the least integer by -1.
-
-    Both end the process otherwise: TorchScript leaves them to the processor. Its `//` raises for 0 before that. A graph
-    that has its guards stays as it is.
-    """
-    for name, result in _RESULTS.items():
-        if any(map(_is_unguarded, graph.findAllNodes(f"aten::{name}"))):
-            _C._jit_pass_custom_pattern_based_rewrite_graph(_DIVISION.format(name), _GUARDED.format(result), graph)
-
-
-def _is_unguarded(division: Any) -> bool:
-    """Says whether a division is one of integers whose divisor may be 0 or -1."""
-    dividend, divisor = division.inputs()
-    if str(dividend.type()) != "int" or str(divisor.type()) != "int" or divisor.toIValue() not in (None, 0, -1):
-        return False  # None: it is no constant
-    added = [value.node().kind() for value in divisor.node().inputs()]
-    is_guarded: bool = divisor.node().kind() == "aten::add" and added[1] == "aten::mul"
-    return not is_guarded
 
 
 def is_traced_only(function: Any) -> bool:
