@@ -34,6 +34,7 @@ from .checks.norms import check_norms
 from .checks.numbers_as_bools import check_numbers
 from .checks.own_methods import check_methods
 from .checks.refused import words_of_refusal
+from .checks.remainders import check_remainders
 from .checks.run_twice import Changes, check_twice
 from .checks.scripted_code import Code, code_of
 from .checks.shared_parts import check_shared
@@ -108,6 +109,7 @@ def _check_code(codes: list[Code]) -> None:
         check_bools(code)
         check_numbers(code)
         check_changes(code)
+        check_remainders(code)
         check_powers(code)
         check_names(code)
         check_items(code)

@@ -31,6 +31,12 @@ _ANNOTATED: Final = {
     "Dictionary inputs must have entries": ("dict", "Dict[int, Tensor]"),
     "List trace inputs must have elements": ("list", "List[Tensor]"),
 }
+_ASSIGNED: Final = re.compile(r"unsupported kind of augmented assignment: (?P<kind>FloorDiv|MatMult)\b")
+"""A part of what TorchScript says of `//=` and `@=`."""
+_WRITTEN: Final = {
+    "FloorDiv": "write `a = a // b`, or `a.floor_divide_(b)` for a tensor that is changed in place",
+    "MatMult": "write `a = a @ b`",
+}
 _BY_NAME: Final = "name the parameters, buffers and parts that you mean, as in self.linear.weight"
 _PLACE: Final = re.compile(r'^ *File "(?P<file>[^"\n]+)", line (?P<line>\d+)$', re.MULTILINE)
 
@@ -59,6 +65,8 @@ def words_of_refusal(module: nn.Module, said: str) -> str:
             f"annotate {empty['name']!r} in the body of the class, `{empty['name']}: {example}`, and assign the empty "
             f"{kind} in __init__"
         )
+    elif assigned := _ASSIGNED.search(said):
+        otherwise = _WRITTEN[assigned["kind"]]
     else:
         otherwise = _STANDS_FOR if _UNKNOWN_TYPE.search(said) else "write it otherwise"
     return f"{said}\n\nwhat to do: {otherwise}; or {REMEDY}"
