@@ -111,6 +111,7 @@ from .scripted import (
     waits,
 )
 from .users_modules import (
+    calls_of_python,
     converts_states_by,
     custom_objects,
     functions_in,

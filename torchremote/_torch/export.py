@@ -252,13 +252,25 @@ def changes_any(operator: Any) -> bool:
 
 
 def has_python_kernels(operator: Any) -> bool:
-    """Says whether an operator of another library is computed by Python."""
-    name = operator_schema(operator).name
-    if operator.namespace in ("aten", "prims", "prim"):
-        return False
-    if name in torch._library.custom_ops.OPDEFS:
-        return True
+    """Says whether an operator of another library runs Python."""
+    return bool(_keys_in_python(operator_schema(operator).name, operator._overloadname))
+
+
+def is_in_python(name: str, overload: str) -> bool:
+    """Says whether an operator of another library, as "library::operator", is computed by Python.
+
+    Those of torchvision are not: their gradients and casts are.
+    """
+    return any(not key.startswith(("Autograd", "Autocast")) for key in _keys_in_python(name, overload))
+
+
+def _keys_in_python(name: str, overload: str) -> set[str]:
+    """Returns the dispatch keys for which an operator has a kernel in Python, but for "Meta"."""
     space, _, short = name.partition("::")
+    if space in ("aten", "prims", "prim", ""):
+        return set()
+    if name in torch._library.custom_ops.OPDEFS:
+        return {"CompositeExplicitAutograd"}
     registered = {key.rpartition("/") for key in torch.library._impls if key.startswith(f"{space}/{short}")}
-    overloads = {short, f"{short}.{operator._overloadname}"}
-    return any(head == f"{space}/{one}" and key not in ("Meta", "") for head, _, key in registered for one in overloads)
+    overloads = {f"{space}/{short}", f"{space}/{short}.{overload}"}
+    return {key for head, _, key in registered if head in overloads} - {"Meta", ""}

@@ -11,6 +11,9 @@ import torch._jit_internal
 from torch import nn
 from torch.jit import _recursive, frontend
 
+from .export import is_in_python
+from .scripted import place_of
+
 _C: Any = torch._C  # its type stubs lack many names
 
 # Note [Types of hosted modules]
@@ -114,6 +117,19 @@ def functions_in(module: torch.jit.ScriptModule) -> list[Any]:
     """Returns the Python functions that were compiled for a scripted module, its parts, and other such functions."""
     known = {str(name): function for function, name in torch.jit._state._jit_caching_layer.items()}
     return [known[name] for name in graphs_in(module) if name in known]
+
+
+def calls_of_python(graph: Any) -> list[tuple[str, str]]:
+    """Lists where a graph itself runs Python, but for what is under `torch.jit.ignore`: as `place_of` does."""
+    found = [place_of(node) for node in graph.findAllNodes("prim::PythonOp") if not is_ignored(node.pyobj())]
+    waiting = [graph]
+    while waiting:
+        for node in waiting.pop().nodes():
+            waiting += node.blocks()
+            name, _, overload = node.schema().partition("(")[0].partition(".")  # torch cannot read all that it writes
+            if is_in_python(name, overload):
+                found.append(place_of(node))
+    return found
 
 
 def is_traced_only(function: Any) -> bool:

@@ -33,6 +33,7 @@ from .checks.module_names import check_names
 from .checks.norms import check_norms
 from .checks.numbers_as_bools import check_numbers
 from .checks.own_methods import check_methods
+from .checks.python_in_calls import check_python
 from .checks.refused import words_of_refusal
 from .checks.remainders import check_remainders
 from .checks.run_twice import Changes, check_twice
@@ -129,6 +130,7 @@ def _prepare(scripted: torch.jit.ScriptModule) -> None:
             whole = _torch.inlined(graph)
             check_grad_mode(_shown(name), whole)
             check_autocast(_shown(name), whole)
+            check_python(_shown(name), whole)
 
 
 def _guard(scripted: torch.jit.ScriptModule) -> None:
@@ -141,6 +143,7 @@ def _guard(scripted: torch.jit.ScriptModule) -> None:
         check_grad_mode(_shown(name), graph)
         check_autocast(_shown(name), graph)
         check_norms(_shown(name), graph)
+        check_python(_shown(name), graph)
     for graph in graphs.values():
         _torch.guard_divisions(graph)
     if any(map(_torch.has_region, graphs.values())):
