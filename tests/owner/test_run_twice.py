@@ -1,5 +1,7 @@
 """Calls that change something, and would run twice, are refused; others are right."""
 
+from typing import List
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -117,3 +119,29 @@ def test_others_are_hosted_and_right(owner):
     stub, local = tr.create(owner, OnTensor, Right), Right()
     for _ in range(3):
         assert torch.equal(stub(X), local(X))
+
+
+def sorted_rows(x: Tensor, rows: Tensor) -> Tensor:
+    return x[rows[rows.sort()[1]]] + x[rows[rows[:].sort(descending=True)[1]]]
+
+
+class Sorted(Counts):
+    """Sorts tensors, as torchvision does after its nms."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sorted_rows(x, torch.tensor([2, 0, 3]))
+
+
+class SortedList(Counts):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[self.order(self.taken)]
+
+    def order(self, rows: List[int]) -> int:
+        rows.sort(reverse=True)
+        return rows[-1]
+
+
+def test_a_sorted_tensor_is_another_one_and_a_sorted_list_is_not(owner):
+    assert torch.equal(tr.create(owner, OnTensor, Sorted)(X), Sorted()(X))
+    with pytest.raises(CreationError, match="more than once in TorchScript"):
+        tr.serve(SortedList(), OnTensor, "never")

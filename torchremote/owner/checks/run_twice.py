@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from ...errors import CreationError
+from .kinds import Kinds
 from .module_names import modules_of
 from .scripted_code import Code
 from .self_changing import change_of
@@ -96,6 +97,8 @@ class Changes:
             return any(self._by_module(module, draws) for module in modules)
         if function is not None or not isinstance(call.func, ast.Attribute):
             return False  # it is built in, or a class
+        if name == "sort" and _sorts_tensor(code, call):
+            return False
         if name in _CHANGE or (name.endswith("_") and not name.endswith("__")):
             return True
         return not any(hasattr(kind, name) for kind in _VALUES)  # a method of an object
@@ -135,6 +138,13 @@ class Changes:
             return True
         calls = (node for node in code.source.nodes if isinstance(node, ast.Call))
         return any(self.made_by(code, call, draws) for call in calls if not _is_of_new(code, call))
+
+
+def _sorts_tensor(code: Code, call: ast.Call) -> bool:
+    """Says whether `sort` is a tensor's, which makes another one: a list's takes no such arguments."""
+    if call.args or any(one.arg not in ("key", "reverse") for one in call.keywords):
+        return True
+    return isinstance(call.func, ast.Attribute) and Kinds(code).is_tensor(call.func.value)
 
 
 def _is_of_new(code: Code, call: ast.Call) -> bool:
