@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote.errors import CreationError
+from torchremote.supported import torch_version
 
 from .places import names_its_line
 
@@ -128,15 +129,23 @@ class OfALibrary(nn.Module):
         return x
 
 
-REFUSED = [Applied, InABranch, InAFunction, InAFork, Forked, InAPart, ByPartial, Cached, Custom, Operator, OfALibrary]
+OF_FUNCTIONS = [Applied, InABranch, InAFunction, InAFork, Forked, InAPart]
+REFUSED = [ByPartial, Cached, Custom, Operator, OfALibrary]
+COMPILES_FUNCTIONS = torch_version() >= (2, 15)  # torch tries to, and fails
 
 
-@pytest.mark.parametrize("make", REFUSED)
+@pytest.mark.parametrize("make", REFUSED + ([] if COMPILES_FUNCTIONS else OF_FUNCTIONS))
 def test_python_is_refused_with_its_line(make):
     for given in (make(), make(), torch.jit.script(make())):
         with pytest.raises(CreationError, match=r"` runs Python, so each call would wait for the owner's GIL") as found:
             tr.serve(given, OnTensor, "never")
         assert names_its_line(str(found.value), __file__)
+
+
+@pytest.mark.parametrize("make", OF_FUNCTIONS)
+def test_a_function_of_autograd_is_refused_by_every_torch(make):
+    with pytest.raises(CreationError):
+        tr.serve(make(), OnTensor, "never")
 
 
 def traced():
