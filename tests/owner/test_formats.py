@@ -1,6 +1,7 @@
 """Formats of which TorchScript would leave a part as it is are refused; plain ones are right."""
 
 import pytest
+import torch
 from torch import nn
 
 import torchremote as tr
@@ -48,6 +49,53 @@ def test_a_format_that_would_stay_is_refused(make):
     with pytest.raises(CreationError, match="which TorchScript would leave as it is") as found:
         tr.serve(make(), Words, "never")
     assert "{{" in str(found.value) or names_its_line(str(found.value).replace("'", '"'), __file__)
+
+
+class Precise(nn.Module):
+    def forward(self, n: int) -> str:
+        return "mean %.1f" % float(n)
+
+
+class Wide(nn.Module):
+    def forward(self, n: int) -> str:
+        words = "%s: %3d"
+        return words % ("n", n)
+
+
+class Short(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = "%g"
+
+    def forward(self, n: int) -> str:
+        return self.words % n
+
+
+class Ends(nn.Module):
+    def forward(self, n: int) -> str:
+        words = "%d%"
+        return words % n
+
+
+@pytest.mark.parametrize("make", [Precise, Wide, Short, Ends])
+def test_a_format_that_would_raise_is_refused(make):
+    with pytest.raises(RuntimeError, match="not supported in TorchScript|Incomplete format"):  # the reason
+        torch.jit.script(make())(3)
+    with pytest.raises(CreationError, match="which would raise in TorchScript; it knows %c, %d") as found:
+        tr.serve(make(), Words, "never")
+    assert names_its_line(str(found.value).replace("'", '"'), __file__)
+
+
+class Raises(nn.Module):
+    def forward(self, n: int) -> str:
+        assert n < 4, "%5d" % n
+        if n < 0:
+            raise ValueError("%.1f is negative" % float(n))
+        return "%d" % (n % 2) + "%s %f %e %i %c" % ("a", 1.5, 2.5, n, n + 64)
+
+
+def test_formats_of_errors_stop_no_module(owner):
+    assert tr.create(owner, Words, Raises)(3) == Raises()(3)
 
 
 class Right(nn.Module):

@@ -1,17 +1,24 @@
-"""Refuses a format of which TorchScript knows nothing but `{}`, and leaves the rest as it is.
+"""Refuses a format that TorchScript does not know: it would leave it as it is, or raise in each call.
 
 Note [Formats]
     `"{:.2f}".format(x)` is `{:.2f}` in TorchScript, without a word. So it is with numbers, names and conversions in
-    braces. `{{` and `}}` stay two. Formats with `%` raise where they are not supported, and f-strings with a format do
-    not compile.
+    braces. `{{` and `}}` stay two. F-strings with a format do not compile.
+
+    `"%.2f" % x` compiles, and raises in each call. It is refused, too, but not in what is raised, or asserted.
 """
 
 from __future__ import annotations
 
 import ast
+import re
+from typing import Final
 
 from ...errors import CreationError
 from .scripted_code import Code
+
+_KNOWN: Final = re.compile("%[%cdeEfFis]")
+_SHOWN: Final = "%c, %d, %e, %f, %s"
+_DIGITS: Final = "for a number of digits, return the number, and format it where you call"
 
 
 def check_formats(code: Code) -> None:
@@ -23,8 +30,20 @@ def check_formats(code: Code) -> None:
                 raise CreationError(
                     f"{code.place(node)}: `{ast.unparse(node)}` has a format, {text!r}, with more than plain {{}}, "
                     "which TorchScript would leave as it is; write {} for each value, in their order, or % as in "
-                    "'%.2f' % x"
+                    f"'%f' % x; {_DIGITS}"
                 )
+    percents = [one for one in code.source.nodes if isinstance(one, ast.BinOp) and isinstance(one.op, ast.Mod)]
+    if not percents:
+        return
+    errors = [one for one in code.source.nodes if isinstance(one, (ast.Raise, ast.Assert))]
+    in_errors = {id(inner) for one in errors for inner in ast.walk(one)}  # of which a call raises one in any case
+    for node in percents:
+        text = next((one for one in _texts(code, node.left) if "%" in _KNOWN.sub("", one)), None)
+        if text is not None and id(node) not in in_errors:
+            raise CreationError(
+                f"{code.place(node)}: `{ast.unparse(node)}` has a format, {text!r}, which would raise in TorchScript; "
+                f"it knows {_SHOWN} and %%, without width, digits or names; {_DIGITS}"
+            )
 
 
 def _texts(code: Code, expression: ast.expr) -> list[str]:
