@@ -29,6 +29,7 @@ from .checks.grad_modes import check_grad_mode
 from .checks.identity import check_identity
 from .checks.items_as_tensors import check_items
 from .checks.lists_as_any import check_lists
+from .checks.lists_as_tensors import check_tensors
 from .checks.module_names import check_names
 from .checks.norms import check_norms
 from .checks.numbers_as_bools import check_numbers
@@ -144,6 +145,7 @@ def _guard(scripted: torch.jit.ScriptModule) -> None:
         check_autocast(_shown(name), graph)
         check_norms(_shown(name), graph)
         check_python(_shown(name), graph)
+        check_tensors(_shown(name), graph)
     for graph in graphs.values():
         _torch.guard_divisions(graph)
     if any(map(_torch.has_region, graphs.values())):
