@@ -1,6 +1,6 @@
 """`or` and `and` of numbers, of which TorchScript makes a bool, are refused where their value is used."""
 
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import pytest
 import torch
@@ -76,6 +76,72 @@ class Kept(Counting):
         for scale, k in enumerate(self.ks):
             x = x * (k or scale)
         return x
+
+
+class MaybeNone(Counting):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.of(None) + self.of(0) + self.of(5))
+
+    def of(self, k: Optional[int]) -> int:
+        return k or self.k
+
+
+class MaybeNoneAndMore(Counting):
+    def forward(self, x: Tensor) -> Tensor:
+        some, other = self.of(None), self.of(0)
+        return x if some is not None or other is None else x + other
+
+    def of(self, k: "int | None") -> Optional[int]:
+        return k and self.k
+
+
+class KeptMaybeNone(Counting):
+    limit: Optional[int]
+
+    def __init__(self, limit=None):
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.limit or self.k)
+
+
+@pytest.mark.parametrize(
+    ("make", "remedy"),
+    [
+        (MaybeNone, "k if k is not None and k else self.k"),
+        (MaybeNoneAndMore, "self.k if k is not None and k else k"),
+        (
+            KeptMaybeNone,
+            "value = self.limit` before, and `value if value is not None and value else self.k",
+        ),
+    ],
+)
+def test_the_remedy_for_what_may_be_none_is_none_that_torchscript_refuses(make, remedy):
+    with pytest.raises(CreationError) as found:
+        tr.serve(make(), OnTensor, "never")
+    assert str(found.value).endswith(f"not one of the numbers; write `{remedy}`")
+
+
+class NoneRemedied(KeptMaybeNone):
+    """Has what these are told to write."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = self.limit
+        x = x * (value if value is not None and value else self.k)
+        return x * (self.of(None) + self.of(0) + self.of(5)) + (0 if self.both(None) is None else 1)
+
+    def of(self, k: Optional[int]) -> int:
+        return k if k is not None and k else self.k
+
+    def both(self, k: Optional[int]) -> Optional[int]:
+        return self.k if k is not None and k else k
+
+
+@pytest.mark.parametrize("limit", [None, 0, 3])
+def test_the_remedy_for_what_may_be_none_is_right(owner, limit):
+    x = torch.tensor([1.0, 2.0, 3.0])
+    assert torch.equal(tr.create(owner, OnTensor, NoneRemedied, args=(limit,))(x), x * (limit or 2) * 9)
 
 
 REFUSED = {

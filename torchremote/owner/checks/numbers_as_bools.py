@@ -9,6 +9,8 @@ Note [Numbers as bools]
 from __future__ import annotations
 
 import ast
+import inspect
+import re
 import typing
 from collections.abc import Iterable, Iterator
 
@@ -34,7 +36,7 @@ def check_numbers(code: Code) -> None:
         if id(node) not in tests and any(kinds.is_number(value) for value in node.values):
             raise CreationError(
                 f"{code.place(node)}: `{ast.unparse(node)}` is True or False in TorchScript, and not one of the "
-                f"numbers; write `{_written(node)}`"
+                f"numbers; write `{_written(code, node)}`"
             )
 
 
@@ -88,14 +90,34 @@ def _tests(tests: Iterable[ast.expr], nodes: Iterable[ast.AST]) -> Iterator[ast.
             found += test.values
 
 
-def _written(choice: ast.BoolOp) -> str:
+def _written(code: Code, choice: ast.BoolOp) -> str:
     """Words what to write, in which nothing is called twice."""
     *first, last = choice.values
-    tested = ast.unparse(first[0] if len(first) == 1 else ast.BoolOp(choice.op, first))
-    if isinstance(choice.op, ast.And):
-        return f"{ast.unparse(last)} if {tested} else 0"
-    if len(first) > 1:
+    is_and = isinstance(choice.op, ast.And)
+    may_be_none = any(_may_be_none(code, one) for one in first)
+    if len(first) > 1 and (may_be_none or not is_and):
         return "... if ... else ..."
-    if any(isinstance(one, ast.Call) for one in ast.walk(first[0])):
-        return f"value = {tested}` before, and `value if value else {ast.unparse(last)}"
-    return f"{tested} if {tested} else {ast.unparse(last)}"
+    tested = ast.unparse(first[0] if len(first) == 1 else ast.BoolOp(choice.op, first))
+    has_call = any(isinstance(one, ast.Call) for one in ast.walk(first[0]))
+    is_attribute = may_be_none and isinstance(first[0], ast.Attribute)  # TorchScript forgets that it is not None
+    before = f"value = {tested}` before, and `" if is_attribute or (has_call and not is_and) else ""
+    value = "value" if before else tested
+    test = f"{value} is not None and {value}" if may_be_none else value
+    if is_and:
+        return f"{before}{ast.unparse(last)} if {test} else {value if may_be_none else 0}"
+    return f"{before}{value} if {test} else {ast.unparse(last)}"
+
+
+def _may_be_none(code: Code, expression: ast.expr) -> bool:
+    """Says whether the annotation of a name, or of a module's attribute, allows None."""
+    declared: list[object] = []
+    if isinstance(expression, ast.Name):
+        declared += [one.annotation for one in code.source.arguments if one.arg == expression.id]
+        for node in code.source.nodes:
+            if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == expression.id:
+                declared.append(node.annotation)
+    elif isinstance(expression, ast.Attribute) and isinstance(expression.value, ast.Name):
+        modules = code.local.get(expression.value.id, [])
+        declared += [inspect.get_annotations(cls).get(expression.attr) for one in modules for cls in type(one).__mro__]
+    shown = [ast.unparse(one) if isinstance(one, ast.AST) else str(one) for one in declared if one is not None]
+    return any(re.search(r"\b(None|Optional)\b", one) for one in shown)
