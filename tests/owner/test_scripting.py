@@ -383,3 +383,39 @@ def test_the_reason_stands_in_the_first_line():
 
     with pytest.raises(CreationError, match=r"\ANothing cannot be scripted: 'Tensor' object has no attribute"):
         tr.serve(Nothing(), Input, "nothing")
+
+
+def test_a_class_of_torchs_that_cannot_be_compiled_is_named_with_who_makes_it():
+    class Samples(nn.Module):
+        def forward(self, input: Tensor) -> Tensor:
+            return self.sample(input)
+
+        def sample(self, x: Tensor) -> Tensor:
+            chances = torch.distributions.Normal(x, 1.0)
+            return chances.sample()
+
+    said = "TorchScript does not compile torch.distributions.Normal, which is called in Samples.sample"
+    with pytest.raises(CreationError, match=rf"\ASamples cannot be scripted: {said}\n"):
+        tr.serve(Samples(), Input, "samples")
+
+
+class Carries(nn.Module):
+    def __init__(self, part=None):
+        super().__init__()
+        self.before: Optional[Tensor] = None
+        self.part = part
+
+    def forward(self, input: Tensor) -> Tensor:
+        self.before = input
+        return input
+
+
+@pytest.mark.filterwarnings("ignore:.*annotations on empty:UserWarning")
+@pytest.mark.parametrize("module", [Carries(), Around(nn.LazyLinear(2))])
+def test_examples_are_no_remedy_where_torch_export_refuses_the_same(module):
+    interface = Forward if isinstance(module, Around) else Input
+    with pytest.raises(CreationError) as caught:
+        tr.serve(module, interface, "never")
+    assert "examples=" not in str(caught.value)
+    with pytest.raises(CreationError):
+        tr.exported(module.eval(), interface, {"forward": (torch.ones(2),)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import types
 from collections.abc import Iterator
@@ -12,33 +13,16 @@ from torch import nn
 
 from ...link.failures import missing_operator
 from .dropped import REMEDY
+from .remedies import remedy_for
 
-_DEFAULTS: Final = "keyword-only arguments with defaults"
-"""A part of what TorchScript says of methods with `*args`, `**kwargs`, or `*, k: int = 5`."""
-_INSTEAD: Final = "write each of these as an ordinary argument, `k: int = 5`; it may be passed by keyword all the same"
-_UNKNOWN_TYPE: Final = re.compile(r"Unknown type (name|constructor|annotation)\b|could not be resolved because")
-"""A part of what TorchScript says of an annotation that it does not read."""
-_STANDS_FOR: Final = (
-    "TorchScript reads no `type` alias, NewType, Annotated, Literal or Sequence, and no name of a class's body: write "
-    "what it stands for, or assign an alias plainly, at the top level, `Batch = list[Tensor]`"
-)
-_EMPTY: Final = re.compile(
-    r"has no attribute '(?P<name>\w+)' "
-    r".*(?P<kind>Dictionary inputs must have entries|List trace inputs must have elements)"
-)
-"""A part of what TorchScript says of a list or a dict that is empty when the module is scripted, and has no type."""
-_ANNOTATED: Final = {
-    "Dictionary inputs must have entries": ("dict", "Dict[int, Tensor]"),
-    "List trace inputs must have elements": ("list", "List[Tensor]"),
-}
-_ASSIGNED: Final = re.compile(r"unsupported kind of augmented assignment: (?P<kind>FloorDiv|MatMult)\b")
-"""A part of what TorchScript says of `//=` and `@=`."""
-_WRITTEN: Final = {
-    "FloorDiv": "write `a = a // b`, or `a.floor_divide_(b)` for a tensor that is changed in place",
-    "MatMult": "write `a = a @ b`",
-}
 _BY_NAME: Final = "name the parameters, buffers and parts that you mean, as in self.linear.weight"
 _PLACE: Final = re.compile(r'^ *File "(?P<file>[^"\n]+)", line (?P<line>\d+)$', re.MULTILINE)
+_CALL: Final = re.compile(
+    r"since it was called from '(?P<caller>[^'\n]+)'\n"
+    r' *File "(?P<file>[^"\n]+)", line \d+\n(?:.*\n)*?(?P<line>.*)\n(?P<indent> *)~+ <--- HERE'
+)
+_TORCH: Final = os.path.dirname(torch.__file__) + os.sep
+_OF_TORCH: Final = "__torch__.torch."
 
 
 def words_of_refusal(module: nn.Module, said: str) -> str:
@@ -53,23 +37,11 @@ def words_of_refusal(module: nn.Module, said: str) -> str:
         callers = sorted(set(_callers(module, inherited)))
         called_in = f", which is called in {' and '.join(callers)}" if callers else ""
         said = f"TorchScript does not compile {inherited}() of torch.nn.Module{called_in}\n\n{said}"
+    elif called := _torchs_function(said):
+        said = f"TorchScript does not compile {called}\n\n{said}"
     if missing := missing_operator(said):
         said = f"{missing}\n\n{said}"
-    if inherited:
-        otherwise = _BY_NAME
-    elif _DEFAULTS in said:
-        otherwise = _INSTEAD
-    elif empty := _EMPTY.search(said):
-        kind, example = _ANNOTATED[empty["kind"]]
-        otherwise = (
-            f"annotate {empty['name']!r} in the body of the class, `{empty['name']}: {example}`, and assign the empty "
-            f"{kind} in __init__"
-        )
-    elif assigned := _ASSIGNED.search(said):
-        otherwise = _WRITTEN[assigned["kind"]]
-    else:
-        otherwise = _STANDS_FOR if _UNKNOWN_TYPE.search(said) else "write it otherwise"
-    return f"{said}\n\nwhat to do: {otherwise}; or {REMEDY}"
+    return f"{said}\n\nwhat to do: {f'{_BY_NAME}; or {REMEDY}' if inherited else remedy_for(module, said)}"
 
 
 def _inherited_method(said: str) -> str:
@@ -84,6 +56,18 @@ def _inherited_method(said: str) -> str:
         if isinstance(function, types.FunctionType) and function.__code__.co_firstlineno <= line
     }
     return before[max(before)] if before else ""
+
+
+def _torchs_function(said: str) -> str:
+    """Words which function or class of torch TorchScript did not compile, and where it is called. "": none of it."""
+    place = _PLACE.search(said)
+    if place is None or not place["file"].startswith(_TORCH):
+        return ""
+    for call in _CALL.finditer(said):
+        called = re.search(r"([\w.]+)\(", call["line"][len(call["indent"]) :])
+        if called is not None and not (call["file"].startswith(_TORCH) or call["caller"].startswith(_OF_TORCH)):
+            return f"{called[1]}, which is called in {call['caller']}"
+    return ""
 
 
 def _callers(module: nn.Module, method: str) -> Iterator[str]:

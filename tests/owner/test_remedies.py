@@ -1,0 +1,60 @@
+"""What TorchScript refuses is told a remedy. Each is done as it is written, and the module is hosted and right."""
+
+import importlib.util
+import itertools
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+import torchremote as tr
+from torchremote.errors import CreationError
+
+from . import remedied_attributes, remedied_values
+from .remedied import HEAD
+
+CASES = {**remedied_attributes.CASES, **remedied_values.CASES}
+count = itertools.count()
+
+
+class OnTensor:
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+def made(source, tmp_path, monkeypatch):
+    """Makes the module of a source, in a file of its own."""
+    path = tmp_path / f"remedied_{next(count)}.py"
+    path.write_text(HEAD + source)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    file = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, path.stem, file)  # where torch looks for sources
+    spec.loader.exec_module(file)
+    torch.manual_seed(0)
+    return file.make().eval()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CASES)
+def test_a_module_with_the_remedy_is_hosted_and_right(owner, name, tmp_path, monkeypatch):
+    source, *steps = CASES[name]
+    original = made(source, tmp_path, monkeypatch)
+    for said, edits in steps:
+        with pytest.raises(CreationError) as refused:
+            tr.serve(made(source, tmp_path, monkeypatch), OnTensor, "never")
+        assert said in str(refused.value).rpartition("\nwhat to do: ")[2]
+        file = HEAD + source
+        for old, new in edits.items():
+            assert old in file
+            file = file.replace(old, new)
+        source = file.removeprefix(HEAD)
+    name = f"remedied {next(count)}"
+    tr.serve(made(source, tmp_path, monkeypatch), OnTensor, name)
+    stub = tr.connect("caller", OnTensor, name)
+    for _ in range(3):
+        x = torch.rand(2, 4)
+        outcomes = []
+        for call in (original, stub):
+            torch.manual_seed(1)
+            outcomes.append(call(x))
+        torch.testing.assert_close(outcomes[1], outcomes[0])
