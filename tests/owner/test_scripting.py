@@ -391,11 +391,13 @@ def test_a_class_of_torchs_that_cannot_be_compiled_is_named_with_who_makes_it():
             return self.sample(input)
 
         def sample(self, x: Tensor) -> Tensor:
-            chances = torch.distributions.Normal(x, 1.0)
+            chances = torch.distributions.Laplace(x, 1.0)  # of no other test
             return chances.sample()
 
-    said = "TorchScript does not compile torch.distributions.Normal, which is called in Samples.sample"
+    said = "TorchScript does not compile torch.distributions.Laplace, which is called in Samples.sample"
     with pytest.raises(CreationError, match=rf"\ASamples cannot be scripted: {said}\n"):
+        tr.serve(Samples(), Input, "samples")
+    with pytest.raises(CreationError, match=r"what to do: write it with operators"):  # torch keeps half of the class
         tr.serve(Samples(), Input, "samples")
 
 

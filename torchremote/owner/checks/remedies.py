@@ -29,17 +29,18 @@ _KEEP: Final = "keep it in the module, `self.{attribute} = {code}` in __init__, 
 _SAY: Final = "say what is in an empty list or dict: "
 _EMPTY: Final = r"(List\[Tensor\]|Dict\[str, Tensor\])"
 """The types that TorchScript gives to these."""
+_DISTRIBUTIONS: Final = (
+    "write it with operators: `torch.softmax(logits, -1).multinomial(1).squeeze(-1)` for a sample of a "
+    "Categorical, whose log_prob is in `torch.log_softmax(logits, -1)`, or `mean + std * torch.randn_like(mean)` "
+    "for one of a Normal"
+)
 _RULES: Final = [
     # parts and functions
     _Rule("uninitialized parameters", "call the module once in the factory, so that its lazy parts get their sizes"),
     _Rule(r"Callable\[\.\.\., Any\]", "host the part {compiled!r} without torch.compile, which no owner runs"),
     _Rule("torch/_dynamo/", "host it without torch.compile, which no owner runs"),
-    _Rule(
-        "torch/distributions/",
-        "write it with operators: `torch.softmax(logits, -1).multinomial(1).squeeze(-1)` for a sample of a "
-        "Categorical, whose log_prob is in `torch.log_softmax(logits, -1)`, or `mean + std * torch.randn_like(mean)` "
-        "for one of a Normal",
-    ),
+    _Rule("torch/distributions/", _DISTRIBUTIONS),
+    _Rule("Recursive calls are not supported", _DISTRIBUTIONS, r"distributions\.|Normal\("),  # at the second try
     _Rule(r'keyword-only arguments with defaults:\n  File ".*/torch/', "write what it does with operators of tensors"),
     _Rule("Expected a single top-level function", "write a function with `def` for the lambda"),
     _Rule(
