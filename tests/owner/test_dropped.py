@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from typing import Final
 
 import pytest
 import torch
@@ -47,6 +48,70 @@ def through(x: Tensor) -> Tensor:
 class CallsADecorated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return through(x)
+
+
+class WithClassMethods(nn.Module):
+    """Calls helpers that belong to the class."""
+
+    k = 3
+    n: Final[int] = 3
+
+    def __init__(self):
+        super().__init__()
+        self.k = 3
+
+    @classmethod
+    def scaled(cls, x: Tensor) -> Tensor:
+        return cls.shifted(x) * cls.k * cls.n
+
+    @classmethod
+    def shifted(cls, x: Tensor) -> Tensor:
+        return cls.negated(x) + 1
+
+    @staticmethod
+    def negated(x: Tensor) -> Tensor:
+        return -x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scaled(x) + self.negated(x)
+
+
+class WithAnotherValue(WithClassMethods):
+    def __init__(self):
+        super().__init__()
+        self.k = 10
+
+
+class DecoratedClassMethod(WithClassMethods):
+    @classmethod
+    @doubled
+    def shifted(cls, x: Tensor) -> Tensor:
+        return x
+
+
+class DecoratedStaticMethod(WithClassMethods):
+    @staticmethod
+    @doubled
+    def negated(x: Tensor) -> Tensor:
+        return x
+
+
+def test_class_and_static_methods_are_hosted_and_right():
+    assert torch.equal(hosted(WithClassMethods())(X * 5), WithClassMethods()(X * 5))
+
+
+def test_a_class_method_that_would_read_another_value_is_refused():
+    assert not torch.equal(torch.jit.script(WithAnotherValue())(X * 5), WithAnotherValue()(X * 5))  # the reason
+    with pytest.raises(
+        CreationError, match=r"WithClassMethods.scaled is a class method and reads cls.k, which is 3 of"
+    ):
+        hosted(WithAnotherValue())
+
+
+@pytest.mark.parametrize("make", [DecoratedClassMethod, DecoratedStaticMethod])
+def test_a_decorator_inside_of_one_is_still_seen(make):
+    with pytest.raises(CreationError, match="is wrapped by a decorator, which TorchScript drops"):
+        hosted(make())
 
 
 class WithoutGradients(nn.Module):

@@ -10,10 +10,12 @@ Note [What scripting drops]
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 import itertools
 import sys
+import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -25,6 +27,7 @@ from ... import _torch
 from ...errors import CreationError, MismatchError
 from ...jit.read.shown import repr_of
 from .norms import keeping_norms
+from .source import source_of
 
 REMEDY = "give examples= of its arguments, and torch.export may capture it as it is"
 
@@ -143,12 +146,33 @@ def check_decorators(module: nn.Module, scripted: torch.jit.ScriptModule) -> Non
         for name in _torch.method_names(compiled):
             function = inspect.getattr_static(type(part), name, None)
             function = vars(part).get(name, function)
+            if isinstance(function, classmethod) and isinstance(function.__func__, types.FunctionType):
+                _check_class_values(part, function.__func__)
             _check_decorator(function, f"{type(part).__name__}.{name}")
     for function in _torch.functions_in(scripted):
         _check_decorator(function, getattr(function, "__qualname__", str(function)))
 
 
+def _check_class_values(part: nn.Module, function: types.FunctionType) -> None:
+    """Refuses a class method that reads a value of the class where the module has another one."""
+    source = source_of(function)
+    first = source.arguments[0].arg if source.arguments else ""
+    own = {**vars(part), **part._parameters, **part._buffers, **part._modules}
+    for node in source.nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == first:
+            of_class = inspect.getattr_static(type(part), node.attr, own.get(node.attr))
+            if node.attr in own and of_class is not own[node.attr] and repr(of_class) != repr(own[node.attr]):
+                raise CreationError(
+                    f"{function.__qualname__} is a class method and reads {first}.{node.attr}, which is "
+                    f"{repr_of(of_class)} of the class; TorchScript would read the module's, which is "
+                    f"{repr_of(own[node.attr])}; give one of the "
+                    "two another name"
+                )
+
+
 def _check_decorator(function: Any, name: str) -> None:
+    if isinstance(function, (classmethod, staticmethod)):  # which have a `__wrapped__` of their own
+        function = function.__func__
     module = getattr(function, "__module__", None) or ""
     if hasattr(function, "__wrapped__") and not module.startswith("torch.") and not _torch.is_traced_only(function):
         raise CreationError(
