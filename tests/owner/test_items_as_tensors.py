@@ -47,6 +47,28 @@ class OfTensor(nn.Module):
         return torch.tensor(x[0])
 
 
+class OfTensorsThere(nn.Module):
+    """Chooses the variant for a float, as the device is a text."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        where = "cpu"
+        return torch.as_tensor(x[0], device=where)
+
+
+class OfTensorsAtAnAttribute(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.device = "cpu"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(x[0], device=self.device)
+
+
+class OfSeveralTensors(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor([x[0], x[1]])
+
+
 def outcome(module):
     try:
         return repr(module(X).tolist())
@@ -55,10 +77,12 @@ def outcome(module):
 
 
 @pytest.mark.filterwarnings("ignore:To copy construct")
-@pytest.mark.parametrize("make", [Item, Typed, Named, OfBool, Several, OfTensor])
+@pytest.mark.parametrize(
+    "make", [Item, Typed, Named, OfBool, Several, OfTensor, OfTensorsThere, OfTensorsAtAnAttribute, OfSeveralTensors]
+)
 def test_a_tensor_of_a_number_of_unknown_kind_is_refused(make):
     assert outcome(torch.jit.script(make())) != outcome(make())  # the reason
-    with pytest.raises(CreationError, match="whose kind TorchScript does not know.*write `int") as found:
+    with pytest.raises(CreationError, match="whose kind TorchScript does not know.*write `(int|device)") as found:
         tr.serve(make(), OnTensor, "never")
     assert names_its_line(str(found.value), __file__)
 
@@ -71,5 +95,23 @@ class Right(nn.Module):
         return full * some + torch.as_tensor(0.5)
 
 
-def test_others_are_hosted_and_right(owner):
-    assert torch.equal(tr.create(owner, OnTensor, Right)(X), Right()(X))
+class AsTensor(nn.Module):
+    """Makes tensors of tensors, which are these themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.device = torch.device("cpu")
+        self.weight = nn.Parameter(torch.ones(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        device = x.device
+        there = torch.as_tensor(x, device=self.device) + torch.as_tensor(x, device=self.weight.device)
+        there = there + torch.as_tensor(x[1], device=device) + torch.as_tensor(x[0], device=torch.device("cpu"))
+        kept = torch.as_tensor(x)
+        kept += 1
+        return torch.as_tensor(x[0]) + torch.as_tensor(data=x, dtype=torch.float64) + there
+
+
+@pytest.mark.parametrize("make", [Right, AsTensor])
+def test_others_are_hosted_and_right(owner, make):
+    assert torch.equal(tr.create(owner, OnTensor, make)(X.clone()), make()(X.clone()))

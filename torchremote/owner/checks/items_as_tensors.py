@@ -2,8 +2,9 @@
 
 Note [Tensors of items]
     `torch.tensor(x.sum().item())` is float32 in TorchScript, also for integers, which lose digits, and for a bool it
-    fails. So does a list of such items; a tensor that is made of a tensor is float32, too. `int(...)` around it says
-    what it is. Functions other than `torch.tensor` and `torch.as_tensor` are right.
+    fails. So does a list of such items; `torch.tensor` of a tensor is float32, too. `int(...)` around it says what it
+    is. `torch.as_tensor` of a tensor is that tensor, but for a `device=` that is a text: then TorchScript chooses the
+    variant for a float. Functions other than these two are right.
 """
 
 from __future__ import annotations
@@ -28,17 +29,30 @@ def check_items(code: Code) -> None:
         return
     names = code.names(lambda annotation: False, _has_item)
     tensors = code.names(lambda annotation: torch.Tensor in code.alternatives(annotation), lambda value, known: False)
+    devices = code.names(
+        lambda annotation: torch.device in code.alternatives(annotation),
+        lambda value, known: _is_device(code, value, known),
+    )
     for node in made:
         given = node.args[:1] or [one.value for one in node.keywords if one.arg == "data"]
         items = given[0].elts if given and isinstance(given[0], (ast.List, ast.Tuple)) else given
+        device = next((one.value for one in node.keywords if one.arg == "device"), None)
         for item in items:
-            if _has_item(item, names) or _is_tensor(item, tensors):
-                shown = ast.unparse(item)
-                raise CreationError(
-                    f"{code.place(node)}: `{ast.unparse(node)}` makes a tensor of `{shown}`, whose kind TorchScript "
-                    "does not know: it would take integers for float32, and fails for bools; write "
-                    f"`int({shown})`, or `float` or `bool` for `int`; or `.clone()` of the tensor itself"
-                )
+            shown = ast.unparse(item)
+            if _has_item(item, names):
+                remedy = f"`int({shown})`, or `float` or `bool` for `int`"
+            elif not _is_tensor(item, tensors):
+                continue
+            elif last_name(node.func) == "tensor" or items is not given:
+                remedy = f"`int({shown})`, or `float` or `bool` for `int`; or `.clone()` of the tensor itself"
+            elif device is not None and not _is_device(code, device, devices):
+                remedy = f"`device=torch.device({ast.unparse(device)})`"
+            else:
+                continue
+            raise CreationError(
+                f"{code.place(node)}: `{ast.unparse(node)}` makes a tensor of `{shown}`, whose kind TorchScript "
+                f"does not know: it would take integers for float32, and fails for bools; write {remedy}"
+            )
 
 
 def _makes_tensor(code: Code, call: ast.Call) -> bool:
@@ -68,3 +82,20 @@ def _is_tensor(expression: ast.expr, names: set[str]) -> bool:
     if isinstance(expression, ast.Subscript):
         return _is_tensor(expression.value, names)
     return isinstance(expression, ast.Name) and expression.id in names
+
+
+def _is_device(code: Code, expression: ast.expr, names: set[str]) -> bool:
+    """Says whether an expression is a device, and no text. `names`: the local names that are devices."""
+    if isinstance(expression, ast.Name) and expression.id in names:
+        return True
+    if isinstance(expression, ast.Call):
+        return code.value(expression.func) is torch.device
+    if isinstance(expression, ast.Attribute) and expression.attr == "device":
+        root: ast.expr = expression.value
+        is_tensor = isinstance(code.value(root), torch.Tensor)
+        while isinstance(root, (ast.Attribute, ast.Subscript)):
+            root = root.value
+        is_of_module = isinstance(root, ast.Name) and root.id in code.local
+        if is_tensor or not is_of_module:
+            return True
+    return isinstance(code.value(expression), torch.device)
