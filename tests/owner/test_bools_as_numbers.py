@@ -1,5 +1,6 @@
 """A bool that TorchScript takes for an int in an operation on masks is refused; other code is not."""
 
+import re
 from typing import Optional
 
 import pytest
@@ -8,8 +9,10 @@ from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote.errors import CreationError
+from torchremote.jit import compile_interface
+from torchremote.owner.scripting import scripted_module
 
-from .places import names_its_line
+from .places import following, names_its_line
 
 
 class OnTensor:
@@ -137,7 +140,81 @@ class Rows(Masking):
         return x > 0
 
 
+class Done(Masking):
+    """Assigns a buffer, as an environment does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mask = torch.where(x > 0, True, self.mask)
+        return self.mask
+
+
+class DoneArgument(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.masked(x > 0, self.mask)
+
+    def masked(self, ended: Tensor, done: Tensor) -> Tensor:
+        return torch.where(ended, True, done)
+
+
+class DoneName(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        done = self.mask.clone()
+        for i in range(2):
+            done = torch.where(x > i, False, done)
+        return done
+
+
+class DoneMethod(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mask.where(condition=x > 0, other=self.on)
+
+
+class WhereOfAComparison(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, True, x > 2)
+
+
+class HalfMended(Masking):
+    """Has done for one bool what has to be done for both."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, torch.tensor(True), False)
+
+
+class OneOfTwoTensors(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        other = x > 2
+        if x.dim() == 3:
+            other = x
+        return torch.where(x > 0, self.on, other)
+
+
+class Nested(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > 3, self.on, torch.where(x > 0, True, self.mask))
+
+
+class Sum(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > 0) + self.on
+
+
+class Product(Masking):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mask.mul(self.on)
+
+
 REFUSED = {
+    Done: "torch.tensor(True)",
+    DoneArgument: "torch.tensor(True)",
+    DoneName: "torch.tensor(False)",
+    DoneMethod: "torch.tensor(self.on)",
+    WhereOfAComparison: "torch.tensor(True)",
+    HalfMended: "torch.tensor(False)",
+    OneOfTwoTensors: "torch.tensor(self.on)",
+    Nested: "torch.tensor(self.on)",
+    Sum: "torch.tensor(self.on)",
+    Product: "torch.tensor(self.on)",
     OfAPair: "torch.tensor(causal)",
     OfTwoPairs: "torch.tensor(causal)",
     Flags: "torch.tensor(self.flags[1])",
@@ -152,7 +229,7 @@ REFUSED = {
     OfNone: "torch.tensor(y is None)",
     Causal: "torch.tensor(self.on)",
     OfASize: "torch.tensor(is_vector)",
-    Where: "torch.tensor(True)",
+    Where: "torch.tensor(True)` and `torch.tensor(False)",
     WhereMask: "torch.tensor(False)",
     Function: "torch.tensor(self.on)",
     Full: "dtype=torch.bool",
@@ -166,8 +243,35 @@ def test_what_would_have_integers_is_refused_with_method_line_and_remedy(make, r
     assert torch.jit.script(make())(x).dtype is torch.int64  # the reason
     with pytest.raises(CreationError) as found:
         tr.serve(make(), OnTensor, "never")
-    assert str(found.value).endswith(f"takes for an int, so the result has integers for bools; write `{remedy}`")
+    assert str(found.value).endswith(f"so the result has integers for bools; write `{remedy}`")
     assert names_its_line(str(found.value), __file__)
+
+
+def refusal_of(make):
+    try:
+        scripted_module(make(), compile_interface(OnTensor).interface)
+    except CreationError as error:
+        return str(error)
+    return None
+
+
+def remedies(refusal):
+    bools = re.findall("`([^`]+)`", re.search(r" passes (?:a bool|bools), (.*?), which TorchScript", refusal)[1])
+    written = re.findall("`([^`]+)`", refusal.rpartition("; write ")[2])
+    if written == ["dtype=torch.bool"]:
+        return [(f"{bools[0]}, {written[0]}", bools[0])]
+    return list(zip(written, bools, strict=True))
+
+
+@pytest.mark.parametrize("make", REFUSED, ids=lambda one: one.__name__)
+def test_what_is_written_as_the_refusal_says_is_hosted_and_right(make, tmp_path):
+    x = torch.tensor([-1.0, 3.0])
+    mended = scripted_module(following(make, refusal_of, remedies, tmp_path)(), compile_interface(OnTensor).interface)
+    original = make()
+    for _ in range(3):
+        expected, found = original(x), mended(x)
+        assert found.dtype is expected.dtype is torch.bool
+        assert torch.equal(found, expected)
 
 
 class Reversed(Masking):
@@ -198,7 +302,10 @@ class Right(Masking):
         bits = (x.to(torch.int64) & self.bits) + (x.long() & on)
         filled = torch.zeros(2)
         torch.full((2,), True, out=filled)
-        bits = bits + torch.where(mask, x, on) + x.where(mask, False) + filled
+        bits = bits + torch.where(mask, x.float(), on) + x.float().where(mask, False) + filled
+        floats = torch.where(mask, on, 0.5) + torch.where(mask, 2, on) + torch.where(mask, torch.relu(x).exp(), on)
+        bits = bits + torch.where(mask, on, floats) + torch.where(mask, floats.long(), on) + (x > 1) * 2
+        mask = mask.index_fill(0, torch.tensor([0]), on).scatter(0, torch.tensor([1]), on) | (mask == on)
         for i in range(2):
             bits = bits + (self.count(x) & self.on) * i
         return torch.where(mask, x * self.on, torch.full((2,), 0.5)) + bits + where(x, self.on)

@@ -23,7 +23,7 @@ from .checks.bools_as_numbers import check_bools
 from .checks.changes_in_place import check_changes
 from .checks.dropped import check_before, check_decorators, check_hooks, check_whole, checked_module, prepared
 from .checks.dtypes_as_sizes import check_dtypes
-from .checks.floats_for_ints import check_powers
+from .checks.floats_for_ints import check_powers, check_refused_powers
 from .checks.formats import check_formats
 from .checks.grad_modes import check_grad_mode
 from .checks.identity import check_identity
@@ -87,6 +87,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         said = str(error) if isinstance(error, Exception) else words_of(error)
         words = f"{type(module).__name__} cannot be scripted: {words_of_refusal(module, said)}"
         try:
+            check_refused_powers(codes, said)
             _check_code(codes)
         except CreationError as another:
             words += f"\nalso, {another}"

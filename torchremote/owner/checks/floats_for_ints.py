@@ -5,21 +5,22 @@ Note [Floats for ints]
     beside one becomes float32: `ids % 2 ** 20` and `ids + 10 ** 9` lose digits. As text it is `8.`, where the type is
     Any it is a float, and `int(2 ** 60 - 1)` is rounded before. `int(2 ** n)` is right, and so is `1 << n`.
 
-    Refused is such a value beside what may be a tensor. With a tensor of floats it would be right, but the search does
-    not know that. Beside floats, in a division and as a condition it is right.
+    Refused is such a value beside what may be a tensor of integers. Beside what is known to be a tensor of floats, or a
+    float, in a division and as a condition it is right. Where an int is expected, as a size, TorchScript refuses it.
 """
 
 from __future__ import annotations
 
 import ast
-import types
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import torch
 
 from ...errors import CreationError
-from .kinds import FLOAT, MASK, TENSOR, WRONG, Kinds
+from .kinds import Kinds, is_of_torch
+from .kinds_of_values import FLOAT, FLOATS, INTEGERS, MASK, TENSOR, WRONG
 from .scripted_code import Code
 from .source import last_name
 
@@ -28,10 +29,18 @@ _COMPARED: Final = 1 << 24  # and a float32 up to this one
 _LARGEST_POWER: Final = 200  # an exponent that is still calculated
 _DTYPE_OF_TENSOR: Final = frozenset("fill_ full_like masked_fill masked_fill_ new_full".split())
 _OF_FLOATS: Final = frozenset("div div_ linspace logspace scalar_tensor true_divide true_divide_".split())
-_GIVE_FLOATS: Final = frozenset(
-    "cos double exp float gelu half linspace log mean norm rand rand_like randn randn_like rsqrt sigmoid sin softmax "
-    "sqrt std tanh var".split()
+_OF_SIZES: Final = frozenset(
+    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d avg_pool1d "
+    "avg_pool2d avg_pool3d chunk conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cumsum empty "
+    "expand flatten fold interpolate lp_pool2d max_pool1d max_pool2d max_pool3d max_unpool2d narrow new_empty new_ones "
+    "new_zeros one_hot ones permute pixel_shuffle pixel_unshuffle rand randn repeat reshape roll select split "
+    "tensor_split tile topk transpose tril triu unflatten unfold unsqueeze upsample view zeros".split()
 )
+_PLACE: Final = re.compile(r'^ *File "(?P<file>[^"\n]+)", line (?P<line>\d+)$', re.MULTILINE)
+_NO_INT: Final = re.compile(r"\bints?\b.* (found|of)( type)? '?[^']*\bfloat\b|index type 'float'")
+"""A part of what TorchScript says of a float in the place of an int."""
+_TENSOR: Final = "a tensor of integers would become one of floats"
+_SIZE: Final = "TorchScript does not take it for a size, or another int"
 _NO_TENSORS: Final = (ast.Constant, ast.List, ast.ListComp, ast.JoinedStr, ast.Tuple, ast.Dict)
 
 
@@ -44,16 +53,36 @@ def check_powers(code: Code) -> None:
         for wrong, effect in _shown(code, kinds, node):
             raise CreationError(
                 f"{code.place(node)}: `{ast.unparse(node)}` uses `{ast.unparse(wrong)}`, which is an int in Python and "
-                f"a float in TorchScript, so {effect}; write `{_written(wrong)}`"
+                f"a float in TorchScript, so {effect}; write {_remedy(wrong, of_tensor=effect == _TENSOR)}"
             )
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "int" and node.args:
             power = _rounded(kinds, node.args[0])
             if power is not None:
                 raise CreationError(
                     f"{code.place(node)}: `{ast.unparse(node)}` may be rounded, because `{ast.unparse(power)}` is a "
-                    f"float in TorchScript, with 53 bits; write `int({ast.unparse(power)})`, and calculate with that, "
-                    "or the number itself"
+                    f"float in TorchScript, with 53 bits; write {_remedy(power)}"
                 )
+
+
+def check_refused_powers(codes: Iterable[Code], said: str) -> None:
+    """Raises CreationError for such a value in a line that TorchScript refused because of its type.
+
+    Args:
+        said: TorchScript's words.
+    """
+    places = {(place["file"], int(place["line"])) for place in _PLACE.finditer(said)} if _NO_INT.search(said) else set()
+    for code in codes if places else ():
+        made = code.function.__code__
+        kinds: Kinds | None = None
+        for node in code.source.nodes:
+            line = made.co_firstlineno + getattr(node, "lineno", 0) - 1
+            if isinstance(node, ast.expr) and (made.co_filename, line) in places:
+                kinds = kinds or Kinds(code)
+                if kinds.kind(node) == WRONG and isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
+                    raise CreationError(
+                        f"{code.place(node)}: `{ast.unparse(node)}` is an int in Python and a float in TorchScript; "
+                        f"write {_remedy(node)}"
+                    )
 
 
 def _may_be_wrong(node: ast.AST) -> bool:
@@ -64,11 +93,11 @@ def _may_be_wrong(node: ast.AST) -> bool:
 
 def _shown(code: Code, kinds: Kinds, node: ast.AST) -> Iterator[tuple[ast.expr, str]]:
     """Yields such values that a part of a function uses, with what would come of it."""
-    wrong, tensors = [], "a tensor of integers would become one of floats"
+    wrong, effect = [], _TENSOR
     match node:
         case ast.BinOp(left=ast.Constant(value=str(text)), op=ast.Mod(), right=right):
             wrong = [one for one in _inside(right) if kinds.kind(one) == WRONG and "%s" in text]
-            tensors = "the text would have a point"
+            effect = "the text would have a point"
         case ast.BinOp(left=left, op=operator, right=right) | ast.AugAssign(target=left, op=operator, value=right):
             if not isinstance(operator, ast.Div):
                 wrong = [one for one, other in ((left, right), (right, left)) if _meets(kinds, one, other)]
@@ -80,18 +109,22 @@ def _shown(code: Code, kinds: Kinds, node: ast.AST) -> Iterator[tuple[ast.expr, 
                 for side in sides
                 if of_tensor and kinds.kind(side) == WRONG and abs(_constant(side) or _EXACT) > _COMPARED
             ]
-            tensors = "a tensor of integers would be rounded to floats before"
+            effect = "a tensor of integers would be rounded to floats before"
         case ast.FormattedValue(value=value) | ast.Call(func=ast.Name("str"), args=[value]):
-            wrong, tensors = [value], "the text would have a point"
+            wrong, effect = [value], "the text would have a point"
         case ast.Call(func=ast.Attribute(attr="format"), args=arguments):
-            wrong, tensors = arguments, "the text would have a point"
+            wrong, effect = arguments, "the text would have a point"
         case ast.Call(func=function, args=arguments, keywords=named) if _takes_tensors(code, function, named):
             wrong = [inner for one in (*arguments, *(word.value for word in named)) for inner in _inside(one)]
+            effect = _SIZE if last_name(function) in _OF_SIZES else _TENSOR
+            receiver = [function.value] if isinstance(function, ast.Attribute) else []
+            if effect == _TENSOR and FLOATS in map(kinds.kind, [*receiver, *wrong]):
+                wrong = []
         case ast.Return(value=value) if value is not None:
-            wrong, tensors = list(_declared(code, value, code.source.returns)), "the result would be a float"
+            wrong, effect = list(_declared(code, value, code.source.returns)), "the result would be a float"
         case ast.AnnAssign(value=value, annotation=annotation) if value is not None:
-            wrong, tensors = list(_declared(code, value, annotation)), "the value would be a float"
-    yield from ((one, tensors) for one in wrong if kinds.kind(one) == WRONG)
+            wrong, effect = list(_declared(code, value, annotation)), "the value would be a float"
+    yield from ((one, effect) for one in wrong if kinds.kind(one) == WRONG)
 
 
 def _meets(kinds: Kinds, one: ast.expr, other: ast.expr) -> bool:
@@ -101,27 +134,27 @@ def _meets(kinds: Kinds, one: ast.expr, other: ast.expr) -> bool:
 def _may_be_tensor(kinds: Kinds, expression: ast.expr) -> bool:
     """Says whether an expression may be a tensor of integers."""
     is_none = isinstance(expression, _NO_TENSORS)
-    return kinds.kind(expression) in (None, TENSOR, MASK) and not is_none and not _is_of_floats(kinds, expression)
+    kind = kinds.kind(expression)
+    return (
+        kind in (None, TENSOR, MASK, INTEGERS) and not is_none and not (kind is None and _is_float(kinds, expression))
+    )
 
 
-def _is_of_floats(kinds: Kinds, expression: ast.expr) -> bool:
-    """Says whether a tensor is one of floats, as far as it can be seen where it is."""
+def _is_float(kinds: Kinds, expression: ast.expr) -> bool:
+    """Says whether a value of unknown kind is a float or a tensor of floats, since it was made with one."""
     match expression:
         case ast.UnaryOp(operand=inside) | ast.Subscript(value=inside):
-            return _is_of_floats(kinds, inside)
-        case ast.BinOp(op=ast.Div()):
-            return True
-        case ast.BinOp(left=left, right=right):
+            return _is_float(kinds, inside)
+        case ast.BinOp(left=left, op=operator, right=right):
             sides = (left, right)
-            return any(kinds.kind(one) == FLOAT or _is_of_floats(kinds, one) for one in sides)
-        case ast.Call(func=function):
-            return last_name(function) in _GIVE_FLOATS
-    found = kinds.code.value(expression)
-    return isinstance(found, torch.Tensor) and found.is_floating_point()
+            return isinstance(operator, ast.Div) or any(
+                kinds.kind(one) in (FLOAT, FLOATS) or _is_float(kinds, one) for one in sides
+            )
+    return False
 
 
 def _takes_tensors(code: Code, function: ast.expr, named: list[ast.keyword]) -> bool:
-    """Says whether a function is torch's, and makes a tensor whose dtype may be that of a number."""
+    """Says whether a function is torch's, and takes a number as a size, or makes a tensor that may have its dtype."""
     name = last_name(function)
     if any(one.arg == "dtype" for one in named) or name in _DTYPE_OF_TENSOR:
         return False
@@ -130,8 +163,7 @@ def _takes_tensors(code: Code, function: ast.expr, named: list[ast.keyword]) -> 
     found = code.value(function)
     if found is None and isinstance(function, ast.Attribute):
         return hasattr(torch.Tensor, name) and not any(hasattr(kind, name) for kind in (list, dict, str))
-    is_builtin = isinstance(found, (types.BuiltinFunctionType, type(torch.ops.aten.view)))
-    return is_builtin and getattr(found, "__module__", None) not in ("math", "cmath", "builtins")
+    return is_of_torch(found)
 
 
 def _inside(expression: ast.expr) -> list[ast.expr]:
@@ -181,9 +213,29 @@ def _rounded(kinds: Kinds, expression: ast.expr) -> ast.expr | None:
     return None
 
 
-def _written(wrong: ast.expr) -> str:
-    """Words what to write for such a value."""
-    cause = _cause_of(wrong)
+def _remedy(wrong: ast.expr, *, of_tensor: bool = False) -> str:
+    """Words what to write for such a value: for each power, and each call of `round`, that makes it one.
+
+    Args:
+        of_tensor: a tensor meets it, which may have floats.
+    """
+    causes = _causes_of(wrong)
+    remedy = ", and ".join(f"`{_written(one)}` for `{ast.unparse(one)}`" for one in causes)
+    match causes:
+        case [ast.BinOp(left=base, op=ast.Pow(), right=exponent)] if of_tensor:
+            floats: ast.expr = ast.Call(ast.Name("float"), [base], [])
+            if isinstance(base, ast.Constant) and isinstance(base.value, int):
+                floats = ast.Constant(float(base.value))
+            shown = ast.unparse(ast.BinOp(floats, ast.Pow(), exponent))
+            return f"{remedy}, or `{shown}` if the tensor has floats"
+    return remedy
+
+
+def _written(cause: ast.expr) -> str:
+    """Writes a power or a call of `round` so that it is the same number in TorchScript, as an int."""
+    value = _constant(cause)
+    if value is not None and int(float(value)) != value:
+        return str(value)
     match cause:
         case ast.BinOp(left=ast.Constant(value=2), right=exponent):
             shown = ast.unparse(exponent)
@@ -216,11 +268,18 @@ def _constant(expression: ast.expr) -> int | None:
     return None
 
 
-def _cause_of(wrong: ast.expr) -> ast.expr:
-    """Returns the power, or the call of `round`, that makes an expression one of the wrong kind."""
-    for one in ast.walk(wrong):
-        if isinstance(one, ast.BinOp) and isinstance(one.op, ast.Pow):
-            return one
-        if isinstance(one, ast.Call) and last_name(one.func) in ("pow", "round"):
-            return one
-    return wrong
+def _causes_of(wrong: ast.expr) -> list[ast.expr]:
+    """Lists the powers, and the calls of `round`, that make an expression one of the wrong kind, or gives itself."""
+    if isinstance(wrong, ast.BinOp) and isinstance(wrong.op, ast.Pow):
+        return [wrong]
+    if isinstance(wrong, ast.Call):
+        return [wrong]
+    inside = [one for one in ast.iter_child_nodes(wrong) if isinstance(one, ast.expr)]
+    causes = [cause for one in inside for cause in _causes_of(one) if cause is not one or _is_cause(one)]
+    return causes or [wrong]
+
+
+def _is_cause(expression: ast.expr) -> bool:
+    if isinstance(expression, ast.Call):
+        return last_name(expression.func) in ("pow", "round")
+    return isinstance(expression, ast.BinOp) and isinstance(expression.op, ast.Pow)

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import ast
+import functools
 import types
 from typing import Final
 
 import torch
 
+from .kinds_of_names import Names
+from .kinds_of_results import kind_of_part, kind_of_result
+from .kinds_of_values import (
+    BOOL,
+    FLOAT,
+    FLOATS,
+    INT,
+    INTEGERS,
+    MASK,
+    NUMBER,
+    NUMBERS,
+    TENSOR,
+    TENSOR_KINDS,
+    TENSORS,
+    WRONG,
+    either,
+    joined,
+    kind_of_dtype,
+    kind_of_type,
+    kind_of_value,
+    result,
+)
 from .scripted_code import Code
 from .source import last_name
 
-BOOL: Final = "bool"
-INT: Final = "int"
-FLOAT: Final = "float"
-NUMBER: Final = "number"  # an int or a float
-WRONG: Final = "wrong"  # an int in Python, a float in TorchScript: see floats_for_ints.py
-TENSOR: Final = "tensor"
-MASK: Final = "mask"  # a tensor of bools
-TENSORS: Final = "tensors"  # a list or dict of tensors
-
-NUMBERS: Final = (INT, FLOAT, NUMBER, WRONG)
-OPERATORS: Final = (ast.BitAnd, ast.BitOr, ast.BitXor)
-"""Those that make a mask of two."""
 _TESTS: Final = (ast.Is, ast.IsNot, ast.In, ast.NotIn)
 _SIZES: Final = frozenset("dim ndimension numel size storage_offset stride".split())
 """Functions and methods of tensors that give integers."""
@@ -30,7 +41,7 @@ _NO_TENSORS: Final = _SIZES | frozenset(
     "allclose equal get_device is_complex is_contiguous is_floating_point is_nonzero item len tolist".split()
 )
 _FACTORIES: Final = frozenset("arange eye full full_like ones ones_like tensor tril triu zeros zeros_like".split())
-_MASKS: Final = frozenset("isnan isinf isfinite logical_and logical_or logical_xor logical_not bool".split())
+_SAME_DTYPE: Final = frozenset("H T data grad mH mT".split())
 
 
 def may_be_torchs(function: object) -> bool:
@@ -39,31 +50,19 @@ def may_be_torchs(function: object) -> bool:
 
 
 class Kinds:
-    """Knows the kinds of a function's expressions. TorchScript gives a name one type, so each has one kind."""
+    """Knows the kinds of a function's expressions."""
 
     def __init__(self, code: Code) -> None:
         self.code = code
-        self._names: dict[str, str] = {}
+        self._changed = {
+            node.attr
+            for node in code.source.nodes
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        }
+        self._names = Names(self.kind, lambda annotation: _declared(code, annotation), self._has_parts)
         for argument in code.source.arguments:
-            self._learn(ast.Name(argument.arg), _declared(code, argument.annotation, is_argument=True))
-        given = list(code.source.given)
-        for node in code.source.nodes:
-            if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-                before = ast.Name(node.target.id, ast.Load())
-                given.append((node.target, ast.BinOp(before, node.op, node.value), False))
-        given.sort(key=lambda one: one[0].lineno)
-        for target, value, loops in given * 2:  # a loop may use what is assigned below it
-            if not loops:
-                self._learn(target, self.kind(value))
-            elif self.kind(value) in (TENSOR, MASK, TENSORS):
-                self._learn(target, TENSOR)
-        for node in code.source.nodes:
-            if isinstance(node, ast.AnnAssign):
-                self._learn(node.target, _declared(code, node.annotation))
-
-    def _learn(self, target: ast.expr, kind: str | None) -> None:
-        if isinstance(target, ast.Name) and kind is not None:
-            self._names[target.id] = kind
+            self._names.learn(argument.arg, _declared(code, argument.annotation, is_argument=True))
+        self._names.follow(code.source.body)
 
     def is_number(self, expression: ast.expr) -> bool:
         """Says whether an expression is an int or a float."""
@@ -75,11 +74,7 @@ class Kinds:
 
     def is_tensor(self, expression: ast.expr) -> bool:
         """Says whether an expression is a tensor."""
-        return self.kind(expression) in (TENSOR, MASK)
-
-    def is_mask(self, expression: ast.expr) -> bool:
-        """Says whether an expression is a tensor of bools."""
-        return self.kind(expression) == MASK
+        return self.kind(expression) in TENSOR_KINDS
 
     def gives_view(self, index: ast.expr) -> bool:
         """Says whether an index of a tensor gives a view of it: numbers and slices do, tensors and lists do not."""
@@ -91,37 +86,41 @@ class Kinds:
     def kind(self, expression: ast.expr) -> str | None:
         """Returns which of the kinds above an expression is. None: another one, or it is not known."""
         match expression:
-            case ast.Name(name) if name in self._names:
-                return self._names[name]
+            case ast.Name() if (kind := self._names.kind(expression)) is not None:
+                return kind
             case ast.Constant(value=value):
-                return _kind_of(value)
+                return kind_of_value(value)
             case ast.UnaryOp(op=ast.Not()):
                 return BOOL
             case ast.UnaryOp(op=operator, operand=operand):
                 kind = self.kind(operand)
                 return {BOOL: INT, MASK: MASK if isinstance(operator, ast.Invert) else TENSOR}.get(kind or "", kind)
             case ast.BinOp(left=left, op=operator, right=right):
-                return _result(operator, right, self.kind(left), self.kind(right))
+                return result(operator, right, self.kind(left), self.kind(right))
             case ast.BoolOp(values=values):
                 return BOOL if all(map(self.is_bool, values)) else None
             case ast.Compare(left=left, comparators=others):
                 return self._kind_of_comparison(expression.ops, [left, *others])
             case ast.IfExp(body=body, orelse=orelse):
-                return _either(self.kind(body), self.kind(orelse))
+                return either(self.kind(body), self.kind(orelse))
             case ast.Call():
                 return self._kind_of_call(expression)
+            case ast.Attribute(value=value, attr=name) if name in _SAME_DTYPE and self.is_tensor(value):
+                return self.kind(value)
             case ast.Subscript(value=value, slice=index):
                 if last_name(value) == "shape" and not isinstance(index, ast.Slice):
                     return INT
-                if (kind := self.kind(value)) in (TENSOR, MASK, TENSORS):
+                if (kind := self.kind(value)) in (*TENSOR_KINDS, TENSORS):
                     return TENSOR if kind == TENSORS else kind
-        return _kind_of(self.code.value(expression))
+        kind = kind_of_value(self.code.value(expression))
+        is_changed = isinstance(expression, ast.Attribute) and expression.attr in self._changed
+        return TENSOR if is_changed and kind in TENSOR_KINDS else kind
 
     def _kind_of_comparison(self, operators: list[ast.cmpop], sides: list[ast.expr]) -> str | None:
         kinds = [self.kind(side) for side in sides]
         if all(isinstance(operator, _TESTS) for operator in operators):
             return BOOL
-        if any(kind in (TENSOR, MASK) for kind in kinds):
+        if any(kind in TENSOR_KINDS for kind in kinds):
             return MASK
         is_known = all(kind in (BOOL, *NUMBERS) for kind in kinds) or any(map(self._is_text, sides))
         return BOOL if is_known else None
@@ -136,20 +135,96 @@ class Kinds:
             return kind
         if getattr(found, "__module__", None) == "math":
             return INT if name in ("ceil", "factorial", "floor", "gcd") else FLOAT
+        if parts := self.code.parts(call.func):
+            kinds = {kind_of_part(part, self.kind(given[0]) if given else None) for part in parts}
+            if len(kinds) == 1 and None not in kinds:
+                return kinds.pop()
         returned = self.code.returned(call.func)
-        if returned == "a tensor":
-            return TENSOR
+        if returned != "no tensor" and (kind := self._kind_of_returned(call.func)) is not None:
+            return kind
+        if is_of_torch(found):
+            return self._kind_of_torchs(call, name, [])
         if isinstance(found, types.FunctionType):
-            return _kind_of_type(found.__annotations__.get("return"))
-        if returned == "no tensor" or not isinstance(call.func, ast.Attribute):
+            return kind_of_type(found.__annotations__.get("return"))
+        if returned == "no tensor" or not isinstance(call.func, ast.Attribute) or found is not None:
             return None
         if name in _NO_TENSORS:
             is_list = name in ("size", "stride") and not given
             return NUMBER if name == "item" else INT if name in _SIZES and not is_list else None
-        is_tensor = any(self.is_tensor(one) for one in (call.func.value, *given))
-        if name in _MASKS and may_be_torchs(found):
-            return MASK
-        return TENSOR if is_tensor or (name in _FACTORIES and may_be_torchs(found)) else None
+        is_method = self.is_tensor(call.func.value) or not self._may_be_module(call.func.value)
+        return self._kind_of_torchs(call, name, [call.func.value]) if is_method else None
+
+    def _kind_of_returned(self, function: ast.expr) -> str | None:
+        """Returns the kind of tensor that a function of the user's gives. None: it is none, or not known."""
+        called = self.code.called(function)
+        if called is None:
+            return None
+        code = called[0]
+        key = (code.function, tuple(id(one) for modules in code.local.values() for one in modules))
+        if key not in code.results:
+            declared = TENSOR if self.code.returned(function) == "a tensor" else None
+            code.results[key] = declared  # if it calls itself
+            inside = Kinds(code)
+            values = [one.value for one in code.source.nodes if isinstance(one, ast.Return) and one.value is not None]
+            kinds = [inside.kind(value) for value in values]
+            if kinds and all(kind in TENSOR_KINDS for kind in kinds):
+                declared = functools.reduce(either, kinds)
+            code.results[key] = declared
+        return code.results[key]
+
+    def _has_parts(self, items: ast.expr) -> bool:
+        """Says whether a loop over parts of a module has a round, as far as is known."""
+        names = {getattr(one, "id", "") for one in ast.walk(items)}
+        is_whole = "zip" not in names and not any(isinstance(one, ast.Slice) for one in ast.walk(items))
+        holders = self.code.parts(items) if is_whole else []
+        return bool(holders) and all(isinstance(one, torch.nn.ModuleList) and len(one) > 0 for one in holders)
+
+    def _may_be_module(self, expression: ast.expr) -> bool:
+        """Says whether an expression may be a module of which nothing is known, as a stub is."""
+        while isinstance(expression, (ast.Attribute, ast.Subscript)):
+            expression = expression.value
+        return isinstance(expression, ast.Name) and expression.id in self.code.local
+
+    def _kind_of_torchs(self, call: ast.Call, name: str, receiver: list[ast.expr]) -> str | None:
+        """Returns the kind of what a function of torch, or a method of a tensor, gives. `receiver`: that tensor."""
+        words = {word.arg or "": word.value for word in call.keywords}
+        given = [*call.args[:1], *receiver, *call.args[1:]] if name == "where" else [*receiver, *call.args]
+        first = [words[word] for word in ("input", "self", "condition") if word in words]
+        kinds = [self.kind(one) for whole in (*first, *given, *words.values()) for one in _items(whole)]
+        is_tensor = any(kind in TENSOR_KINDS for kind in kinds)
+        if "dtype" in words:
+            return self._kind_of_dtype(words["dtype"]) if is_tensor or receiver or name not in _NO_TENSORS else None
+        if "out" in words:
+            return TENSOR
+        if name in ("to", "type", "type_as") and receiver:
+            return self._kind_of_cast(receiver[0], [*call.args, *words.values()])
+        if name in ("view", "new_tensor") and any(isinstance(self.code.value(one), torch.dtype) for one in call.args):
+            return TENSOR
+        if name in ("full", "tensor", "as_tensor", "arange") and not receiver:
+            made = {INT: INTEGERS, BOOL: MASK, FLOAT: FLOATS}
+            values = kinds[1:2] if name == "full" else kinds
+            one_kind = values[0] if values and len(set(values)) == 1 else None
+            return made.get(one_kind or "", one_kind if name == "as_tensor" and is_tensor else TENSOR)
+        kind = kind_of_result(name, kinds)
+        is_floats = "rounding_mode" not in words and name == "div" and is_tensor
+        if is_floats or (kind is not None and not any(word.startswith("return_") for word in words)):
+            return FLOATS if is_floats else kind
+        return TENSOR if is_tensor or name in _FACTORIES else None
+
+    def _kind_of_dtype(self, dtype: ast.expr) -> str:
+        if isinstance(dtype, ast.Attribute) and dtype.attr == "dtype" and self.is_tensor(dtype.value):
+            return self.kind(dtype.value) or TENSOR
+        return kind_of_dtype(self.code.value(dtype))
+
+    def _kind_of_cast(self, tensor: ast.expr, given: list[ast.expr]) -> str:
+        """Returns the kind of `tensor.to(...)`."""
+        for one in given:
+            if self.is_tensor(one):
+                return self.kind(one) or TENSOR
+            if isinstance(self.code.value(one), torch.dtype) or last_name(one) == "dtype":
+                return self._kind_of_dtype(one)
+        is_known = all(isinstance(one, ast.Constant) or last_name(one) == "device" for one in given)
+        return (self.kind(tensor) if is_known else None) or TENSOR
 
     def _kind_of_builtin(self, name: str, given: list[ast.expr]) -> str | None:
         """Returns the kind of the result of one of Python's functions. None: it is none of these."""
@@ -162,14 +237,28 @@ class Kinds:
             case ("bool" | "isinstance", _):
                 return BOOL
             case ("pow", [_, power]):
-                return _result(ast.Pow(), power, kinds[0], kinds[1])
+                return result(ast.Pow(), power, kinds[0], kinds[1])
             case ("round", [_]) if kinds[0] in (BOOL, *NUMBERS):
                 return WRONG
             case ("abs", [_]):
                 return kinds[0]
             case ("max" | "min", [_, _]):
-                return _joined(kinds[0], kinds[1])
+                return joined(kinds[0], kinds[1])
         return None
+
+
+def is_of_torch(function: object) -> bool:
+    """Says whether a function is known to be one of torch's that gives what a tensor's method of its name does."""
+    module = getattr(function, "__module__", None) or ""
+    if isinstance(function, types.FunctionType):
+        return module in ("torch.nn.functional", "torch.functional")
+    is_builtin = isinstance(function, (types.BuiltinFunctionType, type(torch.ops.aten.view)))
+    return is_builtin and module not in ("builtins", "math", "cmath")
+
+
+def _items(expression: ast.expr) -> list[ast.expr]:
+    """Lists the items of a list or tuple literal, or the expression itself."""
+    return expression.elts if isinstance(expression, (ast.List, ast.Tuple)) else [expression]
 
 
 def _declared(code: Code, annotation: ast.expr | None, *, is_argument: bool = False) -> str | None:
@@ -178,53 +267,9 @@ def _declared(code: Code, annotation: ast.expr | None, *, is_argument: bool = Fa
         return TENSOR  # as TorchScript has it
     if torch.Tensor in code.item_types(annotation):
         return TENSORS
-    kinds = {_kind_of_type(one) for one in code.alternatives(annotation) if one is not None}
+    kinds = {kind_of_type(one) for one in code.alternatives(annotation) if one is not None}
     if TENSOR in kinds:
         return TENSOR
     if kinds == {INT, FLOAT}:
         return NUMBER
     return kinds.pop() if len(kinds) == 1 else None
-
-
-def _kind_of_type(declared: object) -> str | None:
-    for kind, cls in ((BOOL, bool), (INT, int), (FLOAT, float), (TENSOR, torch.Tensor)):
-        if declared is cls or declared == cls.__name__:
-            return kind
-    return None
-
-
-def _kind_of(value: object) -> str | None:
-    if isinstance(value, torch.Tensor):
-        return MASK if value.dtype == torch.bool else TENSOR
-    for kind, cls in ((BOOL, bool), (INT, int), (FLOAT, float)):
-        if isinstance(value, cls):
-            return kind
-    return None
-
-
-def _either(one: str | None, other: str | None) -> str | None:
-    """Returns the kind of one of two values."""
-    if one == other:
-        return one
-    return TENSOR if {one, other} == {TENSOR, MASK} else _joined(one, other)
-
-
-def _joined(one: str | None, other: str | None) -> str | None:
-    """Returns the kind of an arithmetic result of two numbers."""
-    if one not in (BOOL, *NUMBERS) or other not in (BOOL, *NUMBERS):
-        return None
-    return next((kind for kind in (FLOAT, WRONG, NUMBER) if kind in (one, other)), INT)
-
-
-def _result(operator: ast.operator, right: ast.expr, one: str | None, other: str | None) -> str | None:
-    if TENSOR in (one, other) or MASK in (one, other):
-        return MASK if isinstance(operator, OPERATORS) and one == other == MASK else TENSOR
-    joined = _joined(one, other)
-    if isinstance(operator, ast.Div):
-        return joined and FLOAT
-    if isinstance(operator, ast.Pow) and joined in (INT, WRONG):
-        is_negative = isinstance(right, ast.UnaryOp) and isinstance(right.op, ast.USub)
-        return FLOAT if is_negative else WRONG
-    if isinstance(operator, OPERATORS) and one == other == BOOL:
-        return BOOL
-    return joined

@@ -16,7 +16,7 @@ import sysconfig
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import torch
@@ -45,6 +45,8 @@ class Code:
     function: types.FunctionType
     source: Source
     local: dict[str, list[torch.nn.Module]]  # the modules that each local name may be
+    results: dict[object, str | None] = field(default_factory=dict, compare=False)
+    """What kinds.py knows of the results of functions, for all functions of one search."""
 
     def place(self, node: ast.AST) -> str:
         """Names the function, and the line of a part of it."""
@@ -61,7 +63,8 @@ class Code:
             return _item_of(self.value(expression.value), expression.slice)
         if isinstance(expression, ast.Attribute) and not any(isinstance(one, ast.Call) for one in ast.walk(expression)):
             for module in _modules_of(expression.value, self.local):
-                found = inspect.getattr_static(module, expression.attr, module._buffers.get(expression.attr))
+                tensor = module._buffers.get(expression.attr, module._parameters.get(expression.attr))
+                found = inspect.getattr_static(module, expression.attr, tensor)
                 if found is not None:
                     return found
         code = self.function.__code__
@@ -104,9 +107,12 @@ class Code:
             return None
         source = source_of(found)
         arguments = source.arguments[1:] if modules else source.arguments
-        return Code(
-            found, source, {source.arguments[0].arg: modules} if modules and source.arguments else {}
-        ), arguments
+        local = {source.arguments[0].arg: modules} if modules and source.arguments else {}
+        return Code(found, source, local, self.results), arguments
+
+    def parts(self, expression: ast.expr) -> list[torch.nn.Module]:
+        """Lists the modules that an expression may be."""
+        return _modules_of(expression, self.local)
 
     def returned(self, function: ast.expr) -> str:
         """Words what a function that is called declares to return: "a tensor", "no tensor", or "" if unknown."""
@@ -193,6 +199,7 @@ class _CodeSearch:
     def __init__(self) -> None:
         self.waiting: list[tuple[types.FunctionType, torch.nn.Module | None]] = []
         self._seen: set[tuple[object, int]] = set()
+        self._results: dict[object, str | None] = {}
 
     def add_module(self, module: torch.nn.Module, methods: Iterable[str] = ("forward",)) -> None:
         """Adds what is compiled of a module and its parts, whoever calls it."""
@@ -233,7 +240,7 @@ class _CodeSearch:
                 self._add(named, None)
                 if isinstance(named, type) and _is_scriptable(named):
                     self._add_class(named)
-        return Code(function, found, local)
+        return Code(function, found, local, self._results)
 
     def _add_class(self, cls: type) -> None:
         """Adds the methods of a class that TorchScript would compile."""
