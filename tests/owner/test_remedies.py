@@ -49,7 +49,8 @@ def test_a_module_with_the_remedy_is_hosted_and_right(owner, name, tmp_path, mon
             file = file.replace(old, new)
         source = file.removeprefix(HEAD)
     name = f"remedied {next(count)}"
-    tr.serve(made(source, tmp_path, monkeypatch), OnTensor, name)
+    # Not in turn, which this process may be unable to do, after other tests.
+    tr.serve(made(source, tmp_path, monkeypatch), OnTensor, name, in_turn=False)
     stub = tr.connect("caller", OnTensor, name)
     for _ in range(3):
         x = torch.rand(2, 4)

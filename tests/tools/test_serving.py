@@ -83,7 +83,11 @@ REFUSED = [
     (["ps/nothing"], 1, "nothing on ps: 'nothing': not served by the worker 'ps'; served are: encoder"),
     (["ps/encoder.no"], 2, "ps/encoder.no: Encoder has no no; it has fail, forward, reset, topk"),
     (["ps/encoder.topk", "absent.pt"], 2, "Encoder.topk.x: absent.pt: No such file or directory"),
-    (["ps/encoder.topk", "[[1.0, 2.0]]", "--k", "two"], 2, "Encoder.topk.k: 'two' is neither JSON, such as 3"),
+    (
+        ["ps/encoder.topk", "[[1.0, 2.0]]", "--k", "two"],
+        2,
+        "Encoder.topk.k: 'two' is no int: it is neither JSON, such as 3",
+    ),
     (["ps/encoder.topk", "--k", "2"], 2, "error: no value for x"),
     (["ps/encoder.topk", "1", "2", "3"], 2, "error: 3 values for 2 arguments"),
     (["ps/encoder.topk", "[[1.0]]", "--x", "2"], 2, "error: x: given twice, as value 1 and as --x"),
