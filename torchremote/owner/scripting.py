@@ -28,6 +28,7 @@ from .checks.formats import check_formats
 from .checks.grad_modes import check_grad_mode
 from .checks.identity import check_identity
 from .checks.items_as_tensors import check_items
+from .checks.kinds import Kinds
 from .checks.lists_as_any import check_lists
 from .checks.lists_as_tensors import check_tensors
 from .checks.module_names import check_names
@@ -107,13 +108,14 @@ def _check_code(codes: list[Code]) -> None:
     """Raises CreationError for what TorchScript would do in another way than Python."""
     changes = Changes(codes)
     for code in codes:
+        kinds = Kinds(code)
         check_identity(code)
         check_dtypes(code)
-        check_bools(code)
-        check_numbers(code)
-        check_changes(code)
-        check_remainders(code)
-        check_powers(code)
+        check_bools(kinds)
+        check_numbers(kinds)
+        check_changes(kinds)
+        check_remainders(kinds)
+        check_powers(kinds)
         check_names(code)
         check_items(code)
         check_formats(code)

@@ -26,12 +26,12 @@ _ARITHMETIC: Final = (ast.Add, ast.Mult, ast.Pow)
 _OF_MASKS: Final = frozenset(("add", "mul", "multiply", "pow"))
 
 
-def check_bools(code: Code) -> None:
+def check_bools(kinds: Kinds) -> None:
     """Raises CreationError for a bool that TorchScript takes for an int, with the line, and what to write."""
+    code = kinds.code
     uses = [node for node in code.source.nodes if _may_convert(code, node)]
     if not uses:
         return
-    kinds = Kinds(code)
     for node in uses:
         bools = _converted(code, kinds, node)
         if bools:

@@ -37,12 +37,12 @@ _VIEWS_OF_WHOLE: Final = frozenset(("contiguous", "flatten", "ravel", "reshape")
 """They give views of tensors whose memory is in order."""
 
 
-def check_changes(code: Code) -> None:
+def check_changes(kinds: Kinds) -> None:
     """Raises CreationError for such an assignment to a tensor that a module holds, with the line, and what to write.
 
     Also to a part of any tensor.
     """
-    kinds = Kinds(code)
+    code = kinds.code
     for node in code.source.nodes:
         if isinstance(node, ast.AugAssign) and type(node.op) in _METHODS:
             match node.target:

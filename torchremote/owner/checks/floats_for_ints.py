@@ -44,11 +44,11 @@ _SIZE: Final = "TorchScript does not take it for a size, or another int"
 _NO_TENSORS: Final = (ast.Constant, ast.List, ast.ListComp, ast.JoinedStr, ast.Tuple, ast.Dict)
 
 
-def check_powers(code: Code) -> None:
+def check_powers(kinds: Kinds) -> None:
     """Raises CreationError for such a value, with the line, and what to write."""
+    code = kinds.code
     if not any(_may_be_wrong(node) for node in code.source.nodes):
         return
-    kinds = Kinds(code)
     for node in code.source.nodes:
         for wrong, effect in _shown(code, kinds, node):
             raise CreationError(

@@ -50,19 +50,26 @@ def may_be_torchs(function: object) -> bool:
 
 
 class Kinds:
-    """Knows the kinds of a function's expressions."""
+    """Knows the kinds of a function's expressions. It goes through the function when it is first asked."""
 
     def __init__(self, code: Code) -> None:
         self.code = code
-        self._changed = {
-            node.attr
-            for node in code.source.nodes
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
-        }
-        self._names = Names(self.kind, lambda annotation: _declared(code, annotation), self._has_parts)
+
+    @functools.cached_property
+    def _names(self) -> Names:
+        code = self.code
+        names = Names(self.kind, lambda annotation: _declared(code, annotation), self._has_parts)
+        self.__dict__["_names"] = names  # `kind` asks for it meanwhile
         for argument in code.source.arguments:
-            self._names.learn(argument.arg, _declared(code, argument.annotation, is_argument=True))
-        self._names.follow(code.source.body)
+            names.learn(argument.arg, _declared(code, argument.annotation, is_argument=True))
+        names.follow(code.source.body)
+        return names
+
+    @functools.cached_property
+    def _changed(self) -> set[str]:
+        """The names of attributes that the function assigns."""
+        nodes = self.code.source.nodes
+        return {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
 
     def is_number(self, expression: ast.expr) -> bool:
         """Says whether an expression is an int or a float."""

@@ -19,13 +19,13 @@ from .kinds import Kinds
 from .scripted_code import Code
 
 
-def check_numbers(code: Code) -> None:
+def check_numbers(kinds: Kinds) -> None:
     """Raises CreationError for such a value, with the line, and what to write."""
+    code = kinds.code
     choices = [node for node in code.source.nodes if isinstance(node, ast.BoolOp)]
     if not choices:
         return
     tests = {id(test) for test in _tests(code.source.tests, code.source.nodes)}
-    kinds = Kinds(code)
     is_open = {id(value) for value in _where_bools_pass(code)}
     for node in choices:
         if id(node) in is_open and any(_is_no_bool(kinds, value) for value in node.values):

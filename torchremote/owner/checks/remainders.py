@@ -12,16 +12,16 @@ import ast
 
 from ...errors import CreationError
 from .kinds import Kinds
-from .scripted_code import Code
 
 
-def check_remainders(code: Code) -> None:
+def check_remainders(kinds: Kinds) -> None:
     """Raises CreationError for such an assignment, with the line, and what to write."""
+    code = kinds.code
     for node in code.source.nodes:
         if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Mod):
             raise CreationError(
                 f"{code.place(node)}: `{ast.unparse(node)}` gives a remainder with the sign of the dividend in "
-                f"TorchScript, and a float for two ints; write {_written(Kinds(code), node)}"
+                f"TorchScript, and a float for two ints; write {_written(kinds, node)}"
             )
 
 
