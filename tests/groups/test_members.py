@@ -19,7 +19,7 @@ import torch.distributed.rpc as rpc
 import torchremote as tr
 from torchremote import _torch
 from torchremote.errors import GroupError, NotInitializedError
-from torchremote.group import hub, members
+from torchremote.group import hub, members, open_files
 from torchremote.group import join as joining
 from torchremote.group.hub import SILENCE, line_of, split_address
 
@@ -324,6 +324,15 @@ def test_a_worker_does_not_run_out_of_files(nursery):
             until(lambda: "files open, and may have 60" in said.getvalue(), seconds=20)
         else:
             assert not said.getvalue()
+    said.truncate(0)
+    held = []
+    with contextlib.suppress(OSError):
+        while True:
+            held.append(os.dup(1))
+    open_files.check_open_files()  # it has none to look with
+    for one in held:
+        os.close(one)
+    assert "files open, and may have 60" in said.getvalue()
 
 
 @in_a_group()

@@ -57,7 +57,7 @@ FIRST_WORD: Final = 10.0
 LONGEST_LINE: Final = 1 << 24
 _HELLO: Final = {"name": str, "timeout": (int, float), "host": str, "pid": int, "since": str}
 _MEMBER: Final = {"url": str, "maps": dict, "devices": list, "device_count": int}
-"""What these messages have."""
+"""The parts of these messages, with their classes."""
 
 Message = dict[str, Any]
 

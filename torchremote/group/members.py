@@ -240,10 +240,8 @@ class Membership:
 
         try:
             start_thread(take_off, "torchremote-group-leaver")
-        except (
-            RuntimeError
-        ):  # no more threads can be started: a worker that comes back must not find the old one listed
-            time.sleep(LAST_CALLS)
+        except RuntimeError:  # no more threads can be started
+            time.sleep(LAST_CALLS)  # here: a worker that comes back must not find the old one listed
             agent.take_off(name, number)
             taken_off.set()
 

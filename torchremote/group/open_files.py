@@ -33,7 +33,10 @@ def raise_limit() -> None:
 def check_open_files() -> None:
     """Logs a warning if this process has more than `_MANY` of its limit open."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    count = len(os.listdir("/dev/fd"))
+    try:
+        count = len(os.listdir("/dev/fd"))
+    except OSError:  # there is none left to look with
+        count = limit
     if limit != resource.RLIM_INFINITY and count > _MANY * limit:
         _log.warning(
             "torchremote: this process has %d files open, and may have %d. Without any, torch ends it. Through shared "

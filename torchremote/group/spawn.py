@@ -123,7 +123,7 @@ def spawn(name: str, *, timeout: float = 60.0, **options: Any) -> SpawnedWorker:
     check_worker_name(name)
     check_seconds(timeout)
     given = {"name": name, "address": joined("spawn").address, "timeout": timeout, **options}
-    if "rpc_backend_options" not in options:
+    if "rpc_backend_options" not in options:  # raises here what would be raised there
         rpc_options(**{option: value for option, value in options.items() if option not in _OF_THE_PROCESS})
     begun: list[_Begun] = []
     try:

@@ -29,11 +29,8 @@ _OF_MASKS: Final = frozenset(("add", "mul", "multiply", "pow"))
 def check_bools(kinds: Kinds) -> None:
     """Raises CreationError for a bool that TorchScript takes for an int, with the line, and what to write."""
     code = kinds.code
-    uses = [node for node in code.source.nodes if _may_convert(code, node)]
-    if not uses:
-        return
-    for node in uses:
-        bools = _converted(code, kinds, node)
+    for node in code.source.nodes:
+        bools = _converted(code, kinds, node) if _may_convert(code, node) else []
         if bools:
             shown = list(dict.fromkeys(map(ast.unparse, bools)))
             what, number = ("a bool", "an int") if len(shown) == 1 else ("bools", "ints")

@@ -161,7 +161,7 @@ _POINTED: Final = re.compile(
     r"^(?P<before>(?:.*\n *~+\n)*)(?P<line>.*)\n(?P<indent> *)(?P<mark>~+) <--- HERE", re.MULTILINE
 )
 _NOT_EXPORTED: Final = re.compile("attribute assignment|uninitialized parameters")
-"""What `torch.export` refuses as well: attributes that change, and parts without sizes."""
+"""TorchScript's words for things that `torch.export` refuses as well: attributes that change, parts without sizes."""
 
 
 def remedy_for(module: nn.Module, said: str) -> str:

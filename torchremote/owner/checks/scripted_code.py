@@ -46,7 +46,7 @@ class Code:
     source: Source
     local: dict[str, list[torch.nn.Module]]  # the modules that each local name may be
     results: dict[object, str | None] = field(default_factory=dict, compare=False)
-    """What kinds.py knows of the results of functions, for all functions of one search."""
+    """The kinds of the results of functions, which kinds.py finds, for all functions of one search."""
 
     def place(self, node: ast.AST) -> str:
         """Names the function, and the line of a part of it."""
