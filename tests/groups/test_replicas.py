@@ -132,6 +132,23 @@ def test_a_call_that_was_refused_goes_to_another_one(nursery):
         comes_back(replicas, where)
 
 
+@in_a_group()
+def test_a_call_that_was_refused_goes_to_the_same_one_if_that_came_back_meanwhile(nursery):
+    start(nursery, 1)
+    replicas = tr.connect(OWNERS[:1], zoo.Encoder, "encoder")
+    leave_out = team.Team.leave_out
+
+    def comes_back_at_once(self, replica, stub, failure):
+        leave_out(self, replica, stub, failure)
+        until(lambda: replica.methods)
+
+    team.Team.leave_out = comes_back_at_once
+    for call in (replicas, lambda x: replicas.forward_async(x).wait(), lambda x: replicas.forward_many([(x,)] * 2)[0]):
+        tr.withdraw("encoder", OWNERS[0])
+        serve(OWNERS[0])
+        assert from_which(call(X)) == OWNERS[0]
+
+
 class Counting(torch.nn.Module):
     def __init__(self):
         super().__init__()

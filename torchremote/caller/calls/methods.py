@@ -156,8 +156,10 @@ class NamedStubMethods(dict[str, Any]):
 
     def lose(self, *, withdrawn: bool) -> None:
         """Has the next call find the module."""
-        self.withdrawn = withdrawn
-        self.clear()
+        with self._lock:
+            # If it is empty already, its worker may be lost. Then the refusal is of the process that came back.
+            self.withdrawn = withdrawn and (self.withdrawn or bool(self))
+            self.clear()
         if self.when_lost is not None:
             self.when_lost()
 

@@ -31,7 +31,7 @@ from ..messages.pauses import pause_of
 from ..messages.steps import Steps, run_here, run_later
 from ..messages.waiting import is_of_a_handler
 from ..stubs.stub import with_timeout
-from .replica import Replica, Taken
+from .replica import Taken
 from .team import Team
 
 TEAM: Final = "_torchremote_team"
@@ -70,7 +70,7 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
         finally:
             taken.give_back()
         team.leave_out(taken.replica, taken.stub, failure)
-        return run_here(single.tries(team, args, kwargs, 1, began, failure, [taken.replica]))
+        return run_here(single.tries(team, args, kwargs, 1, began, failure, [taken.stub]))
 
     def later(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
         team = self_.__dict__[TEAM]
@@ -193,7 +193,7 @@ class _Messages:
         began, grad_mode = time.monotonic(), torch.is_grad_enabled()
         is_recorded = _torch.is_recording_calls()  # see calls/again.py, Note [Sent again]
 
-        def failed(failure: TorchRemoteError, tried: list[Replica]) -> None:
+        def failed(failure: TorchRemoteError, tried: list[Any]) -> None:
             if not is_recorded and self._may_go_on(failure):
                 run_later(self.tries(team, args, kwargs, calls, began, failure, tried), give, grad_mode)
             else:
@@ -212,7 +212,7 @@ class _Messages:
                     failure = failure_of(stub, error, self._where)
                     if isinstance(failure, (StaleStubError, WireError)):
                         team.leave_out(replica, stub, failure)
-                        failed(failure, [replica])
+                        failed(failure, [stub])
                         return
                     fail_later(failing, error, give)
                     return
@@ -232,7 +232,7 @@ class _Messages:
             if is_of_a_handler(error):
                 raise
             team.leave_out(replica, stub, error)
-            failed(error, [replica])
+            failed(error, [stub])
             return
         except BaseException:
             taken.give_back()
@@ -252,13 +252,14 @@ class _Messages:
         calls: int,
         began: float,
         failure: TorchRemoteError,
-        tried: list[Replica],
+        tried: list[Any],
     ) -> Steps[Any]:
         """Makes a call that failed before, until it gets through, must not be made again, or its time is over.
 
         Args:
             began: when it was made first.
-            tried: the replicas that did not run it. One that is idempotent is made as often as time allows.
+            tried: the stubs of replicas that did not run it. A replica that came back since has a new one. A call that
+                is idempotent is made as often as time allows.
         """
         until, pauses = began + seconds_of(team.timeout), 0
         while self._may_go_on(failure):
@@ -276,9 +277,9 @@ class _Messages:
                 continue
             replica, stub = taken.replica, taken.stub
             try:
-                if left <= 0 or (replica in tried and not self._idempotent):
+                if left <= 0 or (not self._idempotent and any(stub is one for one in tried)):
                     break
-                tried.append(replica)
+                tried.append(stub)
                 wait_for_streams(team.devices)
                 brief = with_timeout(stub, timeout_of(left))
                 answer, unpack, failing = self._begin(brief, *args, **kwargs)

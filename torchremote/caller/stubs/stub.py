@@ -91,7 +91,11 @@ def exchange_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface
 
 def stub_along(stub: Stub, route: Route) -> Any:
     """Makes another stub of the same class that follows `route`. It gets the attributes that the user's code set."""
-    return give_own(make_stub(stub._torchremote_compiled, route, stub._torchremote_bases), own_of(stub))
+    again = give_own(make_stub(stub._torchremote_compiled, route, stub._torchremote_bases), own_of(stub))
+    methods = stub.__dict__[METHODS]
+    if isinstance(methods, NamedStubMethods) and not methods:
+        again.__dict__[METHODS].lose(withdrawn=methods.withdrawn)
+    return again
 
 
 def own_of(stub: Stub) -> dict[str, Any]:
