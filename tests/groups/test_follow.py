@@ -14,6 +14,7 @@ from torch import Tensor
 import torchremote as tr
 from torchremote import native
 from torchremote.caller.calls.methods import METHODS, NamedStubMethods
+from torchremote.caller.finding import follow
 from torchremote.errors import MismatchError, NotInGroupError, StaleStubError, WireError
 
 from .. import zoo
@@ -85,6 +86,27 @@ def test_a_call_that_was_on_its_way_while_the_owner_came_back(nursery):
         stub(X)
     rpc.rpc_sync("ps", roles.serve_encoder, (1,))
     assert is_from(1, stub(X))
+
+
+@in_a_group()
+def test_an_owner_that_is_lost_again_just_when_it_was_found(nursery):
+    owner = owner_with_encoder(nursery)
+    stub = tr.connect("ps", zoo.Encoder, "encoder")
+    lose(owner)
+    owner = owner_with_encoder(nursery, seed=1)
+    keep_mode = follow.keep_mode
+
+    def found(*args):
+        follow.keep_mode = keep_mode
+        lose(owner)
+        nursery.join("ps")
+        keep_mode(*args)
+
+    follow.keep_mode = found
+    with pytest.raises(NotInGroupError, match="Encoder.* on ps: the worker is back, and does not serve 'encoder'"):
+        stub(X)
+    rpc.rpc_sync("ps", roles.serve_encoder, (2,))
+    assert is_from(2, stub(X))
 
 
 def at_once(count, function):

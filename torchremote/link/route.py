@@ -34,6 +34,7 @@ class Route:
     in_turn: bool = False  # whether the module runs its calls one after another
     training: bool = True  # the module's mode when the route was made
     followed: bool = True  # whether the native part has calls follow a module with a name; links do not say it
+    number: int | None = None  # of the worker, which has another one when it comes back; links do not say it
 
 
 class Address(NamedTuple):

@@ -73,7 +73,7 @@ class NamedStubMethods(dict[str, Any]):
         self.compiled = compiled
         self.worker = route.worker
         self.followed = route.followed
-        self.withdrawn = False  # why it is empty: the worker lives, and does not have the module any more
+        self.number = route.number
         self.when_lost: Callable[[], None] | None = None  # is called when it is empty
         self._module = _torch.object_of(stub)  # not the stub: that holds this, and has to go with its last reference
         self._all = dict(self)
@@ -154,12 +154,9 @@ class NamedStubMethods(dict[str, Any]):
 
         NamedStubMethods.find(self, within, ended)
 
-    def lose(self, *, withdrawn: bool) -> None:
+    def lose(self) -> None:
         """Has the next call find the module."""
-        with self._lock:
-            # If it is empty already, its worker may be lost. Then the refusal is of the process that came back.
-            self.withdrawn = withdrawn and (self.withdrawn or bool(self))
-            self.clear()
+        self.clear()
         if self.when_lost is not None:
             self.when_lost()
 
@@ -187,7 +184,7 @@ def note_failure(stub: Any, handle: int, failure: Exception) -> None:
     if not isinstance(methods, NamedStubMethods) or not isinstance(failure, (StaleStubError, NotInGroupError)):
         return
     if route is not None and route.handle == handle:  # it has not followed meanwhile
-        methods.lose(withdrawn=isinstance(failure, StaleStubError))
+        methods.lose()
 
 
 _registry_lock = new_lock()
@@ -209,7 +206,7 @@ def lose_worker(name: str) -> None:
     with _registry_lock:
         concerned = [methods for methods in _registry if methods.worker == name]
     for methods in concerned:
-        methods.lose(withdrawn=False)
+        methods.lose()
 
 
 lost_workers: set[str] = set()

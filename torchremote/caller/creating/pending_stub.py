@@ -222,6 +222,12 @@ class PendingStub(Pending[StubT]):
         if self._name is None and self._ticket is not None:
             sweeper.soon(partial(cancel_message, self._place, self._ticket))  # see owner/lives/sweeper.py
 
+    @property
+    def number(self) -> int:
+        """Returns the number of the worker that was asked, which has another one when it comes back."""
+        number: int = self._place.worker.id
+        return number
+
     def done(self) -> bool:
         return bool(self._answer.done())
 
@@ -272,7 +278,7 @@ class PendingStub(Pending[StubT]):
             raise self._failure(error) from None
         self._ticket = None  # from now on, the lease keeps the module
         reached = (worker, self._name, answer.device, answer.handle, devices, lease)
-        return Route(*reached, self._timeout, answer.in_turn, answer.training, self._followed)
+        return Route(*reached, self._timeout, answer.in_turn, answer.training, self._followed, self.number)
 
     def _send_built(self, unknown: CreationError | None) -> None:
         """Builds the module here, and asks the worker to host it: see built_here.py. `unknown`: as there."""

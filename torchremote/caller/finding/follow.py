@@ -74,7 +74,7 @@ def _ask(methods: NamedStubMethods, within: float) -> tuple[PendingStub, Route]:
 
 
 def _found(methods: NamedStubMethods, route: Route, pending: PendingStub) -> Route | None:
-    """Takes a worker's answer. Returns None if the name was withdrawn.
+    """Takes a worker's answer. Returns None if the worker is the one that the stub knows, and has withdrawn the name.
 
     Args:
         route: the one that the stub has.
@@ -82,7 +82,7 @@ def _found(methods: NamedStubMethods, route: Route, pending: PendingStub) -> Rou
     try:
         return pending.route()
     except ServedNameError:
-        if methods.withdrawn:
+        if methods.number in (None, pending.number):
             return None
         raise NotInGroupError(
             f"{_where(methods, route)}: the worker is back, and does not serve {route.name!r}; nothing was sent"
@@ -92,6 +92,7 @@ def _found(methods: NamedStubMethods, route: Route, pending: PendingStub) -> Rou
 def _lead(methods: NamedStubMethods, before: int, found: Route) -> None:
     """Has a stub, whose handle was `before`, lead to the module that was found."""
     exchange_route(methods.scripted(), methods.compiled, found)
+    methods.number = found.number
     follow_mode(before, found)
 
 

@@ -91,11 +91,7 @@ def exchange_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface
 
 def stub_along(stub: Stub, route: Route) -> Any:
     """Makes another stub of the same class that follows `route`. It gets the attributes that the user's code set."""
-    again = give_own(make_stub(stub._torchremote_compiled, route, stub._torchremote_bases), own_of(stub))
-    methods = stub.__dict__[METHODS]
-    if isinstance(methods, NamedStubMethods) and not methods:
-        again.__dict__[METHODS].lose(withdrawn=methods.withdrawn)
-    return again
+    return give_own(make_stub(stub._torchremote_compiled, route, stub._torchremote_bases), own_of(stub))
 
 
 def own_of(stub: Stub) -> dict[str, Any]:
@@ -140,8 +136,8 @@ def route_and_interface(stub: object, asked: str) -> tuple[Route, CompiledInterf
         route = route_of(stub)
         if route is not None:
             methods = stub.__dict__[METHODS]
-            if isinstance(methods, NamedStubMethods) and not methods.followed:  # the link does not say it
-                route = replace(route, followed=False)
+            if isinstance(methods, NamedStubMethods):  # the link does not say these
+                route = replace(route, followed=methods.followed, number=methods.number)
             return route, stub._torchremote_compiled
     if isinstance(stub, SeveralModules):
         raise InterfaceError(
