@@ -141,16 +141,22 @@ def test_little_shared_memory(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("limit", "told"),
+    ("limit", "most", "told"),
     [
-        (1024, "ok     open files: 1024 at most: enough for about 24 other workers, or 166 with shared_memory=False"),
-        (64, "WRONG  open files: 64 at most: enough for about 0 other workers, or 6 with .*\n.*ulimit -n"),
-        (resource.RLIM_INFINITY, "ok     open files: no limit"),
+        (
+            1024,
+            1024,
+            "ok     open files: 1024 at most: enough for about 24 other workers, or 166 with shared_memory=False",
+        ),
+        (1024, 4096, "ok     open files: 1024 at most: .*=False; join raises it to 4096"),
+        (1024, resource.RLIM_INFINITY, "ok     open files: 1024 at most: .*=False; join raises it to 65536"),
+        (64, 64, "WRONG  open files: 64 at most: enough for about 0 other workers, or 6 with .*=False\n.*ulimit -n`"),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, "ok     open files: no limit"),
     ],
 )
-def test_open_files(monkeypatch, limit, told):
-    monkeypatch.setattr(resource, "getrlimit", lambda what: (limit, limit))
-    assert re.match(told, str(doctor._open_files()))
+def test_open_files(monkeypatch, limit, most, told):
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (limit, most))
+    assert re.fullmatch(told, str(doctor._open_files()))
 
 
 def fail(*args):

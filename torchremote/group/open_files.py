@@ -21,13 +21,19 @@ _MANY: Final = 0.8
 _log = logging.getLogger("torchremote")
 
 
-def raise_limit() -> None:
-    """Raises the limit of open files to what the system allows, to `_ENOUGH` at most."""
+def higher_limit() -> int | None:
+    """Returns the limit of open files that the system allows, `_ENOUGH` at most. None: it is no higher than now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
-    if soft != resource.RLIM_INFINITY and soft < allowed:
+    return None if soft == resource.RLIM_INFINITY or soft >= allowed else allowed
+
+
+def raise_limit() -> None:
+    """Raises the limit of open files to `higher_limit`."""
+    higher = higher_limit()
+    if higher is not None:
         with suppress(OSError, ValueError):  # some systems allow less than they say
-            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (higher, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
 def check_open_files() -> None:

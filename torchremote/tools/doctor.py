@@ -19,6 +19,7 @@ import torch.distributed.rpc as rpc
 from .. import native, supported
 from .._version import __version__
 from ..caller.creating.create import create
+from ..group.open_files import higher_limit
 from ..jit import compile_interface
 
 SHARED_MEMORY: Final = "/dev/shm"
@@ -124,6 +125,9 @@ def _open_files() -> Finding:
     room = max(0, limit - OWN_FILES)
     near, far = room // FILES_WITH_SHARED_MEMORY, room // FILES_WITHOUT
     found = f"{limit} at most: enough for about {near} other workers, or {far} with shared_memory=False"
+    higher = higher_limit()
+    if higher is not None:
+        found += f"; join raises it to {higher}"
     if near < FEWEST_OTHERS:
         return Finding("open files", found, "torch ends a process that has none left: raise the limit with `ulimit -n`")
     return Finding("open files", found)
