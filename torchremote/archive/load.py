@@ -17,7 +17,7 @@ from .. import _torch
 from ..caller.calls.methods import lost_workers
 from ..caller.creating.pending_stub import find_served
 from ..caller.finding.connect import asked_until
-from ..caller.messages.waiting import is_of_a_handler
+from ..caller.messages.waiting import unless_of_a_handler
 from ..caller.stubs.modes import has_set_mode
 from ..caller.stubs.stub import Stub, attach
 from ..errors import (
@@ -181,9 +181,7 @@ def _routes(saved: list[_Saved], within: float | None) -> list[Route]:
     for pending in asked:
         try:
             routes.append(pending.route())
-        except TorchRemoteError as error:
-            if is_of_a_handler(error):
-                raise
+        except unless_of_a_handler(TorchRemoteError) as error:
             errors.append(error)
     if errors:
         for other in errors[1:]:

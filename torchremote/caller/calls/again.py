@@ -30,7 +30,7 @@ from ..messages.awaiting import Answer
 from ..messages.exchange import Failure, raise_failure
 from ..messages.pauses import pause_of
 from ..messages.steps import Steps, run_here, run_later
-from ..messages.waiting import is_of_a_handler
+from ..messages.waiting import is_of_a_handler, unless_of_a_handler
 from .methods import DEVICES, METHODS, NamedStubMethods, note_failure
 
 _is_profiling = _torch.is_profiling
@@ -89,8 +89,8 @@ def sent_again(
         began = time.monotonic() if is_timed else 0.0
         try:
             return once(self_, *args, **kwargs)
-        except (StaleStubError, WireError) as error:
-            if is_of_a_handler(error) or not resume.is_allowed(self_, error):
+        except unless_of_a_handler(StaleStubError, WireError) as error:
+            if not resume.is_allowed(self_, error):
                 raise
             failure = error.with_traceback(None)  # which refers to this frame
         return resume.go_on(self_, args, kwargs, began, failure)
@@ -161,9 +161,7 @@ def sent_until_timeout_later(
             return result
         try:
             answer = once_async(self_, *args, **kwargs)
-        except (StaleStubError, WireError) as error:
-            if is_of_a_handler(error):
-                raise
+        except unless_of_a_handler(StaleStubError, WireError) as error:
             try_again(error.with_traceback(None))
         else:
             _torch.when_done(answer, settled)
@@ -198,9 +196,7 @@ def _tries(
         try:
             try:
                 yield from stub.__dict__[METHODS].finding(until, exactly=True)
-            except CallTimeoutError as error:
-                if is_of_a_handler(error):
-                    raise
+            except unless_of_a_handler(CallTimeoutError) as error:
                 failure = failure or error.with_traceback(None)  # one of a message that was sent says more
                 continue
             if (left := until - time.monotonic()) <= 0:
@@ -208,9 +204,7 @@ def _tries(
             route = route_of(stub)
             wait_for_streams(stub.__dict__[DEVICES])
             return (yield once_async(NamedStubMethods.with_timeout(stub, timeout_of(left)), *args, **kwargs))
-        except (StaleStubError, WireError) as error:
-            if is_of_a_handler(error):
-                raise
+        except unless_of_a_handler(StaleStubError, WireError) as error:
             failure = error.with_traceback(None)  # which refers to this frame, and that to the stub
             assert route is not None
             note_failure(stub, route.handle, failure)  # the other stub has noted it for itself

@@ -31,7 +31,7 @@ from ...link.route import route_of
 from ...owner.modules import progress_here
 from ..messages.awaiting import Answer
 from ..messages.exchange import Failing, Failure, Inquiring, ask_later, later, send, settle, when_all
-from ..messages.waiting import is_of_a_handler
+from ..messages.waiting import unless_of_a_handler
 from .again import sent_until_timeout, sent_until_timeout_later
 from .described import describe
 from .methods import DEVICES, METHODS
@@ -202,9 +202,7 @@ class Batches:
             try:
                 arguments = self._arguments(call, self._place(position))
                 sent.append(call_async(stub, **arguments))
-            except TorchRemoteError as error:
-                if is_of_a_handler(error):
-                    raise
+            except unless_of_a_handler(TorchRemoteError) as error:
                 sent.append(error)
         return sent
 
@@ -228,9 +226,7 @@ def result_of(sent: Any) -> Any:
         return sent
     try:
         return sent.wait()
-    except TorchRemoteError as error:
-        if is_of_a_handler(error):
-            raise
+    except unless_of_a_handler(TorchRemoteError) as error:
         return error.with_traceback(None)  # see messages/exchange.py, Note [Failures in Futures]
 
 
@@ -264,18 +260,14 @@ class _Batch(Inquiring):
         assert route is not None
         try:
             return ask_later(route.worker, self._where, progress_here, route.handle, self.number, timeout=_ASKING)
-        except TorchRemoteError as error:
-            if is_of_a_handler(error):
-                raise
+        except unless_of_a_handler(TorchRemoteError):
             return None
 
     def _place(self, asked: Answer[int | None] | None) -> str:
         """Words what the owner answers; waits for it. "" if it is lost or busy."""
         try:
             position = None if asked is None else asked.wait()
-        except TorchRemoteError as error:
-            if is_of_a_handler(error):
-                raise
+        except unless_of_a_handler(TorchRemoteError):
             position = None
         return "" if position is None else f"calls[{self.first + position}]: "
 

@@ -43,7 +43,7 @@ from ...locks import new_lock
 from ..messages.awaiting import Answer
 from ..messages.exchange import Failure, raise_failure
 from ..messages.steps import Steps, at_latest, call_soon, run_here
-from ..messages.waiting import is_of_a_handler
+from ..messages.waiting import unless_of_a_handler
 
 METHODS: Final = "_torchremote_methods"
 """The attribute in which a stub keeps its scripted methods, by name."""
@@ -114,9 +114,9 @@ class NamedStubMethods(dict[str, Any]):
             try:
                 yield at_latest(until, search, self.found_too_late()) if exactly else search
                 return
-            except TorchRemoteError as error:
+            except unless_of_a_handler(TorchRemoteError) as error:
                 is_over = time.monotonic() >= until - _SHORTEST_SEARCH
-                if is_over or is_of_a_handler(error) or (number > before and not isinstance(error, CallTimeoutError)):
+                if is_over or (number > before and not isinstance(error, CallTimeoutError)):
                     raise
 
     def found_too_late(self) -> CallTimeoutError:

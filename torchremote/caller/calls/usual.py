@@ -17,7 +17,7 @@ from ... import _torch, native
 from ...errors import ArgumentError, StaleStubError, TorchRemoteError, WireError
 from ...link.failures import FAILURES, check_not_forked
 from ..messages.exchange import settle
-from ..messages.waiting import TURN, is_of_a_handler
+from ..messages.waiting import TURN, is_of_a_handler, unless_of_a_handler
 from .again import Resume
 from .methods import METHODS
 
@@ -67,8 +67,8 @@ def usual_call(
                 raise explained(self_, error, args) from None
             if answer is not None:
                 return settle(answer, restore, partial(failure, self_))
-        except (StaleStubError, WireError) as error:
-            if resume is None or is_of_a_handler(error) or not resume.is_allowed(self_, error):
+        except unless_of_a_handler(StaleStubError, WireError) as error:
+            if resume is None or not resume.is_allowed(self_, error):
                 raise
             failed = error.with_traceback(None)
             failed.__context__ = None  # both refer to this frame

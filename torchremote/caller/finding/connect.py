@@ -17,7 +17,7 @@ from ..creating.pending import Pending
 from ..creating.pending_stub import find_served
 from ..messages.exchange import ask
 from ..messages.pauses import pause_of
-from ..messages.waiting import is_of_a_handler
+from ..messages.waiting import unless_of_a_handler
 from ..replicas.pending import NOT_YET, PendingReplicas
 
 Found = TypeVar("Found")
@@ -123,9 +123,7 @@ def asked_until(wait: float | None, waits: str, find: Callable[[float | None], F
     while True:
         try:
             return find(None if wait is None else max(end - time.monotonic(), _SHORTEST_QUESTION))
-        except NOT_YET as error:
-            if is_of_a_handler(error):
-                raise
+        except unless_of_a_handler(*NOT_YET) as error:
             left = end - time.monotonic()
             if wait is None:
                 if isinstance(error, (ServedNameError, AbsentWorkerError, NotInGroupError)):

@@ -33,7 +33,7 @@ from ...link.failures import FAILURES, check_not_forked, explain
 from ...owner.create import Refusal, answering
 from .awaiting import Answer
 from .kept_tensors import keep_tensors, may_be_recorded, until_answered
-from .waiting import is_of_a_handler, wait_until_done
+from .waiting import is_of_a_handler, unless_of_a_handler, wait_until_done
 
 Failing = Callable[[Exception], Exception]
 """Makes the error to raise for one of torch's."""
@@ -75,9 +75,7 @@ def send(
                 answer = start(*args, **kwargs)
         else:
             answer = start(*args, **kwargs)
-    except catches as error:
-        if is_of_a_handler(error):  # it ran in this frame
-            raise
+    except unless_of_a_handler(*catches) as error:
         raise failing(error) from None  # its message has everything
     if kept is not None:
         until_answered(answer, kept)
@@ -96,9 +94,7 @@ def settle(answer: Any, unpack: Callable[[Any], Any] | None, failing: Failing, c
     wait_until_done(answer)
     try:
         value = answer.wait()
-    except catches as error:
-        if is_of_a_handler(error):
-            raise
+    except unless_of_a_handler(*catches) as error:
         raise failing(error) from None
     return value if unpack is None else unpack(value)
 

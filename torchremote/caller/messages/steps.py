@@ -33,7 +33,7 @@ from ...errors import NotInitializedError
 from ...threads import LONGEST_WORK, OneThread, at_work, start_at_work
 from .awaiting import Answer
 from .exchange import Failure, raise_failure
-from .waiting import is_of_a_handler, wait
+from .waiting import unless_of_a_handler, wait
 
 Result = TypeVar("Result")
 Steps = Generator[Any, Any, Result]
@@ -62,9 +62,7 @@ def run_here(steps: Steps[Result]) -> Result:
                     continue
                 try:
                     value = wait(waits_for)
-                except Exception as error:
-                    if is_of_a_handler(error):
-                        raise
+                except unless_of_a_handler(Exception) as error:
                     waits_for = steps.throw(error)
                 else:
                     waits_for = steps.send(value)
@@ -175,9 +173,7 @@ def call_soon(do: Callable[[], None], refused: Refused) -> None:
 def _call_later(seconds: float, do: Callable[[], None], refused: Refused) -> None:
     try:
         _clock.call_after(seconds, do, refused)
-    except RuntimeError as error:
-        if is_of_a_handler(error):
-            raise
+    except unless_of_a_handler(RuntimeError) as error:
         refused(error)
 
 

@@ -35,18 +35,21 @@ import atexit
 import functools
 import os
 import select
+import sys
 import threading
 import time
 from contextlib import suppress
 from signal import getsignal, set_wakeup_fd, valid_signals
 from threading import _DummyThread, current_thread, get_ident
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ... import _torch, native
 from ...errors import CallTimeoutError
 from ...link.failures import check_not_forked
 from ...locks import new_lock
 from ...threads import OneThread, at_work
+
+E = TypeVar("E", bound=BaseException)
 
 PATIENCE: Final = 0.1
 """Seconds between a signal and the end of the waiting."""
@@ -260,6 +263,15 @@ def is_of_a_handler(error: BaseException) -> bool:
             return True
         trace = trace.tb_next
     return False
+
+
+def unless_of_a_handler(*kinds: type[E]) -> tuple[type[E], ...]:
+    """Names these errors, for `except`, unless a signal's handler raised the one that is being caught.
+
+    Use it where an `except` does not raise the error again: what a handler raises ends the call.
+    """
+    error = sys.exception()
+    return () if isinstance(error, kinds) and is_of_a_handler(error) else kinds  # others match no kind
 
 
 class SuppressFailures(suppress):

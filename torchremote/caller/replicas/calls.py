@@ -29,7 +29,7 @@ from ..messages.awaiting import Answer
 from ..messages.exchange import Failing, Failure, Settle, at_once, fail_later, raise_failure, when_all
 from ..messages.pauses import pause_of
 from ..messages.steps import Steps, run_here, run_later
-from ..messages.waiting import is_of_a_handler
+from ..messages.waiting import unless_of_a_handler
 from ..stubs.stub import with_timeout
 from .replica import Taken
 from .team import Team
@@ -57,15 +57,11 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
         team, began = self_.__dict__[TEAM], time.monotonic()
         try:
             taken = team.take()
-        except NotInGroupError as error:
-            if is_of_a_handler(error):
-                raise
+        except unless_of_a_handler(NotInGroupError) as error:
             return run_here(single.tries(team, args, kwargs, 1, began, error, []))
         try:
             return once(taken.stub, *args, **kwargs)
-        except (StaleStubError, WireError) as error:
-            if is_of_a_handler(error):
-                raise
+        except unless_of_a_handler(StaleStubError, WireError) as error:
             failure: TorchRemoteError = error
         finally:
             taken.give_back()
@@ -127,9 +123,7 @@ def _start(team: Team, start: Callable[..., Any], args: tuple[Any, ...], kwargs:
         taken = team.take()
         try:
             return start(taken.stub, *args, **kwargs)
-        except NotInGroupError as error:
-            if is_of_a_handler(error):
-                raise
+        except unless_of_a_handler(NotInGroupError) as error:
             team.leave_out(taken.replica, taken.stub, error)
             if not left:
                 raise
@@ -175,8 +169,8 @@ class _Messages:
         """
         try:
             return team.take(calls)
-        except NotInGroupError as error:
-            if is_of_a_handler(error) or not self._idempotent:
+        except unless_of_a_handler(NotInGroupError) as error:
+            if not self._idempotent:
                 raise
             return error
 
@@ -205,9 +199,7 @@ class _Messages:
                 try:
                     value = done.value()
                     result = value if unpack is None else unpack(value)
-                except FAILURES as error:
-                    if is_of_a_handler(error):  # in the caller's own frame
-                        raise
+                except unless_of_a_handler(*FAILURES) as error:
                     error = error.with_traceback(None)  # see messages/exchange.py, Note [Failures in Futures]
                     failure = failure_of(stub, error, self._where)
                     if isinstance(failure, (StaleStubError, WireError)):
@@ -227,10 +219,8 @@ class _Messages:
         replica, stub = taken.replica, taken.stub
         try:
             answer, unpack, failing = self._begin(stub, *args, **kwargs)
-        except (StaleStubError, WireError) as error:
+        except unless_of_a_handler(StaleStubError, WireError) as error:
             taken.give_back()
-            if is_of_a_handler(error):
-                raise
             team.leave_out(replica, stub, error)
             failed(error, [stub])
             return
@@ -266,9 +256,7 @@ class _Messages:
             left = until - time.monotonic()
             try:
                 taken = team.take(calls)
-            except NotInGroupError as error:
-                if is_of_a_handler(error):
-                    raise
+            except unless_of_a_handler(NotInGroupError) as error:
                 failure = error.with_traceback(None)  # which refers to this frame
                 if not self._idempotent or left <= 0:
                     break
@@ -293,9 +281,7 @@ class _Messages:
                         return (yield known)
                 else:
                     return value if unpack is None else unpack(value)
-            except (StaleStubError, WireError) as error:
-                if is_of_a_handler(error):
-                    raise
+            except unless_of_a_handler(StaleStubError, WireError) as error:
                 failure = error.with_traceback(None)
             finally:
                 taken.give_back()

@@ -18,7 +18,7 @@ from ...link.places import check_worker, find_worker
 from ...link.timeouts import LONGEST_TIMEOUT
 from ..creating.pending import Pending
 from ..creating.pending_stub import PendingStub, when_answered
-from ..messages.waiting import is_of_a_handler
+from ..messages.waiting import unless_of_a_handler
 from .as_module import make_replicas
 from .team import ASKING, Team
 
@@ -94,9 +94,7 @@ class PendingReplicas(Pending[Any]):
                 if not one.done():
                     raise CallTimeoutError(f"its worker did not answer within {ASKING:g} s after another one had")
                 self._team.put(where, one.wait())
-            except (PlaceError, ServedNameError, WireError) as error:
-                if is_of_a_handler(error):
-                    raise
+            except unless_of_a_handler(PlaceError, ServedNameError, WireError) as error:
                 absent[where] = error
         if len(absent) == len(self._asked):
             raise _first(list(absent.values()))
@@ -112,9 +110,7 @@ def _is_found(one: PendingStub[Any]) -> bool:
         return False
     try:
         one.route()
-    except TorchRemoteError as error:
-        if is_of_a_handler(error):
-            raise
+    except unless_of_a_handler(TorchRemoteError) as error:
         return not isinstance(error, NOT_YET)
     return True
 

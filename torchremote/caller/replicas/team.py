@@ -46,7 +46,7 @@ from ...threads import at_work, start_thread
 from ..calls.methods import DEVICES, METHODS, NamedStubMethods
 from ..creating.pending_stub import PendingStub, find_served
 from ..messages.pauses import pause_of
-from ..messages.waiting import SuppressFailures, is_of_a_handler
+from ..messages.waiting import SuppressFailures, unless_of_a_handler
 from ..stubs.at_owner import at_owner
 from ..stubs.modes import LOST
 from .replica import Replica, Taken
@@ -144,9 +144,7 @@ class Team:
         for where in self.where:
             try:
                 asked.append(self._ask(where, within))
-            except (PlaceError, WireError) as error:
-                if is_of_a_handler(error):
-                    raise
+            except unless_of_a_handler(PlaceError, WireError) as error:
                 asked.append(error)
         return asked
 
@@ -163,9 +161,7 @@ class Team:
                     at_owner(stub, ASKING).train(mode)
                 except LOST:
                     raise
-                except TorchRemoteError as error:
-                    if is_of_a_handler(error):
-                        raise
+                except unless_of_a_handler(TorchRemoteError) as error:
                     _log.warning(
                         "torchremote: %s: the mode that was set here is refused: %s", self.title, first_line(error)
                     )
@@ -274,9 +270,7 @@ class Team:
     def _set(self, replica: Replica, stub: Any, mode: bool) -> None:
         try:
             at_owner(stub).train(mode)
-        except (WireError, StaleStubError) as error:
-            if is_of_a_handler(error):
-                raise
+        except unless_of_a_handler(WireError, StaleStubError) as error:
             self.leave_out(replica, stub, error)
 
     @property

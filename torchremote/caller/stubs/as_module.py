@@ -29,7 +29,7 @@ from ...owner import module_state
 from ...owner.state_versions import of_state, with_versions
 from ..calls.methods import find_if_lost
 from ..messages.exchange import ask
-from ..messages.waiting import SuppressFailures, is_of_a_handler
+from ..messages.waiting import SuppressFailures, unless_of_a_handler
 from .at_owner import IncompatibleKeys, at_owner
 from .modes import note_mode
 from .stub import Stub, route_and_interface
@@ -123,16 +123,12 @@ def _set_modes_at(worker: str, there: list[tuple[Stub, Route]], mode: bool, done
     try:
         limit = there[0][1].timeout
         ask(worker, f"train on {worker}", module_state.train_many_here, handles, mode, timeout=limit)
-    except StaleStubError as refused:  # it does not say which; by itself, each follows its module's name
-        if is_of_a_handler(refused):
-            raise
+    except unless_of_a_handler(StaleStubError):  # it does not say which; by itself, each follows its module's name
         try:
             for stub, _ in there:
                 at_owner(stub).train(mode)
                 done.append(stub)
-        except StaleStubError as error:
-            if is_of_a_handler(error):
-                raise
+        except unless_of_a_handler(StaleStubError) as error:
             raise StaleStubError(f"train on {worker}: {error}") from None
     else:
         for stub, route in there:

@@ -12,7 +12,7 @@ from ...jit import CompiledInterface
 from ...link.route import Route
 from ...owner import modules
 from ..messages.exchange import ask
-from ..messages.waiting import is_of_a_handler
+from ..messages.waiting import unless_of_a_handler
 
 _PATIENCE: Final = 1.0
 """Seconds in which an owner has to answer."""
@@ -54,9 +54,7 @@ def state(route: Route) -> str:
         return "does not answer"
     try:
         hosted = ask(route.worker, f"repr on {route.worker}", modules.is_hosted_here, route.handle, timeout=_PATIENCE)
-    except TorchRemoteError as error:
-        if is_of_a_handler(error):
-            raise
+    except unless_of_a_handler(TorchRemoteError):
         _silent[route.worker] = time.monotonic() + _SILENT_FOR
         return "does not answer"
     _silent.pop(route.worker, None)
