@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any, Final
-
-_LATE: Final = 1 << 40
-"""Is added to the calls in flight of a replica that did not answer in time."""
+from typing import Any
 
 
 class Replica:
@@ -17,28 +14,15 @@ class Replica:
         self.where = where
         self.stub: Any = None  # the one that it is called through
         self.methods: Mapping[str, Any] = {}  # those of the stub; empty: the replica is left out
-        self.in_flight = 0  # with `_LATE`, while a call was not answered in time, and nothing since
+        self.in_flight = 0
+        self.late = False  # a call was not answered in time, and nothing since; it is called only if there is no other
         self.sought = False  # a thread asks for it
         self.why = "was not asked yet"  # why it is left out
 
     def __str__(self) -> str:
         if not self.methods:
             return f"{self.where} (left out: {self.why})"
-        return f"{self.where} ({self.in_flight % _LATE} in flight{', late' if self.late else ''})"
-
-    @property
-    def late(self) -> bool:
-        """Says whether it is called only if there is no other."""
-        return self.in_flight >= _LATE
-
-    def note_late(self) -> None:
-        """Notes that a call was not answered in time."""
-        if not self.late:
-            self.in_flight += _LATE
-
-    def note_answer(self) -> None:
-        """Notes that its worker answers again."""
-        self.in_flight %= _LATE
+        return f"{self.where} ({self.in_flight} in flight{', late' if self.late else ''})"
 
 
 class Taken:

@@ -56,6 +56,9 @@ _LONGEST_PAUSE: Final = 1.0
 ASKING: Final = 5.0
 """Seconds that its worker has for the answer."""
 
+_IDLE: Final = (False, 0)
+"""Whether a replica is late, and how many calls it has in flight, of one to which a call goes at once."""
+
 _GONE: Final = "its worker has left the group or crashed"
 """Why a replica is left out, if the group said so, and no call."""
 _ABSENT: Final = "its worker is not in the group"
@@ -101,13 +104,13 @@ class Team:
             self._seek_again()
         taken = Taken(self._lock)
         with self._lock:
-            best, least = None, 0
+            best, least = None, _IDLE
             for replica in self._replicas:
                 if replica.methods:
-                    load = replica.in_flight
+                    load = replica.late, replica.in_flight
                     if best is None or load < least:
                         best, least = replica, load
-                    if not load:
+                    if load == _IDLE:
                         break  # no other has less
             if best is not None:
                 taken.count(best, calls)
@@ -127,7 +130,7 @@ class Team:
                 return  # it was left out before, or is back already
             replica.why = _reason(failure)
             if isinstance(failure, CallTimeoutError):
-                replica.note_late()
+                replica.late = True
             else:
                 replica.stub, replica.methods = None, {}
         self._seek(replica)
@@ -170,8 +173,7 @@ class Team:
                     continue
                 replica = self._replica_at(where)
                 methods: NamedStubMethods = stub.__dict__[METHODS]
-                replica.stub, replica.methods, replica.why = stub, methods, _GONE
-                replica.note_answer()
+                replica.stub, replica.methods, replica.why, replica.late = stub, methods, _GONE, False
                 self.devices += [device for device in stub.__dict__[DEVICES] if device not in self.devices]
             methods.when_lost = partial(_seek_for, weakref.ref(self), replica)
             if not methods:  # it was lost meanwhile
