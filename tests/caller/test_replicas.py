@@ -17,7 +17,7 @@ from torch.nn.parallel import replicate
 import torchremote as tr
 from torchremote.caller.calls.methods import METHODS
 from torchremote.caller.replicas import team as teams
-from torchremote.caller.replicas.calls import TEAM
+from torchremote.caller.replicas.team import team_of
 from torchremote.caller.stubs.stub import route_and_interface
 from torchremote.errors import (
     ArgumentError,
@@ -238,7 +238,7 @@ def test_copies_share_one_mode(dropping, owner):
 
 
 def mode_and_what_is_set(replicas):
-    return replicas.training, replicas.__dict__[TEAM].mode.wanted
+    return replicas.training, team_of(replicas).mode.wanted
 
 
 def test_those_that_were_sent_show_the_mode_and_set_none(dropping, owner):
@@ -288,7 +288,7 @@ def test_they_have_no_parts_and_no_mode_that_is_deleted(replicas):
 
 def test_the_native_part_has_no_call_of_theirs_follow(replicas):
     for one in (replicas, tr.with_timeout(replicas, 5), copy.copy(replicas)):
-        stubs = one.__dict__[TEAM].stubs().values()
+        stubs = team_of(one).stubs().values()
         assert [route_and_interface(stub, "test")[0].followed for stub in stubs] == [False, False]
 
 
@@ -395,7 +395,7 @@ def test_what_is_shown(replicas):
 
 def test_the_stubs_of_replicas_that_were_sent_do_not_follow(replicas, owner):
     copied = rpc.rpc_sync(owner, copy.copy, (replicas,))
-    stubs = copied.__dict__[TEAM].stubs()
+    stubs = team_of(copied).stubs()
     assert list(stubs) == BOTH
     assert not any(stub.__dict__[METHODS].followed for stub in stubs.values())
     alone = tr.connect(owner, zoo.Encoder, "replica")
@@ -404,7 +404,7 @@ def test_the_stubs_of_replicas_that_were_sent_do_not_follow(replicas, owner):
 
 @pytest.mark.parametrize("is_noticed_by_a_call", [True, False])
 def test_one_that_is_lost_again_while_it_comes_back_is_looked_for(replicas, monkeypatch, is_noticed_by_a_call):
-    team = tr.with_timeout(replicas, 20).__dict__[TEAM]
+    team = team_of(tr.with_timeout(replicas, 20))
     lost, put = threading.Event(), team.put
 
     def leave_out(stub):
@@ -429,7 +429,7 @@ def test_one_that_is_lost_again_while_it_comes_back_is_looked_for(replicas, monk
 
 def test_it_is_said_how_long_a_worker_had_to_answer(replicas, owner, monkeypatch):
     monkeypatch.setattr(teams, "ASKING", 0.1)
-    team = tr.with_timeout(replicas, 20).__dict__[TEAM]
+    team = team_of(tr.with_timeout(replicas, 20))
     (replica,) = (one for one in team._replicas if one.where == "owner")
     held = holding_the_gil(owner, 3)
     team.leave_out(replica, replica.stub, NotInGroupError("lost"))

@@ -13,8 +13,8 @@ from torch import Tensor
 
 import torchremote as tr
 from torchremote import _torch
-from torchremote.caller.replicas import calls as replica_calls
-from torchremote.caller.replicas import team
+from torchremote.caller.replicas import team as teams
+from torchremote.caller.replicas.team import team_of
 from torchremote.errors import CallTimeoutError, NotInGroupError, ServedNameError, StaleStubError, WireError
 from torchremote.jit.runtime.batches import MOST_CALLS
 
@@ -136,13 +136,13 @@ def test_a_call_that_was_refused_goes_to_another_one(nursery):
 def test_a_call_that_was_refused_goes_to_the_same_one_if_that_came_back_meanwhile(nursery):
     start(nursery, 1)
     replicas = tr.connect(OWNERS[:1], zoo.Encoder, "encoder")
-    leave_out = team.Team.leave_out
+    leave_out = teams.Team.leave_out
 
     def comes_back_at_once(self, replica, stub, failure):
         leave_out(self, replica, stub, failure)
         until(lambda: replica.methods)
 
-    team.Team.leave_out = comes_back_at_once
+    teams.Team.leave_out = comes_back_at_once
     for call in (replicas, lambda x: replicas.forward_async(x).wait(), lambda x: replicas.forward_many([(x,)] * 2)[0]):
         tr.withdraw("encoder", OWNERS[0])
         serve(OWNERS[0])
@@ -324,7 +324,7 @@ def test_ctrl_c_between_two_instructions_leaves_nothing_in_flight(nursery):
             call()
         assert repr(replicas).count("(0 in flight)") == 2
     _torch.when_done = when_done
-    team = replicas.__dict__[replica_calls.TEAM]
+    team = team_of(replicas)
     taken = team.take(3)
     assert "(3 in flight)" in repr(replicas)
     del taken
@@ -338,14 +338,14 @@ def test_ctrl_c_between_two_instructions_leaves_nothing_in_flight(nursery):
 @in_a_group()
 def test_a_search_that_a_bug_ended_is_begun_again(nursery):
     start(nursery, 1)
-    ask_again, ended = team.Team._ask_again, []
+    ask_again, ended = teams.Team._ask_again, []
 
     def raising(self, replica):
-        team.Team._ask_again = ask_again
+        teams.Team._ask_again = ask_again
         ended.append(replica)
         raise LookupError("a bug")
 
-    team.Team._ask_again = raising
+    teams.Team._ask_again = raising
     threading.excepthook = lambda given: None  # it would be printed
     replicas = tr.connect(OWNERS[:2], zoo.Encoder, "encoder")
     until(lambda: ended)

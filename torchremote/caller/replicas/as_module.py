@@ -22,8 +22,8 @@ from ..calls.profiled import profiled
 from ..stubs import as_module
 from ..stubs.assigned import check_deleted, takes
 from ..stubs.stub import SeveralModules, Stub, with_timeout
-from .calls import TEAM, replica_calls
-from .team import Team
+from .calls import replica_calls
+from .team import TEAM, Team, team_of
 
 
 class ReplicasClass(type):
@@ -48,7 +48,7 @@ class Replicas(SeveralModules, metaclass=ReplicasClass):
         del self.__dict__["training"]
 
     def along(self, timeout: float | None) -> Any:
-        team = _team_of(self)
+        team = team_of(self)
         another = Team(team.compiled, team.name, timeout, team.where, team.mode)
         another.put_all({where: with_timeout(stub, timeout) for where, stub in team.stubs().items()})
         return self._of(another)
@@ -69,20 +69,20 @@ class Replicas(SeveralModules, metaclass=ReplicasClass):
         """
         if not isinstance(mode, bool):
             raise ValueError(f"train({repr_of(mode)}): training mode is True or False")
-        _team_of(self).train(mode)
+        team_of(self).train(mode)
         return self
 
     @property
     def training(self) -> bool:  # type: ignore[override]
         """The mode of the replicas, as this process knows it."""
-        return _team_of(self).mode.training
+        return team_of(self).mode.training
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if takes(_team_of(self).title, name, value, self.training):
+        if takes(team_of(self).title, name, value, self.training):
             super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
-        check_deleted(_team_of(self).title, name)
+        check_deleted(team_of(self).title, name)
         super().__delattr__(name)
 
     # -- what is refused
@@ -96,35 +96,35 @@ class Replicas(SeveralModules, metaclass=ReplicasClass):
 
     def __prepare_scriptable__(self) -> NoReturn:
         raise StubError(
-            f"{_team_of(self).title}: TorchScript cannot choose among replicas; in a scripted model, {self._remedy}"
+            f"{team_of(self).title}: TorchScript cannot choose among replicas; in a scripted model, {self._remedy}"
         )
 
     def save(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuses: an archive has the address of one module."""
-        raise NotSavableError(f"{_team_of(self).title}: replicas are not saved; {self._remedy}, and save that stub")
+        raise NotSavableError(f"{team_of(self).title}: replicas are not saved; {self._remedy}, and save that stub")
 
     save_to_buffer = save
 
     def __getstate__(self) -> NoReturn:
         raise NotSavableError(
-            f"{_team_of(self).title}: replicas are not pickled, but by RPC; pickle the arguments of connect(), and "
+            f"{team_of(self).title}: replicas are not pickled, but by RPC; pickle the arguments of connect(), and "
             "connect where they are read"
         )
 
     def _torchremote_refuse(self, method: str, remedy: str) -> NoReturn:
         remedy = remedy if remedy in as_module.WITHOUT_STATE else self._remedy
-        raise StubError(f"{_team_of(self).title}: {method}: these are modules on several workers; {remedy}")
+        raise StubError(f"{team_of(self).title}: {method}: these are modules on several workers; {remedy}")
 
     @property
     def _remedy(self) -> str:
-        team = _team_of(self)
+        team = team_of(self)
         interface = self._torchremote_compiled.interface.name
         return f"connect to one of them alone: torchremote.connect({team.where[0]!r}, {interface}, {team.name!r})"
 
     # -- what is shown and copied
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({_team_of(self).shown})"
+        return f"{type(self).__name__}({team_of(self).shown})"
 
     def __dir__(self) -> list[str]:
         return in_order(self._torchremote_compiled, super().__dir__())
@@ -136,7 +136,7 @@ class Replicas(SeveralModules, metaclass=ReplicasClass):
             raise no_such(self._torchremote_compiled, name) from None
 
     def __copy__(self) -> Any:
-        return self._of(_team_of(self))
+        return self._of(team_of(self))
 
     _replicate_for_data_parallel = __copy__
 
@@ -146,11 +146,6 @@ class Replicas(SeveralModules, metaclass=ReplicasClass):
         memo[id(self)] = copied  # an attribute may lead back to the replicas
         copied.__dict__.update(copy.deepcopy(own_of(self), memo))
         return copied
-
-
-def _team_of(replicas: Replicas) -> Team:
-    team: Team = replicas.__dict__[TEAM]
-    return team
 
 
 def own_of(replicas: Replicas) -> dict[str, Any]:
@@ -166,8 +161,7 @@ def make_replicas(team: Team) -> Any:
 
 def _workers(replicas: Any) -> str:
     """Names all workers of replicas, for the ranges of a profiler: which one of them runs a call is decided later."""
-    team: Team = replicas.__dict__[TEAM]
-    return f" on {', '.join(team.where)}"
+    return f" on {', '.join(team_of(replicas).where)}"
 
 
 _classes: Cache[CompiledInterface, type[Replicas]] = Cache()

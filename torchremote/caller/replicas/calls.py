@@ -32,10 +32,7 @@ from ..messages.steps import Steps, run_here, run_later
 from ..messages.waiting import unless_of_a_handler
 from ..stubs.stub import with_timeout
 from .replica import Taken
-from .team import Team
-
-TEAM: Final = "_torchremote_team"
-"""The attribute in which an object for replicas keeps its team."""
+from .team import TEAM, Team, team_of
 
 Begun = tuple[Any, Callable[[Any], Any] | None, Failing]
 """A call that was sent: the Future of its answer, how that is unpacked, and what makes its errors of torch's."""
@@ -43,6 +40,9 @@ Chosen = Taken | NotInGroupError
 """A replica, or why there is none, for a call that waits for one."""
 Give = Callable[[Any], None]
 """Takes a result, or a `Failure` in its place."""
+
+_LOST: Final = (StaleStubError, WireError)
+"""Errors of a call that another replica may still run. All others are the call's own."""
 
 
 def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
@@ -54,22 +54,20 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
     parts = _Messages(batches.begin, f"{compiled.interface.name}.{method.many.name}", method.idempotent)
 
     def now(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
-        team, began = self_.__dict__[TEAM], time.monotonic()
-        try:
-            taken = team.take()
-        except unless_of_a_handler(NotInGroupError) as error:
-            return run_here(single.tries(team, args, kwargs, 1, began, error, []))
+        team, began = self_.__dict__[TEAM], time.monotonic()  # with a frame less than by `team_of`
+        taken = single.take(team, 1)
+        if isinstance(taken, NotInGroupError):
+            return run_here(single.tries(team, args, kwargs, 1, began, taken, []))
         try:
             return once(taken.stub, *args, **kwargs)
-        except unless_of_a_handler(StaleStubError, WireError) as error:
-            failure: TorchRemoteError = error
+        except unless_of_a_handler(*_LOST) as error:
+            failure = single.ended(team, taken, error)
         finally:
             taken.give_back()
-        team.leave_out(taken.replica, taken.stub, failure)
         return run_here(single.tries(team, args, kwargs, 1, began, failure, [taken.stub]))
 
     def later(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
-        team = self_.__dict__[TEAM]
+        team: Team = self_.__dict__[TEAM]
         answer = _new_answer(team)
         single.later(team, single.take(team, 1), args, kwargs, answer.set_result)
         return answer
@@ -79,8 +77,8 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
 
     def many_later(self_: Any, /, calls: Iterable[Any], *, return_exceptions: bool = False) -> Any:
         if return_exceptions:
-            return when_each(batches.send_each(self_, calls, later), self_.__dict__[TEAM].devices)
-        team, packed = self_.__dict__[TEAM], batches.packed(calls)
+            return when_each(batches.send_each(self_, calls, later), team_of(self_).devices)
+        team, packed = team_of(self_), batches.packed(calls)
         shares = list(_shares(packed, max(1, team.living())))
         answers: list[Answer[Any]] = [Answer(team.devices) for _ in shares]
         parts.spread(team, shares, answers)
@@ -89,7 +87,7 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
     once_remote = remote_call(compiled, method)
 
     def remote(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
-        return _start(self_.__dict__[TEAM], once_remote, args, kwargs)
+        return _start(team_of(self_), once_remote, args, kwargs)
 
     every = {"": now, "_async": later, "_many": many, "_many_async": many_later, "_remote": remote}
     for ending, call in every.items():
@@ -200,13 +198,11 @@ class _Messages:
                     value = done.value()
                     result = value if unpack is None else unpack(value)
                 except unless_of_a_handler(*FAILURES) as error:
-                    error = error.with_traceback(None)  # see messages/exchange.py, Note [Failures in Futures]
-                    failure = failure_of(stub, error, self._where)
-                    if isinstance(failure, (StaleStubError, WireError)):
-                        team.leave_out(replica, stub, failure)
-                        failed(failure, [stub])
-                        return
-                    fail_later(failing, error, give)
+                    failure = self.ended(team, taken, error)
+                    if isinstance(failure, _LOST):
+                        failed(failure, [taken.stub])
+                    else:
+                        fail_later(failing, error, give)
                     return
             except Exception as error:  # of a handler, or a bug; without a result, the waiter would wait for ever
                 result = Failure.of(error)
@@ -216,18 +212,28 @@ class _Messages:
             failed(chosen, [])
             return
         taken = chosen
-        replica, stub = taken.replica, taken.stub
         try:
-            answer, unpack, failing = self._begin(stub, *args, **kwargs)
-        except unless_of_a_handler(StaleStubError, WireError) as error:
-            taken.give_back()
-            team.leave_out(replica, stub, error)
-            failed(error, [stub])
-            return
+            answer, unpack, failing = self._begin(taken.stub, *args, **kwargs)
+        except unless_of_a_handler(*_LOST) as error:
+            failed(self.ended(team, taken, error), [taken.stub])
         except BaseException:
             taken.give_back()
             raise
-        _torch.when_done(answer, settled)
+        else:
+            _torch.when_done(answer, settled)
+
+    def ended(self, team: Team, taken: Taken, error: Exception) -> TorchRemoteError:
+        """Ends an attempt that failed: gives its replica back, and leaves that out if it is lost. Returns our error.
+
+        Args:
+            error: one of torch's, or one of `_LOST` from the sending.
+        """
+        taken.give_back()
+        error = error.with_traceback(None)  # see messages/exchange.py, Note [Failures in Futures]
+        failure = error if isinstance(error, _LOST) else failure_of(taken.stub, error, self._where)
+        if isinstance(failure, _LOST):
+            team.leave_out(taken.replica, taken.stub, failure)
+        return failure
 
     def _may_go_on(self, failure: TorchRemoteError) -> bool:
         """Says whether another replica may run the call that failed."""
@@ -263,27 +269,25 @@ class _Messages:
                 yield min(left, pause_of(pauses))
                 pauses += 1
                 continue
-            replica, stub = taken.replica, taken.stub
             try:
-                if left <= 0 or (not self._idempotent and any(stub is one for one in tried)):
+                if left <= 0 or (not self._idempotent and any(taken.stub is one for one in tried)):
                     break
-                tried.append(stub)
+                tried.append(taken.stub)
                 wait_for_streams(team.devices)
-                brief = with_timeout(stub, timeout_of(left))
+                brief = with_timeout(taken.stub, timeout_of(left))
                 answer, unpack, failing = self._begin(brief, *args, **kwargs)
                 try:
                     value = yield answer
                 except FAILURES as error:
-                    failure = failure_of(brief, error.with_traceback(None), self._where)
-                    if not isinstance(failure, (StaleStubError, WireError)):
+                    failure = self.ended(team, taken, error)
+                    if not isinstance(failure, _LOST):
                         known: Answer[Failure] = Answer()
                         fail_later(failing, error, known.set_result)
                         return (yield known)
                 else:
                     return value if unpack is None else unpack(value)
-            except unless_of_a_handler(StaleStubError, WireError) as error:
-                failure = error.with_traceback(None)
+            except unless_of_a_handler(*_LOST) as error:
+                failure = self.ended(team, taken, error)
             finally:
                 taken.give_back()
-            team.leave_out(replica, stub, failure)
         raise failure

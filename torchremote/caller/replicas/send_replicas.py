@@ -11,13 +11,12 @@ from ...jit.read.parse import parse_interface
 from ...link.protocol import SPOKEN, check_protocol
 from ..stubs.send_stub import sent_interface
 from .as_module import Replicas, ReplicasClass, make_replicas, own_of, replicas_class
-from .calls import TEAM
-from .team import Team, TeamMode
+from .team import Team, TeamMode, team_of
 
 
 def reduce_for_rpc(replicas: Replicas) -> tuple[Any, ...]:
     """Takes replicas apart for RPC's pickler."""
-    team: Team = replicas.__dict__[TEAM]
+    team = team_of(replicas)
     which = sent_interface(team.compiled.interface), team.name, team.timeout, team.where
     return rebuild, (*SPOKEN, *which, team.stubs(), team.mode.training, own_of(replicas))
 

@@ -51,6 +51,9 @@ from ..stubs.at_owner import at_owner
 from ..stubs.modes import LOST
 from .replica import Replica, Taken
 
+TEAM: Final = "_torchremote_team"
+"""The attribute in which an object for replicas keeps its team."""
+
 _LONGEST_PAUSE: Final = 1.0
 """Seconds between two questions for a replica that is left out, at most."""
 ASKING: Final = 5.0
@@ -286,6 +289,12 @@ class Team:
         with self._lock:
             of = {replica.where: str(replica) for replica in self._replicas}
         return f"{self.compiled.interface.name} {self.name!r} on {', '.join(of[where] for where in self.where)}"
+
+
+def team_of(replicas: Any) -> Team:
+    """Returns the team of an object for replicas."""
+    team: Team = replicas.__dict__[TEAM]
+    return team
 
 
 def _seek_for(of: weakref.ref[Team], replica: Replica) -> None:
