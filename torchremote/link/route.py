@@ -115,3 +115,10 @@ def route_of(scripted: torch.jit.ScriptModule) -> Route | None:
     name, timeout = address.name or None, address.seconds
     reached = (address.worker, name, device, handle, tuple(devices), lease, timeout)
     return Route(*reached, in_turn=stream != 0, training=scripted.training)
+
+
+def connected_route(stub: torch.jit.ScriptModule) -> Route:
+    """Reads the route of a stub that is connected, as each is that has its Python methods."""
+    route = route_of(stub)
+    assert route is not None
+    return route

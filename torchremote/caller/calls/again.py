@@ -24,7 +24,7 @@ import torch
 
 from ... import _torch
 from ...errors import CallTimeoutError, NotInGroupError, StaleStubError, TorchRemoteError, WireError
-from ...link.route import route_of
+from ...link.route import connected_route
 from ...link.timeouts import seconds_of, timeout_of
 from ..messages.awaiting import Answer
 from ..messages.exchange import Failure, raise_failure
@@ -43,10 +43,11 @@ class Resume(NamedTuple):
 
     is_allowed: Callable[[Any, TorchRemoteError], bool]
     """Says whether a stub's call may be sent again after a failure."""
-    go_on: Callable[[Any, tuple[Any, ...], dict[str, Any], float, TorchRemoteError], Any]
+    go_on: Callable[[Any, tuple[Any, ...], dict[str, Any], float, TorchRemoteError | None], Any]
     """Takes the stub, the arguments, when the call began, and the failure. Returns the result."""
     is_timed: bool
-    """Whether `go_on` needs to know when the call began. If not, it is 0."""
+    """Whether the time of the call is limited as a whole. Then `go_on` needs to know when the call began, and makes a
+    call whose module has to be found before: with None, as there was no failure."""
 
 
 def once_more(once: Callable[..., Any]) -> Resume:
@@ -87,6 +88,8 @@ def sent_again(
         if in_range is not None and _is_profiling():
             return in_range(self_, *args, **kwargs)
         began = time.monotonic() if is_timed else 0.0
+        if is_timed and _is_lost(self_):
+            return resume.go_on(self_, args, kwargs, began, None)
         try:
             return once(self_, *args, **kwargs)
         except unless_of_a_handler(StaleStubError, WireError) as error:
@@ -98,30 +101,10 @@ def sent_again(
     return call
 
 
-def sent_until_timeout(
-    once: Callable[..., Any], once_async: Callable[..., Any], in_range: Callable[..., Any] | None = None
-) -> Callable[..., Any]:
-    """Returns a method that does what `once` does, and sends a lost call again until its stub's timeout has passed.
-
-    Args:
-        once_async: makes the same call, and returns a Future of its result.
-        in_range: what it calls instead while a profiler records.
-    """
-    sent = sent_again(once, until_timeout(once_async), in_range)
-
-    @functools.wraps(once)
-    def call(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
-        if _is_lost(self_) and not (in_range is not None and _is_profiling()):
-            return run_here(_tries(once_async, self_, args, kwargs, time.monotonic(), None))
-        return sent(self_, *args, **kwargs)
-
-    return call
-
-
 def sent_until_timeout_later(
     once_async: Callable[..., Any], in_range: Callable[..., Any] | None = None
 ) -> Callable[..., Answer[Any]]:
-    """Returns a method that does what `once_async` does, and sends a lost call again as `sent_until_timeout` does.
+    """Returns a method that does what `once_async` does, and sends a lost call again until the stub's timeout ends.
 
     Args:
         in_range: what it calls instead while a profiler records.
@@ -185,8 +168,7 @@ def _tries(
     Args:
         failure: that of the first try. None: there was none.
     """
-    route = route_of(stub)
-    assert route is not None
+    route = connected_route(stub)
     until = began + seconds_of(route.timeout)
     for number in itertools.count():
         if (left := until - time.monotonic()) <= 0:
@@ -201,12 +183,11 @@ def _tries(
                 continue
             if (left := until - time.monotonic()) <= 0:
                 break
-            route = route_of(stub)
+            route = connected_route(stub)
             wait_for_streams(stub.__dict__[DEVICES])
             return (yield once_async(NamedStubMethods.with_timeout(stub, timeout_of(left)), *args, **kwargs))
         except unless_of_a_handler(StaleStubError, WireError) as error:
             failure = error.with_traceback(None)  # which refers to this frame, and that to the stub
-            assert route is not None
             note_failure(stub, route.handle, failure)  # the other stub has noted it for itself
             if not may_be_sent_again(failure):
                 break

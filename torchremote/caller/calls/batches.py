@@ -27,12 +27,12 @@ from ...jit.read.model import Method, Required
 from ...jit.read.types import TupleType
 from ...jit.runtime.table import PAGE_MASK, POSITION_BITS
 from ...link.failures import FAILURES
-from ...link.route import route_of
+from ...link.route import connected_route
 from ...owner.modules import progress_here
 from ..messages.awaiting import Answer
 from ..messages.exchange import Failing, Failure, Inquiring, ask_later, later, send, settle, when_all
 from ..messages.waiting import unless_of_a_handler
-from .again import sent_until_timeout, sent_until_timeout_later
+from .again import sent_again, sent_until_timeout_later, until_timeout
 from .described import describe
 from .methods import DEVICES, METHODS
 from .quick_check import exact_test
@@ -88,7 +88,7 @@ class Batches:
 
         if not self._method.idempotent:
             return call
-        return self._with_list(sent_until_timeout(call, self._many_async_once()))
+        return self._with_list(sent_again(call, until_timeout(self._many_async_once())))
 
     def many_async(self) -> Callable[..., Any]:
         """Makes `<m>_many_async`."""
@@ -256,8 +256,7 @@ class _Batch(Inquiring):
 
     def _ask(self) -> Answer[int | None] | None:
         """Asks the owner which call failed. None if it is lost: the call's own failure matters more."""
-        route = route_of(self.stub)
-        assert route is not None
+        route = connected_route(self.stub)
         try:
             return ask_later(route.worker, self._where, progress_here, route.handle, self.number, timeout=_ASKING)
         except unless_of_a_handler(TorchRemoteError):
@@ -273,7 +272,5 @@ class _Batch(Inquiring):
 
     def check_sendable(self, where: str, value: Any) -> None:
         """Raises what TorchScript raises if `value` is a tensor that cannot be sent."""
-        route = route_of(self.stub)
-        assert route is not None
         if isinstance(value, torch.Tensor):
-            sendable()(value, list(route.devices), where)
+            sendable()(value, list(connected_route(self.stub).devices), where)

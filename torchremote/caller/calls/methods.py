@@ -37,7 +37,7 @@ import torch
 from ... import _torch
 from ...errors import CallTimeoutError, NotInGroupError, StaleStubError, TorchRemoteError
 from ...jit import CompiledInterface
-from ...link.route import Route, route_of
+from ...link.route import Route, connected_route, route_of
 from ...link.timeouts import seconds_of, timeout_of
 from ...locks import new_lock
 from ..messages.awaiting import Answer
@@ -97,9 +97,8 @@ class NamedStubMethods(dict[str, Any]):
     def find_if_lost(self) -> None:
         """Finds the module again, if that is needed. Raises why it could not."""
         if not self:
-            route = route_of(self.scripted())
-            assert route is not None
-            run_here(self.finding(time.monotonic() + seconds_of(route.timeout)))
+            timeout = connected_route(self.scripted()).timeout
+            run_here(self.finding(time.monotonic() + seconds_of(timeout)))
 
     def finding(self, until: float, exactly: bool = False) -> Steps[None]:
         """Waits until the module is found again, if that is needed. Raises why it could not.

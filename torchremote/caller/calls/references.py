@@ -12,7 +12,7 @@ from ...jit import CompiledInterface
 from ...jit.lower import remote_name
 from ...jit.read.model import Method
 from ...jit.references import can_stay, compile_references
-from ...link.route import route_of
+from ...link.route import connected_route
 from ..messages.exchange import send
 from .described import describe
 from .methods import find_if_lost
@@ -33,8 +33,7 @@ def remote_call(compiled: CompiledInterface, method: Method) -> Callable[..., An
         calls.check_context()
         values = calls.pack(args, kwargs)
         find_if_lost(self_)
-        route = route_of(self_)
-        assert route is not None, "a stub has its Python methods from when it is connected"
+        route = connected_route(self_)
         sent = (self_, route.worker, route.handle, list(route.devices), *values)
         function = compile_references(compiled)[name]
         with _torch.as_plain_tensors():

@@ -6,7 +6,8 @@ Note [A call from Python]
     `stub.m(x)` goes through these, from the outside in:
 
     1. `usual_call` (usual.py), with the native part: if the classes of the arguments are known, it sends at once.
-    2. `sent_again`, or `sent_until_timeout` for `@idempotent` (again.py): they go on if the message failed.
+    2. `sent_again` (again.py): it goes on if the message failed. For `@idempotent`, `m_async` has
+       `sent_until_timeout_later` there.
     3. `call` in `Calls.plain`, or in `Calls.packed` if Python packs the values: it checks the thread and the arguments.
     4. `send` (messages/exchange.py) calls the scripted `m_async`, which returns a Future.
     5. `settle` (same file) waits for it. `m_async` has `later` or `pass_on` there, which return a Future.
@@ -28,11 +29,11 @@ from ...jit.lower import packed_name
 from ...jit.lower.plan import is_called_packed
 from ...jit.read.model import Method, Required
 from ...link.failures import explain, refused_handle
-from ...link.route import route_of
+from ...link.route import connected_route
 from ...link.tensors import restorer
 from ...link.values import PythonPacker
 from ..messages.exchange import Settle, at_once, later, pass_on, send
-from .again import Resume, once_more, sent_again, sent_until_timeout, sent_until_timeout_later, until_timeout
+from .again import Resume, once_more, sent_again, sent_until_timeout_later, until_timeout
 from .described import describe
 from .methods import DEVICES, METHODS, note_failure
 from .profiled import profiled
@@ -98,12 +99,10 @@ class Calls:
         once = make(at_once)
         if self.method.idempotent:
             once_async = make(settle_later)
-            resume = until_timeout(once_async)
-            waiting = sent_until_timeout(once, once_async, in_range)
-            return self.usual(waiting, resume), sent_until_timeout_later(once_async, in_range_async)
-        resume = once_more(once)
-        waiting = sent_again(once, resume, in_range)
-        return self.usual(waiting, resume), make(settle_later, in_range_async)
+            resume, call_async = until_timeout(once_async), sent_until_timeout_later(once_async, in_range_async)
+        else:
+            resume, call_async = once_more(once), make(settle_later, in_range_async)
+        return self.usual(sent_again(once, resume, in_range), resume), call_async
 
     def usual(self, otherwise: Call, resume: Resume | None = None) -> Call:
         """Makes a method that does what `otherwise` does. With the native part, most calls take less time by it."""
@@ -238,8 +237,7 @@ class Calls:
 
 def failure_of(stub: Any, error: Exception, where: str, which: Callable[[], str] = str) -> TorchRemoteError:
     """Makes the error to raise for one of torch's. If the stub has to find its module, its next call does."""
-    route = route_of(stub)
-    assert route is not None, "a stub has its Python methods from when it is connected"
+    route = connected_route(stub)
     failure = explain(error, where, route.worker, which)
     refused = refused_handle(error)  # the stub may have followed its module meanwhile
     note_failure(stub, route.handle if refused is None else refused, failure)

@@ -10,7 +10,7 @@ from functools import partial
 from ...errors import NotInGroupError, PlaceError, ServedNameError
 from ...link.failures import GONE
 from ...link.places import find_worker
-from ...link.route import Route, route_of
+from ...link.route import Route, connected_route
 from ..calls.methods import NamedStubMethods
 from ..creating.pending_stub import PendingStub, find_served, when_answered
 from ..messages.steps import call_soon
@@ -62,8 +62,7 @@ def find_again(methods: NamedStubMethods, within: float, ended: Callable[[Except
 
 def _ask(methods: NamedStubMethods, within: float) -> tuple[PendingStub, Route]:
     """Asks the worker of a stub for its module. Returns the answer to come, and the route that the stub has."""
-    route = route_of(methods.scripted())
-    assert route is not None
+    route = connected_route(methods.scripted())
     assert route.name is not None
     try:
         place = find_worker(route.worker)
