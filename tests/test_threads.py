@@ -17,7 +17,7 @@ from .waiting import until
 # only when that is so.
 ENDING = """
 import atexit, threading, time, torch
-from torchremote.caller.messages import steps
+from torchremote.caller.messages import clock, steps
 from torchremote.caller.replicas import team
 from torchremote.owner.lives import sweeper
 begun, ends = threading.Event(), threading.Event()
@@ -47,7 +47,7 @@ begun.wait()
 atexit.register(ends.set)
 """
 STARTS = {
-    "again": "steps.call_soon(give, print)",
+    "again": "clock.call_soon(give, print)",
     "result": "steps.run_later(returns(), give, True)",
     "replica": "of = Team(); threading.Thread(target=team._bring_back, args=(lambda: of, None), daemon=True).start()",
     "sweeper": "sweeper.start(); sweeper.soon(give)",
@@ -67,7 +67,7 @@ def test_python_ends_while_a_thread_of_ours_is_inside_torch(start):
 
 def test_the_end_of_python_does_not_wait_for_ever():
     start = (
-        "from torchremote import threads; threads.LONGEST_WORK = steps.LONGEST_WORK = 0.2; steps.call_soon(give, print)"
+        "from torchremote import threads; threads.LONGEST_WORK = clock.LONGEST_WORK = 0.2; clock.call_soon(give, print)"
     )
     ended = ending(ENDING.replace("{start}", start).replace("ends.wait()", "time.sleep(1000)"))
     assert ended.returncode == 0, ended.stderr

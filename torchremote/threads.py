@@ -9,7 +9,7 @@ Note [Threads and the end of Python]
     `atexit` calls first what was registered last. So this comes after the group has ended RPC (group/join.py), which
     ends the waits for answers, and after the chores of the owner's sweeper. What a user registered before torchremote
     was imported comes later still, and may wait for calls. So what waits for a thread of ours ends with an error
-    before that (caller/messages/steps.py). From then on, what needs one is refused at once, and Ctrl-C is waited for
+    before that (caller/messages/clock.py). From then on, what needs one is refused at once, and Ctrl-C is waited for
     in another way (caller/messages/waiting.py).
 """
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import torchremote as tr
-from torchremote.caller.messages.exchange import when_all
+from torchremote.caller.messages.settling import when_all
 from torchremote.errors import CallTimeoutError, MismatchError, RemoteError, ServedNameError
 
 from .. import zoo

@@ -7,7 +7,8 @@ import pytest
 from torch import nn
 
 import torchremote as tr
-from torchremote.caller.messages.steps import call_soon, run_later
+from torchremote.caller.messages.clock import call_soon
+from torchremote.caller.messages.steps import run_later
 from torchremote.errors import RemoteError
 
 from ..waiting import holding_the_gil

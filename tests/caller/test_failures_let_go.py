@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import torchremote as tr
-from torchremote.caller.messages.exchange import Failure, later
+from torchremote.caller.messages.failures_later import Failure
+from torchremote.caller.messages.settling import later
 from torchremote.errors import TorchRemoteError
 
 from .. import zoo

@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from torchremote.caller.messages import steps
+from torchremote.caller.messages.clock import _Clock, at_latest, call_soon
 from torchremote.errors import NotInGroupError
 
 from ..waiting import until
 
 
 def test_what_no_thread_could_be_started_for_is_never_called(monkeypatch):
-    clock, real = steps._Clock(), _thread.start_new_thread
+    clock, real = _Clock(), _thread.start_new_thread
     called, done = [], threading.Event()
 
     def start(*given):
@@ -72,7 +73,7 @@ def test_a_result_is_given_where_no_thread_can_be_started(monkeypatch):
         yield 0.0
         return "result"
 
-    steps.call_soon(lambda: None, print)  # the thread that keeps the time runs
+    call_soon(lambda: None, print)  # the thread that keeps the time runs
     real, given, done = threading.Thread.start, [], threading.Event()
 
     def start(thread):
@@ -108,17 +109,17 @@ def test_what_a_handler_raises_leaves_the_steps():
 
 
 def test_deadlines_of_what_has_ended_are_not_kept(monkeypatch):
-    clock = steps._Clock()
-    monkeypatch.setattr(steps, "_clock", clock)
+    clock = _Clock()
+    monkeypatch.setattr("torchremote.caller.messages.clock._clock", clock)
     futures = [torch.futures.Future() for _ in range(50)]
     end = time.monotonic() + 3600
-    waiting = [steps.at_latest(end, future, TimeoutError("late")) for future in futures]
+    waiting = [at_latest(end, future, TimeoutError("late")) for future in futures]
     assert len(clock._due) == 50
     for number, future in enumerate(futures):
         future.set_result(number)
     assert torch.futures.wait_all(waiting) == list(range(50))
     until(lambda: not clock._due)
-    assert steps.at_latest(end, futures[0], TimeoutError("late")) is futures[0]
+    assert at_latest(end, futures[0], TimeoutError("late")) is futures[0]
 
 
 def interrupted(do, number):
@@ -163,11 +164,11 @@ def test_ctrl_c_at_any_instruction_leaves_one_thread_at_most_and_no_lock(monkeyp
         for clock in clocks:
             taken.append(clock._changed.acquire(blocking=False))
 
-    monkeypatch.setattr(steps._Clock, "_run", run)
+    monkeypatch.setattr(_Clock, "_run", run)
     running, clocks, taken, ended = [], [], [], threading.Event()
     try:
         for number in itertools.count():
-            clocks.append(steps._Clock())
+            clocks.append(_Clock())
             if not interrupted(lambda: clocks[-1].call_after(0.0, print, print), number):
                 break
             clocks[-1].call_after(0.0, print, print)

@@ -9,7 +9,7 @@ import torch.distributed.rpc as rpc
 from .. import _torch
 from ..link.places import find_worker
 from ..owner.stats import WorkerStats, stats_here
-from .messages.exchange import ask
+from .messages.asking import ask
 
 _ASKING: Final = 30.0  # seconds in which a worker has to answer
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 
 from ..caller.creating.pending_stub import find_served
-from ..caller.messages.exchange import ask
+from ..caller.messages.asking import ask
 from ..errors import ArgumentError, CallTimeoutError
 from ..jit import CompiledInterface, compile_interface
 from ..jit.read.model import Method

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
-from ..caller.messages.exchange import ask
+from ..caller.messages.asking import ask
 from ..errors import TorchRemoteError, WireError
 from ..owner.stats import ModuleStats, WorkerStats, stats_here
 from .visiting import LOST, add_address, add_json, seconds_above_0, visiting, workers_there

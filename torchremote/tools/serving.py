@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from .. import _torch
 from ..caller.finding.connect import withdraw
-from ..caller.messages.exchange import ask
+from ..caller.messages.asking import ask
 from ..errors import CreationError, GroupError, ServedNameError, TorchRemoteError
 from ..group.hub import split_address, written_address
 from ..group.join import group_address, join

@@ -27,7 +27,7 @@ from ...errors import CallTimeoutError, NotInGroupError, StaleStubError, TorchRe
 from ...link.route import connected_route
 from ...link.timeouts import seconds_of, timeout_of
 from ..messages.awaiting import Answer
-from ..messages.exchange import Failure, raise_failure
+from ..messages.failures_later import Failure, new_answer
 from ..messages.pauses import pause_of
 from ..messages.steps import Steps, run_here, run_later
 from ..messages.waiting import is_of_a_handler, unless_of_a_handler
@@ -117,8 +117,7 @@ def sent_until_timeout_later(
         if not _follows(self_) or _torch.is_recording_calls():
             return once_async(self_, *args, **kwargs)
         began, grad_mode = time.monotonic(), torch.is_grad_enabled()
-        result: Answer[Any] = Answer(self_.__dict__[DEVICES])
-        _torch.check_on_unwrap(result, raise_failure)
+        result = new_answer(self_.__dict__[DEVICES])
 
         def try_again(failure: TorchRemoteError | None) -> None:
             run_later(_tries(once_async, self_, args, kwargs, began, failure), result.set_result, grad_mode)

@@ -29,8 +29,11 @@ from ...jit.runtime.table import PAGE_MASK, POSITION_BITS
 from ...link.failures import FAILURES
 from ...link.route import connected_route
 from ...owner.modules import progress_here
+from ..messages.asking import ask_later
 from ..messages.awaiting import Answer
-from ..messages.exchange import Failing, Failure, Inquiring, ask_later, later, send, settle, when_all
+from ..messages.exchange import send, settle
+from ..messages.failures_later import Failing, Failure, Inquiring
+from ..messages.settling import later, when_all
 from ..messages.waiting import unless_of_a_handler
 from .again import sent_again, sent_until_timeout_later, until_timeout
 from .described import describe
@@ -227,7 +230,7 @@ def result_of(sent: Any) -> Any:
     try:
         return sent.wait()
     except unless_of_a_handler(TorchRemoteError) as error:
-        return error.with_traceback(None)  # see messages/exchange.py, Note [Failures in Futures]
+        return error.with_traceback(None)  # see messages/failures_later.py, Note [Failures in Futures]
 
 
 class _Batch(Inquiring):

@@ -41,8 +41,9 @@ from ...link.route import Route, connected_route, route_of
 from ...link.timeouts import seconds_of, timeout_of
 from ...locks import new_lock
 from ..messages.awaiting import Answer
-from ..messages.exchange import Failure, raise_failure
-from ..messages.steps import Steps, at_latest, call_soon, run_here
+from ..messages.clock import at_latest, call_soon
+from ..messages.failures_later import Failure, new_answer
+from ..messages.steps import Steps, run_here
 from ..messages.waiting import unless_of_a_handler
 
 METHODS: Final = "_torchremote_methods"
@@ -137,8 +138,7 @@ class NamedStubMethods(dict[str, Any]):
             if self:
                 return None
             if self._search is None or self._search.done():
-                search: Answer[Any] = Answer()
-                _torch.check_on_unwrap(search, raise_failure)
+                search = new_answer()
                 # Not in this thread: Ctrl-C could end it there, and all others would wait for ever.
                 left = max(until - time.monotonic(), _SHORTEST_SEARCH)
                 call_soon(partial(self._begin, search, timeout_of(left)), partial(_refuse, search))

@@ -10,7 +10,8 @@ Note [A call from Python]
        `sent_until_timeout_later` there.
     3. `call` in `Calls.plain`, or in `Calls.packed` if Python packs the values: it checks the thread and the arguments.
     4. `send` (messages/exchange.py) calls the scripted `m_async`, which returns a Future.
-    5. `settle` (same file) waits for it. `m_async` has `later` or `pass_on` there, which return a Future.
+    5. `settle` (same file) waits for it. `m_async` has `later` or `pass_on` there (messages/settling.py): they return a
+       Future.
 
     If torch raises on the way, `failure_of` has `explain` (link/failures.py) make our error of it, and tells the stub.
 """
@@ -32,7 +33,8 @@ from ...link.failures import explain, refused_handle
 from ...link.route import connected_route
 from ...link.tensors import restorer
 from ...link.values import PythonPacker
-from ..messages.exchange import Settle, at_once, later, pass_on, send
+from ..messages.exchange import send
+from ..messages.settling import Settle, at_once, later, pass_on
 from .again import Resume, once_more, sent_again, sent_until_timeout_later, until_timeout
 from .described import describe
 from .methods import DEVICES, METHODS, note_failure

@@ -25,7 +25,7 @@ from ...jit.read.types import EnumType
 from ...link.places import Place
 from ...owner.create import CreateRequest, build
 from ...owner.state_names import names_of
-from ..messages.exchange import ask
+from ..messages.asking import ask
 
 # In the messages of pickle and torch, for what is pickled by its name.
 _BY_NAME: Final = re.compile(

@@ -15,7 +15,7 @@ from ...owner.served import check_name
 from ...typing import HasStub, StubT
 from ..creating.pending import Pending
 from ..creating.pending_stub import find_served
-from ..messages.exchange import ask
+from ..messages.asking import ask
 from ..messages.pauses import pause_of
 from ..messages.waiting import unless_of_a_handler
 from ..replicas.pending import NOT_YET, PendingReplicas

@@ -13,7 +13,7 @@ from ...link.places import find_worker
 from ...link.route import Route, connected_route
 from ..calls.methods import NamedStubMethods
 from ..creating.pending_stub import PendingStub, find_served, when_answered
-from ..messages.steps import call_soon
+from ..messages.clock import call_soon
 from ..stubs.modes import follow_mode, keep_mode
 from ..stubs.stub import exchange_route, with_timeout
 

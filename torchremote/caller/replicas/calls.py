@@ -26,8 +26,9 @@ from ..calls.described import describe
 from ..calls.references import remote_call
 from ..calls.single import Calls, failure_of
 from ..messages.awaiting import Answer
-from ..messages.exchange import Failing, Failure, Settle, at_once, fail_later, raise_failure, when_all
+from ..messages.failures_later import Failing, Failure, fail_later, new_answer
 from ..messages.pauses import pause_of
+from ..messages.settling import Settle, at_once, when_all
 from ..messages.steps import Steps, run_here, run_later
 from ..messages.waiting import unless_of_a_handler
 from ..stubs.stub import with_timeout
@@ -68,7 +69,7 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
 
     def later(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
         team: Team = self_.__dict__[TEAM]
-        answer = _new_answer(team)
+        answer = new_answer(team.devices)
         single.later(team, single.take(team, 1), args, kwargs, answer.set_result)
         return answer
 
@@ -97,12 +98,6 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
 
 def _begun(unpack: Callable[[Any], Any] | None) -> Settle:
     return lambda answer, failing, devices: (answer, unpack, failing)
-
-
-def _new_answer(team: Team) -> Answer[Any]:
-    answer: Answer[Any] = Answer(team.devices)
-    _torch.check_on_unwrap(answer, raise_failure)
-    return answer
 
 
 def _shares(calls: list[Any], count: int) -> Iterator[tuple[int, list[Any]]]:
@@ -229,7 +224,7 @@ class _Messages:
             error: one of torch's, or one of `_LOST` from the sending.
         """
         taken.give_back()
-        error = error.with_traceback(None)  # see messages/exchange.py, Note [Failures in Futures]
+        error = error.with_traceback(None)  # see messages/failures_later.py, Note [Failures in Futures]
         failure = error if isinstance(error, _LOST) else failure_of(taken.stub, error, self._where)
         if isinstance(failure, _LOST):
             team.leave_out(taken.replica, taken.stub, failure)

@@ -25,7 +25,7 @@ from ...owner.checkpoints import check_path, checkpoint_here
 from ...owner.state_names import differences
 from ...owner.state_versions import with_versions
 from ..calls.methods import find_if_lost, note_failure
-from ..messages.exchange import ask
+from ..messages.asking import ask
 from ..messages.waiting import is_of_a_handler
 from .modes import note_mode
 from .stub import route_and_interface, stub_along

@@ -25,7 +25,7 @@ from ...link.route import Route
 from ...link.timeouts import timeout_of
 from ...locks import new_lock
 from ...owner import module_state
-from ..messages.exchange import ask_later
+from ..messages.asking import ask_later
 
 SHARED = "_torchremote_mode"
 """The attribute in which a stub keeps the mode that it shares."""

@@ -11,7 +11,7 @@ from ...errors import TorchRemoteError
 from ...jit import CompiledInterface
 from ...link.route import Route
 from ...owner import modules
-from ..messages.exchange import ask
+from ..messages.asking import ask
 from ..messages.waiting import unless_of_a_handler
 
 _PATIENCE: Final = 1.0
