@@ -13,6 +13,8 @@ import torch
 class TorchRemoteError(Exception):
     """Base class of all errors of torchremote."""
 
+    _some_may_have_run = False  # of the calls of `<m>_many`, although the class of the error says that none has
+
 
 # -- the user's interface, or how it is used
 

@@ -212,7 +212,9 @@ def _on_the_way(text: str, message: str, method: str, worker: str) -> TorchRemot
         return MismatchError(message.removeprefix(MISFIT))
     if message.startswith(STALE) and re.search(rf"in _remote_{name.removesuffix('_many')}(_many)?\n", text):
         # See Note [Refused calls].
-        return StaleStubError(f"{where}: {NO_MODULE}" + (f"; {SOME_MAY_HAVE_RUN}" if in_parts else ""))
+        stale = StaleStubError(f"{where}: {NO_MODULE}" + (f"; {SOME_MAY_HAVE_RUN}" if in_parts else ""))
+        stale._some_may_have_run = in_parts is not None
+        return stale
     refusal = refusal_of(message)
     if refusal is not None:
         return ArgumentError(refusal)
@@ -229,7 +231,9 @@ def _on_the_way(text: str, message: str, method: str, worker: str) -> TorchRemot
     if kind is None:
         return None
     if kind.error is NotInGroupError and in_parts:
-        return NotInGroupError(f"{where}: {_LEFT}; {SOME_MAY_HAVE_RUN}")
+        gone = NotInGroupError(f"{where}: {_LEFT}; {SOME_MAY_HAVE_RUN}")
+        gone._some_may_have_run = True
+        return gone
     unsure = "the method ran" if "." in method else "it was done"
     first = _without_code(message).partition("\n")[0]
     said = kind.says.format(message=first, worker=worker, unsure=unsure)

@@ -18,7 +18,7 @@ from ...errors import NotInGroupError, StaleStubError, TorchRemoteError, WireErr
 from ...jit import CompiledInterface
 from ...jit.lower.plan import is_called_packed
 from ...jit.read.model import Method
-from ...link.failures import FAILURES, SOME_MAY_HAVE_RUN
+from ...link.failures import FAILURES
 from ...link.timeouts import seconds_of, timeout_of
 from ..calls.again import may_be_sent_again, wait_for_streams
 from ..calls.batches import Batches, when_each
@@ -232,7 +232,7 @@ class _Messages:
 
     def _may_go_on(self, failure: TorchRemoteError) -> bool:
         """Says whether another replica may run the call that failed."""
-        has_not_run = isinstance(failure, (StaleStubError, NotInGroupError)) and SOME_MAY_HAVE_RUN not in str(failure)
+        has_not_run = isinstance(failure, (StaleStubError, NotInGroupError)) and not failure._some_may_have_run
         return (self._idempotent or has_not_run) and may_be_sent_again(failure)
 
     def tries(
