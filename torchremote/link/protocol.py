@@ -1,11 +1,17 @@
 """Checks whether two releases of torchremote understand each other, in one group or through an archive.
 
 Note [Protocols]
-    A release speaks one protocol, and understands those from `OLDEST_PROTOCOL` on (_version.py). Two releases that
-    meet speak the lower of their two numbers. The number is part of the names of endpoints, so a caller reaches only
-    endpoints that it understands. A release that also understands an older number compiles endpoints under that number
-    for callers that speak it. The requests of the control plane begin with both numbers, and their other parts are
-    plain values. So an owner can refuse a request that it does not understand.
+    A release speaks one protocol, and says from which one on it understands others (_version.py). The number is part
+    of the names of endpoints, so a caller reaches only endpoints that it understands. Requests to create or connect,
+    and stubs that are sent, begin with both numbers, so a worker can refuse those that it does not understand.
+
+    A request to create is sent as a mapping of its fields, without those that have their default. So it may get another
+    field that has one, under the same number: an owner of an earlier release refuses only a request that uses it.
+
+    So far, a release understands its own protocol alone. To understand an older one takes more than a lower
+    `OLDEST_PROTOCOL`: endpoints and links would have to be compiled under that number, too, where `scope_of`
+    (jit/lower/units.py) knows one; and an owner's answer would have to say its number, so that the caller calls the
+    endpoints under the lower of the two.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def send_requests(compiled: CompiledInterface, place: Place, requests: list[Crea
 
 
 def _fields(request: CreateRequest) -> dict[str, Any]:
-    """Returns the fields of a request. An owner of an earlier release does not know those that have a default."""
+    """Returns a request's fields, without those that have their default: see link/protocol.py, Note [Protocols]."""
     defaults = {field.name: field.default for field in dataclasses.fields(request)}
     fields = {name: value for name, value in vars(request).items() if value is not defaults[name]}
     return fields | {"make": Sent(request.make)} if isinstance(request.make, torch.jit.ScriptModule) else fields

@@ -144,9 +144,8 @@ def sign_here(holder: int) -> None:
 # -- on the holder
 
 _lock = new_lock()
-_owners: dict[
-    str, torch.futures.Future[Any] | None
-] = {}  # for each owner of which this process holds leases: the answer to its last sign
+_owners: dict[str, torch.futures.Future[Any] | None] = {}
+"""The answer to the last sign, for each owner of which this process ever held a lease, until that owner is lost."""
 _rounds = 0
 
 
