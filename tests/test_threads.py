@@ -17,9 +17,9 @@ from .waiting import until
 # only when that is so.
 ENDING = """
 import atexit, threading, time, torch
+from torchremote import chores
 from torchremote.caller.messages import clock, steps
 from torchremote.caller.replicas import team
-from torchremote.owner.lives import sweeper
 begun, ends = threading.Event(), threading.Event()
 
 def slowly(done):
@@ -50,7 +50,7 @@ STARTS = {
     "again": "clock.call_soon(give, print)",
     "result": "steps.run_later(returns(), give, True)",
     "replica": "of = Team(); threading.Thread(target=team._bring_back, args=(lambda: of, None), daemon=True).start()",
-    "sweeper": "sweeper.start(); sweeper.soon(give)",
+    "sweeper": "chores.start(); chores.soon(give)",
 }
 
 

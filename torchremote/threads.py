@@ -7,7 +7,7 @@ Note [Threads and the end of Python]
     end it, and none begins any more. Then they wait in Python, where it does no harm to be ended.
 
     `atexit` calls first what was registered last. So this comes after the group has ended RPC (group/join.py), which
-    ends the waits for answers, and after the chores of the owner's sweeper. What a user registered before torchremote
+    ends the waits for answers, and after the last chores (chores.py). What a user registered before torchremote
     was imported comes later still, and may wait for calls. So what waits for a thread of ours ends with an error
     before that (caller/messages/clock.py). From then on, what needs one is refused at once, and Ctrl-C is waited for
     in another way (caller/messages/waiting.py).

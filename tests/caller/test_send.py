@@ -13,8 +13,9 @@ import torch.distributed.rpc as rpc
 from torch import nn
 
 import torchremote as tr
+from torchremote import chores
 from torchremote.caller.stubs.send_model import Sent
-from torchremote.owner.lives import leases, sweeper
+from torchremote.owner.lives import leases
 
 from .. import zoo
 from ..group import play
@@ -75,7 +76,7 @@ class Holder(nn.Module):
 
 
 def owning(store):
-    sweeper.INTERVAL = 0.25
+    chores.INTERVAL = 0.25
     store.wait(["done"])
     if store.check(["made"]):
         os._exit(0)  # an orderly shutdown would wait for the dead

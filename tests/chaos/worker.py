@@ -15,8 +15,9 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
-from torchremote.owner.lives import holders, leases, sweeper
-from torchremote.owner.running import tables
+from torchremote import chores
+from torchremote.link import grace
+from torchremote.owner.lives import holders, leases
 
 from ..group import close_the_port
 from ..owner_process import resident
@@ -42,7 +43,7 @@ def main(worker, settings):
     torch.set_num_threads(1)
     torch.manual_seed(settings.seed)
     # What takes long happens often in a short round.
-    sweeper.INTERVAL, tables.GRACE, leases.ON_THE_WAY = 0.5, 2.0, 8.0
+    chores.INTERVAL, grace.GRACE, leases.ON_THE_WAY = 0.5, 2.0, 8.0
     holders.ROUNDS_BETWEEN_SIGNS, holders.SILENT_ROUNDS = 2, 40  # the longest stop takes 16 rounds
 
     board, report = boards.Board(settings.board), Report(settings.folder, worker)

@@ -10,6 +10,7 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
+from torchremote.caller.messages.lost_workers import worker_is_lost
 from torchremote.errors import AbsentWorkerError, CallTimeoutError, NotInGroupError, PlaceError, ServedNameError
 
 from .. import zoo
@@ -50,19 +51,13 @@ def test_connect_waits_for_a_worker_to_come_back(nursery):
     rpc.rpc_sync("ps", roles.serve_encoder, (0,))
     tr.connect("ps", zoo.Encoder, "encoder")
     owner.kill()
-    until(lambda: "ps" in lost_workers())  # it is on torch's list for a moment more
+    until(lambda: worker_is_lost("ps"))  # it is on torch's list for a moment more
     with pytest.raises(NotInGroupError, match="Encoder on ps: the worker has left the group or crashed"):
         tr.connect("ps", zoo.Encoder, "encoder")
     starting = start_later(nursery, "ps", seed=1, seconds=0.1)
     stub = tr.connect("ps", zoo.Encoder, "encoder", wait=60)
     assert torch.equal(stub(X), roles.expected(X, 1))
     starting.join()
-
-
-def lost_workers():
-    from torchremote.caller.calls.methods import lost_workers
-
-    return lost_workers
 
 
 @in_a_group()

@@ -8,8 +8,9 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
+from torchremote import chores
 from torchremote.errors import StaleStubError
-from torchremote.owner.lives import holders, leases, sweeper
+from torchremote.owner.lives import holders, leases
 
 from .. import zoo
 from ..group import close_the_port, play
@@ -21,8 +22,8 @@ X = torch.ones(1, 8)
 def on_the_sweeper(chore):
     """Has the sweeper's thread do a chore, and waits for that."""
     done = threading.Event()
-    sweeper.soon(chore)
-    sweeper.soon(done.set)
+    chores.soon(chore)
+    chores.soon(done.set)
     assert done.wait(20)
 
 
@@ -40,7 +41,7 @@ def a_leader(store):
 
 
 def owner(store):
-    sweeper.INTERVAL = 1000.0  # it looks when it is told to
+    chores.INTERVAL = 1000.0  # it looks when it is told to
     holders.SILENT_ROUNDS = 3
     store.set("owner", "ready")
     store.wait(["done"])
@@ -53,7 +54,7 @@ def watch_after_a_sign():
 
 
 def deaf(store):
-    sweeper.INTERVAL, holders.ROUNDS_BETWEEN_SIGNS = 1000.0, 1
+    chores.INTERVAL, holders.ROUNDS_BETWEEN_SIGNS = 1000.0, 1
     close_the_port()
     store.wait(["owner"])
     stub = tr.create("owner", zoo.Encoder, zoo.LinearEncoder)

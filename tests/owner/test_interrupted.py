@@ -14,12 +14,11 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
-from torchremote import threads
+from torchremote import chores, threads
 from torchremote.caller.creating import pending_stub
 from torchremote.errors import ServedNameError, StaleStubError
 from torchremote.locks import new_lock, uninterrupted
 from torchremote.owner import modules
-from torchremote.owner.lives import sweeper
 from torchremote.owner.running import tables
 from torchremote.threads import OneThread
 
@@ -167,20 +166,20 @@ def test_there_is_one_sweeper(owner, monkeypatch):
     tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
 
     def running():
-        return [frame.f_code for frame in sys._current_frames().values() if frame.f_globals is vars(sweeper)]
+        return [frame.f_code for frame in sys._current_frames().values() if frame.f_globals is vars(chores)]
 
-    until(lambda: running() == [sweeper._run.__code__])
-    monkeypatch.setattr(sweeper, "_thread", OneThread(sweeper._run, "another"))  # as in a process that has none yet
+    until(lambda: running() == [chores._run.__code__])
+    monkeypatch.setattr(chores, "_thread", OneThread(chores._run, "another"))  # as in a process that has none yet
     with monkeypatch.context() as patched:
         patched.setattr(_thread, "start_new_thread", interrupting(_thread.start_new_thread, after=True))
         with pytest.raises(Interrupt):
-            sweeper.start()
-    sweeper.start()
-    until(lambda: running() == [sweeper._run.__code__] * 2)  # the one of before, and one
+            chores.start()
+    chores.start()
+    until(lambda: running() == [chores._run.__code__] * 2)  # the one of before, and one
     time.sleep(0.2)
     assert len(running()) == 2
     for _ in range(2):
-        sweeper.soon(None)
+        chores.soon(None)
     until(lambda: not running())  # the next creation starts it
     assert told_in_a_child(has_a_sweeper) == "returned"
 
@@ -193,7 +192,7 @@ def no_thread():
         raise RuntimeError("can't start new thread")
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sweeper, "_thread", OneThread(sweeper._run, "another"))
+        patched.setattr(chores, "_thread", OneThread(chores._run, "another"))
         patched.setattr(threads, "start_thread", fail)
         with pytest.raises(RuntimeError, match="can't start new thread"):
             yield
@@ -223,8 +222,8 @@ def test_where_no_sweeper_starts_a_module_stays_whole(owner):
 
 def has_a_sweeper():
     done = threading.Event()
-    sweeper.start()
-    sweeper.soon(done.set)
+    chores.start()
+    chores.soon(done.set)
     assert done.wait(10)
 
 

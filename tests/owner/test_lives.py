@@ -14,6 +14,7 @@ from torchremote.caller.stubs.stub import make_stub
 from torchremote.errors import CapacityError, MismatchError, NotInitializedError, ServedNameError, StaleStubError
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime import table
+from torchremote.link import grace
 from torchremote.link.route import route_of
 from torchremote.owner import served
 from torchremote.owner.lives import holders, leases
@@ -280,9 +281,9 @@ def test_a_slot_outlives_its_module_by_the_grace_period():
         handle = books.insert(put)
         books.remove(handle)
         last = books.retired[-1]
-        books.drop_retired(last + tables.GRACE / 2)
+        books.drop_retired(last + grace.GRACE / 2)
         assert contract.table.drop_retired(0) == len(books.retired) == 2
-        books.drop_retired(last + tables.GRACE)
+        books.drop_retired(last + grace.GRACE)
         assert contract.table.drop_retired(0) == len(books.retired) == 0
 
 

@@ -14,9 +14,9 @@ from typing import IO, Any, Final
 import torch
 
 from .. import _torch
-from ..caller.calls.methods import lost_workers
 from ..caller.creating.pending_stub import find_served
 from ..caller.finding.connect import asked_until
+from ..caller.messages.lost_workers import worker_is_lost
 from ..caller.messages.waiting import unless_of_a_handler
 from ..caller.stubs.modes import has_set_mode
 from ..caller.stubs.stub import Stub, attach
@@ -174,7 +174,7 @@ class _Saved:
 def _routes(saved: list[_Saved], within: float | None) -> list[Route]:
     """Asks for all modules. `within`: seconds that workers have to answer; None for RPC's default."""
     for it in saved:
-        if it.where in lost_workers:
+        if worker_is_lost(it.where):
             raise NotInGroupError(f"{it.compiled.interface.name} on {it.where}: {GONE}")
     asked = [find_served(find_worker(it.where), it.compiled, it.name, it.timeout, within) for it in saved]
     routes, errors = [], []

@@ -21,7 +21,7 @@ import torch
 from torch.distributed.rpc import TensorPipeRpcBackendOptions
 
 from .. import _torch
-from ..caller.calls.methods import lose_worker, lost_workers
+from ..caller.messages import lost_workers
 from ..errors import GroupError
 from ..threads import OneThread, at_work, start_thread
 from .connection import HubConnection, join_error
@@ -99,7 +99,7 @@ class Membership:
             raise self._error(f"its agent cannot start with these options: {error}") from error
         if chosen:
             self._check_address(here, agent.own.url)
-        lost_workers.clear()
+        lost_workers.forget_all()
         for other in others:
             agent.add(other)
         self._connection.send({"do": "ready", "member": _as_message(agent.own)})
@@ -212,13 +212,13 @@ class Membership:
         if taken_off is not None:
             taken_off.wait()
         agent.add(_from_message(member))  # its join has checked the device maps
-        lost_workers.discard(member["name"])
+        lost_workers.worker_is_back(member["name"])
         self._connection.send({"do": "known", "number": member["number"]})
 
     def _lose(self, agent: _torch.GroupAgent, name: str, number: int) -> None:
         """Takes a worker off: see Note [Lost workers]."""
         self._has_lost = True
-        lose_worker(name)
+        lost_workers.lose_worker(name)
         taken_off = threading.Event()
         with self._changing:
             self._leavers[name] = taken_off
@@ -284,7 +284,7 @@ class Membership:
             self._connection.close()
             if self._agent is not None:
                 self._agent.stop()
-            lost_workers.clear()
+            lost_workers.forget_all()
 
     def forget(self) -> None:
         """Closes a forked process's copy of the connection, which would outlive the worker's own."""

@@ -43,6 +43,7 @@ from ...locks import new_lock
 from ..messages.awaiting import Answer
 from ..messages.clock import at_latest, call_soon
 from ..messages.failures_later import Failure, new_answer
+from ..messages.lost_workers import when_lost
 from ..messages.steps import Steps, run_here
 from ..messages.waiting import unless_of_a_handler
 
@@ -199,17 +200,15 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def lose_worker(name: str) -> None:
-    """Has every stub of a module with a name on the worker `name` find it before the next call."""
-    lost_workers.add(name)
+def _lose_stubs(worker: str) -> None:
+    """Has every stub of a module with a name on a lost worker find it before the next call."""
     with _registry_lock:
-        concerned = [methods for methods in _registry if methods.worker == name]
+        concerned = [methods for methods in _registry if methods.worker == worker]
     for methods in concerned:
         methods.lose()
 
 
-lost_workers: set[str] = set()
-"""The names of workers that are lost, until others have them. They stay: a stub may look for its module at any time."""
+when_lost(_lose_stubs)
 
 
 def methods_of(

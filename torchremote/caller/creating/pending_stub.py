@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 import torch.distributed.rpc as rpc
 
-from ... import _torch
+from ... import _torch, chores
 from ..._version import __version__
 from ...errors import (
     CallTimeoutError,
@@ -33,11 +33,11 @@ from ...link.places import Place
 from ...link.protocol import SPOKEN
 from ...link.route import Route
 from ...owner.create import Created, CreateRequest, Refusal, cancel_here, connect_here, create_here
-from ...owner.lives import holders, leases, sweeper
+from ...owner.lives import holders, leases
 from ...typing import StubT
-from ..calls.methods import lost_workers
 from ..messages.awaiting import until_done_in_loop
 from ..messages.exchange import send, settle
+from ..messages.lost_workers import worker_is_lost
 from ..messages.waiting import is_of_a_handler
 from ..stubs.modes import show_answered
 from ..stubs.send_model import Sent
@@ -70,7 +70,7 @@ def find_served(
         NotInGroupError: the worker is lost, and about to be taken off the list of workers.
     """
     interface = compiled.interface
-    if place.worker.name in lost_workers:
+    if worker_is_lost(place.worker.name):
         raise NotInGroupError(f"{interface.name} on {place.worker.name}: {GONE}")
     answer = _ask(compiled, place, connect_here, interface.name, interface.text, name, within=within)
     if within is None or (is_call and timeout is None):
@@ -220,7 +220,7 @@ class PendingStub(Pending[StubT]):
     def __del__(self) -> None:
         # Nobody waited: the owner would hold the module for a stub that nobody makes. A module with a name stays.
         if self._name is None and self._ticket is not None:
-            sweeper.soon(partial(cancel_message, self._place, self._ticket))  # see owner/lives/sweeper.py
+            chores.soon(partial(cancel_message, self._place, self._ticket))  # see chores.py, Note [Finalisers]
 
     @property
     def number(self) -> int:

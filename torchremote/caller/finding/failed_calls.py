@@ -46,8 +46,9 @@ from ...link.stubs import compiled_at
 from ...link.timeouts import seconds_of
 from ...locks import new_lock
 from ...threads import OneThread, at_work
-from ..calls.methods import NamedStubMethods, lost_workers
+from ..calls.methods import NamedStubMethods
 from ..creating.pending_stub import PendingStub, find_served, when_answered
+from ..messages.lost_workers import worker_is_lost
 from ..messages.pauses import pause_of
 from ..stubs.modes import follow_mode, keep_mode
 
@@ -109,7 +110,7 @@ def _decide(call: Call) -> None:
     """Decides what becomes of a call that failed, or whose pause is over."""
     address = Address(*call.address())
     if call.is_rested():
-        if address.worker in lost_workers:  # nothing is sent to a worker that may be taken off just now
+        if worker_is_lost(address.worker):  # nothing is sent to a worker that may be taken off just now
             _send_later(call)
         else:
             call.send_again()

@@ -25,10 +25,10 @@ from ... import _torch
 from ...errors import InterfaceError, NotSavableError
 from ...jit import CompiledInterface, compile_interface
 from ...jit.script.cache import Cache
+from ...link.grace import keep_for_readers
 from ...link.route import Route, route_of, set_route
 from ...link.timeouts import check_timeout
 from ...locks import new_lock
-from ...owner.running.tables import keep_for_readers
 from ...typing import StubT
 from ..calls.batches import many_calls
 from ..calls.described import CallSignature, in_order, no_such

@@ -1,15 +1,15 @@
 """Finds out which workers that hold leases have died.
 
 Note [Holders that die]
-    torch does not learn that a reference died with its worker. So every `INTERVAL`, an owner sends every holder an
-    operator that needs no Python there. A lost connection ends all leases of that holder: in one group, torch does not
-    connect to a worker twice. A holder that does not answer in time may be busy, or stopped by a debugger. It keeps its
-    leases.
+    torch does not learn that a reference died with its worker. So in every round of the sweeper (chores.py), an owner
+    sends every holder an operator that needs no Python there. A lost connection ends all leases of that holder: in one
+    group, torch does not connect to a worker twice. A holder that does not answer in time may be busy, or stopped by a
+    debugger. It keeps its leases.
 
     A holder to which the owner cannot connect may live, and call: torch closes the port of a worker for good when a
     connection ends too early (group/listener.py, Note [Deaf workers]). So every holder gives its owners signs of its
     life. One that refuses the connection keeps its leases until it is taken off the group, or there was no sign for
-    `SILENT_ROUNDS` of the sweeper. Rounds, and not seconds: an owner that was stopped finds the signs of that time when
+    `SILENT_ROUNDS`. Rounds, and not seconds: an owner that was stopped finds the signs of that time when
     it goes on.
 """
 
@@ -25,10 +25,9 @@ from typing import Any, Final
 import torch
 import torch.distributed.rpc as rpc
 
-from ... import _torch
+from ... import _torch, chores
 from ...link.failures import FAILURES, is_lost, is_refused
 from ...locks import new_lock
-from . import sweeper
 
 ROUNDS_BETWEEN_SIGNS: Final = 12
 """Rounds of the sweeper between two signs that a holder gives."""
@@ -62,7 +61,7 @@ _holders: dict[int, _Holder] = {}  # by id; only the sweeper's thread changes wh
 def meet(holder: int) -> None:
     """Has the sweeper ask a holder soon, if it is new: what ends a connection shows only if there was one."""
     if holder not in _holders:
-        sweeper.soon(partial(_ask_if_new, holder))
+        chores.soon(partial(_ask_if_new, holder))
 
 
 def _ask_if_new(holder: int) -> None:
@@ -153,7 +152,7 @@ def give_signs(owner: str) -> None:
     """Has the sweeper tell an owner, from now on, that this process lives."""
     with _lock:
         _owners[owner] = None  # it may have been restarted since the last sign
-    sweeper.regularly(_give_signs)
+    chores.regularly(_give_signs)
 
 
 def _give_signs() -> None:

@@ -24,10 +24,10 @@ from typing import Any, Final
 
 import torch.distributed.rpc as rpc
 
-from ... import _torch
+from ... import _torch, chores
 from ..._torch import PyRRef
 from ...locks import new_lock
-from . import holders, sweeper
+from . import holders
 
 ON_THE_WAY: Final = 300.0
 """Seconds for which an owner holds a module for a stub that was sent and has not arrived."""
@@ -64,7 +64,7 @@ def start(handle: int, end: Callable[[int], None], holder: int, ticket: str) -> 
     leased.holders[number], leased.answered[ticket] = holder, number
     with _lock:
         _leased[handle] = leased
-    sweeper.regularly(watch)
+    chores.regularly(watch)
     holders.meet(holder)
 
 
@@ -103,7 +103,7 @@ class Lease:
 
     def __del__(self) -> None:
         if _end_all is not None:  # the interpreter may have cleared this module, at its end
-            sweeper.soon(partial(_end_all, [(self._handle, self._number)]))
+            chores.soon(partial(_end_all, [(self._handle, self._number)]))
 
 
 def _end_all(leases: list[tuple[int, int]]) -> None:

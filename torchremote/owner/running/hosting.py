@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 
-from ... import _torch, native
+from ... import _torch, chores, native
 from ...errors import CreationError
 from ...jit import Contract
 from ...jit.owner_units import counted_module, host_at_once, host_forked, host_gathering, host_in_turn
-from ..lives import sweeper
 from .gathering import Ways, gathered_methods
 
 Put = Callable[[int], None]
@@ -76,7 +75,7 @@ def _strand_of(module: torch.jit.ScriptModule, strand: object) -> object:
     """
     if not native.available():
         return None
-    sweeper.regularly(native.forget_strands)
+    chores.regularly(native.forget_strands)
     joined = native.join_strand(_torch.object_of(module), strand)
     if joined is None:
         raise CreationError(

@@ -14,22 +14,18 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from ... import chores
 from ...errors import CapacityError
 from ...jit import Contract
 from ...jit.runtime.table import CAPACITY, INDEX_BITS, SLOT_BITS
+from ...link import grace
 from ...locks import new_lock
-from ..lives import sweeper
 from .hosting import Put
-
-GRACE: Final = 10.0
-"""Seconds for which a retired slot is kept. A call uses a slot, for a moment, before it counts its reference. It would
-crash only if the scheduler stopped it at that moment for this long, while the rest of its process runs on."""
 
 LOCK = new_lock()
 """Guards the tables, and modules.py's `_by_handle`, `_by_part`, `by_name` and entries."""
 _TOKEN_BITS: Final = 63 - INDEX_BITS
 _tables: dict[tuple[str, str], OwnerTable] = {}
-_kept: deque[tuple[float, object]] = deque()  # by `keep_for_readers`, with the time until which it is kept
 
 
 def table_for(contract: Contract) -> OwnerTable:
@@ -38,20 +34,11 @@ def table_for(contract: Contract) -> OwnerTable:
 
 
 def _drop_retired() -> None:
-    """Drops everything whose grace period is over. Takes LOCK."""
+    """Drops the slots whose grace period is over. Takes LOCK."""
     with LOCK:
         now = time.monotonic()
         for table in _tables.values():
             table.drop_retired(now)
-        while _kept and _kept[0][0] <= now:
-            _kept.popleft()
-
-
-def keep_for_readers(what: object) -> None:
-    """Keeps what calls that this process makes may be reading, as a stub's link is, for `GRACE`. Takes LOCK."""
-    with LOCK:
-        _kept.append((time.monotonic() + GRACE, what))
-    sweeper.regularly(_drop_retired)
 
 
 @dataclass(eq=False)
@@ -66,7 +53,7 @@ class OwnerTable:
 
     def insert(self, put: Put) -> int:
         """Puts a module into a free slot. Returns the new handle. Or raises and changes nothing, as the others here."""
-        sweeper.regularly(_drop_retired)  # no thread can be started, perhaps; then nothing may have been done
+        chores.regularly(_drop_retired)  # no thread can be started, perhaps; then nothing may have been done
         index = self._next_index()
         if index >> SLOT_BITS == self.pages:
             self.contract.table.open_page(self.pages)
@@ -81,21 +68,21 @@ class OwnerTable:
 
     def replace(self, handle: int, put: Put) -> None:
         """Makes `handle` lead to a module, for calls that begin from now on. Running calls keep the old module."""
-        sweeper.regularly(_drop_retired)
+        chores.regularly(_drop_retired)
         put(handle)
         self._retire()
 
     def remove(self, handle: int) -> None:
         """Refuses calls of `handle` from now on, and frees its slot."""
-        sweeper.regularly(_drop_retired)
+        chores.regularly(_drop_retired)
         self.contract.table.remove(handle)
         self._retire()
         heapq.heappush(self.free, handle & (CAPACITY - 1))
 
     def drop_retired(self, now: float) -> None:
-        """Drops the slots that were retired at least `GRACE` ago."""
+        """Drops the slots that were retired at least `grace.GRACE` ago."""
         count = 0
-        while self.retired and self.retired[0] + GRACE <= now:
+        while self.retired and self.retired[0] + grace.GRACE <= now:
             self.retired.popleft()
             count += 1
         if count:

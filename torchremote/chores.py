@@ -1,4 +1,4 @@
-"""Runs chores on a daemon thread, for owners and callers: some once and soon, others regularly.
+"""Runs chores on a daemon thread, the sweeper: some once and soon, others regularly. Owners and callers have some.
 
 Note [Finalisers]
     A finaliser runs where the last reference is dropped. That may be inside a function that holds a lock, so a
@@ -17,8 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from ...locks import new_lock
-from ...threads import OneThread, at_work
+from .locks import new_lock
+from .threads import OneThread, at_work
 
 INTERVAL: Final = 2.5
 """Seconds between two rounds of the regular chores."""
