@@ -199,6 +199,18 @@ def test_a_module_that_is_not_served_keeps_its_state(path, replace):
     assert torch.equal(module.linear.weight, zoo.LinearEncoder(seed=2).linear.weight)
 
 
+def test_a_name_that_is_taken_is_refused_before_the_checkpoint_is_read(owner, path):
+    path.write_bytes(b"no checkpoint")
+    tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="taken")
+    try:
+        with pytest.raises(ServedNameError, match="'taken': the worker 'owner' serves Encoder"):
+            create(owner, path, 1, name="taken")
+        with pytest.raises(CreationError, match="cannot be read"):
+            create(owner, path, 1, name="taken", if_exists="replace")
+    finally:
+        tr.withdraw("taken", owner)
+
+
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # of torch 2.11
 def test_a_state_that_cannot_be_copied_changes_nothing(path):
     state = zoo.LinearEncoder(seed=1).state_dict()

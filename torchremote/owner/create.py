@@ -17,7 +17,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Final
 
 import torch
@@ -35,8 +34,7 @@ from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
 from ..locks import new_lock
 from . import modules, served
-from .checkpoints import restore
-from .compiled import check_place, own_device
+from .compiled import check_place
 from .exported import export_for
 from .lives import leases
 from .modes import is_training
@@ -120,29 +118,23 @@ def _create(request: CreateRequest) -> Created | Refusal:
     try:
         contract = _contract(request.interface, request.text)
         device = check_device(request.device)
+        if request.name is not None:
+            served.check_name(request.name)
         if request.name is not None and request.if_exists == "connect":
             with suppress(ServedNameError):
                 return _find(contract, request.name)
         module = build(contract, request, device)
-        if request.checkpoint is not None:
-            modules.beside_calls(module, partial(restore, module, request.checkpoint))
-        device = modules.beside_calls(module, partial(own_device, module, device))
         in_turn, warning = _turns(request, module)
         ways = Ways(in_turn, _gather(request))
-        made = Created(0, str(device), in_turn, is_training(module), warning=warning)
-        if request.name is None:
-            return replace(made, handle=modules.add(contract, module, device, ways))
-        if request.if_exists == "replace":
-            handle, is_new = served.put_named(module, device, contract, request.name, ways)
-            return replace(made, handle=handle, is_new=is_new, training=is_training(module))
+        named = request.name, request.if_exists, rpc.get_worker_info().name
         try:
-            own = rpc.get_worker_info().name
-            handle = served.add_named(module, device, contract, request.name, ways, own)
+            ready = served.made_ready(module, contract, ways, device, request.checkpoint, *named)
+            handle, is_new = served.host(ready, *named)
         except ServedNameError:
-            if request.if_exists != "connect":
+            if request.name is None or request.if_exists != "connect":
                 raise
             return _find(contract, request.name)  # another caller was faster
-        return replace(made, handle=handle)
+        return Created(handle, str(ready.device), in_turn, is_training(module), warning=warning, is_new=is_new)
     except BaseException as error:  # see Note [What is no Exception]
         return _refusal(error, CreationError)
 

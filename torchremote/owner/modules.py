@@ -76,17 +76,16 @@ class NameTaken(Exception):
         self.first = first
 
 
-def new_entry(
-    module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str | None, ways: Ways
-) -> Entry:
-    """Makes an entry."""
+def add(
+    contract: Contract,
+    module: torch.jit.ScriptModule,
+    device: torch.device,
+    ways: Ways = AT_ONCE,
+    name: str | None = None,
+) -> int:
+    """Hosts a scripted module. Returns its handle. Raises as `handle_for`."""
     hosting = beside_calls(module, partial(hosting_of, module, device, ways))
-    return Entry(hosting, contract.interface, name)
-
-
-def add(contract: Contract, module: torch.jit.ScriptModule, device: torch.device, ways: Ways = AT_ONCE) -> int:
-    """Hosts a scripted module without a name. Returns its handle. Raises as `handle_for`."""
-    return handle_for(new_entry(module, device, contract, None, ways), contract)
+    return handle_for(Entry(hosting, contract.interface, name), contract)
 
 
 def handle_for(entry: Entry, contract: Contract) -> int:
@@ -292,18 +291,25 @@ def exchange_in_turn(entry: Entry, before: Hosting, module: torch.jit.ScriptModu
     return True
 
 
-def check_exchange(entry: Entry, module: torch.jit.ScriptModule) -> None:
-    """Raises MismatchError if `module` does not implement every interface through which the hosted one is called."""
+def check_exchange(entry: Entry, module: torch.jit.ScriptModule, contract: Contract) -> None:
+    """Raises MismatchError if `module` does not implement `contract`, its own, or another one that calls `entry`."""
+    check_implements(module, contract)
     with LOCK:
         contracts = [] if entry.gone else [table.contract for table in entry.handles]
-    for contract in contracts:
-        try:
-            check_implements(module, contract)
-        except MismatchError as error:
-            raise MismatchError(
-                f"{entry.name!r}: stubs call it as {contract.interface.name}, so what takes its place has to implement "
-                f"that, too; or withdraw {entry.name!r} first. {error}"
-            ) from None
+    for another in contracts:
+        if another is not contract:
+            _check_stays_callable(entry, another, module)
+
+
+def _check_stays_callable(entry: Entry, contract: Contract, module: torch.jit.ScriptModule) -> None:
+    """Raises MismatchError if `module` does not implement an interface through which the hosted one is called."""
+    try:
+        check_implements(module, contract)
+    except MismatchError as error:
+        raise MismatchError(
+            f"{entry.name!r}: stubs call it as {contract.interface.name}, so what takes its place has to implement "
+            f"that, too; or withdraw {entry.name!r} first. {error}"
+        ) from None
 
 
 def _exchange(entry: Entry, hosting: Hosting, is_same: bool) -> None:
@@ -314,7 +320,7 @@ def _exchange(entry: Entry, hosting: Hosting, is_same: bool) -> None:
                 raise _stale()
             handles = dict(entry.handles)
         for table in handles:
-            check_implements(hosting.module, table.contract)
+            _check_stays_callable(entry, table.contract, hosting.module)
         puts = {table: put_of(table.contract, hosting, entry.counts, is_same) for table in handles}
         with LOCK:
             if not entry.gone and entry.handles == handles:  # or a handle was added meanwhile

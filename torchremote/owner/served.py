@@ -1,10 +1,11 @@
-"""Serves modules of this process under names: by `serve`, and for `create(..., name=)`."""
+"""Hosts modules of this process, for `serve` and for `create`, and finds those that are served under names."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from .. import _torch
 from ..errors import ServedNameError, StaleStubError
 from ..jit import Contract, compile_interface
 from ..jit.read.shown import repr_of
+from ..link.places import CPU
 from ..locks import uninterrupted
 from .checkpoints import check_path, restore
 from .compiled import own_device
@@ -24,12 +26,12 @@ from .modes import give_mode, set_if_changed
 from .modules import (
     Entry,
     NameTaken,
+    add,
     beside_calls,
     by_name,
     check_exchange,
     exchange,
     handle_for,
-    new_entry,
     remove_entry,
 )
 from .running.gathering import Gather, Ways, check_gather
@@ -97,92 +99,112 @@ def serve(
         scripted = scripted_module(module, contract.interface)
     else:
         scripted = export_for(module, contract, complete_examples(examples, read.interface, contract))
-    device = beside_calls(scripted, partial(own_device, scripted))
-    one_by_one = runs_in_turn(scripted, in_turn, gather)
-    if path is not None:
-        _check_may_serve(scripted, contract, name, replace)  # a module that is refused keeps its own state
-        beside_calls(scripted, partial(restore, scripted, path))
-    host = put_named if replace else add_named
     gathers = None if gather is None else Gather(gather, read.interface)
-    host(scripted, device, contract, name, Ways(one_by_one, gathers))
+    ways = Ways(runs_in_turn(scripted, in_turn, gather), gathers)
+    if_exists = "replace" if replace else "raise"
+    host(made_ready(scripted, contract, ways, path=path, name=name, if_exists=if_exists), name, if_exists)
 
 
-def _check_may_serve(module: torch.jit.ScriptModule, contract: Contract, name: str, replace: bool) -> None:
-    """Raises what `serve` would raise for a module that cannot take its name."""
-    with LOCK:
-        taken = by_name.get(name)
-    check_implements(module, contract)
-    if taken is not None and not replace:
-        raise _taken(name, taken)
-    if taken is not None:
-        check_exchange(taken, module)
+@dataclass(frozen=True)
+class Ready:
+    """A scripted module that is ready to be hosted."""
+
+    module: torch.jit.ScriptModule
+    device: torch.device
+    contract: Contract
+    ways: Ways  # how its calls run
 
 
-def _taken(name: str, entry: Entry) -> ServedNameError:
-    return ServedNameError(
-        f"{name!r}: this process serves {entry.interface.name} under that name already; withdraw it, choose another, "
-        "or serve with replace=True"
-    )
+def made_ready(
+    module: torch.jit.ScriptModule,
+    contract: Contract,
+    ways: Ways,
+    device: torch.device = CPU,
+    path: str | None = None,
+    name: str | None = None,
+    if_exists: str = "raise",
+    owner: str | None = None,
+) -> Ready:
+    """Makes a scripted module ready to be hosted: finds out its device, and gives it the state of its checkpoint.
 
-
-def put_named(
-    module: torch.jit.ScriptModule, device: torch.device, contract: Contract, name: str, ways: Ways
-) -> tuple[int, bool]:
-    """Hosts a scripted module under a name, in the place of the one that has the name, if there is one.
-
-    Returns:
-        Its handle, and whether it is a new one: no module had the name.
+    Args:
+        device: that of a module without tensors.
+        path: that of the checkpoint. A module that `host` would refuse keeps its own state.
+        name, if_exists, owner: as for `host`.
 
     Raises:
-        ServedNameError: `name` cannot be a served name.
+        As `restore`, and with `path` as `host`, of which it is the first half.
     """
-    check_name(name)
+    ready = Ready(module, beside_calls(module, partial(own_device, module, device)), contract, ways)
+    if path is not None:
+        taken = _named(name)
+        if taken is None:
+            check_implements(module, contract)
+        elif if_exists == "replace":
+            check_exchange(taken, module, contract)
+        else:
+            raise _refusal(taken, owner)
+        beside_calls(module, partial(restore, module, path))
+    return ready
+
+
+def host(ready: Ready, name: str | None, if_exists: str = "raise", owner: str | None = None) -> tuple[int, bool]:
+    """Hosts a module, under a name or without one, or raises and hosts nothing.
+
+    Args:
+        if_exists: "replace" puts it in the place of the module that has the name, if there is one.
+        owner: how this worker is called, if a caller on another one is to read the error.
+
+    Returns:
+        Its handle, and whether it is a new one: it took no other module's place.
+
+    Raises:
+        ServedNameError: another module has the name, and `if_exists` is not "replace".
+        And as `handle_for` and `exchange`.
+    """
     while True:
-        with LOCK:
-            taken = by_name.get(name)
+        taken = _named(name) if if_exists == "replace" else None
         # Another thread may take the name meanwhile, or withdraw what has it.
         if taken is None:
-            with suppress(ServedNameError):
-                return add_named(module, device, contract, name, ways), True
+            try:
+                return add(ready.contract, ready.module, ready.device, ready.ways, name), True
+            except NameTaken as error:
+                first = error.first
+            if if_exists != "replace":
+                raise _refusal(first, owner)
             continue
         try:
-            check_implements(module, contract)
-            check_exchange(taken, module)
-            mode = give_mode(taken, module)
-            exchange(taken, module, device, ways)
-            set_if_changed(taken, mode)
-            return handle_for(taken, contract), False
+            return _put(ready, taken), False
         except StaleStubError:
             if not taken.gone:
                 raise  # of a stub in the module
 
 
-def add_named(
-    module: torch.jit.ScriptModule,
-    device: torch.device,
-    contract: Contract,
-    name: str,
-    ways: Ways,
-    owner: str | None = None,
-) -> int:
-    """Hosts a scripted module under a name, or raises and hosts nothing. Returns its handle.
+def _named(name: str | None) -> Entry | None:
+    """Returns what is served under a name. None: nothing."""
+    with LOCK:
+        return None if name is None else by_name.get(name)
 
-    Args:
-        ways: how its calls run.
-        owner: how this worker is called, if a caller on another one is to read the error.
-    """
-    check_name(name)
-    entry = new_entry(module, device, contract, name, ways)
-    try:
-        return handle_for(entry, contract)
-    except NameTaken as taken:
-        first = taken.first
+
+def _put(ready: Ready, taken: Entry) -> int:
+    """Puts a module in the place of another one. Returns its handle."""
+    check_exchange(taken, ready.module, ready.contract)  # a module that is refused keeps its mode
+    mode = give_mode(taken, ready.module)
+    exchange(taken, ready.module, ready.device, ready.ways)
+    set_if_changed(taken, mode)
+    return handle_for(taken, ready.contract)
+
+
+def _refusal(taken: Entry, owner: str | None) -> ServedNameError:
+    serves = f"serves {taken.interface.name} under that name already"
     if owner is None:
-        raise _taken(name, first)
-    raise ServedNameError(
-        f"{name!r}: the worker {owner!r} serves {first.interface.name} under that name already; if_exists='connect' "
-        f"takes that module, and if_exists='replace' puts the new one in its place; or choose another name, or "
-        f"withdraw it: torchremote.withdraw({name!r}, {owner!r})"
+        return ServedNameError(
+            f"{taken.name!r}: this process {serves}; withdraw it, choose another, or serve with replace=True"
+        )
+    return ServedNameError(
+        f"{taken.name!r}: the worker {owner!r} {serves}; if_exists='connect' takes that module, and "
+        "if_exists='replace' puts the new one in its place; or choose another name, or withdraw it: "
+        f"torchremote.withdraw({taken.name!r}, {owner!r})"
     )
 
 
