@@ -16,8 +16,9 @@ from ..jit.script.cache import READING_MODULES
 from ..link.places import CPU, device_of
 from ..link.stubs import is_stub
 from ..link.values import PythonPacker
-from .checks.dropped import check_backward_hooks, check_whole, checked_module
-from .state_names import StateNames, note_names, read_names, remember_names
+from .checks.hooks import check_backward_hooks
+from .checks.prepared import checked_module
+from .state_names import StateNames, check_whole, note_names, read_names, remember_names
 
 
 def exported(

@@ -21,11 +21,12 @@ from ..link.failures import is_ctrl_c, words_of
 from .checks.autocast import check_autocast
 from .checks.bools_as_numbers import check_bools
 from .checks.changes_in_place import check_changes
-from .checks.dropped import check_before, check_decorators, check_hooks, check_whole, checked_module, prepared
+from .checks.decorators import check_decorators
 from .checks.dtypes_as_sizes import check_dtypes
 from .checks.floats_for_ints import check_powers, check_refused_powers
 from .checks.formats import check_formats
 from .checks.grad_modes import check_grad_mode
+from .checks.hooks import check_before, check_hooks
 from .checks.identity import check_identity
 from .checks.items_as_tensors import check_items
 from .checks.kinds import Kinds
@@ -34,7 +35,8 @@ from .checks.lists_as_tensors import check_tensors
 from .checks.module_names import check_names
 from .checks.norms import check_norms
 from .checks.numbers_as_bools import check_numbers
-from .checks.own_methods import check_methods
+from .checks.own_methods import check_class_methods, check_methods
+from .checks.prepared import checked_module, prepared
 from .checks.python_in_calls import check_python
 from .checks.refused import words_of_refusal
 from .checks.remainders import check_remainders
@@ -44,7 +46,7 @@ from .checks.shared_parts import check_shared
 from .implements import chosen_overloads
 from .modules import beside_calls
 from .part_modes import check_mode, modes_by_own_train, noting_modes
-from .state_names import read_names, remember_names
+from .state_names import check_whole, read_names, remember_names
 
 _NUMBERS: Final = re.compile(r"^\d+ | \d+$")  # of parts, and of what is forked
 _guarded: set[str] = set()  # the types of modules that were scripted here and have their guards, under COMPILING
@@ -94,6 +96,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
             words += f"\nalso, {another}"
         raise CreationError(words) from error
     _check_code(codes)
+    check_class_methods(module, scripted)
     check_decorators(module, scripted)  # before calls are put in the place of what they call
     with COMPILING:
         if (kind := _torch.type_name(scripted)) not in _guarded:

@@ -13,7 +13,9 @@ Note [Whole states]
 
 from __future__ import annotations
 
+import itertools
 import json
+import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -23,7 +25,7 @@ from typing import Any, Final
 import torch
 
 from .. import _torch
-from ..errors import ArgumentError, NotSavableError
+from ..errors import ArgumentError, CreationError, NotSavableError
 from ..jit.export import STATE, is_compiled
 from ..link.route import address_of
 from ..link.stubs import is_stub
@@ -84,6 +86,19 @@ def check_has_state(module: torch.nn.Module) -> None:
             f"what is hosted is itself a stub, of a module on {address_of(module).worker}, which has the state; ask "
             "with a stub of that one"
         )
+
+
+def check_whole(module: torch.nn.Module) -> None:
+    """Raises CreationError for a parameter or buffer of which this process has a part. No call could use it."""
+    distributed: Any = sys.modules.get("torch.distributed.tensor")  # who has such a tensor has imported it
+    kind = getattr(distributed, "DTensor", ())
+    tensors = (torch.nn.Module.named_parameters(module), torch.nn.Module.named_buffers(module))
+    for name, tensor in itertools.chain(*tensors):
+        if isinstance(tensor, kind):
+            raise CreationError(
+                f"{type(module).__name__}: {name} is a DTensor, of which each process has a part; host a module with "
+                "whole ones, as .full_tensor() gives them"
+            )
 
 
 def state_of(scripted: torch.jit.ScriptModule) -> OrderedDict[str, torch.Tensor]:

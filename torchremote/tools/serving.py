@@ -19,7 +19,7 @@ from ..group.join import group_address, join
 from ..group.spawned import leave_in_time
 from ..group.told import Told
 from ..link.places import device_of
-from ..owner.checks.dropped import REMEDY
+from ..owner.checks.remedies import REMEDY
 from ..owner.served import serve, withdraw_here
 from .built import build, find_examples
 from .targets import split_name

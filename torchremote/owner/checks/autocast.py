@@ -6,7 +6,7 @@ from typing import Any
 
 from ... import _torch
 from ...errors import CreationError
-from .dropped import REMEDY
+from .remedies import REMEDY
 
 
 def check_autocast(where: str, graph: Any) -> None:

@@ -1,4 +1,4 @@
-"""Refuses methods that one object has, and classes with a way of their own to be called.
+"""Refuses methods that one object has, classes with a way of their own to be called, and values of a class.
 
 Note [Methods of one object]
     TorchScript makes one type of all modules of a class whose attributes are alike, and does not count a bound method
@@ -7,7 +7,7 @@ Note [Methods of one object]
     function in the place of a method is part of the type, and right.
 
     A part's own `__call__` is not compiled: TorchScript calls forward. Nor are `__iter__`, `__getitem__` and the
-    like of a class that is derived from one of torch's containers.
+    like of a class that is derived from one of torch's containers. A class method reads `cls.scale` of the module.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from typing import Final
 import torch
 from torch import nn
 
+from ... import _torch
 from ...errors import CreationError
-from .dropped import REMEDY
-from .source import Source
+from ...jit.read.shown import repr_of
+from .remedies import REMEDY
+from .source import Source, source_of
 
 _CONTAINERS: Final = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 _ITERATING: Final = tuple("__iter__ __reversed__ __getitem__ __len__ __contains__ keys values items".split())
@@ -98,3 +100,37 @@ def _hands_on(source: Source, name: str) -> bool:
                 and all(one.arg is None or ast.unparse(one.value) == one.arg for one in named)
             )
     return False
+
+
+def check_class_methods(module: nn.Module, scripted: torch.jit.ScriptModule) -> None:
+    """Raises CreationError for a compiled class method that reads a value that the module has in another way."""
+    for part, _, function in compiled_methods(module, scripted):
+        if isinstance(function, classmethod) and isinstance(function.__func__, types.FunctionType):
+            _check_class_values(part, function.__func__)
+
+
+def _check_class_values(part: nn.Module, function: types.FunctionType) -> None:
+    """Refuses a class method that reads a value of the class where the module has another one."""
+    source = source_of(function)
+    first = source.arguments[0].arg if source.arguments else ""
+    own = {**vars(part), **part._parameters, **part._buffers, **part._modules}
+    for node in source.nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == first:
+            of_class = inspect.getattr_static(type(part), node.attr, own.get(node.attr))
+            if node.attr in own and of_class is not own[node.attr] and repr(of_class) != repr(own[node.attr]):
+                raise CreationError(
+                    f"{function.__qualname__} is a class method and reads {first}.{node.attr}, which is "
+                    f"{repr_of(of_class)} of the class; TorchScript would read the module's, which is "
+                    f"{repr_of(own[node.attr])}; give one of the "
+                    "two another name"
+                )
+
+
+def compiled_methods(module: nn.Module, scripted: torch.jit.ScriptModule) -> Iterator[tuple[nn.Module, str, object]]:
+    """Yields the methods that were compiled of a module and its parts, as they are in the class or on the object."""
+    for name in _torch.method_names(scripted):
+        yield module, name, vars(module).get(name, inspect.getattr_static(type(module), name, None))
+    for name, part in module.named_children():
+        compiled = getattr(scripted, name, None)
+        if isinstance(compiled, torch.jit.ScriptModule) and not isinstance(part, torch.jit.ScriptModule):
+            yield from compiled_methods(part, compiled)

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from ...link.failures import missing_operator
-from .dropped import REMEDY
-from .remedies import remedy_for
+from .remedies import REMEDY, remedy_for
 
 _BY_NAME: Final = "name the parameters, buffers and parts that you mean, as in self.linear.weight"
 _PLACE: Final = re.compile(r'^ *File "(?P<file>[^"\n]+)", line (?P<line>\d+)$', re.MULTILINE)

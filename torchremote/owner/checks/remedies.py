@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 from torch import nn
 
 from ... import _torch
-from .dropped import REMEDY
+
+REMEDY: Final = "give examples= of its arguments, and torch.export may capture it as it is"
 
 
 class _Rule(NamedTuple):
