@@ -18,14 +18,13 @@ from ..errors import CreationError, MismatchError
 from ..jit import Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
 from ..link.failures import is_ctrl_c, words_of
-from .checks.autocast import check_autocast
 from .checks.bools_as_numbers import check_bools
 from .checks.changes_in_place import check_changes
 from .checks.decorators import check_decorators
 from .checks.dtypes_as_sizes import check_dtypes
 from .checks.floats_for_ints import check_powers, check_refused_powers
 from .checks.formats import check_formats
-from .checks.grad_modes import check_grad_mode
+from .checks.graphs import check_graph
 from .checks.hooks import check_before, check_hooks
 from .checks.identity import check_identity
 from .checks.items_as_tensors import check_items
@@ -37,7 +36,6 @@ from .checks.norms import check_norms
 from .checks.numbers_as_bools import check_numbers
 from .checks.own_methods import check_class_methods, check_methods
 from .checks.prepared import checked_module, prepared
-from .checks.python_in_calls import check_python
 from .checks.refused import words_of_refusal
 from .checks.remainders import check_remainders
 from .checks.run_twice import Changes, check_twice
@@ -134,10 +132,7 @@ def _prepare(scripted: torch.jit.ScriptModule) -> None:
         graphs = _torch.graphs_in(scripted)
         _torch.separate_regions(graphs.values())
         for name, graph in graphs.items():
-            whole = _torch.inlined(graph)
-            check_grad_mode(_shown(name), whole)
-            check_autocast(_shown(name), whole)
-            check_python(_shown(name), whole)
+            check_graph(_shown(name), _torch.inlined(graph))
 
 
 def _guard(scripted: torch.jit.ScriptModule) -> None:
@@ -147,11 +142,10 @@ def _guard(scripted: torch.jit.ScriptModule) -> None:
     """
     graphs = _torch.graphs_in(scripted)
     for name, graph in graphs.items():
-        check_grad_mode(_shown(name), graph)
-        check_autocast(_shown(name), graph)
-        check_norms(_shown(name), graph)
-        check_python(_shown(name), graph)
-        check_tensors(_shown(name), graph)
+        where = _shown(name)
+        check_graph(where, graph)
+        check_norms(where, graph)
+        check_tensors(where, graph)
     for graph in graphs.values():
         _torch.guard_divisions(graph)
     if any(map(_torch.has_region, graphs.values())):
