@@ -65,6 +65,11 @@ class WithAnnotate(nn.Module):
         return torch.jit.annotate(Any, [x])
 
 
+class WithQuotesInAnnotate(nn.Module):
+    def forward(self, x: int) -> Any:
+        return torch.jit.annotate("Optional['Any']", [x])
+
+
 class Commented(nn.Module):
     def forward(self, x):
         # type: (int) -> Any
@@ -205,6 +210,7 @@ FAULTY = [
     WithABar,
     Annotated,
     WithAnnotate,
+    WithQuotesInAnnotate,
     Commented,
     Helper,
     Static,

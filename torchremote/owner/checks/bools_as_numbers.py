@@ -15,7 +15,6 @@ from __future__ import annotations
 import ast
 from typing import Final
 
-from ...errors import CreationError
 from .kinds import Kinds, is_of_torch, may_be_torchs
 from .kinds_of_values import BOOL, FLOATS, INTEGERS, MASK, NUMBERS, OPERATORS
 from .scripted_code import Code
@@ -37,9 +36,10 @@ def check_bools(kinds: Kinds) -> None:
             written = [f"torch.tensor({one})" for one in shown]
             if isinstance(node, ast.Call) and last_name(node.func) == "full":
                 written = ["dtype=torch.bool"]
-            raise CreationError(
-                f"{code.place(node)}: `{ast.unparse(node)}` passes {what}, {_listed(shown)}, which TorchScript takes "
-                f"for {number}, so the result has integers for bools; write {_listed(written)}"
+            raise code.refusal(
+                node,
+                f"passes {what}, {_listed(shown)}, which TorchScript takes for {number}, so the result has integers "
+                f"for bools; write {_listed(written)}",
             )
 
 

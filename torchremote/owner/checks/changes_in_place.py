@@ -53,10 +53,7 @@ def check_changes(kinds: Kinds) -> None:
 
 def _error(code: Code, node: ast.AugAssign, consequence: str) -> CreationError:
     written = f"{ast.unparse(node.target)}.{_METHODS[type(node.op)]}({ast.unparse(node.value)})"
-    return CreationError(
-        f"{code.place(node)}: `{ast.unparse(node)}` does not change the tensor in place in TorchScript, {consequence}; "
-        f"write `{written}`"
-    )
+    return code.refusal(node, f"does not change the tensor in place in TorchScript, {consequence}; write `{written}`")
 
 
 class _Holding:

@@ -13,7 +13,6 @@ from typing import Final
 
 import torch
 
-from ...errors import CreationError
 from .kinds import may_be_torchs
 from .scripted_code import Code
 from .source import last_name
@@ -56,7 +55,7 @@ def check_dtypes(code: Code) -> None:
             if views and isinstance(node.func, ast.Attribute):
                 viewed = node.func.value if given in node.args[:1] or not node.args else node.args[0]
                 written = f"torch.view_copy({ast.unparse(viewed)}, {ast.unparse(given)})"
-            raise CreationError(
-                f"{code.place(node)}: `{ast.unparse(node)}` passes a dtype, which TorchScript takes for a size, so the "
-                f"result would be wrong; write `{written}`"
+            raise code.refusal(
+                node,
+                f"passes a dtype, which TorchScript takes for a size, so the result would be wrong; write `{written}`",
             )

@@ -18,7 +18,6 @@ from typing import Final
 
 import torch
 
-from ...errors import CreationError
 from .kinds import Kinds, is_of_torch
 from .kinds_of_values import FLOAT, FLOATS, INTEGERS, MASK, TENSOR, WRONG
 from .scripted_code import Code
@@ -47,20 +46,22 @@ _NO_TENSORS: Final = (ast.Constant, ast.List, ast.ListComp, ast.JoinedStr, ast.T
 def check_powers(kinds: Kinds) -> None:
     """Raises CreationError for such a value, with the line, and what to write."""
     code = kinds.code
-    if not any(_may_be_wrong(node) for node in code.source.nodes):
+    if not any(map(_is_cause, code.source.nodes)):
         return
     for node in code.source.nodes:
         for wrong, effect in _shown(code, kinds, node):
-            raise CreationError(
-                f"{code.place(node)}: `{ast.unparse(node)}` uses `{ast.unparse(wrong)}`, which is an int in Python and "
-                f"a float in TorchScript, so {effect}; write {_remedy(wrong, of_tensor=effect == _TENSOR)}"
+            raise code.refusal(
+                node,
+                f"uses `{ast.unparse(wrong)}`, which is an int in Python and a float in TorchScript, so {effect}; "
+                f"write {_remedy(wrong, of_tensor=effect == _TENSOR)}",
             )
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "int" and node.args:
             power = _rounded(kinds, node.args[0])
             if power is not None:
-                raise CreationError(
-                    f"{code.place(node)}: `{ast.unparse(node)}` may be rounded, because `{ast.unparse(power)}` is a "
-                    f"float in TorchScript, with 53 bits; write {_remedy(power)}"
+                raise code.refusal(
+                    node,
+                    f"may be rounded, because `{ast.unparse(power)}` is a float in TorchScript, with 53 bits; write "
+                    f"{_remedy(power)}",
                 )
 
 
@@ -79,13 +80,11 @@ def check_refused_powers(codes: Iterable[Code], said: str) -> None:
             if isinstance(node, ast.expr) and (made.co_filename, line) in places:
                 kinds = kinds or Kinds(code)
                 if kinds.kind(node) == WRONG and isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
-                    raise CreationError(
-                        f"{code.place(node)}: `{ast.unparse(node)}` is an int in Python and a float in TorchScript; "
-                        f"write {_remedy(node)}"
-                    )
+                    raise code.refusal(node, f"is an int in Python and a float in TorchScript; write {_remedy(node)}")
 
 
-def _may_be_wrong(node: ast.AST) -> bool:
+def _is_cause(node: ast.AST) -> bool:
+    """Says whether a part of a function is a power, or a call of `pow` or `round`."""
     if isinstance(node, (ast.BinOp, ast.AugAssign)):
         return isinstance(node.op, ast.Pow)
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("pow", "round")
@@ -175,11 +174,6 @@ def _inside(expression: ast.expr) -> list[ast.expr]:
 
 def _declared(code: Code, value: ast.expr, annotation: ast.expr | None) -> Iterator[ast.expr]:
     """Yields the parts of a value whose declared type leaves open that they are integers."""
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        try:
-            annotation = ast.parse(annotation.value, mode="eval").body
-        except SyntaxError:
-            return
     if annotation is None:
         return
     of_each = annotation.slice if isinstance(annotation, ast.Subscript) else None
@@ -198,7 +192,7 @@ def _rounded(kinds: Kinds, expression: ast.expr) -> ast.expr | None:
     """Returns a power in the argument of `int` of which digits may be lost. None if there is none."""
     if kinds.kind(expression) != WRONG:
         return None
-    powers = [one for one in ast.walk(expression) if isinstance(one, ast.BinOp) and isinstance(one.op, ast.Pow)]
+    powers = [one for one in ast.walk(expression) if isinstance(one, ast.BinOp) and _is_cause(one)]
     sums = [
         one for one in ast.walk(expression) if isinstance(one, ast.BinOp) and isinstance(one.op, (ast.Add, ast.Sub))
     ]
@@ -219,7 +213,7 @@ def _remedy(wrong: ast.expr, *, of_tensor: bool = False) -> str:
     Args:
         of_tensor: a tensor meets it, which may have floats.
     """
-    causes = _causes_of(wrong)
+    causes = list(_causes_in(wrong)) or [wrong]
     remedy = ", and ".join(f"`{_written(one)}` for `{ast.unparse(one)}`" for one in causes)
     match causes:
         case [ast.BinOp(left=base, op=ast.Pow(), right=exponent)] if of_tensor:
@@ -268,18 +262,11 @@ def _constant(expression: ast.expr) -> int | None:
     return None
 
 
-def _causes_of(wrong: ast.expr) -> list[ast.expr]:
-    """Lists the powers, and the calls of `round`, that make an expression one of the wrong kind, or gives itself."""
-    if isinstance(wrong, ast.BinOp) and isinstance(wrong.op, ast.Pow):
-        return [wrong]
-    if isinstance(wrong, ast.Call):
-        return [wrong]
-    inside = [one for one in ast.iter_child_nodes(wrong) if isinstance(one, ast.expr)]
-    causes = [cause for one in inside for cause in _causes_of(one) if cause is not one or _is_cause(one)]
-    return causes or [wrong]
-
-
-def _is_cause(expression: ast.expr) -> bool:
-    if isinstance(expression, ast.Call):
-        return last_name(expression.func) in ("pow", "round")
-    return isinstance(expression, ast.BinOp) and isinstance(expression.op, ast.Pow)
+def _causes_in(wrong: ast.expr) -> Iterator[ast.expr]:
+    """Yields the outermost powers, and calls of `pow` and `round`, in an expression."""
+    if _is_cause(wrong):
+        yield wrong
+    elif not isinstance(wrong, ast.Call):
+        for inside in ast.iter_child_nodes(wrong):
+            if isinstance(inside, ast.expr):
+                yield from _causes_in(inside)

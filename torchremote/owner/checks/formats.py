@@ -13,7 +13,6 @@ import ast
 import re
 from typing import Final
 
-from ...errors import CreationError
 from .scripted_code import Code
 
 _KNOWN: Final = re.compile("%[%cdeEfFis]")
@@ -27,10 +26,10 @@ def check_formats(code: Code) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
             text = next((one for one in _texts(code, node.func.value) if _is_wrong(one)), None)
             if text is not None:
-                raise CreationError(
-                    f"{code.place(node)}: `{ast.unparse(node)}` has a format, {text!r}, with more than plain {{}}, "
-                    "which TorchScript would leave as it is; write {} for each value, in their order, or % as in "
-                    f"'%f' % x; {_DIGITS}"
+                raise code.refusal(
+                    node,
+                    f"has a format, {text!r}, with more than plain {{}}, which TorchScript would leave as it is; write "
+                    f"{{}} for each value, in their order, or % as in '%f' % x; {_DIGITS}",
                 )
     percents = [one for one in code.source.nodes if isinstance(one, ast.BinOp) and isinstance(one.op, ast.Mod)]
     if not percents:
@@ -40,9 +39,10 @@ def check_formats(code: Code) -> None:
     for node in percents:
         text = next((one for one in _texts(code, node.left) if "%" in _KNOWN.sub("", one)), None)
         if text is not None and id(node) not in in_errors:
-            raise CreationError(
-                f"{code.place(node)}: `{ast.unparse(node)}` has a format, {text!r}, which would raise in TorchScript; "
-                f"it knows {_SHOWN} and %%, without width, digits or names; {_DIGITS}"
+            raise code.refusal(
+                node,
+                f"has a format, {text!r}, which would raise in TorchScript; it knows {_SHOWN} and %%, without width, "
+                f"digits or names; {_DIGITS}",
             )
 
 

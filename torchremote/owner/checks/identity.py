@@ -13,7 +13,6 @@ import ast
 import enum
 import itertools
 
-from ...errors import CreationError
 from .scripted_code import Code
 
 _MEMBER = "an enum's member"
@@ -33,10 +32,10 @@ def check_identity(code: Code) -> None:
             copied = next(filter(None, (_copied(code, side, members) for side in sides)), None)
             if copied is not None:
                 wrong, right = ("is", "==") if isinstance(operator, ast.Is) else ("is not", "!=")
-                raise CreationError(
-                    f"{code.place(node)}: `{ast.unparse(node)}` compares {copied} by identity; TorchScript has copies "
-                    f"of it, so the answer would be wrong; write `{right}` for `{wrong}`, after `is not None` or "
-                    "`isinstance` where the type allows others"
+                raise code.refusal(
+                    node,
+                    f"compares {copied} by identity; TorchScript has copies of it, so the answer would be wrong; write "
+                    f"`{right}` for `{wrong}`, after `is not None` or `isinstance` where the type allows others",
                 )
 
 

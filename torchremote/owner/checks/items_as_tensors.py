@@ -14,7 +14,6 @@ from typing import Final
 
 import torch
 
-from ...errors import CreationError
 from .scripted_code import Code
 from .source import last_name
 
@@ -49,9 +48,10 @@ def check_items(code: Code) -> None:
                 remedy = f"`device=torch.device({ast.unparse(device)})`"
             else:
                 continue
-            raise CreationError(
-                f"{code.place(node)}: `{ast.unparse(node)}` makes a tensor of `{shown}`, whose kind TorchScript "
-                f"does not know: it would take integers for float32, and fails for bools; write {remedy}"
+            raise code.refusal(
+                node,
+                f"makes a tensor of `{shown}`, whose kind TorchScript does not know: it would take integers for "
+                f"float32, and fails for bools; write {remedy}",
             )
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from ...errors import CreationError
 from .scripted_code import Code
-from .source import is_taken, last_name
+from .source import is_taken, last_name, unquoted
 
 _LITERALS: Final = {
     ast.List: "a list literal",
@@ -31,7 +31,7 @@ def check_lists(code: Code) -> None:
         elif isinstance(node, ast.AnnAssign):
             kind, value = node.annotation, node.value
         elif isinstance(node, ast.Call) and len(node.args) == 2 and last_name(node.func) == "annotate":
-            kind, value = node.args
+            kind, value = unquoted(node.args[0]), node.args[1]
         what = _literal(value)
         if value is not None and what is not None and _is_any(code, kind):
             items = "items: Dict[str, int] = {...}" if "dict" in what else "items: List[int] = [...]"

@@ -14,7 +14,6 @@ import re
 import typing
 from collections.abc import Iterable, Iterator
 
-from ...errors import CreationError
 from .kinds import Kinds
 from .scripted_code import Code
 
@@ -29,14 +28,12 @@ def check_numbers(kinds: Kinds) -> None:
     is_open = {id(value) for value in _where_bools_pass(code)}
     for node in choices:
         if id(node) in is_open and any(_is_no_bool(kinds, value) for value in node.values):
-            raise CreationError(
-                f"{code.place(node)}: `{ast.unparse(node)}` is True or False in TorchScript, and not one of the "
-                "values; write it with `if` and `else`"
+            raise code.refusal(
+                node, "is True or False in TorchScript, and not one of the values; write it with `if` and `else`"
             )
         if id(node) not in tests and any(kinds.is_number(value) for value in node.values):
-            raise CreationError(
-                f"{code.place(node)}: `{ast.unparse(node)}` is True or False in TorchScript, and not one of the "
-                f"numbers; write `{_written(code, node)}`"
+            raise code.refusal(
+                node, f"is True or False in TorchScript, and not one of the numbers; write `{_written(code, node)}`"
             )
 
 

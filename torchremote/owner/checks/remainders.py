@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 
-from ...errors import CreationError
 from .kinds import Kinds
 
 
@@ -19,9 +18,10 @@ def check_remainders(kinds: Kinds) -> None:
     code = kinds.code
     for node in code.source.nodes:
         if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Mod):
-            raise CreationError(
-                f"{code.place(node)}: `{ast.unparse(node)}` gives a remainder with the sign of the dividend in "
-                f"TorchScript, and a float for two ints; write {_written(kinds, node)}"
+            raise code.refusal(
+                node,
+                "gives a remainder with the sign of the dividend in TorchScript, and a float for two ints; write "
+                f"{_written(kinds, node)}",
             )
 
 

@@ -18,7 +18,6 @@ from typing import Final
 import torch
 from torch import nn
 
-from ...errors import CreationError
 from .kinds import Kinds
 from .module_names import modules_of
 from .scripted_code import Code
@@ -48,10 +47,10 @@ def check_twice(code: Code, changes: Changes) -> None:
             inside = [index for index in indices if not isinstance(index, ast.Slice)]
         for call in _calls(inside):
             if changes.made_by(code, call, draws):
-                raise CreationError(
-                    f"{code.place(node)}: `{ast.unparse(node)}` runs `{ast.unparse(call)}` more than once in "
-                    "TorchScript, and it changes something, or draws numbers; put its result in a name first, and use "
-                    "that"
+                raise code.refusal(
+                    node,
+                    f"runs `{ast.unparse(call)}` more than once in TorchScript, and it changes something, or draws "
+                    "numbers; put its result in a name first, and use that",
                 )
 
 

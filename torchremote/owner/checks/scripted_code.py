@@ -22,6 +22,7 @@ from typing import Final
 import torch
 
 from ... import _torch
+from ...errors import CreationError
 from .source import Source, source_of
 
 _OWN: Final = frozenset(vars(torch.nn.Module()))
@@ -53,6 +54,10 @@ class Code:
         code = self.function.__code__
         line = code.co_firstlineno + getattr(node, "lineno", 1) - 1
         return f"{self.function.__qualname__} ({code.co_filename}:{line})"
+
+    def refusal(self, node: ast.AST, words: str) -> CreationError:
+        """Makes the error for a part of the function. `words`: what of it is wrong, and what to write."""
+        return CreationError(f"{self.place(node)}: `{ast.unparse(node)}` {words}")
 
     def value(self, expression: ast.expr) -> object:
         """Returns what a global name or an attribute of a module has when the module is scripted. None if unknown.
@@ -134,11 +139,6 @@ class Code:
 
     def alternatives(self, annotation: ast.expr | None) -> list[object]:
         """Lists the types that an annotation allows: its own, or those of an Optional or a Union."""
-        if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-            try:
-                return self.alternatives(ast.parse(annotation.value, mode="eval").body)
-            except SyntaxError:
-                return []
         inside: list[ast.expr] = []
         if isinstance(annotation, ast.BinOp):
             inside = [annotation.left, annotation.right]

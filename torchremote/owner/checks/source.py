@@ -43,6 +43,12 @@ class Source:
         self.returns = ast.Constant(comment[2]) if node.returns is None and comment is not None else node.returns
         if _ANY_TYPE.search("\n".join(source.splitlines()[: node.body[0].lineno - 1])):
             _annotate(self.arguments, comment[1] if comment is not None else "")
+        for argument in self.arguments:
+            argument.annotation = argument.annotation and unquoted(argument.annotation)
+        self.returns = self.returns and unquoted(self.returns)
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.AnnAssign):
+                inner.annotation = unquoted(inner.annotation)
         self.body = node.body
         roots: list[ast.AST] = []
         self._collect(node.body, roots)
@@ -107,6 +113,23 @@ def _annotate(arguments: list[ast.arg], types_of: str) -> None:
     for position, argument in enumerate(own):
         if argument.annotation is None:
             argument.annotation = kinds[position] if len(own) == len(kinds) else ast.Constant("?")
+
+
+def unquoted(annotation: ast.expr) -> ast.expr:
+    """Writes an annotation without the quotes around types in it. A text that is no type stays."""
+    found: ast.expr = _Unquoting().visit(annotation)
+    return found
+
+
+class _Unquoting(ast.NodeTransformer):
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        return node if last_name(node.value) == "Literal" else self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        try:
+            return unquoted(ast.parse(node.value, mode="eval").body) if isinstance(node.value, str) else node
+        except (SyntaxError, ValueError):
+            return node
 
 
 def given_by(statement: ast.Assign | ast.AnnAssign) -> Iterator[Given]:
