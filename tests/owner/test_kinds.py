@@ -1,13 +1,14 @@
 """What the search takes for a tensor of floats is one, whatever the arguments are; what may be of integers is not."""
 
 import importlib.util
+from typing import Dict  # noqa: F401
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from torchremote.owner.checks.kinds import Kinds
-from torchremote.owner.checks.kinds_of_values import FLOATS
+from torchremote.owner.checks.kinds import kinds_of
+from torchremote.owner.checks.kinds_of_values import FLOATS, TENSOR
 from torchremote.owner.checks.scripted_code import code_of
 
 
@@ -147,8 +148,13 @@ def read(body, path):
     source = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(source)
     module = source.Read()
-    code = next(one for one in code_of(module, ["forward"]) if one.function is source.Read.forward)
-    return module, Kinds(code).kind(code.source.body[-1].value)
+    return module, kind_of_result(module)
+
+
+def kind_of_result(module):
+    found = kinds_of(code_of(module, ["forward"]))
+    kinds = next(one for one in found if one.code.function is type(module).forward)
+    return kinds.kind(kinds.code.source.body[-1].value)
 
 
 def dtypes(module):
@@ -180,3 +186,19 @@ def test_what_may_be_a_tensor_of_integers_is_not_taken_for_one(body, tmp_path):
     module, kind = read(body, tmp_path)
     assert not all(one.is_floating_point for one in dtypes(module))
     assert kind != FLOATS
+
+
+class Quoted(nn.Module):
+    def forward(self, items: "dict[str, 'Tensor']"):
+        return items["a"]
+
+
+class Commented(nn.Module):
+    def forward(self, items):
+        # type: (Dict[str, Tensor]) -> Tensor
+        return items["a"]
+
+
+@pytest.mark.parametrize("make", [Quoted, Commented])
+def test_an_annotation_means_the_same_with_quotes(make):
+    assert kind_of_result(make()) == TENSOR

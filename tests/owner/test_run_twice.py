@@ -145,3 +145,43 @@ def test_a_sorted_tensor_is_another_one_and_a_sorted_list_is_not(owner):
     assert torch.equal(tr.create(owner, OnTensor, Sorted)(X), Sorted()(X))
     with pytest.raises(CreationError, match="more than once in TorchScript"):
         tr.serve(SortedList(), OnTensor, "never")
+
+
+class Step(nn.Module):
+    def forward(self, k: int) -> int:
+        return k + 1
+
+
+class Steps(nn.Module):
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def forward(self, k: int) -> int:
+        return self.step(k)
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.n = 0
+
+    def forward(self, k: int) -> int:
+        self.n += 1
+        return self.n
+
+
+class OfScripted(nn.Module):
+    def __init__(self, step):
+        super().__init__()
+        self.steps = torch.jit.script(Steps(step))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if 1 < self.steps.step(1) < 3 else -x
+
+
+def test_a_part_of_a_scripted_module_is_called_as_others_are(owner):
+    module = OfScripted(Step())
+    assert torch.equal(tr.create(owner, OnTensor, OfScripted, args=(Step(),))(X), module(X))
+    with pytest.raises(CreationError, match=r"runs `self.steps.step\(1\)` more than once in TorchScript"):
+        tr.serve(OfScripted(Counting()), OnTensor, "never")

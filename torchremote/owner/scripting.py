@@ -28,7 +28,7 @@ from .checks.graphs import check_graph
 from .checks.hooks import check_before, check_hooks
 from .checks.identity import check_identity
 from .checks.items_as_tensors import check_items
-from .checks.kinds import Kinds
+from .checks.kinds import Kinds, kinds_of
 from .checks.lists_as_any import check_lists
 from .checks.lists_as_tensors import check_tensors
 from .checks.module_names import check_names
@@ -39,7 +39,7 @@ from .checks.prepared import checked_module, prepared
 from .checks.refused import words_of_refusal
 from .checks.remainders import check_remainders
 from .checks.run_twice import Changes, check_twice
-from .checks.scripted_code import Code, code_of
+from .checks.scripted_code import code_of
 from .checks.shared_parts import check_shared
 from .implements import chosen_overloads
 from .modules import beside_calls
@@ -77,6 +77,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
     codes = list(code_of(module, wanted))
     for code in codes:
         check_lists(code)
+    kinds = kinds_of(codes)
     overloads = chosen_overloads(module, interface)
     modes = modes_by_own_train(module)
     try:
@@ -88,12 +89,12 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         said = str(error) if isinstance(error, Exception) else words_of(error)
         words = f"{type(module).__name__} cannot be scripted: {words_of_refusal(module, said)}"
         try:
-            check_refused_powers(codes, said)
-            _check_code(codes)
+            check_refused_powers(kinds, said)
+            _check_code(kinds)
         except CreationError as another:
             words += f"\nalso, {another}"
         raise CreationError(words) from error
-    _check_code(codes)
+    _check_code(kinds)
     check_class_methods(module, scripted)
     check_decorators(module, scripted)  # before calls are put in the place of what they call
     with COMPILING:
@@ -105,11 +106,11 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
     return scripted
 
 
-def _check_code(codes: list[Code]) -> None:
+def _check_code(all_kinds: list[Kinds]) -> None:
     """Raises CreationError for what TorchScript would do in another way than Python."""
-    changes = Changes(codes)
-    for code in codes:
-        kinds = Kinds(code)
+    changes = Changes(all_kinds)
+    for kinds in all_kinds:
+        code = kinds.code
         check_identity(code)
         check_dtypes(code)
         check_bools(kinds)
@@ -120,7 +121,7 @@ def _check_code(codes: list[Code]) -> None:
         check_names(code)
         check_items(code)
         check_formats(code)
-        check_twice(code, changes)
+        check_twice(kinds, changes)
 
 
 def _prepare(scripted: torch.jit.ScriptModule) -> None:

@@ -20,7 +20,7 @@ import torch
 
 from ...errors import CreationError
 from .kinds import Kinds, may_be_torchs
-from .scripted_code import Code
+from .scripted_code import Code, any_item
 from .source import Given, given, given_by, is_taken
 
 _METHODS: Final = {
@@ -48,7 +48,7 @@ def check_changes(kinds: Kinds) -> None:
             match node.target:
                 case ast.Subscript(value=value, slice=index) if kinds.is_tensor(value) and kinds.gives_view(index):
                     raise _error(code, node, "so the tensor would stay as it was")
-    _Holding(code, kinds, set()).follow(code.source.body, set())
+    _Holding(kinds, set()).follow(code.source.body, set())
 
 
 def _error(code: Code, node: ast.AugAssign, consequence: str) -> CreationError:
@@ -59,8 +59,8 @@ def _error(code: Code, node: ast.AugAssign, consequence: str) -> CreationError:
 class _Holding:
     """Follows the names that hold a tensor of the module, or a view of one, through a function."""
 
-    def __init__(self, code: Code, kinds: Kinds, seen: set[tuple[object, frozenset[str]]]) -> None:
-        self._code = code
+    def __init__(self, kinds: Kinds, seen: set[tuple[object, frozenset[str]]]) -> None:
+        self._code = kinds.code
         self._kinds = kinds
         self._seen = seen  # functions that were followed, with the names before them
         self._left: set[str] = set()  # those where a loop was left, or went on
@@ -103,7 +103,7 @@ class _Holding:
                 inside = {one.arg for key, one in enumerate(arguments) if key in held or one.arg in held}
                 if (code.function, frozenset(inside)) not in self._seen:
                     self._seen.add((code.function, frozenset(inside)))
-                    _Holding(code, Kinds(code), self._seen).follow(code.source.body, inside)
+                    _Holding(self._kinds.of(code), self._seen).follow(code.source.body, inside)
 
     def _loop(self, body: list[ast.stmt], names: set[str], targets: list[Given]) -> set[str]:
         outer, self._left = self._left, set()
@@ -118,7 +118,7 @@ class _Holding:
         """Returns the names after an assignment."""
         held, others = set[str](), set[str]()
         for target, value, loops in pairs:
-            is_held = self._is_held(ast.Subscript(value, ast.Constant(0), ast.Load()) if loops else value, names)
+            is_held = self._is_held(any_item(value) if loops else value, names)
             for one in ast.walk(target):
                 if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store):
                     (held if is_held else others).add(one.id)

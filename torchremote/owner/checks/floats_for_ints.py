@@ -21,7 +21,7 @@ import torch
 from .kinds import Kinds, is_of_torch
 from .kinds_of_values import FLOAT, FLOATS, INTEGERS, MASK, TENSOR, WRONG
 from .scripted_code import Code
-from .source import last_name
+from .source import NO_TENSORS, last_name
 
 _EXACT: Final = 1 << 53  # a float has each integer up to it
 _COMPARED: Final = 1 << 24  # and a float32 up to this one
@@ -40,7 +40,6 @@ _NO_INT: Final = re.compile(r"\bints?\b.* (found|of)( type)? '?[^']*\bfloat\b|in
 """A part of what TorchScript says of a float in the place of an int."""
 _TENSOR: Final = "a tensor of integers would become one of floats"
 _SIZE: Final = "TorchScript does not take it for a size, or another int"
-_NO_TENSORS: Final = (ast.Constant, ast.List, ast.ListComp, ast.JoinedStr, ast.Tuple, ast.Dict)
 
 
 def check_powers(kinds: Kinds) -> None:
@@ -65,22 +64,20 @@ def check_powers(kinds: Kinds) -> None:
                 )
 
 
-def check_refused_powers(codes: Iterable[Code], said: str) -> None:
+def check_refused_powers(all_kinds: Iterable[Kinds], said: str) -> None:
     """Raises CreationError for such a value in a line that TorchScript refused because of its type.
 
     Args:
         said: TorchScript's words.
     """
     places = {(place["file"], int(place["line"])) for place in _PLACE.finditer(said)} if _NO_INT.search(said) else set()
-    for code in codes if places else ():
-        made = code.function.__code__
-        kinds: Kinds | None = None
+    for kinds in all_kinds if places else ():
+        code, made = kinds.code, kinds.code.function.__code__
         for node in code.source.nodes:
             line = made.co_firstlineno + getattr(node, "lineno", 0) - 1
-            if isinstance(node, ast.expr) and (made.co_filename, line) in places:
-                kinds = kinds or Kinds(code)
-                if kinds.kind(node) == WRONG and isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
-                    raise code.refusal(node, f"is an int in Python and a float in TorchScript; write {_remedy(node)}")
+            is_refused = isinstance(getattr(node, "ctx", ast.Load()), ast.Load) and (made.co_filename, line) in places
+            if is_refused and isinstance(node, ast.expr) and kinds.kind(node) == WRONG:
+                raise code.refusal(node, f"is an int in Python and a float in TorchScript; write {_remedy(node)}")
 
 
 def _is_cause(node: ast.AST) -> bool:
@@ -132,7 +129,7 @@ def _meets(kinds: Kinds, one: ast.expr, other: ast.expr) -> bool:
 
 def _may_be_tensor(kinds: Kinds, expression: ast.expr) -> bool:
     """Says whether an expression may be a tensor of integers."""
-    is_none = isinstance(expression, _NO_TENSORS)
+    is_none = isinstance(expression, NO_TENSORS)
     kind = kinds.kind(expression)
     return (
         kind in (None, TENSOR, MASK, INTEGERS) and not is_none and not (kind is None and _is_float(kinds, expression))

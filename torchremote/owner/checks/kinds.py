@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import types
+from collections.abc import Iterable
 from typing import Final
 
 import torch
@@ -49,21 +50,44 @@ def may_be_torchs(function: object) -> bool:
     return function is None or isinstance(function, (types.BuiltinFunctionType, type(torch.ops.aten.view)))
 
 
+def kinds_of(codes: Iterable[Code]) -> list[Kinds]:
+    """Returns the kinds of each function of a search."""
+    return list(map(_Search().of, codes))
+
+
+class _Search:
+    """Holds the kinds of all functions of one search, and of those that they call: those of each are found once."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, Kinds] = {}
+
+    def of(self, code: Code) -> Kinds:
+        """Returns the kinds of a function."""
+        key = (code.function, *((name, *map(id, modules)) for name, modules in code.local.items()))
+        if key not in self._known:
+            self._known[key] = Kinds(code, self)
+        return self._known[key]
+
+
 class Kinds:
     """Knows the kinds of a function's expressions. It goes through the function when it is first asked."""
 
-    def __init__(self, code: Code) -> None:
+    def __init__(self, code: Code, search: _Search) -> None:
         self.code = code
+        self.of = search.of
+        self._followed: Names | None = None
+        self._returned: list[str | None] = []  # one: of what it returns
 
-    @functools.cached_property
     def _names(self) -> Names:
-        code = self.code
-        names = Names(self.kind, lambda annotation: _declared(code, annotation), self._has_parts)
-        self.__dict__["_names"] = names  # `kind` asks for it meanwhile
-        for argument in code.source.arguments:
-            names.learn(argument.arg, _declared(code, argument.annotation, is_argument=True))
-        names.follow(code.source.body)
-        return names
+        if self._followed is None:
+            code = self.code
+            names = Names(self.kind, lambda annotation: _declared(code, annotation), self._has_parts)
+            self._followed, self._returned = names, [self._declared_tensor()]  # `kind` asks for both meanwhile
+            for argument in code.source.arguments:
+                names.learn(argument.arg, _declared(code, argument.annotation, is_argument=True))
+            names.follow(code.source.body)
+            self._returned = []
+        return self._followed
 
     @functools.cached_property
     def _changed(self) -> set[str]:
@@ -93,7 +117,7 @@ class Kinds:
     def kind(self, expression: ast.expr) -> str | None:
         """Returns which of the kinds above an expression is. None: another one, or it is not known."""
         match expression:
-            case ast.Name() if (kind := self._names.kind(expression)) is not None:
+            case ast.Name() if (kind := self._names().kind(expression)) is not None:
                 return kind
             case ast.Constant(value=value):
                 return kind_of_value(value)
@@ -142,18 +166,19 @@ class Kinds:
             return kind
         if getattr(found, "__module__", None) == "math":
             return INT if name in ("ceil", "factorial", "floor", "gcd") else FLOAT
-        if parts := self.code.parts(call.func):
+        if parts := self.code.modules(call.func):
             kinds = {kind_of_part(part, self.kind(given[0]) if given else None) for part in parts}
             if len(kinds) == 1 and None not in kinds:
                 return kinds.pop()
-        returned = self.code.returned(call.func)
-        if returned != "no tensor" and (kind := self._kind_of_returned(call.func)) is not None:
+        called = self.code.called(call.func)
+        declared = "" if called is None else called[0].declared
+        if called and declared != "no tensor" and (kind := self.of(called[0]).returned()) is not None:
             return kind
         if is_of_torch(found):
             return self._kind_of_torchs(call, name, [])
         if isinstance(found, types.FunctionType):
             return kind_of_type(found.__annotations__.get("return"))
-        if returned == "no tensor" or not isinstance(call.func, ast.Attribute) or found is not None:
+        if declared == "no tensor" or not isinstance(call.func, ast.Attribute) or found is not None:
             return None
         if name in _NO_TENSORS:
             is_list = name in ("size", "stride") and not given
@@ -161,29 +186,26 @@ class Kinds:
         is_method = self.is_tensor(call.func.value) or not self._may_be_module(call.func.value)
         return self._kind_of_torchs(call, name, [call.func.value]) if is_method else None
 
-    def _kind_of_returned(self, function: ast.expr) -> str | None:
-        """Returns the kind of tensor that a function of the user's gives. None: it is none, or not known."""
-        called = self.code.called(function)
-        if called is None:
-            return None
-        code = called[0]
-        key = (code.function, tuple(id(one) for modules in code.local.values() for one in modules))
-        if key not in code.results:
-            declared = TENSOR if self.code.returned(function) == "a tensor" else None
-            code.results[key] = declared  # if it calls itself
-            inside = Kinds(code)
-            values = [one.value for one in code.source.nodes if isinstance(one, ast.Return) and one.value is not None]
-            kinds = [inside.kind(value) for value in values]
+    def returned(self) -> str | None:
+        """Returns the kind of tensor that the function gives. None: it is none, or not known."""
+        self._names()
+        if not self._returned:
+            self._returned = [self._declared_tensor()]  # if it calls itself
+            nodes = self.code.source.nodes
+            values = [one.value for one in nodes if isinstance(one, ast.Return) and one.value is not None]
+            kinds = [self.kind(value) for value in values]
             if kinds and all(kind in TENSOR_KINDS for kind in kinds):
-                declared = functools.reduce(either, kinds)
-            code.results[key] = declared
-        return code.results[key]
+                self._returned = [functools.reduce(either, kinds)]
+        return self._returned[0]
+
+    def _declared_tensor(self) -> str | None:
+        return TENSOR if self.code.declared == "a tensor" else None
 
     def _has_parts(self, items: ast.expr) -> bool:
         """Says whether a loop over parts of a module has a round, as far as is known."""
         names = {getattr(one, "id", "") for one in ast.walk(items)}
         is_whole = "zip" not in names and not any(isinstance(one, ast.Slice) for one in ast.walk(items))
-        holders = self.code.parts(items) if is_whole else []
+        holders = self.code.modules(items) if is_whole else []
         return bool(holders) and all(isinstance(one, torch.nn.ModuleList) and len(one) > 0 for one in holders)
 
     def _may_be_module(self, expression: ast.expr) -> bool:

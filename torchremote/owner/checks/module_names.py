@@ -13,8 +13,6 @@ import ast
 from collections import Counter
 from collections.abc import Iterator
 
-from torch import nn
-
 from ...errors import CreationError
 from .scripted_code import Code
 
@@ -66,22 +64,11 @@ def _gives_variable(code: Code, target: ast.expr, value: ast.expr) -> bool:
     """Says whether a name gets modules as a variable does."""
     match value:
         case ast.Subscript(value=whole, slice=ast.Slice()):
-            return bool(modules_of(code, whole))
+            return bool(code.modules(whole, scripted=True))
         case ast.Tuple(elts=items) | ast.List(elts=items):
-            return any(modules_of(code, item) for item in items)
+            return any(code.modules(item, scripted=True) for item in items)
         case ast.Call(func=ast.Name("enumerate" | "reversed" | "zip"), args=arguments):
             return any(_gives_variable(code, value, one) for one in arguments)
-    return isinstance(target, (ast.Tuple, ast.List)) and bool(modules_of(code, value))
-
-
-def modules_of(code: Code, expression: ast.expr) -> list[nn.Module]:
-    """Lists the modules that an expression may be, also those that are scripted already."""
-    match expression:
-        case ast.Name(name):
-            return list(code.local.get(name, []))
-        case ast.Attribute(value=holder, attr=name):
-            parts = (one._modules.get(name) for one in modules_of(code, holder))
-            return [part for part in parts if part is not None]
-        case ast.Subscript(value=holder):
-            return [part for one in modules_of(code, holder) for part in one._modules.values() if part is not None]
-    return []
+        case ast.Call():  # a loop over a whole container
+            return False
+    return isinstance(target, (ast.Tuple, ast.List)) and bool(code.modules(value, scripted=True))

@@ -19,10 +19,9 @@ import torch
 from torch import nn
 
 from .kinds import Kinds
-from .module_names import modules_of
 from .scripted_code import Code
 from .self_changing import change_of
-from .source import last_name
+from .source import NO_TENSORS, last_name
 
 _DRAW: Final = frozenset(
     "bernoulli dropout multinomial normal poisson rand rand_like randint randint_like randn randn_like randperm".split()
@@ -30,11 +29,11 @@ _DRAW: Final = frozenset(
 _CHANGE: Final = frozenset("append clear extend insert pop popitem remove reverse setdefault sort update".split())
 _DROPPING: Final = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _VALUES: Final = (torch.Tensor, str, list, dict, tuple)
-_OTHERS: Final = (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Tuple, ast.Constant, ast.JoinedStr)
 
 
-def check_twice(code: Code, changes: Changes) -> None:
+def check_twice(kinds: Kinds, changes: Changes) -> None:
     """Raises CreationError for such a call, with the line, and what to write."""
+    code = kinds.code
     for node in code.source.nodes:
         inside: list[ast.expr] = []
         draws = False
@@ -46,7 +45,7 @@ def check_twice(code: Code, changes: Changes) -> None:
             indices = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
             inside = [index for index in indices if not isinstance(index, ast.Slice)]
         for call in _calls(inside):
-            if changes.made_by(code, call, draws):
+            if changes.made_by(kinds, call, draws):
                 raise code.refusal(
                     node,
                     f"runs `{ast.unparse(call)}` more than once in TorchScript, and it changes something, or draws "
@@ -70,33 +69,34 @@ def _may_be_tensor(code: Code, expression: ast.expr) -> bool:
         if any(one is not None and torch.Tensor not in code.alternatives(one) for one in annotations):
             return False
         given = [value for target, value, _ in code.source.given if getattr(target, "id", None) == expression.id]
-        if any(isinstance(value, _OTHERS) for value in given):
+        if any(isinstance(value, NO_TENSORS) for value in given):
             return False
     found = code.value(expression)
-    return not isinstance(expression, _OTHERS) and (found is None or isinstance(found, torch.Tensor))
+    return not isinstance(expression, NO_TENSORS) and (found is None or isinstance(found, torch.Tensor))
 
 
 class Changes:
-    """Knows which calls change something. `codes`: all that is compiled."""
+    """Knows which calls change something. `kinds`: those of all that is compiled."""
 
-    def __init__(self, codes: Iterable[Code]) -> None:
-        self._codes: dict[types.FunctionType, list[Code]] = {}
-        for code in codes:
-            self._codes.setdefault(code.function, []).append(code)
+    def __init__(self, kinds: Iterable[Kinds]) -> None:
+        self._kinds: dict[types.FunctionType, list[Kinds]] = {}
+        for one in kinds:
+            self._kinds.setdefault(one.code.function, []).append(one)
         self._known: dict[tuple[types.FunctionType, bool], bool] = {}
 
-    def made_by(self, code: Code, call: ast.Call, draws: bool) -> bool:
+    def made_by(self, kinds: Kinds, call: ast.Call, draws: bool) -> bool:
         """Says whether a call changes something. `draws`: drawing random numbers counts, too."""
+        code = kinds.code
         name, function = last_name(call.func), code.value(call.func)
         if draws and name in _DRAW:
             return True
         if isinstance(function, types.FunctionType):
             return self._by_function(function, draws)
-        if modules := modules_of(code, call.func):
+        if modules := code.modules(call.func, scripted=True):
             return any(self._by_module(module, draws) for module in modules)
         if function is not None or not isinstance(call.func, ast.Attribute):
             return False  # it is built in, or a class
-        if name == "sort" and _sorts_tensor(code, call):
+        if name == "sort" and _sorts_tensor(kinds, call):
             return False
         if name in _CHANGE or (name.endswith("_") and not name.endswith("__")):
             return True
@@ -121,10 +121,11 @@ class Changes:
         key = (inspect.unwrap(function), draws)
         if key not in self._known:
             self._known[key] = False  # while it is looked at
-            self._known[key] = any(self._by_code(code, draws) for code in self._codes.get(key[0], []))
+            self._known[key] = any(self._by_code(kinds, draws) for kinds in self._kinds.get(key[0], []))
         return self._known[key]
 
-    def _by_code(self, code: Code, draws: bool) -> bool:
+    def _by_code(self, kinds: Kinds, draws: bool) -> bool:
+        code = kinds.code
         targets: list[ast.expr] = [target for target, _, _ in code.source.given]
         for node in code.source.nodes:
             if isinstance(node, (ast.AugAssign, ast.AnnAssign)):
@@ -136,14 +137,14 @@ class Changes:
         if any(isinstance(one, (ast.Attribute, ast.Subscript)) and not _is_new(code, one) for one in stored):
             return True
         calls = (node for node in code.source.nodes if isinstance(node, ast.Call))
-        return any(self.made_by(code, call, draws) for call in calls if not _is_of_new(code, call))
+        return any(self.made_by(kinds, call, draws) for call in calls if not _is_of_new(code, call))
 
 
-def _sorts_tensor(code: Code, call: ast.Call) -> bool:
+def _sorts_tensor(kinds: Kinds, call: ast.Call) -> bool:
     """Says whether `sort` is a tensor's, which makes another one: a list's takes no such arguments."""
     if call.args or any(one.arg not in ("key", "reverse") for one in call.keywords):
         return True
-    return isinstance(call.func, ast.Attribute) and Kinds(code).is_tensor(call.func.value)
+    return isinstance(call.func, ast.Attribute) and kinds.is_tensor(call.func.value)
 
 
 def _is_of_new(code: Code, call: ast.Call) -> bool:

@@ -16,7 +16,7 @@ import sysconfig
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -46,8 +46,6 @@ class Code:
     function: types.FunctionType
     source: Source
     local: dict[str, list[torch.nn.Module]]  # the modules that each local name may be
-    results: dict[object, str | None] = field(default_factory=dict, compare=False)
-    """The kinds of the results of functions, which kinds.py finds, for all functions of one search."""
 
     def place(self, node: ast.AST) -> str:
         """Names the function, and the line of a part of it."""
@@ -92,7 +90,7 @@ class Code:
         while True:  # a value may be used before the line that gives it, in a loop
             known = len(found)
             for target, value, loops in self.source.given:
-                if isinstance(target, ast.Name) and gives(_item(value) if loops else value, found):
+                if isinstance(target, ast.Name) and gives(any_item(value) if loops else value, found):
                     found.add(target.id)
             if len(found) == known:
                 return found
@@ -113,19 +111,19 @@ class Code:
         source = source_of(found)
         arguments = source.arguments[1:] if modules else source.arguments
         local = {source.arguments[0].arg: modules} if modules and source.arguments else {}
-        return Code(found, source, local, self.results), arguments
+        return Code(found, source, local), arguments
 
-    def parts(self, expression: ast.expr) -> list[torch.nn.Module]:
-        """Lists the modules that an expression may be."""
-        return _modules_of(expression, self.local)
+    def modules(self, expression: ast.expr, *, scripted: bool = False) -> list[torch.nn.Module]:
+        """Lists the modules that an expression may be. `scripted`: also those that are scripted already."""
+        return _modules_of(expression, self.local, scripted)
 
-    def returned(self, function: ast.expr) -> str:
-        """Words what a function that is called declares to return: "a tensor", "no tensor", or "" if unknown."""
-        called = self.called(function)
-        returns = None if called is None else called[0].source.returns
-        if called is None or returns is None:
+    @property
+    def declared(self) -> str:
+        """What the function declares to return, in words: "a tensor", "no tensor", or "" if unknown."""
+        returns = self.source.returns
+        if returns is None:
             return ""
-        if torch.Tensor in called[0].alternatives(returns):
+        if torch.Tensor in self.alternatives(returns):
             return "a tensor"
         return "no tensor" if _WITHOUT.issuperset(re.findall(r"\w+", ast.unparse(returns))) else ""
 
@@ -158,7 +156,7 @@ _WITHOUT: Final = frozenset("typing List list Dict dict Tuple tuple Optional Uni
 """The words of annotations that mean no tensor."""
 
 
-def _item(value: ast.expr) -> ast.expr:
+def any_item(value: ast.expr) -> ast.expr:
     """Writes what stands for any item of a value."""
     return ast.Subscript(value, ast.Constant(0), ast.Load())
 
@@ -199,7 +197,6 @@ class _CodeSearch:
     def __init__(self) -> None:
         self.waiting: list[tuple[types.FunctionType, torch.nn.Module | None]] = []
         self._seen: set[tuple[object, int]] = set()
-        self._results: dict[object, str | None] = {}
 
     def add_module(self, module: torch.nn.Module, methods: Iterable[str] = ("forward",)) -> None:
         """Adds what is compiled of a module and its parts, whoever calls it."""
@@ -240,7 +237,7 @@ class _CodeSearch:
                 self._add(named, None)
                 if isinstance(named, type) and _is_scriptable(named):
                     self._add_class(named)
-        return Code(function, found, local, self._results)
+        return Code(function, found, local)
 
     def _add_class(self, cls: type) -> None:
         """Adds the methods of a class that TorchScript would compile."""
@@ -268,28 +265,32 @@ class _CodeSearch:
         return new
 
 
-def _parts(module: torch.nn.Module) -> dict[str, torch.nn.Module]:
-    """Returns the parts of a module by name, without those that are scripted already, as stubs are."""
-    parts = module._modules.items()
-    return {name: part for name, part in parts if part is not None and not isinstance(part, torch.jit.ScriptModule)}
+def _parts(module: torch.nn.Module, scripted: bool = False) -> dict[str, torch.nn.Module]:
+    """Returns the parts of a module by name. Those that are scripted already, as stubs are, only with `scripted`."""
+    parts = {name: part for name, part in module._modules.items() if part is not None}
+    return {name: part for name, part in parts.items() if scripted or not isinstance(part, torch.jit.ScriptModule)}
 
 
-def _modules_of(expression: ast.expr, local: dict[str, list[torch.nn.Module]]) -> list[torch.nn.Module]:
-    """Lists the modules that an expression may be. `local`: those that each local name may be."""
-    if isinstance(expression, ast.Name):
-        return local.get(expression.id, [])
-    if isinstance(expression, ast.Attribute):
-        parts = (_parts(one).get(expression.attr) for one in _modules_of(expression.value, local))
-        return [part for part in parts if part is not None]
-    if isinstance(expression, ast.Subscript):
-        return [part for one in _modules_of(expression.value, local) for part in _parts(one).values()]
-    match expression:  # TorchScript knows no other calls that give modules
-        case ast.Call(func=ast.Name(id="getattr"), args=[holder, ast.Constant(value=str(name)), *_]):
-            return _modules_of(ast.Attribute(holder, name, ast.Load()), local)
-        case ast.Call(func=ast.Name(id="enumerate" | "reversed" | "zip"), args=arguments):
-            return [one for argument in arguments for one in _modules_of(argument, local)]
-        case ast.Call(func=ast.Attribute(value=container, attr=name)) if name in _GIVE_PARTS:
-            return _modules_of(container, local)
+def _modules_of(
+    expression: ast.expr, local: dict[str, list[torch.nn.Module]], scripted: bool = False
+) -> list[torch.nn.Module]:
+    """Does as `Code.modules`. `local`: the modules that each local name may be."""
+    match expression:
+        case ast.Name(name):
+            return local.get(name, [])
+        case (
+            ast.Attribute(value=holder, attr=name)
+            | ast.Call(func=ast.Name("getattr"), args=[holder, ast.Constant(value=str(name)), *_])
+        ):
+            parts = (_parts(one, scripted).get(name) for one in _modules_of(holder, local, scripted))
+            return [part for part in parts if part is not None]
+        case ast.Subscript(value=holder):
+            return [part for one in _modules_of(holder, local, scripted) for part in _parts(one, scripted).values()]
+        # TorchScript knows no other calls that give modules
+        case ast.Call(func=ast.Name("enumerate" | "reversed" | "zip"), args=arguments):
+            return [one for argument in arguments for one in _modules_of(argument, local, scripted)]
+        case ast.Call(func=ast.Attribute(value=holder, attr=name)) if name in _GIVE_PARTS:
+            return _modules_of(holder, local, scripted)
     return []
 
 

@@ -14,6 +14,9 @@ from typing import Final
 Given = tuple[ast.expr, ast.expr, bool]
 """A target, what it is given, and whether it loops over that."""
 
+NO_TENSORS: Final = (ast.Constant, ast.Dict, ast.DictComp, ast.JoinedStr, ast.List, ast.ListComp, ast.Tuple)
+"""Expressions that are none, as they are written."""
+
 # Comments in the place of annotations.
 _SIGNATURE: Final = re.compile(r"^\s*#\s*type:\s*\((.*)\)\s*->\s*(.+?)\s*$", re.MULTILINE)
 _ANY_TYPE: Final = re.compile(r"#\s*type:\s*(?!ignore)")
