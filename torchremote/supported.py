@@ -40,7 +40,7 @@ PRIVATE: Final = {
     "_dispatch_has_kernel_for_dispatch_key "
     "_len_torch_dispatch_stack _get_dispatch_mode "
     "_TorchDispatchModeKey _replace_overloaded_method_decl parse_schema LockingLogger _logging_set_logger "
-    "_jit_get_operation _jit_pass_inline ConcreteModuleType ScriptList IntType BoolType NumberType "
+    "_jit_get_operation _jit_pass_inline ConcreteModuleType ScriptList IntType BoolType FloatType NumberType "
     "CompilationUnit import_ir_module import_ir_module_from_buffer",
     "torch._C.ScriptModule": "_get_method _has_method _method_names _type",
     "torch._ops": "OpOverload HigherOrderOperator",

@@ -44,6 +44,7 @@ from .frontend import (
     resolver,
 )
 from .group import AgentOfMember, GroupAgent, autograd_number, workers_may_join
+from .guards import guard_values
 from .profiling import call_in_range, call_in_range_until_done, is_profiling
 from .regions import casts_that_vary, has_region, places_that_set_gradients, separate_regions
 from .rpc import (

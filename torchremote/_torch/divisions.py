@@ -13,7 +13,7 @@ _C: Any = torch._C  # its type stubs lack many names
 #     integer divided by -1. So a divisor of -1 becomes 1, whose quotient is negated, and a remainder is calculated from
 #     a quotient: TorchScript's `//` raises for 0 before it divides. What `item()` of a tensor gives may be an integer
 #     or a float, and the call finds out which.
-_GUARDED: Final = "guarded"
+GUARDED: Final = "guarded"
 """An attribute of a division that has its guard. No kernel ever sees it."""
 _DIVISIONS: Final = ("aten::floordiv", "aten::remainder", "aten::divmod", "aten::gcd")
 _INTEGERS: Final = ("IntType", "NumberType")  # the latter is of a number that may be a float
@@ -33,7 +33,7 @@ def guard_divisions(graph: Any) -> None:
 def _is_unguarded(division: Any) -> bool:
     """Says whether a division may be one of integers that ends the process."""
     inputs = list(division.inputs())
-    if division.hasAttribute(_GUARDED) or any(value.type().kind() not in _INTEGERS for value in inputs):
+    if division.hasAttribute(GUARDED) or any(value.type().kind() not in _INTEGERS for value in inputs):
         return False
     constants = [value.toIValue() for value in inputs]  # None: it is no constant
     return any(one in (None, 0, -1) for one in (constants if division.kind() == "aten::gcd" else constants[1:]))
@@ -50,7 +50,7 @@ class _Guard:
     def add(self) -> None:
         division = self._division
         dividend, divisor = division.inputs()
-        division.i_(_GUARDED, 1)
+        division.i_(GUARDED, 1)
         if division.kind() == "aten::gcd":  # it divides each by the other, and disregards signs
             for position, value in enumerate((dividend, divisor)):
                 division.replaceInput(position, self._without_minus_one(value)[0])
@@ -94,13 +94,13 @@ class _Guard:
         """Writes what raises if the divisor is the integer 0, and is `safe` otherwise."""
         one = self._constant(1)
         quotient = self._write("aten::floordiv", one, self._write("aten::sub", one, self._is(divisor, 0, are_integers)))
-        quotient.node().i_(_GUARDED, 1)
+        quotient.node().i_(GUARDED, 1)
         return self._write("aten::mul", safe, quotient, kind=safe.type())
 
     def _calculate_remainder(self, dividend: Any, divisor: Any) -> None:
         safe, _ = self._without_minus_one(divisor)
         quotient = self._write("aten::floordiv", dividend, safe)
-        quotient.node().i_(_GUARDED, 1)
+        quotient.node().i_(GUARDED, 1)
         remainder = self._write("aten::sub", dividend, self._write("aten::mul", quotient, safe))
         self._division.replaceAllUsesWith(remainder.node())
         self._division.destroy()

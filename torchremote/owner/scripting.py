@@ -149,6 +149,7 @@ def _guard(scripted: torch.jit.ScriptModule) -> None:
         check_tensors(where, graph)
     for graph in graphs.values():
         _torch.guard_divisions(graph)
+        _torch.guard_values(graph)
     if any(map(_torch.has_region, graphs.values())):
         _torch.separate_regions(graphs.values())
 

@@ -1,0 +1,170 @@
+"""Has floats and texts do what they do in Python, where TorchScript would give another value, or never end."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any, Final
+
+import torch
+
+from .compile import compile_function
+from .divisions import GUARDED
+from .frontend import parsed, resolver
+
+_C: Any = torch._C  # its type stubs lack many names
+
+# Note [Floats and texts]
+#     torch takes a float for equal to itself before it compares: `loss != loss` is False for nan, also where one
+#     expression is written twice, or a function is given one value for both arguments. It does not look into `<=` and
+#     `>=`, so these stand in the place of `==` of floats; beside a constant, `==` stays.
+#
+#     `//` of floats is the floor of the quotient in TorchScript, which was rounded: 10 for `1.0 // 0.1`, which is 9.
+#     `%` of floats is rounded once more than in Python. So both are computed as Python does, from fmod.
+#
+#     `rsplit`, `count` and `replace` look for an empty text for ever, and `center` counts a negative width up to 2**64,
+#     so the first raise, and a width is at least 0. `find`, `split` and all others come to an end.
+_DIVISIONS: Final = {
+    "aten::floordiv": ("quotient",),
+    "aten::remainder": ("rest",),
+    "aten::divmod": ("quotient", "rest"),
+}
+_FLOATS: Final = ("FloatType", "IntType")
+_SEARCHES: Final = ("aten::rsplit", "aten::count", "aten::replace")
+_WIDTHS: Final = ("aten::center", "aten::ljust", "aten::rjust", "aten::zfill")
+
+_CHECKED: Final = """
+def checked(divisor: float) -> float:
+    if divisor == 0.0:
+        raise ZeroDivisionError("division by 0")
+    return divisor
+"""
+_REST: Final = """
+def rest(dividend: float, divisor: float) -> float:
+    found = math.fmod(dividend, divisor)
+    if found == 0.0:
+        found = math.copysign(0.0, divisor)
+    elif (divisor < 0.0) != (found < 0.0):
+        found = found + divisor
+    return found
+"""
+_QUOTIENT: Final = """
+def quotient(dividend: float, divisor: float) -> float:
+    rest = math.fmod(dividend, divisor)
+    whole = (dividend - rest) / divisor
+    if rest != 0.0 and (divisor < 0.0) != (rest < 0.0):
+        whole = whole - 1.0
+    if whole == 0.0:
+        return math.copysign(0.0, dividend / divisor)
+    found = round(whole)  # `whole` is an integer, but for an error
+    return found - 1.0 if found - whole >= 0.5 else found
+"""
+_NOT_EMPTY: Final = """
+def not_empty(text: str) -> str:
+    if text == "":
+        raise ValueError("TorchScript never ends to look for an empty text: count, replace and rsplit take none")
+    return text
+"""
+_TEXTS: Final = {"checked": _CHECKED, "rest": _REST, "quotient": _QUOTIENT, "not_empty": _NOT_EMPTY}
+
+
+def guard_values(graph: Any) -> None:
+    """Has a graph that was not run yet compare and divide floats, and search in texts, as Python does.
+
+    A graph that has its guards stays as it is.
+    """
+    for kind in ("aten::eq", "aten::ne"):
+        for node in graph.findAllNodes(kind):
+            _compare(graph, node)
+    for kind, functions in _DIVISIONS.items():
+        for node in graph.findAllNodes(kind):
+            _divide(graph, node, functions)
+    for kind in (*_SEARCHES, *_WIDTHS):
+        for node in graph.findAllNodes(kind):
+            _search(graph, node)
+    graph.setInsertPoint(graph.return_node())
+
+
+def _compare(graph: Any, node: Any) -> None:
+    one, other = node.inputs()
+    kinds = {value.type().kind() for value in (one, other)}
+    if kinds != {"FloatType"} or _is_constant(one) != _is_constant(other):
+        return
+    boolean = _C.BoolType.get()
+    if one.unique() == other.unique():
+        found, is_opposite = _write(graph, node, "aten::isnan", one, kind=boolean), node.kind() == "aten::eq"
+    else:
+        least, most = (_write(graph, node, f"aten::{name}", one, other, kind=boolean) for name in ("ge", "le"))
+        found, is_opposite = _write(graph, node, "aten::__and__", least, most, kind=boolean), node.kind() == "aten::ne"
+    _replace(node, [_write(graph, node, "aten::__not__", found, kind=boolean) if is_opposite else found])
+
+
+def _divide(graph: Any, node: Any, functions: tuple[str, ...]) -> None:
+    kinds = [value.type().kind() for value in node.inputs()]
+    if "FloatType" not in kinds or any(kind not in _FLOATS for kind in kinds):
+        return
+    of_floats = [
+        _write(graph, node, "aten::Float", value, kind=_C.FloatType.get()) if kind == "IntType" else value
+        for value, kind in zip(node.inputs(), kinds, strict=True)
+    ]
+    if not _is_constant(of_floats[1]) or of_floats[1].toIValue() == 0:
+        of_floats[1] = _call(graph, node, "checked", of_floats[1])
+    _replace(node, [_call(graph, node, function, *of_floats) for function in functions])
+
+
+def _search(graph: Any, node: Any) -> None:
+    text, given, *_ = node.inputs()
+    if text.type().kind() != "StringType" or node.hasAttribute(GUARDED):
+        return
+    node.i_(GUARDED, 1)
+    value = given.toIValue()  # None: it is no constant
+    if node.kind() in _SEARCHES and not value:
+        node.replaceInput(1, _call(graph, node, "not_empty", given))
+    elif node.kind() in _WIDTHS and (value is None or value < 0):
+        zero = _write(graph, node, "prim::Constant", kind=_C.IntType.get())
+        zero.node().i_("value", 0)
+        node.replaceInput(1, _write(graph, node, "prim::max", given, zero, kind=_C.IntType.get()))
+
+
+def _is_constant(value: Any) -> bool:
+    return bool(value.node().kind() == "prim::Constant")
+
+
+def _replace(node: Any, results: list[Any]) -> None:
+    """Puts values in the place of the results of a node, and removes it."""
+    for output, result in zip(list(node.outputs()), results, strict=True):
+        output.replaceAllUsesWith(result)
+    node.destroy()
+
+
+def _write(graph: Any, before: Any, operator: str, *inputs: Any, kind: Any) -> Any:
+    """Writes an operator before a node, and returns its result, of that type."""
+    node = graph.create(operator, list(inputs), 1)
+    node.insertBefore(before)
+    node.copyMetadata(before)
+    node.output().setType(kind)
+    return node.output()
+
+
+def _call(graph: Any, before: Any, function: str, *inputs: Any) -> Any:
+    """Writes all that a function above does before a node, and returns its result. Errors show the node's line."""
+    body = _compiled(function).graph.copy()
+    for node in _nodes(body):
+        node.copyMetadata(before)
+    graph.setInsertPoint(before)
+    return graph.insertGraph(body, list(inputs))[0]
+
+
+def _nodes(block: Any) -> Iterator[Any]:
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)
+
+
+@functools.cache
+def _compiled(function: str) -> Any:
+    return compile_function(
+        f"__torch__.torchremote.guards.{function}", parsed(_TEXTS[function]), resolver({"math": math})
+    )
