@@ -1,9 +1,10 @@
-"""Has floats and texts do what they do in Python, where TorchScript would give another value, or never end."""
+"""Has floats, texts and lists of bools do as in Python, where TorchScript would give another value, or never end."""
 
 from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from .frontend import parsed, resolver
 
 _C: Any = torch._C  # its type stubs lack many names
 
-# Note [Floats and texts]
+# Note [Floats, texts and masks]
 #     torch takes a float for equal to itself before it compares: `loss != loss` is False for nan, also where one
 #     expression is written twice, or a function is given one value for both arguments. It does not look into `<=` and
 #     `>=`, so these stand in the place of `==` of floats; beside a constant, `==` stays.
@@ -25,6 +26,9 @@ _C: Any = torch._C  # its type stubs lack many names
 #
 #     `rsplit`, `count` and `replace` look for an empty text for ever, and `center` counts a negative width up to 2**64,
 #     so the first raise, and a width is at least 0. `find`, `split` and all others come to an end.
+#
+#     A list that is an index, as in `x[[True, False]]`, becomes a tensor of int64, which picks rows 1 and 0. One of bools
+#     becomes a mask instead. Its operator has no place in the source, unlike a `torch.tensor` of the user's.
 _DIVISIONS: Final = {
     "aten::floordiv": ("quotient",),
     "aten::remainder": ("rest",),
@@ -33,6 +37,9 @@ _DIVISIONS: Final = {
 _FLOATS: Final = ("FloatType", "IntType")
 _SEARCHES: Final = ("aten::rsplit", "aten::count", "aten::replace")
 _WIDTHS: Final = ("aten::center", "aten::ljust", "aten::rjust", "aten::zfill")
+_INT64: Final = 4  # as TorchScript numbers dtypes
+_BOOL: Final = 11
+_NO_PLACE: Final = re.compile(r'( *File "", line 0\n|$)')  # the first: it was loaded
 
 _CHECKED: Final = """
 def checked(divisor: float) -> float:
@@ -70,7 +77,7 @@ _TEXTS: Final = {"checked": _CHECKED, "rest": _REST, "quotient": _QUOTIENT, "not
 
 
 def guard_values(graph: Any) -> None:
-    """Has a graph that was not run yet compare and divide floats, and search in texts, as Python does.
+    """Has a graph that was not run yet compare, divide, search and pick rows as Python does.
 
     A graph that has its guards stays as it is.
     """
@@ -83,6 +90,8 @@ def guard_values(graph: Any) -> None:
     for kind in (*_SEARCHES, *_WIDTHS):
         for node in graph.findAllNodes(kind):
             _search(graph, node)
+    for node in graph.findAllNodes("aten::tensor"):
+        _pick(graph, node)
     graph.setInsertPoint(graph.return_node())
 
 
@@ -122,9 +131,19 @@ def _search(graph: Any, node: Any) -> None:
     if node.kind() in _SEARCHES and not value:
         node.replaceInput(1, _call(graph, node, "not_empty", given))
     elif node.kind() in _WIDTHS and (value is None or value < 0):
-        zero = _write(graph, node, "prim::Constant", kind=_C.IntType.get())
-        zero.node().i_("value", 0)
-        node.replaceInput(1, _write(graph, node, "prim::max", given, zero, kind=_C.IntType.get()))
+        width = _write(graph, node, "prim::max", given, _number(graph, node, 0), kind=_C.IntType.get())
+        node.replaceInput(1, width)
+
+
+def _pick(graph: Any, node: Any) -> None:
+    values, dtype, *_ = node.inputs()
+    kind = values.type()
+    while kind.kind() == "ListType":
+        kind = kind.getElementType()
+    is_index = all(use.user.kind() == "prim::ListConstruct" for use in node.output().uses())
+    is_made = _NO_PLACE.match(node.sourceRange()) is not None
+    if kind.kind() == "BoolType" and dtype.toIValue() == _INT64 and is_index and is_made:
+        node.replaceInput(1, _number(graph, node, _BOOL))
 
 
 def _is_constant(value: Any) -> bool:
@@ -145,6 +164,12 @@ def _write(graph: Any, before: Any, operator: str, *inputs: Any, kind: Any) -> A
     node.copyMetadata(before)
     node.output().setType(kind)
     return node.output()
+
+
+def _number(graph: Any, before: Any, number: int) -> Any:
+    constant = _write(graph, before, "prim::Constant", kind=_C.IntType.get())
+    constant.node().i_("value", number)
+    return constant
 
 
 def _call(graph: Any, before: Any, function: str, *inputs: Any) -> Any:
