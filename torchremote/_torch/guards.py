@@ -27,8 +27,8 @@ _C: Any = torch._C  # its type stubs lack many names
 #     `rsplit`, `count` and `replace` look for an empty text for ever, and `center` counts a negative width up to 2**64,
 #     so the first raise, and a width is at least 0. `find`, `split` and all others come to an end.
 #
-#     A list that is an index, as in `x[[True, False]]`, becomes a tensor of int64, which picks rows 1 and 0. One of bools
-#     becomes a mask instead. Its operator has no place in the source, unlike a `torch.tensor` of the user's.
+#     A list that is an index, as in `x[[True, False]]`, becomes a tensor of int64, which picks rows 1 and 0. One of
+#     bools becomes a mask instead. Its operator has no place in the source, unlike a `torch.tensor` of the user's.
 _DIVISIONS: Final = {
     "aten::floordiv": ("quotient",),
     "aten::remainder": ("rest",),

@@ -41,6 +41,7 @@ from .checks.remainders import check_remainders
 from .checks.run_twice import Changes, check_twice
 from .checks.scripted_code import code_of
 from .checks.shared_parts import check_shared
+from .checks.words_and_items import check_rsplit, check_words
 from .implements import chosen_overloads
 from .modules import beside_calls
 from .part_modes import check_mode, modes_by_own_train, noting_modes
@@ -121,6 +122,7 @@ def _check_code(all_kinds: list[Kinds]) -> None:
         check_names(code)
         check_items(code)
         check_formats(code)
+        check_rsplit(code)
         check_twice(kinds, changes)
 
 
@@ -147,6 +149,7 @@ def _guard(scripted: torch.jit.ScriptModule) -> None:
         check_graph(where, graph)
         check_norms(where, graph)
         check_tensors(where, graph)
+        check_words(where, graph)
     for graph in graphs.values():
         _torch.guard_divisions(graph)
         _torch.guard_values(graph)

@@ -1,0 +1,105 @@
+"""Methods of strings and dicts that do something else in TorchScript are refused, with a remedy that works."""
+
+from typing import Dict, List, Optional
+
+import pytest
+import torch
+from torch import nn
+
+import torchremote as tr
+from torchremote.errors import CreationError
+from torchremote.jit import compile_interface
+from torchremote.owner.scripting import scripted_module
+
+from .places import names_its_line
+
+
+class Words:
+    def forward(self, text: str, n: int) -> List[str]: ...
+
+
+class Splits(nn.Module):
+    def forward(self, text: str, n: int) -> List[str]:
+        return text.split(None, n)
+
+
+def first(text: str) -> List[str]:
+    return text.split(None, 1)
+
+
+class InFunction(nn.Module):
+    def forward(self, text: str, n: int) -> List[str]:
+        words = [text]
+        for _ in range(n):
+            words = first(words[0])
+        return words
+
+
+class At(nn.Module):
+    at: Optional[str]
+
+    def __init__(self):
+        super().__init__()
+        self.at = None
+
+    def forward(self, text: str, n: int) -> List[str]:
+        return text.split(self.at, n)
+
+
+class Last(nn.Module):
+    def forward(self, text: str, n: int) -> List[str]:
+        words = {"a": n, "b": n + 1}
+        return [words.popitem()[0]]
+
+
+class FromRight(nn.Module):
+    def forward(self, text: str, n: int) -> List[str]:
+        return text.strip().rsplit()
+
+
+@pytest.mark.parametrize("make", [Splits, InFunction, At, Last, FromRight])
+def test_a_method_that_does_something_else_is_refused(make):
+    wrong = torch.jit.script(make())
+    assert any(wrong(text, 1) != make()(text, 1) for text in ("a b  c", "a\tb"))  # the reason
+    with pytest.raises(CreationError, match="TorchScript") as found:
+        tr.serve(make(), Words, "never")
+    assert names_its_line(str(found.value).replace("(...)", "(").replace("`words.popitem()`", "`.popitem()`"), __file__)
+
+
+@pytest.mark.parametrize("make", [Splits, Last])
+def test_so_is_one_that_was_scripted_before(make):
+    with pytest.raises(CreationError, match="TorchScript"):
+        tr.serve(torch.jit.script(make()), Words, "never")
+
+
+class Remedied(nn.Module):
+    def forward(self, text: str, n: int) -> List[str]:
+        words = " ".join(text.split()).split(" ", n) + text.split(" ", n) + text.split() + text.split(None, -1)
+        words += text.rsplit(" ") + text.rsplit(" ", n) + text.split("-", n) + text.strip().split()
+        mapping: Dict[str, int] = {}
+        for word in words:
+            mapping[word] = n
+        while len(mapping) > 2:
+            key = list(mapping.keys())[-1]
+            mapping.pop(key)
+            words.append(key)
+        return words
+
+
+def test_remedies_are_hosted_and_right():
+    hosted, local = scripted_module(Remedied(), compile_interface(Words).interface), Remedied()
+    for text in ("a b c", "a  b c", " a b", "k=v w-x-y"):
+        for n in (0, 1, 2, 9):
+            assert hosted(text, n) == local(text, n)
+
+
+class Own(nn.Module):
+    def forward(self, text: str, n: int) -> List[str]:
+        return self.rsplit()
+
+    def rsplit(self) -> List[str]:
+        return ["own"]
+
+
+def test_a_users_method_of_that_name_is_hosted():
+    assert scripted_module(Own(), compile_interface(Words).interface)("", 1) == ["own"]
