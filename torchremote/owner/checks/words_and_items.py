@@ -49,7 +49,8 @@ def check_rsplit(code: Code) -> None:
         match node:
             case ast.Call(func=ast.Attribute(value=text, attr="rsplit"), args=[], keywords=[]):
                 if code.value(node.func) is None:
-                    raise CreationError(
-                        f"{code.place(node)}: `{ast.unparse(node)}` splits at single spaces in TorchScript, and so "
-                        f"gives empty words; write `{ast.unparse(text)}.split()`, which is the same in Python"
+                    raise code.refusal(
+                        node,
+                        "splits at single spaces in TorchScript, and so gives empty words; write "
+                        f"`{ast.unparse(text)}.split()`, which is the same in Python",
                     )
