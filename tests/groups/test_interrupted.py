@@ -4,12 +4,15 @@ import _thread
 import os
 import signal
 import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
 import torchremote as tr
-from torchremote import _torch
+from torchremote import _torch, locks
+from torchremote.errors import GroupError
 from torchremote.group import connection, listener, spawn
 from torchremote.group import join as joining
 
@@ -167,3 +170,92 @@ def test_ctrl_c_in_spawn_leaves_no_process_and_no_file(nursery):
     assert worker.poll() is None
     worker.kill()
     worker.wait()
+
+
+ANSWERS = """
+import os, sys, time
+sys.stdin.buffer.read()
+os.write(int(sys.argv[1]), b'"joined"\\n')
+time.sleep(100)
+"""
+
+
+def interrupted_at(number, act):
+    """Runs `act`, with Ctrl-C at the line of that number in our files, or in Python's for processes.
+
+    Returns the number of lines that came, and whether it was interrupted.
+    """
+    seen = 0
+
+    def trace(frame, event, arg):
+        nonlocal seen
+        if frame.f_code.co_filename not in (spawn.__file__, locks.__file__, subprocess.__file__):
+            return None
+        if event == "line":
+            seen += 1
+            if seen == number:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        act()
+    except KeyboardInterrupt:
+        return seen, True
+    finally:
+        sys.settrace(None)
+    return seen, False
+
+
+@in_a_group(timeout=150)
+def test_ctrl_c_at_any_line_of_spawn(nursery):
+    began, real = [], subprocess.Popen._execute_child
+
+    def execute(process, *given):
+        real(process, *given)
+        began.append(process.pid)
+
+    subprocess.Popen._execute_child = execute
+    spawn._PROGRAM, number, files = ANSWERS, 1, len(os.listdir("/proc/self/fd"))
+    workers = []
+    while True:
+        start = time.monotonic()
+        seen, was_interrupted = interrupted_at(number, lambda: workers.append(tr.spawn("ps")))
+        assert time.monotonic() - start < 5, number
+        if not was_interrupted:
+            break
+        assert not any(os.path.exists(f"/proc/{pid}") for pid in began), number
+        until(lambda: len(os.listdir("/proc/self/fd")) <= files)
+        number += 1
+    assert seen > 50  # else it was not traced
+    workers[0].kill()
+    workers[0].wait(5)
+
+
+@in_a_group(timeout=150)
+def test_ctrl_c_at_any_line_of_what_asks_a_process(nursery):
+    spawn._PROGRAM = ANSWERS
+    for act in (
+        lambda worker: worker.poll(),
+        lambda worker: worker.kill(),
+        lambda worker: worker.terminate(),
+        lambda worker: (worker.kill(), worker.wait()),
+        lambda worker: (worker.kill(), worker.wait(5)),
+    ):
+        number, was_interrupted = 1, True
+        while was_interrupted:
+            worker = tr.spawn("ps")
+            _, was_interrupted = interrupted_at(number, lambda worker=worker, act=act: act(worker))
+            worker.kill()
+            start = time.monotonic()
+            assert worker.wait(5) == worker.poll() != 0
+            assert time.monotonic() - start < 1, number
+            number += 3
+
+
+@in_a_group()
+def test_a_process_that_reads_nothing_is_not_waited_for_without_limit(nursery):
+    spawn._PROGRAM, spawn._STARTING, sys.path[:] = "import time; time.sleep(100)", 0.5, [*sys.path, "x" * 500_000]
+    with pytest.raises(GroupError, match="spawn 'ps': the process does not answer"):
+        tr.spawn("ps", timeout=0.5)

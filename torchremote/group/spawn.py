@@ -1,10 +1,19 @@
-"""Starts owners as processes of this machine."""
+"""Starts owners as processes of this machine.
+
+Note [Ctrl-C and processes]
+    `Popen.poll`, `wait`, `kill` and `terminate` take a lock of the `Popen`, in Python. A handler of a signal that
+    raises just then leaves the lock taken for ever, and `Popen.wait` without a timeout waits for it for ever. So the
+    main thread calls none of them. It asks the system whether the process has ended, which takes no lock and leaves its
+    exit status there. Then the status is taken where no handler runs, in `uninterrupted`. Nothing waits there without
+    limit, because Ctrl-C cannot end it.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import pickle
+import select
 import subprocess
 import sys
 import time
@@ -32,6 +41,8 @@ _OF_THE_PROCESS: Final = ("in_turn", "counts", "intraop_threads")
 """Options that change the process in which they are made."""
 _STARTING: Final = 60.0  # seconds that a new Python has to import torch
 _LOOK: Final = 0.5  # seconds between two looks whether the process lives
+_LONGEST_NAP: Final = 0.05  # seconds between two looks of `wait`, which returns soon after the end
+_ENDING: Final = 5.0  # seconds that a killed process may take to end, as where it reads from a disk
 
 _processes: set[subprocess.Popen[bytes]] = set()
 """Those that were spawned and may run still: Python warns of one that is let go while it runs."""
@@ -56,11 +67,11 @@ class SpawnedWorker:
 
     def terminate(self) -> None:
         """Asks the process to leave the group and end, by SIGTERM. Calls that it runs have 10 s to end."""
-        self._process.terminate()
+        uninterrupted(self._process.terminate)
 
     def kill(self) -> None:
         """Ends the process at once, by SIGKILL, as a crash does."""
-        self._process.kill()
+        uninterrupted(self._process.kill)
 
     def poll(self) -> int | None:
         """Says whether the process has ended, and does not wait.
@@ -68,7 +79,7 @@ class SpawnedWorker:
         Returns:
             Its exit status, as from `wait`. None: it runs.
         """
-        return self._process.poll()
+        return _status(self._process) if _has_ended(self._process) else None
 
     def wait(self, timeout: float | None = None) -> int:
         """Waits for the process to end.
@@ -83,10 +94,9 @@ class SpawnedWorker:
         Raises:
             TimeoutError: it did not end in time.
         """
-        try:
-            return self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"{self!r} did not end within {timeout} s; .kill() it") from None
+        if not _wait(self._process, timeout):
+            raise TimeoutError(f"{self!r} did not end within {timeout} s; .kill() it")
+        return _status(self._process)
 
     def __repr__(self) -> str:
         return f"<spawned worker {self.name!r}, process {self.pid}>"
@@ -135,7 +145,7 @@ def spawn(name: str, *, timeout: float = 60.0, **options: Any) -> SpawnedWorker:
         if said != JOINED:
             said = said.removeprefix(f"join {name!r}: ")
             raise GroupError(f"spawn {name!r}: {said or 'the process ended before it had joined'}")
-        _processes.difference_update([other for other in tuple(_processes) if other.poll() is not None])
+        uninterrupted(_forget_ended)
         _processes.add(process)
         return SpawnedWorker(name, process)  # in `try`: Ctrl-C may come just here
     except BaseException:
@@ -148,7 +158,9 @@ def _begin() -> _Begun:
     reading, writing = os.pipe()
     try:
         command = [sys.executable, "-c", _PROGRAM, str(writing)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[writing], start_new_session=True)
+        process = subprocess.Popen(
+            command, bufsize=0, stdin=subprocess.PIPE, pass_fds=[writing], start_new_session=True
+        )
         return _Begun(process, open(reading, "rb"))
     except BaseException:
         os.close(reading)
@@ -159,12 +171,54 @@ def _begin() -> _Begun:
 
 def _end(begun: list[_Begun]) -> None:
     for process, answers in begun:
-        process.kill()
-        process.wait()
         answers.close()
         if process.stdin is not None:
-            with suppress(BrokenPipeError):  # what was not written yet
-                process.stdin.close()
+            process.stdin.close()
+        process.kill()
+        try:
+            process.wait(_ENDING)
+            _processes.discard(process)
+        except subprocess.TimeoutExpired:
+            _processes.add(process)  # until it has ended
+
+
+def _forget_ended() -> None:
+    _processes.difference_update([process for process in tuple(_processes) if process.poll() is not None])
+
+
+def _has_ended(process: subprocess.Popen[bytes], options: int = os.WNOHANG) -> bool:
+    """Says whether a process has ended. Without `os.WNOHANG`, it waits for that.
+
+    It takes no lock, and not the status: see Note [Ctrl-C and processes].
+    """
+    if process.returncode is not None:
+        return True
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | options) is not None
+    except ChildProcessError:  # somebody took its status
+        return True
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float | None) -> bool:
+    """Waits for a process to end. Returns False if it does not within `timeout` seconds."""
+    if timeout is None:
+        return _has_ended(process, options=0)
+    until, nap = time.monotonic() + timeout, 0.001
+    while not _has_ended(process):
+        left = until - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(nap, left))
+        nap = min(2 * nap, _LONGEST_NAP)
+    return True
+
+
+def _status(process: subprocess.Popen[bytes]) -> int:
+    """Returns the exit status of a process that has ended."""
+    if process.returncode is None:
+        uninterrupted(lambda: process.wait(_ENDING))  # it is there, if no other thread is just taking it
+    status: int = process.returncode
+    return status
 
 
 def _start(process: subprocess.Popen[bytes], answers: IO[bytes], asked: bytes, until: float) -> str:
@@ -175,14 +229,24 @@ def _start(process: subprocess.Popen[bytes], answers: IO[bytes], asked: bytes, u
     """
     assert process.stdin is not None
     with suppress(BrokenPipeError), process.stdin:
-        process.stdin.write(asked)
+        _write(process.stdin.fileno(), asked, until)
     # The end of the pipe may never come: whatever another thread forked before we closed the end for writing holds
     # that, too.
     while time.monotonic() < until:
-        ended = process.poll() is not None
+        ended = _has_ended(process)
         if wait([answers.fileno()], 0 if ended else _LOOK):
             line = answers.readline()
             return json.loads(line) if line.endswith(b"\n") else ""
         if ended:
             return ""
     return "the process does not answer: is it stopped, or does an import of it take long?"
+
+
+def _write(pipe: int, asked: bytes, until: float) -> None:
+    """Writes into a pipe whose other end may not be read."""
+    os.set_blocking(pipe, False)
+    writable = select.poll()
+    writable.register(pipe, select.POLLOUT)
+    while asked and time.monotonic() < until:
+        if writable.poll(_LOOK * 1e3):
+            asked = asked[os.write(pipe, asked) :]
