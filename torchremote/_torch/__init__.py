@@ -63,6 +63,7 @@ from .rpc import (
     keep_until_done,
     mapped_devices,
     own_id,
+    own_name,
     rpc_running,
     running_calls,
     send_as,

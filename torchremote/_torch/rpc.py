@@ -215,6 +215,14 @@ def own_id() -> int | None:
         return None
 
 
+def own_name() -> str:
+    """Returns this worker's name, or "" if RPC is not running."""
+    try:
+        return str(_api._get_current_rpc_agent().get_worker_info().name)
+    except RuntimeError:
+        return ""
+
+
 _workers_lock = new_lock()  # torch takes none where it goes through its list of workers
 
 
@@ -247,5 +255,9 @@ def threads_of_rpc() -> tuple[int, int]:
 
 def running_calls() -> int:
     """Counts the calls that this worker runs for others, those that wait for their turn included."""
+    try:
+        metrics = _api._get_current_rpc_agent().get_metrics()
+    except RuntimeError:  # RPC has ended
+        return 0
     # It has those that wait: torch also counts these alone, as server_active_async_calls.
-    return int(_api._get_current_rpc_agent().get_metrics()["agent.server_active_calls"])
+    return int(metrics["agent.server_active_calls"])

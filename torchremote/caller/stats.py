@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import torch.distributed.rpc as rpc
-
 from .. import _torch
 from ..link.places import find_worker
 from ..owner.stats import WorkerStats, stats_here
@@ -45,6 +43,6 @@ def stats(where: str | None = None) -> WorkerStats:
     True
     """
     if where is None:
-        return stats_here(rpc.get_worker_info().name if _torch.rpc_running() else "")
+        return stats_here(_torch.own_name())
     worker = find_worker(where).worker.name
     return ask(worker, f"stats on {worker}", stats_here, worker, timeout=_ASKING)  # type: ignore[no-any-return]

@@ -38,12 +38,21 @@ def find_place(where: str) -> Place:
         raise PlaceError(f"where: {repr_of(where)} is not a string; write {_FORMS}")
     check_not_forked(f"where={where!r}: ")
     if not _torch.rpc_running():
-        raise NotInitializedError(
-            f"where={where!r}: RPC is not running in this process; call torchremote.join(name), or "
-            "torch.distributed.rpc.init_rpc(...), first"
-        )
+        raise _not_running(where)
     worker, device = _read_place(where)
-    return Place(_find_worker(where, worker), device or None)
+    try:
+        return Place(_find_worker(where, worker), device or None)
+    except RuntimeError:
+        if _torch.rpc_running():
+            raise
+        raise _not_running(where) from None  # another thread ended it just now
+
+
+def _not_running(where: str) -> NotInitializedError:
+    return NotInitializedError(
+        f"where={where!r}: RPC is not running in this process; call torchremote.join(name), or "
+        "torch.distributed.rpc.init_rpc(...), first"
+    )
 
 
 def _read_place(where: str) -> tuple[str, str]:

@@ -46,14 +46,31 @@ def seconds_of(timeout: float | None) -> float:
         NotInitializedError: RPC is not running in this process.
     """
     check_running()
-    return (rpc.get_rpc_timeout() if timeout is None else timeout) or math.inf
+    try:
+        return (rpc.get_rpc_timeout() if timeout is None else timeout) or math.inf
+    except RuntimeError:  # another thread ended RPC just now
+        check_running()
+        raise
+
+
+def own_id() -> int:
+    """Returns this worker's id, or raises NotInitializedError if RPC is not running in this process."""
+    found = _torch.own_id()
+    if found is None:
+        check_not_forked()
+        raise _not_running()
+    return found
 
 
 def check_running() -> None:
     """Raises NotInitializedError if RPC is not running in this process."""
     check_not_forked()
     if not _torch.rpc_running():
-        raise NotInitializedError(f"RPC is not running in this process; {WHEN_RUNNING}")
+        raise _not_running()
+
+
+def _not_running() -> NotInitializedError:
+    return NotInitializedError(f"RPC is not running in this process; {WHEN_RUNNING}")
 
 
 def timeout_of(seconds: float) -> float:

@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
-import torch.distributed.rpc as rpc
 
 from .. import _torch
 from .._torch import PyRRef
@@ -126,7 +125,7 @@ def _create(request: CreateRequest) -> Created | Refusal:
         module = build(contract, request, device)
         in_turn, warning = _turns(request, module)
         ways = Ways(in_turn, _gather(request))
-        named = request.name, request.if_exists, rpc.get_worker_info().name
+        named = request.name, request.if_exists, _torch.own_name()
         try:
             ready = served.made_ready(module, contract, ways, device, request.checkpoint, *named)
             handle, is_new = served.host(ready, *named)

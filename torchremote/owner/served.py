@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.distributed.rpc as rpc
 
 from .. import _torch
 from ..errors import ServedNameError, StaleStubError
@@ -277,6 +276,7 @@ def _served(name: str) -> Entry:
     """Returns the entry of a served module, or raises ServedNameError. Called under LOCK."""
     entry = by_name.get(name)
     if entry is None:
-        who = f"the worker {rpc.get_worker_info().name!r}" if _torch.rpc_running() else "this process"
+        own = _torch.own_name()
+        who = f"the worker {own!r}" if own else "this process"
         raise ServedNameError(f"{name!r}: not served by {who}; served are: {', '.join(sorted(by_name)) or 'none'}")
     return entry

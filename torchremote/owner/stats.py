@@ -56,7 +56,7 @@ def stats_here(worker: str) -> WorkerStats:
                 entry.number, interface, entry.name, str(hosting.device), held, hosting.since, hosting.bytes, calls
             )
         )
-    running = _torch.running_calls() if _torch.rpc_running() else 0
+    running = _torch.running_calls()
     return WorkerStats(worker, described, socket.gethostname(), os.getpid(), _started(), _resident(), running)
 
 

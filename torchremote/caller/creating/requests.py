@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import torch
-import torch.distributed.rpc as rpc
 
 from ...errors import ArgumentError, MismatchError
 from ...jit import CompiledInterface
 from ...jit.read.shown import repr_of
 from ...link.places import Place
+from ...link.timeouts import own_id
 from ...link.whole_values import check_object, checked_value
 from ...owner.create import CreateRequest
 from ...owner.running.turns import check_in_turn
@@ -46,6 +46,7 @@ def request_for(
     """Makes the request for one module, with a new ticket. The arguments are the fields of `CreateRequest`.
 
     Raises:
+        NotInitializedError: another thread ended RPC meanwhile.
         ServedNameError: `name` cannot be a served name.
         ArgumentError: a tensor in the examples would end a process. Or `if_exists` is none of the three, or there is no
             name. Or `in_turn` is none of the three.
@@ -75,7 +76,7 @@ def request_for(
         if_exists,
         strict,
         ticket=new_ticket(),
-        caller=rpc.get_worker_info().id,
+        caller=own_id(),
         examples=checked_value(examples, "create.examples"),
         gather=gather,
         declared=None if gather is None else compiled.interface.declaration,

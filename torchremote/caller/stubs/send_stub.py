@@ -11,6 +11,7 @@ from ...jit.read.parse import parse_interface
 from ...link.places import find_place
 from ...link.protocol import SPOKEN, check_protocol
 from ...link.route import Route
+from ...link.timeouts import check_running
 from ...owner.lives import leases
 from .stub import Bases, Stub, StubClass, give_own, make_stub, own_of, route_and_interface, stub_class
 
@@ -31,8 +32,12 @@ class SentRoute:
     def from_here(self) -> Route:
         """Makes this worker's route to the same module, with its own lease and device map."""
         worker, handle = self.route.worker, self.route.handle
-        lease = None if self.ticket is None else leases.receive(worker, handle, self.ticket)
-        devices = _torch.mapped_devices(find_place(worker).worker)
+        try:
+            lease = None if self.ticket is None else leases.receive(worker, handle, self.ticket)
+            devices = _torch.mapped_devices(find_place(worker).worker)
+        except RuntimeError:
+            check_running()  # another thread may have ended RPC
+            raise
         return replace(self.route, devices=tuple(devices), lease=lease)
 
 

@@ -116,7 +116,9 @@ def _is_lost(asked: torch.futures.Future[Any] | None) -> bool:
 
 def _is_in_group(holder: int) -> bool:
     """Says whether a worker is in the group. One that workers join takes off those that have died."""
-    return any(worker.id == holder for worker in _torch.worker_infos())
+    with suppress(RuntimeError):
+        return any(worker.id == holder for worker in _torch.worker_infos())
+    return False  # RPC has ended just now, and all leases with it
 
 
 def _refuses(asked: torch.futures.Future[Any] | None) -> bool:
