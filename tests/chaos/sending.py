@@ -11,7 +11,7 @@ import torch.distributed.rpc as rpc
 import torchremote as tr
 from torchremote import errors
 from torchremote.errors import NotSavableError, RemoteError, StaleStubError, TorchRemoteError
-from torchremote.link.failures import is_lost
+from torchremote.link.lost import is_lost
 
 from . import modules
 from .books import Weights, Wrong

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -138,6 +139,40 @@ def test_who_leaves_lets_its_calls_end(nursery):
     tr.leave()
     assert call.done()
     assert call.value() == 100_001
+
+
+def slow_to_make():
+    time.sleep(10)
+    return zoo.SlowLoop()
+
+
+def ending_while_calls_run(nursery, end):
+    nursery.join("ps")
+    stub = tr.create("ps", zoo.Sleeper, zoo.SlowLoop)
+    with ThreadPoolExecutor() as threads:
+        call = threads.submit(stub, torch.ones(1), 10_000_000)
+        made = threads.submit(tr.create, "ps", zoo.Sleeper, slow_to_make)
+        time.sleep(1.0)
+        end()
+        own = "this process left its group, or ended RPC,"
+        with pytest.raises(
+            WireError, match=f"\\ASleeper.forward on ps: {own} while the call ran; whether it ran is not"
+        ):
+            call.result(20)
+        with pytest.raises(
+            WireError, match=f"\\ASleeper on ps: {own} before it got the answer; whether it was done is"
+        ):
+            made.result(20)
+
+
+@in_a_group()
+def test_who_leaves_while_calls_run_is_not_told_that_their_owner_was_lost(nursery):
+    ending_while_calls_run(nursery, lambda: tr.leave(timeout=0.5))
+
+
+@in_a_group()
+def test_who_ends_rpc_while_calls_run_is_not_told_that_their_owner_was_lost(nursery):
+    ending_while_calls_run(nursery, lambda: rpc.shutdown(graceful=False))
 
 
 @in_a_group()

@@ -11,7 +11,8 @@ import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote.errors import RemoteError, WireError
-from torchremote.link.failures import explain, is_lost
+from torchremote.link.failures import explain
+from torchremote.link.lost import is_lost
 
 from .. import zoo
 from ..group import play

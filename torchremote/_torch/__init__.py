@@ -65,6 +65,7 @@ from .rpc import (
     own_id,
     own_name,
     rpc_running,
+    rpc_sends,
     running_calls,
     send_as,
     tensors_pickled,

@@ -182,6 +182,17 @@ def ask_for_a_sign(worker: str | int, **limit: float) -> torch.futures.Future[An
     return sign
 
 
+def rpc_sends() -> bool:
+    """Says whether this process can send messages. RPC that is just ending cannot, and it is running still."""
+    own = own_id()
+    try:
+        if own is not None:
+            ask_for_a_sign(own)  # torch says it to whoever sends, and in no other way
+    except RuntimeError:
+        return False
+    return own is not None
+
+
 def rpc_running() -> bool:
     return bool(_api._is_current_rpc_agent_set())
 

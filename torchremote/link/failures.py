@@ -40,6 +40,7 @@ from ..jit.runtime.exported import OTHERWISE
 from ..jit.runtime.link import NOT_CONNECTED
 from ..jit.runtime.table import STALE
 from ..jit.runtime.tensors import CANNOT_SEND
+from .lost import CLOSED_HERE, IN_TENSORPIPE, LOST
 
 FAILURES: Final = (RuntimeError, torch.jit.Error, UnicodeDecodeError)
 """The exceptions that torch raises: over RPC, for a `raise` in TorchScript that runs here, for what is not UTF-8."""
@@ -71,8 +72,8 @@ def is_ctrl_c(error: BaseException) -> bool:
 class _Kind:
     """A kind of failure: a pattern in torch's message, the class of our error, and our message.
 
-    `says` may use `message`, the first line of torch's words; `worker`; and `unsure`, what nobody knows. `traced`: the
-    error also has torch's whole report, if it has more than that line.
+    `says` may use `message`, the first line of torch's words; `worker`; `unsure`, what nobody knows; and `during`, when
+    it came. `traced`: the error also has torch's whole report, if it has more than that line.
     """
 
     marker: re.Pattern[str]
@@ -81,16 +82,6 @@ class _Kind:
     traced: bool = True
 
 
-_IN_TENSORPIPE: Final = "this error originated at tensorpipe/"
-# The words of TensorPipe and torch's agents for a lost peer. None of these errors has a type or a code. The last ones
-# are of torch's own assertion, which fails if the connection is lost just when a message is to be sent.
-_LOST: Final = re.compile(
-    r"\A[^\n]*(\beof\b|end of file|connection (reset|refused|aborted|closed)|broken pipe|pipe closed|by peer|ECONN|"
-    r"EPIPE|shutting down|RPC agent is not set|transport .* error|handshake|outside the thread pool|"
-    rf"{_IN_TENSORPIPE})",  # after any error in it, TensorPipe gives a connection up
-    re.IGNORECASE,
-)
-_REFUSES: Final = re.compile(r"\A[^\n]*ECONNREFUSED")
 # Of a scripted call, and of torch's functions in Python.
 _NOT_RUNNING: Final = re.compile(r"\A(Current RPC agent is not set|RPC has not been initialized)")
 _ENDS: Final = re.compile(r"\A[^\n]*RPC is no longer running on this node")
@@ -110,6 +101,18 @@ SOME_MAY_HAVE_RUN: Final = "the calls went in several messages, so some may have
 """The end of an error of `<m>_many` that would else mean that none of its calls ran."""
 MORE_TIME: Final = "Give the stub more time with torchremote.with_timeout, or create it with timeout=..."
 """The remedy for a call that timed out, in a program."""
+_LOST_PEER: Final = _Kind(
+    LOST,
+    WireError,
+    "the connection to {worker} was lost: its process ended, or the network failed ({message}); whether {unsure} is "
+    "not known",
+)
+_OWN_END: Final = _Kind(
+    CLOSED_HERE,
+    WireError,
+    "this process left its group, or ended RPC, {during}; whether {unsure} is not known",
+    traced=False,
+)
 _TABLE: Final = (
     _Kind(re.compile(re.escape(NOT_CONNECTED)), DisconnectedError, "{message}", traced=False),
     _Kind(
@@ -131,12 +134,7 @@ _TABLE: Final = (
         traced=False,
     ),
     _Kind(re.compile(r"\A'utf-8' codec can't decode"), RemoteError, NOT_UTF8 + ": {message}", traced=False),
-    _Kind(
-        _LOST,
-        WireError,
-        "the connection to {worker} was lost: its process ended, or the network failed ({message}); whether {unsure} "
-        "is not known",
-    ),
+    _LOST_PEER,
 )
 
 _GATHERED: Final = (
@@ -228,15 +226,19 @@ def _on_the_way(text: str, message: str, method: str, worker: str) -> TorchRemot
         sent = "and nothing was sent" if "." in method else "or ends"
         return NotInitializedError(f"{where}: RPC is not running in this process, {sent}; {WHEN_RUNNING}")
     kind = next((kind for kind in _TABLE if kind.marker.search(message)), None)
+    if kind is _LOST_PEER and CLOSED_HERE.search(message) and not _torch.rpc_sends():
+        kind = _OWN_END
     if kind is None:
         return None
     if kind.error is NotInGroupError and in_parts:
         gone = NotInGroupError(f"{where}: {_LEFT}; {SOME_MAY_HAVE_RUN}")
         gone._some_may_have_run = True
         return gone
-    unsure = "the method ran" if "." in method else "it was done"
+    is_call = "." in method
+    during = "while the call ran" if is_call else "before it got the answer"
+    unsure = ("it ran" if kind is _OWN_END else "the method ran") if is_call else "it was done"
     first = _without_code(message).partition("\n")[0]
-    said = kind.says.format(message=first, worker=worker, unsure=unsure)
+    said = kind.says.format(message=first, worker=worker, unsure=unsure, during=during)
     is_traced = kind.traced and "\n" in text.strip()
     return kind.error(f"{where}: {said}\n\n{text}" if is_traced else f"{where}: {said}")
 
@@ -248,7 +250,7 @@ def _in_the_method(text: str, message: str, method: str, worker: str, which: Cal
     called = _REFUSED.findall(text)
     if called and message.startswith(STALE):
         message = _GONE_WITHIN.format(".".join(called[-1]))
-    elif _IN_TENSORPIPE in message.partition("\n")[0]:
+    elif IN_TENSORPIPE in message.partition("\n")[0]:
         message = _LOST_WITHIN.format(_without_code(message).partition("\n")[0])
     said = message.removeprefix(CANNOT_SEND).removeprefix(OTHERWISE).removeprefix(f"{method.removesuffix('_many')}: ")
     gathered = _GATHERED if re.search(rf"in _gathered_{name}(_\d+)?\n", text) else ""
@@ -301,19 +303,6 @@ def missing_operator(message: str) -> str:
             name = f"{library}::{found['operator']}"
             return f"the owner does not know the operator {name}; import {library} on the owner, or what defines it"
     return ""
-
-
-def is_lost(message: str) -> bool:
-    """Says whether torch's message reports that the peer, or the connection to it, is gone."""
-    return _LOST.search(message) is not None
-
-
-def is_refused(message: str) -> bool:
-    """Says whether torch's message reports that nobody listens at the peer's port, and so that there was no connection.
-
-    The peer may live all the same: see group/listener.py, Note [Deaf workers].
-    """
-    return _REFUSES.search(message) is not None
 
 
 def message_of(error: Exception) -> str:

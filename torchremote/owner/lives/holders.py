@@ -26,7 +26,8 @@ import torch
 import torch.distributed.rpc as rpc
 
 from ... import _torch, chores
-from ...link.failures import FAILURES, is_lost, is_refused
+from ...link.failures import FAILURES
+from ...link.lost import is_lost, is_refused
 from ...locks import new_lock
 
 ROUNDS_BETWEEN_SIGNS: Final = 12
