@@ -23,6 +23,7 @@ from torchremote.errors import (
     PlaceError,
     RemoteError,
     StaleStubError,
+    StubError,
 )
 from torchremote.link.route import route_of
 from torchremote.owner import checkpoints, module_state, served
@@ -519,7 +520,7 @@ def test_what_a_module_does_not_have_may_be_anything(encoder, value):
 
 
 def test_what_is_refused(owner, encoder):
-    for device, remedy in (("junk", ": ."), (torch.float64, "; write one as torch does, such as 'cuda:1'")):
+    for device, remedy in (("junk", ": ."), (3, "; write one as torch does, such as 'cuda:1'")):
         with pytest.raises(PlaceError, match=rf"Encoder on owner: to\(.*\): no device{remedy}"):
             tr.at_owner(encoder).to(device)
     with pytest.raises(ArgumentError, match=r"Encoder on owner: zero_grad\(set_to_none=False\): .* leave set_to_none"):
@@ -540,6 +541,34 @@ def test_what_is_refused(owner, encoder):
     with pytest.raises(StaleStubError, match="Encoder on owner: its module is gone"):
         tr.at_owner(named).state_dict()
     assert repr(tr.at_owner(encoder)) == "at_owner(Encoder on owner)"
+
+
+def test_a_dtype_is_given_where_the_module_is_made(encoder):
+    where = "do it on the owner, where the module is made: in a function that you give to create as module_cls"
+    remote = tr.at_owner(encoder)
+    said = f"Encoder on owner: to: the module is on another worker, and this is a stub of it; {where}"
+    dtype = torch.bfloat16
+    for to in (remote.to, encoder.to):
+        for args, kwargs in (((dtype,), {}), (("cpu", dtype), {}), ((), {"dtype": dtype}), ((X,), {})):
+            with pytest.raises(StubError) as raised:
+                to(*args, **kwargs)
+            assert str(raised.value) == said
+    with pytest.raises(StubError, match=r'to: .* is a stub of it; torchremote\.at_owner\(stub\)\.to\("cuda:0"\) moves'):
+        encoder.to("cpu")
+    for name, remedy in (("half", where), ("double", where), ("cuda", r'at_owner\(stub\)\.to\("cuda:0"\) moves')):
+        with pytest.raises(AttributeError, match=rf"at_owner\(stub\)\.{name}: no such attribute; .*{remedy}"):
+            getattr(remote, name)
+    assert not hasattr(remote, "half")
+
+
+def test_values_are_copied_and_never_assigned(encoder):
+    state = encoder.state_dict()
+    for load in (tr.at_owner(encoder).load_state_dict, encoder.load_state_dict):
+        assert load(state, assign=False) == ([], [])
+        with pytest.raises(
+            StubError, match=r"load_state_dict\(assign=True\): .*; the values are always copied; leave ass"
+        ):
+            load(state, assign=True)
 
 
 def test_what_is_no_exception_is_a_remote_error(encoder):

@@ -21,6 +21,7 @@ from ..calls.described import CallSignature, in_order, no_such
 from ..calls.profiled import profiled
 from ..stubs import as_module
 from ..stubs.assigned import check_deleted, takes
+from ..stubs.remedies import REMEDIES, WITHOUT_STATE
 from ..stubs.stub import SeveralModules, Stub, with_timeout
 from .calls import replica_calls
 from .team import TEAM, Team, team_of
@@ -112,7 +113,7 @@ class Replicas(SeveralModules, metaclass=ReplicasClass):
         )
 
     def _torchremote_refuse(self, method: str, remedy: str) -> NoReturn:
-        remedy = remedy if remedy in as_module.WITHOUT_STATE else self._remedy
+        remedy = remedy if remedy in WITHOUT_STATE else self._remedy
         raise StubError(f"{team_of(self).title}: {method}: these are modules on several workers; {remedy}")
 
     @property
@@ -186,7 +187,7 @@ def _make_class(compiled: CompiledInterface) -> type[Replicas]:
 
 
 _MODEL_ASKS: Final = "parameters named_parameters buffers named_buffers apply _apply".split()
-for _name in (*_MODEL_ASKS, *as_module.REMEDIES):
+for _name in (*_MODEL_ASKS, *REMEDIES):
     setattr(Replicas, _name, getattr(Stub, _name))
 for _name in ("load_state_dict", "requires_grad_", "zero_grad"):
     setattr(Replicas, _name, as_module.refusing(_name, "each module has a state of its own"))

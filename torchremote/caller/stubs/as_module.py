@@ -23,7 +23,7 @@ from typing import Any, Final, NoReturn
 import torch
 from torch import nn
 
-from ...errors import StaleStubError, StubError, TorchRemoteError
+from ...errors import StaleStubError, TorchRemoteError
 from ...link.route import Route
 from ...owner import module_state
 from ...owner.state_versions import of_state, with_versions
@@ -32,6 +32,7 @@ from ..messages.asking import ask
 from ..messages.waiting import SuppressFailures, unless_of_a_handler
 from .at_owner import IncompatibleKeys, at_owner
 from .modes import note_mode
+from .remedies import COPIED, MOVE, PARAMETERS, PARTS, REMEDIES, STATE, WHERE_IT_IS_MADE, asks_for_a_dtype, refuse
 from .stub import Stub, route_and_interface
 
 
@@ -172,7 +173,7 @@ def load_state_dict(
 ) -> IncompatibleKeys:
     """Copies a state into the remote module, as `at_owner(stub).load_state_dict(state)` does."""
     if assign:
-        _refuse(self, "load_state_dict(assign=True)", "the values are always copied; leave assign out")
+        _refuse(self, "load_state_dict(assign=True)", COPIED)
     return at_owner(self).load_state_dict(state_dict, strict)
 
 
@@ -181,14 +182,14 @@ def named_parameters(
 ) -> Iterator[tuple[str, nn.Parameter]]:
     """Refuses: the parameters are at the owner. Without `recurse`, as torch asks each part of a model: none."""
     if recurse:
-        _refuse(self, "named_parameters", _PARAMETERS)
+        _refuse(self, "named_parameters", PARAMETERS)
     return iter(())
 
 
 def parameters(self: Stub, recurse: bool = True) -> Iterator[nn.Parameter]:
     """Refuses: the parameters are at the owner. Without `recurse`, as torch asks each part of a model: none."""
     if recurse:
-        _refuse(self, "parameters", _PARAMETERS)
+        _refuse(self, "parameters", PARAMETERS)
     return iter(())
 
 
@@ -197,21 +198,21 @@ def named_buffers(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Refuses: the buffers are at the owner. Without `recurse`, as torch asks each part of a model: none."""
     if recurse:
-        _refuse(self, "named_buffers", _STATE)
+        _refuse(self, "named_buffers", STATE)
     return iter(())
 
 
 def buffers(self: Stub, recurse: bool = True) -> Iterator[torch.Tensor]:
     """Refuses: the buffers are at the owner. Without `recurse`, as torch asks each part of a model: none."""
     if recurse:
-        _refuse(self, "buffers", _STATE)
+        _refuse(self, "buffers", STATE)
     return iter(())
 
 
 def apply(self: Stub, fn: Any) -> Stub:
     """Refuses: the parts of the remote module are at the owner. For a model that applies `fn`: does nothing."""
     if sys._getframe(1).f_code is not nn.Module.apply.__code__:
-        _refuse(self, "apply", _WHERE_IT_IS_MADE)
+        _refuse(self, "apply", WHERE_IT_IS_MADE)
     return self
 
 
@@ -220,49 +221,13 @@ def _apply(self: Stub, fn: Any, recurse: bool = True) -> Stub:
     return self
 
 
-_PARAMETERS: Final = (
-    "torchremote.at_owner(stub).parameters() returns references to them, for DistributedOptimizer, and "
-    "torchremote.at_owner(stub).state_dict() copies of their values"
-)
-_STATE: Final = "torchremote.at_owner(stub).state_dict() returns copies of their values"
-_WHERE_IT_IS_MADE: Final = (
-    "do it on the owner, where the module is made: in a function that you give to create as module_cls"
-)
-_MOVE: Final = 'torchremote.at_owner(stub).to("cuda:0") moves the remote module, and stubs follow'
-_PARTS: Final = "declare a method in the interface that returns what you need of its parts, and call that"
-_HOOKS: Final = "put the stub into a module of your own, and hook that one"
-REMEDIES: Final = {
-    **dict.fromkeys(("to", "cpu", "cuda", "xpu", "ipu", "mtia"), _MOVE),
-    **dict.fromkeys("half float double bfloat16 type share_memory to_empty compile".split(), _WHERE_IT_IS_MADE),
-    **dict.fromkeys(
-        "add_module register_module register_parameter register_buffer set_submodule define".split(),
-        _WHERE_IT_IS_MADE,
-    ),
-    **dict.fromkeys(("get_parameter", "get_buffer", "get_extra_state"), _STATE),
-    "get_submodule": _PARTS,
-    "get_debug_state": _WHERE_IT_IS_MADE,
-    **dict.fromkeys(
-        "register_forward_hook register_forward_pre_hook register_backward_hook register_full_backward_hook "
-        "register_full_backward_pre_hook register_state_dict_pre_hook register_state_dict_post_hook "
-        "register_load_state_dict_pre_hook register_load_state_dict_post_hook "
-        "_register_state_dict_hook _register_load_state_dict_pre_hook".split(),
-        _HOOKS,
-    ),
-}
-"""The line to write instead of a method that a stub refuses."""
-WITHOUT_STATE: Final = frozenset({_WHERE_IT_IS_MADE, _HOOKS, _PARTS})
-"""Those of them that have nothing to do with where the module's state is."""
-
-
 def _refuse(stub: Stub, method: str, remedy: str) -> NoReturn:
     stub._torchremote_refuse(method, remedy)
 
 
-def _torchremote_refuse(stub: Stub, method: str, remedy: str) -> NoReturn:
-    """Refuses a method, with what to write instead."""
-    route, compiled = route_and_interface(stub, method)
-    where = f"{compiled.interface.name} on {route.worker}"
-    raise StubError(f"{where}: {method}: the module is on another worker, and this is a stub of it; {remedy}")
+def to(self: Stub, *args: Any, **kwargs: Any) -> NoReturn:
+    """Refuses: `torchremote.at_owner(stub).to` moves the remote module, and its dtype is given on the owner."""
+    _refuse(self, "to", WHERE_IT_IS_MADE if asks_for_a_dtype((*args, *kwargs.values())) else MOVE)
 
 
 def refusing(name: str, remedy: str) -> Callable[..., NoReturn]:
@@ -280,13 +245,13 @@ def refusing(name: str, remedy: str) -> Callable[..., NoReturn]:
 _METHODS: Final[tuple[Callable[..., Any], ...]] = (
     *(train, eval, requires_grad_, zero_grad, state_dict, load_state_dict),
     *(parameters, named_parameters, buffers, named_buffers, apply, _apply),
-    _torchremote_refuse,
 )
-_AS_CONTAINER: Final = dict.fromkeys(("__iter__", "__len__", "__getitem__", "__contains__"), _PARTS)
+_AS_CONTAINER: Final = dict.fromkeys(("__iter__", "__len__", "__getitem__", "__contains__"), PARTS)
 """Refuses what a ScriptModule has as a container. Python itself refuses that of replicas, which are none."""
 # With a global hook of backward, torch's `__call__` asks each module for its own. A ScriptModule refuses that.
 for _name in ("_get_backward_hooks", "_get_backward_pre_hooks", "_maybe_warn_non_full_backward_hook"):
     setattr(Stub, _name, getattr(nn.Module, _name))
 # `Stub` gets them here, because they need `at_owner`, which needs `Stub`.
-for _method in (*_METHODS, *(refusing(name, remedy) for name, remedy in {**REMEDIES, **_AS_CONTAINER}.items())):
+Stub._torchremote_refuse = refuse  # type: ignore[assignment]
+for _method in (*(refusing(name, remedy) for name, remedy in {**REMEDIES, **_AS_CONTAINER}.items()), to, *_METHODS):
     setattr(Stub, _method.__name__, _method)

@@ -15,9 +15,8 @@ import torch
 import torch.distributed.rpc as rpc
 
 from ... import _torch
-from ...errors import ArgumentError, CallTimeoutError, MismatchError, NotInGroupError, PlaceError, StaleStubError
+from ...errors import ArgumentError, CallTimeoutError, MismatchError, NotInGroupError, StaleStubError
 from ...jit.read.shown import repr_of
-from ...link.failures import first_line
 from ...link.route import Route
 from ...link.timeouts import check_timeout
 from ...owner import module_state
@@ -28,6 +27,8 @@ from ..calls.methods import find_if_lost, note_failure
 from ..messages.asking import ask
 from ..messages.waiting import is_of_a_handler
 from .modes import note_mode
+from .remedies import COPIED, REMEDIES, WHERE_IT_IS_MADE, asks_for_a_dtype, refuse
+from .state_given import check_is_device, check_is_mapping, check_values
 from .stub import route_and_interface, stub_along
 
 
@@ -85,8 +86,9 @@ class AtOwner:
     if not TYPE_CHECKING:  # a checker of types knows the names
 
         def __getattr__(self, name: str) -> Any:
-            has = ", ".join(one for one in dir(type(self)) if not one.startswith("_"))
-            raise AttributeError(f"at_owner(stub).{name}: no such attribute; it has {has}", name=name, obj=self)
+            has = "it has " + ", ".join(one for one in dir(type(self)) if not one.startswith("_"))
+            said = f"at_owner(stub).{name}: no such attribute; {REMEDIES.get(name, has)}"
+            raise AttributeError(said, name=name, obj=self)
 
         def __iter__(self) -> Any:
             raise TypeError("at_owner(stub) is no list; write at_owner(stub).parameters() for an optimizer")
@@ -140,7 +142,9 @@ class AtOwner:
                     piece.of(copied[piece.name]).copy_(values)
         return with_versions(copied, versions.of_parts)
 
-    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor], strict: bool = True) -> IncompatibleKeys:
+    def load_state_dict(
+        self, state_dict: Mapping[str, torch.Tensor], strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
         """Copies `state_dict` into the module, in pieces of at most 64 MiB.
 
         Calls that run meanwhile may see old values beside new ones. If they run in turn, each piece is copied between
@@ -150,6 +154,7 @@ class AtOwner:
             state_dict: a tensor for each name, of the same shape as in the module, on any device. Values are converted
                 to the module's dtypes.
             strict: True refuses a state that lacks a name of the module, or has others.
+            assign: False. Parameters stay as they are, and get the values.
 
         Returns:
             The names that were left out, as from `torch.nn.Module.load_state_dict`.
@@ -161,24 +166,19 @@ class AtOwner:
             ArgumentError: `state_dict` is no mapping, or what it has under a name of the module is no strided tensor.
                 Nothing was changed.
             NotSavableError: as from `state_dict`. Nothing was changed.
+            StubError: `assign` is True. Nothing was changed.
             StaleStubError: the module was moved or replaced meanwhile; load again.
 
         >>> at_owner(layer).load_state_dict({"bias": torch.zeros(2)}, strict=False)
         IncompatibleKeys(missing_keys=['weight'], unexpected_keys=[])
         """
         self._check_context("load_state_dict")
-        if not isinstance(state_dict, Mapping):
-            raise ArgumentError(
-                f"{self._where}: load_state_dict({type(state_dict).__name__}): not a mapping of tensors"
-            )
+        if assign:
+            refuse(self._stub, "load_state_dict(assign=True)", COPIED)
+        check_is_mapping(self._where, state_dict)
         route, (exchanged, parts, versions) = self._ask_following(module_state.state_here)  # as in `state_dict`
         common = {name: part for name, part in parts.items() if name in state_dict}
-        for name in common:
-            value = state_dict[name]
-            is_tensor = isinstance(value, torch.Tensor)
-            if not is_tensor or value.layout != torch.strided or value.is_meta or value.is_quantized:
-                kind = f"{value.layout}, {value.dtype}, on {value.device}" if is_tensor else type(value).__name__
-                raise ArgumentError(f"{self._where}: {name} is no strided tensor with plain values, but: {kind}")
+        check_values(self._where, {name: state_dict[name] for name in common})
         keys = IncompatibleKeys(
             [name for name in parts if name not in state_dict], [name for name in state_dict if name not in parts]
         )
@@ -265,7 +265,7 @@ class AtOwner:
         self._ask(module_state.requires_grad_here, requires_grad)
         return self
 
-    def to(self, device: str | torch.device) -> Any:
+    def to(self, device: str | torch.device | None = None, dtype: None = None) -> Any:
         """Moves the module to another device of its owner.
 
         Existing stubs follow. Each call runs on the whole module, on the old device or on the new one. The module on
@@ -273,25 +273,22 @@ class AtOwner:
 
         Args:
             device: a device as torch writes it, such as "cuda:1".
+            dtype: None. A module gets its dtype on the owner, where it is made.
 
         Returns:
             A stub of the same module, whose `repr` names the new device.
 
         Raises:
             PlaceError: there is no such device on the owner.
+            StubError: it is to have another dtype.
             ArgumentError: the module was exported or compiled for another device.
 
         >>> at_owner(layer).to("cpu")
         LayerStub(Layer on owner/cpu, answers)
         """
-        if not isinstance(device, (str, torch.device)):
-            raise PlaceError(
-                f"{self._where}: to({repr_of(device)}): no device; write one as torch does, such as 'cuda:1'"
-            )
-        try:
-            torch.device(device)
-        except RuntimeError as error:
-            raise PlaceError(f"{self._where}: to({device!r}): no device: {first_line(error)}") from error
+        if asks_for_a_dtype((device, dtype)):
+            refuse(self._stub, "to", WHERE_IT_IS_MADE)
+        check_is_device(self._where, device)
         route, moved = self._ask_following(module_state.move_here, str(device))
         return stub_along(self._stub, replace(route, device=moved))
 

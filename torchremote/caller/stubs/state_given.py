@@ -1,0 +1,37 @@
+"""Checks states and devices that users give for remote modules, before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ...errors import ArgumentError, PlaceError
+from ...jit.read.shown import repr_of
+from ...link.failures import first_line
+
+
+def check_is_mapping(where: str, state_dict: object) -> None:
+    """Raises ArgumentError if a state is no mapping. `where`: names the module in the error."""
+    if not isinstance(state_dict, Mapping):
+        raise ArgumentError(f"{where}: load_state_dict({type(state_dict).__name__}): not a mapping of tensors")
+
+
+def check_values(where: str, state_dict: Mapping[str, Any]) -> None:
+    """Raises ArgumentError if a value of a state is no tensor that can be copied to another process."""
+    for name, value in state_dict.items():
+        is_tensor = isinstance(value, torch.Tensor)
+        if not is_tensor or value.layout != torch.strided or value.is_meta or value.is_quantized:
+            kind = f"{value.layout}, {value.dtype}, on {value.device}" if is_tensor else type(value).__name__
+            raise ArgumentError(f"{where}: {name} is no strided tensor with plain values, but: {kind}")
+
+
+def check_is_device(where: str, device: object) -> None:
+    """Raises PlaceError if torch does not read `device` as one."""
+    if not isinstance(device, (str, torch.device)):
+        raise PlaceError(f"{where}: to({repr_of(device)}): no device; write one as torch does, such as 'cuda:1'")
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise PlaceError(f"{where}: to({device!r}): no device: {first_line(error)}") from error
