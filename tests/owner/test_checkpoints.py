@@ -152,6 +152,17 @@ def test_what_is_no_checkpoint_leaves_nothing(owner, path):
     with pytest.raises(CreationError, match="is no mapping of tensors"):
         create(owner, path, 1, name="nothing")
     state = zoo.LinearEncoder(8).state_dict()
+    torch.save({"model": state, "optimizer": {"state": {}}, "step": 3}, path)
+    with pytest.raises(
+        CreationError, match=r"no mapping of tensors; save its \[\"model\"\] alone, there or in another file"
+    ):
+        create(owner, path, 1, name="nothing")
+    for prefix in ("module.", "module._orig_mod."):
+        torch.save({prefix + name: value for name, value in state.items()}, path)
+        with pytest.raises(MismatchError, match="does not fit the module: all its names begin with") as raised:
+            create(owner, path, 1, name="nothing")
+        assert f'take "{prefix}" off the names' in str(raised.value)
+        assert "is missing" not in str(raised.value)
     torch.save({**dict(list(state.items())[1:]), "more": X}, path)
     with pytest.raises(MismatchError, match="does not fit the module: .* is missing; more is not the module's; create"):
         create(owner, path, 1, name="nothing")

@@ -25,7 +25,7 @@ from ..jit.read.shown import repr_of
 from ..link.failures import words_of
 from . import modules
 from .running.hosting import Hosting
-from .state_names import differences, misfits_of_kind, state_of, versions_in
+from .state_names import differences, inner_states, misfits_of_kind, state_of, versions_in
 
 _FULL: Final = {
     errno.ENOSPC: "make room on the owner, or write elsewhere",
@@ -106,7 +106,9 @@ def _read(path: str) -> Mapping[str, torch.Tensor]:
         said = "" if isinstance(error, pickle.UnpicklingError) else f"\n\n{words_of(error)}"
         raise CreationError(f"checkpoint {path!r} cannot be read ({type(error).__name__}); {_ANEW}{said}") from error
     if not isinstance(saved, Mapping) or not all(isinstance(value, torch.Tensor) for value in saved.values()):
-        raise CreationError(f"checkpoint {path!r} is no mapping of tensors; {_ANEW}")
+        inner = " or ".join(inner_states(saved))
+        remedy = f"save its {inner} alone, there or in another file, or {_ANEW}" if inner else _ANEW
+        raise CreationError(f"checkpoint {path!r} is no mapping of tensors; {remedy}")
     return saved
 
 

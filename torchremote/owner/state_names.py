@@ -149,8 +149,13 @@ def differences(
         own, versions: the module's own state, by name, and its versions.
         same_names: whether the state has to have all these names and no others.
     """
-    found = [f"{name} is missing" for name in own if name not in state] if same_names else []
-    found += [f"{name} is not the module's" for name in state if name not in own] if same_names else []
+    found: list[str] = []
+    if same_names:
+        found += [f"{name} is missing" for name in own if name not in state]
+        found += [f"{name} is not the module's" for name in state if name not in own]
+        elsewhere = _elsewhere(own, state) if found else ""
+        if elsewhere:
+            return elsewhere
     for name, part in own.items():
         if name not in state:
             continue
@@ -159,6 +164,38 @@ def differences(
         if state[name].is_complex() and not part.dtype.is_complex:
             found.append(f"{name} is complex, and {part.dtype} in the module")
     return "; ".join([*found, *versions.misfits(state)])
+
+
+def inner_states(saved: object) -> list[str]:
+    """Lists under which keys a training checkpoint has a mapping of tensors, as a user writes them: `["model"]`."""
+    if not isinstance(saved, Mapping):
+        return []
+    return [f"[{_quoted(key)}]" for key, value in saved.items() if isinstance(value, Mapping) and _is_state(value)]
+
+
+def _is_state(value: Mapping[Any, Any]) -> bool:
+    return bool(value) and all(isinstance(one, torch.Tensor) for one in value.values())
+
+
+def _quoted(key: object) -> str:
+    """Writes a key as Python reads it, in double quotes if it is a string."""
+    return json.dumps(key) if isinstance(key, str) else repr(key)
+
+
+def _elsewhere(own: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    """Says what to do with a state whose names are the module's but for a prefix, or that is under a key. Else ""."""
+    inner = [] if own.keys() & state.keys() else inner_states(state)
+    if inner:
+        return f"it is no mapping of tensors, and has one in it; take its {' or '.join(inner)}"
+    first = next(iter(own), "")
+    for prefix in {str(name).removesuffix(first) for name in state if first and str(name).endswith(f".{first}")}:
+        if state.keys() == {prefix + name for name in own}:
+            said = _quoted(prefix)
+            return (
+                f"all its names begin with {said}; take {said} off the names, as "
+                f"torch.nn.modules.utils.consume_prefix_in_state_dict_if_present(state, {said}) does"
+            )
+    return ""
 
 
 def read_names(scripted: torch.jit.ScriptModule, module: torch.nn.Module) -> StateNames:
