@@ -20,8 +20,9 @@ _ADVICE: Final = (
     "    result = function(*args",
 )
 _ON_VALUES: Final = (
-    "It needs the value of a tensor while it is traced. Write tensor.item() in the place of int(tensor) and "
-    "float(tensor), and torch.cond or torch.where in the place of a branch"
+    "It needs the value of a tensor while it is traced, as int(...) and float(...) do, also around tensor.item(). "
+    "Write tensor.long().item() and tensor.double().item() in their place, and torch.cond or torch.where in the place "
+    "of a branch"
 )
 _ON_SIZES: Final = (
     "It is a bool that depends on a size. Pass a mask that is computed from sizes instead, or fix the size with "
