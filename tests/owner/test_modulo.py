@@ -127,10 +127,11 @@ def frozen(module):
 @pytest.mark.parametrize("make", [torch.jit.script, loaded, frozen])
 def test_a_module_that_was_scripted_before_is_guarded(owner, make):
     stub = tr.create(owner, Modulo, make, args=(Scripted(),))
-    for _ in range(3):
-        assert [stub(a, b, 0) for a, b in NUMBERS] == [a % b for a, b in NUMBERS]
-        with pytest.raises(RemoteError, match="division by 0"):
-            stub(7, 0, 0)
+    for way in range(7):
+        for _ in range(3):
+            assert [stub(a, b, way) for a, b in NUMBERS] == [Ways()(a, b, way) for a, b in NUMBERS]
+            with pytest.raises(RemoteError, match="division by 0"):
+                stub(7, 0, way)
 
 
 # -- divisions of tensors and floats beside those of integers

@@ -88,6 +88,7 @@ from .scripted import (
     find_function,
     has_interface,
     has_method,
+    inline,
     inlined,
     inlined_graph,
     interface_called,

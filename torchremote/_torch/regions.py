@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 
-from .scripted import find_function, inlined, place_of
+from .scripted import find_function, inline, inlined, place_of
 
 _C: Any = torch._C  # its type stubs lack many names
 
@@ -67,7 +67,7 @@ def separate_regions(graphs: Iterable[Any]) -> None:
 def _separate(graph: Any) -> None:
     whole = inlined(graph)
     if has_region(whole) and any(not node.hasAttribute(_ATTRIBUTE) for node in _in_regions(whole, 0)):
-        _C._jit_pass_inline(graph)
+        inline(graph)
         for node in list(_in_regions(graph, 0)):
             if not node.hasAttribute(_ATTRIBUTE):
                 node.i_(_ATTRIBUTE, 1)

@@ -272,8 +272,13 @@ def waits(module: torch.jit.ScriptModule, method: str) -> bool:
 def inlined(graph: Any) -> Any:
     """Returns a copy of a graph, with those of all methods and functions that it calls in their place."""
     copied = graph.copy()
-    _C._jit_pass_inline(copied)
+    inline(copied)
     return copied
+
+
+def inline(graph: Any) -> None:
+    """Puts the graphs of all methods and functions that a graph calls in the place of the calls."""
+    _C._jit_pass_inline(graph)
 
 
 _PLACE: Final = re.compile(r'File "([^"\n]+)", line (\d+)\n(?:.*\n)*?(.*)\n( *)(~+) <--- HERE')

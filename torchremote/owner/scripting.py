@@ -132,10 +132,11 @@ def _prepare(scripted: torch.jit.ScriptModule) -> None:
     with COMPILING:
         _guard(scripted)
         # It may have been loaded. Then nobody finds the functions that it calls, until they are in its graphs.
-        graphs = _torch.graphs_in(scripted)
-        _torch.separate_regions(graphs.values())
-        for name, graph in graphs.items():
-            check_graph(_shown(name), _torch.inlined(graph))
+        graphs = _torch.graphs_in(scripted).values()
+        _torch.separate_regions(graphs)
+        for graph in graphs:
+            _torch.inline(graph)
+        _guard(scripted)
 
 
 def _guard(scripted: torch.jit.ScriptModule) -> None:
