@@ -24,7 +24,7 @@ import torchremote as tr
 from torchremote import _torch
 from torchremote._torch import group as agents
 from torchremote.errors import GroupError, NotInitializedError, PlaceError
-from torchremote.group import hub, members, network, spawned
+from torchremote.group import hub, membership, network, spawned
 from torchremote.group import join as joining
 from torchremote.tools import cli
 
@@ -234,15 +234,15 @@ def test_ctrl_c_in_a_join_leaves_no_rpc_behind(nursery):
 
 @in_a_group(name=None)
 def test_a_handler_that_leaves_ends_a_join(nursery):
-    start = members.OneThread.start
+    start = membership.OneThread.start
 
     def interrupted(thread):
-        members.OneThread.start = start
+        membership.OneThread.start = start
         signal.raise_signal(signal.SIGALRM)
         start(thread)
 
     signal.signal(signal.SIGALRM, lambda *_: tr.leave(timeout=0))
-    members.OneThread.start = interrupted
+    membership.OneThread.start = interrupted
     with pytest.raises(GroupError, match="join 'main': this process left the group while it joined"):
         tr.join("main", shared_memory=False)
     assert not _torch.rpc_running()

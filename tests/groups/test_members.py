@@ -19,7 +19,7 @@ import torch.distributed.rpc as rpc
 import torchremote as tr
 from torchremote import _torch
 from torchremote.errors import GroupError, NotInitializedError
-from torchremote.group import hub, members, open_files
+from torchremote.group import hub, membership, open_files
 from torchremote.group import join as joining
 from torchremote.group.hub import SILENCE, line_of, split_address
 
@@ -338,13 +338,13 @@ def test_a_worker_does_not_run_out_of_files(nursery):
 @in_a_group()
 def test_a_worker_that_no_thread_can_take_off_is_reached_when_it_comes_back(nursery):
     ps = nursery.join("ps")
-    start_thread = members.start_thread
+    start_thread = membership.start_thread
 
     def no_more(*given):
-        members.start_thread = start_thread
+        membership.start_thread = start_thread
         raise RuntimeError("can't start new thread")
 
-    members.start_thread = no_more
+    membership.start_thread = no_more
     ps.kill()
     until(lambda: roles.members() == ["main"])
     nursery.join("ps")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import torchremote as tr
 from torchremote import _torch
 from torchremote.jit import compile_interface
-from torchremote.jit.export.module import COMPILED, DEVICES
+from torchremote.jit.export.module import COMPILED, NAMED_DEVICES
 from torchremote.jit.runtime.tensors import HAS_DEVICE_MAP, NO_GRAD
 from torchremote.owner import modules, scripting
 from torchremote.owner.running.gathering import Gather, Ways
@@ -112,7 +112,7 @@ class Tangent(nn.Module):
 def stand_in(device: str) -> torch.jit.ScriptModule:
     """Makes a module that says what one that AOTInductor compiled says of itself. It has no parameters."""
     module = Tangent()
-    setattr(module, DEVICES, device)
+    setattr(module, NAMED_DEVICES, device)
     setattr(module, COMPILED, True)
     return torch.jit.script(module)
 

@@ -19,9 +19,10 @@ Note [An agent without a group]
 Note [Taking a worker off]
     torch takes a worker off its lists without a lock. A thread that is sending to this worker at that moment still
     reads the worker's name and number, in memory that is free by then. So before that, no stub of ours calls the
-    worker any more, and a moment passes (group/members.py). What is left are scripted models that go on calling a lost
-    worker. The thread that takes a worker off therefore does nothing else, and stays for a while: the C library keeps
-    small pieces of memory that a thread freed for that thread alone, so nobody overwrites what such a call still reads.
+    worker any more, and a moment passes (group/membership.py). What is left are scripted models that go on calling a
+    lost worker. The thread that takes a worker off therefore does nothing else, and stays for a while: the C library
+    keeps small pieces of memory that a thread freed for that thread alone, so nobody overwrites what such a call still
+    reads.
 
     torch takes no lock either where it goes through the whole list. So whoever lists the workers takes one of ours, as
     does whoever changes the list: `worker_infos` and `update_workers`.

@@ -14,7 +14,7 @@ from typing import IO, Any, Final
 import torch
 
 from .. import _torch
-from ..caller.creating.pending_stub import find_served
+from ..caller.creating.pending_stub import ask_for_served
 from ..caller.finding.connect import asked_until
 from ..caller.messages.lost_workers import worker_is_lost
 from ..caller.messages.waiting import unless_of_a_handler
@@ -176,7 +176,7 @@ def _routes(saved: list[_Saved], within: float | None) -> list[Route]:
     for it in saved:
         if worker_is_lost(it.where):
             raise NotInGroupError(f"{it.compiled.interface.name} on {it.where}: {GONE}")
-    asked = [find_served(find_worker(it.where), it.compiled, it.name, it.timeout, within) for it in saved]
+    asked = [ask_for_served(find_worker(it.where), it.compiled, it.name, it.timeout, within) for it in saved]
     routes, errors = [], []
     for pending in asked:
         try:

@@ -21,7 +21,7 @@ from ..locks import new_lock
 from ..options import rpc_options
 from . import hub
 from .connection import join_error, say_hello
-from .members import MARGIN, Membership
+from .membership import MARGIN, Membership
 from .open_files import raise_limit
 from .standard_files import open_standard_files
 

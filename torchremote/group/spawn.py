@@ -26,7 +26,7 @@ from ..link.timeouts import check_seconds
 from ..locks import uninterrupted
 from ..options import rpc_options
 from .join import check_worker_name, joined
-from .members import MARGIN
+from .membership import MARGIN
 from .spawned import JOINED
 
 _PROGRAM: Final = """

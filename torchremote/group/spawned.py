@@ -10,8 +10,8 @@ import threading
 import time
 from typing import Any, Final
 
+from .ending import Ending
 from .join import join, leave
-from .told import Told
 
 JOINED: Final = "joined"
 """The answer of a spawned worker that has joined. If it cannot, it answers with the reason. It is a line of JSON."""
@@ -28,10 +28,10 @@ def main(asked: dict[str, Any]) -> None:
         asked: "join": the arguments of `join`; "parent": the id of the process with which this one ends.
     """
     answers = int(sys.argv[1])
-    told = Told()
-    signal.signal(signal.SIGTERM, told.tell)
+    ending = Ending()
+    signal.signal(signal.SIGTERM, ending.request)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the parent may have blocked it, to wait for it
-    threading.Thread(target=_end_with, args=(asked["parent"], told), daemon=True).start()
+    threading.Thread(target=_end_with, args=(asked["parent"], ending), daemon=True).start()
     try:
         join(**asked["join"])
     except Exception as error:
@@ -39,7 +39,7 @@ def main(asked: dict[str, Any]) -> None:
         sys.exit(1)
     _answer(answers, JOINED)
     os.close(answers)
-    told.wait()
+    ending.wait()
     if not leave_in_time(LEAVING):
         os._exit(1)
 
@@ -62,10 +62,10 @@ def _answer(answers: int, said: str) -> None:
     os.write(answers, json.dumps(said).encode() + b"\n")
 
 
-def _end_with(parent: int, told: Told) -> None:
+def _end_with(parent: int, ending: Ending) -> None:
     """Ends this process when its parent has ended."""
     while os.getppid() == parent:
         time.sleep(_LOOK)
-    told.tell()
+    ending.request()
     time.sleep(LEAVING + _ENDING)
     os._exit(1)

@@ -13,7 +13,7 @@ import torch
 from .. import _torch, native, supported
 from ..errors import ArgumentError, CreationError, MismatchError, NativeError
 from ..jit import compile_interface
-from ..jit.export import DEVICES, check_examples, export_programs, is_compiled
+from ..jit.export import NAMED_DEVICES, check_examples, export_programs, is_compiled
 from ..jit.script.cache import READING_MODULES
 from ..link.places import CPU, device_of
 from .exported import complete_examples, export_for
@@ -121,13 +121,13 @@ _OURS = "torchremote: "  # so begin the errors of native/compiled.cpp
 def own_device(module: torch.nn.Module, otherwise: torch.device = CPU) -> torch.device:
     """Returns the device for which AOTInductor compiled `module`, or that of its tensors, or else `otherwise`."""
     if is_compiled(module):
-        return torch.device(getattr(module, DEVICES).split()[0])
+        return torch.device(getattr(module, NAMED_DEVICES).split()[0])
     return device_of(module, otherwise)
 
 
 def check_place(module: torch.nn.Module, device: torch.device) -> None:
     """Raises CreationError if AOTInductor compiled `module` for another device."""
-    own: str = getattr(module, DEVICES, "")
+    own: str = getattr(module, NAMED_DEVICES, "")
     if is_compiled(module) and str(device) not in own.split():
         raise CreationError(
             f"the module was compiled on {own}, and cannot be on {device}; create it there, or host it with exported()"

@@ -118,7 +118,7 @@ def _create(request: CreateRequest) -> Created | Refusal:
         contract = _contract(request.interface, request.text)
         device = check_device(request.device)
         if request.name is not None:
-            served.check_name(request.name)
+            served.check_served_name(request.name)
         if request.name is not None and request.if_exists == "connect":
             with suppress(ServedNameError):
                 return _find(contract, request.name)

@@ -10,7 +10,7 @@ import torch
 from .. import _torch
 from ..errors import ArgumentError, CreationError, MismatchError
 from ..jit import Contract, compile_interface
-from ..jit.export import DEVICES, check_examples, export_module, export_programs
+from ..jit.export import NAMED_DEVICES, check_examples, export_module, export_programs
 from ..jit.read.model import Interface, Required
 from ..jit.script.cache import READING_MODULES
 from ..link.places import CPU, device_of
@@ -180,7 +180,7 @@ def complete_examples(examples: object, interface: Interface, contract: Contract
 
 def check_movable(module: torch.jit.ScriptModule, device: torch.device) -> None:
     """Raises ArgumentError if `module` was exported, and a graph of it names another device."""
-    named: str = getattr(module, DEVICES, "")
+    named: str = getattr(module, NAMED_DEVICES, "")
     others = [one for one in named.split() if torch.device(one).type != device.type]
     if others:
         raise ArgumentError(

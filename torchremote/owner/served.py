@@ -88,7 +88,7 @@ def serve(
     >>> from torchremote import withdraw
     >>> withdraw("doubler")
     """
-    check_name(name)
+    check_served_name(name)
     read = compile_interface(interface)
     contract = read.contract
     check_in_turn(in_turn)
@@ -207,7 +207,7 @@ def _refusal(taken: Entry, owner: str | None) -> ServedNameError:
     )
 
 
-def check_name(name: object) -> None:
+def check_served_name(name: object) -> None:
     """Raises ServedNameError if `name` cannot be a served name."""
     if not isinstance(name, str) or not name or not _is_utf8(name):
         raise ServedNameError(

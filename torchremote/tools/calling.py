@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import torch
 
-from ..caller.creating.pending_stub import find_served
+from ..caller.creating.pending_stub import ask_for_served
 from ..caller.messages.asking import ask
 from ..errors import ArgumentError, CallTimeoutError
 from ..jit import CompiledInterface, compile_interface
@@ -78,7 +78,7 @@ def _call(options: argparse.Namespace) -> None:
             raise UsageError(f"{options.target}: {compiled.interface.name} has no {target.method}; it has {names}")
         try:
             given = _arguments(rest, method, compiled, options.target, _named(own, behind))
-            stub: Any = find_served(place, compiled, target.name, timeout, within=within).wait()
+            stub: Any = ask_for_served(place, compiled, target.name, timeout, within=within).wait()
             tell(f"calling {options.target}")
             with torch.no_grad():
                 result = getattr(stub, method.name)(**given)

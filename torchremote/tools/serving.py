@@ -14,10 +14,10 @@ from .. import _torch
 from ..caller.finding.connect import withdraw
 from ..caller.messages.asking import ask
 from ..errors import CreationError, GroupError, ServedNameError, TorchRemoteError
+from ..group.ending import Ending
 from ..group.hub import split_address, written_address
 from ..group.join import group_address, join
 from ..group.spawned import leave_in_time
-from ..group.told import Told
 from ..link.places import device_of
 from ..owner.checks.remedies import REMEDY
 from ..owner.served import serve, withdraw_here
@@ -121,7 +121,7 @@ def add_commands(commands: Any) -> None:
 
 # -- serve
 
-_told = Told()
+_ending = Ending()
 _drains: float | None = None  # how long the calls of this process's `serve` have at its end; None: it runs none
 
 
@@ -160,7 +160,7 @@ def _serve(options: argparse.Namespace) -> None:
     if metrics is not None:
         text += ", metrics http://{metrics}/metrics"
     report(options, text.format(**about), event="serving", **about)
-    _told.wait()
+    _ending.wait()
     tell("withdrawing, and letting running calls finish")
     with suppress(ServedNameError):  # somebody has withdrawn it already
         withdraw(options.name)
@@ -191,7 +191,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     """Ends `serve`. The second signal does what it does to every program."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _told.tell()
+    _ending.request()
 
 
 def _let_calls_finish(patience: float) -> int:
@@ -225,7 +225,7 @@ def _is_there(worker: str) -> bool:
 def end_here() -> float | None:
     """Tells this process's `serve` to end. Returns the seconds that its calls may take, or None if it runs none."""
     if _drains is not None:
-        _told.tell()
+        _ending.request()
     return _drains
 
 

@@ -49,7 +49,7 @@ _PACKAGE: Final = __name__.partition(".")[0]
 _RPC_TIMEOUT: Final = "raise it with join(..., rpc_timeout=), or rpc_options(rpc_timeout=) for init_rpc"
 
 
-def find_served(
+def ask_for_served(
     place: Place,
     compiled: CompiledInterface,
     name: str,

@@ -17,7 +17,7 @@ from ...link.timeouts import own_id
 from ...link.whole_values import check_object, checked_value
 from ...owner.create import CreateRequest
 from ...owner.running.turns import check_in_turn
-from ...owner.served import check_name
+from ...owner.served import check_served_name
 
 IfExists = Literal["raise", "connect", "replace"]
 
@@ -52,7 +52,7 @@ def request_for(
             name. Or `in_turn` is none of the three.
     """
     if name is not None:
-        check_name(name)
+        check_served_name(name)
     check_in_turn(in_turn)
     if if_exists not in get_args(IfExists):
         raise ArgumentError(

@@ -11,10 +11,10 @@ from ...jit import CompiledInterface, compile_interface
 from ...link.places import find_worker
 from ...link.timeouts import check_timeout
 from ...owner import served
-from ...owner.served import check_name
+from ...owner.served import check_served_name
 from ...typing import HasStub, StubT
 from ..creating.pending import Pending
-from ..creating.pending_stub import find_served
+from ..creating.pending_stub import ask_for_served
 from ..messages.asking import ask
 from ..messages.pauses import pause_of
 from ..messages.waiting import unless_of_a_handler
@@ -103,7 +103,7 @@ def connect(
     >>> withdraw("layer", "owner")
     """
     compiled = compile_interface(interface)
-    check_name(name)
+    check_served_name(name)
     timeout = check_timeout(timeout)
     return asked_until(wait, _WAITS, lambda within: _start(where, compiled, name, timeout, within).wait())
 
@@ -175,7 +175,7 @@ def connect_async(
     >>> withdraw("layer", "owner")
     """
     compiled = compile_interface(interface)
-    check_name(name)
+    check_served_name(name)
     return _start(where, compiled, name, check_timeout(timeout))
 
 
@@ -189,7 +189,8 @@ def _start(
     """Asks one worker for its module, or several for theirs. `within`: seconds to answer; None for RPC's default."""
     if isinstance(where, (list, tuple)):
         return PendingReplicas(compiled, name, timeout, where, within)
-    return find_served(find_worker(cast(str, where)), compiled, name, timeout, within)  # it refuses what is no string
+    place = find_worker(cast(str, where))  # it refuses what is no string
+    return ask_for_served(place, compiled, name, timeout, within)
 
 
 def withdraw(name: str, where: str | None = None) -> None:

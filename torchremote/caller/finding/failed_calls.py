@@ -47,7 +47,7 @@ from ...link.timeouts import seconds_of
 from ...locks import new_lock
 from ...threads import OneThread, at_work
 from ..calls.methods import NamedStubMethods
-from ..creating.pending_stub import PendingStub, find_served, when_answered
+from ..creating.pending_stub import PendingStub, ask_for_served, when_answered
 from ..messages.lost_workers import worker_is_lost
 from ..messages.pauses import pause_of
 from ..stubs.modes import follow_mode, keep_mode
@@ -178,7 +178,7 @@ def _ask(key: Key) -> None:
     try:
         place, limit = find_worker(address.worker), address.seconds
         until = time.monotonic() + seconds_of(limit)
-        pending = find_served(place, compiled_at(address), address.name, limit, within=limit)
+        pending = ask_for_served(place, compiled_at(address), address.name, limit, within=limit)
         when_answered(pending, functools.partial(_answered, key, until, pending))
     except TorchRemoteError:  # the worker is lost since
         for call in _end_search(key):

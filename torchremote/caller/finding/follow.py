@@ -12,7 +12,7 @@ from ...link.failures import GONE
 from ...link.places import find_worker
 from ...link.route import Route, connected_route
 from ..calls.methods import NamedStubMethods
-from ..creating.pending_stub import PendingStub, find_served, when_answered
+from ..creating.pending_stub import PendingStub, ask_for_served, when_answered
 from ..messages.clock import call_soon
 from ..stubs.modes import follow_mode, keep_mode
 from ..stubs.stub import exchange_route, with_timeout
@@ -68,7 +68,7 @@ def _ask(methods: NamedStubMethods, within: float) -> tuple[PendingStub, Route]:
         place = find_worker(route.worker)
     except PlaceError:
         raise NotInGroupError(f"{_where(methods, route)}: {GONE}") from None
-    asked = find_served(place, methods.compiled, route.name, route.timeout, within, methods.followed, is_call=True)
+    asked = ask_for_served(place, methods.compiled, route.name, route.timeout, within, methods.followed, is_call=True)
     return asked, route
 
 

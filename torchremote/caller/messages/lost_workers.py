@@ -1,6 +1,6 @@
 """Knows which workers of the group are lost: nothing is sent to them.
 
-A group tells it (group/members.py). Without one, no worker is known to be lost.
+A group tells it (group/membership.py). Without one, no worker is known to be lost.
 """
 
 from __future__ import annotations

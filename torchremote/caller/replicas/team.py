@@ -44,7 +44,7 @@ from ...link.places import find_worker
 from ...link.timeouts import check_running
 from ...threads import at_work, start_thread
 from ..calls.methods import DEVICES, METHODS, NamedStubMethods
-from ..creating.pending_stub import PendingStub, find_served
+from ..creating.pending_stub import PendingStub, ask_for_served
 from ..messages.pauses import pause_of
 from ..messages.waiting import SuppressFailures, unless_of_a_handler
 from ..stubs.at_owner import at_owner
@@ -201,7 +201,7 @@ class Team:
     def _ask(self, where: str, within: float | None) -> PendingStub:
         place = find_worker(where)
         # A call that fails goes to another replica, so it must not wait for this one.
-        return find_served(place, self.compiled, self.name, self.timeout, within=within, followed=False)
+        return ask_for_served(place, self.compiled, self.name, self.timeout, within=within, followed=False)
 
     def _replica_at(self, where: str) -> Replica:
         return next(replica for replica in self._replicas if replica.where == where)

@@ -35,7 +35,7 @@ from .modes import (
     words_of_undone,
     written,
 )
-from .module import DEVICES, STATE, Graphs, ModuleLowering, is_compiled, source_of
+from .module import NAMED_DEVICES, STATE, Graphs, ModuleLowering, is_compiled, source_of
 from .programs import interface_of, modes_in, read_program, state_of
 
 

@@ -16,7 +16,7 @@ from ...errors import CreationError
 from ..lower import ir
 from ..lower.names import Names
 from ..read.model import Interface
-from ..read.types import check_name
+from ..read.types import check_identifier
 
 _SELF: Final = ir.Name("self")
 
@@ -151,7 +151,7 @@ def path(name: str) -> ir.Expression:
 
 def _attribute(value: ir.Expression, name: str) -> ir.Expression:
     try:
-        check_name(name)
+        check_identifier(name)
     except ValueError:  # such as "0", the name of a list's first part
         return ir.call("getattr", value, ir.Literal(name))
     return ir.Attribute(value, name)

@@ -38,7 +38,7 @@ from .modes import MIXED, MODE_NAMES, MODES, PartModes, other_mode, set_parts, w
 from .operators import NEGATIVE_ZERO, Operators
 from .values import Constant, Leaf, Several, Tree
 
-DEVICES: Final = "torchremote_devices"
+NAMED_DEVICES: Final = "torchremote_devices"
 COMPILED: Final = "torchremote_compiled"
 STATE: Final = "torchremote_state"
 """Attributes of every exported module: the devices that its graphs name, whether AOTInductor compiled them, and what is
@@ -109,16 +109,15 @@ class ModuleLowering:
     def _script(self, modes: Sequence[Graphs], defined: Mapping[str, Any]) -> tuple[torch.jit.ScriptModule, str]:
         """Lowers the graphs, and compiles the text. Returns the text, too."""
         methods = [method.name for method in self._interface.methods]
-        self._names = Names(
-            {*self._holder.names, *methods, MODES, MIXED, DEVICES, COMPILED, STATE, LIMITS, NEGATIVE_ZERO, "training"}
-        )
+        attributes = (MODES, MIXED, NAMED_DEVICES, COMPILED, STATE, LIMITS, NEGATIVE_ZERO, "training")
+        self._names = Names({*self._holder.names, *methods, *attributes})
         self._methods = []
         self._operators.expected.clear()
         for method in self._interface.methods:
             self._lower_method(method, modes)
         self._methods += lower_limits(_graphs_of(methods, modes))
         name = self._source_names.scope(self._holder.names).fresh(_class_name(self._title))
-        fields = [(MODES, "str"), (DEVICES, "str"), (COMPILED, "bool"), (STATE, "str")]
+        fields = [(MODES, "str"), (NAMED_DEVICES, "str"), (COMPILED, "bool"), (STATE, "str")]
         mixed = written({graphs.training: graphs.of_parts for graphs in modes})
         fields += [(MIXED, "str")] * bool(mixed)
         fields += [(NEGATIVE_ZERO, "float")] * self._operators.has_negative_zero
@@ -136,7 +135,7 @@ class ModuleLowering:
             setattr(module, MODES, " and ".join(MODE_NAMES[graphs.training] for graphs in modes))
             if mixed:
                 setattr(module, MIXED, mixed)
-            setattr(module, DEVICES, " ".join(sorted(self._operators.devices)))
+            setattr(module, NAMED_DEVICES, " ".join(sorted(self._operators.devices)))
             setattr(module, COMPILED, self._holder.is_compiled)
             setattr(module, STATE, "")
             if self._operators.has_negative_zero:

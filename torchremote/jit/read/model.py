@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .literals import Value, literal
-from .types import ListType, NamedType, TupleType, Type, check_name, holds_tensors, named_types
+from .types import ListType, NamedType, TupleType, Type, check_identifier, holds_tensors, named_types
 
 
 class Required:
@@ -55,7 +55,7 @@ class Argument:
     keyword_only: bool = False
 
     def __post_init__(self) -> None:
-        check_name(self.name)
+        check_identifier(self.name)
 
     @property
     def has_default(self) -> bool:
@@ -80,7 +80,7 @@ class Method:
     idempotent: bool = False  # may be sent again
 
     def __post_init__(self) -> None:
-        check_name(self.name)
+        check_identifier(self.name)
         names = [argument.name for argument in self.arguments]
         if len(set(names)) != len(names):
             raise ValueError(f"two arguments of one name in {self}")
@@ -141,7 +141,7 @@ class Interface:
     methods: tuple[Method, ...]  # sorted by name
 
     def __post_init__(self) -> None:
-        check_name(self.name)
+        check_identifier(self.name)
         names = [method.name for method in self.methods]
         if not names:
             raise ValueError(f"{self.name} has no methods")

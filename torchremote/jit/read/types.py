@@ -129,7 +129,7 @@ class EnumType:
     def __post_init__(self) -> None:
         _check_path(self.name)
         for member, _ in self.members:
-            check_name(member)
+            check_identifier(member)
         kinds = {type(value) for _, value in self.members}
         if len(kinds) != 1 or not kinds <= {int, float, str}:
             raise ValueError(f"the values of {self.name} are not all int, all float or all str")
@@ -153,7 +153,7 @@ class NamedTupleType:
     def __post_init__(self) -> None:
         _check_path(self.name)
         for field, _ in self.fields:
-            check_name(field)
+            check_identifier(field)
 
     def __str__(self) -> str:
         return self.name
@@ -257,7 +257,7 @@ def named_types(types: Iterable[Type]) -> dict[NamedType, None]:
     return found
 
 
-def check_name(name: str) -> None:
+def check_identifier(name: str) -> None:
     # Names go into generated source and, in a saved model, through TorchScript's lexer, which knows ASCII only.
     if not (name.isidentifier() and name.isascii()) or keyword.iskeyword(name):
         raise ValueError(f"{name!r} is not an ASCII identifier")
@@ -268,4 +268,4 @@ def _check_path(path: str) -> None:
     if len(parts) < 2:
         raise ValueError(f"{path!r} is not the dotted path of a class")
     for part in parts:
-        check_name(part)
+        check_identifier(part)
