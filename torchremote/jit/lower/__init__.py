@@ -4,8 +4,8 @@ Note [Units]
     Each unit is a namespace of its own in TorchScript. An interface has five units:
 
     * `enums` (enums.py): the functions that translate enums.
-    * `table` (owner.py): the owner's table of modules.
-    * `endpoints` (owner.py): the functions that a call runs on the owner first.
+    * `table` (endpoints.py): the owner's table of modules.
+    * `endpoints` (endpoints.py): the functions that a call runs on the owner first.
     * `link` (link.py): the classes through which a stub calls.
     * `stub` (stub.py): the interface under the class's own name, and the stub that implements it.
 
@@ -21,13 +21,13 @@ Note [Units]
 from __future__ import annotations
 
 from .counted import COUNTED, COUNTS, lower_counted
+from .endpoints import lower_endpoints, lower_table
 from .enums import lower_enums
 from .forked import lower_forked
 from .gathering import lower_gathering
 from .hosting import lower_hosting
 from .in_turn import lower_in_turn
 from .link import ADDRESS, ROUTE, lower_link, packed_name
-from .owner import lower_endpoints, lower_table
 from .references import lower_references, remote_name
 from .source_names import SourceNames, endpoint
 from .stub import lower_stub

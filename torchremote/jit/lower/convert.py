@@ -22,7 +22,20 @@ from collections.abc import Callable
 from ..read.types import DictType, EnumType, ListType, NamedTupleType, OptionalType, TupleType, Type, UnionType
 from . import ir
 from .names import Names
-from .plan import Keep, Move, MoveAny, Plan, TranslateEnum, WalkDict, WalkList, WalkOptional, WalkTuple, WalkUnion
+from .plan import (
+    Keep,
+    Move,
+    MoveAny,
+    Plan,
+    TranslateEnum,
+    WalkDict,
+    WalkList,
+    WalkOptional,
+    WalkTuple,
+    WalkUnion,
+    plan_arrival,
+    wire_type,
+)
 from .source_names import SourceNames
 
 
@@ -225,3 +238,24 @@ def restoring(names: Names, source_names: SourceNames) -> Converter:
         lambda tensor: ir.call("restored", tensor),
         lambda value: ir.call("restored_any", value),
     )
+
+
+def walk_tensors(
+    value: ir.Expression,
+    kind: Type,
+    on_tensor: OnTensor,
+    names: Names,
+    source_names: SourceNames,
+    on_any: OnTensor | None = None,
+) -> tuple[list[ir.Statement], ir.Name]:
+    """Walks through a packed value. Returns the statements, and the variable of the value with its new tensors."""
+    body: list[ir.Statement] = []
+    done = ir.Name(names.numbered("out"))
+    walk = Converter(names, source_names, Direction.UNPACK, on_tensor, on_any)
+    changed = walk.convert(value, wire_type(kind), plan_arrival(kind), "part", body)
+    return [*body, ir.assign(done, changed)], done  # assigned, so that tensors are taken in their order
+
+
+def next_of(tensors: ir.Name) -> OnTensor:
+    """Returns what puts the next of `tensors` in the place of a tensor."""
+    return lambda _: ir.called(tensors, "pop", ir.Literal(0))

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from ..read.model import Interface, Method
 from . import ir
-from .hosting import HOSTED_HERE, ITS_MODULE, lower_host, lower_init, split_first
-from .in_turn import message_scope, run_and_finish, wait_for_arrival
+from .hosting import HOSTED_HERE, ITS_MODULE, lower_host, lower_init
+from .in_turn import run_and_finish, wait_for_arrival
 from .source_names import SourceNames
-from .units import SELF, run_scope, unit
+from .units import RUN_PARAMETERS, run_scope, unit
 
 
 def lower_forked(interface: Interface, source_names: SourceNames) -> ir.Unit:
@@ -41,17 +41,17 @@ def lower_forked(interface: Interface, source_names: SourceNames) -> ir.Unit:
 
 def _lower_function(message: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that is forked. It runs a call."""
-    names, first, packed = message_scope(message, source_names)
-    body = run_and_finish(message, first, packed, names, source_names)
+    names, first, packed = run_scope(message, source_names, {}, RUN_PARAMETERS)
+    body = run_and_finish(message, ir.named(first), ir.named(packed), names, source_names)
     return ir.Function(source_names.forked[message.name], (*first, *packed), source_names.wire(message.returns), body)
 
 
 def _lower_start(message: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the method that runs a message: it forks the function, and returns its result."""
-    names, parameters = run_scope(message, source_names)
-    (*progress, flags), packed = split_first(message, parameters)
-    function, hosted = ir.Name(source_names.forked[message.name]), ir.Attribute(ir.Name(SELF.name), ITS_MODULE)
-    forked = ir.Call(ir.FORK, (function, *progress, hosted, flags, *packed))
+    names, first, packed = run_scope(message, source_names)
+    self, *progress, flags = ir.named(first)
+    function, values = ir.Name(source_names.forked[message.name]), ir.named(packed)
+    forked = ir.Call(ir.FORK, (function, *progress, ir.Attribute(self, ITS_MODULE), flags, *values))
     result = ir.Return(ir.called(forked, "wait"))
-    body = (*wait_for_arrival(message, flags, packed, names, source_names), result)
-    return ir.Function(message.name, (SELF, *parameters), source_names.wire(message.returns), body)
+    body = (*wait_for_arrival(message, flags, values, names, source_names), result)
+    return ir.Function(message.name, (*first, *packed), source_names.wire(message.returns), body)

@@ -13,24 +13,24 @@ from typing import Final
 from ..read.model import RESERVED_PREFIX, Interface, Method
 from ..runtime import definitions
 from . import ir
-from .gathered import is_alone, lower_batches, lower_group, lower_groups
+from .gathered_batches import is_alone, lower_batches, lower_group, lower_groups
 from .in_turn import (
+    TURNS,
     Starting,
     lower_host_in_turn,
     lower_init_in_turn,
     lower_start,
     run_in_turn,
-    turn_scope,
     wait_for_turn,
 )
 from .source_names import SourceNames
-from .units import SELF, scope_of, unit
+from .units import QUEUE_PARAMETERS, SELF, run_scope, scope_of, unit
 
 _GROUPS: Final = f"{RESERVED_PREFIX}_its_groups"
 """The field with the open batches: see lower/hosting.py."""
 
-_OF_QUEUE: Final = {"groups": "Groups"}
-"""The parameters that a function that gathers takes before the turns: its open batches."""
+_FIRST: Final = {"groups": "Groups", **TURNS}
+"""The first parameters of a function that gathers: the open batches, and the order of the calls."""
 
 
 def lower_gathering(interface: Interface, source_names: SourceNames, native: bool) -> ir.Unit:
@@ -62,14 +62,14 @@ def lower_gathering(interface: Interface, source_names: SourceNames, native: boo
 
 def _lower_queue_of_batched(method: Method, source_names: SourceNames) -> ir.Function:
     """Lowers what the call of a batched method does when it has its turn: it joins a batch, and takes its result."""
-    names, parameters, packed = turn_scope(method, source_names, _OF_QUEUE)
-    groups, turns, current, flags = first = ir.named(parameters)
+    names, first, packed = run_scope(method, source_names, _FIRST, QUEUE_PARAMETERS)
+    groups, turns, current, flags = ir.named(first)
     values = ir.named(packed)
     tensors, group, batch, place, results = ir.variables(names, "tensors", "group", "batch", "place", "results")
     by_itself, given = ir.Name(source_names.by_itself[method.name]), (current, flags, *values)
     gradients = (ir.Attribute(groups, "learns"), ir.Literal(method.carries_gradients))
     alone = (ir.Return(_forked(by_itself, turns, _take_place(turns, flags), *given)),)
-    find = ir.call(source_names.find[method.name], *first, ir.TupleOf(values), tensors)
+    find = ir.call(source_names.find[method.name], *ir.named(first), ir.TupleOf(values), tensors)
     body: list[ir.Statement] = [
         wait_for_turn(turns, flags),
         ir.If(ir.negated(ir.call("can_gather", flags, tensors, *gradients)), alone),
@@ -93,32 +93,32 @@ def _lower_queue_of_batched(method: Method, source_names: SourceNames) -> ir.Fun
         ir.Return(ir.Item(results, place)),
     ]
     returns = source_names.wire(method.returns)
-    parameters += [*packed, ir.Parameter(tensors.id, "List[Tensor]")]
-    return ir.Function(source_names.queue[method.name], tuple(parameters), returns, tuple(body))
+    parameters = (*first, *packed, ir.Parameter(tensors.id, "List[Tensor]"))
+    return ir.Function(source_names.queue[method.name], parameters, returns, tuple(body))
 
 
 def _lower_queue(message: Method, source_names: SourceNames) -> ir.Function:
     """Lowers what a call that is never gathered does when it has its turn: it queues its work."""
-    _, parameters, packed = turn_scope(message, source_names, _OF_QUEUE)
-    _, turns, *given = ir.named((*parameters, *packed))
-    flags = ir.Name(parameters[-1].name)
+    _, first, packed = run_scope(message, source_names, _FIRST, QUEUE_PARAMETERS)
+    _, turns, *others, flags = ir.named(first)
     by_itself = ir.Name(source_names.by_itself[message.name])
     body = (
         wait_for_turn(turns, flags),
-        ir.Return(_forked(by_itself, turns, _take_place(turns, flags), *given)),
+        ir.Return(_forked(by_itself, turns, _take_place(turns, flags), *others, flags, *ir.named(packed))),
     )
     name, returns = source_names.queue[message.name], source_names.wire(message.returns)
-    return ir.Function(name, (*parameters, *packed), returns, body)
+    return ir.Function(name, (*first, *packed), returns, body)
 
 
 def _lower_by_itself(message: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that runs a call which is in no batch, or runs again. It is given the number of its work."""
-    names, (turns, *first), packed = turn_scope(message, source_names)
-    number = ir.Parameter(names.fresh("number"), "int")
-    begin = ir.Do(ir.call("begin_work", ir.Name(turns.name), ir.Name(number.name)))
-    body = (begin, *run_in_turn(message, first, packed, names, source_names))
+    names, first, packed = run_scope(message, source_names, TURNS, QUEUE_PARAMETERS)
+    turns, *others = ir.named(first)
+    number = ir.Name(names.fresh("number"))
+    begin = ir.Do(ir.call("begin_work", turns, number))
+    body = (begin, *run_in_turn(message, others, ir.named(packed), names, source_names))
     name, returns = source_names.by_itself[message.name], source_names.wire(message.returns)
-    return ir.Function(name, (turns, number, *first, *packed), returns, body)
+    return ir.Function(name, (first[0], ir.Parameter(number.id, "int"), *first[1:], *packed), returns, body)
 
 
 def _take_place(turns: ir.Expression, flags: ir.Expression) -> ir.Expression:

@@ -35,7 +35,7 @@ from .gradients import lower_search_in_arguments, lower_search_in_result
 from .names import Names
 from .plan import KEEP, plan_packing, plan_result, plan_tensors, wire_type
 from .source_names import SourceNames
-from .units import MESSAGE_TYPE, PROGRESS_TYPE, RUN_PARAMETERS, SELF, begin_message, crossing, renamed, run_scope, unit
+from .units import MESSAGE_TYPE, RUN_PARAMETERS, SELF, begin_message, renamed, run_scope, unit
 
 ITS_MODULE: Final = f"{RESERVED_PREFIX}_its_module"
 """The field with the module of what runs its calls. These classes also have methods with the names of the user's."""
@@ -86,16 +86,15 @@ def lower_host(
 
 def _lower_class(interface: Interface, source_names: SourceNames) -> ir.Class:
     """Lowers the class that runs calls in the thread that brings them."""
-    self = ir.Name(SELF.name)
     methods = [lower_init()]
     for message in interface.messages:
-        names, parameters = run_scope(message, source_names)
-        (*progress, flags), packed = split_first(message, parameters)
-        first = (*progress, ir.Attribute(self, ITS_MODULE), flags)
-        begun, run = begin_run(message, first, packed, names, source_names)
+        names, first, packed = run_scope(message, source_names)
+        self, *progress, flags = ir.named(first)
+        hosted = ir.Attribute(self, ITS_MODULE)
+        begun, run = begin_run(message, (*progress, hosted, flags), ir.named(packed), names, source_names)
         returns = source_names.wire(message.returns)
-        body = (*begun, *finish_run(message, run, first[-2], flags, names))
-        methods.append(ir.Function(message.name, (SELF, *parameters), returns, body))
+        body = (*begun, *finish_run(message, run, hosted, flags, names))
+        methods.append(ir.Function(message.name, (*first, *packed), returns, body))
     return ir.Class("AtOnce", tuple(methods))
 
 
@@ -109,15 +108,6 @@ def lower_init(*others: tuple[ir.Parameter, str], module: str = "Hosted") -> ir.
     kept = ((ir.Parameter(module.lower(), module), ITS_MODULE), *others)
     body = (ir.AssignAttribute(ir.Name(SELF.name), field, ir.Name(parameter.name)) for parameter, field in kept)
     return ir.Function("__init__", (SELF, *(parameter for parameter, _ in kept)), None, tuple(body))
-
-
-def split_first(
-    message: Method, parameters: tuple[ir.Parameter, ...]
-) -> tuple[tuple[ir.Expression, ...], tuple[ir.Expression, ...]]:
-    """Splits the parameters of a method of `Runs`: its progress, if it has one, and flags; and the packed arguments."""
-    values = ir.named(parameters)
-    count = 1 if message.each is None else 2
-    return values[:count], values[count:]
 
 
 def begin_run(
@@ -159,10 +149,9 @@ def finish_run(
 def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that runs many calls of `method`, in their order. Its parameters are as for `lower_run`."""
     many = method.many
-    names = source_names.scope()
-    kinds = {"progress": PROGRESS_TYPE, **RUN_PARAMETERS}
-    progress, hosted, flags = first = ir.variables(names, *kinds)
-    calls, batch = parameters = crossing(many, source_names, names)
+    names, first, packed = run_scope(many, source_names, {}, RUN_PARAMETERS)
+    progress, hosted, flags = ir.named(first)
+    calls, batch = ir.named(packed)
     results, call = ir.variables(names, "results", "call")
     arguments = (ir.Item(call, index) for index in range(len(method.arguments)))
     begun: list[ir.Statement] = []
@@ -171,7 +160,7 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
         message = ir.Name(names.fresh("message"))
         begun.append(begin_message(message))
         sent.append(message)
-    position = ir.Operation("+", ir.Name(batch.name), ir.length(results))
+    position = ir.Operation("+", batch, ir.length(results))
     run = run_of(method, (hosted, flags, *sent, *arguments), source_names)
     loop = (
         ir.Do(ir.call("note_progress", progress, position)),
@@ -180,12 +169,12 @@ def _lower_run_many(method: Method, source_names: SourceNames) -> ir.Function:
     returns = source_names.wire(many.returns)
     return ir.Function(
         source_names.run[many.name],
-        (*ir.typed(first, kinds), *parameters),
+        (*first, *packed),
         returns,
         (
             *begun,
             ir.new_list(results, returns),
-            ir.For((call.id,), ir.Name(calls.name), loop),
+            ir.For((call.id,), calls, loop),
             ir.Return(results),
         ),
     )

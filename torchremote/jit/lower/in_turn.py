@@ -22,15 +22,18 @@ from typing import Final
 from ..read.model import RESERVED_PREFIX, Interface, Method
 from ..runtime import definitions
 from . import ir
-from .batched import walk_tensors
-from .hosting import HOSTED_HERE, ITS_MODULE, begin_run, lower_host, lower_init, split_first
+from .convert import walk_tensors
+from .hosting import HOSTED_HERE, ITS_MODULE, begin_run, lower_host, lower_init
 from .names import Names
 from .plan import KEEP, plan_tensors
 from .source_names import SourceNames
-from .units import PROGRESS_TYPE, QUEUE_PARAMETERS, RUN_PARAMETERS, SELF, crossing, run_scope, scope_of, unit
+from .units import QUEUE_PARAMETERS, run_scope, scope_of, unit
 
-_TURNS: Final = f"{RESERVED_PREFIX}_its_turns"
-"""The field with the order of the calls: see lower/hosting.py."""
+TURNS: Final = {"turns": "Turns"}
+"""The first parameter of a function that is started in turn: the order of the calls."""
+
+_ITS_TURNS: Final = f"{RESERVED_PREFIX}_its_turns"
+"""The field with that order: see lower/hosting.py."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def lower_host_in_turn(name: str, parameters: tuple[ir.Parameter, ...], cls: str
 
 def lower_init_in_turn(*others: tuple[ir.Parameter, str]) -> ir.Function:
     """Lowers `__init__` of a class that runs calls in turn. `others`: more of its parameters, and their fields."""
-    return lower_init((ir.Parameter("turns", "Turns"), _TURNS), *others, module="Current")
+    return lower_init((ir.Parameter("turns", "Turns"), _ITS_TURNS), *others, module="Current")
 
 
 def lower_start(
@@ -110,27 +113,28 @@ def lower_start(
     """Lowers the method that runs a message: it starts a function in turn, and returns its result.
 
     Args:
-        function: the one that it starts. Its parameters are those of `turn_scope`.
+        function: the one that it starts. Its parameters are `TURNS`, the progress of many calls, `QUEUE_PARAMETERS`,
+            and the packed arguments.
         before: what it is given before these.
         takes_tensors: whether it is also given a list of the call's tensors, behind these.
     """
-    names, parameters = run_scope(message, source_names)
-    self = ir.Name(SELF.name)
-    turns = ir.Attribute(self, _TURNS)
-    (*progress, flags), packed = split_first(message, parameters)
+    names, first, packed = run_scope(message, source_names)
+    self, *progress, flags = ir.named(first)
+    values = ir.named(packed)
+    turns = ir.Attribute(self, _ITS_TURNS)
     in_turn = ir.call("as_in_turn", flags)
-    given = (*before, turns, *progress, ir.Attribute(self, ITS_MODULE), in_turn, *packed)
+    given = (*before, turns, *progress, ir.Attribute(self, ITS_MODULE), in_turn, *values)
     body: list[ir.Statement] = []
     if takes_tensors:
-        listed, wait, tensors = _list_and_wait(message, packed, names, source_names)
+        listed, wait, tensors = _list_and_wait(message, values, names, source_names)
         body += [*listed, ir.If(_has_device_map(flags), (wait,))]
         given = (*given, tensors)
     else:
-        body += wait_for_arrival(message, flags, packed, names, source_names)
+        body += wait_for_arrival(message, flags, values, names, source_names)
     returns = source_names.wire(message.returns)
     started = starting.start(function, turns, flags, given, returns)
     body.append(ir.Return(ir.called(started, "wait")))
-    return ir.Function(message.name, (SELF, *parameters), returns, tuple(body))
+    return ir.Function(message.name, (*first, *packed), returns, tuple(body))
 
 
 def wait_for_arrival(
@@ -176,16 +180,21 @@ def _list_tensors(
 
 def run_in_turn(
     message: Method,
-    first: Sequence[ir.Parameter],
-    packed: tuple[ir.Parameter, ...],
+    first: Sequence[ir.Name],
+    packed: tuple[ir.Name, ...],
     names: Names,
     source_names: SourceNames,
 ) -> tuple[ir.Statement, ...]:
-    """Returns the statements that run a call which has its turn. `first`: what `turn_scope` has behind the turns."""
+    """Returns the statements that run a call which has its turn.
+
+    Args:
+        first: the progress of many calls, the `Current` and the flags.
+        packed: the packed arguments.
+    """
     *progress, current, flags = first
-    hosted = ir.Parameter(names.fresh("hosted"), "Hosted")
-    taken = take_hosted(ir.Name(hosted.name), ir.Name(current.name))
-    return (taken, *run_and_finish(message, (*progress, hosted, flags), packed, names, source_names))
+    hosted = ir.Name(names.fresh("hosted"))
+    run = run_and_finish(message, (*progress, hosted, flags), packed, names, source_names)
+    return (take_hosted(hosted, current), *run)
 
 
 def take_hosted(hosted: ir.Name, current: ir.Expression) -> ir.Statement:
@@ -195,20 +204,19 @@ def take_hosted(hosted: ir.Name, current: ir.Expression) -> ir.Statement:
 
 def run_and_finish(
     message: Method,
-    first: Sequence[ir.Parameter],
-    packed: tuple[ir.Parameter, ...],
+    first: tuple[ir.Name, ...],
+    packed: tuple[ir.Name, ...],
     names: Names,
     source_names: SourceNames,
 ) -> tuple[ir.Statement, ...]:
     """Returns the statements that run a call, and return its result when the accelerator has done its work.
 
     Args:
-        first: the parameters with the progress of many calls, the `Hosted` and the flags.
-        packed: those with the packed arguments.
+        first: the progress of many calls, the `Hosted` and the flags.
+        packed: the packed arguments.
     """
-    given, values = (ir.named(some) for some in (first, packed))
-    *_, hosted, flags = given
-    begun, run = begin_run(message, given, values, names, source_names)
+    *_, hosted, flags = first
+    begun, run = begin_run(message, first, packed, names, source_names)
     result = ir.Name(names.fresh("result"))
     return (*begun, finishing(flags, hosted, (ir.assign(result, run),)), ir.Return(result))
 
@@ -218,46 +226,17 @@ def finishing(flags: ir.Expression, hosted: ir.Expression, body: tuple[ir.Statem
     return ir.With(ir.call("Finishing", flags, ir.Attribute(hosted, "device")), body)
 
 
-def turn_scope(
-    message: Method, source_names: SourceNames, before: dict[str, str] | None = None
-) -> tuple[Names, list[ir.Parameter], tuple[ir.Parameter, ...]]:
-    """Opens the scope of a function that is started in turn, as `message_scope` does.
-
-    It is given the turns, too, and a `Current` instead of a `Hosted`.
-    """
-    return message_scope(message, source_names, {**(before or {}), "turns": "Turns"}, QUEUE_PARAMETERS)
-
-
-def message_scope(
-    message: Method,
-    source_names: SourceNames,
-    before: dict[str, str] | None = None,
-    others: dict[str, str] = RUN_PARAMETERS,
-) -> tuple[Names, list[ir.Parameter], tuple[ir.Parameter, ...]]:
-    """Opens the scope of a function that runs a message.
-
-    Returns:
-        It; the first parameters, which are `before`, the progress of many calls, and `others`, which are the `Hosted`
-        and the flags; and those for the packed arguments.
-    """
-    names = source_names.scope()
-    progress = {} if message.each is None else {"progress": PROGRESS_TYPE}
-    kinds = {**(before or {}), **progress, **others}
-    first = [ir.Parameter(names.fresh(name), kind) for name, kind in kinds.items()]
-    return names, first, crossing(message, source_names, names)
-
-
 def wait_for_turn(turns: ir.Expression, flags: ir.Expression) -> ir.Statement:
     return ir.Do(ir.call("wait_for_turn", turns, flags))
 
 
 def _lower_function(message: Method, source_names: SourceNames) -> ir.Function:
     """Lowers the function that waits for the turn of a call, and runs it."""
-    names, (turns, *first), packed = turn_scope(message, source_names)
-    waiting = wait_for_turn(ir.Name(turns.name), ir.Name(first[-1].name))
-    body = (waiting, *run_in_turn(message, first, packed, names, source_names))
+    names, first, packed = run_scope(message, source_names, TURNS, QUEUE_PARAMETERS)
+    turns, *others = ir.named(first)
+    body = (wait_for_turn(turns, others[-1]), *run_in_turn(message, others, ir.named(packed), names, source_names))
     name, returns = source_names.in_turn[message.name], source_names.wire(message.returns)
-    return ir.Function(name, (turns, *first, *packed), returns, body)
+    return ir.Function(name, (*first, *packed), returns, body)
 
 
 def _lower_class(interface: Interface, source_names: SourceNames, starting: Starting) -> ir.Class:

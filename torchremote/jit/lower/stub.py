@@ -14,8 +14,8 @@ from ..._version import PROTOCOL
 from ..read.literals import Value
 from ..read.model import REQUIRED, Argument, Interface, Method, Required
 from . import ir
-from .batched import lower_batched
 from .convert import Converter, Direction, restoring
+from .joining import lower_joining
 from .link import ADDRESS, ADDRESS_PARTS, ADDRESS_TYPE, ATTACH, FLAGS, LINK, ROUTE, ROUTE_TYPE, packed_name
 from .names import Names
 from .plan import KEEP, is_called_packed, plan_packing, plan_result
@@ -35,7 +35,7 @@ def lower_stub(interface: Interface, source_names: SourceNames) -> ir.Unit:
         remote.append(declare(method.name, parameters, returns))
         remote.append(declare(f"{method.name}_async", parameters, future(returns)))
         if method.batched is not None:
-            functions += lower_batched(interface, method, source_names)
+            functions += lower_joining(interface, method, source_names)
         functions += _lower_send(method, source_names)
     names = {method.name for method in interface.methods}
     local = [function for function in remote if function.name in names]

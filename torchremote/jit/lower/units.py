@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from ..._version import PROTOCOL
@@ -113,15 +113,28 @@ def crossing(method: Method, source_names: SourceNames, names: Names | None = No
     return parameters if method.each is None else (*parameters, ir.Parameter(names.fresh("batch"), "int"))
 
 
-def run_scope(message: Method, source_names: SourceNames) -> tuple[Names, tuple[ir.Parameter, ...]]:
-    """Opens the scope of a method of `Runs`, which runs a message: see lower/hosting.py.
+_OF_METHOD: Final = {SELF.name: SELF.type}
+_FLAGS: Final = {"flags": "int"}
 
-    Returns it, and the parameters: the progress, if there are many calls; the flags; and the packed arguments.
+
+def run_scope(
+    message: Method,
+    source_names: SourceNames,
+    before: Mapping[str, str | None] = _OF_METHOD,
+    behind: Mapping[str, str] = _FLAGS,
+) -> tuple[Names, tuple[ir.Parameter, ...], tuple[ir.Parameter, ...]]:
+    """Opens the scope of a function that runs a message. By default, it is a method of `Runs`: see lower/hosting.py.
+
+    Args:
+        before, behind: its first parameters with their types, before and behind the progress that many calls have.
+
+    Returns:
+        It; the first parameters; and those for the packed arguments.
     """
-    names = source_names.scope([SELF.name])
-    kinds = {"flags": "int"} if message.each is None else {"progress": PROGRESS_TYPE, "flags": "int"}
-    first = tuple(ir.Parameter(names.fresh(name), kind) for name, kind in kinds.items())
-    return names, (*first, *crossing(message, source_names, names))
+    names = source_names.scope()
+    progress = {} if message.each is None else {"progress": PROGRESS_TYPE}
+    first = tuple(ir.Parameter(names.fresh(name), kind) for name, kind in {**before, **progress, **behind}.items())
+    return names, first, crossing(message, source_names, names)
 
 
 def renamed(method: Method, names: Names, write: Callable[[Type], str]) -> tuple[ir.Parameter, ...]:

@@ -74,7 +74,7 @@ class Method:
     name: str
     arguments: tuple[Argument, ...]  # in the order in which they cross: keyword-only ones last
     returns: Type
-    batched: int | None = None  # the dimension along which calls may be joined: see lower/batched.py
+    batched: int | None = None  # the dimension along which calls may be joined: see lower/joining.py
     each: Method | None = None  # for a method's `many`, that method
     detached: bool = False  # declared to carry no gradients
     idempotent: bool = False  # may be sent again

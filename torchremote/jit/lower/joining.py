@@ -1,4 +1,4 @@
-"""Lowers the functions of the stub unit that join many calls of a batched method into one, and split its result.
+"""Lowers what joins the calls of a batched method's `<m>_many` into one, at the caller, and splits its result.
 
 Note [Joined calls]
     Arguments and results are packed here, so they have wire types: see plan.py, Note [Wire types]. One walk takes the
@@ -11,7 +11,7 @@ from __future__ import annotations
 from ..read.model import Interface, Method
 from ..read.types import DictType, ListType, OptionalType, ScalarType, TensorType, TupleType, Type
 from . import ir
-from .convert import Converter, Direction, OnTensor
+from .convert import next_of, walk_tensors
 from .names import Names
 from .plan import KEEP, plan_arrival, wire_type
 from .send import WAIT_HERE
@@ -19,7 +19,7 @@ from .source_names import SourceNames
 from .units import crossing, future
 
 
-def lower_batched(interface: Interface, method: Method, source_names: SourceNames) -> tuple[ir.Function, ...]:
+def lower_joining(interface: Interface, method: Method, source_names: SourceNames) -> tuple[ir.Function, ...]:
     """Lowers `join`, which makes one call of concatenated tensors if calls are joinable, and what it uses."""
     assert method.batched is not None
     return (
@@ -51,22 +51,6 @@ def _lower_tensors(interface: Interface, method: Method, source_names: SourceNam
         body += walk_tensors(ir.Item(call, position), argument.type, take, names, source_names)[0]
     parameters = (ir.Parameter(call.id, source_names.declared(call_type(method))),)
     return ir.Function(source_names.tensors[method.name], parameters, "List[Tensor]", (*body, ir.Return(tensors)))
-
-
-def walk_tensors(
-    value: ir.Expression,
-    kind: Type,
-    on_tensor: OnTensor,
-    names: Names,
-    source_names: SourceNames,
-    on_any: OnTensor | None = None,
-) -> tuple[list[ir.Statement], ir.Name]:
-    """Walks through a packed value. Returns the statements, and the variable of the value with its new tensors."""
-    body: list[ir.Statement] = []
-    done = ir.Name(names.numbered("out"))
-    walk = Converter(names, source_names, Direction.UNPACK, on_tensor, on_any)
-    changed = walk.convert(value, wire_type(kind), plan_arrival(kind), "part", body)
-    return [*body, ir.assign(done, changed)], done  # assigned, so that tensors are taken in their order
 
 
 def lower_alike(method: Method, source_names: SourceNames) -> ir.Function:
@@ -173,11 +157,6 @@ def _lower_join(method: Method, dim: int, source_names: SourceNames) -> ir.Funct
     return ir.Function(
         source_names.join[method.name], (ir.Parameter(link.id, "Link"), *parameters), returns, tuple(body)
     )
-
-
-def next_of(tensors: ir.Name) -> OnTensor:
-    """Returns what puts the next of `tensors` in the place of a tensor."""
-    return lambda _: ir.called(tensors, "pop", ir.Literal(0))
 
 
 def _lower_split(interface: Interface, method: Method, dim: int, source_names: SourceNames) -> ir.Function:

@@ -19,10 +19,10 @@ def lower_table(interface: Interface, source_names: SourceNames) -> ir.Unit:
     for method in interface.methods:
         parameters = tuple(ir.Parameter(part.name, source_names.declared(part.type)) for part in method.arguments)
         modules.append(declare(method.name, parameters, source_names.declared(method.returns)))
-    runs = (
-        declare(message.name, run_scope(message, source_names)[1], source_names.wire(message.returns))
-        for message in interface.messages
-    )
+    runs = []
+    for message in interface.messages:
+        _, (_, *first), packed = run_scope(message, source_names)
+        runs.append(declare(message.name, (*first, *packed), source_names.wire(message.returns)))
     return unit(
         interface,
         "table",

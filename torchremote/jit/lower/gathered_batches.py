@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 from ..read.model import Interface, Method
 from . import ir
-from .batched import call_type, lower_alike, next_of, split_result, walk_tensors
+from .convert import next_of, walk_tensors
 from .copies import copy_containers, has_plain_containers
 from .hosting import run_of
-from .in_turn import finishing, take_hosted
+from .in_turn import TURNS, finishing, take_hosted
+from .joining import call_type, lower_alike, split_result
 from .names import Names
 from .source_names import SourceNames
 from .units import QUEUE_PARAMETERS, RUN_PARAMETERS, begin_message, crossing
@@ -163,7 +164,7 @@ def _lower_joined(
 def _lower_find(method: Method, dim: int, source_names: SourceNames) -> ir.Function:
     """Lowers the function that finds an open batch for a call, or opens one and queues its run."""
     names = source_names.scope()
-    kinds = {"groups": "Groups", "turns": "Turns", **QUEUE_PARAMETERS}
+    kinds = {"groups": "Groups", **TURNS, **QUEUE_PARAMETERS}
     kinds |= {"call": source_names.declared(call_type(method)), "tensors": "List[Tensor]"}
     groups, *others = first = ir.variables(names, *kinds)
     turns, current, flags, call, tensors = others
