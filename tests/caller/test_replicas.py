@@ -412,7 +412,7 @@ def test_one_that_is_lost_again_while_it_comes_back_is_looked_for(replicas, monk
         if is_noticed_by_a_call:
             team.leave_out(replica, stub, NotInGroupError("lost"))
         else:
-            stub.__dict__[METHODS].lose(withdrawn=False)
+            stub.__dict__[METHODS].lose()
 
     def put_and_lose(where, stub):
         put(where, stub)

@@ -10,7 +10,6 @@ import torch.distributed.rpc as rpc
 from torch import Tensor
 
 import torchremote as tr
-from torchremote import _torch
 from torchremote.errors import PlaceError
 
 from .. import zoo
@@ -41,9 +40,13 @@ def test_stats_list_what_a_worker_hosts(owner):
 def test_stats_of_this_process_need_no_rpc(owner, monkeypatch):
     tr.serve(zoo.LinearEncoder(), zoo.Encoder, "stated")
     assert tr.stats().worker == "caller"
+
+    def not_running():
+        raise RuntimeError("RPC has not been initialized. Call torch.distributed.rpc.init_rpc first.")
+
     with monkeypatch.context() as patch:
-        patch.setattr(_torch, "rpc_running", lambda: False)
-        assert tr.stats().worker == ""
+        patch.setattr(rpc.api, "_get_current_rpc_agent", not_running)
+        assert (tr.stats().worker, tr.stats().running) == ("", 0)
     assert "stated" in {module.name for module in tr.stats().modules}
     assert tr.stats().modules == tr.stats("caller").modules
     tr.withdraw("stated")

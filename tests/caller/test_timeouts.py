@@ -124,7 +124,7 @@ def test_the_error_says_what_the_worker_was_asked_for_and_how_long_it_had(owner)
     default = rpc.get_rpc_timeout()
     held = holding_the_gil(owner, 4)
     try:
-        stub.__dict__[METHODS].lose(withdrawn=False)
+        stub.__dict__[METHODS].lose()
         with pytest.raises(
             CallTimeoutError, match="asked for 'slow to find', .* within 0.1 s, the stub's timeout; give"
         ):
