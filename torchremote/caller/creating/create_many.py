@@ -22,7 +22,7 @@ from ...owner.create import CreateRequest
 from ...owner.exported import complete_examples
 from ...owner.running.gathering import check_gather
 from ...typing import HasStub, StubT
-from ..messages.waiting import SuppressFailures, is_of_a_handler, wait
+from ..messages.waiting import SuppressFailures, unless_of_a_handler, wait
 from ..stubs.stub import route_and_interface
 from .built_here import is_only_here
 from .pending_stub import PendingStub, cancel, cancel_message, send_request, send_requests
@@ -208,9 +208,7 @@ def _outcome(position: int, function: Callable[[Any], Any], argument: Any) -> An
     """Returns the result of `function`, or the TorchRemoteError that it raised, with the module's position in front."""
     try:
         return function(argument)
-    except TorchRemoteError as error:
-        if is_of_a_handler(error):
-            raise
+    except unless_of_a_handler(TorchRemoteError) as error:
         return _of_module(position, error)
 
 
@@ -251,9 +249,7 @@ def _send_all(
         answer = None
         try:
             only_here = is_only_here(place, first)
-        except TorchRemoteError as error:  # the worker does not answer
-            if is_of_a_handler(error):
-                raise
+        except unless_of_a_handler(TorchRemoteError) as error:  # the worker does not answer
             for position in positions:
                 sent[position] = _of_module(position, error)
             continue

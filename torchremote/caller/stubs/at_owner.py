@@ -25,7 +25,7 @@ from ...owner.state_names import differences
 from ...owner.state_versions import with_versions
 from ..calls.methods import find_if_lost, note_failure
 from ..messages.asking import ask
-from ..messages.waiting import is_of_a_handler
+from ..messages.waiting import unless_of_a_handler
 from .modes import note_mode
 from .remedies import COPIED, REMEDIES, WHERE_IT_IS_MADE, asks_for_a_dtype, refuse
 from .state_given import check_is_device, check_is_mapping, check_values
@@ -350,9 +350,7 @@ class AtOwner:
             route, _ = route_and_interface(self._stub, "at_owner")
             try:
                 return route, self._ask_once(route, function, *args)
-            except (StaleStubError, NotInGroupError) as error:
-                if is_of_a_handler(error):
-                    raise
+            except unless_of_a_handler(StaleStubError, NotInGroupError) as error:
                 note_failure(self._stub, route.handle, error)
                 if is_last or route.name is None or isinstance(error, NotInGroupError):
                     raise
@@ -362,9 +360,7 @@ class AtOwner:
         """Runs a function of owner/module_state.py on the module that `route` leads to, and returns its result."""
         try:
             return ask(route.worker, self._where, function, route.handle, *args, timeout=self._timeout)
-        except CallTimeoutError as error:
-            if is_of_a_handler(error):
-                raise
+        except unless_of_a_handler(CallTimeoutError) as error:
             said, _, traced = str(error).partition("\n\n")
             more = "give each message more time with at_owner(stub, timeout=...), in seconds, or 0 for no limit"
             raise CallTimeoutError(f"{said}; {more}\n\n{traced}") from None
