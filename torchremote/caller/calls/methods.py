@@ -75,7 +75,7 @@ class NamedStubMethods(dict[str, Any]):
         self.compiled = compiled
         self.worker = route.worker
         self.followed = route.followed
-        self.number = route.number
+        self.number = route.number  # tells a withdrawn name from a worker that came back: see finding/follow.py
         self.when_lost: Callable[[], None] | None = None  # is called when it is empty
         self._module = _torch.object_of(stub)  # not the stub: that holds this, and has to go with its last reference
         self._all = dict(self)

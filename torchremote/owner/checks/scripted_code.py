@@ -119,7 +119,7 @@ class Code:
 
     @property
     def declared(self) -> str:
-        """What the function declares to return, in words: "a tensor", "no tensor", or "" if unknown."""
+        """Says in words what the function declares to return: "a tensor", "no tensor", or "" if unknown."""
         returns = self.source.returns
         if returns is None:
             return ""
