@@ -11,7 +11,7 @@ import torchremote as tr
 from torchremote import errors
 from torchremote._version import PROTOCOL
 from torchremote.archive.inspect import stubs_in_archive
-from torchremote.caller.creating import pending_stub
+from torchremote.caller.creating import sending
 from torchremote.caller.stubs import send_stub
 from torchremote.errors import ProtocolError
 from torchremote.jit.lower import units
@@ -33,7 +33,7 @@ def speak(number, patch=setattr):
         (route, "PROTOCOL"),
     ):
         patch(module, name, number)
-    for module in (protocol, pending_stub, send_stub):
+    for module in (protocol, sending, send_stub):
         patch(module, "SPOKEN", (number, number))
 
 

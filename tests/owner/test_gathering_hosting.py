@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import torchremote as tr
 from torchremote import _torch
-from torchremote.caller.creating import pending_stub as requests
+from torchremote.caller.creating import sending
 from torchremote.errors import ArgumentError, CreationError
 from torchremote.jit import compile_interface
 from torchremote.jit.runtime.tensors import HAS_DEVICE_MAP, NO_GRAD
@@ -43,8 +43,8 @@ def test_what_cannot_be_gathered_is_refused(owner):
 
 def test_owners_of_earlier_releases_are_not_asked_to_gather():
     request = CreateRequest("Sleeper", "", zoo.SlowLoop, (), {}, "cpu", True, None, None, "raise", True, "", 0)
-    assert {"gather", "declared", "examples"}.isdisjoint(requests._fields(request))
-    assert requests._fields(replace(request, gather=8))["gather"] == 8
+    assert {"gather", "declared", "examples"}.isdisjoint(sending._fields(request))
+    assert sending._fields(replace(request, gather=8))["gather"] == 8
 
 
 def test_modules_of_one_interface_share_no_batch(owner):

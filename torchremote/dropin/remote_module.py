@@ -18,7 +18,8 @@ from torch import nn
 from .. import _torch
 from .._torch import PyRRef
 from ..caller.creating.create import adopt, prepare
-from ..caller.creating.pending_stub import cancelled_if_interrupted, send_request
+from ..caller.creating.pending_stub import send_request
+from ..caller.creating.sending import cancelled_if_interrupted
 from ..caller.messages.exchange import send
 from ..caller.stubs import as_module
 from ..caller.stubs.at_owner import AtOwner, at_owner

@@ -21,8 +21,9 @@ from ...owner.exported import complete_examples
 from ...owner.running.gathering import check_gather
 from ...typing import HasStub, StubT
 from .pending import Pending
-from .pending_stub import PendingStub, cancelled_if_interrupted, send_request
+from .pending_stub import PendingStub, send_request
 from .requests import IfExists, checked, checked_arguments, request_for
+from .sending import cancelled_if_interrupted
 
 
 class CreateOptions(TypedDict, total=False):

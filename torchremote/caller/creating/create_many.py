@@ -25,8 +25,9 @@ from ...typing import HasStub, StubT
 from ..messages.waiting import SuppressFailures, unless_of_a_handler, wait
 from ..stubs.stub import route_and_interface
 from .built_here import is_only_here
-from .pending_stub import PendingStub, cancel, cancel_message, send_request, send_requests
+from .pending_stub import PendingStub, cancel, send_request
 from .requests import IfExists, checked, checked_arguments, request_for
+from .sending import cancel_message, send_requests
 
 
 class CreateManyOptions(TypedDict, total=False):

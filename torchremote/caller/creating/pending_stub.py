@@ -1,20 +1,16 @@
-"""Asks owners for modules: sends the requests, and makes stubs of the answers."""
+"""Asks owners for modules, and makes stubs of their answers."""
 
 from __future__ import annotations
 
-import dataclasses
-import re
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, Final
 
 import torch
-import torch.distributed.rpc as rpc
 
 from ... import _torch, chores
 from ..._version import __version__
@@ -24,26 +20,24 @@ from ...errors import (
     NotInGroupError,
     NotInitializedError,
     ProtocolError,
-    TorchRemoteError,
     WireError,
 )
 from ...jit import CompiledInterface
-from ...link.failures import FAILURES, GONE, check_not_forked, explain, missing_operator
+from ...link.failures import FAILURES, GONE, check_not_forked, explain
 from ...link.places import Place
-from ...link.protocol import SPOKEN
 from ...link.route import Route
-from ...owner.create import Created, CreateRequest, Refusal, cancel_here, connect_here, create_here
+from ...owner.create import Created, CreateRequest, Refusal, connect_here
 from ...owner.lives import holders, leases
 from ...typing import StubT
 from ..messages.awaiting import until_done_in_loop
-from ..messages.exchange import send, settle
+from ..messages.exchange import settle
 from ..messages.lost_workers import worker_is_lost
 from ..messages.waiting import is_of_a_handler
 from ..stubs.modes import show_answered
-from ..stubs.send_model import Sent
 from ..stubs.stub import make_stub
 from .built_here import built_here, is_only_here, is_unknown
 from .pending import Pending
+from .sending import ask_owner, cancel_message, cancelled_if_interrupted, send_requests, with_remedy
 
 _PACKAGE: Final = __name__.partition(".")[0]
 _RPC_TIMEOUT: Final = "raise it with join(..., rpc_timeout=), or rpc_options(rpc_timeout=) for init_rpc"
@@ -72,7 +66,7 @@ def ask_for_served(
     interface = compiled.interface
     if worker_is_lost(place.worker.name):
         raise NotInGroupError(f"{interface.name} on {place.worker.name}: {GONE}")
-    answer = _ask(compiled, place, connect_here, interface.name, interface.text, name, within=within)
+    answer = ask_owner(compiled, place, connect_here, interface.name, interface.text, name, within=within)
     if within is None or (is_call and timeout is None):
         late = f"RPC's default timeout; {_RPC_TIMEOUT}"
     elif is_call:
@@ -100,76 +94,6 @@ def send_request(
             request = built_here(compiled, place, request, unknown)
             answer = send_requests(compiled, place, [request])
         return PendingStub(answer, compiled, place, request.name, timeout, request.ticket, request=request)
-
-
-def send_requests(compiled: CompiledInterface, place: Place, requests: list[CreateRequest]) -> Any:
-    """Asks a worker for modules in one message. Returns the Future of its answers."""
-    return _ask(compiled, place, create_here, [_fields(request) for request in requests])
-
-
-def _fields(request: CreateRequest) -> dict[str, Any]:
-    """Returns a request's fields, without those that have their default: see link/protocol.py, Note [Protocols]."""
-    defaults = {field.name: field.default for field in dataclasses.fields(request)}
-    fields = {name: value for name, value in vars(request).items() if value is not defaults[name]}
-    return fields | {"make": Sent(request.make)} if isinstance(request.make, torch.jit.ScriptModule) else fields
-
-
-def cancel_message(place: Place, ticket: str) -> None:
-    """Has a worker remove what the message with `ticket` asks for, now or when it is done. Does not wait for that."""
-    with suppress(RuntimeError), _torch.without_inference():  # it raises if the worker, and its modules, are lost
-        rpc.rpc_async(place.worker, cancel_here, (ticket,))
-
-
-@contextmanager
-def cancelled_if_interrupted(place: Place, ticket: str) -> Iterator[None]:
-    """Cancels a message when anything but an error of ours is raised, as by Ctrl-C: nobody has what comes of it."""
-    try:
-        yield
-    except BaseException as error:
-        if not isinstance(error, TorchRemoteError) or is_of_a_handler(error):
-            cancel_message(place, ticket)
-        raise
-
-
-def _ask(
-    compiled: CompiledInterface, place: Place, function: Callable[..., Any], *args: Any, within: float | None = None
-) -> Any:
-    """Sends a request of the control plane. Returns the Future of the answer."""
-
-    def failing(error: Exception) -> TorchRemoteError:
-        if isinstance(error, RuntimeError):
-            failure = explain(error, compiled.interface.name, place.worker.name)
-            if isinstance(failure, (WireError, NotInitializedError)):
-                return failure
-        return CreationError(f"{compiled.interface.name} on {place.worker.name}: cannot be sent: {_with_remedy(error)}")
-
-    # Pickling may raise anything.
-    limit = {} if within is None else {"timeout": within}
-    return send(rpc.rpc_async, (place.worker, function, (*SPOKEN, *args)), limit, failing, catches=(Exception,))
-
-
-# In the messages of pickle and torch.
-_NODE: Final = re.compile(r"\AError on Node \d+: ")
-_IMPORTED: Final = re.compile(r"^\s+(\S.*)\(\d+\): <module>$", re.MULTILINE)  # in the stack of reading a request
-_NOT_PICKLED: Final = re.compile(r"cannot pickle|can't pickle|PickleError|PicklingError", re.IGNORECASE)
-
-
-def _with_remedy(error: Exception) -> str:
-    """Returns the message of an error of sending or receiving a request, with what to do in its first line."""
-    text = str(error)
-    remedy = ""
-    if _NOT_PICKLED.search(text):
-        remedy = "; send what can be pickled, and have module_cls make the rest on the owner"
-    elif "maximum recursion depth exceeded" in text:
-        remedy = "; a value in it nests too deeply: send a flatter one"
-    elif missing := missing_operator(text):
-        return f"{missing}\n\n{text}"
-    # torch puts the worker into a line before the error of a request that could not be read.
-    lines = [line for line in text.splitlines() if not re.search(r"\bOn WorkerInfo\(.*\):$", line)]
-    said, more = (_NODE.sub("", lines[0]), "\n".join(lines[1:]).strip()) if lines else (type(error).__name__, "")
-    if files := _IMPORTED.findall(text):  # the outermost is last
-        said, remedy = f"the worker could not import {files[-1]}: {said}", "; mend it there"
-    return f"{said}{remedy}\n\n{more}" if more else f"{said}{remedy}"
 
 
 class PendingStub(Pending[StubT]):
@@ -298,7 +222,7 @@ class PendingStub(Pending[StubT]):
         if isinstance(failure, CallTimeoutError):
             failure = CallTimeoutError(f"{self._where}: {self._late}")
         elif not isinstance(failure, (WireError, NotInitializedError)):
-            failure = CreationError(f"{self._where}: {_with_remedy(error)}")
+            failure = CreationError(f"{self._where}: {with_remedy(error)}")
             if self._request is not None and is_unknown(self._request, failure):
                 return failure
         cancel(self)
