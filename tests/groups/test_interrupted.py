@@ -13,7 +13,7 @@ import pytest
 import torchremote as tr
 from torchremote import _torch, locks
 from torchremote.errors import GroupError
-from torchremote.group import connection, listener, spawn
+from torchremote.group import connection, listener, processes, spawn
 from torchremote.group import join as joining
 
 from ..waiting import until
@@ -189,7 +189,7 @@ def interrupted_at(number, act):
 
     def trace(frame, event, arg):
         nonlocal seen
-        if frame.f_code.co_filename not in (spawn.__file__, locks.__file__, subprocess.__file__):
+        if frame.f_code.co_filename not in (spawn.__file__, processes.__file__, locks.__file__, subprocess.__file__):
             return None
         if event == "line":
             seen += 1

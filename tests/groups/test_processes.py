@@ -17,7 +17,7 @@ import torch.distributed.rpc as rpc
 import torchremote as tr
 from torchremote import _torch
 from torchremote.errors import GroupError, NotInitializedError, WireError
-from torchremote.group import join, spawn
+from torchremote.group import join, processes
 from torchremote.tools import cli
 
 from .. import zoo
@@ -70,7 +70,7 @@ def test_spawned_workers_that_have_ended_are_forgotten(nursery):
         ps.wait(20)
         until(lambda: roles.members() == ["main"])
     ps = tr.spawn("ps", shared_memory=False, threads=4)
-    assert [process.pid for process in spawn._processes] == [ps.pid]
+    assert [process.pid for process in processes.may_run] == [ps.pid]
 
 
 @in_a_group(timeout=150)

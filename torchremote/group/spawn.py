@@ -1,12 +1,4 @@
-"""Starts owners as processes of this machine.
-
-Note [Ctrl-C and processes]
-    `Popen.poll`, `wait`, `kill` and `terminate` take a lock of the `Popen`, in Python. A handler of a signal that
-    raises just then leaves the lock taken for ever, and `Popen.wait` without a timeout waits for it for ever. So the
-    main thread calls none of them. It asks the system whether the process has ended, which takes no lock and leaves its
-    exit status there. Then the status is taken where no handler runs, in `uninterrupted`. Nothing waits there without
-    limit, because Ctrl-C cannot end it.
-"""
+"""Starts owners as processes of this machine: see processes.py, Note [Ctrl-C and processes]."""
 
 from __future__ import annotations
 
@@ -27,6 +19,7 @@ from ..locks import uninterrupted
 from ..options import rpc_options
 from .join import check_worker_name, joined
 from .membership import MARGIN
+from .processes import ENDING, forget_ended, has_ended, may_run, status_of, wait_for_end
 from .spawned import JOINED
 
 _PROGRAM: Final = """
@@ -41,11 +34,6 @@ _OF_THE_PROCESS: Final = ("in_turn", "counts", "intraop_threads")
 """Options that change the process in which they are made."""
 _STARTING: Final = 60.0  # seconds that a new Python has to import torch
 _LOOK: Final = 0.5  # seconds between two looks whether the process lives
-_LONGEST_NAP: Final = 0.05  # seconds between two looks of `wait`, which returns soon after the end
-_ENDING: Final = 5.0  # seconds that a killed process may take to end, as where it reads from a disk
-
-_processes: set[subprocess.Popen[bytes]] = set()
-"""Those that were spawned and may run still: Python warns of one that is let go while it runs."""
 
 
 class _Begun(NamedTuple):
@@ -79,7 +67,7 @@ class SpawnedWorker:
         Returns:
             Its exit status, as from `wait`. None: it runs.
         """
-        return _status(self._process) if _has_ended(self._process) else None
+        return status_of(self._process) if has_ended(self._process) else None
 
     def wait(self, timeout: float | None = None) -> int:
         """Waits for the process to end.
@@ -94,9 +82,9 @@ class SpawnedWorker:
         Raises:
             TimeoutError: it did not end in time.
         """
-        if not _wait(self._process, timeout):
+        if not wait_for_end(self._process, timeout):
             raise TimeoutError(f"{self!r} did not end within {timeout} s; .kill() it")
-        return _status(self._process)
+        return status_of(self._process)
 
     def __repr__(self) -> str:
         return f"<spawned worker {self.name!r}, process {self.pid}>"
@@ -145,8 +133,8 @@ def spawn(name: str, *, timeout: float = 60.0, **options: Any) -> SpawnedWorker:
         if said != JOINED:
             said = said.removeprefix(f"join {name!r}: ")
             raise GroupError(f"spawn {name!r}: {said or 'the process ended before it had joined'}")
-        uninterrupted(_forget_ended)
-        _processes.add(process)
+        uninterrupted(forget_ended)
+        may_run.add(process)
         return SpawnedWorker(name, process)  # in `try`: Ctrl-C may come just here
     except BaseException:
         uninterrupted(lambda: _end(begun))
@@ -176,49 +164,10 @@ def _end(begun: list[_Begun]) -> None:
             process.stdin.close()
         process.kill()
         try:
-            process.wait(_ENDING)
-            _processes.discard(process)
+            process.wait(ENDING)
+            may_run.discard(process)
         except subprocess.TimeoutExpired:
-            _processes.add(process)  # until it has ended
-
-
-def _forget_ended() -> None:
-    _processes.difference_update([process for process in tuple(_processes) if process.poll() is not None])
-
-
-def _has_ended(process: subprocess.Popen[bytes], options: int = os.WNOHANG) -> bool:
-    """Says whether a process has ended. Without `os.WNOHANG`, it waits for that.
-
-    It takes no lock, and not the status: see Note [Ctrl-C and processes].
-    """
-    if process.returncode is not None:
-        return True
-    try:
-        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | options) is not None
-    except ChildProcessError:  # somebody took its status
-        return True
-
-
-def _wait(process: subprocess.Popen[bytes], timeout: float | None) -> bool:
-    """Waits for a process to end. Returns False if it does not within `timeout` seconds."""
-    if timeout is None:
-        return _has_ended(process, options=0)
-    until, nap = time.monotonic() + timeout, 0.001
-    while not _has_ended(process):
-        left = until - time.monotonic()
-        if left <= 0:
-            return False
-        time.sleep(min(nap, left))
-        nap = min(2 * nap, _LONGEST_NAP)
-    return True
-
-
-def _status(process: subprocess.Popen[bytes]) -> int:
-    """Returns the exit status of a process that has ended."""
-    if process.returncode is None:
-        uninterrupted(lambda: process.wait(_ENDING))  # it is there, if no other thread is just taking it
-    status: int = process.returncode
-    return status
+            may_run.add(process)  # until it has ended
 
 
 def _start(process: subprocess.Popen[bytes], answers: IO[bytes], asked: bytes, until: float) -> str:
@@ -233,7 +182,7 @@ def _start(process: subprocess.Popen[bytes], answers: IO[bytes], asked: bytes, u
     # The end of the pipe may never come: whatever another thread forked before we closed the end for writing holds
     # that, too.
     while time.monotonic() < until:
-        ended = _has_ended(process)
+        ended = has_ended(process)
         if wait([answers.fileno()], 0 if ended else _LOOK):
             line = answers.readline()
             return json.loads(line) if line.endswith(b"\n") else ""
