@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict, Unpack, overload
+from typing import Any, NamedTuple, Unpack, overload
 
 import torch
 
@@ -22,19 +22,14 @@ from ...owner.running.gathering import check_gather
 from ...typing import HasStub, StubT
 from .pending import Pending
 from .pending_stub import PendingStub, send_request
-from .requests import IfExists, checked, checked_arguments, request_for
+from .requests import CommonOptions, IfExists, checked, checked_arguments, request_for
 from .sending import cancelled_if_interrupted
 
 
-class CreateOptions(TypedDict, total=False):
+class CreateOptions(CommonOptions, total=False):
     """The keywords of `create` and `create_async`, for their overloads."""
 
     name: str | None
-    if_exists: IfExists
-    timeout: float | None
-    in_turn: bool | None
-    examples: Mapping[str, Any] | None
-    gather: int | None
     checkpoint: str | os.PathLike[str] | None
 
 
@@ -238,19 +233,16 @@ def prepare(
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None,
     *,
-    name: str | None,
-    if_exists: IfExists = "raise",
     timeout: float | None = None,
-    in_turn: bool | None,
     examples: Mapping[str, Any] | None = None,
     gather: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    strict: bool = True,
+    **options: Any,
 ) -> Asked:
     """Checks what was given to `create`, and makes the request, which is not sent yet.
 
     Args:
-        strict: False only warns of a module that should run its calls in turn, and cannot.
+        **options: those of `request_for`, which checks them.
     """
     make = checked(module_cls)  # first: if it and the interface are swapped, that is what is wrong with the interface
     compiled = compile_interface(interface)
@@ -264,13 +256,10 @@ def prepare(
         compiled,
         make,
         *arguments,
-        name=name,
-        if_exists=if_exists,
-        in_turn=in_turn,
-        strict=strict,
         examples=complete,
         gather=gather,
         checkpoint=check_path(checkpoint),
+        **options,
     )
     return Asked(compiled, place, request, timeout)
 

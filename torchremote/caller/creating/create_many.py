@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import torch
 import torch.distributed.rpc as rpc
@@ -26,19 +26,14 @@ from ..messages.waiting import SuppressFailures, unless_of_a_handler, wait
 from ..stubs.stub import route_and_interface
 from .built_here import is_only_here
 from .pending_stub import PendingStub, cancel, send_request
-from .requests import IfExists, checked, checked_arguments, request_for
+from .requests import CommonOptions, IfExists, checked, checked_arguments, request_for
 from .sending import cancel_message, send_requests
 
 
-class CreateManyOptions(TypedDict, total=False):
+class CreateManyOptions(CommonOptions, total=False):
     """The keywords of `create_many`, for its overloads."""
 
     names: Sequence[str] | None
-    if_exists: IfExists
-    timeout: float | None
-    in_turn: bool | None
-    examples: Mapping[str, Any] | None
-    gather: int | None
     checkpoints: Sequence[str | os.PathLike[str]] | None
 
 

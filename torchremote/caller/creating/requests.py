@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import torch
 
@@ -20,6 +20,16 @@ from ...owner.running.turns import check_in_turn
 from ...owner.served import check_served_name
 
 IfExists = Literal["raise", "connect", "replace"]
+
+
+class CommonOptions(TypedDict, total=False):
+    """The keywords of `create`, `create_async` and `create_many` that are the same for one module and for many."""
+
+    if_exists: IfExists
+    timeout: float | None
+    in_turn: bool | None
+    examples: Mapping[str, Any] | None
+    gather: int | None
 
 
 def new_ticket() -> str:
@@ -64,17 +74,17 @@ def request_for(
             "(in create_many, names=)"
         )
     return CreateRequest(
-        compiled.interface.name,
-        compiled.interface.text,
-        make,
-        args,
-        kwargs,
-        place.device or "cpu",
-        places,
-        name,
-        in_turn,
-        if_exists,
-        strict,
+        interface=compiled.interface.name,
+        text=compiled.interface.text,
+        make=make,
+        args=args,
+        kwargs=kwargs,
+        device=place.device or "cpu",
+        places=places,
+        name=name,
+        in_turn=in_turn,
+        if_exists=if_exists,
+        strict=strict,
         ticket=new_ticket(),
         caller=own_id(),
         examples=checked_value(examples, "create.examples"),
