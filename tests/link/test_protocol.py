@@ -80,6 +80,27 @@ def test_two_releases_in_a_group(tmp_path):
     play(tmp_path, ahead, behind)
 
 
+@pytest.mark.parametrize("name", [None, "of_a_later_release"])
+def test_an_owner_that_does_not_know_an_option(owner, monkeypatch, name):
+    real, before = sending._fields, {module.number for module in tr.stats(owner).modules}
+    later = {"voice": 3, "accent": True}
+    monkeypatch.setattr(sending, "_fields", lambda request: real(request) | later)
+    said = (
+        rf"Encoder on {owner}: the owner runs torchremote {re.escape(tr.__version__)}, which does not know accent, "
+        r"voice in a request to create; run the same release of torchremote on both, or do not ask for that "
+        rf"\(the caller runs {re.escape(tr.__version__)}\)$"
+    )
+    names = None if name is None else [name, f"{name}_too"]
+    for ask in (
+        lambda: tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name=name),
+        lambda: tr.create_async(owner, zoo.Encoder, zoo.LinearEncoder, name=name).wait(),
+        lambda: tr.create_many([owner] * 2, zoo.Encoder, zoo.LinearEncoder, names=names),
+    ):
+        with pytest.raises(ProtocolError, match=said):
+            ask()
+    assert {module.number for module in tr.stats(owner).modules} == before
+
+
 def test_a_release_that_understands_an_older_one(monkeypatch):
     monkeypatch.setattr(protocol, "OLDEST_PROTOCOL", PROTOCOL - 1)
     protocol.check_protocol(PROTOCOL - 1, 1, "the caller")

@@ -6,7 +6,8 @@ Note [Protocols]
     and stubs that are sent, begin with both numbers, so a worker can refuse those that it does not understand.
 
     A request to create is sent as a mapping of its fields, without those that have their default. So it may get another
-    field that has one, under the same number: an owner of an earlier release refuses only a request that uses it.
+    field that has one, under the same number: an owner of an earlier release refuses only a request that uses it, and
+    says so.
 
     So far, a release understands its own protocol alone. To understand an older one takes more than a lower
     `OLDEST_PROTOCOL`: endpoints and links would have to be compiled under that number, too, where `scope_of`

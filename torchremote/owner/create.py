@@ -16,14 +16,15 @@ import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import torch
 
 from .. import _torch
 from .._torch import PyRRef
-from ..errors import CreationError, InterfaceError, RemoteError, ServedNameError, TorchRemoteError
+from .._version import __version__
+from ..errors import CreationError, InterfaceError, ProtocolError, RemoteError, ServedNameError, TorchRemoteError
 from ..jit import Contract, compile_contract
 from ..jit.read.parse import parse_interface
 from ..jit.read.shown import repr_of
@@ -102,14 +103,24 @@ def create_here(protocol: int, oldest: int, asked: list[Mapping[str, Any]]) -> l
     """
     try:
         check_protocol(protocol, oldest, "the caller", "the owner")
+        _check_fields(asked)
     except TorchRemoteError as error:
         return [_refusal(error, CreationError)] * len(asked)
-    requests = [CreateRequest(**fields) for fields in asked]
+    requests = [CreateRequest(**given) for given in asked]
     answers = [_with_ticket(request, _create(request)) for request in requests]
     handles = [answer.handle for answer in answers if isinstance(answer, Created) and answer.is_new]
     if _remove_if_cancelled(requests[0].ticket, handles):
         return [Refusal(CreationError, "the caller gave up")] * len(requests)
     return answers
+
+
+def _check_fields(asked: list[Mapping[str, Any]]) -> None:
+    """Raises ProtocolError if a request has a field of a later release: see link/protocol.py, Note [Protocols]."""
+    if later := sorted({name for given in asked for name in given} - {field.name for field in fields(CreateRequest)}):
+        raise ProtocolError(
+            f"the owner runs torchremote {__version__}, which does not know {', '.join(later)} in a request to create; "
+            "run the same release of torchremote on both, or do not ask for that"
+        )
 
 
 def _create(request: CreateRequest) -> Created | Refusal:
