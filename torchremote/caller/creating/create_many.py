@@ -257,10 +257,10 @@ def _send_all(
             for position in positions:
                 sent[position] = _outcome(position, alone, asked[position])
             continue
-        for number, position in enumerate(positions):
+        for in_message, position in enumerate(positions):
             place, request = asked[position]
-            ticket = first.ticket if number == 0 else None
-            sent[position] = PendingStub(answer, compiled, place, request.name, timeout, ticket, number, request)
+            ticket = first.ticket if in_message == 0 else None
+            sent[position] = PendingStub(answer, compiled, place, request.name, timeout, ticket, in_message, request)
     return sent
 
 

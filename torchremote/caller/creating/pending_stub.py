@@ -109,7 +109,7 @@ class PendingStub(Pending[StubT]):
         name: str | None,
         timeout: float | None,
         ticket: str | None,
-        number: int = 0,
+        position: int = 0,
         request: CreateRequest | None = None,
         followed: bool = True,
         late: str = f"not created within RPC's default timeout; {_RPC_TIMEOUT}",
@@ -119,7 +119,7 @@ class PendingStub(Pending[StubT]):
         Args:
             answer: the Future of the list of answers to one message.
             ticket: cancels the message. None if the message creates nothing, or if another Pending has its ticket.
-            number: the position, in that list, of the answer for this stub.
+            position: in that list, of the answer for this stub.
             request: the module to build here, if the worker cannot import it. None if nothing is to be built.
             followed: as in the route that it makes.
             late: what the error says if the worker does not answer in time.
@@ -129,7 +129,7 @@ class PendingStub(Pending[StubT]):
         self._name = name
         self._timeout = timeout
         self._ticket = ticket
-        self._number = number
+        self._position = position
         self._request = request
         self._followed = followed
         self._late = late
@@ -147,10 +147,10 @@ class PendingStub(Pending[StubT]):
             chores.soon(partial(cancel_message, self._place, self._ticket))  # see chores.py, Note [Finalisers]
 
     @property
-    def number(self) -> int:
-        """Returns the number of the worker that was asked, which has another one when it comes back."""
-        number: int = self._place.worker.id
-        return number
+    def worker_id(self) -> int:
+        """Returns the id of the worker that was asked, which has another one when it comes back."""
+        worker_id: int = self._place.worker.id
+        return worker_id
 
     def done(self) -> bool:
         return bool(self._answer.done())
@@ -185,7 +185,7 @@ class PendingStub(Pending[StubT]):
             answers = settle(self._answer, None, self._failure, catches=(Exception,))
             assert answers is not None
         self._request = None  # with the user's arguments, which may be large
-        answer = answers[self._number]
+        answer = answers[self._position]
         if isinstance(answer, Refusal):
             self._ticket = None  # it may have made others of the same message
             ours = f" (the caller runs {__version__})" if answer.error is ProtocolError else ""
@@ -202,14 +202,14 @@ class PendingStub(Pending[StubT]):
             raise self._failure(error) from None
         self._ticket = None  # from now on, the lease keeps the module
         reached = (worker, self._name, answer.device, answer.handle, devices, lease)
-        return Route(*reached, self._timeout, answer.in_turn, answer.training, self._followed, self.number)
+        return Route(*reached, self._timeout, answer.in_turn, answer.training, self._followed, self.worker_id)
 
     def _send_built(self, unknown: CreationError | None) -> None:
         """Builds the module here, and asks the worker to host it: see built_here.py. `unknown`: as there."""
         assert self._request is not None
         request, self._request = self._request, None
         built = built_here(self._compiled, self._place, request, unknown)
-        self._number, self._ticket = 0, built.ticket
+        self._position, self._ticket = 0, built.ticket
         self._answer = send_requests(self._compiled, self._place, [built])
 
     @property

@@ -81,7 +81,7 @@ def _found(methods: NamedStubMethods, route: Route, pending: PendingStub) -> Rou
     try:
         return pending.route()
     except ServedNameError:
-        if methods.number in (None, pending.number):
+        if methods.number in (None, pending.worker_id):
             return None
         raise NotInGroupError(
             f"{_where(methods, route)}: the worker is back, and does not serve {route.name!r}; nothing was sent"
