@@ -44,5 +44,5 @@ def stats(where: str | None = None) -> WorkerStats:
     """
     if where is None:
         return stats_here(_torch.own_name())
-    worker = find_worker(where).worker.name
+    worker = find_worker(where).name
     return ask(worker, f"stats on {worker}", stats_here, worker, timeout=_ASKING)  # type: ignore[no-any-return]

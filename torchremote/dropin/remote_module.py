@@ -100,7 +100,7 @@ class _RemoteModule(nn.Module):
                 examples=examples,
                 strict=False,  # torch's class hosts any module
             )
-            with cancelled_if_interrupted(asked.place, asked.request.ticket):
+            with cancelled_if_interrupted(asked.worker, asked.request.ticket):
                 become_stub(self, compiled, send_request(*asked).route(), _Scripted)
         elif extras := [
             what for what, given in (("name", name), ("in_turn", in_turn), ("examples", examples)) if given is not None

@@ -68,10 +68,10 @@ def _read_place(where: str) -> tuple[str, str]:
     return worker, device
 
 
-def find_worker(where: str) -> Place:
+def find_worker(where: str) -> WorkerInfo:
     """Finds the worker that `where` names. Raises PlaceError if `where` also names a device."""
     check_worker(where)
-    return find_place(where)
+    return find_place(where).worker
 
 
 def check_worker(where: str) -> None:

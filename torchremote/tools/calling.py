@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import torch
 
+from .._torch import WorkerInfo
 from ..caller.creating.pending_stub import ask_for_served
 from ..caller.messages.asking import ask
 from ..errors import ArgumentError, CallTimeoutError
@@ -16,7 +17,6 @@ from ..jit import CompiledInterface, compile_interface
 from ..jit.read.model import Method
 from ..jit.read.parse import parse_interface
 from ..link.failures import MORE_TIME
-from ..link.places import Place
 from ..link.timeouts import check_timeout
 from ..owner.served import interface_here
 from .results import as_text, check_output, save_file, to_json
@@ -70,15 +70,15 @@ def _call(options: argparse.Namespace) -> None:
     with visiting(options):
         timeout = check_timeout(options.patience)
         within = options.timeout if timeout is None else timeout
-        place = find_there(target.worker, options.address)
-        compiled = _interface(target, place, options.interface, within)
+        worker = find_there(target.worker, options.address)
+        compiled = _interface(target, worker, options.interface, within)
         method = compiled.interface.method(target.method)
         if method is None:
             names = ", ".join(one.name for one in compiled.interface.methods)
             raise UsageError(f"{options.target}: {compiled.interface.name} has no {target.method}; it has {names}")
         try:
             given = _arguments(rest, method, compiled, options.target, _named(own, behind))
-            stub: Any = ask_for_served(place, compiled, target.name, timeout, within=within).wait()
+            stub: Any = ask_for_served(worker, compiled, target.name, timeout, within=within).wait()
             tell(f"calling {options.target}")
             with torch.no_grad():
                 result = getattr(stub, method.name)(**given)
@@ -98,12 +98,12 @@ def _call(options: argparse.Namespace) -> None:
         print(as_text(result))
 
 
-def _interface(target: Served, place: Place, interface: str | None, within: float) -> CompiledInterface:
+def _interface(target: Served, worker: WorkerInfo, interface: str | None, within: float) -> CompiledInterface:
     """Compiles the interface that was named, or asks the worker for the one with which it serves the module."""
     if interface is not None:
         return compile_interface(find_class(interface))
     where = f"{target.name} on {target.worker}"
-    name, text = ask(place.worker.name, where, interface_here, target.name, timeout=within)
+    name, text = ask(worker.name, where, interface_here, target.name, timeout=within)
     return compile_interface(parse_interface(name, text))
 
 

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from .. import _torch
+from .._torch import WorkerInfo
 from ..errors import AbsentWorkerError
 from ..group.hub import split_address
 from ..group.join import check_worker_name, leave, visit
-from ..link.places import Place, find_worker
+from ..link.places import find_worker
 from ..link.timeouts import LONGEST_TIMEOUT
 
 ADDRESS_VARIABLE: Final = "TORCHREMOTE_ADDRESS"
@@ -119,7 +120,7 @@ def workers_there() -> list[str]:
     return sorted(info.name for info in _torch.worker_infos() if not info.name.startswith(VISITOR))
 
 
-def find_there(worker: str, address: str) -> Place:
+def find_there(worker: str, address: str) -> WorkerInfo:
     """Finds a worker of the group at `address`, which this process visits.
 
     Raises:

@@ -18,11 +18,11 @@ from typing import Any, Final
 
 import torch
 
+from ..._torch import WorkerInfo
 from ...errors import CreationError, TorchRemoteError
 from ...jit import CompiledInterface
 from ...jit.read.shown import repr_of
 from ...jit.read.types import EnumType
-from ...link.places import Place
 from ...owner.create import CreateRequest, build
 from ...owner.state_names import names_of
 from ..messages.asking import ask
@@ -45,18 +45,17 @@ def is_unknown(request: CreateRequest, error: CreationError) -> bool:
 _known: set[tuple[int, str]] = set()  # ids of workers, and names that their __main__ has
 
 
-def is_only_here(place: Place, request: CreateRequest) -> bool:
+def is_only_here(worker: WorkerInfo, request: CreateRequest) -> bool:
     """Says whether a request has a class or function of `__main__` that the worker's `__main__` does not have."""
     make = request.make
     if isinstance(make, torch.jit.ScriptModule) or getattr(make, "__module__", None) != "__main__":
         return False
     name = str(getattr(make, "__qualname__", make))
-    if (place.worker.id, name) in _known:
+    if (worker.id, name) in _known:
         return False
-    worker = place.worker.name
-    if not ask(worker, f"{request.interface} on {worker}", _main_has, name, timeout=None):
+    if not ask(worker.name, f"{request.interface} on {worker.name}", _main_has, name, timeout=None):
         return True
-    _known.add((place.worker.id, name))
+    _known.add((worker.id, name))
     return False
 
 
@@ -72,7 +71,7 @@ _said: set[str] = set()
 
 
 def built_here(
-    compiled: CompiledInterface, place: Place, request: CreateRequest, unknown: CreationError | None
+    compiled: CompiledInterface, worker: WorkerInfo, request: CreateRequest, unknown: CreationError | None
 ) -> CreateRequest:
     """Builds a module here, scripts or exports it, and returns the request to host it. Says so once for a class.
 
@@ -80,21 +79,20 @@ def built_here(
         unknown: what came of sending the class by its name. None if it was not sent.
     """
     what = getattr(request.make, "__qualname__", repr_of(request.make))
-    worker = place.worker.name
-    where = f"{compiled.interface.name} on {worker}"
+    where = f"{compiled.interface.name} on {worker.name}"
     reason = _REASON.search(str(unknown))
     why = f" ({reason[0]})" if reason else ""
     enums = [kind.name for kind in compiled.interface.named_types if isinstance(kind, EnumType)]
     if enums:
         raise CreationError(
-            f"{where}: {worker} cannot import {what}{why}, and torch sends no module with an enum, as {enums[0]}; "
-            f"define the module's class and its enums in a file that {worker} can import"
+            f"{where}: {worker.name} cannot import {what}{why}, and torch sends no module with an enum, as {enums[0]}; "
+            f"define the module's class and its enums in a file that {worker.name} can import"
         )
     try:
         scripted = build(compiled.contract, request, torch.device("cpu"))
     except TorchRemoteError as error:
         raise type(error)(
-            f"{where}: built here, since {worker} cannot import {what} or one of its arguments{why}: {error}"
+            f"{where}: built here, since {worker.name} cannot import {what} or one of its arguments{why}: {error}"
         ) from None
     if what not in _said:
         _said.add(what)

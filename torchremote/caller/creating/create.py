@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, Unpack, overload
 
 import torch
 
-from ..._torch import PyRRef
+from ..._torch import PyRRef, WorkerInfo
 from ...jit import CompiledInterface, compile_interface
-from ...link.places import Place, find_place
+from ...link.places import find_place
 from ...link.timeouts import check_timeout
 from ...owner.checkpoints import check_path
 from ...owner.create import CreateRequest, referenced
@@ -140,7 +140,7 @@ def create(
         gather=gather,
         checkpoint=checkpoint,
     )
-    with cancelled_if_interrupted(asked.place, asked.request.ticket):
+    with cancelled_if_interrupted(asked.worker, asked.request.ticket):
         return send_request(*asked).wait()
 
 
@@ -221,7 +221,7 @@ class Asked(NamedTuple):
     """Holds what `send_request` takes."""
 
     compiled: CompiledInterface
-    place: Place
+    worker: WorkerInfo
     request: CreateRequest
     timeout: float | None
 
@@ -252,7 +252,7 @@ def prepare(
     check_gather(gather, compiled.interface)
     complete = None if examples is None else complete_examples(examples, compiled.interface, compiled.contract)
     request = request_for(
-        place,
+        place.device,
         compiled,
         make,
         *arguments,
@@ -261,7 +261,7 @@ def prepare(
         checkpoint=check_path(checkpoint),
         **options,
     )
-    return Asked(compiled, place, request, timeout)
+    return Asked(compiled, place.worker, request, timeout)
 
 
 def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> PendingStub:
@@ -270,6 +270,5 @@ def adopt(rref: PyRRef[Any], compiled: CompiledInterface, device: str) -> Pendin
     Args:
         device: the module's device, if the module has no tensors that show it.
     """
-    place = Place(rref.owner(), device)
-    request = request_for(place, compiled, referenced, (rref,), {}, places=False, strict=False)
-    return send_request(compiled, place, request, timeout=None)
+    request = request_for(device, compiled, referenced, (rref,), {}, places=False, strict=False)
+    return send_request(compiled, rref.owner(), request, timeout=None)

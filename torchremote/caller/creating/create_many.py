@@ -11,10 +11,11 @@ import torch
 import torch.distributed.rpc as rpc
 
 from ... import _torch
+from ..._torch import WorkerInfo
 from ...errors import ArgumentError, TorchRemoteError
 from ...jit import CompiledInterface, compile_interface
 from ...jit.read.shown import repr_of
-from ...link.places import Place, find_place
+from ...link.places import find_place
 from ...link.timeouts import check_timeout
 from ...owner import modules
 from ...owner.checkpoints import check_path
@@ -127,7 +128,7 @@ def create_many(
     check_gather(gather, compiled.interface)
     complete = None if examples is None else complete_examples(examples, compiled.interface, compiled.contract)
 
-    def asked_for(position: int) -> tuple[Place, CreateRequest]:
+    def asked_for(position: int) -> tuple[WorkerInfo, CreateRequest]:
         place = find_place(where[position])
         given: object = args[position] if args else ()
         if not isinstance(given, (tuple, list)):
@@ -137,7 +138,7 @@ def create_many(
         arguments = checked_arguments(make, given, kwargs[position] if kwargs else None)
         name = names[position] if names else None
         request = request_for(
-            place,
+            place.device,
             compiled,
             make,
             *arguments,
@@ -148,7 +149,7 @@ def create_many(
             gather=gather,
             checkpoint=check_path(checkpoints[position]) if checkpoints else None,
         )
-        return place, request
+        return place.worker, request
 
     asked = [_outcome(position, asked_for, position) for position in range(len(where))]
     if not return_exceptions:
@@ -182,7 +183,7 @@ def _make_all(compiled: CompiledInterface, asked: list[Any], timeout: float | No
     Returns:
         For each what was sent, as from `_send_all`, and a stub or an error.
     """
-    messages: list[tuple[Place, str]] = []
+    messages: list[tuple[WorkerInfo, str]] = []
     sent: list[Any] = []
     made: list[Any] = []
     try:
@@ -190,8 +191,8 @@ def _make_all(compiled: CompiledInterface, asked: list[Any], timeout: float | No
         for position, one in enumerate(sent):
             made.append(one if isinstance(one, TorchRemoteError) else _outcome(position, PendingStub.wait, one))
     except BaseException:  # Ctrl-C; no list is returned, so nothing may stay
-        for place, ticket in messages:
-            cancel_message(place, ticket)
+        for worker, ticket in messages:
+            cancel_message(worker, ticket)
         for one in sent:  # `wait` may have sent another message, with a module that was built here
             if isinstance(one, PendingStub):
                 cancel(one)
@@ -221,7 +222,7 @@ def _raise_first(outcomes: list[Any]) -> None:
 
 
 def _send_all(
-    compiled: CompiledInterface, asked: list[Any], timeout: float | None, messages: list[tuple[Place, str]]
+    compiled: CompiledInterface, asked: list[Any], timeout: float | None, messages: list[tuple[WorkerInfo, str]]
 ) -> list[Any]:
     """Sends one message to each worker. Returns for each module a PendingStub, or the error that prevented it.
 
@@ -230,37 +231,37 @@ def _send_all(
     """
 
     def alone(one: Any) -> PendingStub:
-        place, request = one
-        messages.append((place, request.ticket))
-        return send_request(compiled, place, request, timeout)
+        worker, request = one
+        messages.append((worker, request.ticket))
+        return send_request(compiled, worker, request, timeout)
 
     of_workers: dict[int, list[int]] = {}
     for position, one in enumerate(asked):
         if not isinstance(one, TorchRemoteError):
-            place, _ = one
-            of_workers.setdefault(place.worker.id, []).append(position)
+            worker, _ = one
+            of_workers.setdefault(worker.id, []).append(position)
     sent = list(asked)
     for positions in of_workers.values():
-        place, first = asked[positions[0]]
+        worker, first = asked[positions[0]]
         answer = None
         try:
-            only_here = is_only_here(place, first)
+            only_here = is_only_here(worker, first)
         except unless_of_a_handler(TorchRemoteError) as error:  # the worker does not answer
             for position in positions:
                 sent[position] = _of_module(position, error)
             continue
         if not only_here:
-            messages.append((place, first.ticket))  # the first one's is the message's
+            messages.append((worker, first.ticket))  # the first one's is the message's
             with SuppressFailures(TorchRemoteError):
-                answer = send_requests(compiled, place, [asked[position][1] for position in positions])
+                answer = send_requests(compiled, worker, [asked[position][1] for position in positions])
         if answer is None:  # each by itself, so that each has its own error, or is built here
             for position in positions:
                 sent[position] = _outcome(position, alone, asked[position])
             continue
         for in_message, position in enumerate(positions):
-            place, request = asked[position]
+            _, request = asked[position]
             ticket = first.ticket if in_message == 0 else None
-            sent[position] = PendingStub(answer, compiled, place, request.name, timeout, ticket, in_message, request)
+            sent[position] = PendingStub(answer, compiled, worker, request.name, timeout, ticket, in_message, request)
     return sent
 
 

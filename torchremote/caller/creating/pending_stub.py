@@ -13,6 +13,7 @@ from typing import Any, Final
 import torch
 
 from ... import _torch, chores
+from ..._torch import WorkerInfo
 from ..._version import __version__
 from ...errors import (
     CallTimeoutError,
@@ -24,7 +25,6 @@ from ...errors import (
 )
 from ...jit import CompiledInterface
 from ...link.failures import FAILURES, GONE, check_not_forked, explain
-from ...link.places import Place
 from ...link.route import Route
 from ...owner.create import Created, CreateRequest, Refusal, connect_here
 from ...owner.lives import holders, leases
@@ -44,7 +44,7 @@ _RPC_TIMEOUT: Final = "raise it with join(..., rpc_timeout=), or rpc_options(rpc
 
 
 def ask_for_served(
-    place: Place,
+    worker: WorkerInfo,
     compiled: CompiledInterface,
     name: str,
     timeout: float | None,
@@ -64,9 +64,9 @@ def ask_for_served(
         NotInGroupError: the worker is lost, and about to be taken off the list of workers.
     """
     interface = compiled.interface
-    if worker_is_lost(place.worker.name):
-        raise NotInGroupError(f"{interface.name} on {place.worker.name}: {GONE}")
-    answer = ask_owner(compiled, place, connect_here, interface.name, interface.text, name, within=within)
+    if worker_is_lost(worker.name):
+        raise NotInGroupError(f"{interface.name} on {worker.name}: {GONE}")
+    answer = ask_owner(compiled, worker, connect_here, interface.name, interface.text, name, within=within)
     if within is None or (is_call and timeout is None):
         late = f"RPC's default timeout; {_RPC_TIMEOUT}"
     elif is_call:
@@ -74,26 +74,26 @@ def ask_for_served(
     else:
         late = f"{within:.3g} s"
     late = f"asked for {name!r}, it did not answer within {late}"
-    return PendingStub(answer, compiled, place, name, timeout, ticket=None, followed=followed, late=late)
+    return PendingStub(answer, compiled, worker, name, timeout, ticket=None, followed=followed, late=late)
 
 
 def send_request(
-    compiled: CompiledInterface, place: Place, request: CreateRequest, timeout: float | None
+    compiled: CompiledInterface, worker: WorkerInfo, request: CreateRequest, timeout: float | None
 ) -> PendingStub:
     """Asks a worker for one module. `timeout`: that of the stub."""
     answer, unknown = None, None
-    with cancelled_if_interrupted(place, request.ticket):
-        if not is_only_here(place, request):
+    with cancelled_if_interrupted(worker, request.ticket):
+        if not is_only_here(worker, request):
             try:
-                answer = send_requests(compiled, place, [request])
+                answer = send_requests(compiled, worker, [request])
             except CreationError as error:
                 if is_of_a_handler(error) or not is_unknown(request, error):
                     raise
                 unknown = error
         if answer is None:  # out of the handler, so that an error of the user's class stands alone
-            request = built_here(compiled, place, request, unknown)
-            answer = send_requests(compiled, place, [request])
-        return PendingStub(answer, compiled, place, request.name, timeout, request.ticket, request=request)
+            request = built_here(compiled, worker, request, unknown)
+            answer = send_requests(compiled, worker, [request])
+        return PendingStub(answer, compiled, worker, request.name, timeout, request.ticket, request=request)
 
 
 class PendingStub(Pending[StubT]):
@@ -105,7 +105,7 @@ class PendingStub(Pending[StubT]):
         self,
         answer: torch.futures.Future[Any],
         compiled: CompiledInterface,
-        place: Place,
+        worker: WorkerInfo,
         name: str | None,
         timeout: float | None,
         ticket: str | None,
@@ -125,7 +125,7 @@ class PendingStub(Pending[StubT]):
             late: what the error says if the worker does not answer in time.
         """
         self._compiled = compiled
-        self._place = place
+        self._worker = worker
         self._name = name
         self._timeout = timeout
         self._ticket = ticket
@@ -139,17 +139,17 @@ class PendingStub(Pending[StubT]):
         self.is_new = True  # False: the answer is that the module was there before
         self._lock = threading.RLock()  # a signal's handler may wait, too
         if name is None and ticket is not None:
-            holders.give_signs(place.worker.name)  # and start the sweeper, for __del__
+            holders.give_signs(worker.name)  # and start the sweeper, for __del__
 
     def __del__(self) -> None:
         # Nobody waited: the owner would hold the module for a stub that nobody makes. A module with a name stays.
         if self._name is None and self._ticket is not None:
-            chores.soon(partial(cancel_message, self._place, self._ticket))  # see chores.py, Note [Finalisers]
+            chores.soon(partial(cancel_message, self._worker, self._ticket))  # see chores.py, Note [Finalisers]
 
     @property
     def worker_id(self) -> int:
         """Returns the id of the worker that was asked, which has another one when it comes back."""
-        worker_id: int = self._place.worker.id
+        worker_id: int = self._worker.id
         return worker_id
 
     def done(self) -> bool:
@@ -193,9 +193,9 @@ class PendingStub(Pending[StubT]):
         self.is_new = answer.is_new
         if answer.warning:
             warnings.warn(f"{self._where}: {answer.warning}", stacklevel=_depth_of_user())
-        worker, lease = self._place.worker.name, None
+        worker, lease = self._worker.name, None
         try:
-            devices = tuple(_torch.mapped_devices(self._place.worker))
+            devices = tuple(_torch.mapped_devices(self._worker))
             if answer.ticket is not None:
                 lease = leases.receive(worker, answer.handle, answer.ticket)
         except FAILURES as error:  # the owner was lost since, or RPC has ended
@@ -208,17 +208,17 @@ class PendingStub(Pending[StubT]):
         """Builds the module here, and asks the worker to host it: see built_here.py. `unknown`: as there."""
         assert self._request is not None
         request, self._request = self._request, None
-        built = built_here(self._compiled, self._place, request, unknown)
+        built = built_here(self._compiled, self._worker, request, unknown)
         self._position, self._ticket = 0, built.ticket
-        self._answer = send_requests(self._compiled, self._place, [built])
+        self._answer = send_requests(self._compiled, self._worker, [built])
 
     @property
     def _where(self) -> str:
-        return f"{self._compiled.interface.name} on {self._place.worker.name}"
+        return f"{self._compiled.interface.name} on {self._worker.name}"
 
     def _failure(self, error: Exception) -> Exception:
         """Makes the error to raise for one of torch's. Cancels the creation, unless the module is to be built here."""
-        failure = explain(error, self._compiled.interface.name, self._place.worker.name)
+        failure = explain(error, self._compiled.interface.name, self._worker.name)
         if isinstance(failure, CallTimeoutError):
             failure = CallTimeoutError(f"{self._where}: {self._late}")
         elif not isinstance(failure, (WireError, NotInitializedError)):
@@ -246,4 +246,4 @@ def cancel(pending: PendingStub) -> None:
     """Has the owner remove what a Pending waits for, now or when it is done. Does not wait for that."""
     ticket, pending._ticket = pending._ticket, None
     if ticket is not None:
-        cancel_message(pending._place, ticket)
+        cancel_message(pending._worker, ticket)

@@ -12,7 +12,6 @@ import torch
 from ...errors import ArgumentError, MismatchError
 from ...jit import CompiledInterface
 from ...jit.read.shown import repr_of
-from ...link.places import Place
 from ...link.timeouts import own_id
 from ...link.whole_values import check_object, checked_value
 from ...owner.create import CreateRequest
@@ -38,7 +37,7 @@ def new_ticket() -> str:
 
 
 def request_for(
-    place: Place,
+    device: str | None,
     compiled: CompiledInterface,
     make: Callable[..., torch.nn.Module] | torch.jit.ScriptModule,
     args: tuple[Any, ...],
@@ -79,7 +78,7 @@ def request_for(
         make=make,
         args=args,
         kwargs=kwargs,
-        device=place.device or "cpu",
+        device=device or "cpu",
         places=places,
         name=name,
         in_turn=in_turn,

@@ -12,10 +12,10 @@ import torch
 import torch.distributed.rpc as rpc
 
 from ... import _torch
+from ..._torch import WorkerInfo
 from ...errors import CreationError, NotInitializedError, TorchRemoteError, WireError
 from ...jit import CompiledInterface
 from ...link.failures import explain, missing_operator
-from ...link.places import Place
 from ...link.protocol import SPOKEN
 from ...owner.create import CreateRequest, cancel_here, create_here
 from ..messages.exchange import send
@@ -23,9 +23,9 @@ from ..messages.waiting import is_of_a_handler
 from ..stubs.send_model import Sent
 
 
-def send_requests(compiled: CompiledInterface, place: Place, requests: list[CreateRequest]) -> Any:
+def send_requests(compiled: CompiledInterface, worker: WorkerInfo, requests: list[CreateRequest]) -> Any:
     """Asks a worker for modules in one message. Returns the Future of its answers."""
-    return ask_owner(compiled, place, create_here, [_fields(request) for request in requests])
+    return ask_owner(compiled, worker, create_here, [_fields(request) for request in requests])
 
 
 def _fields(request: CreateRequest) -> dict[str, Any]:
@@ -35,38 +35,42 @@ def _fields(request: CreateRequest) -> dict[str, Any]:
     return fields | {"make": Sent(request.make)} if isinstance(request.make, torch.jit.ScriptModule) else fields
 
 
-def cancel_message(place: Place, ticket: str) -> None:
+def cancel_message(worker: WorkerInfo, ticket: str) -> None:
     """Has a worker remove what the message with `ticket` asks for, now or when it is done. Does not wait for that."""
     with suppress(RuntimeError), _torch.without_inference():  # it raises if the worker, and its modules, are lost
-        rpc.rpc_async(place.worker, cancel_here, (ticket,))
+        rpc.rpc_async(worker, cancel_here, (ticket,))
 
 
 @contextmanager
-def cancelled_if_interrupted(place: Place, ticket: str) -> Iterator[None]:
+def cancelled_if_interrupted(worker: WorkerInfo, ticket: str) -> Iterator[None]:
     """Cancels a message when anything but an error of ours is raised, as by Ctrl-C: nobody has what comes of it."""
     try:
         yield
     except BaseException as error:
         if not isinstance(error, TorchRemoteError) or is_of_a_handler(error):
-            cancel_message(place, ticket)
+            cancel_message(worker, ticket)
         raise
 
 
 def ask_owner(
-    compiled: CompiledInterface, place: Place, function: Callable[..., Any], *args: Any, within: float | None = None
+    compiled: CompiledInterface,
+    worker: WorkerInfo,
+    function: Callable[..., Any],
+    *args: Any,
+    within: float | None = None,
 ) -> Any:
     """Sends a request of the control plane. Returns the Future of the answer."""
 
     def failing(error: Exception) -> TorchRemoteError:
         if isinstance(error, RuntimeError):
-            failure = explain(error, compiled.interface.name, place.worker.name)
+            failure = explain(error, compiled.interface.name, worker.name)
             if isinstance(failure, (WireError, NotInitializedError)):
                 return failure
-        return CreationError(f"{compiled.interface.name} on {place.worker.name}: cannot be sent: {with_remedy(error)}")
+        return CreationError(f"{compiled.interface.name} on {worker.name}: cannot be sent: {with_remedy(error)}")
 
     # Pickling may raise anything.
     limit = {} if within is None else {"timeout": within}
-    return send(rpc.rpc_async, (place.worker, function, (*SPOKEN, *args)), limit, failing, catches=(Exception,))
+    return send(rpc.rpc_async, (worker, function, (*SPOKEN, *args)), limit, failing, catches=(Exception,))
 
 
 # In the messages of pickle and torch.

@@ -189,8 +189,8 @@ def _start(
     """Asks one worker for its module, or several for theirs. `within`: seconds to answer; None for RPC's default."""
     if isinstance(where, (list, tuple)):
         return PendingReplicas(compiled, name, timeout, where, within)
-    place = find_worker(cast(str, where))  # it refuses what is no string
-    return ask_for_served(place, compiled, name, timeout, within)
+    worker = find_worker(cast(str, where))  # it refuses what is no string
+    return ask_for_served(worker, compiled, name, timeout, within)
 
 
 def withdraw(name: str, where: str | None = None) -> None:
@@ -221,5 +221,5 @@ def withdraw(name: str, where: str | None = None) -> None:
     if where is None:
         served.withdraw_here(name)
         return
-    worker = find_worker(where).worker.name
+    worker = find_worker(where).name
     ask(worker, f"withdraw on {worker}", served.withdraw_here, name, timeout=None)

@@ -176,9 +176,9 @@ def _ask(key: Key) -> None:
     """Asks the worker for the module that calls wait for."""
     address, _ = key
     try:
-        place, limit = find_worker(address.worker), address.seconds
+        worker, limit = find_worker(address.worker), address.seconds
         until = time.monotonic() + seconds_of(limit)
-        pending = ask_for_served(place, compiled_at(address), address.name, limit, within=limit)
+        pending = ask_for_served(worker, compiled_at(address), address.name, limit, within=limit)
         when_answered(pending, functools.partial(_answered, key, until, pending))
     except TorchRemoteError:  # the worker is lost since
         for call in _end_search(key):

@@ -65,10 +65,10 @@ def _ask(methods: NamedStubMethods, within: float) -> tuple[PendingStub, Route]:
     route = connected_route(methods.scripted())
     assert route.name is not None
     try:
-        place = find_worker(route.worker)
+        worker = find_worker(route.worker)
     except PlaceError:
         raise NotInGroupError(f"{_where(methods, route)}: {GONE}") from None
-    asked = ask_for_served(place, methods.compiled, route.name, route.timeout, within, methods.followed, is_call=True)
+    asked = ask_for_served(worker, methods.compiled, route.name, route.timeout, within, methods.followed, is_call=True)
     return asked, route
 
 

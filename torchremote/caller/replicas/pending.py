@@ -118,7 +118,7 @@ def _is_found(one: PendingStub[Any]) -> bool:
 def _found(where: str) -> str:
     """Returns the name of a worker. If it has not joined yet, returns what names it."""
     try:
-        return find_worker(where).worker.name
+        return find_worker(where).name
     except AbsentWorkerError:
         return where
 

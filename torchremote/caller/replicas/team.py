@@ -199,9 +199,9 @@ class Team:
                 self._seek(replica)
 
     def _ask(self, where: str, within: float | None) -> PendingStub:
-        place = find_worker(where)
+        worker = find_worker(where)
         # A call that fails goes to another replica, so it must not wait for this one.
-        return ask_for_served(place, self.compiled, self.name, self.timeout, within=within, followed=False)
+        return ask_for_served(worker, self.compiled, self.name, self.timeout, within=within, followed=False)
 
     def _replica_at(self, where: str) -> Replica:
         return next(replica for replica in self._replicas if replica.where == where)
