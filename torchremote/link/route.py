@@ -112,9 +112,17 @@ def route_of(scripted: torch.jit.ScriptModule) -> Route | None:
         return None
     address = address_of(scripted)
     handle, device, devices, lease, stream = parts
-    name, timeout = address.name or None, address.seconds
-    reached = (address.worker, name, device, handle, tuple(devices), lease, timeout)
-    return Route(*reached, in_turn=stream != 0, training=scripted.training)
+    return Route(
+        worker=address.worker,
+        name=address.name or None,
+        device=device,
+        handle=handle,
+        devices=tuple(devices),
+        lease=lease,
+        timeout=address.seconds,
+        in_turn=stream != 0,
+        training=scripted.training,
+    )
 
 
 def connected_route(stub: torch.jit.ScriptModule) -> Route:

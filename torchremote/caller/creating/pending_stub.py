@@ -201,8 +201,19 @@ class PendingStub(Pending[StubT]):
         except FAILURES as error:  # the owner was lost since, or RPC has ended
             raise self._failure(error) from None
         self._ticket = None  # from now on, the lease keeps the module
-        reached = (worker, self._name, answer.device, answer.handle, devices, lease)
-        return Route(*reached, self._timeout, answer.in_turn, answer.training, self._followed, self.worker_id)
+        return Route(
+            worker=worker,
+            name=self._name,
+            device=answer.device,
+            handle=answer.handle,
+            devices=devices,
+            lease=lease,
+            timeout=self._timeout,
+            in_turn=answer.in_turn,
+            training=answer.training,
+            followed=self._followed,
+            number=self.worker_id,
+        )
 
     def _send_built(self, unknown: CreationError | None) -> None:
         """Builds the module here, and asks the worker to host it: see built_here.py. `unknown`: as there."""
