@@ -136,10 +136,18 @@ def _create(request: CreateRequest) -> Created | Refusal:
         module = build(contract, request, device)
         in_turn, warning = _turns(request, module)
         ways = Ways(in_turn, _gather(request))
-        named = request.name, request.if_exists, _torch.own_name()
         try:
-            ready = served.made_ready(module, contract, ways, device, request.checkpoint, *named)
-            handle, is_new = served.host(ready, *named)
+            ready = served.made_ready(
+                module,
+                contract,
+                ways,
+                device,
+                path=request.checkpoint,
+                name=request.name,
+                if_exists=request.if_exists,
+                owner=_torch.own_name(),
+            )
+            handle, is_new = served.host(ready)
         except ServedNameError:
             if request.name is None or request.if_exists != "connect":
                 raise

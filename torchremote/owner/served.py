@@ -101,17 +101,20 @@ def serve(
     gathers = None if gather is None else Gather(gather, read.interface)
     ways = Ways(runs_in_turn(scripted, in_turn, gather), gathers)
     if_exists = "replace" if replace else "raise"
-    host(made_ready(scripted, contract, ways, path=path, name=name, if_exists=if_exists), name, if_exists)
+    host(made_ready(scripted, contract, ways, path=path, name=name, if_exists=if_exists))
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A scripted module that is ready to be hosted."""
+    """A scripted module that is ready to be hosted, under a name or without one."""
 
     module: torch.jit.ScriptModule
     device: torch.device
     contract: Contract
     ways: Ways  # how its calls run
+    name: str | None = None
+    if_exists: str = "raise"  # "replace" puts it in the place of the module that has the name, if there is one
+    owner: str | None = None  # how this worker is called, if a caller on another one is to read the error
 
 
 def made_ready(
@@ -129,12 +132,12 @@ def made_ready(
     Args:
         device: that of a module without tensors.
         path: that of the checkpoint. A module that `host` would refuse keeps its own state.
-        name, if_exists, owner: as for `host`.
+        name, if_exists, owner: as in `Ready`.
 
     Raises:
         As `restore`, and with `path` as `host`, of which it is the first half.
     """
-    ready = Ready(module, beside_calls(module, partial(own_device, module, device)), contract, ways)
+    device = beside_calls(module, partial(own_device, module, device))
     if path is not None:
         taken = _named(name)
         if taken is None:
@@ -144,36 +147,32 @@ def made_ready(
         else:
             raise _refusal(taken, owner)
         beside_calls(module, partial(restore, module, path))
-    return ready
+    return Ready(module, device, contract, ways, name, if_exists, owner)
 
 
-def host(ready: Ready, name: str | None, if_exists: str = "raise", owner: str | None = None) -> tuple[int, bool]:
-    """Hosts a module, under a name or without one, or raises and hosts nothing.
-
-    Args:
-        if_exists: "replace" puts it in the place of the module that has the name, if there is one.
-        owner: how this worker is called, if a caller on another one is to read the error.
+def host(ready: Ready) -> tuple[int, bool]:
+    """Hosts a module, or raises and hosts nothing.
 
     Returns:
         Its handle, and whether it is a new one: it took no other module's place.
 
     Raises:
-        ServedNameError: another module has the name, and `if_exists` is not "replace".
+        ServedNameError: another module has the name, and `ready.if_exists` is not "replace".
         And as `handle_for` and `exchange`.
     """
     while True:
-        taken = _named(name) if if_exists == "replace" else None
+        taken = _named(ready.name) if ready.if_exists == "replace" else None
         # Another thread may take the name meanwhile, or withdraw what has it.
         if taken is None:
             try:
-                return add(ready.contract, ready.module, ready.device, ready.ways, name), True
+                return add(ready.contract, ready.module, ready.device, ready.ways, ready.name), True
             except NameTaken as error:
                 first = error.first
-            if if_exists != "replace":
-                raise _refusal(first, owner)
+            if ready.if_exists != "replace":
+                raise _refusal(first, ready.owner)
             continue
         try:
-            return _put(ready, taken), False
+            return _replace_by(ready, taken), False
         except StaleStubError:
             if not taken.gone:
                 raise  # of a stub in the module
@@ -185,7 +184,7 @@ def _named(name: str | None) -> Entry | None:
         return None if name is None else by_name.get(name)
 
 
-def _put(ready: Ready, taken: Entry) -> int:
+def _replace_by(ready: Ready, taken: Entry) -> int:
     """Puts a module in the place of another one. Returns its handle."""
     check_exchange(taken, ready.module, ready.contract)  # a module that is refused keeps its mode
     mode = give_mode(taken, ready.module)

@@ -70,7 +70,7 @@ def check_interface(
     with _running() as worker:
         for moves, devices in WAYS:
             name = f"check-{uuid.uuid4()}"
-            served.host(served.Ready(scripted, CPU, compiled.contract, Ways(moves=moves)), name)
+            served.host(served.Ready(scripted, CPU, compiled.contract, Ways(moves=moves), name=name))
             try:
                 stub = connect(worker, interface, name)
                 route, _ = route_and_interface(stub, "check_interface")
