@@ -20,6 +20,15 @@ def is_stub(module: object) -> TypeGuard[torch.jit.ScriptModule]:
     return isinstance(module, torch.jit.ScriptModule) and _torch.has_method(module, ADDRESS)
 
 
+def compiled_from(qualified_name: str, text: str) -> CompiledInterface:
+    """Compiles an interface from its canonical text, with marks or without, as it is sent and saved.
+
+    Raises:
+        ValueError: this release of torchremote cannot read the text.
+    """
+    return compile_interface(parse_interface(qualified_name, text))
+
+
 def compiled_at(address: Address) -> CompiledInterface:
     """Compiles the interface of the stubs that have this address.
 
@@ -27,7 +36,7 @@ def compiled_at(address: Address) -> CompiledInterface:
         ArchiveError: this release of torchremote cannot read the interface that an archive has.
     """
     try:
-        return compile_interface(parse_interface(address.qualified_name, address.declaration))
+        return compiled_from(address.qualified_name, address.declaration)
     except ValueError as error:  # the parser raises it for any text that it cannot read
         raise ArchiveError(
             f"{address.qualified_name}: the stub was not saved by a torchremote like this: {error}"

@@ -15,8 +15,8 @@ from ..caller.messages.asking import ask
 from ..errors import ArgumentError, CallTimeoutError
 from ..jit import CompiledInterface, compile_interface
 from ..jit.read.model import Method
-from ..jit.read.parse import parse_interface
 from ..link.failures import MORE_TIME
+from ..link.stubs import compiled_from
 from ..link.timeouts import check_timeout
 from ..owner.served import interface_here
 from .results import as_text, check_output, save_file, to_json
@@ -104,7 +104,7 @@ def _interface(target: Served, worker: WorkerInfo, interface: str | None, within
         return compile_interface(find_class(interface))
     where = f"{target.name} on {target.worker}"
     name, text = ask(worker.name, where, interface_here, target.name, timeout=within)
-    return compile_interface(parse_interface(name, text))
+    return compiled_from(name, text)
 
 
 def _named(own: argparse.ArgumentParser, behind: list[str]) -> set[str]:

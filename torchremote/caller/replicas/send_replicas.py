@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ... import _torch
-from ...jit import compile_interface
-from ...jit.read.parse import parse_interface
 from ...link.protocol import SPOKEN, check_protocol
+from ...link.stubs import compiled_from
 from ..stubs.send_stub import sent_interface
 from .as_module import Replicas, ReplicasClass, make_replicas, own_of, replicas_class
 from .team import Team, TeamMode, team_of
@@ -38,7 +37,7 @@ def rebuild(
         ProtocolError: the sender runs a release of torchremote that this worker does not understand.
     """
     check_protocol(protocol, oldest, "the worker that sent replicas")
-    team = Team(compile_interface(parse_interface(*sent)), name, timeout, where, TeamMode(training))
+    team = Team(compiled_from(*sent), name, timeout, where, TeamMode(training))
     team.put_all(stubs)
     made = make_replicas(team)
     made.__dict__.update(own)
@@ -53,7 +52,7 @@ def _reduce_class(cls: type[Replicas]) -> str | tuple[Any, ...]:
 
 
 def _rebuild_class(qualified_name: str, declaration: str) -> type[Replicas]:
-    return replicas_class(compile_interface(parse_interface(qualified_name, declaration)))
+    return replicas_class(compiled_from(qualified_name, declaration))
 
 
 ReplicasClass.reduce_for_rpc = staticmethod(reduce_for_rpc)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ... import _torch
-from ...jit import Interface, compile_interface
-from ...jit.read.parse import parse_interface
+from ...jit import Interface
 from ...link.places import find_place
 from ...link.protocol import SPOKEN, check_protocol
 from ...link.route import Route
+from ...link.stubs import compiled_from
 from ...link.timeouts import check_running
 from ...owner.lives import leases
 from .stub import Bases, Stub, StubClass, give_own, make_stub, own_of, route_and_interface, stub_class
@@ -60,7 +60,7 @@ def rebuild(protocol: int, oldest: int, sent: tuple[str, str], bases: Bases, own
         ProtocolError: the sender runs a release of torchremote that this worker does not understand.
     """
     check_protocol(protocol, oldest, "the worker that sent a stub")
-    return give_own(make_stub(compile_interface(parse_interface(*sent)), to.from_here(), bases), own)
+    return give_own(make_stub(compiled_from(*sent), to.from_here(), bases), own)
 
 
 def sent_interface(interface: Interface) -> tuple[str, str]:
@@ -76,7 +76,7 @@ def _reduce_class(cls: type[Stub]) -> str | tuple[Any, ...]:
 
 
 def _rebuild_class(sent: tuple[str, str], bases: Bases) -> type[Stub]:
-    return stub_class(compile_interface(parse_interface(*sent)), bases)
+    return stub_class(compiled_from(*sent), bases)
 
 
 StubClass.reduce_for_rpc = staticmethod(reduce_for_rpc)
