@@ -53,7 +53,7 @@ def seconds_of(timeout: float | None) -> float:
         raise
 
 
-def own_id() -> int:
+def checked_own_id() -> int:
     """Returns this worker's id, or raises NotInitializedError if RPC is not running in this process."""
     found = _torch.own_id()
     if found is None:

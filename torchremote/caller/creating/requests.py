@@ -12,7 +12,7 @@ import torch
 from ...errors import ArgumentError, MismatchError
 from ...jit import CompiledInterface
 from ...jit.read.shown import repr_of
-from ...link.timeouts import own_id
+from ...link.timeouts import checked_own_id
 from ...link.whole_values import check_object, checked_value
 from ...owner.create import CreateRequest
 from ...owner.running.turns import check_in_turn
@@ -85,7 +85,7 @@ def request_for(
         if_exists=if_exists,
         strict=strict,
         ticket=new_ticket(),
-        caller=own_id(),
+        caller=checked_own_id(),
         examples=checked_value(examples, "create.examples"),
         gather=gather,
         declared=None if gather is None else compiled.interface.declaration,
