@@ -39,7 +39,7 @@ from .exported import export_for
 from .lives import leases
 from .modes import is_training
 from .running.gathering import Gather, Ways
-from .running.turns import runs_in_turn
+from .running.turns import prepare_turns
 from .scripting import scripted_module
 from .state_names import StateNames, remember_names
 
@@ -172,9 +172,9 @@ def _find(contract: Contract, name: str) -> Created:
 
 
 def _turns(request: CreateRequest, module: torch.jit.ScriptModule) -> tuple[bool, str]:
-    """Says whether calls of the module run in turn, and what the caller has to be warned of."""
+    """Prepares for calls in turn. Says whether those of the module run so, and what the caller has to be warned of."""
     try:
-        return runs_in_turn(module, request.in_turn, request.gather), ""
+        return prepare_turns(module, request.in_turn, request.gather), ""
     except CreationError as error:
         if request.strict:
             raise

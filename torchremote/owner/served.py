@@ -35,7 +35,7 @@ from .modules import (
 )
 from .running.gathering import Gather, Ways, check_gather
 from .running.tables import LOCK
-from .running.turns import check_in_turn, runs_in_turn
+from .running.turns import check_in_turn, prepare_turns
 from .scripting import scripted_module
 
 
@@ -99,7 +99,7 @@ def serve(
     else:
         scripted = export_for(module, contract, complete_examples(examples, read.interface, contract))
     gathers = None if gather is None else Gather(gather, read.interface)
-    ways = Ways(runs_in_turn(scripted, in_turn, gather), gathers)
+    ways = Ways(prepare_turns(scripted, in_turn, gather), gathers)
     if_exists = "replace" if replace else "raise"
     host(made_ready(scripted, contract, ways, path=path, name=name, if_exists=if_exists))
 

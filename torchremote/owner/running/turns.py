@@ -37,8 +37,8 @@ def check_in_turn(in_turn: object) -> None:
         )
 
 
-def runs_in_turn(module: torch.jit.ScriptModule, wanted: bool | None, gather: int | None = None) -> bool:
-    """Says whether calls of `module` run in turn, and prepares this process if they do.
+def prepare_turns(module: torch.jit.ScriptModule, wanted: bool | None, gather: int | None = None) -> bool:
+    """Prepares this process if calls of `module` run in turn, and says whether they do.
 
     Args:
         wanted: what the user said. None: they do if a method changes the module.
