@@ -526,7 +526,9 @@ def test_what_is_refused(owner, encoder):
     with pytest.raises(ArgumentError, match=r"Encoder on owner: zero_grad\(set_to_none=False\): .* leave set_to_none"):
         tr.at_owner(encoder).zero_grad(set_to_none=False)
     for state in (None, {"linear.weight": 3}, {"linear.weight": torch.ones(2, 2).to_sparse()}):
-        with pytest.raises(ArgumentError, match="not a mapping of tensors|is no strided tensor with plain values"):
+        with pytest.raises(
+            ArgumentError, match="not a mapping of tensors; give what|is no strided tensor .* give a tensor"
+        ):
             tr.at_owner(encoder).load_state_dict(state)
     with pytest.raises(InterfaceError, match="at_owner: Linear is no stub"):
         tr.at_owner(nn.Linear(1, 1))

@@ -148,6 +148,7 @@ def test_a_join_waits_for_a_stopped_member_only_for_its_timeout_and_says_for_who
     late = nursery.start("ps", tr.group_address(), timeout=2)
     assert elapsed(until, lambda: late.said() is not None) < 6
     assert f"join 'ps': waited 2 s for 'sleeper' (process {stopped.pid} on " in late.said()
+    assert late.said().endswith("; end it, or join with a longer timeout")
     until(lambda: roles.members() == ["main", "sleeper"])
     time.sleep(SILENCE + 1)  # longer than it takes to notice a crash
     assert roles.members() == ["main", "sleeper"], "a stopped worker is no lost one"

@@ -16,6 +16,7 @@ from torchremote.caller.stubs import send_stub
 from torchremote.errors import ProtocolError
 from torchremote.jit.lower import units
 from torchremote.link import protocol, route
+from torchremote.owner import create
 
 from .. import zoo
 from ..group import play
@@ -110,6 +111,12 @@ def test_a_release_that_understands_an_older_one(monkeypatch):
         protocol.check_protocol(PROTOCOL - 2, PROTOCOL - 2, "the caller")
     with pytest.raises(ProtocolError, match=rf"protocol {OTHER + 1} and those from {OTHER} on, and this process"):
         protocol.check_protocol(OTHER + 1, OTHER, "the caller")
+
+
+def test_an_interface_that_the_owner_cannot_read():
+    (refusal,) = create.connect_here(PROTOCOL, PROTOCOL, "zoo.F", "forward(x: Later) -> int", "name")
+    assert refusal.error is errors.InterfaceError
+    assert re.match("zoo.F: the owner cannot read .*; run the same release of torchremote on both$", refusal.message)
 
 
 def test_an_archive_of_another_release(owner, tmp_path, monkeypatch):

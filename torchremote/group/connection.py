@@ -101,7 +101,7 @@ def _connect(address: str, name: str, timeout: float) -> HubConnection:
 def _what_it_does(error: OSError | ValueError) -> str:
     """Says of what listens at an address what is wrong with it, for the error of `HubConnection.ask`."""
     if isinstance(error, TimeoutError):
-        return "does not answer: is it a hub, or is it stopped?"
+        return "does not answer: is it a hub, or is it stopped? Have it go on, or give the address of another one"
     start = "python -m torchremote hub --address host:port"
     if isinstance(error, OSError):
         return (

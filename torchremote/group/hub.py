@@ -261,7 +261,10 @@ class Hub:
             self._end_join(worker)
             return
         whom = ", ".join(sorted(other.shown for other in worker.awaited)) or "this process itself"
-        worker.refuse(f"waited {worker.about['timeout']:g} s for {whom}: it is stopped, or too busy to run any Python")
+        worker.refuse(
+            f"waited {worker.about['timeout']:g} s for {whom}: it is stopped, or too busy to run any Python; end it, "
+            "or join with a longer timeout"
+        )
 
     def lose(self, worker: _Worker) -> None:
         """Takes off a worker whose connection has ended."""

@@ -110,7 +110,9 @@ class Membership:
         if self._leaving:
             raise self._error("this process left the group while it joined")
         if not self._is_settled:
-            raise self._error(f"the hub at {self.address} does not answer: is it stopped?")
+            raise self._error(
+                f"the hub at {self.address} does not answer: is it stopped? Have it go on, or start another one"
+            )
         if self._refused is not None:
             raise self._error(self._refused)
 

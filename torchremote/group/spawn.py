@@ -188,7 +188,7 @@ def _start(process: subprocess.Popen[bytes], answers: IO[bytes], asked: bytes, u
             return json.loads(line) if line.endswith(b"\n") else ""
         if ended:
             return ""
-    return "the process does not answer: is it stopped, or does an import of it take long?"
+    return "the process does not answer: is it stopped, or do its imports take long? Then give spawn a longer timeout"
 
 
 def _write(pipe: int, asked: bytes, until: float) -> None:

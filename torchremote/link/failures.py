@@ -93,7 +93,8 @@ FORKED: Final = (
     "start processes with the 'spawn' or 'forkserver' method of multiprocessing"
 )
 _LEFT: Final = "the worker has left the group or crashed, and is not back"
-GONE: Final = f"{_LEFT}; nothing was sent"
+_START_AGAIN: Final = "start it again under its name"
+GONE: Final = f"{_LEFT}; nothing was sent; {_START_AGAIN}"
 NO_MODULE: Final = (
     "its module is gone: it was withdrawn, or its worker was restarted; create it again, or connect if it has a name"
 )
@@ -231,7 +232,7 @@ def _on_the_way(text: str, message: str, method: str, worker: str) -> TorchRemot
     if kind is None:
         return None
     if kind.error is NotInGroupError and in_parts:
-        gone = NotInGroupError(f"{where}: {_LEFT}; {SOME_MAY_HAVE_RUN}")
+        gone = NotInGroupError(f"{where}: {_LEFT}; {SOME_MAY_HAVE_RUN}; {_START_AGAIN}")
         gone._some_may_have_run = True
         return gone
     is_call = "." in method

@@ -246,7 +246,10 @@ def _contract(name: str, text: str) -> Contract:
     try:
         return compile_contract(parse_interface(name, text))
     except ValueError as error:
-        raise InterfaceError(f"{name}: the owner cannot read the interface that it was sent: {error}") from error
+        raise InterfaceError(
+            f"{name}: the owner cannot read the interface that it was sent: {error}; run the same release of "
+            "torchremote on both"
+        ) from error
 
 
 def connect_here(protocol: int, oldest: int, interface: str, text: str, name: str) -> list[Created | Refusal]:

@@ -84,7 +84,8 @@ def _found(methods: NamedStubMethods, route: Route, pending: PendingStub) -> Rou
         if methods.number in (None, pending.worker_id):
             return None
         raise NotInGroupError(
-            f"{_where(methods, route)}: the worker is back, and does not serve {route.name!r}; nothing was sent"
+            f"{_where(methods, route)}: the worker is back, and does not serve {route.name!r}; nothing was sent; "
+            "serve it there again"
         ) from None
 
 

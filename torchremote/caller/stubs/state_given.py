@@ -15,7 +15,10 @@ from ...link.failures import first_line
 def check_is_mapping(where: str, state_dict: object) -> None:
     """Raises ArgumentError if a state is no mapping. `where`: names the module in the error."""
     if not isinstance(state_dict, Mapping):
-        raise ArgumentError(f"{where}: load_state_dict({type(state_dict).__name__}): not a mapping of tensors")
+        raise ArgumentError(
+            f"{where}: load_state_dict({type(state_dict).__name__}): not a mapping of tensors; give what "
+            "state_dict() returned"
+        )
 
 
 def check_values(where: str, state_dict: Mapping[str, Any]) -> None:
@@ -24,7 +27,10 @@ def check_values(where: str, state_dict: Mapping[str, Any]) -> None:
         is_tensor = isinstance(value, torch.Tensor)
         if not is_tensor or value.layout != torch.strided or value.is_meta or value.is_quantized:
             kind = f"{value.layout}, {value.dtype}, on {value.device}" if is_tensor else type(value).__name__
-            raise ArgumentError(f"{where}: {name} is no strided tensor with plain values, but: {kind}")
+            raise ArgumentError(
+                f"{where}: {name} is no strided tensor with plain values, but: {kind}; give a tensor that is one, as "
+                "to_dense() and dequantize() return it"
+            )
 
 
 def check_is_device(where: str, device: object) -> None:
