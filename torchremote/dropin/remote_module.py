@@ -25,7 +25,7 @@ from ..caller.stubs import as_module
 from ..caller.stubs.at_owner import AtOwner, at_owner
 from ..caller.stubs.stub import Stub, become_stub, route_and_interface
 from ..errors import ArgumentError, InterfaceError, NotSavableError
-from ..jit import CompiledInterface, compile_interface
+from ..jit import Interface, compile_interface
 from ..link.route import Route
 from ..link.whole_values import checked_value
 from .pickled import _REMOTE_MODULE_PICKLED_ATTRIBUTES as _REMOTE_MODULE_PICKLED_ATTRIBUTES
@@ -88,7 +88,6 @@ class _RemoteModule(nn.Module):
         place = ModulePlace.at(remote_device)
         args, kwargs = () if args is None else args, {} if kwargs is None else kwargs
         if _module_interface_cls is not None:
-            compiled = _compile(_module_interface_cls)
             asked = prepare(
                 place.where,
                 _module_interface_cls,
@@ -100,8 +99,9 @@ class _RemoteModule(nn.Module):
                 examples=examples,
                 strict=False,  # torch's class hosts any module
             )
+            _check_names(asked.compiled.interface)
             with cancelled_if_interrupted(asked.worker, asked.request.ticket):
-                become_stub(self, compiled, send_request(*asked).route(), _Scripted)
+                become_stub(self, asked.compiled, send_request(*asked).route(), _Scripted)
         elif extras := [
             what for what, given in (("name", name), ("in_turn", in_turn), ("examples", examples)) if given is not None
         ]:
@@ -135,7 +135,8 @@ class _RemoteModule(nn.Module):
             mapped = bool(_torch.mapped_devices(module_rref.owner()))
             refer(module, replace(place, is_device_map_set=mapped), module_rref)
         else:
-            compiled = _compile(_module_interface_cls)
+            compiled = compile_interface(_module_interface_cls)
+            _check_names(compiled.interface)
             become_stub(module, compiled, adopt(module_rref, compiled, place.device).route(), _Scripted)
         return module
 
@@ -305,19 +306,13 @@ class _Scripted:
         return at_owner(self)
 
 
-def _compile(interface: type) -> CompiledInterface:
-    """Compiles an interface for a RemoteModule.
-
-    Raises:
-        InterfaceError: a method of it, or one that stubs get for it, would replace one of a remote module's own.
-    """
-    compiled = compile_interface(interface)
-    for method in compiled.interface.methods:
+def _check_names(interface: Interface) -> None:
+    """Raises InterfaceError if a method, or one that stubs get for it, would replace one of a remote module's own."""
+    for method in interface.methods:
         for name in (method.name, f"{method.name}_async"):
             if name not in ("forward", "forward_async") and (hasattr(_RemoteModule, name) or hasattr(_Scripted, name)):
-                where = f"{compiled.interface.name}.{method.name}"
+                where = f"{interface.name}.{method.name}"
                 raise InterfaceError(f"{where}: a RemoteModule has a {name} of its own; rename it, or use create()")
-    return compiled
 
 
 for _class in (_RemoteModule, RemoteModule):  # not what derives from them: its own attributes would be lost
