@@ -56,7 +56,10 @@ def once_more(once: Callable[..., Any]) -> Resume:
     def is_allowed(stub: Any, failure: TorchRemoteError) -> bool:
         return isinstance(failure, StaleStubError) and _follows(stub) and may_be_sent_again(failure)
 
-    return Resume(is_allowed, lambda stub, args, kwargs, began, failure: once(stub, *args, **kwargs), is_timed=False)
+    def go_on(stub: Any, args: Any, kwargs: Any, began: float, failure: TorchRemoteError | None) -> Any:
+        return once(stub, *args, **kwargs)
+
+    return Resume(is_allowed, go_on, is_timed=False)
 
 
 def until_timeout(once_async: Callable[..., Any]) -> Resume:
@@ -69,7 +72,10 @@ def until_timeout(once_async: Callable[..., Any]) -> Resume:
     def is_allowed(stub: Any, failure: TorchRemoteError) -> bool:
         return _follows(stub) and may_be_sent_again(failure)
 
-    return Resume(is_allowed, lambda *call: run_here(_tries(once_async, *call)), is_timed=True)
+    def go_on(stub: Any, args: Any, kwargs: Any, began: float, failure: TorchRemoteError | None) -> Any:
+        return run_here(_tries(once_async, stub, args, kwargs, began, failure))
+
+    return Resume(is_allowed, go_on, is_timed=True)
 
 
 def sent_again(
