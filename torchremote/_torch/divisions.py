@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import torch
 
+from .nodes import GUARDED, number, write
+
 _C: Any = torch._C  # its type stubs lack many names
 
 # Note [Divisions of integers]
@@ -13,8 +15,6 @@ _C: Any = torch._C  # its type stubs lack many names
 #     integer divided by -1. So a divisor of -1 becomes 1, whose quotient is negated, and a remainder is calculated from
 #     a quotient: TorchScript's `//` raises for 0 before it divides. What `item()` of a tensor gives may be an integer
 #     or a float, and the call finds out which.
-GUARDED: Final = "guarded"
-"""An attribute of a division that has its guard. No kernel ever sees it."""
 _DIVISIONS: Final = ("aten::floordiv", "aten::remainder", "aten::divmod", "aten::gcd")
 _INTEGERS: Final = ("IntType", "NumberType")  # the latter is of a number that may be a float
 
@@ -45,7 +45,7 @@ class _Guard:
     def __init__(self, graph: Any, division: Any) -> None:
         self._graph = graph
         self._division = division
-        self._int, self._bool, self._number = _C.IntType.get(), _C.BoolType.get(), _C.NumberType.get()
+        self._int, self._bool = _C.IntType.get(), _C.BoolType.get()
 
     def add(self) -> None:
         division = self._division
@@ -114,15 +114,9 @@ class _Guard:
         quotient.replaceAllUsesWith(negated)
         negated.node().replaceInput(0, quotient)
 
-    def _constant(self, number: int) -> Any:
-        constant = self._write("prim::Constant")
-        constant.node().i_("value", number)
-        return constant
+    def _constant(self, value: int) -> Any:
+        return number(self._graph, self._division, value)
 
     def _write(self, operator: str, *inputs: Any, kind: Any = None) -> Any:
         """Writes an operator, of which the result is an int or of that `kind`, and returns the result."""
-        node = self._graph.create(operator, list(inputs), 1)
-        node.insertBefore(self._division)
-        node.copyMetadata(self._division)
-        node.output().setType(self._int if kind is None else kind)
-        return node.output()
+        return write(self._graph, self._division, operator, *inputs, kind=self._int if kind is None else kind)

@@ -11,8 +11,8 @@ from typing import Any, Final
 import torch
 
 from .compile import compile_function
-from .divisions import GUARDED
 from .frontend import parsed, resolver
+from .nodes import GUARDED, is_constant, number, write
 
 _C: Any = torch._C  # its type stubs lack many names
 
@@ -98,15 +98,15 @@ def guard_values(graph: Any) -> None:
 def _compare(graph: Any, node: Any) -> None:
     one, other = node.inputs()
     kinds = {value.type().kind() for value in (one, other)}
-    if kinds != {"FloatType"} or _is_constant(one) != _is_constant(other):
+    if kinds != {"FloatType"} or is_constant(one) != is_constant(other):
         return
     boolean = _C.BoolType.get()
     if one.unique() == other.unique():
-        found, is_opposite = _write(graph, node, "aten::isnan", one, kind=boolean), node.kind() == "aten::eq"
+        found, is_opposite = write(graph, node, "aten::isnan", one, kind=boolean), node.kind() == "aten::eq"
     else:
-        least, most = (_write(graph, node, f"aten::{name}", one, other, kind=boolean) for name in ("ge", "le"))
-        found, is_opposite = _write(graph, node, "aten::__and__", least, most, kind=boolean), node.kind() == "aten::ne"
-    _replace(node, [_write(graph, node, "aten::__not__", found, kind=boolean) if is_opposite else found])
+        least, most = (write(graph, node, f"aten::{name}", one, other, kind=boolean) for name in ("ge", "le"))
+        found, is_opposite = write(graph, node, "aten::__and__", least, most, kind=boolean), node.kind() == "aten::ne"
+    _replace(node, [write(graph, node, "aten::__not__", found, kind=boolean) if is_opposite else found])
 
 
 def _divide(graph: Any, node: Any, functions: tuple[str, ...]) -> None:
@@ -114,10 +114,10 @@ def _divide(graph: Any, node: Any, functions: tuple[str, ...]) -> None:
     if "FloatType" not in kinds or any(kind not in _FLOATS for kind in kinds):
         return
     of_floats = [
-        _write(graph, node, "aten::Float", value, kind=_C.FloatType.get()) if kind == "IntType" else value
+        write(graph, node, "aten::Float", value, kind=_C.FloatType.get()) if kind == "IntType" else value
         for value, kind in zip(node.inputs(), kinds, strict=True)
     ]
-    if not _is_constant(of_floats[1]) or of_floats[1].toIValue() == 0:
+    if not is_constant(of_floats[1]) or of_floats[1].toIValue() == 0:
         of_floats[1] = _call(graph, node, "checked", of_floats[1])
     _replace(node, [_call(graph, node, function, *of_floats) for function in functions])
 
@@ -131,7 +131,7 @@ def _search(graph: Any, node: Any) -> None:
     if node.kind() in _SEARCHES and not value:
         node.replaceInput(1, _call(graph, node, "not_empty", given))
     elif node.kind() in _WIDTHS and (value is None or value < 0):
-        width = _write(graph, node, "prim::max", given, _number(graph, node, 0), kind=_C.IntType.get())
+        width = write(graph, node, "prim::max", given, number(graph, node, 0), kind=_C.IntType.get())
         node.replaceInput(1, width)
 
 
@@ -143,11 +143,7 @@ def _pick(graph: Any, node: Any) -> None:
     is_index = all(use.user.kind() == "prim::ListConstruct" for use in node.output().uses())
     is_made = _NO_PLACE.match(node.sourceRange()) is not None
     if kind.kind() == "BoolType" and dtype.toIValue() == _INT64 and is_index and is_made:
-        node.replaceInput(1, _number(graph, node, _BOOL))
-
-
-def _is_constant(value: Any) -> bool:
-    return bool(value.node().kind() == "prim::Constant")
+        node.replaceInput(1, number(graph, node, _BOOL))
 
 
 def _replace(node: Any, results: list[Any]) -> None:
@@ -155,21 +151,6 @@ def _replace(node: Any, results: list[Any]) -> None:
     for output, result in zip(list(node.outputs()), results, strict=True):
         output.replaceAllUsesWith(result)
     node.destroy()
-
-
-def _write(graph: Any, before: Any, operator: str, *inputs: Any, kind: Any) -> Any:
-    """Writes an operator before a node, and returns its result, of that type."""
-    node = graph.create(operator, list(inputs), 1)
-    node.insertBefore(before)
-    node.copyMetadata(before)
-    node.output().setType(kind)
-    return node.output()
-
-
-def _number(graph: Any, before: Any, number: int) -> Any:
-    constant = _write(graph, before, "prim::Constant", kind=_C.IntType.get())
-    constant.node().i_("value", number)
-    return constant
 
 
 def _call(graph: Any, before: Any, function: str, *inputs: Any) -> Any:
