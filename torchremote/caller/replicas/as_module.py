@@ -6,7 +6,6 @@ Note [A stub in a model].
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
@@ -17,9 +16,9 @@ from ...errors import NotSavableError, StubError
 from ...jit import CompiledInterface
 from ...jit.read.shown import repr_of
 from ...jit.script.cache import Cache
-from ..calls.described import CallSignature, in_order, no_such
 from ..calls.profiled import profiled
 from ..stubs import as_module
+from ..stubs.as_python import AsPython
 from ..stubs.assigned import check_deleted, takes
 from ..stubs.remedies import REMEDIES, WITHOUT_STATE
 from ..stubs.stub import SeveralModules, Stub, with_timeout
@@ -34,14 +33,11 @@ class ReplicasClass(type):
     """Takes replicas apart for RPC's pickler. send_replicas.py sets this, because it needs `make_replicas`."""
 
 
-class Replicas(SeveralModules, metaclass=ReplicasClass):
+class Replicas(AsPython, SeveralModules, metaclass=ReplicasClass):
     """Stands for modules of the same name on several workers. `connect` returns it for a list of workers.
 
     It is called as a stub is. Each call goes to one of the modules: see team.py, Note [Replicas].
     """
-
-    _torchremote_compiled: CompiledInterface
-    __signature__ = CallSignature()
 
     def __init__(self, team: Team) -> None:
         self.__dict__[TEAM] = team
@@ -127,26 +123,11 @@ class Replicas(SeveralModules, metaclass=ReplicasClass):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({team_of(self).shown})"
 
-    def __dir__(self) -> list[str]:
-        return in_order(self._torchremote_compiled, super().__dir__())
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            raise no_such(self._torchremote_compiled, name) from None
+    def _torchremote_own(self) -> dict[str, Any]:
+        return own_of(self)
 
     def __copy__(self) -> Any:
         return self._of(team_of(self))
-
-    _replicate_for_data_parallel = __copy__
-
-    def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
-        copied = self.__copy__()
-        memo = {} if memo is None else memo
-        memo[id(self)] = copied  # an attribute may lead back to the replicas
-        copied.__dict__.update(copy.deepcopy(own_of(self), memo))
-        return copied
 
 
 def own_of(replicas: Replicas) -> dict[str, Any]:

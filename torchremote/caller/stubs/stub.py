@@ -14,7 +14,6 @@ Note [Set from elsewhere]
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -31,12 +30,12 @@ from ...link.timeouts import check_timeout
 from ...locks import new_lock
 from ...typing import StubT
 from ..calls.batches import many_calls
-from ..calls.described import CallSignature, in_order, no_such
 from ..calls.methods import DEVICES, METHODS, NamedStubMethods, methods_of
 from ..calls.profiled import profiled
 from ..calls.references import remote_call
 from ..calls.single import called_names, python_calls
 from . import shown
+from .as_python import AsPython
 from .assigned import check_deleted, takes
 from .copying import keep_stubs_in_copies
 from .modes import SHARED, share_mode
@@ -220,7 +219,7 @@ class StubClass(type(torch.jit.RecursiveScriptModule)):  # type: ignore[misc]
     """Takes a stub apart for RPC's pickler: see Note [Set from elsewhere]."""
 
 
-class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
+class Stub(AsPython, torch.jit.RecursiveScriptModule, metaclass=StubClass):
     """Stands for a module on another worker. `create` and `connect` return stubs.
 
     A stub has the methods of its interface, and four more for every method `<m>`:
@@ -254,21 +253,12 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
     2
     """
 
-    _torchremote_compiled: CompiledInterface
     _torchremote_bases: Bases = ()
     _torchremote_refuse: Callable[[str, str], NoReturn]
     """Refuses a method, with what to write instead. as_module.py sets this."""
-    __signature__ = CallSignature()
 
-    def __dir__(self) -> list[str]:
-        # ScriptModule's own calls this one.
-        return in_order(self._torchremote_compiled, torch.nn.Module.__dir__(self))
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            raise no_such(self._torchremote_compiled, name) from None
+    def _torchremote_own(self) -> dict[str, Any]:
+        return own_of(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if SHARED not in self.__dict__ or takes(self._torchremote_compiled.interface.name, name, value, self.training):
@@ -287,16 +277,6 @@ class Stub(torch.jit.RecursiveScriptModule, metaclass=StubClass):
 
     def __copy__(self) -> Any:
         return stub_along(self, route_and_interface(self, "copy")[0])
-
-    def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
-        # Another stub of the same module. The module is not copied.
-        copied = self.__copy__()
-        memo = {} if memo is None else memo
-        memo[id(self)] = copied  # an attribute may lead back to the stub
-        return give_own(copied, copy.deepcopy(own_of(self), memo))
-
-    def _replicate_for_data_parallel(self) -> Any:
-        return self.__copy__()  # ScriptModule's own is no stub
 
     def extra_repr(self) -> str:
         route, compiled = route_and_interface(self, "repr")
