@@ -18,6 +18,7 @@ from .._torch import PyRRef
 from ..errors import ArgumentError
 from ..jit import Classes
 from ..jit.read.literals import DeviceValue, DtypeValue, MemberValue, NamedTupleValue, Value
+from ..jit.read.model import Method, Required
 from ..jit.read.shown import shown
 from ..jit.read.types import (
     AnyType,
@@ -220,7 +221,17 @@ class PythonPacker:
                 return _made(self._classes[kind], (self.unpack(part, item) for part, item in parts))
         return value
 
-    def value_of(self, default: Value) -> Any:
+    # -- defaults
+
+    def defaults_of(self, method: Method) -> dict[str, Any]:
+        """Returns the defaults of a method's arguments, by name, as Python values."""
+        return {
+            argument.name: self.python_default(argument.default)
+            for argument in method.arguments
+            if not isinstance(argument.default, Required)
+        }
+
+    def python_default(self, default: Value) -> Any:
         """Returns the Python value for a default of the model."""
         match default:
             case DtypeValue(name):
@@ -230,9 +241,9 @@ class PythonPacker:
             case MemberValue(path, name):
                 return getattr(self._class(path), name)
             case NamedTupleValue(path, items):
-                return _made(self._class(path), map(self.value_of, items))
+                return _made(self._class(path), map(self.python_default, items))
             case tuple():
-                return tuple(map(self.value_of, default))
+                return tuple(map(self.python_default, default))
         return default
 
     def _class(self, path: str) -> Any:

@@ -11,7 +11,7 @@ from .. import _torch
 from ..errors import ArgumentError, CreationError, MismatchError
 from ..jit import Contract, compile_interface
 from ..jit.export import NAMED_DEVICES, check_examples, export_module, export_programs
-from ..jit.read.model import Interface, Required
+from ..jit.read.model import Interface
 from ..jit.script.cache import READING_MODULES
 from ..link.places import CPU, device_of
 from ..link.stubs import is_stub
@@ -159,11 +159,7 @@ def complete_examples(examples: object, interface: Interface, contract: Contract
     checked = check_examples(examples, interface)
     packer = PythonPacker(contract.classes)
     for method in interface.methods:
-        defaults = {
-            argument.name: packer.value_of(argument.default)
-            for argument in method.arguments
-            if not isinstance(argument.default, Required)
-        }
+        defaults = packer.defaults_of(method)
         names = [argument.name for argument in method.arguments]
 
         def complete(example: Any, names: list[str] = names, defaults: dict[str, Any] = defaults) -> Any:

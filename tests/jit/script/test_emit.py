@@ -453,7 +453,7 @@ def renamed(value):
 
 def value_of(value):
     interface = Interface("E", (Method("m", (), TupleType(tuple(read_type("", cls) for cls in zoo.NAMED))),))
-    return PythonPacker(find_classes(interface, "tests")).value_of(value)
+    return PythonPacker(find_classes(interface, "tests")).python_default(value)
 
 
 def test_literals_that_plain_formatting_gets_wrong():

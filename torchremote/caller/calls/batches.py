@@ -23,7 +23,7 @@ from ... import _torch
 from ...errors import ArgumentError, RemoteError, TorchRemoteError
 from ...jit import CompiledInterface, sendable
 from ...jit.lower import packed_name
-from ...jit.read.model import Method, Required
+from ...jit.read.model import Method
 from ...jit.read.types import TupleType
 from ...jit.runtime.table import PAGE_MASK, POSITION_BITS
 from ...link.failures import FAILURES
@@ -74,11 +74,7 @@ class Batches:
         self.signature = self._calls.signature
         _, self._call_async = self._calls.pair()
         self._is_exact = exact_test(TupleType(tuple(argument.type for argument in method.arguments)))
-        self._defaults = {
-            argument.name: self._calls.packer.value_of(argument.default)
-            for argument in method.arguments
-            if not isinstance(argument.default, Required)
-        }
+        self._defaults = self._calls.packer.defaults_of(method)
 
     def many(self) -> Callable[..., Any]:
         """Makes `<m>_many`."""

@@ -28,7 +28,7 @@ from ...errors import ArgumentError, TorchRemoteError
 from ...jit import CompiledInterface
 from ...jit.lower import packed_name
 from ...jit.lower.plan import is_called_packed
-from ...jit.read.model import Method, Required
+from ...jit.read.model import Method
 from ...link.failures import explain, refused_handle
 from ...link.route import connected_route
 from ...link.tensors import restorer
@@ -249,11 +249,10 @@ def failure_of(stub: Any, error: Exception, where: str, which: Callable[[], str]
 def call_signature(method: Method, packer: PythonPacker) -> inspect.Signature:
     """Makes the signature of a method of stubs from the model: defaults are of exactly the declared types."""
     parameters = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)]
+    defaults = packer.defaults_of(method)
     for argument in method.arguments:
         kind = inspect.Parameter.KEYWORD_ONLY if argument.keyword_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
-        default: Any = inspect.Parameter.empty
-        if not isinstance(argument.default, Required):
-            default = packer.value_of(argument.default)
+        default = defaults.get(argument.name, inspect.Parameter.empty)
         parameters.append(inspect.Parameter(argument.name, kind, default=default, annotation=str(argument.type)))
     own, names = "self", {argument.name for argument in method.arguments}
     while own in names:
