@@ -21,9 +21,8 @@ import torch
 
 from ... import _torch
 from ...errors import ArgumentError, RemoteError, TorchRemoteError
-from ...jit import CompiledInterface, sendable
+from ...jit import sendable
 from ...jit.lower import packed_name
-from ...jit.read.model import Method
 from ...jit.read.types import TupleType
 from ...jit.runtime.table import PAGE_MASK, POSITION_BITS
 from ...link.failures import FAILURES
@@ -56,25 +55,24 @@ _draw_numbers()
 os.register_at_fork(after_in_child=_draw_numbers)  # for an owner, a child is another caller
 
 
-def many_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
-    """Makes a stub's two Python methods for many calls of `method`: `<m>_many` and `<m>_many_async`."""
-    batches = Batches(compiled, method)
+def many_calls(calls: Calls) -> Iterator[Callable[..., Any]]:
+    """Makes a stub's two Python methods for many calls of one method: `<m>_many` and `<m>_many_async`."""
+    batches = Batches(calls)
     for call, ending in ((batches.many(), "_many"), (batches.many_async(), "_many_async")):
-        describe(call, compiled, method, ending, batches.signature)
+        describe(call, calls.compiled, calls.method, ending, calls.signature)
         yield call
 
 
 class Batches:
     """Makes the Python methods of a stub for many calls of one method."""
 
-    def __init__(self, compiled: CompiledInterface, method: Method) -> None:
-        self._method = method
-        self._where = f"{compiled.interface.name}.{method.many.name}"
-        self._calls = Calls(compiled, method)
-        self.signature = self._calls.signature
-        _, self._call_async = self._calls.pair()
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._method = method = calls.method
+        self.where = f"{calls.compiled.interface.name}.{method.many.name}"
+        _, self._call_async = calls.pair()
         self._is_exact = exact_test(TupleType(tuple(argument.type for argument in method.arguments)))
-        self._defaults = self._calls.packer.defaults_of(method)
+        self._defaults = calls.packer.defaults_of(method)
 
     def many(self) -> Callable[..., Any]:
         """Makes `<m>_many`."""
@@ -131,7 +129,7 @@ class Batches:
         Returns:
             The Future of its results, what unpacks these, and what makes errors of torch's.
         """
-        batch = _Batch(stub, self._where, first)
+        batch = _Batch(stub, self.where, first)
         scripted = stub.__dict__[METHODS][packed_name(self._method.many.name)]
         try:
             with _torch.as_plain_tensors():
@@ -152,7 +150,7 @@ class Batches:
                 raise batch(error) from None
 
     def _place(self, position: int) -> str:
-        return f"{self._where}.calls[{position}]"
+        return f"{self.where}.calls[{position}]"
 
     def _unpack(self, values: list[Any]) -> list[Any]:
         results: list[Any] = self._calls.packer.unpack(values, self._method.many.returns)
@@ -161,7 +159,7 @@ class Batches:
     def _listed(self, calls: Iterable[Any]) -> list[Any]:
         """Returns the calls as a list. Raises ArgumentError if `calls` is no list of calls."""
         if isinstance(calls, (torch.Tensor, str, Mapping)) or not isinstance(calls, Iterable):
-            raise ArgumentError(f"{self._where}.calls: {type(calls).__name__} is no list of calls; {_A_CALL}")
+            raise ArgumentError(f"{self.where}.calls: {type(calls).__name__} is no list of calls; {_A_CALL}")
         return list(calls)  # an iterator that fails does so before anything is sent
 
     def _pack(self, call: Any, where: str) -> tuple[Any, ...]:

@@ -8,9 +8,7 @@ from typing import Any, NoReturn
 
 from ... import _torch
 from ...errors import UnsupportedTypeError
-from ...jit import CompiledInterface
 from ...jit.lower import remote_name
-from ...jit.read.model import Method
 from ...jit.references import can_stay, compile_references
 from ...link.route import connected_route
 from ..messages.exchange import send
@@ -19,9 +17,9 @@ from .methods import find_if_lost
 from .single import Calls
 
 
-def remote_call(compiled: CompiledInterface, method: Method) -> Callable[..., Any]:
+def remote_call(calls: Calls) -> Callable[..., Any]:
     """Makes a stub's Python method `<m>_remote` for one method of its interface."""
-    calls, name = Calls(compiled, method), remote_name(method)
+    compiled, method, name = calls.compiled, calls.method, remote_name(calls.method)
 
     def refuse(self_: Any, /, *args: Any, **kwargs: Any) -> NoReturn:
         raise UnsupportedTypeError(

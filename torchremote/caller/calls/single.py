@@ -63,16 +63,15 @@ def called_names(compiled: CompiledInterface) -> list[str]:
     return names
 
 
-def python_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
+def python_calls(calls: Calls) -> Iterator[Callable[..., Any]]:
     """Makes a stub's two Python methods for one method of its interface: `<m>`, which waits, and `<m>_async`."""
-    calls = Calls(compiled, method)
-    in_ranges = [profiled(call, compiled, method) for call in _described(compiled, calls, calls.pair())]
-    yield from _described(compiled, calls, calls.pair(*in_ranges))
+    in_ranges = [profiled(call, calls.compiled, calls.method) for call in _described(calls, calls.pair())]
+    yield from _described(calls, calls.pair(*in_ranges))
 
 
-def _described(compiled: CompiledInterface, calls: Calls, pair: Pair) -> Pair:
+def _described(calls: Calls, pair: Pair) -> Pair:
     for call, ending in zip(pair, ("", "_async"), strict=True):
-        describe(call, compiled, calls.method, ending, calls.signature)
+        describe(call, calls.compiled, calls.method, ending, calls.signature)
     return pair
 
 
@@ -80,6 +79,7 @@ class Calls:
     """Makes the Python methods of a stub for one method of its interface."""
 
     def __init__(self, compiled: CompiledInterface, method: Method) -> None:
+        self.compiled = compiled
         self.where = f"{compiled.interface.name}.{method.name}"
         self.method = method
         self.packer = PythonPacker(compiled.contract.classes)

@@ -48,11 +48,12 @@ _LOST: Final = (StaleStubError, WireError)
 
 def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Callable[..., Any]]:
     """Makes the five Python methods of replicas for one method of their interface."""
-    calls, batches = Calls(compiled, method), Batches(compiled, method)
+    calls = Calls(compiled, method)
+    batches = Batches(calls)
     make = calls.packed if is_called_packed(method) else calls.plain
     once, begin = calls.usual(make(at_once)), make(_begun)
     single = _Messages(begin, calls.where, method.idempotent)
-    parts = _Messages(batches.begin, f"{compiled.interface.name}.{method.many.name}", method.idempotent)
+    parts = _Messages(batches.begin, batches.where, method.idempotent)
 
     def now(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
         team, began = self_.__dict__[TEAM], time.monotonic()  # with a frame less than by `team_of`
@@ -85,7 +86,7 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
         parts.spread(team, shares, answers)
         return when_all(answers, lambda: _joined(answers), team.devices)
 
-    once_remote = remote_call(compiled, method)
+    once_remote = remote_call(calls)
 
     def remote(self_: Any, /, *args: Any, **kwargs: Any) -> Any:
         return _start(team_of(self_), once_remote, args, kwargs)

@@ -33,7 +33,7 @@ from ..calls.batches import many_calls
 from ..calls.methods import DEVICES, METHODS, NamedStubMethods, methods_of
 from ..calls.profiled import profiled
 from ..calls.references import remote_call
-from ..calls.single import called_names, python_calls
+from ..calls.single import Calls, called_names, python_calls
 from . import shown
 from .as_python import AsPython
 from .assigned import check_deleted, takes
@@ -305,9 +305,9 @@ def _make_class(compiled: CompiledInterface, bases: Bases) -> type[Stub]:
         if compiled.as_written.doc:
             members["__doc__"] = compiled.as_written.doc
         for method in compiled.interface.methods:
-            calls = (*many_calls(compiled, method), remote_call(compiled, method))
-            ranged = (profiled(call, compiled, method) for call in calls)
-            members |= {call.__name__: call for call in (*python_calls(compiled, method), *ranged)}
+            calls = Calls(compiled, method)
+            ranged = (profiled(call, compiled, method) for call in (*many_calls(calls), remote_call(calls)))
+            members |= {call.__name__: call for call in (*python_calls(calls), *ranged)}
         bases = (Stub,)
     cls: type[Stub] = StubClass(f"{compiled.interface.name}Stub", bases, members)
     _torch.send_as(cls, StubClass.reduce_for_rpc)
