@@ -49,7 +49,7 @@ def owner(store):
 
 def watch_after_a_sign():
     on_the_sweeper(holders._give_signs)
-    holders._owners["owner"].wait()
+    holders._owners["owner"].sign.wait()
     return rpc.rpc_sync("owner", watch_once)
 
 

@@ -10,6 +10,7 @@ import torch.distributed.rpc as rpc
 from torch import Tensor, nn
 
 import torchremote as tr
+from torchremote import chores
 from torchremote.caller.stubs.stub import make_stub
 from torchremote.errors import CapacityError, MismatchError, NotInitializedError, ServedNameError, StaleStubError
 from torchremote.jit import compile_interface
@@ -224,6 +225,68 @@ def test_a_holder_that_refused_before_its_group_took_it_off_holds_nothing(monkey
     del group[1]
     leases.watch()
     assert ended == [1]
+
+
+def signs(monkeypatch):
+    """Returns what gives signs once: for how each owner takes its sign, it returns those that got one."""
+    monkeypatch.setattr(holders._torch, "own_id", lambda: 0)
+    monkeypatch.setattr(holders, "_owners", {})
+    monkeypatch.setattr(holders, "ROUNDS_BETWEEN_SIGNS", 1)
+    monkeypatch.setattr(chores, "_regularly", [])  # this thread does it
+    monkeypatch.setattr(chores, "regularly", lambda chore: None)
+
+    def give(**answers):
+        asked = []
+
+        def ask(owner, function, args):
+            asked.append(owner)
+            answer = torch.futures.Future()
+            if isinstance(answers[owner], Exception):
+                answer.set_exception(answers[owner])
+            else:
+                answer.set_result(answers[owner])
+            return answer
+
+        monkeypatch.setattr(holders, "rpc", SimpleNamespace(rpc_async=ask))
+        holders._give_signs()
+        return asked
+
+    return give
+
+
+def test_signs_end_when_an_owner_has_said_twice_that_it_knows_of_no_lease(monkeypatch):
+    give = signs(monkeypatch)
+    for owner in ("knows", "earlier", "none", "fails"):
+        holders.give_signs(owner)
+    answers = {"knows": True, "earlier": None, "none": False, "fails": RuntimeError("busy")}
+    assert [give(**answers) for _ in range(3)] == [[*answers], [*answers], ["knows", "earlier", "fails"]]
+    holders.give_signs("none")  # for another lease
+    assert give(**answers) == ["knows", "earlier", "fails", "none"]
+
+
+def test_signs_go_on_when_a_lease_comes_just_after_the_second_answer(monkeypatch):
+    give, is_owner = signs(monkeypatch), holders._is_owner
+    holders.give_signs("owner")
+    assert give(owner=False) == give(owner=False) == ["owner"]
+
+    def is_one(owner):
+        found = is_owner(owner)
+        holders.give_signs("owner")
+        return found
+
+    monkeypatch.setattr(holders, "_is_owner", is_one)
+    assert give(owner=False) == []
+    monkeypatch.setattr(holders, "_is_owner", is_owner)
+    assert give(owner=True) == ["owner"]
+
+
+def test_signs_go_on_while_a_module_is_created(monkeypatch):
+    give, answer = signs(monkeypatch), torch.futures.Future()
+    holders.give_signs("owner", answer)
+    holders.give_signs("owner")
+    assert all(give(owner=False) == ["owner"] for _ in range(5))
+    answer.set_result([])
+    assert [give(owner=False) for _ in range(2)] == [["owner"], []]
 
 
 def test_hosting_on_oneself(owner):

@@ -139,7 +139,7 @@ class PendingStub(Pending[StubT]):
         self.is_new = True  # False: the answer is that the module was there before
         self._lock = threading.RLock()  # a signal's handler may wait, too
         if name is None and ticket is not None:
-            holders.give_signs(worker.name)  # and start the sweeper, for __del__
+            holders.give_signs(worker.name, answer)  # and start the sweeper, for __del__
 
     def __del__(self) -> None:
         # Nobody waited: the owner would hold the module for a stub that nobody makes. A module with a name stays.

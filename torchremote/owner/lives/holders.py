@@ -8,7 +8,8 @@ Note [Holders that die]
 
     A holder to which the owner cannot connect may live, and call: torch closes the port of a worker for good when a
     connection ends too early (group/listener.py, Note [Deaf workers]). So every holder gives its owners signs of its
-    life. One that refuses the connection keeps its leases until it is taken off the group, or there was no sign for
+    life, until an owner has answered twice that it knows of no lease; it takes two, because one may be on its way. One
+    that refuses the connection keeps its leases until it is taken off the group, or there was no sign for
     `SILENT_ROUNDS`. Rounds, and not seconds: an owner that was stopped finds the signs of that time when
     it goes on.
 """
@@ -136,25 +137,49 @@ def _failure(answer: torch.futures.Future[Any]) -> str:
     return ""
 
 
-def sign_here(holder: int) -> None:
-    """Notes that a holder lives."""
+def sign_here(holder: int) -> bool:
+    """Notes that a holder lives, and says whether it is one."""
     known = _holders.get(holder)
     if known is not None:
         known.silent = 0  # a round that counts just now may win; the next signs come long before `SILENT_ROUNDS`
+    return known is not None
 
 
 # -- on the holder
 
+
+@dataclass
+class _Owner:
+    """An owner that gets signs.
+
+    Attributes:
+        awaited: Futures of its answers to requests that create modules. It knows of no lease before it answers.
+        sign: the Future of its answer to the last sign. None: it got none yet.
+        unknown: how many answers running said that it knows of no lease.
+    """
+
+    awaited: set[torch.futures.Future[Any]]
+    sign: torch.futures.Future[Any] | None = None
+    unknown: int = 0
+
+
 _lock = new_lock()
-_owners: dict[str, torch.futures.Future[Any] | None] = {}
-"""The answer to the last sign, for each owner of which this process ever held a lease, until that owner is lost."""
+_owners: dict[str, _Owner] = {}  # by name: those of which this process may hold a lease
 _rounds = 0
 
 
-def give_signs(owner: str) -> None:
-    """Has the sweeper tell an owner, from now on, that this process lives."""
+def give_signs(owner: str, answer: torch.futures.Future[Any] | None = None) -> None:
+    """Has the sweeper tell an owner, from now on, that this process lives.
+
+    Args:
+        answer: the Future of the owner's answer, if it was asked to create modules.
+    """
     with _lock:
-        _owners[owner] = None  # it may have been restarted since the last sign
+        before = _owners.get(owner)
+        awaited = set() if before is None else before.awaited
+        if answer is not None:
+            awaited.add(answer)
+        _owners[owner] = _Owner(awaited)  # it may have been restarted since the last sign
     chores.regularly(_give_signs)
 
 
@@ -164,14 +189,28 @@ def _give_signs() -> None:
     _rounds += 1
     if own is None or _rounds % ROUNDS_BETWEEN_SIGNS:
         return
-    for owner, last in list(_owners.items()):
+    with _lock:
+        owners = list(_owners.items())
+    for name, owner in owners:
         sign: torch.futures.Future[Any] | None = None
-        if last is None or not (last.done() and is_lost(_failure(last))):
+        if _is_owner(owner):
             with suppress(*FAILURES):  # raised if it is lost, or has left
-                sign = rpc.rpc_async(owner, sign_here, (own,))
+                sign = rpc.rpc_async(name, sign_here, (own,))
+        owner.sign = sign
         with _lock:
-            if _owners[owner] is last:
-                if sign is None:
-                    del _owners[owner]
-                else:
-                    _owners[owner] = sign
+            if sign is None and _owners[name] is owner:  # otherwise a lease came meanwhile
+                del _owners[name]
+
+
+def _is_owner(owner: _Owner) -> bool:
+    """Says, by the answer to the last sign, whether this may be an owner still: see Note [Holders that die]."""
+    if owner.sign is None or not owner.sign.done():
+        return True
+    try:
+        is_known = owner.sign.value() is not False  # None: the owner is of a release that does not say it
+    except FAILURES as error:
+        return not is_lost(str(error))
+    with _lock:
+        owner.awaited -= {answer for answer in owner.awaited if answer.done()}
+        owner.unknown = 0 if is_known or owner.awaited else owner.unknown + 1
+    return owner.unknown < 2
