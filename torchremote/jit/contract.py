@@ -87,7 +87,10 @@ class CompiledInterface:
 
     @property
     def sources(self) -> dict[str, str]:
-        """Returns the text of each unit of this interface, those of owners too."""
+        """Returns the text of each unit that needs no marks and no first use, those of owners too.
+
+        `python -m torchremote emit --unit` prints the others.
+        """
         return {**self.contract.sources, **self.contract.hosting_sources, "stub": self.stub_source}
 
     @property

@@ -51,7 +51,7 @@ METHODS: Final = "_torchremote_methods"
 """The attribute in which a stub keeps its scripted methods, by name."""
 
 DEVICES: Final = "_torchremote_devices"
-"""The attribute in which a stub keeps the devices in the device map to its owner."""
+"""The attribute in which a stub keeps the accelerators in the device map to its owner."""
 
 _SHORTEST_SEARCH: Final = 0.01  # seconds
 

@@ -52,7 +52,7 @@ def request_for(
     gather: int | None = None,
     checkpoint: str | None = None,
 ) -> CreateRequest:
-    """Makes the request for one module, with a new ticket. The arguments are the fields of `CreateRequest`.
+    """Makes the request for one module, with a new ticket. The keywords are fields of `CreateRequest`.
 
     Raises:
         NotInitializedError: another thread ended RPC meanwhile.

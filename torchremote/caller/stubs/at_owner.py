@@ -335,7 +335,7 @@ class AtOwner:
             )
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Runs a function of owner/module_state.py on the owner, and returns its result."""
+        """Runs a function of owner/module_state.py or owner/checkpoints.py on the owner, and returns its result."""
         return self._ask_following(function, *args)[1]
 
     def _ask_following(self, function: Callable[..., Any], *args: Any) -> tuple[Route, Any]:
@@ -357,7 +357,7 @@ class AtOwner:
         raise AssertionError  # the last one returns or raises
 
     def _ask_once(self, route: Route, function: Callable[..., Any], *args: Any) -> Any:
-        """Runs a function of owner/module_state.py on the module that `route` leads to, and returns its result."""
+        """Does as `_ask`, on the module that `route` leads to."""
         try:
             return ask(route.worker, self._where, function, route.handle, *args, timeout=self._timeout)
         except unless_of_a_handler(CallTimeoutError) as error:

@@ -4,7 +4,8 @@ Note [What runs calls]
     Each slot of the owner's table has an object that runs calls: a `Runs`, with a method for every message. `AtOnce`
     runs each in the thread that brings it, and `Forked` (forked.py) in a fork. `InTurn` (in_turn.py) and `Gathering`
     (gathering.py) have it wait for its turn. Each of the four has a unit, which is compiled when the first module is
-    hosted in that way. So a caller compiles none of it, and an endpoint is one call, whatever the owner does.
+    hosted in that way; the other three also need that of `AtOnce`. So a caller compiles none of it, and an endpoint is
+    one call, whatever the owner does.
 
 Note [One function for all devices]
     A call of a method runs the same function, wherever the module is. It branches on the slot's module and on the flags

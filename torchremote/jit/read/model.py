@@ -137,7 +137,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Interface:
-    qualified_name: str  # the class's module and name, as TorchScript spells them; not part of the wire
+    qualified_name: str  # the class's module and name, as TorchScript spells them; only the last part is sent
     methods: tuple[Method, ...]  # sorted by name
 
     def __post_init__(self) -> None:
