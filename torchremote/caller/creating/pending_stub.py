@@ -197,7 +197,7 @@ class PendingStub(Pending[StubT]):
         try:
             devices = tuple(_torch.mapped_devices(self._worker))
             if answer.ticket is not None:
-                lease = leases.receive(worker, answer.handle, answer.ticket)
+                lease = leases.take(worker, answer.handle, answer.ticket)
         except FAILURES as error:  # the owner was lost since, or RPC has ended
             raise self._failure(error) from None
         self._ticket = None  # from now on, the lease keeps the module

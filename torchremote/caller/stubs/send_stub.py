@@ -26,14 +26,14 @@ class SentRoute:
     @staticmethod
     def of(route: Route) -> SentRoute:
         """Makes the sent form of a route, and asks the owner to hold the module meanwhile."""
-        ticket = None if route.lease is None else leases.send(route.worker, route.handle, route.lease)
+        ticket = None if route.lease is None else leases.ask_to_hold(route.worker, route.handle, route.lease)
         return SentRoute(replace(route, lease=None), ticket)
 
     def from_here(self) -> Route:
         """Makes this worker's route to the same module, with its own lease and device map."""
         worker, handle = self.route.worker, self.route.handle
         try:
-            lease = None if self.ticket is None else leases.receive(worker, handle, self.ticket)
+            lease = None if self.ticket is None else leases.take(worker, handle, self.ticket)
             devices = _torch.mapped_devices(find_place(worker).worker)
         except RuntimeError:
             check_running()  # another thread may have ended RPC

@@ -145,7 +145,7 @@ def _leases() -> dict[int, list[tuple[int, int]]]:
 # -- stubs on their way
 
 
-def send(worker: str, handle: int, lease: PyRRef[Any]) -> str:
+def ask_to_hold(worker: str, handle: int, lease: PyRRef[Any]) -> str:
     """Asks the owner to hold a module for a stub that is being sent. Returns the stub's ticket. Does not wait."""
     ticket = secrets.token_hex(8)
     with _torch.without_inference():
@@ -154,7 +154,7 @@ def send(worker: str, handle: int, lease: PyRRef[Any]) -> str:
     return ticket
 
 
-def receive(worker: str, handle: int, ticket: str) -> PyRRef[Any]:
+def take(worker: str, handle: int, ticket: str) -> PyRRef[Any]:
     """Takes a lease with a ticket that was sent to this worker. Does not wait."""
     holders.give_signs(worker)
     with _torch.without_inference():
