@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from torchremote.errors import PlaceError
-from torchremote.link.failures import first_line
 from torchremote.link.places import check_device
+from torchremote.link.words import first_line
 
 
 def test_what_an_error_says_in_a_line():

@@ -12,7 +12,8 @@ from .. import _torch
 from .._torch import WorkerInfo
 from ..errors import AbsentWorkerError, NotInitializedError, PlaceError
 from ..jit.read.shown import repr_of
-from .failures import check_not_forked, first_line
+from .failures import check_not_forked
+from .words import first_line
 
 _FORMS = "'worker', 'worker/device', 'rank:N' or 'rank:N/device', such as 'ps0/cuda:0' or 'rank:1/cpu'"
 CPU: Final = torch.device("cpu")

@@ -22,7 +22,7 @@ import torch
 
 from ..errors import ArgumentError, CreationError, MismatchError, RemoteError
 from ..jit.read.shown import repr_of
-from ..link.failures import words_of
+from ..link.words import words_of
 from . import modules
 from .running.hosting import Hosting
 from .state_names import differences, inner_states, misfits_of_kind, state_of, versions_in

@@ -28,10 +28,11 @@ from ..errors import CreationError, InterfaceError, ProtocolError, RemoteError, 
 from ..jit import Contract, compile_contract
 from ..jit.read.parse import parse_interface
 from ..jit.read.shown import repr_of
-from ..link.failures import is_ctrl_c, missing_operator, words_of
+from ..link.failures import missing_operator
 from ..link.places import check_device
 from ..link.protocol import check_protocol
 from ..link.stubs import is_stub
+from ..link.words import is_ctrl_c, words_of
 from ..locks import new_lock
 from . import modules, served
 from .compiled import check_place

@@ -19,7 +19,7 @@ from functools import partial
 import torch
 
 from ..errors import TorchRemoteError
-from ..link.failures import first_line
+from ..link.words import first_line
 from . import modules
 from .modules import Entry
 from .part_modes import check_mode, set_mode

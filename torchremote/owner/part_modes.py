@@ -32,8 +32,8 @@ from ..jit.export import (
     restore_parts,
     written,
 )
-from ..link.failures import words_of
 from ..link.stubs import is_stub
+from ..link.words import words_of
 
 _log = logging.getLogger("torchremote")
 

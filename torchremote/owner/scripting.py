@@ -17,7 +17,7 @@ from .. import _torch
 from ..errors import CreationError, MismatchError
 from ..jit import Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
-from ..link.failures import is_ctrl_c, words_of
+from ..link.words import is_ctrl_c, words_of
 from .checks.bools_as_numbers import check_bools
 from .checks.changes_in_place import check_changes
 from .checks.decorators import check_decorators

@@ -18,8 +18,8 @@ from ..errors import ArchiveError, CreationError, MismatchError, TorchRemoteErro
 from ..jit import compile_interface
 from ..jit.export import interface_of
 from ..jit.read.model import Interface
-from ..link.failures import first_line
 from ..link.places import check_device
+from ..link.words import first_line
 from ..owner.exported import check_movable, exported
 from .targets import UsageError, find_class, find_object
 

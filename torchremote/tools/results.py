@@ -14,7 +14,7 @@ import torch
 
 from .. import _torch
 from ..errors import ArgumentError
-from ..link.failures import first_line
+from ..link.words import first_line
 from .targets import UsageError
 from .values import the_numpy
 

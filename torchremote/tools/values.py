@@ -26,8 +26,8 @@ from ..jit.read.types import (
     UnionType,
     walk,
 )
-from ..link.failures import first_line
 from ..link.values import PythonPacker
+from ..link.words import first_line
 
 _FILES: Final = (".pt", ".npy")
 

@@ -39,9 +39,9 @@ from ...errors import (
     WireError,
 )
 from ...jit import CompiledInterface
-from ...link.failures import first_line
 from ...link.places import find_worker
 from ...link.timeouts import check_running
+from ...link.words import first_line
 from ...threads import at_work, start_thread
 from ..calls.methods import DEVICES, METHODS, NamedStubMethods
 from ..creating.pending_stub import PendingStub, ask_for_served

@@ -20,9 +20,9 @@ from typing import Any, Final
 from ... import _torch
 from ...errors import NotInitializedError, StaleStubError, TorchRemoteError, WireError
 from ...jit.export import MODE_NAMES
-from ...link.failures import first_line
 from ...link.route import Route
 from ...link.timeouts import timeout_of
+from ...link.words import first_line
 from ...locks import new_lock
 from ...owner import module_state
 from ..messages.asking import ask_later

@@ -9,7 +9,7 @@ import torch
 
 from ...errors import ArgumentError, PlaceError
 from ...jit.read.shown import repr_of
-from ...link.failures import first_line
+from ...link.words import first_line
 
 
 def check_is_mapping(where: str, state_dict: object) -> None:
