@@ -16,7 +16,7 @@ from torchremote.jit import compile_contract, compile_interface
 from torchremote.jit.lower import SourceNames
 from torchremote.jit.read.parse import parse_interface
 from torchremote.owner import modules, scripting
-from torchremote.owner.running.gathering import Ways
+from torchremote.owner.running.hosting import Ways
 
 from . import zoo
 from .group import end_with_the_parent

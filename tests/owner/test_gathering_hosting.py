@@ -18,7 +18,8 @@ from torchremote.jit import compile_interface
 from torchremote.jit.runtime.tensors import HAS_DEVICE_MAP, NO_GRAD
 from torchremote.owner import modules, scripting
 from torchremote.owner.create import CreateRequest
-from torchremote.owner.running.gathering import Gather, Ways
+from torchremote.owner.running.gathering import Gather
+from torchremote.owner.running.hosting import Ways
 
 from .. import zoo
 from ..group import one_thread_for_forks, play

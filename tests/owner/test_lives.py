@@ -20,8 +20,7 @@ from torchremote.link.route import route_of
 from torchremote.owner import served
 from torchremote.owner.lives import holders, leases
 from torchremote.owner.running import tables
-from torchremote.owner.running.gathering import AT_ONCE
-from torchremote.owner.running.hosting import hosting_of, put_of
+from torchremote.owner.running.hosting import AT_ONCE, hosting_of, put_of
 
 from .. import owner_process as remote
 from .. import zoo

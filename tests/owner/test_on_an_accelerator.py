@@ -12,7 +12,8 @@ from torchremote.jit import compile_interface
 from torchremote.jit.export.module import COMPILED, NAMED_DEVICES
 from torchremote.jit.runtime.tensors import HAS_DEVICE_MAP, NO_GRAD
 from torchremote.owner import modules, scripting
-from torchremote.owner.running.gathering import Gather, Ways
+from torchremote.owner.running.gathering import Gather
+from torchremote.owner.running.hosting import Ways
 
 from ..group import play
 

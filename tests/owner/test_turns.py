@@ -21,7 +21,7 @@ from torchremote.jit import compile_interface
 from torchremote.jit.runtime import turns
 from torchremote.jit.script.common import common_definitions
 from torchremote.owner import modules, scripting
-from torchremote.owner.running.gathering import Ways
+from torchremote.owner.running.hosting import Ways
 
 from ..group import one_thread_for_forks, play
 from ..waiting import until

@@ -39,7 +39,8 @@ from .compiled import check_place
 from .exported import export_for
 from .lives import leases
 from .modes import is_training
-from .running.gathering import Gather, Ways
+from .running.gathering import Gather
+from .running.hosting import Ways
 from .running.turns import prepare_turns
 from .scripting import scripted_module
 from .state_names import StateNames, remember_names

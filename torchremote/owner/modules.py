@@ -41,8 +41,7 @@ from ..locks import new_lock, uninterrupted
 from .implements import check_implements
 from .lives import leases
 from .running.counts import new_counts
-from .running.gathering import AT_ONCE, Ways
-from .running.hosting import Hosting, Put, hosting_of, parts_of, put_of, wait_for_device
+from .running.hosting import AT_ONCE, Hosting, Put, Ways, hosting_of, parts_of, put_of, wait_for_device
 from .running.tables import LOCK, OwnerTable, table_for
 from .running.turns import take_turn
 

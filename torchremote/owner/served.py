@@ -33,7 +33,8 @@ from .modules import (
     handle_for,
     remove_entry,
 )
-from .running.gathering import Gather, Ways, check_gather
+from .running.gathering import Gather, check_gather
+from .running.hosting import Ways
 from .running.tables import LOCK
 from .running.turns import check_in_turn, prepare_turns
 from .scripting import scripted_module

@@ -23,7 +23,7 @@ from ..jit.read.model import Method
 from ..link.places import CPU
 from ..link.values import PythonPacker
 from ..owner import served
-from ..owner.running.gathering import Ways
+from ..owner.running.hosting import Ways
 from ..owner.scripting import scripted_module
 from .strategies import calls
 

@@ -26,23 +26,6 @@ class Gather:
     interface: Interface  # with the marks of its methods, as whoever hosts the module wrote it
 
 
-@dataclass(frozen=True)
-class Ways:
-    """Says how the calls of a module run."""
-
-    in_turn: bool = False  # one after another: see turns.py
-    gather: Gather | None = None  # how they are gathered, if they are
-    moves: bool | None = None  # whether tensors move to the device and back; None: they do on an accelerator
-
-    @property
-    def takes_turns(self) -> bool:
-        """Says whether calls run one after another, or wait to be gathered."""
-        return self.in_turn or self.gather is not None
-
-
-AT_ONCE: Final = Ways()
-
-
 def check_gather(gather: object, interface: Interface) -> None:
     """Raises ArgumentError if `gather`, as `create` and `serve` take it, is not possible."""
     if gather is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -13,10 +13,27 @@ from ... import _torch, chores, native
 from ...errors import CreationError
 from ...jit import Contract
 from ...jit.owner_units import counted_module, host_at_once, host_forked, host_gathering, host_in_turn
-from .gathering import Ways, gathered_methods
+from .gathering import Gather, gathered_methods
 
 Put = Callable[[int], None]
 """Makes a handle lead to a module, for calls that begin from then on. Called under tables.LOCK."""
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Says how the calls of a module run."""
+
+    in_turn: bool = False  # one after another: see turns.py
+    gather: Gather | None = None  # how they are gathered, if they are
+    moves: bool | None = None  # whether tensors move to the device and back; None: they do on an accelerator
+
+    @property
+    def takes_turns(self) -> bool:
+        """Says whether calls run one after another, or wait to be gathered."""
+        return self.in_turn or self.gather is not None
+
+
+AT_ONCE: Final = Ways()
 
 
 @dataclass(frozen=True, eq=False)
