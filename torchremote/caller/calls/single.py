@@ -34,7 +34,7 @@ from ...link.route import connected_route
 from ...link.tensors import restorer
 from ...link.values import PythonPacker
 from ..messages.exchange import send
-from ..messages.settling import Settle, at_once, later, pass_on
+from ..messages.settling import Settle, later, pass_on, waiting
 from .again import Resume, once_more, sent_again, sent_until_timeout_later, until_timeout
 from .described import describe
 from .methods import DEVICES, METHODS, note_failure
@@ -98,7 +98,7 @@ class Calls:
             in_range, in_range_async: what they call while a profiler records. A wrapper would cost each call a frame.
         """
         make, settle_later = (self.packed, later) if is_called_packed(self.method) else (self.plain, pass_on)
-        once = make(at_once)
+        once = make(waiting)
         if self.method.idempotent:
             once_async = make(settle_later)
             resume, call_async = until_timeout(once_async), sent_until_timeout_later(once_async, in_range_async)

@@ -21,7 +21,7 @@ Settle = Callable[[Any, Failing, Sequence[torch.device]], Any]
 accelerators on which tensors of the result may be: a Future waits for their work."""
 
 
-def at_once(unpack: Callable[[Any], Any] | None) -> Settle:
+def waiting(unpack: Callable[[Any], Any] | None) -> Settle:
     """Makes a `Settle` that waits, as `settle` does."""
     return lambda answer, failing, devices: settle(answer, unpack, failing)
 

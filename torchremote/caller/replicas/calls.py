@@ -28,7 +28,7 @@ from ..calls.single import Calls, failure_of
 from ..messages.awaiting import Answer
 from ..messages.failures_later import Failing, Failure, fail_later, new_answer
 from ..messages.pauses import pause_of
-from ..messages.settling import Settle, at_once, when_all
+from ..messages.settling import Settle, waiting, when_all
 from ..messages.steps import Steps, run_here, run_later
 from ..messages.waiting import unless_of_a_handler
 from ..stubs.stub import with_timeout
@@ -51,7 +51,7 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
     calls = Calls(compiled, method)
     batches = Batches(calls)
     make = calls.packed if is_called_packed(method) else calls.plain
-    once, begin = calls.usual(make(at_once)), make(_begun)
+    once, begin = calls.usual(make(waiting)), make(_begun)
     single = _Messages(begin, calls.where, method.idempotent)
     parts = _Messages(batches.begin, batches.where, method.idempotent)
 
