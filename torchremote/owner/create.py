@@ -135,7 +135,7 @@ def _create(request: CreateRequest) -> Created | Refusal:
         if request.name is not None and request.if_exists == "connect":
             with suppress(ServedNameError):
                 return _find(contract, request.name)
-        module = build(contract, request, device)
+        module = build_module(contract, request, device)
         in_turn, warning = _turns(request, module)
         ways = Ways(in_turn, _gather(request))
         try:
@@ -206,7 +206,7 @@ def _refusal(error: BaseException, otherwise: type[TorchRemoteError]) -> Refusal
     return Refusal(otherwise, f"{words_of(error)}\n\n{traceback.format_exc()}")
 
 
-def build(contract: Contract, request: CreateRequest, device: torch.device) -> torch.jit.ScriptModule:
+def build_module(contract: Contract, request: CreateRequest, device: torch.device) -> torch.jit.ScriptModule:
     """Calls the user's class or function, moves the module to its device, and scripts or exports it.
 
     A caller does the same for an owner that cannot import the class.

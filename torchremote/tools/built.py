@@ -24,7 +24,7 @@ from ..owner.exported import check_movable, exported
 from .targets import UsageError, find_class, find_object
 
 
-def build(
+def build_target(
     target: str, interface: str | None, args: Sequence[str], device: str | None, evaluation: bool
 ) -> tuple[torch.nn.Module, Any]:
     """Makes the module that a target names. Returns it, and its interface: a class, or for a program a model.

@@ -21,7 +21,7 @@ from ..group.spawned import leave_in_time
 from ..link.places import device_of
 from ..owner.checks.remedies import REMEDY
 from ..owner.served import serve, withdraw_here
-from .built import build, find_examples
+from .built import build_target, find_examples
 from .targets import split_name
 from .visiting import (
     add_address,
@@ -131,7 +131,7 @@ def _serve(options: argparse.Namespace) -> None:
         _torch.start_counting()  # before anything is hosted
     tell(f"building {options.target}")
     examples = None if options.examples is None else find_examples(options.examples)
-    module, interface = build(options.target, options.interface, options.args, options.device, options.eval)
+    module, interface = build_target(options.target, options.interface, options.args, options.device, options.eval)
     device = str(device_of(module))  # before calls may change it
     metrics = None if options.metrics_port is None else _start_metrics(options.metrics_port, options.worker)
     # Before joining: whoever finds the worker finds the name.

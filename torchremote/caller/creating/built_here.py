@@ -23,7 +23,7 @@ from ...errors import CreationError, TorchRemoteError
 from ...jit import CompiledInterface
 from ...jit.read.shown import repr_of
 from ...jit.read.types import EnumType
-from ...owner.create import CreateRequest, build
+from ...owner.create import CreateRequest, build_module
 from ...owner.state_names import names_of
 from ..messages.asking import ask
 
@@ -89,7 +89,7 @@ def built_here(
             f"define the module's class and its enums in a file that {worker.name} can import"
         )
     try:
-        scripted = build(compiled.contract, request, torch.device("cpu"))
+        scripted = build_module(compiled.contract, request, torch.device("cpu"))
     except TorchRemoteError as error:
         raise type(error)(
             f"{where}: built here, since {worker.name} cannot import {what} or one of its arguments{why}: {error}"

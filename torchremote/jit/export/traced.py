@@ -27,7 +27,7 @@ from ..script.classes import Classes
 from .assigned import Assigned, Buffers
 from .examples import bound_arguments
 from .state import State
-from .values import Reader, Tree, build
+from .values import Reader, Tree, put_together
 from .watching import GradientsLost, Watching, tensors_of
 
 MODULE: Final = "module"
@@ -61,7 +61,7 @@ class Traced(nn.Module):
     def forward(self, *leaves: Any) -> tuple[Any, ...]:
         method, classes, where = self.call.method, self.call.classes, self.call.where
         values = {
-            argument.name: build(tree, argument.type, leaves, classes)
+            argument.name: put_together(tree, argument.type, leaves, classes)
             for argument, tree in zip(method.arguments, self.call.arguments, strict=True)
         }
         module: nn.Module = self.module

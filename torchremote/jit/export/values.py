@@ -192,7 +192,7 @@ def _check_keys(keys: Iterable[Any], kind: Type, where: str, misfit: type[Argume
             raise misfit(f"{where}: a key is nan, which equals no other key")
 
 
-def build(tree: Tree, kind: Type, leaves: Sequence[Any], classes: Classes) -> Any:
+def put_together(tree: Tree, kind: Type, leaves: Sequence[Any], classes: Classes) -> Any:
     """Puts an argument together, with other leaves."""
     match tree, kind:
         case Leaf(index), _:
@@ -200,14 +200,14 @@ def build(tree: Tree, kind: Type, leaves: Sequence[Any], classes: Classes) -> An
         case Constant(value), _:
             return value
         case _, OptionalType(item):
-            return build(tree, item, leaves, classes)
+            return put_together(tree, item, leaves, classes)
         case Several(items, keys), DictType(_, item) if keys is not None:
-            parts = (build(part, item, leaves, classes) for part in items)
+            parts = (put_together(part, item, leaves, classes) for part in items)
             return dict(zip(keys, parts, strict=True))
         case Several(items), ListType(item):
-            return [build(part, item, leaves, classes) for part in items]
+            return [put_together(part, item, leaves, classes) for part in items]
         case Several(items), TupleType(kinds) | NamedTupleType(items=kinds):
-            built = [build(part, item, leaves, classes) for part, item in zip(items, kinds, strict=True)]
+            built = [put_together(part, item, leaves, classes) for part, item in zip(items, kinds, strict=True)]
             return classes[kind](*built) if isinstance(kind, NamedTupleType) else tuple(built)
     raise AssertionError((tree, kind))
 
