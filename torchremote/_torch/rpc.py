@@ -88,7 +88,7 @@ def creation_of(reference: Any) -> Any:
 # Methods of Future in C++. Those of its Python class add nothing to them but a call.
 begin_future: Any = torch._C.Future.__init__
 is_done: Any = torch._C.Future.done
-value_of: Any = torch._C.Future.value
+future_value: Any = torch._C.Future.value
 complete: Any = torch._C.Future.set_result
 call_back: Any = torch._C.Future.add_done_callback
 check_on_unwrap: Any = torch._C.Future._set_unwrap_func

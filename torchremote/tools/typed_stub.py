@@ -15,7 +15,7 @@ from typing import Any, Final, Union
 
 from ..caller.calls.described import ASYNC, REMOTE
 from ..jit import compile_interface
-from ..jit.read.aliases import ALIASES, value_of, variables_of
+from ..jit.read.aliases import ALIASES, stands_for, variables_of
 from ..jit.read.interface import names_in_body
 
 IMPORTS: Final = {"_abc": "abc", "_typing": "typing", "_stubs": "torchremote.caller.typed"}
@@ -102,7 +102,7 @@ class StubWriter:
             inside: dict[Any, str] = {}
             for variable, item in variables_of(named, given).items():
                 inside[variable] = items[len(inside)] if len(inside) < len(items) else self._spelled(item, inside)
-            return self._spelled(value_of(named), inside)
+            return self._spelled(stands_for(named), inside)
         return "_typing.Any"
 
 

@@ -33,7 +33,7 @@ def later(unpack: Callable[[Any], Any] | None, on_unwrap: Callable[[Any], None] 
         on_unwrap: is called with the value whenever somebody asks for it, and raises the error if it is one.
     """
     # It calls torch's methods in C++, not those of Python around them.
-    value_of, complete = _torch.value_of, _torch.complete
+    future_value, complete = _torch.future_value, _torch.complete
     when_done, check_on_unwrap, begin_future = _torch.when_done, _torch.check_on_unwrap, _torch.begin_future
     new = Answer.__new__
 
@@ -47,7 +47,7 @@ def later(unpack: Callable[[Any], Any] | None, on_unwrap: Callable[[Any], None] 
         # This runs on an RPC thread and holds the GIL, which the caller needs. So it does as little as possible.
         def settled(done: torch.futures.Future[Any]) -> None:
             try:
-                value = value_of(done)
+                value = future_value(done)
                 complete(result, value if unpack is None else unpack(value))
             except FAILURES as error:
                 if is_of_a_handler(error):  # in the caller's own frame

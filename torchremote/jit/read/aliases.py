@@ -20,7 +20,7 @@ ALIASES: Final = (
 Alias = Union[typing_extensions.TypeAliasType, typing.NewType]
 
 
-def value_of(alias: Alias) -> Any:
+def stands_for(alias: Alias) -> Any:
     """Returns what an alias stands for. Type variables stay in it, and text is resolved.
 
     Raises:

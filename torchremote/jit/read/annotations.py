@@ -19,7 +19,7 @@ from torch.distributed.rpc import RRef
 
 from ... import _torch
 from ...errors import NotYetSupportedError, UnsupportedTypeError
-from .aliases import ALIASES, Alias, value_of, variables_of
+from .aliases import ALIASES, Alias, stands_for, variables_of
 from .paths import find_class, path_as_named
 from .refusals import (
     BARE,
@@ -173,7 +173,7 @@ def _read_alias(alias: Alias, items: tuple[Any, ...], around: _Around) -> Type:
     inside = around.inside(alias, variables)
     for index, (variable, item) in enumerate(variables_of(alias, items).items()):
         variables[variable] = functools.partial(_read, item, around if index < len(items) else inside)
-    return _read(value_of(alias), inside)
+    return _read(stands_for(alias), inside)
 
 
 def _read_class(cls: type, around: _Around) -> Type:
