@@ -41,7 +41,7 @@ from ..locks import new_lock, uninterrupted
 from .implements import check_implements
 from .lives import leases
 from .running.counts import new_counts
-from .running.hosting import AT_ONCE, Hosting, Put, Ways, hosting_of, parts_of, put_of, wait_for_device
+from .running.hosting import AT_ONCE, Hosting, Put, Ways, hosting_of, objects_in, put_of, wait_for_device
 from .running.tables import LOCK, OwnerTable, table_for
 from .running.turns import take_turn
 
@@ -232,7 +232,7 @@ def between_calls(entry: Entry, function: Callable[[Hosting], T]) -> T:
 
 def beside_calls(module: torch.jit.ScriptModule, function: Callable[[], T]) -> T:
     """Calls a function that looks into a module, between two calls of modules with which it shares a part."""
-    parts = parts_of(module)
+    parts = objects_in(module)
     with LOCK:
         hosting = next((_by_part[part][0] for part in parts if part in _by_part), None)
     return function() if hosting is None else take_turn(hosting, function)

@@ -74,7 +74,7 @@ def hosting_of(
         exchanged=0 if before is None else before.exchanged + 1,
         bytes=_bytes_of(module),
         learns=any(parameter.requires_grad for parameter in _parameters_of(module)),
-        parts=parts_of(module) if ways.takes_turns else frozenset(),
+        parts=objects_in(module) if ways.takes_turns else frozenset(),
     )
 
 
@@ -102,7 +102,7 @@ def _strand_of(module: torch.jit.ScriptModule, strand: object) -> object:
     return joined
 
 
-def parts_of(module: torch.jit.ScriptModule) -> frozenset[object]:
+def objects_in(module: torch.jit.ScriptModule) -> frozenset[object]:
     """Returns the objects in C++ of a module and its parts. No call changes these, so nothing waits for a turn."""
     parts = torch.nn.Module.modules(module)
     return frozenset(_torch.object_of(part) for part in parts if isinstance(part, torch.jit.ScriptModule))
