@@ -21,7 +21,7 @@ from .doctor import examine
 from .stub_files import file_of, stub_file
 from .targets import UsageError, import_module
 from .type_tables import tables
-from .visiting import ADDRESS_VARIABLE, DEFAULT_ADDRESS, FAILED, LOST, WRONG, chosen_address, hub_address
+from .visiting import ADDRESS_VARIABLE, DEFAULT_ADDRESS, EXIT_FAILED, EXIT_LOST, EXIT_WRONG, chosen_address, hub_address
 
 _INTERRUPTED: Final = 128 + signal.SIGINT
 _BROKEN_PIPE: Final = 128 + signal.SIGPIPE
@@ -87,8 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TorchRemoteError as error:
         print(f"torchremote: {error}", file=sys.stderr)
         if isinstance(error, UsageError):
-            return WRONG
-        return LOST if isinstance(error, (ConnectionError, AbsentWorkerError)) else FAILED
+            return EXIT_WRONG
+        return EXIT_LOST if isinstance(error, (ConnectionError, AbsentWorkerError)) else EXIT_FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:  # whoever read the output has ended

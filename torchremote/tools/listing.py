@@ -14,7 +14,7 @@ from typing import Any, Final
 from ..caller.messages.asking import ask
 from ..errors import TorchRemoteError, WireError
 from ..owner.stats import ModuleStats, WorkerStats, stats_here
-from .visiting import LOST, add_address, add_json, seconds_above_0, visiting, workers_there
+from .visiting import EXIT_LOST, add_address, add_json, seconds_above_0, visiting, workers_there
 
 _log = logging.getLogger("torchremote")
 _MOST_AT_ONCE: Final = 32  # workers that are asked
@@ -47,7 +47,7 @@ def _list(options: argparse.Namespace) -> int:
         print(json.dumps([as_fields(worker, stats) for worker, stats in found.items()]))
     else:
         print("\n".join(shown(rows_of(found))))
-    return LOST if None in found.values() else 0
+    return EXIT_LOST if None in found.values() else 0
 
 
 def ask_all(patience: float) -> dict[str, WorkerStats | None]:

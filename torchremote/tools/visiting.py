@@ -26,9 +26,9 @@ ADDRESS_VARIABLE: Final = "TORCHREMOTE_ADDRESS"
 DEFAULT_ADDRESS: Final = "127.0.0.1:29600"
 VISITOR: Final = "cli-"
 """Begins the names of commands that join a group for a while."""
-FAILED: Final = 1
-WRONG: Final = 2
-LOST: Final = 3
+EXIT_FAILED: Final = 1
+EXIT_WRONG: Final = 2
+EXIT_LOST: Final = 3
 """Exit statuses: an error; a command that is written wrongly, as argparse has it; a worker that is absent, lost, or
 does not answer in time."""
 _THREADS: Final = 4

@@ -42,7 +42,7 @@ Chosen = Taken | NotInGroupError
 Give = Callable[[Any], None]
 """Takes a result, or a `Failure` in its place."""
 
-_LOST: Final = (StaleStubError, WireError)
+_ANOTHER_MAY_RUN: Final = (StaleStubError, WireError)
 """Errors of a call that another replica may still run. All others are the call's own."""
 
 
@@ -62,7 +62,7 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
             return run_here(single.tries(team, args, kwargs, 1, began, taken, []))
         try:
             return once(taken.stub, *args, **kwargs)
-        except unless_of_a_handler(*_LOST) as error:
+        except unless_of_a_handler(*_ANOTHER_MAY_RUN) as error:
             failure = single.ended(team, taken, error)
         finally:
             taken.give_back()
@@ -195,7 +195,7 @@ class _Messages:
                     result = value if unpack is None else unpack(value)
                 except unless_of_a_handler(*FAILURES) as error:
                     failure = self.ended(team, taken, error)
-                    if isinstance(failure, _LOST):
+                    if isinstance(failure, _ANOTHER_MAY_RUN):
                         failed(failure, [taken.stub])
                     else:
                         fail_later(failing, error, give)
@@ -210,7 +210,7 @@ class _Messages:
         taken = chosen
         try:
             answer, unpack, failing = self._begin(taken.stub, *args, **kwargs)
-        except unless_of_a_handler(*_LOST) as error:
+        except unless_of_a_handler(*_ANOTHER_MAY_RUN) as error:
             failed(self.ended(team, taken, error), [taken.stub])
         except BaseException:
             taken.give_back()
@@ -222,12 +222,12 @@ class _Messages:
         """Ends an attempt that failed: gives its replica back, and leaves that out if it is lost. Returns our error.
 
         Args:
-            error: one of torch's, or one of `_LOST` from the sending.
+            error: one of torch's, or one of `_ANOTHER_MAY_RUN` from the sending.
         """
         taken.give_back()
         error = error.with_traceback(None)  # see messages/failures_later.py, Note [Failures in Futures]
-        failure = error if isinstance(error, _LOST) else failure_of(taken.stub, error, self._where)
-        if isinstance(failure, _LOST):
+        failure = error if isinstance(error, _ANOTHER_MAY_RUN) else failure_of(taken.stub, error, self._where)
+        if isinstance(failure, _ANOTHER_MAY_RUN):
             team.leave_out(taken.replica, taken.stub, failure)
         return failure
 
@@ -276,13 +276,13 @@ class _Messages:
                     value = yield answer
                 except FAILURES as error:
                     failure = self.ended(team, taken, error)
-                    if not isinstance(failure, _LOST):
+                    if not isinstance(failure, _ANOTHER_MAY_RUN):
                         known: Answer[Failure] = Answer()
                         fail_later(failing, error, known.set_result)
                         return (yield known)
                 else:
                     return value if unpack is None else unpack(value)
-            except unless_of_a_handler(*_LOST) as error:
+            except unless_of_a_handler(*_ANOTHER_MAY_RUN) as error:
                 failure = self.ended(team, taken, error)
             finally:
                 taken.give_back()

@@ -48,7 +48,7 @@ from ..creating.pending_stub import PendingStub, ask_for_served
 from ..messages.pauses import pause_of
 from ..messages.waiting import SuppressFailures, unless_of_a_handler
 from ..stubs.at_owner import at_owner
-from ..stubs.modes import LOST
+from ..stubs.modes import MODULE_LOST
 from .replica import Replica, Taken
 
 TEAM: Final = "_torchremote_team"
@@ -165,7 +165,7 @@ class Team:
             if mode is not None and not has_mode:
                 try:
                     at_owner(stub, ASKING).train(mode)
-                except LOST:
+                except MODULE_LOST:
                     raise
                 except unless_of_a_handler(TorchRemoteError) as error:
                     _log.warning(

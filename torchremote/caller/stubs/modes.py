@@ -32,7 +32,7 @@ SHARED = "_torchremote_mode"
 
 _SHORTEST: Final = 0.01  # seconds for an answer
 
-LOST: Final = (WireError, StaleStubError, NotInitializedError)
+MODULE_LOST: Final = (WireError, StaleStubError, NotInitializedError)
 """Errors of a question for a mode that say that the module is lost. With others, the module refuses."""
 
 _log = logging.getLogger("torchremote")
@@ -139,7 +139,7 @@ def keep_mode(before: int, found: Route, where: str, until: float, then: Callabl
     def answered(answer: Any) -> None:
         try:
             answer.wait()
-        except LOST as error:
+        except MODULE_LOST as error:
             then(error)
         except TorchRemoteError as error:
             _log.warning(
