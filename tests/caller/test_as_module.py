@@ -16,7 +16,7 @@ from torch.nn.parallel import replicate
 
 import torchremote as tr
 from torchremote import native
-from torchremote.caller.stubs import as_module, modes
+from torchremote.caller.stubs import as_module, shared_mode
 from torchremote.caller.stubs.stub import Stub
 from torchremote.dropin import remote_module
 from torchremote.errors import ArgumentError, StaleStubError, StubError
@@ -648,7 +648,7 @@ def test_a_module_that_refuses_the_mode_is_followed_all_the_same(served_again, c
 
 def test_stubs_are_made_while_a_mode_is_noted(stub, monkeypatch):
     copies, making = [copy.copy(stub) for _ in range(5)], []
-    set_attribute = modes._torch.set_attribute
+    set_attribute = shared_mode._torch.set_attribute
 
     def set_and_make(*args):
         set_attribute(*args)
@@ -657,7 +657,7 @@ def test_stubs_are_made_while_a_mode_is_noted(stub, monkeypatch):
             making[0].start()
             making[0].join(0.5)  # it may have to wait
 
-    monkeypatch.setattr(modes._torch, "set_attribute", set_and_make)
+    monkeypatch.setattr(shared_mode._torch, "set_attribute", set_and_make)
     stub.eval()
     making[0].join()
     assert len(copies) == 6

@@ -18,7 +18,7 @@ from ..caller.creating.pending_stub import ask_for_served
 from ..caller.finding.connect import asked_until
 from ..caller.messages.lost_workers import worker_is_lost
 from ..caller.messages.waiting import unless_of_a_handler
-from ..caller.stubs.modes import has_set_mode
+from ..caller.stubs.shared_mode import has_set_mode
 from ..caller.stubs.stub import Stub, attach
 from ..errors import (
     InterfaceError,

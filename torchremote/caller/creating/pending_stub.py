@@ -33,7 +33,7 @@ from ..messages.awaiting import until_done_in_loop
 from ..messages.exchange import settle
 from ..messages.lost_workers import worker_is_lost
 from ..messages.waiting import is_of_a_handler
-from ..stubs.modes import show_answered
+from ..stubs.shared_mode import show_answered
 from ..stubs.stub import make_stub
 from .built_here import built_here, is_only_here, is_unknown
 from .pending import Pending

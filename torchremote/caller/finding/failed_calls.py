@@ -50,7 +50,7 @@ from ..calls.methods import NamedStubMethods
 from ..creating.pending_stub import PendingStub, ask_for_served, when_answered
 from ..messages.lost_workers import worker_is_lost
 from ..messages.pauses import pause_of
-from ..stubs.modes import follow_mode, keep_mode
+from ..stubs.shared_mode import follow_mode, keep_mode
 
 Call = Any
 """A RoutedCall of native/following.cpp."""

@@ -14,7 +14,7 @@ from ...link.route import Route, connected_route
 from ..calls.methods import NamedStubMethods
 from ..creating.pending_stub import PendingStub, ask_for_served, when_answered
 from ..messages.clock import call_soon
-from ..stubs.modes import follow_mode, keep_mode
+from ..stubs.shared_mode import follow_mode, keep_mode
 from ..stubs.stub import exchange_route, with_timeout
 
 

@@ -48,7 +48,7 @@ from ..creating.pending_stub import PendingStub, ask_for_served
 from ..messages.pauses import pause_of
 from ..messages.waiting import SuppressFailures, unless_of_a_handler
 from ..stubs.at_owner import at_owner
-from ..stubs.modes import MODULE_LOST
+from ..stubs.shared_mode import MODULE_LOST
 from .replica import Replica, Taken
 
 TEAM: Final = "_torchremote_team"

@@ -31,8 +31,8 @@ from ..calls.methods import find_if_lost
 from ..messages.asking import ask
 from ..messages.waiting import SuppressFailures, unless_of_a_handler
 from .at_owner import IncompatibleKeys, at_owner
-from .modes import note_mode
 from .remedies import COPIED, MOVE, PARAMETERS, PARTS, REMEDIES, STATE, WHERE_IT_IS_MADE, asks_for_a_dtype, refuse
+from .shared_mode import note_mode
 from .stub import Stub, route_and_interface
 
 

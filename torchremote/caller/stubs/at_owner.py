@@ -26,8 +26,8 @@ from ...owner.state_versions import with_versions
 from ..calls.methods import find_if_lost, note_failure
 from ..messages.asking import ask
 from ..messages.waiting import unless_of_a_handler
-from .modes import note_mode
 from .remedies import COPIED, REMEDIES, WHERE_IT_IS_MADE, asks_for_a_dtype, refuse
+from .shared_mode import note_mode
 from .state_given import check_is_device, check_is_mapping, check_values
 from .stub import route_and_interface, stub_along
 

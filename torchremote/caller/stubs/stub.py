@@ -38,8 +38,8 @@ from . import shown
 from .as_python import AsPython
 from .assigned import check_deleted, takes
 from .copying import keep_stubs_in_copies
-from .modes import SHARED, share_mode
 from .saving import refuse_before_saving
+from .shared_mode import SHARED, share_mode
 
 Bases = tuple[type, ...]  # importable, since a stub is sent with them
 
