@@ -2,7 +2,7 @@
 
 The passes, in their order: `read_interface` reads the class into a model. `lower_*` turn the model into programs, one
 unit each. `emit` writes a unit's text. `script` compiles the text with TorchScript. `_compile` and `_compile_contract`
-run the passes. jit/owner_units.py and jit/references.py run them for the units that are compiled when they are first
+run the passes. jit/owner_units.py and jit/caller_units.py run them for the units that are compiled when they are first
 used. The compiler knows nothing of callers and owners.
 """
 

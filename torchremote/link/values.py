@@ -35,7 +35,7 @@ from ..jit.read.types import (
     UnionType,
 )
 from .misfits import Inside, misfit
-from .references import check_reference
+from .rref_types import check_reference
 from .scalars import as_scalar, dtype_codes, dtypes_by_code, is_integer, keys_for_any
 from .tensors import check_plain, restored, restored_any
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from .. import native
 from ..jit import CompiledInterface, common_source, compile_interface
+from ..jit.caller_units import references_unit
 from ..jit.export import export_programs, source_of
 from ..jit.lower import SourceNames, ir, lower_counted, lower_gathering
-from ..jit.references import references_unit
 from ..jit.script.emit import emit
 from .built import load_program, program_interface
 from .targets import UsageError, find_class

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from torchremote import native
 from torchremote.jit import compile_interface
+from torchremote.jit.caller_units import compile_references
 from torchremote.jit.lower import (
     SourceNames,
     lower_any,
@@ -33,7 +34,6 @@ from torchremote.jit.lower import (
 from torchremote.jit.owner_units import counted_module
 from torchremote.jit.read.interface import read_interface
 from torchremote.jit.read.model import Interface
-from torchremote.jit.references import compile_references
 from torchremote.owner.scripting import scripted_module
 
 from ... import gallery, zoo

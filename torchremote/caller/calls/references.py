@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 from ... import _torch
 from ...errors import UnsupportedTypeError
+from ...jit.caller_units import can_stay, compile_references
 from ...jit.lower import remote_name
-from ...jit.references import can_stay, compile_references
 from ...link.route import connected_route
 from ..messages.exchange import send
 from .described import describe
