@@ -5,7 +5,8 @@ The messages are the same as those of a call from TorchScript.
 Note [A call from Python]
     `stub.m(x)` goes through these, from the outside in:
 
-    1. `usual_call` (usual.py), with the native part: if the classes of the arguments are known, it sends at once.
+    1. `native_call` (native_call.py), with the native part: if the classes of the arguments are known, it sends and
+       waits.
     2. `sent_again` (again.py): it goes on if the message failed. For `@idempotent`, `m_async` has
        `sent_until_timeout_later` there.
     3. `call` in `Calls.plain`, or in `Calls.packed` if Python packs the values: it checks the thread and the arguments.
@@ -38,9 +39,9 @@ from ..messages.settling import Settle, later, pass_on, waiting
 from .again import Resume, once_more, sent_again, sent_until_timeout_later, until_timeout
 from .described import describe
 from .methods import DEVICES, METHODS, note_failure
+from .native_call import native_call
 from .profiled import profiled
 from .quick_check import TENSORS, exact_classes, exact_test
-from .usual import usual_call
 
 Call = Callable[..., Any]
 """A method of a stub, in Python."""
@@ -104,14 +105,14 @@ class Calls:
             resume, call_async = until_timeout(once_async), sent_until_timeout_later(once_async, in_range_async)
         else:
             resume, call_async = once_more(once), make(settle_later, in_range_async)
-        return self.usual(sent_again(once, resume, in_range), resume), call_async
+        return self.with_native(sent_again(once, resume, in_range), resume), call_async
 
-    def usual(self, otherwise: Call, resume: Resume | None = None) -> Call:
+    def with_native(self, otherwise: Call, resume: Resume | None = None) -> Call:
         """Makes a method that does what `otherwise` does. With the native part, most calls take less time by it."""
         if not native.available() or is_called_packed(self.method):
             return otherwise
         name, restore = f"{self.method.name}_async", restorer(self.method.returns)
-        return usual_call(name, self._tensors_among, otherwise, resume, restore, self.failure, self._precise)
+        return native_call(name, self._tensors_among, otherwise, resume, restore, self.failure, self._precise)
 
     # -- methods whose values TorchScript takes as they are, and checks
 

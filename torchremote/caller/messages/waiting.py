@@ -19,8 +19,8 @@ Note [Waiting and signals]
     waited for `PATIENCE` after the signal, which is longer than most calls take.
 
     With the native part it is simpler: C++ waits for `TURN` at most, without the GIL, and then again. In between,
-    Python runs the handlers. The first of these waits is part of the sending, in calls/usual.py: it costs less than
-    another call of C++.
+    Python runs the handlers. The first of these waits is part of the sending, in calls/native_call.py: it costs less
+    than another call of C++.
 
 Note [Callbacks that wait]
     Callbacks of Futures run on the threads of RPC, of which there are 16. So do the answers, and the timeouts: if each

@@ -51,7 +51,7 @@ def replica_calls(compiled: CompiledInterface, method: Method) -> Iterator[Calla
     calls = Calls(compiled, method)
     batches = Batches(calls)
     make = calls.packed if is_called_packed(method) else calls.plain
-    once, begin = calls.usual(make(waiting)), make(_begun)
+    once, begin = calls.with_native(make(waiting)), make(_begun)
     single = _Messages(begin, calls.where, method.idempotent)
     parts = _Messages(batches.begin, batches.where, method.idempotent)
 

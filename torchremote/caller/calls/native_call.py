@@ -1,8 +1,9 @@
 """Makes calls that wait for their results, with the native part, in less time where nothing is unusual.
 
 Python that runs between two calls of C++ runs on caches that torch's threads have filled with other things. Most calls
-need little of it: their arguments are exact, nothing is unusual on their thread, and the answer comes soon. All others
-take the other way.
+need little of it: their arguments are exact, nothing is unusual on their thread, and the answer comes soon. C++ sends
+them and waits, for `TURN` at most. If the answer is later, `settle` waits on, as in any call; all other calls take the
+other way from the start.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .again import Resume
 from .methods import METHODS
 
 
-def usual_call(
+def native_call(
     name: str,
     exact: Container[tuple[type, ...]],
     otherwise: Callable[..., Any],
