@@ -8,7 +8,7 @@ import torch
 import torch.distributed.rpc as rpc
 
 from torchremote import _torch
-from torchremote.caller.calls.methods import NamedStubMethods
+from torchremote.caller.calls.following import NamedStubMethods
 from torchremote.caller.replicas.as_module import replicas_class
 from torchremote.caller.replicas.team import Team
 from torchremote.caller.stubs.stub import stub_class

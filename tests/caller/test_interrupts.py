@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import torchremote as tr
 from torchremote import _torch, native
 from torchremote.caller.calls import batches, references, single
-from torchremote.caller.calls.methods import METHODS
+from torchremote.caller.calls.following import METHODS
 from torchremote.caller.messages import exchange, waiting
 from torchremote.caller.messages.exchange import send, settle
 from torchremote.errors import (

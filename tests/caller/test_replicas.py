@@ -15,7 +15,7 @@ import torch.distributed.rpc as rpc
 from torch.nn.parallel import replicate
 
 import torchremote as tr
-from torchremote.caller.calls.methods import METHODS
+from torchremote.caller.calls.following import METHODS
 from torchremote.caller.replicas import team as teams
 from torchremote.caller.replicas.team import team_of
 from torchremote.caller.stubs.stub import route_and_interface

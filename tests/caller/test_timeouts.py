@@ -11,7 +11,7 @@ import torch
 import torch.distributed.rpc as rpc
 
 import torchremote as tr
-from torchremote.caller.calls.methods import METHODS
+from torchremote.caller.calls.following import METHODS
 from torchremote.errors import CallTimeoutError
 from torchremote.link.route import route_of
 from torchremote.link.timeouts import LONGEST_TIMEOUT, check_timeout

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import torchremote as tr
 from torchremote import native
-from torchremote.caller.calls.methods import METHODS, NamedStubMethods
+from torchremote.caller.calls.following import METHODS, NamedStubMethods
 from torchremote.caller.finding import follow
 from torchremote.errors import MismatchError, NotInGroupError, StaleStubError, WireError
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import torchremote as tr
 from torchremote.caller.calls import again
-from torchremote.caller.calls.methods import METHODS
+from torchremote.caller.calls.following import METHODS
 from torchremote.errors import (
     CallTimeoutError,
     InterfaceError,

@@ -2,10 +2,10 @@
 
 Note [Sent again]
     A call that the owner refused because it does not have the module any more has not run. It is sent again, once, when
-    the module was found: see methods.py, Note [Stubs that follow]. A call that got lost may have run. It is sent again
-    only if its method is declared `@idempotent`, with growing pauses, until the stub's timeout has passed. The last try
-    has what is left of that timeout. So has the first, if the module has to be found before; a call with `_async` finds
-    it without keeping its thread.
+    the module was found: see following.py, Note [Stubs that follow]. A call that got lost may have run. It is sent
+    again only if its method is declared `@idempotent`, with growing pauses, until the stub's timeout has passed. The
+    last try has what is left of that timeout. So has the first, if the module has to be found before; a call with
+    `_async` finds it without keeping its thread.
 
     In a context of distributed autograd, torch records every message when it is sent, and `backward` waits for the
     gradients of each. Those of a call that was lost never come. So there a call is sent again only if nothing was sent
@@ -31,7 +31,7 @@ from ..messages.failures_later import Failure, new_answer
 from ..messages.pauses import pause_of
 from ..messages.steps import Steps, run_here, run_later
 from ..messages.waiting import is_of_a_handler, unless_of_a_handler
-from .methods import DEVICES, METHODS, NamedStubMethods, note_failure
+from .following import DEVICES, METHODS, NamedStubMethods, note_failure
 
 _is_profiling = _torch.is_profiling
 

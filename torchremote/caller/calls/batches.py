@@ -36,7 +36,7 @@ from ..messages.settling import later, when_all
 from ..messages.waiting import unless_of_a_handler
 from .again import sent_again, sent_until_timeout_later, until_timeout
 from .described import describe
-from .methods import DEVICES, METHODS
+from .following import DEVICES, METHODS
 from .quick_check import exact_test
 from .single import Calls, failure_of
 

@@ -20,7 +20,7 @@ from ...link.failures import FAILURES, check_not_forked
 from ..messages.exchange import settle
 from ..messages.waiting import TURN, is_of_a_handler, unless_of_a_handler
 from .again import Resume
-from .methods import METHODS
+from .following import METHODS
 
 
 def native_call(

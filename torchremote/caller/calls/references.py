@@ -13,7 +13,7 @@ from ...jit.lower import remote_name
 from ...link.route import connected_route
 from ..messages.exchange import send
 from .described import describe
-from .methods import find_if_lost
+from .following import find_if_lost
 from .single import Calls
 
 

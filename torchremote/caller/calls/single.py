@@ -38,7 +38,7 @@ from ..messages.exchange import send
 from ..messages.settling import Settle, later, pass_on, waiting
 from .again import Resume, once_more, sent_again, sent_until_timeout_later, until_timeout
 from .described import describe
-from .methods import DEVICES, METHODS, note_failure
+from .following import DEVICES, METHODS, note_failure
 from .native_call import native_call
 from .profiled import profiled
 from .quick_check import TENSORS, exact_classes, exact_test

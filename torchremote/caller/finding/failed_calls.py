@@ -46,7 +46,7 @@ from ...link.stubs import compiled_at
 from ...link.timeouts import seconds_of
 from ...locks import new_lock
 from ...threads import OneThread, at_work
-from ..calls.methods import NamedStubMethods
+from ..calls.following import NamedStubMethods
 from ..creating.pending_stub import PendingStub, ask_for_served, when_answered
 from ..messages.lost_workers import worker_is_lost
 from ..messages.pauses import pause_of

@@ -1,4 +1,4 @@
-"""Finds the modules of stubs again whose owner was lost: see calls/methods.py, Note [Stubs that follow]."""
+"""Finds the modules of stubs again whose owner was lost: see calls/following.py, Note [Stubs that follow]."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...errors import NotInGroupError, PlaceError, ServedNameError
 from ...link.failures import GONE
 from ...link.places import find_worker
 from ...link.route import Route, connected_route
-from ..calls.methods import NamedStubMethods
+from ..calls.following import NamedStubMethods
 from ..creating.pending_stub import PendingStub, ask_for_served, when_answered
 from ..messages.clock import call_soon
 from ..stubs.shared_mode import follow_mode, keep_mode

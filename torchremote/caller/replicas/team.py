@@ -43,7 +43,7 @@ from ...link.places import find_worker
 from ...link.timeouts import check_running
 from ...link.words import first_line
 from ...threads import at_work, start_thread
-from ..calls.methods import DEVICES, METHODS, NamedStubMethods
+from ..calls.following import DEVICES, METHODS, NamedStubMethods
 from ..creating.pending_stub import PendingStub, ask_for_served
 from ..messages.pauses import pause_of
 from ..messages.waiting import SuppressFailures, unless_of_a_handler

@@ -27,7 +27,7 @@ from ...errors import StaleStubError, TorchRemoteError
 from ...link.route import Route
 from ...owner import module_state
 from ...owner.state_versions import of_state, with_versions
-from ..calls.methods import find_if_lost
+from ..calls.following import find_if_lost
 from ..messages.asking import ask
 from ..messages.waiting import SuppressFailures, unless_of_a_handler
 from .at_owner import IncompatibleKeys, at_owner

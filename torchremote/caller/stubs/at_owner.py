@@ -23,7 +23,7 @@ from ...owner import module_state
 from ...owner.checkpoints import check_path, checkpoint_here
 from ...owner.state_names import differences
 from ...owner.state_versions import with_versions
-from ..calls.methods import find_if_lost, note_failure
+from ..calls.following import find_if_lost, note_failure
 from ..messages.asking import ask
 from ..messages.waiting import unless_of_a_handler
 from .remedies import COPIED, REMEDIES, WHERE_IT_IS_MADE, asks_for_a_dtype, refuse
@@ -342,7 +342,7 @@ class AtOwner:
         """Does as `_ask`, and returns the route to the module that was asked, too.
 
         If the owner refuses because it does not have the module any more, nothing was done. Then the stub finds the
-        module of its name, and that is asked: see calls/methods.py, Note [Stubs that follow]. No message of here has
+        module of its name, and that is asked: see calls/following.py, Note [Stubs that follow]. No message of here has
         tensors with gradients, so distributed autograd records none, and another one does no harm.
         """
         for is_last in (False, True):

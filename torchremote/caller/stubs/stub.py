@@ -30,7 +30,7 @@ from ...link.timeouts import check_timeout
 from ...locks import new_lock
 from ...typing import StubT
 from ..calls.batches import many_calls
-from ..calls.methods import DEVICES, METHODS, NamedStubMethods, methods_of
+from ..calls.following import DEVICES, METHODS, NamedStubMethods, methods_of
 from ..calls.profiled import profiled
 from ..calls.references import remote_call
 from ..calls.single import Calls, called_names, python_calls
@@ -80,7 +80,7 @@ _exchanging = new_lock()
 
 
 def exchange_route(scripted: torch.jit.ScriptModule, compiled: CompiledInterface, route: Route) -> None:
-    """Has a scripted stub that others may be calling lead elsewhere: see calls/methods.py, Note [Stubs that follow]."""
+    """Has a scripted stub lead elsewhere that others may call: see calls/following.py, Note [Stubs that follow]."""
     with _exchanging:  # no link may be let go that was not kept, so no other thread may exchange it in between
         keep_for_readers(_torch.copy_module(scripted))
         set_route(scripted, compiled, route)
