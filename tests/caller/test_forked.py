@@ -19,7 +19,7 @@ import torchremote as tr
 from torchremote import _torch
 from torchremote._torch import forked
 from torchremote.caller.calls import batches
-from torchremote.caller.messages.awaiting import Answer
+from torchremote.caller.messages.answer import Answer
 from torchremote.dropin.remote_module import _RemoteModule
 from torchremote.errors import GroupError, NotInitializedError
 from torchremote.link.failures import FORKED

@@ -89,7 +89,7 @@ def hook():
 atexit.register(hook)
 import threading
 import torchremote
-from torchremote.caller.messages.awaiting import Answer
+from torchremote.caller.messages.answer import Answer
 
 answer = Answer()
 threading.Timer(0.3, answer.set_result, [1]).start()

@@ -10,7 +10,7 @@ from torch.distributed.rpc import RRef as RRef
 from typing_extensions import TypeVar
 
 from ..errors import TorchRemoteError
-from .messages.awaiting import Answer as Answer
+from .messages.answer import Answer as Answer
 
 _Call_contra = TypeVar("_Call_contra", contravariant=True)
 _Result = TypeVar("_Result")

@@ -26,7 +26,7 @@ from ... import _torch
 from ...errors import CallTimeoutError, NotInGroupError, StaleStubError, TorchRemoteError, WireError
 from ...link.route import connected_route
 from ...link.timeouts import seconds_of, timeout_of
-from ..messages.awaiting import Answer
+from ..messages.answer import Answer
 from ..messages.failures_later import Failure, new_answer
 from ..messages.pauses import pause_of
 from ..messages.steps import Steps, run_here, run_later

@@ -28,8 +28,8 @@ from ...jit.runtime.table import PAGE_MASK, POSITION_BITS
 from ...link.failures import FAILURES
 from ...link.route import connected_route
 from ...owner.modules import progress_here
+from ..messages.answer import Answer
 from ..messages.asking import ask_later
-from ..messages.awaiting import Answer
 from ..messages.exchange import send, settle
 from ..messages.failures_later import Failing, Failure, Inquiring
 from ..messages.settling import later, when_all

@@ -40,7 +40,7 @@ from ...jit import CompiledInterface
 from ...link.route import Route, connected_route, route_of
 from ...link.timeouts import seconds_of, timeout_of
 from ...locks import new_lock
-from ..messages.awaiting import Answer
+from ..messages.answer import Answer
 from ..messages.clock import at_latest, call_soon
 from ..messages.failures_later import Failure, new_answer
 from ..messages.lost_workers import when_lost

@@ -29,7 +29,7 @@ from ...link.route import Route
 from ...owner.create import Created, CreateRequest, Refusal, connect_here
 from ...owner.lives import holders, leases
 from ...typing import StubT
-from ..messages.awaiting import until_done_in_loop
+from ..messages.answer import until_done_in_loop
 from ..messages.exchange import settle
 from ..messages.lost_workers import worker_is_lost
 from ..messages.waiting import is_of_a_handler

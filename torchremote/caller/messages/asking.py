@@ -10,7 +10,7 @@ import torch.distributed.rpc as rpc
 from ...errors import CallTimeoutError, TorchRemoteError
 from ...link.failures import explain
 from ...owner.create import Refusal, answering
-from .awaiting import Answer
+from .answer import Answer
 from .exchange import send, settle
 from .failures_later import Failing, Failure, raise_failure
 from .settling import later

@@ -20,7 +20,7 @@ import torch
 
 from ... import _torch
 from ...errors import TorchRemoteError
-from .awaiting import Answer
+from .answer import Answer
 
 Failing = Callable[[Exception], Exception]
 """Makes the error to raise for one of torch's."""

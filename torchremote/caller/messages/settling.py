@@ -11,7 +11,7 @@ import torch
 
 from ... import _torch, native
 from ...link.failures import FAILURES
-from .awaiting import Answer
+from .answer import Answer
 from .exchange import settle
 from .failures_later import Failing, Failure, fail_later, new_answer, raise_failure
 from .waiting import is_of_a_handler
@@ -126,7 +126,7 @@ def when_all(futures: Sequence[Any], make: Callable[[], Any], devices: Sequence[
     """Returns a Future of what `make` returns or raises when all of `futures` are complete, with results or errors.
 
     Args:
-        make: may return a `Failure`. It takes values by `wait`: see awaiting.py, Note [Values on accelerators].
+        make: may return a `Failure`. It takes values by `wait`: see answer.py, Note [Values on accelerators].
         devices: the accelerators on which tensors of the result may be.
     """
     answer = new_answer(devices)

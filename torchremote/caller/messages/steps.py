@@ -106,7 +106,7 @@ class _Later:
 
     def _arrived(self, done: torch.futures.Future[Any]) -> None:
         try:
-            step = partial(self._steps.send, done.wait())  # see awaiting.py, Note [Values on accelerators]
+            step = partial(self._steps.send, done.wait())  # see answer.py, Note [Values on accelerators]
         except BaseException as error:
             # See failures_later.py, Note [Failures in Futures].
             step = partial(self._steps.throw, error.with_traceback(None))

@@ -25,7 +25,7 @@ from ..calls.batches import Batches, when_each
 from ..calls.described import describe
 from ..calls.references import remote_call
 from ..calls.single import Calls, failure_of
-from ..messages.awaiting import Answer
+from ..messages.answer import Answer
 from ..messages.failures_later import Failing, Failure, fail_later, new_answer
 from ..messages.pauses import pause_of
 from ..messages.settling import Settle, waiting, when_all
