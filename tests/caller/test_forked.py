@@ -17,7 +17,7 @@ import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote import _torch
-from torchremote._torch import forked
+from torchremote._torch import os_fork
 from torchremote.caller.calls import batches
 from torchremote.caller.messages.answer import Answer
 from torchremote.dropin.remote_module import _RemoteModule
@@ -257,7 +257,7 @@ def test_holders_end_as_ever_in_a_process_that_forks():
 
     held = [Holder(), Holder()]
     references = [weakref.ref(holder) for holder in held]
-    before = len(forked._holders)
+    before = len(os_fork._holders)
     for holder in (*held, held[0]):
         _torch.keep_in_forks(holder)
     del holder
@@ -265,13 +265,13 @@ def test_holders_end_as_ever_in_a_process_that_forks():
         stays_in_a_child(held, reference)
     held.clear()
     assert [reference() for reference in references] == [None, None]
-    assert len(forked._holders) == before
-    assert forked._forking == []
+    assert len(os_fork._holders) == before
+    assert os_fork._forking == []
 
 
 INTERRUPTED = """
 import random, signal
-from torchremote._torch import forked
+from torchremote._torch import os_fork
 
 class Holder:
     pass
@@ -283,12 +283,12 @@ while interrupted < 1000:
         try:
             signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 5e-5))
             while True:
-                forked.keep_in_forks(Holder())
+                os_fork.keep_in_forks(Holder())
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
     except KeyboardInterrupt:
         interrupted += 1
-assert not forked._holders
+assert not os_fork._holders
 """
 
 

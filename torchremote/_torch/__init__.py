@@ -6,6 +6,7 @@ package's Python uses of torch beyond its documentation, with the reason, so tha
 place. TorchScript cannot call it: jit/runtime/ calls torch's own operators. supported.py lists the names of both.
 """
 
+from .ahead import assumed_of, compile_ahead
 from .autocast import opaque_to_casts, with_casts
 from .compile import (
     check_type,
@@ -16,7 +17,6 @@ from .compile import (
     keep_out_of_graphs,
     register_class,
 )
-from .compiled import assumed_of, compile_ahead
 from .counting import counted, is_counting, start_counting
 from .divisions import guard_divisions
 from .export import (
@@ -34,8 +34,6 @@ from .export import (
     operator_overloads,
     operator_schema,
 )
-from .forked import keep_in_forks
-from .forks import compile_starter, run_as_fork, use_one_thread_for_forks
 from .frontend import (
     ClassDef,
     Def,
@@ -45,6 +43,8 @@ from .frontend import (
 )
 from .group import AgentOfMember, GroupAgent, autograd_number, workers_may_join
 from .guards import guard_values
+from .jit_fork import compile_starter, run_as_fork, use_one_thread_for_forks
+from .os_fork import keep_in_forks
 from .profiling import call_in_range, call_in_range_until_done, is_profiling
 from .regions import casts_that_vary, has_region, places_that_set_gradients, separate_regions
 from .rpc import (

@@ -207,7 +207,7 @@ def was_forked_from_rpc() -> bool:
 
 def _after_fork() -> None:
     # Without an agent, torch raises at once where it would wait for ever: for answers, also in scripted models, and for
-    # threads to end, where the agent is destroyed. So it never is. Nor is what holds RRefs: see forked.py.
+    # threads to end, where the agent is destroyed. So it never is. Nor is what holds RRefs: see os_fork.py.
     global _was_forked_from_rpc
     if rpc_running():
         _was_forked_from_rpc = True

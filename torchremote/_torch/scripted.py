@@ -14,7 +14,7 @@ import torch._jit_internal
 from torch import nn
 from torch.jit import _recursive, _serialization
 
-from .forked import keep_in_forks
+from .os_fork import keep_in_forks
 
 _C: Any = torch._C  # its type stubs lack many names
 
@@ -123,7 +123,7 @@ def as_class(module: torch.jit.ScriptModule, cls: type[Any]) -> Any:
 
 
 def keep_module_in_forks(module: torch.jit.ScriptModule) -> None:
-    """Has forked children never destroy a scripted module that holds RRefs: see forked.py."""
+    """Has forked children never destroy a scripted module that holds RRefs: see os_fork.py."""
     keep_in_forks(module._c)  # all Python objects that are made of it by `as_class` hold this one
 
 
