@@ -64,7 +64,7 @@ def host_gathering(contract: Contract, methods: tuple[Method, ...]) -> Host:
         interface = Interface(contract.interface.qualified_name, methods)
         return lower_gathering(interface, SourceNames(interface), native.available())
 
-    return _host(contract, "gather", lower, methods)
+    return _host(contract, "host_gathering", lower, methods)
 
 
 def _hosting(contract: Contract) -> dict[str, Any]:

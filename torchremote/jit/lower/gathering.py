@@ -36,7 +36,7 @@ _FIRST: Final = {"groups": "Groups", **TURNS}
 def lower_gathering(interface: Interface, source_names: SourceNames, native: bool) -> ir.Unit:
     """Lowers the unit for an interface with its marks: which methods are batched, and which idempotent.
 
-    Its function `gather` puts a module into the table.
+    Its function `host_gathering` puts a module into the table.
 
     Args:
         native: whether calls are gathered in strands of the native part: see in_turn.py, Note [Strands].
@@ -56,7 +56,7 @@ def lower_gathering(interface: Interface, source_names: SourceNames, native: boo
     parts.append(_lower_class(interface, source_names, starting))
     limits = (ir.Parameter("most", "int"), ir.Parameter("learns", "bool"))
     groups = ir.call("Groups", *ir.named(limits))
-    parts.append(lower_host_in_turn("gather", limits, "Gathering", groups))
+    parts.append(lower_host_in_turn("host_gathering", limits, "Gathering", groups))
     return unit(interface, part, "Gathers the calls of batched methods.", *parts)
 
 

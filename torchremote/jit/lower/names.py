@@ -18,7 +18,7 @@ from ..runtime import FILES, names_in
 GLOBALS: Final = frozenset(
     "math torch rpc Any Tensor Dict Future List Optional Protocol RRef Tuple Union "
     "RuntimeError super isinstance len range zip float int bool str complex list max min abs round "
-    "ModuleInterface Runs Hosted AtOnce Forked InTurn Groups Gathering host host_forked host_in_turn gather "
+    "ModuleInterface Runs Hosted AtOnce Forked InTurn Groups Gathering host host_forked host_in_turn host_gathering "
     "Link Attachable detach attach Disconnected Connected Local Remote Stub CountedModule Flagging".split()
 ).union(name for file in FILES for name in names_in(file))
 # Argument names that TorchScript replaces when it saves a model.
