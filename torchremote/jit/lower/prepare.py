@@ -34,7 +34,7 @@ def preparing(
         if not method.carries_gradients:
             tensor = ir.call("detached", tensor)
         if sizes is not None:
-            return ir.call("counted", tensor, devices, where, message, sizes)
+            return ir.call("measured", tensor, devices, where, message, sizes)
         return ir.call("prepared", tensor, devices, where, message)
 
     def prepare_any(value: ir.Expression) -> ir.Expression:

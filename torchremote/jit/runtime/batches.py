@@ -29,7 +29,7 @@ def bytes_of(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def counted(value: Tensor, devices: List[torch.device], where: str, message: List[Tensor], sizes: List[int]) -> Tensor:
+def measured(value: Tensor, devices: List[torch.device], where: str, message: List[Tensor], sizes: List[int]) -> Tensor:
     # `sizes`: the calls that the message has so far, and the bytes of their tensors.
     checked = prepared(value, devices, where, message)
     sizes[1] += bytes_of(checked)
