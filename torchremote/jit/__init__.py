@@ -80,8 +80,8 @@ def compile_interface(interface: type | HasStub[Any] | Interface) -> CompiledInt
     'score(x: Tensor, top: int) -> Tensor'
     """
     if isinstance(interface, Interface):
-        unsaid = _compile(interface)
-        return _newest.get(unsaid, unsaid)
+        without_text = _compile(interface)
+        return _newest.get(without_text, without_text)
     cls = checked_class(interface)
     compiled = _of_classes.get(cls)
     if compiled is None:
@@ -144,6 +144,11 @@ def _shown_as(cls: type, compiled: CompiledInterface) -> CompiledInterface:
     return shown
 
 
+def has_cuda() -> bool:
+    """Says whether torch has operators for CUDA, as links use them: see lower/send.py."""
+    return hasattr(torch.ops.cuda, "synchronize")
+
+
 def _compile(interface: Interface) -> CompiledInterface:
     """Runs the passes for a caller: the contract, and the stub unit."""
     contract = compile_contract(interface)
@@ -187,11 +192,6 @@ def compile_contract(interface: Interface) -> Contract:
 def _contract_key(interface: Interface, classes: Iterable[object]) -> tuple[object, ...]:
     # The classes are part of it: a REPL may define equal ones again, and they are other objects.
     return interface.name, interface.text, *classes
-
-
-def has_cuda() -> bool:
-    """Says whether torch has operators for CUDA, as links use them: see lower/send.py."""
-    return hasattr(torch.ops.cuda, "synchronize")
 
 
 def _compile_contract(interface: Interface, classes: Classes, key: tuple[object, ...]) -> Contract:
