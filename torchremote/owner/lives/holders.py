@@ -8,10 +8,12 @@ Note [Holders that die]
 
     A holder to which the owner cannot connect may live, and call: torch closes the port of a worker for good when a
     connection ends too early (group/listener.py, Note [Deaf workers]). So every holder gives its owners signs of its
-    life, until an owner has answered twice that it knows of no lease; it takes two, because one may be on its way. One
-    that refuses the connection keeps its leases until it is taken off the group, or there was no sign for
-    `SILENT_ROUNDS`. Rounds, and not seconds: an owner that was stopped finds the signs of that time when
-    it goes on.
+    life. One that refuses the connection keeps its leases until it is taken off the group, or there was no sign for
+    `SILENT_ROUNDS`. Rounds, and not seconds: an owner that was stopped finds the signs of that time when it goes on.
+
+    The owner answers a sign with whether it knows of a lease. After two answers that it does not, there are no more
+    signs, until the holder asks for a lease again. Two, because a lease may have been on its way at the first. While a
+    module is created, no answer counts: its owner knows of the lease when it is done.
 """
 
 from __future__ import annotations
