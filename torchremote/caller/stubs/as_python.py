@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,9 +17,12 @@ class AsPython:
     _torchremote_compiled: CompiledInterface
     __signature__ = CallSignature()
 
-    def _torchremote_own(self) -> dict[str, Any]:
-        """Returns the attributes that the user's code set."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # what the classes have
+
+        def _torchremote_own(self) -> dict[str, Any]:
+            """Returns the attributes that the user's code set."""
+
+        def __copy__(self) -> Any: ...
 
     def __dir__(self) -> list[str]:
         # ScriptModule's own calls this one.
@@ -30,9 +33,6 @@ class AsPython:
             return super().__getattr__(name)  # type: ignore[misc]
         except AttributeError:
             raise no_such(self._torchremote_compiled, name) from None
-
-    def __copy__(self) -> Any:
-        raise NotImplementedError
 
     def __deepcopy__(self, memo: dict[int, Any] | None) -> Any:
         # Another one for the same modules. They are not copied.
