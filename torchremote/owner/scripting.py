@@ -27,6 +27,7 @@ from .checks.formats import check_formats
 from .checks.graphs import check_graph
 from .checks.hooks import check_before, check_hooks
 from .checks.identity import check_identity
+from .checks.instances import check_instances
 from .checks.items_as_tensors import check_items
 from .checks.kinds import Kinds, kinds_of
 from .checks.lists_as_any import check_lists
@@ -113,6 +114,7 @@ def _check_code(all_kinds: list[Kinds]) -> None:
     for kinds in all_kinds:
         code = kinds.code
         check_identity(code)
+        check_instances(kinds)
         check_dtypes(code)
         check_bools(kinds)
         check_numbers(kinds)
