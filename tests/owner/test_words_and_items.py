@@ -11,7 +11,7 @@ from torchremote.errors import CreationError
 from torchremote.jit import compile_interface
 from torchremote.owner.scripting import scripted_module
 
-from .places import names_its_line
+from .places import following, names_its_line
 
 
 class Words:
@@ -103,3 +103,61 @@ class Own(nn.Module):
 
 def test_a_users_method_of_that_name_is_hosted():
     assert scripted_module(Own(), compile_interface(Words).interface)("", 1) == ["own"]
+
+
+class Sorts(nn.Module):
+    def forward(self, text: str, n: int) -> List[str]:
+        return sorted(text.strip())
+
+
+class Joins(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dash = "-"
+
+    def forward(self, text: str, n: int) -> List[str]:
+        found = text + "c"
+        return [self.dash.join(found)]
+
+
+class SortsATable(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.letters = "banana"
+
+    def forward(self, text: str, n: int) -> List[str]:
+        return sorted(self.letters)
+
+
+@pytest.mark.parametrize("make", [Sorts, Joins, SortsATable])
+def test_a_text_that_stands_for_its_letters_is_refused_with_a_remedy_that_is_right(make, tmp_path):
+    assert torch.jit.script(make())("ab", 1) != make()("ab", 1)  # the reason
+
+    def refusal_of(one):
+        try:
+            scripted_module(one(), compile_interface(Words).interface)
+        except CreationError as error:
+            return str(error)
+        return None
+
+    def pairs(said):
+        return [(said.rpartition("write `")[2].rstrip("`"), said.partition(": `")[2].partition("` ")[0])]
+
+    said = refusal_of(make)
+    assert "takes the whole text for one item in TorchScript" in said
+    assert names_its_line(said, __file__)
+    written = following(make, refusal_of, pairs, tmp_path)
+    assert scripted_module(written(), compile_interface(Words).interface)("ba", 1) == make()("ba", 1)
+
+
+def test_lists_of_texts_are_hosted():
+    class Lists(nn.Module):
+        def forward(self, text: str, n: int) -> List[str]:
+            words = [text]
+            words.append("a")
+            both = sorted(list(text)) + sorted(text.split(" ")) + sorted([text]) + sorted(words)  # noqa: C414
+            both += ["-".join(words), "-".join([text, "b"]), "-".join(["x" + word for word in words])]
+            return both
+
+    hosted = scripted_module(Lists(), compile_interface(Words).interface)
+    assert hosted("c b", 1) == Lists()("c b", 1)

@@ -27,6 +27,11 @@ _C: Any = torch._C  # its type stubs lack many names
 #     `rsplit`, `count` and `replace` look for an empty text for ever, and `center` counts a negative width up to 2**64,
 #     so the first raise, and a width is at least 0. `find`, `split` and all others come to an end.
 #
+#     `splitlines` splits between a carriage return and a line feed, splits letters with a byte 0x85, and has ends that
+#     are kept as lines of their own. `zfill` fills before a sign. `startswith` raises for a start behind the end of the
+#     text. Each is computed as in Python. Torch cannot read a carriage return that it writes into an archive, so it is
+#     made of a number in a list, which torch does not compute beforehand.
+#
 #     A list that is an index, as in `x[[True, False]]`, becomes a tensor of int64, which picks rows 1 and 0. One of
 #     bools becomes a mask instead. Its operator has no place in the source, unlike a `torch.tensor` of the user's.
 _DIVISIONS: Final = {
@@ -36,7 +41,7 @@ _DIVISIONS: Final = {
 }
 _FLOATS: Final = ("FloatType", "IntType")
 _SEARCHES: Final = ("aten::rsplit", "aten::count", "aten::replace")
-_WIDTHS: Final = ("aten::center", "aten::ljust", "aten::rjust", "aten::zfill")
+_WIDTHS: Final = ("aten::center", "aten::ljust", "aten::rjust")
 _INT64: Final = 4  # as TorchScript numbers dtypes
 _BOOL: Final = 11
 _NO_PLACE: Final = re.compile(r'( *File "", line 0\n|$)')  # the first: it was loaded
@@ -73,7 +78,48 @@ def not_empty(text: str) -> str:
         raise ValueError("TorchScript never ends to look for an empty text: count, replace and rsplit take none")
     return text
 """
-_TEXTS: Final = {"checked": _CHECKED, "rest": _REST, "quotient": _QUOTIENT, "not_empty": _NOT_EMPTY}
+_LINES: Final = r"""
+def lines(text: str, keeps_ends: bool) -> List[str]:
+    ends = [11, 12, 13]
+    back = chr(ends[2])
+    flat = text.replace(back + "\n", "\n").replace(back, "\n")
+    flat = flat.replace(chr(ends[0]), "\n").replace(chr(ends[1]), "\n")
+    flat = flat.replace("\034", "\n").replace("\035", "\n").replace("\036", "\n")
+    found = flat.replace("\302\205", "\n").replace("\342\200\250", "\n").replace("\342\200\251", "\n").split("\n")
+    if found[-1] == "":
+        found.pop()
+    if keeps_ends:
+        start = 0
+        for i in range(len(found)):
+            end_of_line = start + len(found[i])
+            size = 1
+            for end in [back + "\n", "\302\205", "\342\200\250", "\342\200\251"]:
+                if text[end_of_line : end_of_line + len(end)] == end:
+                    size = len(end)
+            found[i] = text[start : end_of_line + size]
+            start = end_of_line + size
+    return found
+"""
+_FILLED: Final = """
+def filled(text: str, width: int) -> str:
+    sign = text[:1]
+    if sign == "-" or sign == "+":
+        return sign + text[1:].rjust(max(width, 1) - 1, "0")
+    return text.rjust(max(width, 0), "0")
+"""
+_BEGINS: Final = """
+def begins(text: str, part: str, start: int) -> bool:
+    return start <= len(text) and text[start:].startswith(part)
+"""
+_TEXTS: Final = {
+    "checked": _CHECKED,
+    "rest": _REST,
+    "quotient": _QUOTIENT,
+    "not_empty": _NOT_EMPTY,
+    "lines": _LINES,
+    "filled": _FILLED,
+    "begins": _BEGINS,
+}
 
 
 def guard_values(graph: Any) -> None:
@@ -87,6 +133,9 @@ def guard_values(graph: Any) -> None:
     for kind, functions in _DIVISIONS.items():
         for node in graph.findAllNodes(kind):
             _divide(graph, node, functions)
+    for kind in ("aten::splitlines", "aten::zfill", "aten::startswith"):
+        for node in graph.findAllNodes(kind):
+            _compute(graph, node)
     for kind in (*_SEARCHES, *_WIDTHS):
         for node in graph.findAllNodes(kind):
             _search(graph, node)
@@ -133,6 +182,17 @@ def _search(graph: Any, node: Any) -> None:
     elif node.kind() in _WIDTHS and (value is None or value < 0):
         width = write(graph, node, "prim::max", given, number(graph, node, 0), kind=_C.IntType.get())
         node.replaceInput(1, width)
+
+
+def _compute(graph: Any, node: Any) -> None:
+    text, given, *rest = node.inputs()
+    if node.kind() == "aten::startswith":
+        start, end = rest
+        if start.toIValue() != 0 and _is_constant(end) and _NO_PLACE.match(end.node().sourceRange()):  # of no end
+            _replace(node, [_call(graph, node, "begins", text, given, start)])
+    else:
+        function = "lines" if node.kind() == "aten::splitlines" else "filled"
+        _replace(node, [_call(graph, node, function, text, given)])
 
 
 def _pick(graph: Any, node: Any) -> None:

@@ -42,7 +42,7 @@ from .checks.remainders import check_remainders
 from .checks.run_twice import Changes, check_twice
 from .checks.scripted_code import code_of
 from .checks.shared_parts import check_shared
-from .checks.words_and_items import check_rsplit, check_words
+from .checks.words_and_items import check_letters, check_rsplit, check_words
 from .implements import chosen_overloads
 from .modules import beside_calls
 from .part_modes import check_mode, modes_by_own_train, noting_modes
@@ -125,6 +125,7 @@ def _check_code(all_kinds: list[Kinds]) -> None:
         check_items(code)
         check_formats(code)
         check_rsplit(code)
+        check_letters(code)
         check_twice(kinds, changes)
 
 
