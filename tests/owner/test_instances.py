@@ -144,6 +144,16 @@ class OfABuffer(nn.Module):
         return [isinstance(self.mean, nn.Parameter)]
 
 
+class OfAPart(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.ReLU())  # of two types with one name, TorchScript takes one
+        self.parts = nn.Sequential(nn.Linear(1, 1))
+
+    def forward(self, n: int) -> List[bool]:
+        return [isinstance(self.parts, nn.Sequential)]
+
+
 FOLLOWED = [OfABool, OfALocalBool, OfAnAttribute, OfAUnion, OfAnOptional, OfOneOfTwo, OfAMember, OfAWord, OfAShape]
 
 
@@ -155,7 +165,7 @@ def refusal_of(make):
     return None
 
 
-@pytest.mark.parametrize("make", [*FOLLOWED, OfAGivenShape, OfChunks, OfATuple, OfAnArgument, OfABuffer])
+@pytest.mark.parametrize("make", [*FOLLOWED, OfAGivenShape, OfChunks, OfATuple, OfAnArgument, OfABuffer, OfAPart])
 def test_a_question_with_a_wrong_answer_is_refused_with_its_line(make):
     assert torch.jit.script(make())(3) != make()(3)  # the reason
     said = refusal_of(make)
@@ -179,10 +189,12 @@ class DeclaredPair(nn.Module):
     def __init__(self):
         super().__init__()
         self.register_buffer("mean", torch.ones(1))
+        self.parts = nn.Sequential(nn.Linear(1, 1))
         self.is_parameter = isinstance(self.mean, nn.Parameter)
+        self.answer = isinstance(self.parts, nn.Sequential)
 
     def forward(self, n: int) -> List[bool]:
-        return [self.asks(Pair(n, n)), self.is_parameter, isinstance((n, n), tuple)]
+        return [self.asks(Pair(n, n)), self.is_parameter, self.answer, isinstance((n, n), tuple)]
 
     def asks(self, v: Pair) -> bool:
         return isinstance(v, Pair)

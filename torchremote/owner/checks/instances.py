@@ -3,7 +3,8 @@
 Note [isinstance]
     TorchScript compares the types that it has. A bool is no int in it, and a member of an IntEnum neither. A parameter
     and a tensor have one type, and so have a NamedTuple and a tuple of such items. What is a tuple of numbers or of
-    tensors in Python, as `x.shape` and `x.split(2)` are, is a list. So a module would take the other branch.
+    tensors in Python, as `x.shape` and `x.split(2)` are, is a list. Parts of a class have several types, of which it
+    takes one. So a module would take the other branch.
 
     A value of type Any may be a bool, so it has to be asked for a bool, too, or first. In a graph, nothing can be put
     right: TorchScript takes the value for an int after the question. A module that was scripted before is not searched.
@@ -85,6 +86,9 @@ def _reason(kinds: Kinds, question: _Question, apart: set[type]) -> str | None:
     """
     _, value, shown, classes = question
     names = ", ".join(dict.fromkeys(cls.__name__ for cls in classes))
+    parts = kinds.code.modules(value)
+    if any(isinstance(part, tuple(classes)) for part in parts):
+        return f"parts have no classes there; ask in __init__, as in `self.answer = isinstance({shown}, {names})`"
     if _is_listed(kinds, value):
         is_one = (tuple in classes) != (list in classes)
         both = f"it is a list there, and a tuple in Python; write `isinstance({shown}, (list, tuple))`"
