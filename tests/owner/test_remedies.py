@@ -11,10 +11,10 @@ from torch import Tensor
 import torchremote as tr
 from torchremote.errors import CreationError
 
-from . import remedied_attributes, remedied_values
+from . import remedied_attributes, remedied_syntax, remedied_values
 from .remedied import HEAD
 
-CASES = {**remedied_attributes.CASES, **remedied_values.CASES}
+CASES = {**remedied_attributes.CASES, **remedied_values.CASES, **remedied_syntax.CASES}
 count = itertools.count()
 
 
@@ -59,3 +59,10 @@ def test_a_module_with_the_remedy_is_hosted_and_right(owner, name, tmp_path, mon
             torch.manual_seed(1)
             outcomes.append(call(x))
         torch.testing.assert_close(outcomes[1], outcomes[0])
+
+
+@pytest.mark.parametrize("name", ["a unary plus", "an else of a while", "a raise of nothing", "a dict in a dict"])
+def test_what_torch_cannot_read_is_told_its_line(name, tmp_path, monkeypatch):
+    source, *_ = remedied_syntax.CASES[name]
+    with pytest.raises(CreationError, match=r"Module\.forward \(.*remedied_\d+\.py:\d+\): .* TorchScript cannot read"):
+        tr.serve(made(source, tmp_path, monkeypatch), OnTensor, "never")

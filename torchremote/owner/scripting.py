@@ -42,6 +42,7 @@ from .checks.remainders import check_remainders
 from .checks.run_twice import Changes, check_twice
 from .checks.scripted_code import code_of
 from .checks.shared_parts import check_shared
+from .checks.unread import unread_in
 from .checks.words_and_items import check_letters, check_rsplit, check_words
 from .implements import chosen_overloads
 from .modules import beside_calls
@@ -89,6 +90,8 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
         if is_ctrl_c(error):
             raise
         said = str(error) if isinstance(error, Exception) else words_of(error)
+        if "<--- HERE" not in said:
+            said = unread_in(codes) or said
         words = f"{type(module).__name__} cannot be scripted: {words_of_refusal(module, said)}"
         try:
             check_refused_powers(kinds, said)
