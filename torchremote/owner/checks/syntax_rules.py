@@ -6,7 +6,15 @@ from typing import Final
 
 from .remedy_rules import Rule
 
+_OF_A_BASE: Final = (
+    "TorchScript knows no method of a base that the class has, too: hold a module of the base as a part, "
+    "`self.base = nn.Linear(4, 4)` in __init__, and call `self.base(x)`; or, if the base is yours, have it compute "
+    "that in a method of another name, and call this one"
+)
 SYNTAX_RULES: Final = [
+    # methods of bases
+    Rule(r"^.*(\bsuper\(|\b[A-Z]\w*\.\w+\(self[,)]).*\n *~+ <--- HERE", _OF_A_BASE),
+    Rule(r"Can't redefine method: (?P<name>\w+) on class", "leave out the other name of {name}(). " + _OF_A_BASE),
     # what `unread.py` words
     Rule(r"`\+(?P<operand>.+)` is a unary plus", "write `{operand}` for it"),
     Rule(
