@@ -126,7 +126,7 @@ def _check_code(all_kinds: list[Kinds]) -> None:
         check_powers(kinds)
         check_names(code)
         check_items(code)
-        check_formats(code)
+        check_formats(kinds)
         check_rsplit(code)
         check_letters(code)
         check_twice(kinds, changes)
