@@ -32,6 +32,10 @@ _ON_BATCHES: Final = (
     "A batch norm with momentum=None averages by the number of batches that it has seen, which is in a tensor. Give it "
     "a momentum, or export the module in evaluation mode"
 )
+_ON_PACKED: Final = (
+    "It has a packed sequence, whose sizes are in a tensor, so it cannot be exported. Host the module without "
+    "examples=, as TorchScript takes packed sequences"
+)
 
 
 def reason_of(error: Exception) -> str:
@@ -40,9 +44,22 @@ def reason_of(error: Exception) -> str:
     kept = [line for line in said.splitlines() if line.strip() and not line.startswith(_ADVICE)]
     cause = error.__cause__ or error.__context__
     first = f"{type(error).__name__}: " + "\n".join(kept[:12])
+    if _is_packed(error):
+        return f"{first}\n{_ON_PACKED}"
     if "data-dependent" in said:
         files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
         first = f"{first}\n{_ON_BATCHES if any(file.endswith('batchnorm.py') for file in files) else _ON_VALUES}"
     if "must be bool, not SymBool" in said:
         first = f"{first}\n{_ON_SIZES}"
     return first if cause is None or str(cause) in said else f"{first}\nbecause of {type(cause).__name__}: {cause}"
+
+
+def _is_packed(error: Exception) -> bool:
+    """Says whether an error came while a sequence was packed, unpacked, or given to a recurrent layer."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        if code.co_filename.endswith("nn/utils/rnn.py") and "pack" in code.co_name:
+            return True
+        if code.co_filename.endswith("nn/modules/rnn.py") and frame.f_locals.get("batch_sizes") is not None:
+            return True
+    return False
