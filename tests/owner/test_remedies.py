@@ -11,10 +11,16 @@ from torch import Tensor
 import torchremote as tr
 from torchremote.errors import CreationError
 
-from . import remedied_attributes, remedied_bases, remedied_syntax, remedied_values
+from . import remedied_attributes, remedied_bases, remedied_statements, remedied_syntax, remedied_values
 from .remedied import HEAD
 
-CASES = {**remedied_attributes.CASES, **remedied_values.CASES, **remedied_syntax.CASES, **remedied_bases.CASES}
+CASES = {
+    **remedied_attributes.CASES,
+    **remedied_values.CASES,
+    **remedied_syntax.CASES,
+    **remedied_bases.CASES,
+    **remedied_statements.CASES,
+}
 count = itertools.count()
 
 
