@@ -161,3 +161,38 @@ def test_lists_of_texts_are_hosted():
 
     hosted = scripted_module(Lists(), compile_interface(Words).interface)
     assert hosted("c b", 1) == Lists()("c b", 1)
+
+
+class Lists:
+    def forward(self, lists: List[List[int]]) -> List[int]: ...
+
+
+class SortsLists(nn.Module):
+    def forward(self, lists: List[List[int]]) -> List[int]:
+        return sorted(lists)[0]
+
+
+class SortsInPlace(nn.Module):
+    def forward(self, lists: List[List[int]]) -> List[int]:
+        pairs = [(one, len(one)) for one in lists]
+        pairs.sort()
+        return pairs[0][0]
+
+
+class SortsTuples(nn.Module):
+    def forward(self, lists: List[List[int]]) -> List[int]:
+        first = sorted([(one[0], one[1]) for one in lists])[0]
+        return [first[0], first[1]]
+
+
+@pytest.mark.parametrize("make", [SortsLists, SortsInPlace])
+def test_lists_that_are_sorted_are_refused(make):
+    with pytest.raises(RuntimeError, match="sort"):  # the reason
+        torch.jit.script(make())([[2, 1], [1, 2]])
+    with pytest.raises(CreationError, match="of lists in a list would raise in TorchScript; write tuples for them"):
+        tr.serve(make(), Lists, "never")
+
+
+def test_tuples_are_sorted():
+    lists = [[2, 1], [1, 3], [1, 2]]
+    assert scripted_module(SortsTuples(), compile_interface(Lists).interface)(lists) == SortsTuples()(lists) == [1, 2]

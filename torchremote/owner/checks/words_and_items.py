@@ -5,6 +5,7 @@ Note [Words and items]
     gives empty words. `mapping.popitem()` takes the first item, and in Python the last one. The graph shows two of
     these. In it, `text.rsplit()` is `text.rsplit(" ")`, which is right, so the source is searched for that. It is also
     searched for `sorted(text)` and `text.join(text)`, of which TorchScript makes a list that has the whole text alone.
+    Lists in lists are not sorted: each call raises.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _GIVE_TEXTS: Final = frozenset(
 
 
 def check_words(where: str, graph: Any) -> None:
-    """Raises CreationError if a graph splits at up to so many white spaces, or takes the last item of a dict.
+    """Raises CreationError if a graph splits at some white spaces, takes the last item of a dict, or sorts lists.
 
     Args:
         where: names the method or function that has the graph.
@@ -51,6 +52,20 @@ def check_words(where: str, graph: Any) -> None:
             f"{where} ({place}): `{code}()` takes the first item of a dict in TorchScript, and in Python the last one; "
             "for `mapping.popitem()` write `key = list(mapping.keys())[-1]` and `mapping.pop(key)`"
         )
+    for node in (*graph.findAllNodes("aten::sorted"), *graph.findAllNodes("aten::sort")):
+        kind = node.inputsAt(0).type()
+        if kind.kind() == "ListType" and _has_lists(kind.getElementType()):
+            place, code = _torch.place_of(node)
+            raise CreationError(
+                f"{where} ({place}): `{code}(...)` of lists in a list would raise in TorchScript; write tuples for "
+                "them, as in `sorted([(one[0], one[1]) for one in lists])`"
+            )
+
+
+def _has_lists(kind: Any) -> bool:
+    if kind.kind() == "TupleType":
+        return any(map(_has_lists, kind.elements()))
+    return kind.kind() in ("DictType", "ListType")
 
 
 def check_rsplit(code: Code) -> None:
