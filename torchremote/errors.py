@@ -60,7 +60,7 @@ class NativeError(TorchRemoteError, RuntimeError):
 
 
 class NotInitializedError(TorchRemoteError, RuntimeError):
-    """Raised when torch.distributed.rpc is not running in this process."""
+    """Raised when torch.distributed.rpc is not running in this process, or just ends."""
 
 
 # -- the module on its owner

@@ -1,14 +1,20 @@
 """Another thread leaves the group while this one asks for something: the error is the one of a process without RPC."""
 
 import pytest
+import torch
+import torch.distributed.rpc as rpc
 
 import torchremote as tr
+from torchremote import _torch
 from torchremote.caller.creating import requests
 from torchremote.errors import NotInitializedError
 from torchremote.link import places, timeouts
 
 from .. import zoo
+from ..waiting import hosted, until
 from .nursery import in_a_group
+
+X = torch.ones(2, 8)
 
 
 def leaving(function):
@@ -49,3 +55,55 @@ def test_statistics_of_this_process(nursery):
     places._torch.rpc_running = lambda: True  # as it was a moment before
     assert (tr.stats().worker, tr.stats().running) == ("", 0)
     places._torch.rpc_running = real
+
+
+def said_after_references_were_let_go(where, name, end):
+    """Returns what calls raise between that and the end of RPC. The owner has removed modules without a name by then.
+
+    Args:
+        where, name: the function that lets go.
+        end: ends RPC.
+    """
+    stub, named = [tr.create("ps", zoo.Encoder, zoo.LinearEncoder, name=called) for called in (None, "named")]
+    calls = (
+        lambda: stub(X),
+        lambda: stub.forward_async(X).wait(),
+        lambda: stub.forward_many([(X,)] * 2),
+        lambda: stub.forward_many_async([(X,)] * 2).wait(),
+        lambda: tr.at_owner(stub).state_dict(),
+        lambda: tr.at_owner(stub).train(),
+        lambda: torch.nn.Sequential(torch.nn.ReLU(), stub).train(),
+    )
+    real, said = getattr(where, name), []
+
+    def let_go(*given):
+        real(*given)
+        until(lambda: len(hosted("ps")) == 1)
+        assert named(X).shape == (2, 8)
+        for call in calls:
+            with pytest.raises(NotInitializedError) as raised:
+                call()
+            said.append(str(raised.value))
+
+    setattr(where, name, let_go)
+    end()
+    assert len(said) == len(calls)
+    return said
+
+
+def is_of_the_end(said):
+    return " on ps: this process leaves its group, or ends RPC, and has let go of the module; nothing was done" in said
+
+
+@in_a_group()
+def test_calls_after_leave_has_let_go_of_modules(nursery):
+    nursery.join("ps")
+    said = said_after_references_were_let_go(_torch.GroupAgent, "let_go", tr.leave)
+    assert all(map(is_of_the_end, said)), said
+
+
+@in_a_group()
+def test_calls_after_shutdown_has_let_go_of_modules(nursery):
+    nursery.join("ps")
+    said = said_after_references_were_let_go(rpc.api, "_delete_all_user_and_unforked_owner_rrefs", rpc.shutdown)
+    assert all(map(is_of_the_end, said)), said

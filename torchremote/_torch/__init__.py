@@ -41,7 +41,7 @@ from .frontend import (
     parsed,
     resolver,
 )
-from .group import AgentOfMember, GroupAgent, autograd_number, workers_may_join
+from .group import AgentOfMember, GroupAgent, autograd_number, has_let_go, workers_may_join
 from .guards import guard_values
 from .jit_fork import compile_starter, run_as_fork, use_one_thread_for_forks
 from .os_fork import keep_in_forks

@@ -52,12 +52,18 @@ _autograd: Any = dist_autograd
 DeviceMap = dict[torch.device, torch.device]
 _NOBODY = "torchremote:nobody"
 _ours: Any = None  # the agent of this process's `GroupAgent`
+_has_let_go = False  # whether that has let go of references
 
 
 def workers_may_join() -> bool:
     """Says whether other workers may still join this process's group. In one with a world size none can."""
     agent: Any = _api._get_current_rpc_agent()
     return agent is _ours or not agent.is_static_group
+
+
+def has_let_go() -> bool:
+    """Says whether this process has left a group of ours, or is leaving it, and lets go of references: `let_go`."""
+    return _has_let_go
 
 
 @dataclass(frozen=True)
@@ -99,8 +105,8 @@ class GroupAgent:
 
     def start(self) -> None:
         """Starts RPC in this process. Raises RuntimeError if torch cannot."""
-        global _ours
-        _ours = self._agent
+        global _ours, _has_let_go
+        _ours, _has_let_go = self._agent, False
         _rpc._set_profiler_node_id(self.own.number)
         _api._init_rpc_states(self._agent)
         self.own = replace(self.own, url=self._store.get(f"addrs/{self.own.name}").decode())
@@ -177,8 +183,10 @@ class GroupAgent:
         Args:
             seconds: for which to wait for owners that have not confirmed a reference yet.
         """
+        global _has_let_go
         # torch's function also waits until nobody refers to what this worker owns, which others decide.
         if self.current and int(_rpc._rref_context_get_debug_info()["num_owner_rrefs"]) == 0:
+            _has_let_go = True
             _rpc._delete_all_user_and_unforked_owner_rrefs(timedelta(seconds=seconds))
 
     def stop(self) -> None:

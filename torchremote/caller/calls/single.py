@@ -35,6 +35,7 @@ from ...link.route import connected_route
 from ...link.tensors import restorer
 from ...link.values import PythonPacker
 from ..messages.exchange import send
+from ..messages.own_end import unless_let_go
 from ..messages.settling import Settle, later, pass_on, waiting
 from .again import Resume, once_more, sent_again, sent_until_timeout_later, until_timeout
 from .described import describe
@@ -241,7 +242,7 @@ class Calls:
 def failure_of(stub: Any, error: Exception, where: str, which: Callable[[], str] = str) -> TorchRemoteError:
     """Makes the error to raise for one of torch's. If the stub has to find its module, its next call does."""
     route = connected_route(stub)
-    failure = explain(error, where, route.worker, which)
+    failure = unless_let_go(explain(error, where, route.worker, which), f"{where} on {route.worker}", route)
     refused = refused_handle(error)  # the stub may have followed its module meanwhile
     note_failure(stub, route.handle if refused is None else refused, failure)
     return failure

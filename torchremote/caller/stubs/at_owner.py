@@ -25,6 +25,7 @@ from ...owner.state_names import differences
 from ...owner.state_versions import with_versions
 from ..calls.following import find_if_lost, note_failure
 from ..messages.asking import ask
+from ..messages.own_end import unless_let_go
 from ..messages.waiting import unless_of_a_handler
 from .remedies import COPIED, REMEDIES, WHERE_IT_IS_MADE, asks_for_a_dtype, refuse
 from .shared_mode import note_mode
@@ -364,3 +365,5 @@ class AtOwner:
             said, _, traced = str(error).partition("\n\n")
             more = "give each message more time with at_owner(stub, timeout=...), in seconds, or 0 for no limit"
             raise CallTimeoutError(f"{said}; {more}\n\n{traced}") from None
+        except unless_of_a_handler(StaleStubError) as error:
+            raise unless_let_go(error, self._where, route) from None
