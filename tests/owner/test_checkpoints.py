@@ -318,3 +318,42 @@ def test_a_file_that_may_not_be_so_large_is_named(path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
         tr.withdraw("large")
+
+
+class Same:
+    def forward(self, x: torch.Tensor) -> torch.Tensor: ...
+
+
+class Overlapping(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("expanded", torch.zeros(1).expand(4))
+        self.register_buffer("windows", torch.arange(6.0).unfold(0, 3, 1))
+        self.register_buffer("woven", torch.zeros(8).as_strided((3, 2), (2, 3)))  # its steps cross, and none meet
+        self.register_buffer("crossing", torch.zeros(12).as_strided((4, 2), (2, 4)))
+        self.register_buffer("turned", torch.zeros(2, 3).t()[::2])
+        self.register_buffer("single", torch.zeros(3).expand(1, 3))
+        self.register_buffer("empty", torch.zeros(1).expand(0, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def test_elements_that_share_memory_are_refused_before_anything_is_written(owner, path):
+    refused = "expanded, windows, crossing: elements share memory, .*clone"
+    module = tr.at_owner(tr.create(owner, Same, Overlapping))
+    state = module.state_dict()
+    assert state["windows"].tolist() == [[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]]
+    with pytest.raises(NotSavableError, match=refused):
+        module.checkpoint(path)
+    with pytest.raises(NotSavableError, match=refused):
+        module.load_state_dict({name: value + 1 for name, value in state.items()})
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+    others = {name: torch.ones(state[name].shape) for name in ("woven", "turned", "single", "empty")}
+    module.load_state_dict(others, strict=False)
+    assert all(torch.equal(value, others.get(name, state[name])) for name, value in module.state_dict().items())
+    with pytest.raises(NotSavableError, match=refused):
+        tr.create(owner, Same, Overlapping, checkpoint=path)
+    with pytest.raises(NotSavableError, match=refused):
+        tr.serve(Overlapping(), Same, "overlapping", checkpoint=path)
+    assert not path.exists()

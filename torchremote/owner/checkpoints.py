@@ -24,6 +24,7 @@ from ..errors import ArgumentError, CreationError, MismatchError, RemoteError
 from ..jit.read.shown import repr_of
 from ..link.words import words_of
 from . import modules
+from .overlaps import check_can_be_written
 from .running.hosting import Hosting
 from .state_names import differences, inner_states, misfits_of_kind, state_of, versions_in
 
@@ -68,10 +69,11 @@ def restore(module: torch.jit.ScriptModule, path: str) -> None:
         CreationError: the file cannot be read, or its folder is not there.
         ArgumentError: the module's state is not here.
         MismatchError: the state in it is not that of such a module. Nothing was changed.
-        NotSavableError: the module has no whole state.
+        NotSavableError: the module has no whole state, or elements of a tensor of it share memory.
     """
     path = os.path.abspath(path)
     state = state_of(module)
+    check_can_be_written(state)  # also before the first checkpoint: it could not be read
     if os.path.exists(path):
         saved = _read(path)
         wrong = differences(state, versions_in(module), saved)
@@ -141,6 +143,7 @@ def checkpoint_here(handle: int, path: str | None) -> None:
 
     Raises:
         ArgumentError: the module has none.
+        NotSavableError: `restore` could not read the file.
         RemoteError: the file cannot be written.
     """
     entry, _ = modules.entry_at(handle)
@@ -167,6 +170,7 @@ def _path_and_state(hosting: Hosting) -> tuple[str | None, dict[str, torch.Tenso
     The state is copied if a call could change it while it is written.
     """
     state = state_of(hosting.module)
+    check_can_be_written(state)
     if hosting.ways.takes_turns:
         state = copy.deepcopy(state)  # tensors that share memory go on sharing it
     return _path_of.get(hosting.module), state

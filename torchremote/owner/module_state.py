@@ -26,6 +26,7 @@ from . import modules
 from .checkpoints import copy_path
 from .exported import check_movable
 from .modes import set_modes
+from .overlaps import overlaps
 from .running.hosting import Hosting, wait_for_device
 from .state_names import ShapeAndDtype, check_has_state, copy_names, state_of, versions_in
 from .state_versions import Versions
@@ -101,7 +102,7 @@ def state_here(handle: int) -> tuple[int, dict[str, ShapeAndDtype], Versions]:
             if tensor.layout != torch.strided or tensor.is_quantized:
                 what = "quantized" if tensor.is_quantized else str(tensor.layout)
                 raise ArgumentError(f"{name}: a {what} tensor cannot be sent in pieces; write a checkpoint() instead")
-            tensors[name] = ShapeAndDtype(tuple(tensor.shape), tensor.dtype)
+            tensors[name] = ShapeAndDtype(tuple(tensor.shape), tensor.dtype, overlaps(tensor))
         return hosting.exchanged, tensors, versions_in(hosting.module)
 
     return _between_calls(handle, list_tensors)

@@ -37,10 +37,11 @@ _names_of: weakref.WeakKeyDictionary[torch.nn.Module, StateNames] = weakref.Weak
 
 @dataclass(frozen=True)
 class ShapeAndDtype:
-    """The shape and dtype of a tensor of a state."""
+    """The shape and dtype of a tensor of a state. `overlaps`: whether elements of it share memory."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+    overlaps: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ...errors import ArgumentError, CallTimeoutError, MismatchError, NotInGroup
 from ...jit.read.shown import repr_of
 from ...link.route import Route
 from ...link.timeouts import check_timeout
-from ...owner import module_state
+from ...owner import module_state, overlaps
 from ...owner.checkpoints import check_path, checkpoint_here
 from ...owner.state_names import differences
 from ...owner.state_versions import with_versions
@@ -166,7 +166,8 @@ class AtOwner:
                 hook of its own, and `state_dict` is one. Nothing was changed.
             ArgumentError: `state_dict` is no mapping, or what it has under a name of the module is no strided tensor.
                 Nothing was changed.
-            NotSavableError: as from `state_dict`. Nothing was changed.
+            NotSavableError: as from `state_dict`. Or elements of a tensor share memory, as after `expand`. Nothing was
+                changed.
             StubError: `assign` is True. Nothing was changed.
             StaleStubError: the module was moved or replaced meanwhile; load again.
 
@@ -179,6 +180,7 @@ class AtOwner:
         check_is_mapping(self._where, state_dict)
         route, (exchanged, parts, versions) = self._ask_following(module_state.state_here)  # as in `state_dict`
         common = {name: part for name, part in parts.items() if name in state_dict}
+        overlaps.check_none((name for name, part in common.items() if part.overlaps), f"{self._where}: ")
         check_values(self._where, {name: state_dict[name] for name in common})
         keys = IncompatibleKeys(
             [name for name in parts if name not in state_dict], [name for name in state_dict if name not in parts]
@@ -305,7 +307,7 @@ class AtOwner:
         Raises:
             ArgumentError: `path` is none that can be written. Or it is None, and the module was created or served
                 without `checkpoint`.
-            NotSavableError: as from `state_dict`. No file was written.
+            NotSavableError: as from `load_state_dict`. No file was written.
             RemoteError: the owner cannot write the file.
 
         >>> import tempfile
