@@ -532,8 +532,8 @@ def test_what_is_refused(owner, encoder):
             tr.at_owner(encoder).load_state_dict(state)
     with pytest.raises(InterfaceError, match="at_owner: Linear is no stub"):
         tr.at_owner(nn.Linear(1, 1))
-    with pytest.raises(AttributeError, match=r"at_owner\(stub\)\.named_parameters: no such .* has .*, parameters, req"):
-        tr.at_owner(encoder).named_parameters  # noqa: B018
+    with pytest.raises(AttributeError, match=r"at_owner\(stub\)\.unlike_any: no such .* has .*, parameters, req"):
+        tr.at_owner(encoder).unlike_any  # noqa: B018
     with pytest.raises(TypeError, match=r"write at_owner\(stub\)\.parameters\(\) for an optimizer"):
         DistributedOptimizer(torch.optim.SGD, tr.at_owner(encoder), lr=0.1)
     with pytest.raises(PlaceError, match="Encoder on owner: device 'cuda:77': not on this worker"):
@@ -561,6 +561,45 @@ def test_a_dtype_is_given_where_the_module_is_made(encoder):
         with pytest.raises(AttributeError, match=rf"at_owner\(stub\)\.{name}: no such attribute; .*{remedy}"):
             getattr(remote, name)
     assert not hasattr(remote, "half")
+
+
+def test_keywords_of_torch_are_taken_or_refused_with_what_to_write(encoder):
+    remote = tr.at_owner(encoder)
+    state = remote.state_dict(prefix="encoder.")
+    assert (
+        list(state) == list(encoder.state_dict(prefix="encoder.")) == ["encoder.linear.weight", "encoder.linear.bias"]
+    )
+    assert state._metadata == encoder.state_dict(prefix="encoder.")._metadata
+    with pytest.raises(StubError, match=r"state_dict\(keep_vars=True\): .* copies, without gradients; leave keep_vars"):
+        remote.state_dict(keep_vars=True)
+    assert torch.equal(remote.to("cpu", non_blocking=True)(X), encoder(X))
+    for to in (remote.to, encoder.to):
+        for kwargs in ({"memory_format": torch.channels_last}, {"tensor": X}):
+            with pytest.raises(StubError, match="to: .* do it on the owner, where the module is made"):
+                to(**kwargs)
+
+
+@pytest.mark.parametrize("wrong", [None, 1, 0, "no", torch.tensor(True), torch.tensor([1, 2])])
+def test_what_is_no_bool_is_refused_before_anything_is_sent(encoder, wrong):
+    remote = tr.at_owner(encoder)
+    for method, what in (("train", "training mode"), ("requires_grad_", "requires_grad"), ("zero_grad", "set_to_none")):
+        for one in (remote, encoder):
+            with pytest.raises(ValueError, match=rf"^{method}\(.*\): {what} is True or False$"):
+                getattr(one, method)(wrong)
+    with pytest.raises(ValueError, match=r"^parameters\(.*\): recurse is True or False$"):
+        remote.parameters(wrong)
+
+
+def test_a_name_of_torch_that_is_not_there_says_what_to_write(encoder):
+    inherited = {name for name in dir(torch.nn.Module) if not name.startswith("_")} | {"training"}
+    inherited.discard(torch._C._get_privateuse1_backend_name())  # torch adds it for a backend, as that of other tests
+    remote = tr.at_owner(encoder)
+    for name in inherited - set(dir(remote)) - {"T_destination", "call_super_init", "dump_patches", "extra_repr"}:
+        with pytest.raises(AttributeError, match=rf"at_owner\(stub\)\.{name}: no such attribute; ") as raised:
+            getattr(remote, name)
+        assert "; it has" not in str(raised.value)
+    with pytest.raises(AttributeError, match=r"no such attribute; it has checkpoint, eval, load_state_dict"):
+        _ = remote.unlike_any
 
 
 def test_values_are_copied_and_never_assigned(encoder):

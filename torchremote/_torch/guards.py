@@ -188,7 +188,7 @@ def _compute(graph: Any, node: Any) -> None:
     text, given, *rest = node.inputs()
     if node.kind() == "aten::startswith":
         start, end = rest
-        if start.toIValue() != 0 and _is_constant(end) and _NO_PLACE.match(end.node().sourceRange()):  # of no end
+        if start.toIValue() != 0 and is_constant(end) and _NO_PLACE.match(end.node().sourceRange()):  # of no end
             _replace(node, [_call(graph, node, "begins", text, given, start)])
     else:
         function = "lines" if node.kind() == "aten::splitlines" else "filled"

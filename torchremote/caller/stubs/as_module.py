@@ -26,13 +26,13 @@ from torch import nn
 from ...errors import StaleStubError, TorchRemoteError
 from ...link.route import Route
 from ...owner import module_state
-from ...owner.state_versions import of_state, with_versions
 from ..calls.following import find_if_lost
 from ..messages.asking import ask
 from ..messages.waiting import SuppressFailures, unless_of_a_handler
 from .at_owner import IncompatibleKeys, at_owner
 from .remedies import COPIED, MOVE, PARAMETERS, PARTS, REMEDIES, STATE, WHERE_IT_IS_MADE, asks_for_a_dtype, refuse
 from .shared_mode import note_mode
+from .state_given import check_is_bool
 from .stub import Stub, route_and_interface
 
 
@@ -145,6 +145,7 @@ def requires_grad_(self: Stub, requires_grad: bool = True) -> Stub:
 
 def zero_grad(self: Stub, set_to_none: bool = True) -> None:
     """Sets the `.grad` of the remote module's parameters to None."""
+    check_is_bool("zero_grad", "set_to_none", set_to_none)
     if not set_to_none:
         _refuse(self, "zero_grad(set_to_none=False)", "torchremote.at_owner(stub).zero_grad() sets them to None")
     at_owner(self).zero_grad()
@@ -162,10 +163,7 @@ def state_dict(
     if args or destination is not None:
         handed_down: dict[str, torch.Tensor] = args[0] if args else destination
         return handed_down
-    if keep_vars:
-        _refuse(self, "state_dict(keep_vars=True)", "the values are copies, without gradients; leave keep_vars out")
-    state = at_owner(self).state_dict()
-    return with_versions(state, of_state(state), prefix)
+    return at_owner(self).state_dict(prefix=prefix, keep_vars=keep_vars)
 
 
 def load_state_dict(

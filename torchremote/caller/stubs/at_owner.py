@@ -15,22 +15,16 @@ import torch
 import torch.distributed.rpc as rpc
 
 from ... import _torch
-from ...errors import ArgumentError, CallTimeoutError, MismatchError, NotInGroupError, StaleStubError
-from ...jit.read.shown import repr_of
-from ...link.route import Route
-from ...link.timeouts import check_timeout
+from ...errors import ArgumentError, MismatchError
 from ...owner import module_state, overlaps
 from ...owner.checkpoints import check_path, checkpoint_here
 from ...owner.state_names import differences
 from ...owner.state_versions import with_versions
-from ..calls.following import find_if_lost, note_failure
-from ..messages.asking import ask
-from ..messages.own_end import unless_let_go
-from ..messages.waiting import unless_of_a_handler
-from .remedies import COPIED, REMEDIES, WHERE_IT_IS_MADE, asks_for_a_dtype, refuse
+from .asks_owner import AsksOwner
+from .remedies import AT_OWNER, COPIED, COPIES, WHERE_IT_IS_MADE, asks_for_a_dtype, refuse
 from .shared_mode import note_mode
-from .state_given import check_is_device, check_is_mapping, check_values
-from .stub import route_and_interface, stub_along
+from .state_given import check_context, check_is_bool, check_is_device, check_is_mapping, check_values
+from .stub import stub_along
 
 
 class IncompatibleKeys(NamedTuple):
@@ -67,7 +61,7 @@ def at_owner(stub: Any, timeout: float | None = None) -> AtOwner:
     return AtOwner(stub, timeout)
 
 
-class AtOwner:
+class AtOwner(AsksOwner):
     """A remote module, seen from its owner. `at_owner` makes one from a stub.
 
     All methods wait for the owner. They raise `CallTimeoutError` if a message takes longer than the timeout,
@@ -77,18 +71,11 @@ class AtOwner:
     The examples have a stub `layer` of a `torch.nn.Linear(4, 2)`.
     """
 
-    def __init__(self, stub: Any, timeout: float | None = None) -> None:
-        route, self._compiled = route_and_interface(stub, "at_owner")
-        self._stub = stub
-        self._given = timeout
-        self._worker = route.worker
-        self._timeout = route.timeout if timeout is None else check_timeout(timeout)
-
     if not TYPE_CHECKING:  # a checker of types knows the names
 
         def __getattr__(self, name: str) -> Any:
             has = "it has " + ", ".join(one for one in dir(type(self)) if not one.startswith("_"))
-            said = f"at_owner(stub).{name}: no such attribute; {REMEDIES.get(name, has)}"
+            said = f"at_owner(stub).{name}: no such attribute; {AT_OWNER.get(name, has)}"
             raise AttributeError(said, name=name, obj=self)
 
         def __iter__(self) -> Any:
@@ -102,22 +89,30 @@ class AtOwner:
         Args:
             recurse: True includes the parameters of submodules.
 
+        Raises:
+            ValueError: `recurse` is neither True nor False.
+
         Returns:
             One RRef for each parameter, in the order of `torch.nn.Module.parameters`.
 
         >>> [parameter.owner_name() for parameter in at_owner(layer).parameters()]
         ['owner', 'owner']
         """
+        check_is_bool("parameters", "recurse", recurse)
         found: list[rpc.RRef[Any]] = self._ask(module_state.parameters_here, recurse)
         for reference in found:
             _torch.keep_in_forks(reference)
         return found
 
-    def state_dict(self) -> OrderedDict[str, torch.Tensor]:
+    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> OrderedDict[str, torch.Tensor]:
         """Copies the module's state to this worker's CPU, in pieces of at most 64 MiB.
 
         The names are those of the Python module's own `state_dict`. A module that was scripted before it was hosted
         has all its buffers there: TorchScript does not keep which of them are persistent.
+
+        Args:
+            prefix: is put before each name, and before those of the parts whose versions are noted.
+            keep_vars: False. The tensors are copies, and no parameters.
 
         Returns:
             A tensor for each name, with the shape and dtype that it has in the module, whatever the default device and
@@ -125,6 +120,7 @@ class AtOwner:
 
         Raises:
             ArgumentError: a tensor is quantized or not strided; use `checkpoint`.
+            StubError: `keep_vars` is True.
             NotSavableError: the module's own `state_dict` has more than parameters and buffers: quantized modules,
                 extra state. Or the module was frozen.
             StaleStubError: the module was moved or replaced meanwhile; ask again.
@@ -132,8 +128,10 @@ class AtOwner:
         >>> at_owner(layer).state_dict()["weight"].shape
         torch.Size([2, 4])
         """
+        if keep_vars:
+            refuse(self._stub, "state_dict(keep_vars=True)", COPIES)
         # If the stub follows its name to another module meanwhile, that one must not be asked for the rest.
-        self._check_context("state_dict")
+        check_context(self._where, "state_dict")
         route, (exchanged, parts, versions) = self._ask_following(module_state.state_here)
         with torch.inference_mode(False):  # whoever asks: the tensors are as those of a local state_dict()
             copied = {name: torch.empty(part.shape, dtype=part.dtype, device="cpu") for name, part in parts.items()}
@@ -141,7 +139,7 @@ class AtOwner:
                 read = self._ask_once(route, module_state.read_here, exchanged, message)
                 for piece, values in zip(message, read, strict=True):
                     piece.of(copied[piece.name]).copy_(values)
-        return with_versions(copied, versions.of_parts)
+        return with_versions(copied, versions.of_parts, prefix)
 
     def load_state_dict(
         self, state_dict: Mapping[str, torch.Tensor], strict: bool = True, assign: bool = False
@@ -174,7 +172,7 @@ class AtOwner:
         >>> at_owner(layer).load_state_dict({"bias": torch.zeros(2)}, strict=False)
         IncompatibleKeys(missing_keys=['weight'], unexpected_keys=[])
         """
-        self._check_context("load_state_dict")
+        check_context(self._where, "load_state_dict")
         if assign:
             refuse(self._stub, "load_state_dict(assign=True)", COPIED)
         check_is_mapping(self._where, state_dict)
@@ -209,8 +207,7 @@ class AtOwner:
         >>> at_owner(layer).train()
         at_owner(Layer on owner)
         """
-        if not isinstance(mode, bool):
-            raise ValueError(f"train({repr_of(mode)}): training mode is True or False")
+        check_is_bool("train", "training mode", mode)
         route, _ = self._ask_following(module_state.train_here, mode)
         note_mode(route.worker, route.handle, mode)
         return self
@@ -247,9 +244,11 @@ class AtOwner:
 
         Raises:
             ArgumentError: `set_to_none` is False.
+            ValueError: it is neither True nor False.
 
         >>> at_owner(layer).zero_grad()
         """
+        check_is_bool("zero_grad", "set_to_none", set_to_none)
         if not set_to_none:
             raise ArgumentError(
                 f"{self._where}: zero_grad(set_to_none=False): gradients are set to None alone; leave set_to_none out"
@@ -262,13 +261,25 @@ class AtOwner:
         Args:
             requires_grad: True records them, False does not.
 
+        Raises:
+            ValueError: `requires_grad` is neither True nor False.
+
         >>> at_owner(layer).requires_grad_(False)
         at_owner(Layer on owner)
         """
+        check_is_bool("requires_grad_", "requires_grad", requires_grad)
         self._ask(module_state.requires_grad_here, requires_grad)
         return self
 
-    def to(self, device: str | torch.device | None = None, dtype: None = None) -> Any:
+    def to(
+        self,
+        device: str | torch.device | None = None,
+        dtype: None = None,
+        non_blocking: bool = False,
+        *,
+        memory_format: None = None,
+        tensor: None = None,
+    ) -> Any:
         """Moves the module to another device of its owner.
 
         Existing stubs follow. Each call runs on the whole module, on the old device or on the new one. The module on
@@ -276,20 +287,21 @@ class AtOwner:
 
         Args:
             device: a device as torch writes it, such as "cuda:1".
-            dtype: None. A module gets its dtype on the owner, where it is made.
+            dtype, memory_format, tensor: None. A module gets these on the owner, where it is made.
+            non_blocking: True changes nothing: the module is on the new device when this returns.
 
         Returns:
             A stub of the same module, whose `repr` names the new device.
 
         Raises:
             PlaceError: there is no such device on the owner.
-            StubError: it is to have another dtype.
+            StubError: it is to have another dtype or memory format.
             ArgumentError: the module was exported or compiled for another device.
 
         >>> at_owner(layer).to("cpu")
         LayerStub(Layer on owner/cpu, answers)
         """
-        if asks_for_a_dtype((device, dtype)):
+        if asks_for_a_dtype((device, dtype, memory_format, tensor)):
             refuse(self._stub, "to", WHERE_IT_IS_MADE)
         check_is_device(self._where, device)
         route, moved = self._ask_following(module_state.move_here, str(device))
@@ -324,48 +336,3 @@ class AtOwner:
     def __reduce__(self) -> tuple[Callable[..., AtOwner], tuple[Any, ...]]:
         # Where it is sent to, and in a copy, the stub is another one of the same module.
         return at_owner, (self._stub, self._given)
-
-    @property
-    def _where(self) -> str:
-        return f"{self._compiled.interface.name} on {self._worker}"
-
-    def _check_context(self, method: str) -> None:
-        """Raises ArgumentError where torch makes tensors without values of their own."""
-        if _torch.is_transforming() or _torch.in_fake_mode():
-            raise ArgumentError(
-                f"{self._where}: {method} under a torch.func transform such as vmap, or under a FakeTensorMode, whose "
-                "tensors have no values to copy; call it outside"
-            )
-
-    def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Runs a function of owner/module_state.py or owner/checkpoints.py on the owner, and returns its result."""
-        return self._ask_following(function, *args)[1]
-
-    def _ask_following(self, function: Callable[..., Any], *args: Any) -> tuple[Route, Any]:
-        """Does as `_ask`, and returns the route to the module that was asked, too.
-
-        If the owner refuses because it does not have the module any more, nothing was done. Then the stub finds the
-        module of its name, and that is asked: see calls/following.py, Note [Stubs that follow]. No message of here has
-        tensors with gradients, so distributed autograd records none, and another one does no harm.
-        """
-        for is_last in (False, True):
-            find_if_lost(self._stub)
-            route, _ = route_and_interface(self._stub, "at_owner")
-            try:
-                return route, self._ask_once(route, function, *args)
-            except unless_of_a_handler(StaleStubError, NotInGroupError) as error:
-                note_failure(self._stub, route.handle, error)
-                if is_last or route.name is None or isinstance(error, NotInGroupError):
-                    raise
-        raise AssertionError  # the last one returns or raises
-
-    def _ask_once(self, route: Route, function: Callable[..., Any], *args: Any) -> Any:
-        """Does as `_ask`, on the module that `route` leads to."""
-        try:
-            return ask(route.worker, self._where, function, route.handle, *args, timeout=self._timeout)
-        except unless_of_a_handler(CallTimeoutError) as error:
-            said, _, traced = str(error).partition("\n\n")
-            more = "give each message more time with at_owner(stub, timeout=...), in seconds, or 0 for no limit"
-            raise CallTimeoutError(f"{said}; {more}\n\n{traced}") from None
-        except unless_of_a_handler(StaleStubError) as error:
-            raise unless_let_go(error, self._where, route) from None

@@ -28,6 +28,7 @@ REMEDIES: Final = {
         "add_module register_module register_parameter register_buffer set_submodule define".split(),
         WHERE_IT_IS_MADE,
     ),
+    # Not set_extra_state: a model that loads a state would ask for that of each part whose class has one of its own.
     **dict.fromkeys(("get_parameter", "get_buffer", "get_extra_state"), STATE),
     "get_submodule": PARTS,
     "get_debug_state": WHERE_IT_IS_MADE,
@@ -40,8 +41,19 @@ REMEDIES: Final = {
     ),
 }
 """The line to write instead of a method that a stub refuses."""
+AT_OWNER: Final = {
+    **REMEDIES,
+    "named_parameters": PARAMETERS,
+    **dict.fromkeys(("buffers", "named_buffers"), STATE),
+    "set_extra_state": "torchremote.at_owner(stub).load_state_dict(state) copies values into the module",
+    "apply": WHERE_IT_IS_MADE,
+    **dict.fromkeys(("modules", "named_modules", "children", "named_children"), PARTS),
+    **dict.fromkeys(("forward", "training"), "the stub itself has it"),
+}
+"""The line to write instead of a name of torch.nn.Module that `at_owner(stub)` does not have."""
 WITHOUT_STATE: Final = frozenset({WHERE_IT_IS_MADE, HOOKS, PARTS})
 """Those of them that have nothing to do with where the module's state is."""
+COPIES: Final = "the values are copies, without gradients; leave keep_vars out"
 COPIED: Final = "the values are always copied; leave assign out"
 
 
@@ -53,5 +65,5 @@ def refuse(stub: Any, method: str, remedy: str) -> NoReturn:
 
 
 def asks_for_a_dtype(given: Iterable[object]) -> bool:
-    """Says whether what a user gives to `to` asks for a dtype: one, or a tensor, whose device and dtype torch takes."""
-    return any(isinstance(one, (torch.dtype, torch.Tensor)) for one in given)
+    """Says whether what a user gives to `to` asks for a dtype or memory format. torch takes the dtype of a tensor."""
+    return any(isinstance(one, (torch.dtype, torch.memory_format, torch.Tensor)) for one in given)

@@ -1,4 +1,4 @@
-"""Checks states and devices that users give for remote modules, before anything is sent."""
+"""Checks what users give for remote modules, before anything is sent."""
 
 from __future__ import annotations
 
@@ -7,9 +7,25 @@ from typing import Any
 
 import torch
 
+from ... import _torch
 from ...errors import ArgumentError, PlaceError
 from ...jit.read.shown import repr_of
 from ...link.words import first_line
+
+
+def check_context(where: str, method: str) -> None:
+    """Raises ArgumentError where torch makes tensors without values of their own. `where`: names the module."""
+    if _torch.is_transforming() or _torch.in_fake_mode():
+        raise ArgumentError(
+            f"{where}: {method} under a torch.func transform such as vmap, or under a FakeTensorMode, whose "
+            "tensors have no values to copy; call it outside"
+        )
+
+
+def check_is_bool(method: str, what: str, given: object) -> None:
+    """Raises ValueError if what a user gives to a method is neither True nor False. `what`: says what it is."""
+    if not isinstance(given, bool):
+        raise ValueError(f"{method}({repr_of(given)}): {what} is True or False")
 
 
 def check_is_mapping(where: str, state_dict: object) -> None:
