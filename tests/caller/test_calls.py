@@ -335,3 +335,29 @@ def test_a_withdrawn_module_is_stale_for_its_stubs(owner, x):
     # torch's traceback would be of our own code.
     said = "its module is gone: it was withdrawn, or its worker was restarted; create it again, or connect if it has a "
     assert str(raised.value) == f"Encoder.forward on owner: {said}name"
+
+
+class AroundEncoder(nn.Module):
+    encoder: zoo.Encoder
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder(x)
+
+
+@pytest.mark.parametrize("options", [{}, {"in_turn": True}], ids=str)
+def test_a_withdrawn_module_is_named_so_in_a_scripted_model(owner, x, options):
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="short-lived", **options)
+    model = torch.jit.script(AroundEncoder(stub))
+    model(x)
+    rpc.rpc_sync(owner, tr.withdraw, ("short-lived",))
+    with pytest.raises(
+        RuntimeError, match=r"stale handle -?\d+: its module is gone: it was withdrawn, or .*reconnect\(mo"
+    ):
+        model(x)
+    tr.create(owner, zoo.Encoder, zoo.LinearEncoder, name="short-lived", **options)
+    tr.reconnect(model)(x)
+    rpc.rpc_sync(owner, tr.withdraw, ("short-lived",))
