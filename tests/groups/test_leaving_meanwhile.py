@@ -6,6 +6,7 @@ import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote import _torch
+from torchremote.caller.calls.methods import METHODS
 from torchremote.caller.creating import requests
 from torchremote.errors import NotInitializedError
 from torchremote.link import places, timeouts
@@ -44,6 +45,32 @@ def test_the_default_timeout_just_after_the_check(nursery):
     timeouts.check_running = leaving(timeouts.check_running)
     with pytest.raises(NotInitializedError, match="RPC is not running in this process; call"):
         timeouts.seconds_of(None)
+
+
+class Patient:
+    @tr.idempotent
+    def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor: ...
+
+
+@in_a_group()
+def test_a_call_whose_module_has_to_be_found_again(nursery):
+    nursery.join("ps")
+    tr.create("ps", zoo.Encoder, zoo.LinearEncoder, name="encoder")
+    encoder, patient = [tr.connect("ps", interface, "encoder") for interface in (zoo.Encoder, Patient)]
+    replicas = tr.connect(["ps"], Patient, "encoder")
+    tr.leave()  # as another thread may, just after a stub was told that its worker is lost
+    for name, call in (
+        ("Encoder on ps", lambda: encoder(X)),
+        ("Encoder on ps", lambda: encoder.forward_many([(X,)])),
+        ("Encoder on ps", lambda: tr.at_owner(encoder).state_dict()),
+        ("Patient on ps", lambda: patient(X)),
+        ("Patient on ps", lambda: patient.forward_async(X).wait()),
+        ("Patient.forward on ps", lambda: replicas(X)),
+    ):
+        for stub in (encoder, patient):
+            stub.__dict__[METHODS].lose()
+        with pytest.raises(NotInitializedError, match=f"^{name}.*: RPC is not running in this process.* call stubs"):
+            call()
 
 
 @in_a_group()

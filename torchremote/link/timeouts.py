@@ -39,17 +39,21 @@ def check_seconds(timeout: float, above_zero: bool = True) -> float:
     return float(min(timeout, LONGEST_TIMEOUT))
 
 
-def seconds_of(timeout: float | None) -> float:
-    """Returns the seconds that a call may take. `timeout`: that of its stub.
+def seconds_of(timeout: float | None, where: str = "") -> float:
+    """Returns the seconds that a call may take.
+
+    Args:
+        timeout: that of its stub.
+        where: the beginning of the error, as in "Encoder on ps: ".
 
     Raises:
         NotInitializedError: RPC is not running in this process.
     """
-    check_running()
+    check_running(where)
     try:
         return (rpc.get_rpc_timeout() if timeout is None else timeout) or math.inf
     except RuntimeError:  # another thread ended RPC just now
-        check_running()
+        check_running(where)
         raise
 
 
@@ -62,15 +66,15 @@ def checked_own_id() -> int:
     return found
 
 
-def check_running() -> None:
-    """Raises NotInitializedError if RPC is not running in this process."""
-    check_not_forked()
+def check_running(where: str = "") -> None:
+    """Raises NotInitializedError if RPC is not running in this process. `where`: the beginning of the error."""
+    check_not_forked(where)
     if not _torch.rpc_running():
-        raise _not_running()
+        raise _not_running(where)
 
 
-def _not_running() -> NotInitializedError:
-    return NotInitializedError(f"RPC is not running in this process; {WHEN_RUNNING}")
+def _not_running(where: str = "") -> NotInitializedError:
+    return NotInitializedError(f"{where}RPC is not running in this process; {WHEN_RUNNING}")
 
 
 def timeout_of(seconds: float) -> float:

@@ -174,7 +174,7 @@ def _tries(
         failure: that of the first try. None: there was none.
     """
     route = connected_route(stub)
-    until = began + seconds_of(route.timeout)
+    until = began + seconds_of(route.timeout, f"{stub.__dict__[METHODS].where}: ")
     for number in itertools.count():
         if (left := until - time.monotonic()) <= 0:
             break

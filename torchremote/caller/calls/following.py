@@ -92,6 +92,11 @@ class NamedStubMethods(dict[str, Any]):
     def __eq__(self, other: object) -> bool:
         return self is other
 
+    @property
+    def where(self) -> str:
+        """Names the module in errors."""
+        return f"{self.compiled.interface.name} on {self.worker}"
+
     def __missing__(self, name: str) -> Any:
         self.find_if_lost()
         return self._all[name]
@@ -100,7 +105,7 @@ class NamedStubMethods(dict[str, Any]):
         """Finds the module again, if that is needed. Raises why it could not."""
         if not self:
             timeout = connected_route(self.scripted()).timeout
-            run_here(self.finding(time.monotonic() + seconds_of(timeout)))
+            run_here(self.finding(time.monotonic() + seconds_of(timeout, f"{self.where}: ")))
 
     def finding(self, until: float, exactly: bool = False) -> Steps[None]:
         """Waits until the module is found again, if that is needed. Raises why it could not.
@@ -122,8 +127,9 @@ class NamedStubMethods(dict[str, Any]):
 
     def found_too_late(self) -> CallTimeoutError:
         """Makes the error of a call that was not sent because its time has passed."""
-        where = f"{self.compiled.interface.name} on {self.worker}"
-        return CallTimeoutError(f"{where}: the module was not found within the timeout of the call; nothing was sent")
+        return CallTimeoutError(
+            f"{self.where}: the module was not found within the timeout of the call; nothing was sent"
+        )
 
     def _search_for_all(self, until: float) -> tuple[int, Answer[Any]] | None:
         """Begins to search, if it is needed and no search runs.

@@ -253,7 +253,7 @@ class _Messages:
             tried: the stubs of replicas that did not run it. A replica that came back since has a new one. A call that
                 is idempotent is made as often as time allows.
         """
-        until, pauses = began + seconds_of(team.timeout), 0
+        until, pauses = began + seconds_of(team.timeout, f"{team.title}: "), 0
         while self._may_go_on(failure):
             left = until - time.monotonic()
             try:
