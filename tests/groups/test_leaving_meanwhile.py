@@ -6,7 +6,7 @@ import torch.distributed.rpc as rpc
 
 import torchremote as tr
 from torchremote import _torch
-from torchremote.caller.calls.methods import METHODS
+from torchremote.caller.calls.following import METHODS
 from torchremote.caller.creating import requests
 from torchremote.errors import NotInitializedError
 from torchremote.link import places, timeouts

@@ -77,7 +77,7 @@ def serve(
             is none of the three, or `checkpoint` is no path, or `module` was exported in another mode than it has now.
         CreationError: TorchScript cannot script `module`, or torch.export cannot export it, or its calls have to run in
             turn and this process cannot do that. Or `checkpoint` cannot be read.
-        NotSavableError: with `checkpoint`, as from `AtOwner.state_dict`.
+        NotSavableError: with `checkpoint`, as from `AtOwner.checkpoint`.
         CapacityError: this process hosts as many modules of `interface` as a table holds.
 
     >>> class Doubler:

@@ -111,7 +111,7 @@ def create(
             on the owner.
         MismatchError: the module does not implement `interface`. The message shows both signatures. Or the state in
             `checkpoint` does not fit the module.
-        NotSavableError: with `checkpoint`, as from `AtOwner.state_dict`.
+        NotSavableError: with `checkpoint`, as from `AtOwner.checkpoint`.
         ServedNameError: `name` is taken on the owner, or is no string, or empty.
         CapacityError: the owner hosts as many modules of `interface` as a table holds.
         WireError: the owner is lost, or does not answer in time.

@@ -53,7 +53,7 @@ class Pending(ABC, Generic[StubT]):
             CreationError: the owner could not create the module.
             MismatchError: the module does not implement the interface, or the state in `checkpoint` does not fit it.
             PlaceError: there is no such device on the owner.
-            NotSavableError: with `checkpoint`, as from `AtOwner.state_dict`.
+            NotSavableError: with `checkpoint`, as from `AtOwner.checkpoint`.
             CapacityError: the owner hosts as many modules of the interface as a table holds.
             ServedNameError: the name is taken on the owner; or, of `connect_async`, the owner serves nothing under it.
             WireError: the owner is lost, or does not answer in time.
