@@ -6,6 +6,10 @@ import re
 import sys
 import textwrap
 
+from torchremote.errors import CreationError
+from torchremote.jit import compile_interface
+from torchremote.owner.scripting import scripted_module
+
 
 def names_its_line(refusal, path):
     """Says whether a refusal, as "Class.method (file:line): `code` ...", names the line of `path` that has the code."""
@@ -13,6 +17,20 @@ def names_its_line(refusal, path):
     with open(path) as file:
         line = file.read().splitlines()[int(place.rpartition(":")[2].rstrip(")")) - 1]
     return what.partition("`")[0] in line
+
+
+def refusals(interface):
+    """Returns a function that gives the refusal of a class whose modules are to implement `interface`, or None."""
+    model = compile_interface(interface).interface
+
+    def refusal_of(make):
+        try:
+            scripted_module(make(), model)
+        except CreationError as error:
+            return str(error)
+        return None
+
+    return refusal_of
 
 
 def following(make, refusal_of, pairs, path):

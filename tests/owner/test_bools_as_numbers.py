@@ -12,7 +12,7 @@ from torchremote.errors import CreationError
 from torchremote.jit import compile_interface
 from torchremote.owner.scripting import scripted_module
 
-from .places import following, names_its_line
+from .places import following, names_its_line, refusals
 
 
 class OnTensor:
@@ -247,12 +247,7 @@ def test_what_would_have_integers_is_refused_with_method_line_and_remedy(make, r
     assert names_its_line(str(found.value), __file__)
 
 
-def refusal_of(make):
-    try:
-        scripted_module(make(), compile_interface(OnTensor).interface)
-    except CreationError as error:
-        return str(error)
-    return None
+refusal_of = refusals(OnTensor)
 
 
 def remedies(refusal):

@@ -14,7 +14,7 @@ from torchremote.errors import CreationError
 from torchremote.jit import compile_interface
 from torchremote.owner.scripting import scripted_module
 
-from .places import following, names_its_line
+from .places import following, names_its_line, refusals
 
 IDS = torch.tensor([123456789012, 987654321098])
 
@@ -188,17 +188,16 @@ def test_an_int_of_which_a_float_would_be_made_is_refused(make, remedy):
     assert "**" in str(found.value) or names_its_line(str(found.value), __file__)
 
 
+def declared_for(make):
+    return GivesAny if make.forward.__annotations__["return"] is Any else OnTensor
+
+
 def interface_of(make):
-    declared = GivesAny if make.forward.__annotations__["return"] is Any else OnTensor
-    return compile_interface(declared).interface
+    return compile_interface(declared_for(make)).interface
 
 
 def refusal_of(make):
-    try:
-        scripted_module(make(), interface_of(make))
-    except CreationError as error:
-        return str(error)
-    return None
+    return refusals(declared_for(make))(make)
 
 
 def remedies(refusal):

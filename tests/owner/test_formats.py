@@ -9,7 +9,7 @@ from torchremote.errors import CreationError
 from torchremote.jit import compile_interface
 from torchremote.owner.scripting import scripted_module
 
-from .places import following, names_its_line
+from .places import following, names_its_line, refusals
 
 
 class Words:
@@ -114,12 +114,7 @@ def test_a_number_of_what_is_none_is_refused_with_a_remedy_that_is_right(owner, 
     with pytest.raises(RuntimeError, match="expected double|requires a number"):  # the reason
         torch.jit.script(make())(3)
 
-    def refusal_of(one):
-        try:
-            scripted_module(one(), compile_interface(Words).interface)
-        except CreationError as error:
-            return str(error)
-        return None
+    refusal_of = refusals(Words)
 
     def pairs(said):
         written = said.rpartition("write `")[2].rstrip("`")

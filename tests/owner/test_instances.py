@@ -13,7 +13,7 @@ from torchremote.errors import CreationError
 from torchremote.jit import compile_interface
 from torchremote.owner.scripting import scripted_module
 
-from .places import following, names_its_line
+from .places import following, names_its_line, refusals
 
 
 class Level(enum.IntEnum):
@@ -157,12 +157,7 @@ class OfAPart(nn.Module):
 FOLLOWED = [OfABool, OfALocalBool, OfAnAttribute, OfAUnion, OfAnOptional, OfOneOfTwo, OfAMember, OfAWord, OfAShape]
 
 
-def refusal_of(make):
-    try:
-        scripted_module(make(), compile_interface(Asks).interface)
-    except CreationError as error:
-        return str(error)
-    return None
+refusal_of = refusals(Asks)
 
 
 @pytest.mark.parametrize("make", [*FOLLOWED, OfAGivenShape, OfChunks, OfATuple, OfAnArgument, OfABuffer, OfAPart])

@@ -11,7 +11,7 @@ from torchremote.errors import CreationError
 from torchremote.jit import compile_interface
 from torchremote.owner.scripting import scripted_module
 
-from .places import following, names_its_line
+from .places import following, names_its_line, refusals
 
 
 class Words:
@@ -133,12 +133,7 @@ class SortsATable(nn.Module):
 def test_a_text_that_stands_for_its_letters_is_refused_with_a_remedy_that_is_right(make, tmp_path):
     assert torch.jit.script(make())("ab", 1) != make()("ab", 1)  # the reason
 
-    def refusal_of(one):
-        try:
-            scripted_module(one(), compile_interface(Words).interface)
-        except CreationError as error:
-            return str(error)
-        return None
+    refusal_of = refusals(Words)
 
     def pairs(said):
         return [(said.rpartition("write `")[2].rstrip("`"), said.partition(": `")[2].partition("` ")[0])]
