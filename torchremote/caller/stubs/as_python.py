@@ -1,4 +1,4 @@
-"""What stubs and replicas are to Python alike: the names and the signature that they show, and copies."""
+"""Gives stubs and replicas what Python asks of both: the names and the signature that they show, and copies."""
 
 from __future__ import annotations
 

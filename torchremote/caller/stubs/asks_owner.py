@@ -16,7 +16,7 @@ from .stub import route_and_interface
 
 
 class AsksOwner:
-    """Has functions of owner/module_state.py, and the like, run on the owner of a stub's module."""
+    """Has the owner of a stub's module run functions of its own."""
 
     def __init__(self, stub: Any, timeout: float | None = None) -> None:
         route, self._compiled = route_and_interface(stub, "at_owner")
@@ -30,7 +30,7 @@ class AsksOwner:
         return f"{self._compiled.interface.name} on {self._worker}"
 
     def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Runs a function of owner/module_state.py on the owner, and returns its result."""
+        """Runs a function of owner/module_state.py or owner/checkpoints.py on the owner, and returns its result."""
         return self._ask_following(function, *args)[1]
 
     def _ask_following(self, function: Callable[..., Any], *args: Any) -> tuple[Route, Any]:
@@ -52,7 +52,7 @@ class AsksOwner:
         raise AssertionError  # the last one returns or raises
 
     def _ask_once(self, route: Route, function: Callable[..., Any], *args: Any) -> Any:
-        """Runs a function of owner/module_state.py on the module that `route` leads to, and returns its result."""
+        """Does as `_ask`, on the module that `route` leads to."""
         try:
             return ask(route.worker, self._where, function, route.handle, *args, timeout=self._timeout)
         except unless_of_a_handler(CallTimeoutError) as error:

@@ -55,11 +55,11 @@ POSITION_BITS: Final = 24
 """The bits of a call's position in a batch: see Note [Which call failed]."""
 STALE: Final = "torchremote: stale handle "
 """The beginning of the refusal of a handle whose module is gone. link/failures.py looks for it."""
-GONE: Final = (
+MODULE_GONE: Final = (
     ": its module is gone: it was withdrawn, or its worker was restarted; if it has a name, "
     "torchremote.reconnect(model) finds it again; else create it again"
 )
-"""What a scripted model says after that. A stub words it by itself."""
+"""The rest of that refusal. A scripted model shows it as it is; a stub has words of its own."""
 
 
 class Slot:
@@ -150,5 +150,5 @@ class ModuleTable(torch.nn.Module):
 def find(table: Table, handle: int) -> Runs:
     slot = table.pages[(handle >> SLOT_BITS) & PAGE_MASK].slots[handle & SLOT_MASK]
     if slot.handle != handle or len(slot.runs) == 0:
-        raise RuntimeError(STALE + str(handle) + GONE)
+        raise RuntimeError(STALE + str(handle) + MODULE_GONE)
     return slot.runs[0]
