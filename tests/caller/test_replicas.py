@@ -238,7 +238,7 @@ def test_copies_share_one_mode(dropping, owner):
 
 
 def mode_and_what_is_set(replicas):
-    return replicas.training, team_of(replicas).mode.wanted
+    return replicas.training, team_of(replicas).shared.wanted
 
 
 def test_those_that_were_sent_show_the_mode_and_set_none(dropping, owner):

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import gc
 import signal
 import threading
 import time
@@ -57,6 +58,10 @@ def test_calls_go_to_the_one_with_the_fewest_in_flight_and_batches_to_all(nurser
     replicas = tr.connect(OWNERS, zoo.Encoder, "encoder")
     assert {from_which(replicas(X)) for _ in range(5)} <= set(OWNERS)
     calls = [replicas.forward_async(X) for _ in range(300)]
+    counts = {where: [from_which(call.wait()) for call in calls].count(where) for where in OWNERS}
+    assert min(counts.values()) > 30, counts
+    copies = [tr.with_timeout(replicas, 20) for _ in range(300)]
+    calls = [copied.forward_async(X) for copied in copies]
     counts = {where: [from_which(call.wait()) for call in calls].count(where) for where in OWNERS}
     assert min(counts.values()) > 30, counts
     results = replicas.forward_many([(X,)] * 10)
@@ -200,6 +205,8 @@ def test_when_none_lives_a_call_says_so_or_waits(nursery):
     for call in (replicas, replicas.forward_async, lambda x: replicas.forward_many([(x,)])):
         with pytest.raises(NotInGroupError, match=r"Encoder 'encoder' on p0 \(left out: .*p1 \(left out: .*no replica"):
             call(X)
+    with pytest.raises(NotInGroupError, match=r"p0 \(left out: .*has left the group.*p1 \(left out: .*has left"):
+        tr.with_timeout(replicas, 5)(X)
     start_at = time.monotonic()
     with pytest.raises(NotInGroupError):
         brief(X)
@@ -225,10 +232,26 @@ def test_one_that_does_not_answer_is_the_last_to_be_called(nursery):
     assert f"{where} (0 in flight, late)" in repr(replicas)
     for _ in range(20):
         assert from_which(replicas(X)) != where
+        assert from_which(tr.with_timeout(replicas, 1)(X)) != where
     assert len(replicas.forward_many([(X,)] * 4)) == 4
     owners[where].signal(signal.SIGCONT)
     comes_back(replicas, where)
     assert from_which(replicas(X)) == where
+
+
+@in_a_group()
+def test_one_that_a_copy_found_late_comes_back_when_that_copy_is_gone(nursery):
+    owners = start(nursery)
+    replicas = tr.connect(OWNERS[:2], zoo.Encoder, "encoder", timeout=1)
+    where = from_which(replicas(X))
+    owners[where].stop()
+    with pytest.raises(CallTimeoutError):
+        tr.with_timeout(replicas, 0.5)(X)
+    gc.collect()
+    assert f"{where} (0 in flight, late)" in repr(replicas)
+    owners[where].signal(signal.SIGCONT)
+    assert from_which(replicas(X)) != where
+    comes_back(replicas, where)
 
 
 @in_a_group()

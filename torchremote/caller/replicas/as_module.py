@@ -21,7 +21,7 @@ from ..stubs import as_module
 from ..stubs.as_python import AsPython
 from ..stubs.assigned import check_deleted, takes
 from ..stubs.remedies import REMEDIES, WITHOUT_STATE
-from ..stubs.stub import SeveralModules, Stub, with_timeout
+from ..stubs.stub import SeveralModules, Stub
 from .calls import replica_calls
 from .team import TEAM, Team, team_of
 
@@ -45,10 +45,7 @@ class Replicas(AsPython, SeveralModules, metaclass=ReplicasClass):
         del self.__dict__["training"]
 
     def along(self, timeout: float | None) -> Any:
-        team = team_of(self)
-        another = Team(team.compiled, team.name, timeout, team.where, team.mode)
-        another.put_all({where: with_timeout(stub, timeout) for where, stub in team.stubs().items()})
-        return self._of(another)
+        return self._of(team_of(self).along(timeout))
 
     def _of(self, team: Team) -> Any:
         """Makes another object, of a team of the same modules, with the attributes that the user's code set."""
@@ -72,7 +69,7 @@ class Replicas(AsPython, SeveralModules, metaclass=ReplicasClass):
     @property
     def training(self) -> bool:  # type: ignore[override]
         """The mode of the replicas, as this process knows it."""
-        return team_of(self).mode.training
+        return team_of(self).shared.training
 
     def __setattr__(self, name: str, value: Any) -> None:
         if takes(team_of(self).title, name, value, self.training):

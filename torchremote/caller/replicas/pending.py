@@ -100,7 +100,7 @@ class PendingReplicas(Pending[Any]):
             raise _first(list(absent.values()))
         for where, why in absent.items():
             self._team.note_lost(where, why)
-        self._team.mode.training = all(stub.training for stub in self._team.stubs().values())
+        self._team.shared.training = all(stub.training for stub in self._team.stubs().values())
         return make_replicas(self._team)
 
 

@@ -10,14 +10,15 @@ from ...link.protocol import SPOKEN, check_protocol
 from ...link.stubs import compiled_from
 from ..stubs.send_stub import sent_interface
 from .as_module import Replicas, ReplicasClass, make_replicas, own_of, replicas_class
-from .team import Team, TeamMode, team_of
+from .replica import Shared
+from .team import Team, team_of
 
 
 def reduce_for_rpc(replicas: Replicas) -> tuple[Any, ...]:
     """Takes replicas apart for RPC's pickler."""
     team = team_of(replicas)
     which = sent_interface(team.compiled.interface), team.name, team.timeout, team.where
-    return rebuild, (*SPOKEN, *which, team.stubs(), team.mode.training, own_of(replicas))
+    return rebuild, (*SPOKEN, *which, team.stubs(), team.shared.training, own_of(replicas))
 
 
 def rebuild(
@@ -37,7 +38,7 @@ def rebuild(
         ProtocolError: the sender runs a release of torchremote that this worker does not understand.
     """
     check_protocol(protocol, oldest, "the worker that sent replicas")
-    team = Team(compiled_from(*sent), name, timeout, where, TeamMode(training))
+    team = Team(compiled_from(*sent), name, timeout, where, Shared(where, training))
     team.put_all(stubs)
     made = make_replicas(team)
     made.__dict__.update(own)

@@ -1,9 +1,10 @@
 """Replicas: modules of the same name on several workers, called as one. `connect` makes them from a list of workers.
 
 Note [Replicas]
-    A call goes to the replica with the fewest calls of this process in flight, and among equals to the first. Each
-    worker has the replicas in another order, by its number, so that callers with one call at a time are spread. To go
-    to another one with every call would take longer: an owner that was just called answers faster.
+    A call goes to the replica with the fewest calls in flight, and among equals to the first. Those that copies of the
+    object in this process have in flight are counted, too. Each worker has the replicas in another order, by its
+    number, so that callers with one call at a time are spread. To go to another one with every call would take longer:
+    an owner that was just called answers faster.
 
     A replica whose worker is lost is left out, and so is one that was withdrawn. A thread asks for it, with growing
     pauses, and when the name is served again it takes part again. Callers never wait for that.
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,8 @@ from ..messages.pauses import pause_of
 from ..messages.waiting import SuppressFailures, unless_of_a_handler
 from ..stubs.at_owner import at_owner
 from ..stubs.shared_mode import MODULE_LOST
-from .replica import Replica, Taken
+from ..stubs.stub import with_timeout
+from .replica import Replica, Shared, Taken
 
 TEAM: Final = "_torchremote_team"
 """The attribute in which an object for replicas keeps its team."""
@@ -69,14 +70,6 @@ _ABSENT: Final = "its worker is not in the group"
 _log = logging.getLogger("torchremote")
 
 
-class TeamMode:
-    """The training mode of replicas. Their copies in this process share it."""
-
-    def __init__(self, training: bool = True) -> None:
-        self.training = training  # as they show it
-        self.wanted: bool | None = None  # what was set here; those that come back get it
-
-
 class Team:
     """The replicas behind one object that users call: see Note [Replicas]."""
 
@@ -86,14 +79,14 @@ class Team:
         name: str,
         timeout: float | None,
         where: Sequence[str],
-        mode: TeamMode | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self.compiled, self.name, self.timeout, self.where = compiled, name, timeout, tuple(where)
-        self.mode = TeamMode() if mode is None else mode
         self.devices: list[torch.device] = []  # accelerators on which results may be
+        self.shared = Shared(where) if shared is None else shared
+        self._lock = self.shared.lock
         first = (_torch.own_id() or 0) % len(where)
-        self._replicas = [Replica(one) for one in (*where[first:], *where[:first])]
-        self._lock = threading.RLock()  # a signal's handler may call, too
+        self._replicas = [Replica(one, self.shared.loads[one]) for one in (*where[first:], *where[:first])]
         self._seeks_again = False  # no thread could be started that asks for a replica
 
     def take(self, calls: int = 1) -> Taken:
@@ -105,26 +98,31 @@ class Team:
         """
         if self._seeks_again:
             self._seek_again()
-        taken = Taken(self._lock)
+        taken, late = Taken(self._lock), None
         with self._lock:
             best, least = None, _IDLE
             for replica in self._replicas:
                 if replica.methods:
-                    load = replica.late, replica.in_flight
+                    load = replica.load.late, replica.load.in_flight
                     if best is None or load < least:
                         best, least = replica, load
                     if load == _IDLE:
                         break  # no other has less
+                    if replica.load.late and not replica.sought:
+                        late = replica  # by a call of a copy, which may be let go before it is sought
             if best is not None:
                 taken.count(best, calls)
-                return taken
+        if late is not None:
+            self._seek(late)
+        if best is not None:
+            return taken
         check_running()
         raise NotInGroupError(f"{self.shown}: no replica can be called; nothing was sent")
 
     def living(self) -> int:
         """Counts the replicas that can be called, without those that did not answer in time."""
         with self._lock:
-            return sum(bool(replica.methods) and not replica.late for replica in self._replicas)
+            return sum(bool(replica.methods) and not replica.load.late for replica in self._replicas)
 
     def leave_out(self, replica: Replica, stub: Any, failure: TorchRemoteError) -> None:
         """Notes that a call through `stub` failed because the replica is lost, withdrawn, or late."""
@@ -133,7 +131,7 @@ class Team:
                 return  # it was left out before, or is back already
             replica.why = _reason(failure)
             if isinstance(failure, CallTimeoutError):
-                replica.late = True
+                replica.load.late = True
             else:
                 replica.stub, replica.methods = None, {}
         self._seek(replica)
@@ -154,15 +152,16 @@ class Team:
                 asked.append(error)
         return asked
 
-    def put(self, where: str, stub: Any, has_mode: bool = False) -> None:
+    def put(self, where: str, stub: Any, is_copy: bool = False) -> None:
         """Has a replica be called through `stub` from now on.
 
         Args:
-            has_mode: its module was set to the mode of this team before.
+            is_copy: the stub was made of one of another object for these replicas. Its module has their mode, and its
+                worker was not asked.
         """
         while True:
-            mode = self.mode.wanted
-            if mode is not None and not has_mode:
+            mode = self.shared.wanted
+            if mode is not None and not is_copy:
                 try:
                     at_owner(stub, ASKING).train(mode)
                 except MODULE_LOST:
@@ -172,11 +171,12 @@ class Team:
                         "torchremote: %s: the mode that was set here is refused: %s", self.title, first_line(error)
                     )
             with self._lock:
-                if self.mode.wanted is not mode:
+                if self.shared.wanted is not mode:
                     continue
                 replica = self._replica_at(where)
                 methods: NamedStubMethods = stub.__dict__[METHODS]
-                replica.stub, replica.methods, replica.why, replica.late = stub, methods, _GONE, False
+                replica.stub, replica.methods, replica.why = stub, methods, _GONE
+                replica.load.late = is_copy and replica.load.late
                 self.devices += [device for device in stub.__dict__[DEVICES] if device not in self.devices]
             methods.when_lost = partial(_seek_for, weakref.ref(self), replica)
             if not methods:  # it was lost meanwhile
@@ -190,10 +190,18 @@ class Team:
         replica.why = _reason(why)
         self._seek(replica)
 
+    def along(self, timeout: float | None) -> Team:
+        """Makes a team of the same modules, whose calls have another timeout."""
+        another = Team(self.compiled, self.name, timeout, self.where, self.shared)
+        for replica in self._replicas:
+            another._replica_at(replica.where).why = replica.why
+        another.put_all({where: with_timeout(stub, timeout) for where, stub in self.stubs().items()})
+        return another
+
     def put_all(self, stubs: Mapping[str, Any]) -> None:
         """Has those replicas be called that `stubs` has stubs of, and looks for the others."""
         for where, stub in stubs.items():
-            self.put(where, stub, has_mode=True)
+            self.put(where, stub, is_copy=True)
         for replica in self._replicas:
             if replica.where not in stubs:
                 self._seek(replica)
@@ -227,7 +235,7 @@ class Team:
     def _seek_again(self) -> None:
         self._seeks_again = False
         for replica in self._replicas:
-            if not replica.methods or replica.late:
+            if not replica.methods or replica.load.late:
                 self._seek(replica)
 
     def _ask_again(self, replica: Replica) -> bool:
@@ -242,7 +250,7 @@ class Team:
             return False
         with self._lock:
             # It may be lost or late again since `put`. Whoever saw that started no thread, because of this one.
-            replica.sought = not replica.methods or replica.late
+            replica.sought = not replica.methods or replica.load.late
             return not replica.sought
 
     # -- all of them
@@ -259,18 +267,18 @@ class Team:
         If one refuses the mode, the others get back the one that they had.
         """
         with self._lock:
-            before, self.mode.wanted = self.mode.wanted, mode
+            before, self.shared.wanted = self.shared.wanted, mode
             replicas = [(replica, replica.stub, replica.stub.training) for replica in self._replicas if replica.methods]
         for number, (replica, stub, _) in enumerate(replicas):
             try:
                 self._set(replica, stub, mode)
             except TorchRemoteError:
-                self.mode.wanted = before
+                self.shared.wanted = before
                 for has_it in replicas[:number]:
                     with SuppressFailures(TorchRemoteError):
                         self._set(*has_it)
                 raise
-        self.mode.training = mode
+        self.shared.training = mode
 
     def _set(self, replica: Replica, stub: Any, mode: bool) -> None:
         try:
