@@ -1,6 +1,6 @@
 """torch's RemoteModule and ours, side by side: each behaviour is tried with both, and what comes of it is compared.
 
-What is meant to differ is in `DIFFERENT`, with what comes of it in either.
+What is meant to differ is in `DIFFERENT`, with what comes of it in either, and what is meant to raise in `RAISE`.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ import torch.distributed.autograd as dist_autograd
 import torch.distributed.nn.api.remote_module as theirs
 import torch.distributed.rpc as rpc
 from torch import nn
+from torch.distributed.optim import DistributedOptimizer
 
 import torchremote
 import torchremote.dropin.remote_module as ours
@@ -207,7 +208,7 @@ def an_optimizer(api, owner):
     module = api.RemoteModule(owner, ScorerModule)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        optimizer = torch.distributed.optim.DistributedOptimizer(torch.optim.SGD, module.remote_parameters(), lr=0.1)
+        optimizer = DistributedOptimizer(torch.optim.SGD, module.remote_parameters(), lr=0.1)
     with dist_autograd.context() as context:
         dist_autograd.backward(context, [module.forward(X)[0].sum()])
         optimizer.step(context)
@@ -518,9 +519,22 @@ DIFFERENT = {
 }
 
 
+RAISE = {
+    "not_a_place",
+    "a_class_that_makes_no_module",
+    "a_constructor_that_raises",
+    "a_wrong_argument",
+    "a_forward_that_raises",
+    "an_async_one_that_raises",
+    "an_interface_and_no_module",
+}
+
+
 @pytest.mark.parametrize("function", BEHAVIOURS, ids=lambda function: function.__name__)
 def test_side_by_side(owner, function):
     their, our = outcome(function, theirs, owner), outcome(function, ours, owner)
+    raised = isinstance(our, tuple) and isinstance(our[0], type) and issubclass(our[0], Exception)
+    assert raised == (function.__name__ in RAISE), our
     if function.__name__ in DIFFERENT:
         assert (their, our) == DIFFERENT[function.__name__]
     else:

@@ -16,12 +16,17 @@ with warnings.catch_warnings():
             pass
 
     @torch.jit.interface
+    class Plain:
+        def forward(self, x: Tensor) -> Tensor:
+            pass
+
+    @torch.jit.interface
     class Scorer:
         def forward(self, x: Tensor, times: int = 2) -> Tuple[Tensor, int]:
             pass
 
     @torch.jit.interface
-    class RemoteScorer:
+    class RemoteScorer(nn.Module):  # TorchScript refuses another class as the annotation of a part
         def forward(self, x: Tensor, times: int = 2) -> Tuple[Tensor, int]:
             pass
 
@@ -56,3 +61,19 @@ class CallsIt(nn.Module):
         pending = self.scorer.forward_async(x, 3)
         waited, _ = self.scorer.forward(x, 1)
         return pending.wait()[0] + waited
+
+
+class Scripts(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+class HoldsPlain(nn.Module):
+    part: Plain
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part.forward(x)

@@ -85,6 +85,14 @@ def test_a_class_already_under_torch_jit_interface():
     assert read_interface(torch_interface.Scripted).text == "forward(x: Tensor) -> Tensor"
 
 
+def test_a_class_under_torch_jit_interface_that_is_no_module_can_annotate_a_part():
+    from ...dropin import torch_interface
+
+    assert remote_scriptable(torch_interface.Plain) is torch_interface.Plain
+    held = torch.jit.script(torch_interface.HoldsPlain(torch.jit.script(torch_interface.Scripts())))
+    assert held(torch.ones(2)).tolist() == [2, 2]
+
+
 def test_methods_of_bases_count_and_are_overridden():
     class Base:
         def reset(self) -> None: ...
