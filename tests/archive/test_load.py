@@ -18,7 +18,14 @@ import torchremote as tr
 from torchremote import _torch
 from torchremote.archive.inspect import stubs_in_archive
 from torchremote.dropin.remote_module import _RemoteModule
-from torchremote.errors import InterfaceError, MismatchError, NotSavableError, PlaceError, ServedNameError
+from torchremote.errors import (
+    InterfaceError,
+    MismatchError,
+    NotInitializedError,
+    NotSavableError,
+    PlaceError,
+    ServedNameError,
+)
 
 from .. import gallery, zoo
 from ..caller.test_calls import Deferring, Ranker
@@ -274,14 +281,26 @@ def test_reconnecting_says_what_is_wrong(owner, encoder):
         tr.reconnect(loaded, workers={"elsewhere": "owner"})
     with pytest.raises(PlaceError, match=r"workers=\['owner'\]: not a mapping"):
         tr.reconnect(loaded, workers=["owner"])
-    with pytest.raises(PlaceError, match="name the worker alone: 'caller'"):
+    with pytest.raises(PlaceError, match=r"^workers\['owner'\]='caller/cuda:7': .*name the worker alone: 'caller'"):
         tr.reconnect(loaded, workers={"owner": "caller/cuda:7"})
-    with pytest.raises(PlaceError, match="there is no worker 'nobody'"):
+    for no_name in (3, ["caller"]):
+        with pytest.raises(PlaceError, match=r"^workers\['owner'\]=.*: not a string; write 'worker' or 'rank:N'$"):
+            tr.reconnect(loaded, workers={"owner": no_name})
+    with pytest.raises(PlaceError, match=r"^workers\['owner'\]='nobody': there is no worker 'nobody'"):
         tr.reconnect(loaded, workers={"owner": "nobody"}, wait=1000)  # nobody can join a group of init_rpc
     with pytest.raises(ServedNameError, match=r"'encoder': not served by the worker '\w+'"):
         tr.reconnect(loaded, workers={"owner": "caller"})
     with pytest.raises(torch.jit.Error, match="is not connected"):
         loaded(X)
+
+
+def test_loading_without_a_group_names_the_stub(owner, encoder, monkeypatch, tmp_path):
+    torch.jit.save(torch.jit.script(Ranker(encoder)), tmp_path / "ranker.pt")
+    monkeypatch.setattr(_torch, "rpc_running", lambda: False)
+    with pytest.raises(NotInitializedError, match=r"^Encoder 'encoder' on owner: RPC is not running in this process;"):
+        tr.load(tmp_path / "ranker.pt")
+    with pytest.raises(NotInitializedError, match=r"^workers\['owner'\]='caller': RPC is not running"):
+        tr.load(tmp_path / "ranker.pt", workers={"owner": "caller"})
 
 
 def test_a_module_that_moved_to_another_worker(owner, encoder):

@@ -85,7 +85,7 @@ def test_a_name_that_is_taken_leaves_the_first_one_alone(owner):
         ("owner/cuda:99", "device 'cuda:99': not on this worker, which has cpu(, [a-z]+:[0-9]+)*; name one of these "),
         ("owner/hpu", "not on this worker"),
         ("owner/meta", "no data to compute with"),
-        (3, "is not a string"),
+        (3, "^where=3: not a string"),
     ],
 )
 def test_places_that_are_none(owner, where, message):
@@ -101,7 +101,7 @@ def test_what_asks_a_worker_takes_no_device(owner):
     ):
         with pytest.raises(PlaceError, match="without a device; name the worker alone: 'owner'"):
             ask()
-    with pytest.raises(PlaceError, match=r"is not a string; write 'worker' or 'rank:N'$"):
+    with pytest.raises(PlaceError, match=r"^where={.*}: not a string; write 'worker' or 'rank:N'$"):
         tr.connect({owner}, zoo.Encoder, "any")
 
 
@@ -157,7 +157,7 @@ def test_values_that_cannot_be_written(owner, value):
             tr.create(owner, zoo.Encoder, zoo.LinearEncoder, **arguments)
     with pytest.raises(ArgumentError, match=rf"args=\[\({said},\)\]"):
         tr.create_many([owner], zoo.Encoder, zoo.LinearEncoder, args=[value])
-    with pytest.raises(PlaceError, match=f"where: {said} is not a string"):
+    with pytest.raises(PlaceError, match=f"where={said}: not a string"):
         tr.create(value, zoo.Encoder, zoo.LinearEncoder)
     with pytest.raises(MismatchError, match=f"module_cls: {said} cannot be called"):
         tr.create(owner, zoo.Encoder, value)

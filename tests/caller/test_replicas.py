@@ -86,7 +86,7 @@ def test_what_a_list_may_have(owner):
             tr.connect(where, zoo.Encoder, "replica")
     with pytest.raises(ServedNameError, match="'nobody has it': not served by"):
         tr.connect(BOTH, zoo.Encoder, "nobody has it")
-    with pytest.raises(PlaceError, match="is not a string"):
+    with pytest.raises(PlaceError, match="where=.*: not a string"):
         tr.connect({"owner"}, zoo.Encoder, "replica")
 
 

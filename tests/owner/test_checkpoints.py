@@ -193,8 +193,11 @@ def test_a_file_that_cannot_be_written_is_named_and_no_other(owner, tmp_path):
 
 @pytest.mark.parametrize("path", [3, "", b"bytes"])
 def test_what_is_no_path_is_refused_at_once(owner, path):
-    with pytest.raises(ArgumentError, match="checkpoint=.*: not a path; write one as a string"):
+    with pytest.raises(ArgumentError, match="^checkpoint=.*: not a path; write one as a string"):
         create(owner, path, 1)
+    stub = tr.create(owner, zoo.Encoder, zoo.LinearEncoder)
+    with pytest.raises(ArgumentError, match="^path=.*: not a path; write one as a string"):
+        tr.at_owner(stub).checkpoint(path)
 
 
 @pytest.mark.parametrize("replace", [False, True])

@@ -29,7 +29,7 @@ from ..errors import (
 from ..jit.export import MODE_NAMES
 from ..jit.read.shown import repr_of
 from ..link.failures import GONE
-from ..link.places import find_worker
+from ..link.places import Words, check_worker, find_worker
 from ..link.route import Route, address_of
 from ..link.stubs import compiled_at, has_stubs, stubs_in
 
@@ -169,14 +169,29 @@ class _Saved:
         self.saved_worker, self.name, self.timeout = address.worker, address.name, address.seconds
         self.where = workers.get(address.worker, address.worker)
         self.compiled = stub._torchremote_compiled if isinstance(stub, Stub) else compiled_at(address)
+        self.moved = address.worker in workers
+
+    def words(self) -> Words:
+        """Returns the words for errors about its worker."""
+        if self.moved:
+            return Words(f"workers[{self.saved_worker!r}]={repr_of(self.where)}")
+        return Words(
+            f"{self.compiled.interface.name} {self.name!r} on {self.where}",
+            f"name one of them that serves it: workers={{{self.saved_worker!r}: ...}}",
+        )
 
 
 def _routes(saved: list[_Saved], within: float | None) -> list[Route]:
     """Asks for all modules. `within`: seconds that workers have to answer; None for RPC's default."""
     for it in saved:
+        check_worker(it.where, it.words())
         if worker_is_lost(it.where):
             raise NotInGroupError(f"{it.compiled.interface.name} on {it.where}: {GONE}")
-    asked = [ask_for_served(find_worker(it.where), it.compiled, it.name, it.timeout, within) for it in saved]
+    workers = [find_worker(it.where, it.words()) for it in saved]
+    asked = [
+        ask_for_served(worker, it.compiled, it.name, it.timeout, within)
+        for worker, it in zip(workers, saved, strict=True)
+    ]
     routes, errors = [], []
     for pending in asked:
         try:

@@ -27,64 +27,81 @@ class Place:
     device: str | None  # None: `where` named no device
 
 
-def find_place(where: str) -> Place:
+@dataclass(frozen=True)
+class Words:
+    """Says what an error about a place begins with, and what to do if the group has others."""
+
+    said: str
+    name_one: str = "name one of them"
+
+
+def find_place(where: str, words: Words | None = None) -> Place:
     """Finds the worker and device that `where` names in this process's RPC group.
+
+    Args:
+        words: those for the errors, if the user gave it otherwise than as an argument `where`.
 
     Raises:
         NotInitializedError: RPC is not running here.
         PlaceError: `where` is malformed, or names no worker of the group, or no device. AbsentWorkerError, which is
             one: the worker may still join.
     """
+    words = words or _words(where)
     if not isinstance(where, str):
-        raise PlaceError(f"where: {repr_of(where)} is not a string; write {_FORMS}")
-    check_not_forked(f"where={where!r}: ")
+        raise PlaceError(f"{words.said}: not a string; write {_FORMS}")
+    check_not_forked(f"{words.said}: ")
     if not _torch.rpc_running():
-        raise _not_running(where)
-    worker, device = _read_place(where)
+        raise _not_running(words)
+    worker, device = _read_place(where, words)
     try:
-        return Place(_find_worker(where, worker), device or None)
+        return Place(_find_worker(worker, words), device or None)
     except RuntimeError:
         if _torch.rpc_running():
             raise
-        raise _not_running(where) from None  # another thread ended it just now
+        raise _not_running(words) from None  # another thread ended it just now
 
 
-def _not_running(where: str) -> NotInitializedError:
+def _words(where: object) -> Words:
+    return Words(f"where={repr_of(where)}")
+
+
+def _not_running(words: Words) -> NotInitializedError:
     return NotInitializedError(
-        f"where={where!r}: RPC is not running in this process; call torchremote.join(name), or "
+        f"{words.said}: RPC is not running in this process; call torchremote.join(name), or "
         "torch.distributed.rpc.init_rpc(...), first"
     )
 
 
-def _read_place(where: str) -> tuple[str, str]:
+def _read_place(where: str, words: Words) -> tuple[str, str]:
     """Splits `where` into a worker and a device, which may be empty. Raises PlaceError if it is malformed."""
     worker, slash, device = where.partition("/")
     if not worker or (slash and not device):
-        raise PlaceError(f"where={where!r}: cannot be read; write {_FORMS}")
+        raise PlaceError(f"{words.said}: cannot be read; write {_FORMS}")
     if device:
         try:
             torch.device(device)
         except RuntimeError as error:
-            raise PlaceError(f"where={where!r}: {device!r} is no device: {first_line(error)}") from error
+            raise PlaceError(f"{words.said}: {device!r} is no device: {first_line(error)}") from error
     return worker, device
 
 
-def find_worker(where: str) -> WorkerInfo:
-    """Finds the worker that `where` names. Raises PlaceError if `where` also names a device."""
-    check_worker(where)
-    return find_place(where).worker
+def find_worker(where: str, words: Words | None = None) -> WorkerInfo:
+    """Finds the worker that `where` names. Raises PlaceError if `where` also names a device. `words`: as above."""
+    check_worker(where, words)
+    return find_place(where, words).worker
 
 
-def check_worker(where: str) -> None:
+def check_worker(where: str, words: Words | None = None) -> None:
     """Raises PlaceError if `where` cannot name a worker alone. The worker need not be there."""
+    words = words or _words(where)
     if not isinstance(where, str):
-        raise PlaceError(f"where: {repr_of(where)} is not a string; write 'worker' or 'rank:N'")
-    worker, device = _read_place(where)
+        raise PlaceError(f"{words.said}: not a string; write 'worker' or 'rank:N'")
+    worker, device = _read_place(where, words)
     if device:
-        raise PlaceError(f"where={where!r}: a worker is wanted, without a device; name the worker alone: {worker!r}")
+        raise PlaceError(f"{words.said}: a worker is wanted, without a device; name the worker alone: {worker!r}")
 
 
-def _find_worker(where: str, name: str) -> WorkerInfo:
+def _find_worker(name: str, words: Words) -> WorkerInfo:
     """Finds a worker by name or by "rank:N", or raises PlaceError."""
     workers = _torch.worker_infos()
     scheme, colon, rank = name.partition(":")
@@ -92,12 +109,12 @@ def _find_worker(where: str, name: str) -> WorkerInfo:
         if (scheme == "rank" and rank == str(worker.id)) if colon else worker.name == name:
             return worker
     known = ", ".join(f"{worker.name} (rank:{worker.id})" for worker in sorted(workers, key=lambda worker: worker.id))
-    said = f"where={where!r}: there is no worker {name!r}; the group has {known}"
+    said = f"{words.said}: there is no worker {name!r}; the group has {known}"
     if not _torch.workers_may_join():
-        raise PlaceError(f"{said}, and nobody else can join; name one of them")
+        raise PlaceError(f"{said}, and nobody else can join; {words.name_one}")
     if colon:
-        raise PlaceError(f"{said}; name one of them")
-    raise AbsentWorkerError(f"{said}; name one of them, or start {name!r} first")
+        raise PlaceError(f"{said}; {words.name_one}")
+    raise AbsentWorkerError(f"{said}; {words.name_one}, or start {name!r} first")
 
 
 def check_device(device: str) -> torch.device:

@@ -40,8 +40,8 @@ _path_of: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDicti
 """For each module that has a checkpoint of its own: where that is."""
 
 
-def check_path(path: object) -> str | None:
-    """Returns the `checkpoint` that a user gave as a string. Raises ArgumentError if it is no path."""
+def check_path(path: object, argument: str = "checkpoint") -> str | None:
+    """Returns the path that a user gave as a string. Raises ArgumentError if it is none. `argument`: its name."""
     if path is None:
         return None
     try:
@@ -50,7 +50,7 @@ def check_path(path: object) -> str | None:
         text = None
     if not isinstance(text, str) or not text or not _may_be_path(text):
         raise ArgumentError(
-            f"checkpoint={repr_of(path)}: not a path; write one as a string, such as '/data/encoder.pt'"
+            f"{argument}={repr_of(path)}: not a path; write one as a string, such as '/data/encoder.pt'"
         )
     return text
 

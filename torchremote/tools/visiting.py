@@ -18,7 +18,7 @@ from .._torch import WorkerInfo
 from ..errors import AbsentWorkerError
 from ..group.hub import split_address
 from ..group.join import check_worker_name, leave, visit
-from ..link.places import find_worker
+from ..link.places import Words, find_worker
 from ..link.timeouts import LONGEST_TIMEOUT
 
 ADDRESS_VARIABLE: Final = "TORCHREMOTE_ADDRESS"
@@ -127,7 +127,7 @@ def find_there(worker: str, address: str) -> WorkerInfo:
         AbsentWorkerError: it is not there.
     """
     try:
-        return find_worker(worker)
+        return find_worker(worker, Words(worker))
     except AbsentWorkerError:
         raise AbsentWorkerError(
             f"there is no worker {worker!r} in the group at {address}; it has {', '.join(workers_there()) or 'none'}; "

@@ -86,7 +86,7 @@ def request_for(
         strict=strict,
         ticket=new_ticket(),
         caller=checked_own_id(),
-        examples=checked_value(examples, "create.examples"),
+        examples=checked_value(examples, "examples"),
         gather=gather,
         declared=None if gather is None else compiled.interface.declaration,
         checkpoint=checkpoint,
@@ -103,7 +103,7 @@ def checked_arguments(module_cls: object, args: object, kwargs: object) -> tuple
         raise ArgumentError("module_cls: a ScriptModule is sent as it is, and takes no args or kwargs")
     if not isinstance(module_cls, (type, torch.jit.ScriptModule)):
         check_object(module_cls, "module_cls")  # it may be a partial, with arguments
-    return checked_value(tuple(args), "create.args"), checked_value(dict(kwargs or {}), "create.kwargs")
+    return checked_value(tuple(args), "args"), checked_value(dict(kwargs or {}), "kwargs")
 
 
 def checked(module_cls: object) -> Callable[..., torch.nn.Module] | torch.jit.ScriptModule:

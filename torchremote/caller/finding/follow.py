@@ -9,7 +9,7 @@ from functools import partial
 
 from ...errors import NotInGroupError, PlaceError, ServedNameError
 from ...link.failures import GONE
-from ...link.places import find_worker
+from ...link.places import Words, find_worker
 from ...link.route import Route, connected_route
 from ..calls.following import NamedStubMethods
 from ..creating.pending_stub import PendingStub, ask_for_served, when_answered
@@ -65,7 +65,7 @@ def _ask(methods: NamedStubMethods, within: float) -> tuple[PendingStub, Route]:
     route = connected_route(methods.scripted())
     assert route.name is not None
     try:
-        worker = find_worker(route.worker)
+        worker = find_worker(route.worker, Words(_where(methods, route)))
     except PlaceError:
         raise NotInGroupError(f"{_where(methods, route)}: {GONE}") from None
     asked = ask_for_served(worker, methods.compiled, route.name, route.timeout, within, methods.followed, is_call=True)

@@ -328,7 +328,7 @@ class AtOwner(AsksOwner):
         >>> sorted(torch.load(path))  # on the owner's machine
         ['bias', 'weight']
         """
-        self._ask(checkpoint_here, check_path(path))
+        self._ask(checkpoint_here, check_path(path, "path"))
 
     def __repr__(self) -> str:
         return f"at_owner({self._where})"

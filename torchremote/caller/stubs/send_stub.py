@@ -7,7 +7,7 @@ from typing import Any
 
 from ... import _torch
 from ...jit import Interface
-from ...link.places import find_place
+from ...link.places import Words, find_place
 from ...link.protocol import SPOKEN, check_protocol
 from ...link.route import Route
 from ...link.stubs import compiled_from
@@ -34,7 +34,7 @@ class SentRoute:
         worker, handle = self.route.worker, self.route.handle
         try:
             lease = None if self.ticket is None else leases.take(worker, handle, self.ticket)
-            devices = _torch.mapped_devices(find_place(worker).worker)
+            devices = _torch.mapped_devices(find_place(worker, Words(f"a stub of a module on {worker}")).worker)
         except RuntimeError:
             check_running()  # another thread may have ended RPC
             raise
