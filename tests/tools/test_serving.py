@@ -80,7 +80,7 @@ REFUSED = [
     (["nobody/encoder"], 3, "there is no worker 'nobody' in the group at 127.0.0.1:"),
     (["nobody/encoder"], 3, "; it has ps; `torchremote ls` lists them"),
     (["nobody/encoder"], 3, "start it with `torchremote serve ... --worker nobody`, or name the address of another"),
-    (["ps/nothing"], 1, "nothing on ps: 'nothing': not served by the worker 'ps'; served are: encoder"),
+    (["ps/nothing"], 1, "call on ps: 'nothing': not served by the worker 'ps'; served are: encoder"),
     (["ps/encoder.no"], 2, "ps/encoder.no: Encoder has no no; it has fail, forward, reset, topk"),
     (["ps/encoder.topk", "absent.pt"], 2, "Encoder.topk.x: absent.pt: No such file or directory"),
     (
@@ -89,7 +89,11 @@ REFUSED = [
         "Encoder.topk.k: 'two' is no int: it is neither JSON, such as 3",
     ),
     (["ps/encoder.topk", "--k", "2"], 2, "error: no value for x"),
-    (["ps/encoder.topk", "1", "2", "3"], 2, "error: 3 values for 2 arguments"),
+    (
+        ["ps/encoder.topk", "1", "2", "3"],
+        2,
+        "error: 3 values for 1 arguments; those behind the * need their names: --k",
+    ),
     (["ps/encoder.topk", "[[1.0]]", "--x", "2"], 2, "error: x: given twice, as value 1 and as --x"),
     (["ps/encoder.topk", "[1.0, 2.0]", "--output", "y.txt"], 2, "--output y.txt: write .pt or .json"),
     (["ps/encoder.topk", '{"a": 1}'], 2, "Encoder.topk.x: no tensor: "),

@@ -1,5 +1,6 @@
 """Values as the command line writes them, by their types."""
 
+import functools
 import json
 from typing import Any, Dict, List, Optional, Tuple, Union
 
@@ -182,11 +183,18 @@ class Choosing:
     ) -> None: ...
 
 
+class Named:
+    def forward(self, x: int, *, k: int = 5, json: str = "") -> None: ...
+
+
+OPTIONS = ("--json", "--timeout")  # of the command itself
+
+
 @pytest.fixture(scope="module")
 def arguments():
     compiled = compile_interface(Choosing)
     method = compiled.interface.method("forward")
-    return lambda *texts, own=(): _arguments(list(texts), method, compiled, "ps/m", own)
+    return lambda *texts, taken=(): _arguments(list(texts), method, compiled, "ps/m", OPTIONS, taken)
 
 
 @pytest.mark.parametrize(
@@ -233,5 +241,15 @@ def test_what_is_no_value_of_these(arguments, name, text, message):
 def test_a_name_that_is_also_an_option_of_the_command_is_refused(arguments, capsys):
     assert arguments("--timeout", "1") == {"timeout": 1}
     with pytest.raises(SystemExit):
-        arguments(own={"--timeout"})
+        arguments(taken={"--timeout"})
     assert "write the option before ps/m" in capsys.readouterr().err
+
+
+def test_arguments_behind_the_star_need_their_names(capsys):
+    compiled = compile_interface(Named)
+    read = functools.partial(_arguments, method=compiled.interface.methods[0], compiled=compiled, target="ps/m")
+    assert read(["1", "--k", "2"], own=OPTIONS) == {"x": 1, "k": 2}
+    assert read(["1", "text"], own=OPTIONS) == {"x": 1, "json": "text"}  # which has no other way
+    with pytest.raises(SystemExit):
+        read(["1", "2"])
+    assert "2 values for 1 arguments; those behind the * need their names: --k, --json" in capsys.readouterr().err

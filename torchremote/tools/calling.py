@@ -77,7 +77,7 @@ def _call(options: argparse.Namespace) -> None:
             names = ", ".join(one.name for one in compiled.interface.methods)
             raise UsageError(f"{options.target}: {compiled.interface.name} has no {target.method}; it has {names}")
         try:
-            given = _arguments(rest, method, compiled, options.target, _named(own, behind))
+            given = _arguments(rest, method, compiled, options.target, own._option_string_actions, _named(own, behind))
             stub: Any = ask_for_served(worker, compiled, target.name, timeout, within=within).wait()
             tell(f"calling {options.target}")
             with torch.no_grad():
@@ -102,8 +102,7 @@ def _interface(target: Served, worker: WorkerInfo, interface: str | None, within
     """Compiles the interface that was named, or asks the worker for the one with which it serves the module."""
     if interface is not None:
         return compile_interface(find_class(interface))
-    where = f"{target.name} on {target.worker}"
-    name, text = ask(worker.name, where, interface_here, target.name, timeout=within)
+    name, text = ask(worker.name, f"call on {worker.name}", interface_here, target.name, timeout=within)
     return compiled_from(name, text)
 
 
@@ -114,23 +113,29 @@ def _named(own: argparse.ArgumentParser, behind: list[str]) -> set[str]:
 
 
 def _arguments(
-    rest: list[str], method: Method, compiled: CompiledInterface, target: str, own: Collection[str] = ()
+    rest: list[str],
+    method: Method,
+    compiled: CompiledInterface,
+    target: str,
+    own: Collection[str] = (),
+    taken: Collection[str] = (),
 ) -> dict[str, Any]:
     """Reads the arguments of a method, which stand in its order or behind their names.
 
     Args:
-        own: the options of the command itself that were taken from behind the target.
+        own: the options of the command itself, such as "--json".
+        taken: those of them that were taken from behind the target.
     """
     where = f"{compiled.interface.name}.{method.name}"
     parser = argparse.ArgumentParser(
         prog=f"torchremote call {target}", description=method.declaration, conflict_handler="resolve"
     )
     parser.add_argument(
-        "values", nargs="*", metavar="VALUE", help="the arguments in their order: JSON, a string, or a file of tensors"
+        "values", nargs="*", metavar="VALUE", help="the arguments before the *: JSON, a string, or a file of tensors"
     )
     for argument in method.arguments:
         parser.add_argument(f"--{argument.name}", dest=f"--{argument.name}", metavar="VALUE", help=argument.declaration)
-        if f"--{argument.name}" in own:
+        if f"--{argument.name}" in taken:
             parser.error(
                 f"--{argument.name} is an option of `torchremote call` and an argument of {method.name}: write the "
                 f"option before {target}, and the argument in its place in the order, without its name"
@@ -138,14 +143,18 @@ def _arguments(
     # argparse knows -1 and -0.5 from an option, and takes -1e5 and -Infinity for one.
     parser._negative_number_matcher = _NEGATIVE
     read = parser.parse_intermixed_args(rest)
+    # One that has the name of an option of the command itself can be given in no other way than in the order.
+    named = [one.name for one in method.arguments if one.keyword_only and f"--{one.name}" not in own]
     names = [argument.name for argument in method.arguments]
-    if len(read.values) > len(names):
-        parser.error(f"{len(read.values)} values for {len(names)} arguments")
-    texts = dict(zip(names, read.values, strict=False))
+    in_order = [name for name in names if name not in named]
+    if len(read.values) > len(in_order):
+        by_name = f"; those behind the * need their names: {', '.join(f'--{name}' for name in named)}" if named else ""
+        parser.error(f"{len(read.values)} values for {len(in_order)} arguments{by_name}")
+    texts = dict(zip(in_order, read.values, strict=False))
     for name in names:
         text = getattr(read, f"--{name}")
         if text is not None and name in texts:
-            parser.error(f"{name}: given twice, as value {names.index(name) + 1} and as --{name}")
+            parser.error(f"{name}: given twice, as value {in_order.index(name) + 1} and as --{name}")
         if text is not None:
             texts[name] = text
     missing = [

@@ -25,8 +25,9 @@ def add_commands(commands: Any) -> None:
     listing = commands.add_parser(
         "ls",
         help="list the workers of a group, and the modules that they host",
-        description="Lists the workers of a group, and the modules that they host. The exit status is 3 if a worker "
-        "does not answer; the others are listed all the same.",
+        description="Lists the workers of a group, and the modules that they host. SIZE is the memory that a worker's "
+        "process has, and the parameters and buffers of a module. The exit status is 3 if a worker does not answer; "
+        "the others are listed all the same.",
     )
     listing.add_argument(
         "--patience",
