@@ -572,6 +572,8 @@ def test_keywords_of_torch_are_taken_or_refused_with_what_to_write(encoder):
     assert state._metadata == encoder.state_dict(prefix="encoder.")._metadata
     with pytest.raises(StubError, match=r"state_dict\(keep_vars=True\): .* copies, without gradients; leave keep_vars"):
         remote.state_dict(keep_vars=True)
+    with pytest.raises(StubError, match=r"state_dict\(destination=\): .* write destination\.update\(torchremote"):
+        remote.state_dict(destination={})
     assert torch.equal(remote.to("cpu", non_blocking=True)(X), encoder(X))
     for to in (remote.to, encoder.to):
         for kwargs in ({"memory_format": torch.channels_last}, {"tensor": X}):

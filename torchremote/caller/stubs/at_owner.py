@@ -21,7 +21,7 @@ from ...owner.checkpoints import check_path, checkpoint_here
 from ...owner.state_names import differences
 from ...owner.state_versions import with_versions
 from .asks_owner import AsksOwner
-from .remedies import AT_OWNER, COPIED, COPIES, WHERE_IT_IS_MADE, asks_for_a_dtype, refuse
+from .remedies import AT_OWNER, COPIED, COPIES, NEW_DICT, WHERE_IT_IS_MADE, asks_for_a_dtype, refuse
 from .shared_mode import note_mode
 from .state_given import check_context, check_is_bool, check_is_device, check_is_mapping, check_values
 from .stub import stub_along
@@ -104,13 +104,16 @@ class AtOwner(AsksOwner):
             _torch.keep_in_forks(reference)
         return found
 
-    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> OrderedDict[str, torch.Tensor]:
+    def state_dict(
+        self, *, destination: None = None, prefix: str = "", keep_vars: bool = False
+    ) -> OrderedDict[str, torch.Tensor]:
         """Copies the module's state to this worker's CPU, in pieces of at most 64 MiB.
 
         The names are those of the Python module's own `state_dict`. A module that was scripted before it was hosted
         has all its buffers there: TorchScript does not keep which of them are persistent.
 
         Args:
+            destination: None. What is returned is new.
             prefix: is put before each name, and before those of the parts whose versions are noted.
             keep_vars: False. The tensors are copies, and no parameters.
 
@@ -120,7 +123,7 @@ class AtOwner(AsksOwner):
 
         Raises:
             ArgumentError: a tensor is quantized or not strided; use `checkpoint`.
-            StubError: `keep_vars` is True.
+            StubError: `keep_vars` is True, or there is a `destination`.
             NotSavableError: the module's own `state_dict` has more than parameters and buffers: quantized modules,
                 extra state. Or the module was frozen.
             StaleStubError: the module was moved or replaced meanwhile; ask again.
@@ -130,6 +133,8 @@ class AtOwner(AsksOwner):
         """
         if keep_vars:
             refuse(self._stub, "state_dict(keep_vars=True)", COPIES)
+        if destination is not None:
+            refuse(self._stub, "state_dict(destination=)", NEW_DICT)
         # If the stub follows its name to another module meanwhile, that one must not be asked for the rest.
         check_context(self._where, "state_dict")
         route, (exchanged, parts, versions) = self._ask_following(module_state.state_here)

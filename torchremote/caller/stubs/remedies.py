@@ -54,6 +54,7 @@ AT_OWNER: Final = {
 WITHOUT_STATE: Final = frozenset({WHERE_IT_IS_MADE, HOOKS, PARTS})
 """Those of them that have nothing to do with where the module's state is."""
 COPIES: Final = "the values are copies, without gradients; leave keep_vars out"
+NEW_DICT: Final = "the dict is new; write destination.update(torchremote.at_owner(stub).state_dict(prefix=prefix))"
 COPIED: Final = "the values are always copied; leave assign out"
 
 
