@@ -81,7 +81,7 @@ def _read_place(where: str, words: Words) -> tuple[str, str]:
         try:
             torch.device(device)
         except RuntimeError as error:
-            raise PlaceError(f"{words.said}: {device!r} is no device: {first_line(error)}") from error
+            raise PlaceError(f"{words.said}: {device!r} is no device: {first_line(error)}") from None
     return worker, device
 
 

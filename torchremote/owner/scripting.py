@@ -18,6 +18,7 @@ from ..errors import CreationError, MismatchError
 from ..jit import Interface
 from ..jit.script.cache import COMPILING, READING_MODULES
 from ..link.words import is_ctrl_c, words_of
+from ..tracebacks import shown_cause
 from .checks.bools_as_numbers import check_bools
 from .checks.changes_in_place import check_changes
 from .checks.decorators import check_decorators
@@ -98,7 +99,7 @@ def scripted_module(module: object, interface: Interface) -> torch.jit.ScriptMod
             _check_code(kinds)
         except CreationError as another:
             words += f"\nalso, {another}"
-        raise CreationError(words) from error
+        raise CreationError(words) from shown_cause(error)
     _check_code(kinds)
     check_class_methods(module, scripted)
     check_decorators(module, scripted)  # before calls are put in the place of what they call

@@ -56,4 +56,4 @@ def check_is_device(where: str, device: object) -> None:
     try:
         torch.device(device)
     except RuntimeError as error:
-        raise PlaceError(f"{where}: to({device!r}): no device: {first_line(error)}") from error
+        raise PlaceError(f"{where}: to({device!r}): no device: {first_line(error)}") from None

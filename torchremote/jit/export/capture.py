@@ -22,6 +22,7 @@ from torch import nn
 
 from ... import _torch
 from ...errors import CreationError, TorchRemoteError
+from ...tracebacks import has_users_line, shown_cause
 from ..read.model import Method
 from ..script.classes import Classes
 from .assigned import check_apart
@@ -189,10 +190,13 @@ def _capture(
         program = _torch.export_program(Traced(module, call), leaves, shapes, hinted, gradients, once)
         while call.is_stale:
             program = _torch.export_program(Traced(module, call), leaves, shapes, hinted, gradients, once)
-    except TorchRemoteError:
-        raise
+    except TorchRemoteError as error:
+        if has_users_line(error):
+            raise
+        raise error.with_traceback(None) from None
     except Exception as error:  # torch.export may raise anything, as may the user's code
-        raise CreationError(f"{where}: torch.export cannot capture it: {reason_of(error)}") from error
+        said = f"{where}: torch.export cannot capture it: {reason_of(error)}"
+        raise CreationError(said) from shown_cause(error)
     finally:
         before.changed()
     check_apart(module, call.assigned, where)

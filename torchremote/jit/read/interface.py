@@ -76,7 +76,7 @@ def read_interface(cls: type, local_names: LocalNames | None = None) -> Interfac
     try:
         return Interface(_readable(_torch.qualified_name(cls)), methods)
     except (ValueError, RuntimeError) as error:
-        raise InterfaceError(f"{cls.__name__}: {error}") from error
+        raise InterfaceError(f"{cls.__name__}: {error}") from None
 
 
 def checked_class(interface: object) -> type:
@@ -216,7 +216,7 @@ class _Reader:
             result = self._type(f"{where}.return", returns)
             method = dataclasses.replace(Method(name, arguments, result), **marks_of(function))
         except ValueError as error:
-            raise InterfaceError(f"{where}: {error}") from error
+            raise InterfaceError(f"{where}: {error}") from None
         check_batched(where, method)
         return method
 
@@ -239,7 +239,7 @@ class _Reader:
         try:
             return Argument(parameter.name, type, default, parameter.kind is parameter.KEYWORD_ONLY)
         except ValueError as error:
-            raise InterfaceError(f"{where}: {error}; rename the argument") from error
+            raise InterfaceError(f"{where}: {error}; rename the argument") from None
 
     def _type(self, where: str, annotation: object) -> Type:
         # get_type_hints resolves strings at any depth; one annotation at a time, so that an error can name it.
