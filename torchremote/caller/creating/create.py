@@ -233,17 +233,16 @@ def prepare(
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None,
     *,
+    name: str | None = None,
+    if_exists: IfExists = "raise",
     timeout: float | None = None,
+    in_turn: bool | None = None,
+    strict: bool = True,
     examples: Mapping[str, Any] | None = None,
     gather: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    **options: Any,
 ) -> Asked:
-    """Checks what was given to `create`, and makes the request, which is not sent yet.
-
-    Args:
-        **options: those of `request_for`, which checks them.
-    """
+    """Checks what was given to `create`, and makes the request, which is not sent yet. `strict`: as in the request."""
     make = checked(module_cls)  # first: if it and the interface are swapped, that is what is wrong with the interface
     compiled = compile_interface(interface)
     place = find_place(where)
@@ -256,10 +255,13 @@ def prepare(
         compiled,
         make,
         *arguments,
+        name=name,
+        if_exists=if_exists,
+        in_turn=in_turn,
+        strict=strict,
         examples=complete,
         gather=gather,
         checkpoint=check_path(checkpoint),
-        **options,
     )
     return Asked(compiled, place.worker, request, timeout)
 
