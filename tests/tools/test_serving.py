@@ -92,7 +92,7 @@ REFUSED = [
     (
         ["ps/encoder.topk", "1", "2", "3"],
         2,
-        "error: 3 values for 1 arguments; those behind the * need their names: --k",
+        "error: 3 values for 1 argument; those behind the * need their names: --k",
     ),
     (["ps/encoder.topk", "[[1.0]]", "--x", "2"], 2, "error: x: given twice, as value 1 and as --x"),
     (["ps/encoder.topk", "[1.0, 2.0]", "--output", "y.txt"], 2, "--output y.txt: write .pt or .json"),

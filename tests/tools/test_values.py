@@ -252,4 +252,4 @@ def test_arguments_behind_the_star_need_their_names(capsys):
     assert read(["1", "text"], own=OPTIONS) == {"x": 1, "json": "text"}  # which has no other way
     with pytest.raises(SystemExit):
         read(["1", "2"])
-    assert "2 values for 1 arguments; those behind the * need their names: --k, --json" in capsys.readouterr().err
+    assert "2 values for 1 argument; those behind the * need their names: --k, --json" in capsys.readouterr().err

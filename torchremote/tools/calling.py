@@ -149,7 +149,7 @@ def _arguments(
     in_order = [name for name in names if name not in named]
     if len(read.values) > len(in_order):
         by_name = f"; those behind the * need their names: {', '.join(f'--{name}' for name in named)}" if named else ""
-        parser.error(f"{len(read.values)} values for {len(in_order)} arguments{by_name}")
+        parser.error(f"{len(read.values)} values for {len(in_order)} argument{'s' * (len(in_order) != 1)}{by_name}")
     texts = dict(zip(in_order, read.values, strict=False))
     for name in names:
         text = getattr(read, f"--{name}")
