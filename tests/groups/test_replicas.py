@@ -205,8 +205,9 @@ def test_when_none_lives_a_call_says_so_or_waits(nursery):
     for call in (replicas, replicas.forward_async, lambda x: replicas.forward_many([(x,)])):
         with pytest.raises(NotInGroupError, match=r"Encoder 'encoder' on p0 \(left out: .*p1 \(left out: .*no replica"):
             call(X)
-    with pytest.raises(NotInGroupError, match=r"p0 \(left out: .*has left the group.*p1 \(left out: .*has left"):
+    with pytest.raises(NotInGroupError) as failed:
         tr.with_timeout(replicas, 5)(X)
+    assert "was not asked" not in str(failed.value)
     start_at = time.monotonic()
     with pytest.raises(NotInGroupError):
         brief(X)
