@@ -1,8 +1,6 @@
 """rpc_options."""
 
 import math
-import os
-import pathlib
 import subprocess
 import sys
 
@@ -16,9 +14,8 @@ import torchremote as tr
 from torchremote import options as module
 from torchremote.options import CHANNELS, LARGE_TENSOR_CHANNELS, channels
 
+from .forks import Fork
 from .group import play
-
-ROOT = pathlib.Path(__file__).parent.parent
 
 
 def test_what_is_not_said_is_torchs():
@@ -111,31 +108,25 @@ def test_channels_are_chosen_once():
         tr.rpc_options(large_tensors=True, _channels=["basic"])
 
 
-TWO = """
-import sys
-import torch
-import torch.distributed.rpc as rpc
-import torch.multiprocessing as mp
-import torchremote as tr
-
-def work(rank, store, large):
-    options = tr.rpc_options(init_method=store, large_tensors=large[rank] == "1")
+def sends_a_large_tensor(rank, store, large):
+    options = tr.rpc_options(init_method=store, large_tensors=large[rank])
     rpc.init_rpc(f"worker{rank}", rank=rank, world_size=2, rpc_backend_options=options)
     if rank == 0:
         x = torch.arange(1 << 20)
         assert torch.equal(rpc.rpc_sync("worker1", torch.neg, (x,)), -x)
     rpc.shutdown()
 
-if __name__ == "__main__":
-    mp.spawn(work, args=(sys.argv[1], sys.argv[2]), nprocs=2)
-"""
 
-
-@pytest.mark.parametrize("large", ["10", "01", "11"])
+@pytest.mark.parametrize("large", [(True, False), (False, True), (True, True)])
 def test_workers_with_and_without_large_tensors_understand_each_other(large, tmp_path):
-    (tmp_path / "two.py").write_text(TWO)
-    command = [sys.executable, "-W", "ignore", str(tmp_path / "two.py"), f"file://{tmp_path}/store", large]
-    subprocess.run(command, timeout=100, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    store = f"file://{tmp_path}/store"
+    workers = [Fork(sends_a_large_tensor, rank, store, large, output=tmp_path / f"{rank}.txt") for rank in (0, 1)]
+    try:
+        ended = [worker.wait(timeout=50) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    assert ended == [0, 0], [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)]
 
 
 def test_an_unknown_channel_is_refused_by_torch():

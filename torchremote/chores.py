@@ -73,7 +73,7 @@ def _do(chore: Chore) -> None:
     try:
         with at_work():
             chore()
-    except Exception:
+    except BaseException:  # see owner/create.py, Note [What is no Exception]
         _log.exception("torchremote's sweeper goes on after this failed")
 
 

@@ -238,7 +238,7 @@ def test_threads_that_call_all_the_time_see_right_values_or_connection_errors(nu
     threads = [threading.Thread(target=call, args=(function,)) for function in (stub, stub, stub, model, model)]
     for thread in threads:
         thread.start()
-    for _ in range(8):
+    for _ in range(3):
         time.sleep(0.3)
         owner.kill()
         until(lambda: "ps" not in roles.members())
@@ -264,31 +264,16 @@ class Holding(torch.nn.Module):
 
 
 @in_a_group()
-def test_reconnect_has_a_scripted_model_follow_while_threads_call_it(nursery):
+def test_reconnect_has_a_scripted_model_follow(nursery):
     owner = owner_with_encoder(nursery)
     model = torch.jit.script(Holding(tr.connect("ps", zoo.Encoder, "encoder")))  # nobody else holds the stub
-    stop = threading.Event()
-
-    def call():
-        while not stop.is_set():
-            try:
-                model(X)
-            except RuntimeError:
-                time.sleep(0.001)
-
-    threads = [threading.Thread(target=call) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for seed in range(1, 6):
+    for seed in (1, 2):
         lose(owner)
         with pytest.raises(tr.TorchRemoteError):
             tr.reconnect(model)
         owner = owner_with_encoder(nursery, seed)
         tr.reconnect(model)
         assert is_from(seed, model(X))
-    stop.set()
-    for thread in threads:
-        thread.join()
 
 
 @in_a_group()

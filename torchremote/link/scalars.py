@@ -11,7 +11,7 @@ import numbers
 import operator
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import Any, Final, SupportsFloat, SupportsIndex
 
 import torch
 
@@ -19,6 +19,7 @@ from ..errors import ArgumentError
 from ..jit.read.annotations import SCALAR_CLASSES
 from ..jit.read.shown import shown
 from ..jit.read.types import ScalarType
+from ..jit.script.cache import Cache
 from .misfits import Inside, misfit
 
 
@@ -119,9 +120,15 @@ def keys_for_any(value: dict[Any, Any], where: str | Inside) -> list[Any]:
     return keys
 
 
-@functools.cache
+_codes: Final[Cache[str, dict[torch.dtype, int]]] = Cache()
+
+
 def dtype_codes() -> dict[torch.dtype, int]:
-    """Returns TorchScript's integer for each dtype."""
+    """Returns TorchScript's integer for each dtype. The first call compiles the function that tells it."""
+    return _codes.get("dtype", _compiled_codes)
+
+
+def _compiled_codes() -> dict[torch.dtype, int]:
     code = torch.jit.CompilationUnit("def code(dtype: int) -> int:\n    return dtype\n").code
     return {dtype: code(dtype) for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
 

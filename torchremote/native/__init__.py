@@ -107,7 +107,9 @@ def _tools() -> ModuleType:
     except ImportError as error:
         raise NativeError(f"build-native: torch builds with setuptools: {error}; pip install setuptools") from error
     # pip puts ninja beside Python, which is in PATH only where the environment is activated.
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    beside, path = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)
+    if beside not in path.split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([beside, path])
     compiler = os.environ.get("CXX", "c++")
     if shutil.which(compiler) is None:
         raise NativeError(f"build-native: no {compiler} here; install a C++ compiler, as g++, or name yours in CXX")

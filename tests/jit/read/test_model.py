@@ -160,7 +160,7 @@ def test_the_digest_is_the_same_in_every_process():
         subprocess.Popen(
             [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, stdout=subprocess.PIPE, text=True
         )
-        for seed in ("0", "1", "1234")
+        for seed in ("0", "1")
     ]
     digests = {process.communicate(timeout=100)[0].strip() for process in processes}
     assert digests == {" ".join(compile_interface(cls).digest for cls in (zoo.Encoder, gallery.Painter, zoo.Deep))}

@@ -2,8 +2,8 @@
 
 Python that runs between two calls of C++ runs on caches that torch's threads have filled with other things. Most calls
 need little of it: their arguments are exact, nothing is unusual on their thread, and the answer comes soon. C++ sends
-them and waits, for `TURN` at most. If the answer is later, `settle` waits on, as in any call; all other calls take the
-other way from the start.
+them and waits, for `ONE_WAIT` at most. If the answer is later, `settle` waits on, as in any call; all other calls take
+the other way from the start.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ... import _torch, native
 from ...errors import ArgumentError, StaleStubError, TorchRemoteError, WireError
 from ...link.failures import FAILURES, check_not_forked
 from ..messages.exchange import settle
-from ..messages.waiting import TURN, is_of_a_handler, unless_of_a_handler
+from ..messages.waiting import ONE_WAIT, is_of_a_handler, unless_of_a_handler
 from .again import Resume
 from .following import METHODS
 
@@ -41,7 +41,7 @@ def native_call(
         restore: changes the result into what the method returns.
         failure, precise: make the errors, as in single.py.
     """
-    turn = ctypes.c_double(TURN)
+    one_wait = ctypes.c_double(ONE_WAIT)
     wait_in_next_call, do_not_wait = native.wait_in_next_call, native.do_not_wait
     in_dual_level = _torch.in_dual_level
     is_timed = resume is not None and resume.is_timed
@@ -60,7 +60,7 @@ def native_call(
         began = monotonic() if is_timed else 0.0
         try:
             try:
-                answer = method(*args) if wait_in_next_call(turn) else None
+                answer = method(*args) if wait_in_next_call(one_wait) else None
             except BaseException as error:
                 do_not_wait()
                 if is_of_a_handler(error) or not isinstance(error, (*FAILURES, ValueError)):

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
-from types import FrameType
+from traceback import walk_stack
 from typing import Final
 
 import torch.distributed.rpc as rpc
@@ -43,11 +42,5 @@ def unless_let_go(failure: TorchRemoteError, where: str, route: Route) -> TorchR
 def _lets_go() -> bool:
     """Says whether this process ends RPC, and lets go of its references meanwhile, or has left its group."""
     # rpc.shutdown() does it in the middle, and leaves no other sign of that.
-    frames = (frame for innermost in sys._current_frames().values() for frame in _stack(innermost))
+    frames = (frame for innermost in sys._current_frames().values() for frame, _ in walk_stack(innermost))
     return _torch.has_let_go() or any(frame.f_code is _SHUTDOWN for frame in frames)
-
-
-def _stack(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back

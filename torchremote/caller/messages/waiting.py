@@ -18,7 +18,7 @@ Note [Waiting and signals]
     So that the answer of a short call does not arrive between the two, a gate is completed only if the main thread has
     waited for `PATIENCE` after the signal, which is longer than most calls take.
 
-    With the native part it is simpler: C++ waits for `TURN` at most, without the GIL, and then again. In between,
+    With the native part it is simpler: C++ waits for `ONE_WAIT` at most, without the GIL, and then again. In between,
     Python runs the handlers. The first of these waits is part of the sending, in calls/native_call.py: it costs less
     than another call of C++.
 
@@ -54,7 +54,7 @@ E = TypeVar("E", bound=BaseException)
 PATIENCE: Final = 0.1
 """Seconds between a signal and the end of the waiting."""
 
-TURN: Final = 0.1
+ONE_WAIT: Final = 0.1
 """Seconds of one wait in C++, after which handlers of signals run."""
 
 _AT_ONCE: Final = 4096  # signals that are read at once, each a byte
@@ -167,7 +167,7 @@ def wait_until_done(answer: Any) -> None:
             _wait_in_callback(answer)
         return
     if _is_native:
-        while not _wait_for(answer, TURN):
+        while not _wait_for(answer, ONE_WAIT):
             check_not_forked()  # by a handler
         return
     listener = _listener or _start_listener()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from traceback import walk_stack
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -48,7 +49,7 @@ def train(self: Stub, mode: bool = True) -> Stub:
         return self
     left = _setting.left
     if outermost not in left:
-        for ended in left.keys() - set(_stack_of(outermost)):  # with an exception
+        for ended in left.keys() - {frame for frame, _ in walk_stack(outermost)}:  # with an exception
             del left[ended]
         stubs = list(_stubs_to_set(outermost.f_locals["self"]))
         _set_modes(list(dict.fromkeys(stubs)), mode)
@@ -81,12 +82,6 @@ def _outermost(frame: FrameType | None, mode: bool) -> FrameType | None:
     while frame is not None and frame.f_code is nn.Module.train.__code__ and frame.f_locals["mode"] == mode:
         found, frame = frame, frame.f_back
     return found
-
-
-def _stack_of(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
 
 
 def _stubs_to_set(module: nn.Module) -> Iterator[Stub]:

@@ -98,7 +98,7 @@ def float_floor_quotient(value: float, divisor: float) -> float:
 
 
 def checked_product(left: int, right: int) -> int:
-    """Returns a product, unless it has more than 63 bits. `right` is not 0."""
+    """Returns a product, unless it has more than 63 bits. `right` is neither 0 nor -1."""
     product = left * right
     if floor_quotient(product, right) != left:
         raise RuntimeError("the result has more than 63 bits")
