@@ -35,7 +35,7 @@ from .guards import Fail, Guards
 from .holder import Holder, in_ascii
 from .joined import LIMITS, lower_limits
 from .modes import MIXED, MODE_NAMES, MODES, PartModes, other_mode, set_parts, written
-from .operators import NEGATIVE_ZERO, Operators
+from .operators import NEGATIVE_ZERO, NONES, Operators
 from .values import Constant, Leaf, Several, Tree
 
 NAMED_DEVICES: Final = "torchremote_devices"
@@ -91,7 +91,7 @@ class ModuleLowering:
                 )
         scripted, text = self._script(modes, defined)
         misread = self._misread(scripted)
-        if misread:  # with their names, arguments fit one overload alone
+        if misread:  # with their names and types, arguments fit one overload alone
             self._operators.by_keyword.update(misread)
             with suppress(CreationError):  # some operators have an overload that TorchScript does not know
                 scripted, text = self._script(modes, defined)
@@ -100,7 +100,8 @@ class ModuleLowering:
             wanted = [one for known, one in self._operators.expected if known == operator]
             raise CreationError(
                 f"{self._title}: TorchScript takes {operator} for the overload {overload or 'default'!r}, and the "
-                f"graph has {', '.join(map(repr, wanted))}; write that operator with other types of arguments"
+                f"graph has {', '.join(map(repr, wanted))}; compute that part with other operators, or leave it out of "
+                "the method"
             )
         self._holder.hide(scripted)
         _sources[scripted] = text
@@ -109,7 +110,7 @@ class ModuleLowering:
     def _script(self, modes: Sequence[Graphs], defined: Mapping[str, Any]) -> tuple[torch.jit.ScriptModule, str]:
         """Lowers the graphs, and compiles the text. Returns the text, too."""
         methods = [method.name for method in self._interface.methods]
-        attributes = (MODES, MIXED, NAMED_DEVICES, COMPILED, STATE, LIMITS, NEGATIVE_ZERO, "training")
+        attributes = (MODES, MIXED, NAMED_DEVICES, COMPILED, STATE, LIMITS, NEGATIVE_ZERO, *NONES.values(), "training")
         self._names = Names({*self._holder.names, *methods, *attributes})
         self._methods = []
         self._operators.expected.clear()
@@ -121,6 +122,7 @@ class ModuleLowering:
         mixed = written({graphs.training: graphs.of_parts for graphs in modes})
         fields += [(MIXED, "str")] * bool(mixed)
         fields += [(NEGATIVE_ZERO, "float")] * self._operators.has_negative_zero
+        fields += self._operators.nones.items()
         fields += [(constant, "Tensor") for constant in self._holder.constants]
         unit = ir.Unit(
             f"__torch__.torchremote.exported.{self._interface.name}_{self._interface.digest}",
@@ -140,6 +142,8 @@ class ModuleLowering:
             setattr(module, STATE, "")
             if self._operators.has_negative_zero:
                 setattr(module, NEGATIVE_ZERO, -0.0)
+            for none in self._operators.nones:
+                setattr(module, none, None)
 
         source = emit(unit)
         with compiling():

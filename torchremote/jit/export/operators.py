@@ -23,6 +23,14 @@ Argument = Callable[[Any], ir.Expression]
 
 NEGATIVE_ZERO: Final = "torchremote_negative_zero"
 """The attribute from which graphs read -0.0. Of 0.0 and -0.0, TorchScript makes one constant."""
+NONES: Final = {
+    f"Optional[{kind}]": f"torchremote_no_{name}"
+    for kind, name in {
+        **{kind: kind.lower() for kind in ("Tensor", "int", "float", "bool", "str")},
+        **{"List[int]": "ints", "List[float]": "floats"},
+    }.items()
+}
+"""The attributes from which graphs read None where its type tells overloads apart. A None in the text has no type."""
 _TORCH: Final = ir.Name("torch")
 _SIGNS: Final[dict[Any, str]] = {
     operator.add: "+",
@@ -80,8 +88,9 @@ class Operators:
     expected: Counter[tuple[str, str]] = field(default_factory=Counter)  # by name and overload
     loose: set[str] = field(default_factory=set)  # names of operators that take a number for a tensor
     devices: set[str] = field(default_factory=set)  # the devices that the graph names
-    by_keyword: set[str] = field(default_factory=set)  # names of operators whose arguments are all written by name
+    by_keyword: set[str] = field(default_factory=set)  # operators whose arguments have their names, and a None its type
     has_negative_zero: bool = False  # a graph reads it
+    nones: dict[str, str] = field(default_factory=dict)  # attributes that are None, and their types
 
     def call(self, node: torch.fx.Node, write: Argument) -> ir.Expression:
         """Writes the call of an operator of ATen, or of another library."""
@@ -154,11 +163,14 @@ class Operators:
 
     def _argument(self, value: Any, declared: Any, write: Argument, name: str) -> ir.Expression:
         kind = str(declared.type)
+        if value is None and name in self.by_keyword and kind in NONES:
+            self.nones[NONES[kind]] = kind
+            return ir.Attribute(ir.Name("self"), NONES[kind])
         if isinstance(value, (list, tuple)):
             if not value:
                 return ir.annotated(declared.type.annotation_str, ir.ListOf(()))
             items = ir.ListOf(tuple(self._number(item, kind, write) for item in value))
-            return ir.annotated(kind, items) if kind == "List[Optional[Tensor]]" else items
+            return ir.annotated(kind, items) if kind in ("List[Optional[Tensor]]", "List[number]") else items
         if kind in ("Tensor", "Optional[Tensor]") and bools.is_bool(value):
             return self.aten("scalar_tensor", "", write(value), ir.Keyword("dtype", self.constant(torch.bool)))
         if kind == "Tensor" and not (isinstance(value, torch.fx.Node) and _is_tensor(value)):
