@@ -41,7 +41,7 @@ def are_hints(shapes: list[Any]) -> bool:
 
 
 def export_program(
-    module: nn.Module, leaves: list[Any], shapes: list[Any], hinted: bool, gradients: bool = True, once: bool = False
+    module: nn.Module, leaves: list[Any], shapes: list[Any], hinted: bool, gradients: bool = True
 ) -> Any:
     """Exports a module whose forward takes `*leaves`.
 
@@ -51,7 +51,6 @@ def export_program(
         hinted: the dynamic dimensions are hints. Then sizes of 0 and 1 are tried as sizes like any other. Without,
             torch.export makes a dimension of at least 2 of every one that is larger than 1 in the example.
         gradients: exports with gradients on.
-        once: tries only the first way to see sizes.
     """
     arguments = tuple(leaves)
     dynamic = {"leaves": tuple(shapes)} if leaves else None
@@ -66,8 +65,6 @@ def export_program(
                 except TorchRemoteError:
                     raise
                 except Exception:
-                    if once:
-                        raise
                     continue
                 if not any(".stride()" in guard for guard in guards_of(program)):  # no call can be compared with that
                     return program

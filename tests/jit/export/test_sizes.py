@@ -1,5 +1,7 @@
 """A method that asks whether a size is 0: an empty batch gets what the module gives, or is refused."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -221,3 +223,41 @@ def test_multiples_of_one_size_are_compared_with_each_other(shapes, right, wrong
         with pytest.raises(torch.jit.Error) as raised:
             exported(*(torch.rand(size, 4) for size in rows))
         assert said in str(raised.value)
+
+
+CONVOLUTIONS = {
+    1: (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.MaxPool1d, nn.AvgPool1d),
+    2: (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d),
+    3: (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d, nn.MaxPool3d, nn.AvgPool3d),
+}
+
+
+class Residual(nn.Module):
+    """A block of a residual network, with two ways to sizes that are smaller or larger."""
+
+    def __init__(self, one, other, norm, last):
+        super().__init__()
+        self.one, self.other, self.norm, self.last = one, other, norm, last
+
+    def forward(self, x):
+        return self.last(nn.functional.relu(self.norm(self.one(x)))) + self.other(x)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("ways", ["convolutions", "pools", "transposed", "groups"])
+@pytest.mark.parametrize("dimensions", CONVOLUTIONS)
+def test_a_residual_block_takes_an_empty_batch(dimensions, ways, training):
+    convolve, transpose, normalize, largest, mean = CONVOLUTIONS[dimensions]
+    with_stride = convolve(4, 8, 3, 2, 1)
+    one, other, norm = {
+        "convolutions": (with_stride, convolve(4, 8, 1, 2), normalize(8)),
+        "pools": (largest(3, 2, 1), mean(3, 2, 1), normalize(4)),
+        "transposed": (transpose(4, 8, 2, 2), transpose(4, 8, 4, 2, 1), normalize(8)),
+        "groups": (with_stride, nn.Sequential(mean(2), convolve(4, 8, 1)), nn.GroupNorm(2, 8)),
+    }[ways]
+    channels = norm.weight.numel()
+    module = Residual(one, other, norm, convolve(channels, channels, 3, 1, 1)).train(training)
+    exported = tr.exported(copy.deepcopy(module), OnTensor, {"forward": (torch.randn(2, 4, *[8] * dimensions),)})
+    for size in (0, 1, 3):
+        x = torch.randn(size, 4, *[8] * dimensions)
+        assert torch.equal(exported(x), module(x)), size

@@ -117,7 +117,7 @@ def capture(
             for narrowed in _with_sizes_of(size, captured, leaves):
                 with suppress(CreationError):  # then calls of that size are refused
                     narrow_shapes = read_shapes(arguments, narrowed, None, method, where)
-                    again = _capture(module, replace(call), narrowed, narrow_shapes, captured.grad_mode, not size)
+                    again = _capture(module, replace(call), narrowed, narrow_shapes, captured.grad_mode)
                     others.append(replace(finish.complete(again, where), is_extra=True))
     if GRAD_MODE in captured.asked and captured.grad_mode:
         with suppress(CreationError):  # then calls without gradients are refused
@@ -180,16 +180,15 @@ def _capture(
     leaves: list[Any],
     shapes: list[Any],
     gradients: bool = True,
-    once: bool = False,
 ) -> Captured:
-    """Traces a method with these leaves. `gradients`: with gradients on. `once`: sees sizes in the first way alone."""
+    """Traces a method with these leaves. `gradients`: with gradients on."""
     where = call.where
     before = State(module, traced=False)
     try:
         hinted = _torch.are_hints(shapes)
-        program = _torch.export_program(Traced(module, call), leaves, shapes, hinted, gradients, once)
+        program = _torch.export_program(Traced(module, call), leaves, shapes, hinted, gradients)
         while call.is_stale:
-            program = _torch.export_program(Traced(module, call), leaves, shapes, hinted, gradients, once)
+            program = _torch.export_program(Traced(module, call), leaves, shapes, hinted, gradients)
     except TorchRemoteError as error:
         if has_users_line(error):
             raise
