@@ -23,7 +23,9 @@ from torch import nn
 
 MODES: Final = "torchremote_modes"
 MIXED: Final = "torchremote_mixed_modes"
-"""Attributes of exported modules: the modes that it was exported in; and, if there are any, parts in the other mode."""
+COMPILED: Final = "torchremote_compiled"
+"""Attributes of exported modules: the modes that it was exported in; parts in the other mode, if there are any; and
+whether AOTInductor compiled it."""
 MODE_NAMES: Final = {True: "training", False: "evaluation"}
 SETS: Final = {"training": "train()", "evaluation": "eval()"}
 """Names the call that sets each mode."""
@@ -122,6 +124,11 @@ def misfit_of_mode(module: nn.Module, training: bool | None) -> str:
         return ""
     wanted = MODE_NAMES[module.training if training is None else training]
     if wanted not in modes.split(" and "):
+        if getattr(module, COMPILED, False):
+            return (
+                f"the module was compiled in {modes} mode alone, so it cannot run in {wanted} mode; call .{SETS[wanted]} "
+                "before it is compiled, and host that one"
+            )
         return (
             f"the module was exported in {modes} mode alone, so it cannot run in {wanted} mode; call .{SETS[wanted]} "
             "before it is exported, or export both modes with torchremote.exported(..., both_modes=True)"

@@ -34,15 +34,13 @@ from .graph import Lowering
 from .guards import Fail, Guards
 from .holder import Holder, in_ascii
 from .joined import LIMITS, lower_limits
-from .modes import MIXED, MODE_NAMES, MODES, PartModes, other_mode, set_parts, written
+from .modes import COMPILED, MIXED, MODE_NAMES, MODES, PartModes, other_mode, set_parts, written
 from .operators import NEGATIVE_ZERO, NONES, Operators
 from .values import Constant, Leaf, Several, Tree
 
 NAMED_DEVICES: Final = "torchremote_devices"
-COMPILED: Final = "torchremote_compiled"
 STATE: Final = "torchremote_state"
-"""Attributes of every exported module: the devices that its graphs name, whether AOTInductor compiled them, and what is
-noted of its state."""
+"""Attributes of every exported module: the devices that its graphs name, and what is noted of its state."""
 
 
 def is_compiled(module: torch.nn.Module) -> bool:
