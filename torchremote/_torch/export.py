@@ -68,7 +68,16 @@ def export_program(
                     continue
                 if not any(".stride()" in guard for guard in guards_of(program)):  # no call can be compared with that
                     return program
-        return torch.export.export(module, arguments, dynamic_shapes=dynamic, strict=False)
+        try:
+            return torch.export.export(module, arguments, dynamic_shapes=dynamic, strict=False)
+        except torch._subclasses.fake_tensor.UnsupportedOperatorException:
+            if not hinted:
+                raise
+            # torch runs such an operator on zeros, which it can if no size is open. An integer stays open.
+            fixed = tuple(
+                None if isinstance(leaf, torch.Tensor) else one for leaf, one in zip(leaves, shapes, strict=True)
+            )
+            return torch.export.export(module, arguments, dynamic_shapes={"leaves": fixed}, strict=False)
 
 
 @contextlib.contextmanager
@@ -216,6 +225,11 @@ def decompose(program: Any) -> Any:
     """Traces a program again, below the dispatch of vmap and autocast. Operators stay whole."""
     with undisturbed():
         return program.run_decompositions({})
+
+
+def is_wrapped(value: Any) -> bool:
+    """Says whether a value is a tensor that a transform of torch.func made for itself."""
+    return isinstance(value, torch.Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(value)
 
 
 OpOverload: Any = torch._ops.OpOverload

@@ -28,7 +28,7 @@ from ..script.classes import Classes
 from .assigned import check_apart
 from .examples import read_example, read_shapes
 from .nodes import value_of
-from .reasons import reason_of
+from .reasons import ON_TRANSFORMS, reason_of
 from .state import State
 from .traced import MODULE, Call, Traced
 from .values import Constant, Several, Tree
@@ -251,6 +251,10 @@ def without_vmap(program: Any, where: str) -> Any:
     Raises:
         CreationError: that would lose a region without gradients.
     """
+    if any(map(_torch.is_wrapped, program.constants.values())):
+        raise CreationError(
+            f"{where}: it has a transform of torch.func, which left a tensor in the graph. {ON_TRANSFORMS}"
+        )
     graphs = [part.graph for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule)]
     called = [node for graph in graphs for node in graph.nodes if node.op == "call_function"]
     if "torch._functorch.predispatch" not in {getattr(node.target, "__module__", "") for node in called}:

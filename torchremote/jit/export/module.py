@@ -36,6 +36,7 @@ from .holder import Holder, in_ascii
 from .joined import LIMITS, lower_limits
 from .modes import COMPILED, MIXED, MODE_NAMES, MODES, PartModes, other_mode, set_parts, written
 from .operators import NEGATIVE_ZERO, NONES, Operators
+from .reasons import ON_OBJECTS
 from .values import Constant, Leaf, Several, Tree
 
 NAMED_DEVICES: Final = "torchremote_devices"
@@ -221,6 +222,8 @@ class ModuleLowering:
         }
         state: dict[str, ir.Expression] = {}
         for spec in signature.input_specs:
+            if spec.kind.name == "CUSTOM_OBJ":
+                raise CreationError(f"{where}: its graph has an object that is no tensor. {ON_OBJECTS}")
             if spec.target is not None:
                 held = self._held(spec, captured)
                 if held is not None:
