@@ -38,7 +38,10 @@ def loss(x):
 
 
 ON_TENSORS = {
-    "validate_args=False": (normal, lambda x: normal(x, validate_args=False)),
+    "validate_args=False": (  # torch's default is another one after some exports
+        lambda x: normal(x, validate_args=True),
+        lambda x: normal(x, validate_args=False),
+    ),
     "x.shape[1] - 1": (torch.cov, covariance),
     "for torch.corrcoef(x)": (torch.corrcoef, correlation),
     "torch.linalg.pinv(a) @ b": (
