@@ -79,8 +79,8 @@ def check_has_state(module: torch.nn.Module) -> None:
     """Raises ArgumentError for a hosted module whose state is not here: a compiled one, or a stub."""
     if is_compiled(module):
         raise ArgumentError(
-            "the module was compiled by AOTInductor, and its parameters and device are part of its code, so it is neither "
-            "asked for a state nor given one, from a checkpoint or otherwise; change the original, and compile that again"
+            "the module was compiled by AOTInductor, and its parameters and device are part of its code, so it gives "
+            "no state and takes none, as from a checkpoint; change the original, and compile that again"
         )
     if is_stub(module):
         raise ArgumentError(

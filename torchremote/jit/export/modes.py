@@ -126,8 +126,8 @@ def misfit_of_mode(module: nn.Module, training: bool | None) -> str:
     if wanted not in modes.split(" and "):
         if getattr(module, COMPILED, False):
             return (
-                f"the module was compiled in {modes} mode alone, so it cannot run in {wanted} mode; call .{SETS[wanted]} "
-                "before it is compiled, and host that one"
+                f"the module was compiled in {modes} mode alone, so it cannot run in {wanted} mode; call "
+                f".{SETS[wanted]} before it is compiled, and host that one"
             )
         return (
             f"the module was exported in {modes} mode alone, so it cannot run in {wanted} mode; call .{SETS[wanted]} "
