@@ -44,6 +44,7 @@ PRIVATE: Final = {
     "CompilationUnit import_ir_module import_ir_module_from_buffer",
     "torch._C.ScriptModule": "_get_method _has_method _method_names _type",
     "torch._ops": "OpOverload HigherOrderOperator",
+    "torch._subclasses.fake_tensor": "UnsupportedOperatorException",
     "torch.export._trace": "make_constraints",
     "torch.export.exported_program": "_split_decomp_table_to_cia_and_python_decomp "
     "_override_composite_implicit_decomp _convert_guards_to_code",

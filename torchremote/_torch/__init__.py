@@ -31,7 +31,6 @@ from .export import (
     export_program,
     guards_of,
     has_python_kernels,
-    is_wrapped,
     operator_overloads,
     operator_schema,
 )

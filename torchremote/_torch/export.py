@@ -15,6 +15,7 @@ import torch
 import torch.fx.experimental._config
 import torch.library
 from torch import nn
+from torch._subclasses.fake_tensor import UnsupportedOperatorException
 from torch.export import Dim
 
 from ..errors import TorchRemoteError
@@ -70,7 +71,7 @@ def export_program(
                     return program
         try:
             return torch.export.export(module, arguments, dynamic_shapes=dynamic, strict=False)
-        except torch._subclasses.fake_tensor.UnsupportedOperatorException:
+        except UnsupportedOperatorException:
             if not hinted:
                 raise
             # torch runs such an operator on zeros, which it can if no size is open. An integer stays open.
@@ -225,11 +226,6 @@ def decompose(program: Any) -> Any:
     """Traces a program again, below the dispatch of vmap and autocast. Operators stay whole."""
     with undisturbed():
         return program.run_decompositions({})
-
-
-def is_wrapped(value: Any) -> bool:
-    """Says whether a value is a tensor that a transform of torch.func made for itself."""
-    return isinstance(value, torch.Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(value)
 
 
 OpOverload: Any = torch._ops.OpOverload

@@ -251,7 +251,8 @@ def without_vmap(program: Any, where: str) -> Any:
     Raises:
         CreationError: that would lose a region without gradients.
     """
-    if any(map(_torch.is_wrapped, program.constants.values())):
+    tensors = [constant for constant in program.constants.values() if isinstance(constant, torch.Tensor)]
+    if any(map(_torch.is_of_transform, tensors)):
         raise CreationError(
             f"{where}: it has a transform of torch.func, which left a tensor in the graph. {ON_TRANSFORMS}"
         )
