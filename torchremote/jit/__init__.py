@@ -129,7 +129,7 @@ def remote_scriptable(cls: type[Class] = _NOTHING) -> type[Class]:
         raise InterfaceError("remote_scriptable takes no arguments: write @remote_scriptable, without parentheses")
     with in_definition(cls):
         compiled = _shown_as(cls, _compile(read_interface(cls, caller_locals(1))))
-    # What torch.jit.interface makes of a module is kept. What it makes of another class cannot annotate an attribute.
+    # Of a module, torch.jit.interface has made the type already. The one of another class cannot annotate an attribute.
     if not ("__torch_script_interface__" in vars(cls) and issubclass(cls, torch.nn.Module)):
         cls.__torch_script_interface__ = compiled.interface_name  # type: ignore[attr-defined]
         _torch.set_qualified_name(cls, compiled.interface_name)

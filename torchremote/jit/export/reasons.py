@@ -56,7 +56,7 @@ _INSTEAD: Final = {
     r"aten\._ctc_loss\b": "Return the logarithms of the probabilities, and call ctc_loss where the method is called",
     r"aten\.linalg_lstsq\b": "Write torch.linalg.pinv(a) @ b for torch.linalg.lstsq(a, b)",
 }
-"""What to write, by a pattern of the error."""
+"""Remedies, by a pattern of the error."""
 _INSTEAD_OF: Final = {
     "distribution.py": "Make a distribution of torch.distributions with validate_args=False",
     "one_hot": "Give one_hot the number of classes",
@@ -67,7 +67,7 @@ _INSTEAD_OF: Final = {
         "torch.corrcoef(x)"
     ),
 }
-"""What to write, by the function that looks at a value, or by its file."""
+"""Remedies, by the function that looks at a value, or by its file."""
 _UNTRACEABLE: Final = (
     "UnsupportedOperatorException",
     "DynamicOutputShapeException",
